@@ -1,0 +1,316 @@
+"""The sequencer: what one record of the message log does to a shard and one topic row; knows no clock and no store.
+
+`apply(shard, row, record) -> (shard', row', verdicts, effects)`. It consumes what it is given: the shard and the row
+are handed in by their one owner and their successors come back, possibly the same objects. The result depends on its
+arguments alone, so that two nodes that read the same log agree on every number (DESIGN section 5).
+"""
+
+import enum
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from typing import Final, NamedTuple
+
+from headgate.core.control import Config, Control, CreateTopic, DeleteTopic, decode_body
+from headgate.core.envelope import KEYED, LOW, NO_ID, Envelope, Item, Kind, decode, is_ours
+from headgate.core.errors import CorruptRecord, HeadgateError, Refusal
+from headgate.core.frames import message_frame
+from headgate.core.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
+from headgate.core.payload import read_foreign
+from headgate.core.records import Record
+from headgate.core.rows import Row, Shard
+from headgate.core.window import window_key
+
+LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time: a wrong broker clock heals by itself
+
+
+class Code(enum.IntEnum):
+    """What was decided about one record, or one item of a bundle."""
+
+    ACCEPTED = 1  # `seq` in topic `epoch`
+    DUPLICATE = 2  # `seq` of the first, 0 where only the index knows it
+    NO_TOPIC = 3
+    STALE_EPOCH = 4  # the topic was created again since the record was decided
+    CREATED = 5  # `epoch` of the topic
+    EXISTS = 6  # `epoch` of the topic that stands
+    DELETED = 7
+    IGNORED = 8
+    DEAD = 9  # undecodable or not for this shard: a dead letter
+    CONFIGURED = 10
+    UNKNOWN = 11  # never given by `apply`: the owner no longer knows
+
+
+class Verdict(NamedTuple):
+    """`code`, and `seq` and `epoch` where the code gives them (else 0)."""
+
+    code: Code
+    seq: int = 0
+    epoch: int = 0
+
+
+class Deliver(NamedTuple):
+    """An accepted message, ready for every transport. `item` is its place in a bundle; `low` its priority."""
+
+    topic_id: str
+    epoch: int
+    seq: int
+    ts: int
+    id: bytes
+    item: int
+    frame: bytes
+    low: bool
+
+
+class Bury(NamedTuple):
+    """A dead letter: item `item` of the record takes no number, for `reason`."""
+
+    item: int
+    reason: str
+    detail: str
+
+
+class Made(NamedTuple):
+    """A topic was created."""
+
+    row: Row
+
+
+class Gone(NamedTuple):
+    """A topic was deleted; its subscriptions end."""
+
+    topic_id: str
+    epoch: int
+
+
+Effect = Deliver | Bury | Made | Gone
+
+
+class Applied(NamedTuple):
+    """What one record did: the successors, one verdict an item, and what the owner has to do."""
+
+    shard: Shard
+    row: Row | None
+    verdicts: list[Verdict]
+    effects: list[Effect]
+
+
+class NotConfigured(HeadgateError):
+    """The shard's first record is not its config record: run `headgate init`. Nothing was applied."""
+
+
+class _Dead(Exception):  # noqa: N818 - a jump, not an error anybody sees
+    """Leaves the judging of a record that becomes a dead letter."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+
+
+def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
+    """Applies one record; `row` is the one of its key, None where there is none.
+
+    Raises UnknownVersion or NotConfigured: the shard parks, and nothing has changed.
+    """
+    value = record.value or b""
+    try:
+        envelope = decode(value) if is_ours(value) else None
+    except CorruptRecord as error:
+        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+    if shard.config is None and not (envelope and envelope.kind is Kind.CONTROL):
+        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    try:
+        if envelope is None:
+            return _foreign(_advance(shard, record), row, record)
+        if envelope.kind is Kind.CONTROL:
+            return _control(shard, row, record, envelope)
+        return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
+    except _Dead as dead:
+        return _dead(_advance(shard, record), row, record, dead.reason, dead.detail)
+
+
+def apply_many(
+    shard: Shard, rows: MutableMapping[bytes, Row], records: Iterable[Record]
+) -> Iterator[tuple[Record, Applied]]:
+    """Applies records one after the other to rows by topic key: the seam for a compiled version one day."""
+    for record in records:
+        key = record.key or b""
+        row = rows.get(key)
+        applied = apply(shard, row, record)
+        if applied.row is not row:
+            if applied.row is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = applied.row
+        yield record, applied
+
+
+def _advance(shard: Shard, record: Record) -> Shard:
+    shard.next_offset = record.offset + 1
+    if shard.log_ms == 0:
+        shard.log_ms = record.ts
+    elif record.ts > shard.log_ms:
+        shard.log_ms = min(record.ts, shard.log_ms + LOG_TIME_STEP_MS)
+    if shard.config is not None:
+        shard.window.enter(record.offset, shard.log_ms, shard.config)
+    return shard
+
+
+def _verdict(shard: Shard, record: Record, index: int, verdict: Verdict) -> Verdict:
+    number = 0 if verdict.code is Code.DUPLICATE else verdict.seq or verdict.epoch
+    shard.digest.add(record.offset, index, verdict.code, number)
+    return verdict
+
+
+def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
+    verdict = _verdict(shard, record, 0, Verdict(Code.DEAD))
+    return Applied(shard, row, [verdict], [Bury(0, reason, detail)])
+
+
+def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
+    if record.key is None or record.value is None:
+        raise _Dead("null", "a record needs a key (the topic id) and a value (JSON)")
+    if row is None:
+        raise _missing(shard, record)
+    assert shard.config is not None
+    try:
+        payload = read_foreign(record.value, shard.config.payload_bytes)
+    except ValueError as error:
+        raise _Dead(str(error)) from None
+    record_id = foreign_id(record.key, shard.config.shard, record.offset)
+    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
+        id_text(record_id).encode(),
+        FOREIGN_PUBLISHER.encode(),
+        payload,
+    )
+    return _messages(shard, row, record, row.epoch, (Item(record_id, 0, tail),))
+
+
+def _missing(shard: Shard, record: Record) -> _Dead:
+    """Says why a key has no row: it may stand in a partition it does not hash to."""
+    assert shard.config is not None
+    key = record.key or b""
+    if shard_of(key, shard.config.shards) != shard.config.shard:
+        return _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
+    return _Dead("no_topic", "the topic does not exist")
+
+
+def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: Sequence[Item]) -> Applied:
+    if row is None or row.epoch != epoch or row.ephemeral:
+        return _refuse_all(shard, row, record, len(items))
+    verdicts: list[Verdict] = []
+    effects: list[Effect] = []
+    window = shard.window
+    for index, item in enumerate(items):
+        key = window_key(item.id, epoch)
+        seen = window.find(key)
+        if seen is not None:
+            verdicts.append(_verdict(shard, record, index, Verdict(Code.DUPLICATE, seen, epoch)))
+            continue
+        row.seq += 1
+        window.add(key, row.seq, bool(item.flags & KEYED), record.offset, shard.log_ms)
+        verdicts.append(_verdict(shard, record, index, Verdict(Code.ACCEPTED, row.seq, epoch)))
+        frame = message_frame(row.topic_id, row.seq, record.ts, item.tail)
+        low = bool(item.flags & LOW)
+        effects.append(Deliver(row.topic_id, epoch, row.seq, record.ts, item.id, index, frame, low))
+    shard.changes += bool(effects)
+    return Applied(shard, row, verdicts, effects)
+
+
+def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
+    """All items of a record whose topic is not (or no more) the one they were decided against."""
+    if row is None:
+        code, reason = Code.NO_TOPIC, _missing(shard, record).reason
+    elif row.ephemeral:
+        code, reason = Code.DEAD, "not_durable"
+    else:
+        code, reason = Code.STALE_EPOCH, "no_topic"
+    verdicts = [_verdict(shard, record, index, Verdict(code)) for index in range(count)]
+    return Applied(shard, row, verdicts, [Bury(index, reason, "") for index in range(count)])
+
+
+def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:
+    try:
+        control = decode_body(envelope.body)
+    except CorruptRecord as error:
+        if shard.config is None:
+            raise NotConfigured(f"offset {record.offset}: {error}") from None
+        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+    if isinstance(control, Config):
+        return _configure(shard, row, record, control)
+    if shard.config is None:
+        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    return _change(_advance(shard, record), row, record, envelope, control)
+
+
+def _configure(shard: Shard, row: Row | None, record: Record, config: Config) -> Applied:
+    if shard.config is None:
+        shard.config = config
+        shard.changes += 1
+        verdict = Verdict(Code.CONFIGURED)
+    elif shard.config == config:
+        verdict = Verdict(Code.IGNORED)
+    else:
+        raise _Dead("config", f"shard {shard.config.shard} is already configured differently")
+    return Applied(shard, row, [_verdict(_advance(shard, record), record, 0, verdict)], [])
+
+
+def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, control: Control) -> Applied:
+    key = window_key(envelope.id, envelope.epoch)
+    seen = shard.window.find(key) if envelope.id != NO_ID else None
+    effects: list[Effect] = []
+    if isinstance(control, CreateTopic):
+        row, verdict = _create(shard, row, record, control, seen)
+        effects = [Made(row)] if verdict.code is Code.CREATED and seen is None and row else []
+    elif isinstance(control, DeleteTopic):
+        verdict = _delete_verdict(row, envelope.epoch, seen)
+        if verdict.code is Code.DELETED and seen is None and row:
+            effects, row = [Gone(row.topic_id, row.epoch)], None
+    else:
+        verdict = Verdict(Code.IGNORED)
+    if seen is None and effects and envelope.id != NO_ID:
+        shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
+    shard.changes += bool(effects)
+    return Applied(shard, row, [_verdict(shard, record, 0, verdict)], effects)
+
+
+def _create(
+    shard: Shard, row: Row | None, record: Record, control: CreateTopic, seen: int | None
+) -> tuple[Row | None, Verdict]:
+    if seen is not None:
+        return row, Verdict(Code.CREATED, 0, seen or (row.epoch if row else 0))
+    if row is not None:
+        return row, Verdict(Code.EXISTS, 0, row.epoch)
+    _check_place(shard, record, control)
+    epoch = make_epoch(shard.generation, record.offset)
+    row = Row(
+        topic_id=control.topic_id,
+        epoch=epoch,
+        seq=0,
+        name=control.name,
+        permissions=control.permissions,
+        owner_id=control.owner_id,
+        created_at=record.ts,
+        settings=dict(control.settings),
+    )
+    return row, Verdict(Code.CREATED, 0, epoch)
+
+
+def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
+    assert shard.config is not None
+    key = record.key or b""
+    try:
+        check_topic_id(control.topic_id)
+    except Refusal as error:
+        raise _Dead("corrupt", error.detail) from None
+    if key.rpartition(b"/")[2] != control.topic_id.encode():
+        raise _Dead("corrupt", "the key names another topic than the record")
+    if shard_of(key, shard.config.shards) != shard.config.shard:
+        raise _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
+
+
+def _delete_verdict(row: Row | None, epoch: int, seen: int | None) -> Verdict:
+    if seen is not None:
+        return Verdict(Code.DELETED, 0, epoch)
+    if row is None:
+        return Verdict(Code.NO_TOPIC)
+    if row.epoch != epoch:
+        return Verdict(Code.STALE_EPOCH)
+    return Verdict(Code.DELETED, 0, epoch)

@@ -1,0 +1,88 @@
+"""The one table of error codes (PROTOCOL section 6) and the error every layer raises; knows no transport."""
+
+from typing import Any, Final, NamedTuple
+
+
+class Code(NamedTuple):
+    """What the protocol promises about one code."""
+
+    status: int
+    retryable: bool
+    title: str
+
+
+CODES: Final[dict[str, Code]] = {
+    "bad_request": Code(400, False, "Bad request"),
+    "bad_frame": Code(400, False, "Bad frame"),
+    "unknown_type": Code(400, False, "Unknown frame type"),
+    "invalid_topic_id": Code(400, False, "Invalid topic id"),
+    "invalid_payload": Code(400, False, "Invalid payload"),
+    "unauthenticated": Code(401, False, "Unauthenticated"),
+    "token_expired": Code(401, False, "Token expired"),
+    "forbidden": Code(403, False, "Forbidden"),
+    "topic_not_found": Code(404, False, "Topic not found"),
+    "message_not_found": Code(404, False, "Message not found"),
+    "not_found": Code(404, False, "Not found"),
+    "method_not_allowed": Code(405, False, "Method not allowed"),
+    "request_timeout": Code(408, True, "Request timeout"),
+    "topic_exists": Code(409, False, "Topic exists"),
+    "version_conflict": Code(409, False, "Version conflict"),
+    "already_subscribed": Code(409, False, "Already subscribed"),
+    "last_owner": Code(409, False, "Last owner"),
+    "gone": Code(410, False, "Gone"),
+    "too_large": Code(413, False, "Too large"),
+    "unsupported_media_type": Code(415, False, "Unsupported media type"),
+    "idempotency_conflict": Code(422, False, "Idempotency conflict"),
+    "not_in_profile": Code(422, False, "Not in the topic's profile"),
+    "immutable": Code(422, False, "Immutable"),
+    "rate_limited": Code(429, True, "Rate limited"),
+    "queue_full": Code(429, True, "Queue full"),
+    "limit_reached": Code(429, True, "Limit reached"),
+    "internal": Code(500, True, "Internal error"),
+    "log_unavailable": Code(503, True, "Log unavailable"),
+    "not_ready": Code(503, True, "Not ready"),
+    "overloaded": Code(503, True, "Overloaded"),
+    "topic_paused": Code(503, True, "Topic paused"),
+    "outcome_unknown": Code(504, True, "Outcome unknown"),
+}
+
+
+class HeadgateError(Exception):
+    """Root of Headgate's own errors; foreign errors never inherit from it."""
+
+
+class Refusal(HeadgateError):
+    """A request that is answered with one of the protocol's codes.
+
+    `detail` is one sentence that names what was seen and what was expected. `extra` are further members of the answer
+    (for instance `first_seq` of a 410); `retry_after_ms` is in milliseconds and only for retryable codes.
+    """
+
+    def __init__(self, code: str, detail: str, *, retry_after_ms: int | None = None, **extra: Any) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+        self.extra = extra
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of this code."""
+        return CODES[self.code].status
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return CODES[self.code].retryable
+
+
+class CorruptRecord(HeadgateError):
+    """Bytes that carry our magic and do not decode; the record is a dead letter."""
+
+
+class UnknownVersion(HeadgateError):
+    """A record of a major version this code does not know: the shard parks, skipping it would diverge."""
+
+
+class BrokenChain(HeadgateError):
+    """A snapshot chain with a missing, foreign or damaged chunk; another chain must be used."""

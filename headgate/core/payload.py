@@ -1,0 +1,116 @@
+"""The publisher's JSON as text: checked and compacted, never parsed into objects; knows no request and no record.
+
+What is carried is what was written, without the whitespace between tokens: member order, number spelling, integers of
+any size, duplicate members and lone surrogate escapes are the publisher's business (PROTOCOL section 0).
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+MAX_DEPTH: Final = 64
+
+# Strings are one token (possessive: linear on any input), so that brackets in them are not counted.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
+_SPACE: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]+', re.DOTALL)
+_MEMBER: Final = re.compile(rb'[ \t\r\n]*("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*:[ \t\r\n]*(.*?)[ \t\r\n]*', re.DOTALL)
+_PAIR_OR_LONE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def read_foreign(value: bytes, max_bytes: int) -> bytes:
+    """Returns the compacted JSON of a value from outside.
+
+    Raises ValueError whose only argument is the reason: `not_utf8`, `not_json`, `too_deep`, or `too_large` when the
+    compacted text has more than `max_bytes` bytes.
+    """
+    text = compact(value)
+    check_utf8(text)
+    check_depth(text)
+    if len(text) > max_bytes:
+        raise ValueError("too_large")
+    return text
+
+
+def check_utf8(raw: bytes) -> None:
+    """Raises ValueError `not_utf8`; msgspec does not look at the bytes of strings that it skips or copies."""
+    if raw.isascii():
+        return
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not_utf8") from None
+
+
+def compact(raw: bytes) -> bytes:
+    """Returns JSON text without the whitespace between tokens.
+
+    Raises ValueError: `not_utf8`, `not_json`, or `too_deep` for what no parser follows. Text that passes may still
+    hold strings that are not UTF-8.
+    """
+    try:
+        return msgspec.json.format(raw, indent=-1)
+    except RecursionError:
+        raise ValueError("too_deep") from None
+    except msgspec.DecodeError:
+        check_utf8(raw)
+        return _compact_lone(raw)
+
+
+def check_depth(text: bytes, limit: int = MAX_DEPTH) -> None:
+    """Raises ValueError `too_deep` when arrays and objects are nested more than `limit` deep in this JSON text."""
+    if text.count(b"[") + text.count(b"{") <= limit:
+        return
+    depth = 0
+    for token in _TOKEN.findall(text):
+        depth += (token in b"[{") - (token in b"]}")
+        if depth > limit:
+            raise ValueError("too_deep")
+
+
+def without_lone(raw: bytes) -> bytes:
+    """Returns the text with each lone surrogate escape replaced by one of the same length that every parser takes."""
+    return _PAIR_OR_LONE.sub(lambda m: b"\\u0041" if m[1] else m[0], raw)
+
+
+def parts(text: bytes) -> list[bytes]:
+    """Returns what stands between the brackets and commas of the outermost array or object of valid JSON text."""
+    found: list[bytes] = []
+    depth, begin = 0, 0
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+            begin = match.end() if depth == 1 else begin
+        elif token in b"]}":
+            depth -= 1
+        if (depth == 1 and token == b",") or (depth == 0 and token in b"]}"):
+            found.append(text[begin : match.start()].strip(b" \t\r\n"))
+            begin = match.end()
+    return [] if found == [b""] else found
+
+
+def members(text: bytes) -> dict[str, bytes]:
+    """Returns the members of the outermost object of valid JSON text as text; of a repeated name the last."""
+    found: dict[str, bytes] = {}
+    for part in parts(text):
+        match = _MEMBER.fullmatch(part)
+        if match is not None:
+            found[msgspec.json.decode(without_lone(match[1]), type=str)] = match[2]
+    return found
+
+
+def _compact_lone(raw: bytes) -> bytes:
+    """The slow way, for text that msgspec refuses: the one JSON it does not take has a lone surrogate escape."""
+    stand_in = without_lone(raw)
+    if stand_in == raw:
+        raise ValueError("not_json")
+    try:
+        msgspec.json.format(stand_in, indent=-1)
+    except RecursionError:
+        raise ValueError("too_deep") from None
+    except msgspec.DecodeError:
+        raise ValueError("not_json") from None
+    return _SPACE.sub(lambda m: m[1] or b"", raw)

@@ -1,0 +1,47 @@
+"""What the log port hands out: names of logs, records and places; knows no adapter."""
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class LogName(enum.StrEnum):
+    """The logs of DESIGN section 4; each has one part (Kafka: partition) a shard."""
+
+    MESSAGES = "messages"
+    INBOX = "inbox"
+    SNAPSHOTS = "snapshots"
+    OWNERSHIP = "ownership"
+    DEAD_LETTERS = "dead-letters"
+    REVOCATIONS = "revocations"
+
+
+class Record(NamedTuple):
+    """A record as read: `offset` in its part, `ts` its append time in Unix milliseconds, raw `key` and `value`."""
+
+    offset: int
+    ts: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Appended(NamedTuple):
+    """Where an acknowledged record stands: `offset`, and `ts`, its append time in Unix milliseconds."""
+
+    offset: int
+    ts: int
+
+
+class Bounds(NamedTuple):
+    """What a part of a log holds: `first` is the oldest offset kept, `end` the offset the next record will get."""
+
+    first: int
+    end: int
+
+
+class Batch(NamedTuple):
+    """One read: `records` ascending by offset (gaps are possible), `next_offset` where to go on, `end` as in Bounds."""
+
+    records: Sequence[Record]
+    next_offset: int
+    end: int

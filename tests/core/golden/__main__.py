@@ -1,0 +1,5 @@
+"""Writes the golden log anew."""
+
+from tests.core.golden import write
+
+write()
