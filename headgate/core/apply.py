@@ -96,7 +96,7 @@ class NotConfigured(HeadgateError):
     """The shard's first record is not its config record: run `headgate init`. Nothing was applied."""
 
 
-class _Dead(Exception):  # noqa: N818 - a jump, not an error anybody sees
+class _Dead(Exception):
     """Leaves the judging of a record that becomes a dead letter."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

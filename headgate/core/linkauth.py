@@ -9,11 +9,6 @@ MAX_SKEW_MS: Final = 60_000
 NONCE_BYTES: Final = 16
 
 
-def derive_secret(auth_secret: str) -> bytes:
-    """Returns the cluster secret that stands where only `auth.secret` is set: another key, from the same root."""
-    return hmac.new(auth_secret.encode(), b"headgate cluster secret 1", hashlib.sha256).digest()
-
-
 def _mac(secret: bytes, *parts: str) -> str:
     return hmac.new(secret, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
 

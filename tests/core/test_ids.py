@@ -1,6 +1,7 @@
 """Hashes and ids against values computed by Kafka's own client, and their shape."""
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 
 from headgate.core import ids
 from headgate.core.errors import Refusal
@@ -22,8 +23,6 @@ def test_murmur2_is_kafkas(key: bytes, expected: int) -> None:
 
 
 def test_shard_agrees_with_aiokafkas_default_partitioner() -> None:
-    from aiokafka.partitioner import DefaultPartitioner
-
     partitions = list(range(12))
     for n in range(200):
         key = f"topic-{n}".encode()
@@ -39,7 +38,10 @@ def test_a_keyed_id_is_a_uuid8_whose_first_bits_name_the_shard() -> None:
     assert int.from_bytes(raw[:4], "big") == ids.murmur2(key)
     assert raw == ids.keyed_id(key, "ann", "m-1")
     assert ids.id_bytes(text) == raw
-    assert len({raw, ids.keyed_id(key, "bob", "m-1"), ids.keyed_id(key, "ann", "m-2"), ids.keyed_id(b"p", "ann", "m-1")}) == 4
+    assert (
+        len({raw, ids.keyed_id(key, "bob", "m-1"), ids.keyed_id(key, "ann", "m-2"), ids.keyed_id(b"p", "ann", "m-1")})
+        == 4
+    )
 
 
 def test_parts_of_a_keyed_id_do_not_run_together() -> None:

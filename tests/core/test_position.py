@@ -25,7 +25,20 @@ def test_both_spellings_mean_the_same(form: object, query: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["LIVE", "cursor", 5, [], {}, {"seq": -1}, {"seq": 1.0}, {"seq": True}, {"seq": "1"}, {"epoch": 1}, {"seq": 1, "ts": 2}, {"seq": 1 << 53}],
+    [
+        "LIVE",
+        "cursor",
+        5,
+        [],
+        {},
+        {"seq": -1},
+        {"seq": 1.0},
+        {"seq": True},
+        {"seq": "1"},
+        {"epoch": 1},
+        {"seq": 1, "ts": 2},
+        {"seq": 1 << 53},
+    ],
 )
 def test_anything_else_is_bad_request(bad: object) -> None:
     with pytest.raises(Refusal, match="bad_request"):

@@ -70,9 +70,14 @@ def test_a_private_topic_answers_a_stranger_like_one_that_is_not_there() -> None
         rights.require(False, STRANGER, Topic("abc", "SUBSCRIBE_ONLY"), "publish to")
     reader = Caller("r", subscribe=("abc",))
     with pytest.raises(Refusal, match="forbidden"):
-        rights.require(rights.may_publish(reader, Topic("abc", "PRIVATE")), reader, Topic("abc", "PRIVATE"), "publish to")
+        rights.require(
+            rights.may_publish(reader, Topic("abc", "PRIVATE")), reader, Topic("abc", "PRIVATE"), "publish to"
+        )
 
 
-@pytest.mark.parametrize(("pattern", "topic", "yes"), [("a", "a", True), ("a", "ab", False), ("a*", "ab", True), ("*", "x", True), ("a*b", "aXb", False)])
+@pytest.mark.parametrize(
+    ("pattern", "topic", "yes"),
+    [("a", "a", True), ("a", "ab", False), ("a*", "ab", True), ("*", "x", True), ("a*b", "aXb", False)],
+)
 def test_patterns(pattern: str, topic: str, yes: bool) -> None:
     assert rights.matches((pattern,), topic) is yes

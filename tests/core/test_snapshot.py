@@ -112,7 +112,12 @@ def test_chunks_of_a_zombie_never_mix_with_the_owners() -> None:
     owner.snapshot(base=False)
     zombie.feed(records[200:300])
     zombie.snapshot(base=False)
-    mixed = shared + [v for pair in zip(owner.log[-3:], zombie.log[-3:], strict=True) for v in pair] + owner.log + zombie.log
+    mixed = (
+        shared
+        + [v for pair in zip(owner.log[-3:], zombie.log[-3:], strict=True) for v in pair]
+        + owner.log
+        + zombie.log
+    )
     chunks = [p for at, v in enumerate(mixed) if (p := decode_chunk(at, v))]
     assert same(*restore(newest_chain(chunks)), owner)
 

@@ -8,10 +8,14 @@ from headgate.core.control import Config
 from headgate.core.window import BLOCK_BITS, RECENT_BLOCKS, SEQ_UNKNOWN, BlockState, Window, window_key
 
 BLOCK = 1 << BLOCK_BITS
-CONFIG = Config(cluster_id="c", generation=1, shards=1, shard=0, dedup_max_ids=3 * BLOCK, dedup_unkeyed_records=2 * BLOCK)
+CONFIG = Config(
+    cluster_id="c", generation=1, shards=1, shard=0, dedup_max_ids=3 * BLOCK, dedup_unkeyed_records=2 * BLOCK
+)
 
 
-def fill(window: Window, start: int, count: int, *, keyed: bool = True, step_ms: int = 0, log_ms: int = 1_000_000) -> int:
+def fill(
+    window: Window, start: int, count: int, *, keyed: bool = True, step_ms: int = 0, log_ms: int = 1_000_000
+) -> int:
     for offset in range(start, start + count):
         log_ms += step_ms
         window.enter(offset, log_ms, CONFIG)

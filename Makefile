@@ -1,0 +1,57 @@
+# `make help` lists what there is. Everything happens in .venv; nothing is installed elsewhere.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA ?= headgate-data
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint format kafka lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-data
+	@exec $(BIN)/headgate dev --data $(DATA)
+
+test: $(VENV)/.dev ## every test, on real Kafka too
+	$(BIN)/python -m pytest
+
+check: lint test ## what CI does
+
+lint: $(VENV)/.dev ## style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## writes what `ruff format` wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+kafka: $(VENV)/.dev ## one real Kafka node until Ctrl-C
+	@exec $(BIN)/python -m tests.kafka
+
+lock: $(VENV)/.dev ## writes requirements/*.lock anew from pyproject.toml
+	$(PIP) 'uv>=0.9,<1'
+	$(LOCK) pyproject.toml --output-file requirements/run.lock
+	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.lock
+	$(LOCK) --group pyproject.toml:build --output-file requirements/build.lock
+
+clean: ## removes .venv and caches, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+$(VENV)/bin/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headgate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/run.lock -r requirements/build.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run

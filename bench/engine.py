@@ -1,0 +1,97 @@
+"""The gateway as a process of its own for the bench, on any Directory; by default on a bare TCP link.
+
+python -m bench.engine PORT LINK_PORT HEARTBEAT_S
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from gateway.service import GatewayOptions, GatewayService
+from headgate.core import link
+from headgate.core.ids import shard_of, topic_key
+from headgate.core.limits import Limits
+from headgate.core.topic_settings import effective
+from headgate.runtime.directory import Directory
+from headgate.runtime.http.server import HttpServer
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.tokens import Authenticator
+
+EPOCH = 1 << 44
+
+
+class BareLink:
+    """A directory whose owner grants everything at once and sends what comes on a TCP port, length before batch."""
+
+    def __init__(self) -> None:
+        self.shards = 4
+        self.user: Any = None
+        self._heads: dict[str, int] = {}
+
+    def shard_of(self, topic_id: str) -> int:
+        return shard_of(topic_key(topic_id), self.shards)
+
+    def linked(self, shard: int) -> bool:
+        return True
+
+    def missing(self) -> str | None:
+        return None
+
+    def request(
+        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
+    ) -> None:
+        ask = build(1)
+        assert isinstance(ask, link.Subscribe)
+        head = self._heads.get(ask.topic_id, 0)
+        on_answer(link.Subscribed(1, ask.topic_id, EPOCH, head, 1, head, 1, None, None, effective({})))
+
+    def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
+        raise NotImplementedError
+
+    def send(self, shard: int, message: link.Message) -> None:
+        """Nobody listens."""
+
+    async def listen(self, port: int) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    size = int.from_bytes(await reader.readexactly(4), "big")
+                    for message in link.decode_batch(await reader.readexactly(size)):
+                        assert isinstance(message, link.Messages)
+                        self._heads[message.topic_id] = message.seq + len(message.frames) - 1
+                        self.user.on_push(1, message)
+            except asyncio.IncompleteReadError:
+                writer.close()
+
+        await asyncio.start_server(serve, "127.0.0.1", port)
+
+
+async def run_gateway(
+    directory: Directory, port: int, limits: Limits, attach: Callable[[GatewayService], None]
+) -> None:
+    """Serves a gateway on `directory`; `attach` makes the service the directory's user."""
+    clock = SystemClock()
+    authenticator = Authenticator("open", None, None, None, clock)
+    metrics = Metrics(frozenset({"gateway"}))
+    service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
+    attach(service)
+    server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve())
+        tasks.create_task(service.run())
+
+
+async def main() -> None:
+    bare = BareLink()
+    await bare.listen(int(sys.argv[2]))
+    beat_s = float(sys.argv[3])
+    limits = Limits(heartbeat_s=beat_s, comment_s=beat_s / 2)
+    await run_gateway(bare, int(sys.argv[1]), limits, lambda service: setattr(bare, "user", service))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

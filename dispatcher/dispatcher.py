@@ -1,0 +1,127 @@
+"""The dispatcher's registry: which shards it serves, which links it has, who owns the rest; starts no task."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from dispatcher.requests import CreateTopic, Requests
+from dispatcher.session import LinkSession
+from dispatcher.shard import ShardOwner, State
+from headgate.core import link
+from headgate.runtime.ports import Clock, Link
+
+
+class Counters(Protocol):
+    """The metrics a dispatcher feeds."""
+
+    def sequenced(self, verdict: str, count: int = 1) -> None: ...
+    def dead_letter(self, reason: str, count: int = 1) -> None: ...
+    def link_messages(self, direction: str, count: int = 1) -> None: ...
+
+
+class Dispatcher:
+    """Serves links. `claims` is what the ownership log says of every shard (the hints other nodes' clients need)."""
+
+    def __init__(self, node: str, address: str, clock: Clock, counters: Counters, create: CreateTopic) -> None:
+        self.node = node
+        self.address = address
+        self.shards = 1
+        self.cluster_id = ""
+        self.generation = 0
+        self.claims: dict[int, link.Owner] = {}
+        self.owners: dict[int, ShardOwner] = {}
+        self.sessions: dict[LinkSession, None] = {}  # in the order they joined, so that a run can be repeated
+        self.on_refused: Callable[[int, int], None] = lambda shard, epoch: None
+        self.start_pump: Callable[[LinkSession], None] = lambda session: None
+        self._clock = clock
+        self._counters = counters
+        self._create = create
+        self._desks: dict[int, Requests] = {}
+        self.changed_claims = asyncio.Event()
+
+    # -- shards
+
+    def serve(self, owner: ShardOwner) -> None:
+        """Serves a shard from now on: it is live."""
+        self.owners[owner.number] = owner
+        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked)
+        self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
+
+    def stop_serving(self, number: int) -> None:
+        """Serves a shard no more; clients look for its next owner."""
+        self._desks.pop(number, None)
+        if self.owners.pop(number, None) is not None:
+            self.announce([link.Owner(number, 0, self.address, True)])
+
+    def desk(self, shard: int) -> Requests | None:
+        """Returns what answers for a shard, None where it is not served here."""
+        owner = self.owners.get(shard)
+        return self._desks.get(shard) if owner is not None and owner.state is State.LIVE else None
+
+    def announce(self, owners: list[link.Owner]) -> None:
+        """Tells every link what changed."""
+        for session in list(self.sessions):
+            session.send(link.Owners(owners))
+
+    def heard(self, claim: link.Owner) -> None:
+        """Notes the newest claim of a shard; links learn where its owner listens."""
+        self.claims[claim.shard] = claim
+        self.changed_claims.set()
+        if claim.address != self.address:
+            self.announce([claim])
+
+    # -- links
+
+    def accept(self, wire: Link) -> LinkSession:
+        """Takes a new link; nothing is answered before its HELLO."""
+        return LinkSession(self, wire)
+
+    def welcome(self, hello: link.Hello) -> link.Welcome | str:
+        """Answers a HELLO, or says why not."""
+        low, high = max(hello.low, link.VERSION_LOW), min(hello.high, link.VERSION_HIGH)
+        if low > high:
+            return f"link versions {hello.low}-{hello.high} here {link.VERSION_LOW}-{link.VERSION_HIGH}"
+        if hello.cluster_id not in ("", self.cluster_id):
+            return f"cluster {hello.cluster_id} here {self.cluster_id}"
+        if self.cluster_id and hello.generation > self.generation:
+            return f"log generation {hello.generation} here {self.generation}"
+        served = [
+            link.Owner(o.number, o.epoch, self.address, True) for o in self.owners.values() if self.desk(o.number)
+        ]
+        others = [claim for claim in self.claims.values() if claim.address != self.address]
+        return link.Welcome(high, self.node, self.cluster_id, self.generation, self.shards, served + others)
+
+    def joined(self, session: LinkSession) -> None:
+        """A link has said HELLO."""
+        self.sessions[session] = None
+        self.start_pump(session)
+
+    def left(self, session: LinkSession) -> None:
+        """A link is gone: so are its routes."""
+        self.sessions.pop(session, None)
+        for owner in self.owners.values():
+            owner.routes.drop_gateway(session)
+
+    def refused(self, shard: int, epoch: int) -> None:
+        """A client knows a higher epoch: evidence that the shard has another owner."""
+        self.on_refused(shard, epoch)
+
+    # -- what shards tell
+
+    def changed(self, topic_id: str) -> None:
+        """Invalidates what ingests cached of a topic."""
+        for session in self.sessions:
+            if session.role != "gateway":
+                session.send(link.Changed(topic_id))
+
+    def sequenced(self, verdict: str, count: int) -> None:
+        """Counts verdicts."""
+        self._counters.sequenced(verdict, count)
+
+    def buried(self, reason: str, count: int) -> None:
+        """Counts dead letters."""
+        self._counters.dead_letter(reason, count)
+
+    def linked(self, count: int) -> None:
+        """Counts messages sent to gateways."""
+        self._counters.link_messages("out", count)

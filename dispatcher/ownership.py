@@ -1,0 +1,175 @@
+"""Keeps what this node serves equal to what it should: claims, starts and stops shards; knows no link."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.runner import ShardRunner
+from headgate.core.ids import make_epoch
+from headgate.core.link import Owner
+from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.records import LogName
+from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
+
+logger = structlog.get_logger("dispatcher")
+
+INTERVAL_S: Final = 2.0
+RETRY_S: Final = 1.0
+CLAIM_WAIT_S: Final = 10.0
+
+NewRunner = Callable[[int, int], ShardRunner]
+
+
+class Ownership:
+    """The reconciliation loop (DESIGN section 6). `run` starts the shards' tasks in the task group it is given."""
+
+    def __init__(self, log: Log, group: Group, mine: Claim, dispatcher: Dispatcher, new_runner: NewRunner) -> None:
+        self._log = log
+        self._group = group
+        self._mine = mine
+        self._dispatcher = dispatcher
+        self._new_runner = new_runner
+        self._standings: dict[int, Standing] = {}
+        self._ends: dict[int, int] = {}
+        self._read: dict[int, int] = {}
+        self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
+        self._moved = asyncio.Event()
+        self.draining = False
+        dispatcher.on_refused = self._on_refused
+
+    # -- claims as the log has them
+
+    async def watch(self, shard: int) -> None:
+        """Follows the claims of one shard, until cancelled."""
+        while True:
+            try:
+                bounds = await self._log.bounds(LogName.OWNERSHIP, shard)
+                self._ends[shard] = bounds.end
+                reader = await self._log.reader(LogName.OWNERSHIP, shard, bounds.first)
+                self._read[shard] = bounds.first
+                self._moved.set()
+                await self._follow(shard, reader)
+            except (LogError, OffsetGone) as error:
+                logger.warning("claims cannot be read", shard=shard, why=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow(self, shard: int, reader: Reader) -> None:
+        try:
+            while True:
+                batch = await reader.read(500, 5.0)
+                for record in batch.records:
+                    claim = decode_claim(record.value)
+                    if claim is not None:
+                        self._note(shard, make_epoch(self._dispatcher.generation, record.offset), claim)
+                self._read[shard] = batch.next_offset
+                if batch.records:
+                    self._moved.set()
+        finally:
+            await reader.close()
+
+    def _note(self, shard: int, epoch: int, claim: Claim) -> None:
+        standing = self._standings.get(shard)
+        if standing is None or epoch > standing.epoch:
+            self._standings[shard] = Standing(epoch, claim)
+            self._dispatcher.heard(Owner(shard, epoch, claim.address))
+
+    def _known(self, shard: int) -> bool:
+        """Whether all claims that stood when the watch began have been read."""
+        return shard in self._ends and self._read.get(shard, -1) >= self._ends[shard]
+
+    # -- the loop
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Reconciles every INTERVAL_S seconds and whenever something moved, until `draining`."""
+        while not self.draining:
+            await self._step(tasks)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        waits = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._group.changed.wait())]
+        try:
+            await asyncio.wait(waits, timeout=INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._moved.clear()
+        self._group.changed.clear()
+
+    async def _step(self, tasks: asyncio.TaskGroup) -> None:
+        assigned = self._group.assigned()
+        known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
+        serving = {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+        plan = reconcile(known, self._standings, self._mine, serving)
+        for shard in plan.stop:
+            logger.info("shard has another owner", shard=shard)
+            await self.stop(shard)
+        for shard in plan.start:
+            await self.stop(shard)
+            runner = self._new_runner(shard, self._standings[shard].epoch)
+            self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
+        if plan.claim:
+            await self._claim(plan.claim)
+
+    async def _claim(self, shards: list[int]) -> None:
+        """Appends claims; they count once they are read back, by `watch`."""
+        value = encode_claim(self._mine)
+        appends = [self._log.append(LogName.OWNERSHIP, s, str(s).encode(), value) for s in shards]
+        done = await asyncio.gather(*appends, return_exceptions=True)  # the log port bounds each
+        refused = [(s, r) for s, r in zip(shards, done, strict=True) if isinstance(r, BaseException)]
+        if refused:
+            logger.warning("claims not acknowledged", shards=[s for s, _ in refused], why=str(refused[0][1]))
+            await asyncio.sleep(RETRY_S)
+        else:
+            await self._read_back(shards)
+
+    async def _read_back(self, shards: list[int]) -> None:
+        """Waits until each claim has come back through the log, so that it is not appended twice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLAIM_WAIT_S):
+                while not all(s in self._standings and self._standings[s].claim == self._mine for s in shards):
+                    self._moved.clear()
+                    await self._moved.wait()
+        self._moved.set()
+
+    # -- stopping
+
+    async def stop(self, shard: int, *, final: bool = False) -> None:
+        """Stops serving one shard; `final` writes a last snapshot first."""
+        runner, task = self._runners.pop(shard, (None, None))
+        if runner is None or task is None:
+            return
+        runner.final_snapshot = final
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def drain(self) -> None:
+        """Claims nothing more, writes final snapshots, releases all shards, leaves the group."""
+        self.draining = True
+        self._moved.set()
+        await asyncio.gather(*(self.stop(shard, final=True) for shard in list(self._runners)))
+        await self._group.stop()
+
+    def _on_refused(self, shard: int, epoch: int) -> None:
+        runner, _ = self._runners.get(shard, (None, None))
+        if runner is not None and runner.epoch < epoch:
+            self._moved.set()
+
+    def not_live(self) -> str | None:
+        """Returns None when every assigned shard is served and live, else one sentence for the readiness probe."""
+        assigned = self._group.assigned()
+        if assigned is None:
+            return "no member of the group of owners now"
+        parked = [f"{s}: {r.owner.why}" for s, (r, _) in self._runners.items() if r.owner and r.owner.why]
+        if parked:
+            return f"shard {parked[0]}" + (f" (and {len(parked) - 1} more)" if len(parked) > 1 else "")
+        missing = sorted(s for s in assigned if self._dispatcher.desk(s) is None)
+        return f"shards {missing} are assigned and not served yet" if missing else None
+
+    def lag(self) -> int:
+        """Returns the records of served shards that stand in the log and are not applied yet."""
+        return sum(r.owner.lag for r, _ in self._runners.values() if r.owner is not None)

@@ -1,0 +1,110 @@
+"""The life of one owned shard: restore, catch up, serve, hand over; knows no link."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.index import Identity
+from dispatcher.rebuild import rebuild
+from dispatcher.recovery import ShardLost, config_of, first_record
+from dispatcher.shard import ShardOwner
+from dispatcher.snapshots import Snapshots
+from headgate.core.apply import NotConfigured
+from headgate.core.errors import BrokenChain, HeadgateError, UnknownVersion
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
+
+logger = structlog.get_logger("dispatcher")
+
+RETRY_S: Final = 1.0
+PARKED_RETRY_S: Final = 15.0
+PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, BrokenChain)
+
+
+class ShardRunner:
+    """One shard of this node, from claim to release. `run` is its task; cancelling it releases the shard."""
+
+    def __init__(
+        self, number: int, epoch: int, log: Log, folder: Path | None, dispatcher: Dispatcher, clock: Clock
+    ) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.owner: ShardOwner | None = None
+        self.final_snapshot = False
+        self._log = log
+        self._folder = folder
+        self._dispatcher = dispatcher
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Serves the shard until cancelled; a fault parks it, is logged, and is tried again later."""
+        while True:
+            try:
+                await self._serve()
+            except LogError as error:
+                logger.warning("shard waits for the log", shard=self.number, why=str(error))
+                await asyncio.sleep(RETRY_S)
+            except PARKING as error:
+                self._park(error)
+                await asyncio.sleep(PARKED_RETRY_S)
+
+    def _park(self, error: HeadgateError) -> None:
+        logger.error("shard parked", shard=self.number, why=str(error))
+        if self.owner is not None:
+            self.owner.park(str(error))
+
+    async def _serve(self) -> None:
+        owner = ShardOwner(self.number, self.epoch, self._log, self._folder, self._dispatcher)
+        self.owner = owner
+        await owner.restore()
+        config = owner.shard.config or config_of(await first_record(self._log, self.number))
+        if config is None:
+            raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
+        identity = Identity(config.cluster_id, config.generation, self.number)
+        have = owner.open_index(identity)
+        until = owner.shard.next_offset
+        snapshots = Snapshots(owner, self._clock)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(owner.tail(), name=f"tail-{self.number}")
+                tasks.create_task(self._announce(owner), name=f"announce-{self.number}")
+                tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
+                if have is not None:
+                    tasks.create_task(self._rebuild(owner, identity, have, until), name=f"rebuild-{self.number}")
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            self._dispatcher.stop_serving(self.number)
+            await self._release(owner, snapshots)
+
+    async def _release(self, owner: ShardOwner, snapshots: Snapshots) -> None:
+        if self.final_snapshot and owner.live.is_set():
+            with contextlib.suppress(LogError):  # the next owner then starts from an older one
+                await snapshots.final()
+        owner.index.close()
+
+    async def _announce(self, owner: ShardOwner) -> None:
+        await owner.live.wait()
+        logger.info("shard live", shard=self.number, epoch=self.epoch, offset=owner.shard.next_offset)
+        self._dispatcher.serve(owner)
+
+    async def _rebuild(self, owner: ShardOwner, identity: Identity, have: int, until: int) -> None:
+        """After live delivery: the history index follows in the background."""
+        await owner.live.wait()
+        assert owner.recovered is not None
+        chunks, owner.recovered = owner.recovered.chunks, None
+        started = self._clock.now()
+        await rebuild(self._log, self.number, owner.index, identity, chunks, have, until)
+        owner.index_done()
+        logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Returns the first error that is not itself a group: the type alone decides what happens."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if not isinstance(error, LogUnavailable) else LogUnavailable(str(error))

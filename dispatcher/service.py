@@ -1,0 +1,153 @@
+"""Builds the dispatcher's objects and starts its tasks; the one place that does either."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from dispatcher.dispatcher import Counters, Dispatcher
+from dispatcher.ownership import Ownership
+from dispatcher.recovery import config_of, first_record, read_chunks
+from dispatcher.runner import ShardRunner
+from dispatcher.session import LinkSession
+from dispatcher.shard import ShardOwner
+from headgate.core.control import LOGIC, Config, CreateTopic, encode_body
+from headgate.core.envelope import encode_control
+from headgate.core.ids import random_id, topic_key
+from headgate.core.ownership import Claim
+from headgate.core.records import Appended, LogName
+from headgate.core.rights import Caller
+from headgate.core.snapshot import newest_chain
+from headgate.runtime.ports import Clock, Link, Log, LogError, Rng
+
+logger = structlog.get_logger("dispatcher")
+
+RETRY_S: Final = 1.0
+AWAY_LOG_S: Final = 60.0  # one line a minute while the log cannot be reached
+
+
+class DispatcherOptions(NamedTuple):
+    """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: memory)."""
+
+    node: str
+    address: str
+    folder: Path | None
+
+
+class DispatcherService:
+    """A dispatcher: `run` serves until cancelled, `drain` hands the shards over first."""
+
+    def __init__(self, options: DispatcherOptions, log: Log, clock: Clock, rng: Rng, counters: Counters) -> None:
+        self._options = options
+        self._log = log
+        self._clock = clock
+        self._rng = rng
+        self.dispatcher = Dispatcher(options.node, options.address, clock, counters, self._create_topic)
+        self.ready = asyncio.Event()
+        self._ownership: Ownership | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._why = "starting"
+
+    async def run(self) -> None:
+        """Serves until cancelled. Keeps trying while the log is away or not initialised."""
+        config = await self._config()
+        dispatcher = self.dispatcher
+        dispatcher.shards, dispatcher.cluster_id = config.shards, config.cluster_id
+        dispatcher.generation = config.generation
+        group = self._log.group(self._options.node)
+        incarnation = self._rng.entropy(8).hex()
+        mine = Claim(self._options.node, incarnation, self._options.address)
+        ownership = self._ownership = Ownership(self._log, group, mine, dispatcher, self._new_runner)
+        await self._retry(group.start)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                dispatcher.start_pump = self._start_pump
+                for session in list(dispatcher.sessions):  # those that said HELLO while this node was joining
+                    self._start_pump(session)
+                for shard in range(config.shards):
+                    tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
+                tasks.create_task(ownership.run(tasks), name="ownership")
+                self.ready.set()
+        finally:
+            dispatcher.start_pump = lambda session: None
+            with contextlib.suppress(LogError):
+                await group.stop()
+
+    async def _config(self) -> Config:
+        """Reads the log's config record; waits for the log and for `headgate init`, saying so once a minute."""
+        said = -AWAY_LOG_S
+        while True:
+            try:
+                config = await self._read_config()
+                if config is not None:
+                    return config
+                self._why = f"{self._log.address} has no config record: run `headgate init`"
+            except LogError as error:
+                self._why = str(error)
+            if self._clock.now() - said >= AWAY_LOG_S:
+                said = self._clock.now()
+                logger.warning("waiting for the log", address=self._log.address, why=self._why)
+            await asyncio.sleep(RETRY_S)
+
+    async def _read_config(self) -> Config | None:
+        config = config_of(await first_record(self._log, 0))
+        if config is not None:
+            return config
+        chain = newest_chain(await read_chunks(self._log, 0))  # the log's beginning may be gone by retention
+        if not chain or chain[-1].chunk.rest is None or chain[-1].chunk.logic > LOGIC:
+            return None
+        return chain[-1].chunk.rest.config
+
+    async def _retry(self, start: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await start()
+                return
+            except LogError as error:
+                self._why = str(error)
+                await asyncio.sleep(RETRY_S)
+
+    def _new_runner(self, shard: int, epoch: int) -> ShardRunner:
+        folder = self._options.folder
+        return ShardRunner(shard, epoch, self._log, folder, self.dispatcher, self._clock)
+
+    def _start_pump(self, session: LinkSession) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(session.pump(), name="pump")
+
+    def accept(self, wire: Link) -> LinkSession:
+        """Takes the far end of a new link."""
+        return self.dispatcher.accept(wire)
+
+    async def drain(self) -> None:
+        """Final snapshots, shards released, group left. `run` goes on serving links until it is cancelled."""
+        if self._ownership is not None:
+            await self._ownership.drain()
+
+    # -- probes and metrics
+
+    def not_ready(self) -> str | None:
+        """Returns None when it owns its share and is caught up, else one sentence."""
+        return self._ownership.not_live() if self._ownership is not None else self._why
+
+    def lag(self) -> int:
+        """Returns the records that stand in the log and are not applied yet."""
+        return self._ownership.lag() if self._ownership is not None else 0
+
+    # -- topics made by a subscriber
+
+    def _create_topic(self, owner: ShardOwner, topic_id: str, caller: Caller) -> None:
+        """Appends the create record of a topic that somebody subscribed to (`topics.auto_create`)."""
+        key = topic_key(topic_id)
+        control = CreateTopic(topic_id=topic_id, name=topic_id, permissions="PUBLIC", owner_id=caller.user_id)
+        value = encode_control(encode_body(control), 0, random_id(key, self._rng.entropy(12)))
+
+        def done(append: "asyncio.Future[Appended]") -> None:
+            if not append.cancelled() and append.exception() is not None:
+                owner.not_made(topic_id)
+
+        self._log.append(LogName.MESSAGES, owner.number, key, value).add_done_callback(done)

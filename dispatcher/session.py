@@ -1,0 +1,139 @@
+"""One link as the dispatcher sees it: HELLO, then requests by shard; knows no transport."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from dispatcher.shard import LINK_BYTES, Session, ShardOwner
+from headgate.core import link
+from headgate.core.ids import shard_of, topic_key
+from headgate.core.routes import Route
+from headgate.runtime.ports import Link
+
+if TYPE_CHECKING:
+    from dispatcher.dispatcher import Dispatcher
+
+LOW_BYTES: Final = LINK_BYTES // 4
+PUMP_IDLE_S: Final = 0.2
+
+_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+
+
+class LinkSession:
+    """The far end of one link. `pump` is its one task: it serves the routes that have fallen behind."""
+
+    def __init__(self, dispatcher: "Dispatcher", wire: Link) -> None:
+        self._dispatcher = dispatcher
+        self._wire = wire
+        self._behind: deque[tuple[ShardOwner, Route[Session]]] = deque()
+        self._wake = asyncio.Event()
+        self.role = ""
+        self.open = True
+        wire.on_messages = self._on_messages
+        wire.on_close = self._on_close
+
+    # -- what shards need
+
+    def send(self, message: link.Message) -> None:
+        """Queues a message."""
+        self._wire.send(message)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the link takes no more live messages."""
+        return self._wire.pending_bytes > LINK_BYTES
+
+    def fall_behind(self, owner: ShardOwner, route: Route[Session]) -> None:
+        """Serves the route from the index until it is in step again."""
+        if not route.behind:
+            route.behind = True
+            self._behind.append((owner, route))
+            self._wake.set()
+
+    # -- the link
+
+    def _on_messages(self, messages: list[link.Message]) -> None:
+        for message in messages:
+            self._on_message(message)
+
+    def _on_message(self, message: link.Message) -> None:
+        if isinstance(message, link.Hello):
+            self._hello(message)
+            return
+        if isinstance(message, link.Refuse):
+            self._dispatcher.refused(message.shard, message.epoch)
+            return
+        if not self.role:
+            self.close("a link begins with HELLO")
+            return
+        shard = self._shard_of(message)
+        desk = self._dispatcher.desk(shard)
+        if desk is not None:
+            desk.handle(self, message)
+            return
+        req = getattr(message, "req", None)
+        if req is not None:
+            self.send(link.Refused(req, "not_ready", f"shard {shard} is not served here now"))
+
+    def _shard_of(self, message: link.Message) -> int:
+        if isinstance(message, _BY_SHARD):
+            return message.shard
+        topic_id: str = getattr(message, "topic_id", "")
+        return shard_of(topic_key(topic_id), self._dispatcher.shards)
+
+    def _hello(self, hello: link.Hello) -> None:
+        welcome = self._dispatcher.welcome(hello)
+        if isinstance(welcome, str):
+            self.close(welcome)
+            return
+        self.role = hello.role
+        self._wire.peer = hello.node
+        self.send(welcome)
+        self._dispatcher.joined(self)
+
+    def close(self, reason: str) -> None:
+        """Ends the link."""
+        self._wire.close(reason)
+
+    def _on_close(self, _reason: str) -> None:
+        self.open = False
+        self._wake.set()
+        self._dispatcher.left(self)
+
+    async def pump(self) -> None:
+        """Serves routes that are behind, one page each in turn, until the link is closed."""
+        while self.open:
+            if not self._behind:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._wire.drained(LOW_BYTES)
+            owner, route = self._behind.popleft()
+            served = self._dispatcher.owners.get(owner.number) is owner
+            if not served or owner.routes.get(self, route.topic_id) is not route:
+                continue
+            if not self._page(owner, route):
+                self._behind.append((owner, route))
+                if all(not o.index.complete for o, _ in self._behind):
+                    await asyncio.sleep(PUMP_IDLE_S)
+            await asyncio.sleep(0)
+
+    def _page(self, owner: ShardOwner, route: Route[Session]) -> bool:
+        """Sends one page; says whether the route is in step again (or gone)."""
+        row = owner.rows.get(topic_key(route.topic_id))
+        if row is None or row.epoch != route.epoch:
+            return True
+        owner.send_open()
+        if route.sent >= row.seq:
+            route.behind = False
+            return True
+        if not owner.index.complete:
+            return False
+        span = owner.index.span(route.epoch, route.sent + 1, link.PAGE_COUNT, link.PAGE_BYTES)
+        if not span.frames:  # all of it is gone from the log: the gateway sees the hole and says it
+            route.sent = row.seq
+            return False
+        self.send(link.Messages(route.topic_id, route.epoch, span.seq, span.ts, span.frames))
+        self._dispatcher.linked(len(span.frames))
+        route.sent = span.seq + len(span.frames) - 1
+        return False

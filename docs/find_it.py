@@ -1,0 +1,49 @@
+"""Writes the table "Find it in a minute" of architecture.md from the sources' docstrings: `python docs/find_it.py`."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+GROUPS = {
+    "headgate/core": "The pure core",
+    "headgate/runtime": "Adapters",
+    "ingest": "Ingest",
+    "dispatcher": "Dispatcher",
+    "gateway": "Gateway",
+    "headgate/cli": "Command line",
+    "headgate/broker": "The in-process broker",
+}
+
+
+def sentence(path: Path) -> str:
+    """Returns what a module says it is: its docstring up to the first semicolon, colon or full stop."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
+    return re.split(r"; |\. |\.$", text, maxsplit=1)[0].replace("|", "\\|")
+
+
+def table() -> str:
+    """Returns the whole section."""
+    parts = [
+        "## Find it in a minute",
+        "",
+        "Written by `python docs/find_it.py` from each file's own first sentence.",
+        "",
+    ]
+    for folder, title in GROUPS.items():
+        files = sorted(p for p in (ROOT / folder).rglob("*.py") if p.name != "__init__.py")
+        parts += [f"**{title}**", "", "| file | what it is |", "|---|---|"]
+        parts += [f"| `{p.relative_to(ROOT).as_posix()}` | {sentence(p)} |" for p in files]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Replaces the section in the page."""
+    page = PAGE.read_text("utf-8")
+    PAGE.write_text(page[: page.index("## Find it in a minute")] + table(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

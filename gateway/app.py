@@ -1,0 +1,171 @@
+"""The gateway's HTTP application (ASGI): ending subscriptions by request, refusals for the rest; no stream passes here.
+
+Streams are taken by `gateway.protocol` before uvicorn sees them. What reaches a stream path here came within one TCP
+segment behind another request (HTTP pipelining): it is sent to a new connection.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.answers import cors_headers
+from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
+from headgate.core.errors import Refusal
+from headgate.core.ids import check_topic_id
+from headgate.core.link import AskTopic
+from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
+from headgate.runtime.http.problem import problem_of
+
+if TYPE_CHECKING:
+    from gateway.service import GatewayService
+    from headgate.core.ports import Identity
+
+_MAX_BODY: Final = 256 * 1024  # PROTOCOL section 0
+_ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is such a topic
+_PREFLIGHT_AGE_S: Final = b"600"
+_ALLOWED_HEADERS: Final = b"Authorization, Content-Type, Last-Event-ID, X-Headgate-User"
+
+
+class GatewayApp:
+    """Serves the gateway's paths; others go to `fallback`, or are 404."""
+
+    def __init__(self, gateway: "GatewayService", fallback: ASGIApp | None = None) -> None:
+        self._gateway = gateway
+        self._fallback = _nothing if fallback is None else fallback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection scope of ASGI 3."""
+        methods = _methods_of(scope)
+        if not methods:
+            await self._fallback(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request, methods)
+        except ClientDisconnect:
+            return
+        except Refusal as refusal:
+            response = _problem(refusal)
+        origin = request.headers.get("origin")
+        if origin is not None and self._gateway.origins.allows(origin, request.headers.get("host")):
+            response.raw_headers += cors_headers(origin)
+        if request.method == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, methods: tuple[str, ...]) -> Response:
+        if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+            return self._preflight(request, methods)
+        if request.method not in methods:
+            raise Refusal("method_not_allowed", f"this path takes {', '.join(methods)}", allow=list(methods))
+        if request.method == "DELETE":
+            return await self._end(request)
+        query = request.scope["query_string"]
+        location = request.scope["raw_path"] + (b"?" + query if query else b"")
+        return Response(status_code=307, headers={"location": location.decode("latin-1"), "connection": "close"})
+
+    def _preflight(self, request: Request, methods: tuple[str, ...]) -> Response:
+        if not self._gateway.origins.allows(request.headers.get("origin", ""), request.headers.get("host")):
+            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
+        response = Response(status_code=204)
+        response.raw_headers += [
+            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-allow-headers", _ALLOWED_HEADERS),
+            (b"access-control-max-age", _PREFLIGHT_AGE_S),
+        ]
+        return response
+
+    async def _end(self, request: Request) -> Response:
+        """DELETE of a topic's `subscribe`: ends the caller's live subscriptions on this gateway."""
+        body = await _read(request)
+        identity = self._identify(request)
+        topic_id = check_topic_id(topic_of(segments_of(request.scope["raw_path"])))
+        ended = 0
+        connection_id = _connection_id(request, body)
+        for session in self._gateway.hub.sessions_of(identity.caller.user_id):
+            subscription = session.subscriptions.get(topic_id)
+            if subscription is not None and connection_id in (None, session.connection_id):
+                self._gateway.hub.unsubscribe(subscription, "ended")
+                ended += 1
+        if not ended:
+            await self._exists(topic_id, identity)
+        content = msgspec.json.encode({"success": True, "ended": ended})
+        return Response(content, media_type="application/json")
+
+    async def _exists(self, topic_id: str, identity: "Identity") -> None:
+        directory = self._gateway.directory
+        shard = directory.shard_of(topic_id)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await directory.ask(shard, lambda req: AskTopic(req, topic_id, identity.caller))
+        except TimeoutError:
+            raise Refusal("not_ready", "the topic's owner does not answer; try again") from None
+
+    def _identify(self, request: Request) -> "Identity":
+        authenticator = self._gateway.authenticator
+        if authenticator.open:
+            query = dict(parse_qsl(request.url.query, keep_blank_values=True))
+            return authenticator.anonymous_caller(open_user(query, request.headers.get(USER_HEADER)))
+        return authenticator.authenticate(of_request(request.headers.get("authorization")))
+
+
+def _methods_of(scope: Scope) -> tuple[str, ...]:
+    """Returns what a path takes, nothing for a path that is not ours."""
+    if scope["type"] != "http":
+        return ()
+    segments = segments_of(scope["raw_path"])
+    path = "/".join(segments)
+    if path in WEBSOCKET_PATHS:
+        return ("GET",)
+    if path == SSE_PATH:
+        return ("GET", "HEAD")
+    return ("DELETE", "GET", "HEAD") if topic_of(segments) is not None else ()
+
+
+def _connection_id(request: Request, body: bytes) -> str | None:
+    found = request.query_params.get("connection_id")
+    if body:
+        try:
+            members = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            members = None
+        if not isinstance(members, dict):
+            raise Refusal("bad_request", "the body is not a JSON object")
+        found = members.get("connection_id", found)
+    if found is not None and not isinstance(found, str):
+        raise Refusal("bad_request", "connection_id is a string")
+    return found
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY:
+            raise Refusal("too_large", f"the body has more than {_MAX_BODY} bytes")
+    return bytes(body)
+
+
+def _problem(refusal: Refusal) -> Response:
+    status, headers, body = problem_of(refusal)
+    response = Response(body, status_code=status)
+    response.raw_headers = list(headers)
+    return response
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application behind the gateway's where there is no other."""
+    if scope["type"] == "http":
+        response = _problem(Refusal("not_found", "nothing is served at this path"))
+        await response(scope, receive, send)
+        return
+    while scope["type"] == "lifespan":
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

@@ -1,0 +1,66 @@
+"""uvicorn's own HTTP protocol for every request that is no stream, and the way back at the request's end."""
+
+from typing import TYPE_CHECKING, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.head import END, OTHER, route_of
+
+if TYPE_CHECKING:
+    from gateway.protocol import Front
+
+_MAX_HELD: Final = 64 * 1024  # bytes a client may send ahead of its turn
+
+
+class HandedOn(HttpToolsProtocol):
+    """A connection that Starlette answers. Its next request may ask for a stream: the front looks at each head.
+
+    Between two requests (`_between`) the bytes of the next are looked at first. What comes while an answer is still
+    being written is held until it is complete (a second request within one segment stays here: Starlette then sends
+    the client to a new connection).
+    """
+
+    def __init__(self, front: "Front") -> None:
+        super().__init__(front.config, front.server_state, front.app_state)
+        self.access_log = False  # it would carry query strings, and so tokens
+        self._front = front
+        self._between = False
+        self._held = b""
+
+    def take(self, data: bytes) -> None:
+        """Takes the bytes of a request that is no stream."""
+        super().data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._between:
+            super().data_received(data)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._hold(data)
+        elif END in data and data[:1].isalpha() and route_of(data) == OTHER:
+            super().data_received(data)
+        else:
+            self._unset_keepalive_if_required()
+            self.connections.discard(self)
+            self._front.look_again(self, data)
+
+    def on_message_begin(self) -> None:
+        self._between = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._between = True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._held and not self.pipeline and not self.transport.is_closing():
+            data, self._held = self._held, b""
+            self.data_received(data)
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > _MAX_HELD:
+            self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that nobody serves is answered as a plain request; no reason to warn."""

@@ -1,0 +1,82 @@
+"""The WebSocket opening handshake (RFC 6455 section 4) as values; knows neither sockets nor who asks."""
+
+import base64
+import binascii
+from hashlib import sha1
+from typing import Final
+
+from gateway.answers import plain_answer, problem_answer
+from gateway.head import Head
+from headgate.core.errors import HeadgateError, Refusal
+from headgate.runtime.http.credentials import PROTOCOL
+from headgate.runtime.http.origins import Origins
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_VERSION: Final = "13"
+
+
+class HandshakeRefused(HeadgateError):
+    """The request becomes no WebSocket; `answer` is the whole HTTP answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("the handshake was refused")
+        self.answer = answer
+
+
+def check(head: Head, origins: Origins, full: str | None) -> None:
+    """Checks all but the credentials: what it is, whether the page may, whether there is room (`full` says why not).
+
+    Raises HandshakeRefused with 400, 403, 426 or 503.
+    """
+    headers = head.headers
+    if head.version != "1.1" or "upgrade" not in tokens(headers.get("connection", "")):
+        raise _upgrade_required("this path serves WebSockets: connect with a WebSocket client")
+    if tokens(headers.get("upgrade", "")) != ["websocket"]:
+        raise _upgrade_required("the Upgrade header must be 'websocket'")
+    if headers.get("sec-websocket-version") != _VERSION:
+        raise _upgrade_required(f"the Sec-WebSocket-Version header must be {_VERSION}")
+    if not _is_key(headers.get("sec-websocket-key", "")):
+        raise HandshakeRefused(problem_answer(Refusal("bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")))
+    origin = headers.get("origin")
+    if origin is not None and not origins.allows(origin, headers.get("host")):
+        raise HandshakeRefused(problem_answer(Refusal("forbidden", "pages of this origin may not connect")))
+    if full is not None:
+        raise HandshakeRefused(problem_answer(Refusal("overloaded", full)))
+
+
+def accept(head: Head) -> bytes:
+    """Returns the 101 answer; no extension is negotiated, and of the subprotocols only ours is selected."""
+    key = head.headers["sec-websocket-key"].encode()
+    digest = base64.b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        digest,
+        b"\r\n",
+    ]
+    if PROTOCOL in subprotocols(head):
+        lines.append(f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n".encode())
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def subprotocols(head: Head) -> list[str]:
+    """Returns the offered subprotocols in order."""
+    offered = head.headers.get("sec-websocket-protocol", "")
+    return [name.strip() for name in offered.split(",") if name.strip()]
+
+
+def tokens(value: str) -> list[str]:
+    """Returns the comma-separated tokens of a header, in lower case."""
+    return [token.strip().lower() for token in value.split(",") if token.strip()]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _upgrade_required(detail: str) -> HandshakeRefused:
+    extra = [(b"upgrade", b"websocket"), (b"sec-websocket-version", _VERSION.encode())]
+    return HandshakeRefused(plain_answer(426, Refusal("bad_request", detail), extra))

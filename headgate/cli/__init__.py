@@ -1,0 +1,1 @@
+"""The `headgate` command: thin, it reads flags, calls a role or a server, and prints."""

@@ -1,0 +1,153 @@
+"""The `headgate` command: puts the commands together and turns every outcome into an exit status and one line."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Final
+
+import typer
+
+from headgate.cli import topics
+from headgate.cli.config import config
+from headgate.cli.demo import demo
+from headgate.cli.history import history
+from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, of, split_settings
+from headgate.cli.output import ReaderGone, let_go
+from headgate.cli.publish import publish
+from headgate.cli.subscribe import subscribe
+from headgate.cli.token import app as token
+from headgate.core.errors import HeadgateError
+from headgate.runtime.settings import Role, Settings, SettingsError, resolve
+
+SERVERS: Final = "Servers"
+CLIENTS: Final = "Commands that talk to a server"
+OTHERS: Final = "Others"
+EPILOG: Final = (
+    "Every setting is also a flag, --group.name VALUE, a variable, HEADGATE_GROUP__NAME, and a line of the TOML file "
+    "given with --config FILE; headgate config lists them. Exit status: 0 done, 1 it failed, 2 the command was wrong."
+)
+
+app = typer.Typer(
+    name="headgate",
+    help="Brings Kafka's events to people: HTTP publish, ordered durable topics, WebSocket and SSE fan-out.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Port = Annotated[str | None, typer.Option("--port", metavar="N", help="The port.", show_default=False)]
+Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="The address.", show_default=False)]
+Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Where data stays.", show_default=False)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command line. Returns the exit status."""
+    try:
+        invocation, rest = split_settings(sys.argv[1:] if argv is None else argv)
+        status = app(rest, prog_name="headgate", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+        return int(status or 0)
+    except ReaderGone:
+        return 0
+    except BrokenPipeError:
+        let_go()
+        return 0
+    except (SettingsError, WrongCommand) as error:
+        return _fail(str(error), 2)
+    except typer.TyperException as error:
+        return _fail(_usage(error), error.exit_code)
+    except HeadgateError as error:
+        return _fail(str(error), 1)
+    except typer.Abort:
+        return 130
+
+
+@app.callback(invoke_without_command=True)
+def root(show: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if show:
+        try:
+            number = version("headgate")
+        except PackageNotFoundError:
+            number = "from a source tree"
+        sys.stdout.write(f"headgate {number}\n")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=SERVERS)
+def dev(context: typer.Context, port: Port = None, host: Host = None, data: Data = None) -> int:
+    """Runs everything in one process on an embedded log, on one port."""
+    return _run(context, "dev", {"dev.port": port, "dev.host": host, "dev.data": data})
+
+
+@app.command(rich_help_panel=SERVERS)
+def ingest(context: typer.Context, port: Port = None, host: Host = None) -> int:
+    """Runs the HTTP side: publish, topics, history. Needs log.url kafka://."""
+    return _run(context, "ingest", {"ingest.port": port, "ingest.host": host})
+
+
+@app.command(rich_help_panel=SERVERS)
+def dispatcher(context: typer.Context, port: Port = None, host: Host = None, data: Data = None) -> int:
+    """Runs an owner of shards: numbers messages and sends them to gateways. Needs log.url kafka://."""
+    return _run(context, "dispatcher", {"dispatcher.port": port, "dispatcher.host": host, "dispatcher.data": data})
+
+
+@app.command(rich_help_panel=SERVERS)
+def gateway(context: typer.Context, port: Port = None, host: Host = None) -> int:
+    """Runs the stream side: WebSocket and SSE. Needs cluster.dispatchers, and no Kafka."""
+    return _run(context, "gateway", {"gateway.port": port, "gateway.host": host})
+
+
+@app.command(rich_help_panel=SERVERS)
+def init(context: typer.Context) -> int:
+    """Creates the Kafka topics of log.url, or says that they are there."""
+    return _run(context, "init", {})
+
+
+app.command(rich_help_panel=CLIENTS)(publish)
+app.command(rich_help_panel=CLIENTS)(subscribe)
+app.command(rich_help_panel=CLIENTS)(history)
+app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
+app.add_typer(token, name="token", rich_help_panel=OTHERS)
+app.command(rich_help_panel=OTHERS)(config)
+app.command(rich_help_panel=OTHERS)(demo)
+
+
+def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> int:
+    settings = resolve(of(context).settings(short), role)
+    # Only a server pays for a server's imports: a client command starts in half the time without them.
+    from headgate.runtime.logging import configure  # noqa: PLC0415
+    from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415
+
+    configure(role=role)
+    run: Callable[[Settings], int] = getattr(import_module("headgate.cli.roles"), role)
+    try:
+        return run(settings)
+    except BadAuthSettings as error:
+        raise SettingsError(str(error)) from None
+    except OSError as error:
+        raise CommandFailed(error.strerror or str(error)) from None
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Returns one line for what the parser refused."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    unknown: str | None = getattr(error, "option_name", None)
+    path = "headgate" if context is None else context.command_path
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return error.message
+    if type(error).__name__ == "NoSuchOption" and unknown is not None:
+        own = [name for p in context.command.get_params(context) for name in p.opts] if context else []
+        return f"{path}: unknown flag {unknown}; the nearest known one is {nearest_flag(unknown, own)}"
+    return f"{path}: {' '.join(error.format_message().split())}"
+
+
+def _fail(line: str, status: int) -> int:
+    print(line, file=sys.stderr)  # noqa: T201 - this is where a command says why it ended
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Standard output: readable and coloured for a person, otherwise one JSON object a line; knows no command."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from headgate.core.errors import HeadgateError
+
+
+class ReaderGone(HeadgateError):
+    """Nobody reads standard output any more: nothing more to say, and nothing is wrong."""
+
+
+class Output:
+    """Where a command's results go. `lines`: NDJSON and nothing else, asked for or because nobody is watching."""
+
+    def __init__(self, as_json: bool, *, go_on: bool = False) -> None:
+        """With `go_on` a reader that went away is no reason to stop."""
+        self.lines = as_json or not sys.stdout.isatty()
+        self._go_on = go_on
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def raw(self, item: bytes, human: Callable[[Any], Text], *, flush: bool = True) -> None:
+        """Prints one JSON text as it came, or what `human` makes of the object. Raises ReaderGone."""
+        if not self.lines:
+            self._console.print(human(msgspec.json.decode(item)))
+            return
+        with self._reader():
+            sys.stdout.buffer.write(item.replace(b"\n", b" ") + b"\n")  # no JSON string holds a bare newline
+            if flush:
+                sys.stdout.buffer.flush()
+
+    def item(self, item: dict[str, Any], human: Callable[[Any], Text]) -> None:
+        """Prints one object. Raises ReaderGone."""
+        self.raw(msgspec.json.encode(item), human)
+
+    def flush(self) -> None:
+        """Hands over what `raw` has kept back. Raises ReaderGone."""
+        with self._reader():
+            sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            let_go()
+            if not self._go_on:
+                raise ReaderGone("nobody reads standard output") from None
+
+
+def let_go() -> None:
+    """Sends what is still to be written to nobody, so that the interpreter's last flush is quiet too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(text: str) -> None:
+    """Writes one line for the person to standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where commands speak
+
+
+def fields(*parts: tuple[Any, str]) -> Text:
+    """Returns one line of (value, style) pairs; values that are None or empty are left out."""
+    shown = [Text(str(value), style) for value, style in parts if value not in (None, "")]
+    return Text("  ").join(shown)
+
+
+def compact(value: Any) -> str:
+    """Returns a value as JSON on one line."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,334 @@
+"""Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
+
+import asyncio
+import secrets
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from dispatcher.service import DispatcherOptions, DispatcherService
+from gateway.service import GatewayOptions, GatewayService
+from headgate.cli.invocation import CommandFailed
+from headgate.core.limits import Limits
+from headgate.core.records import LogName
+from headgate.runtime.appender import Appender
+from headgate.runtime.http.server import HttpServer
+from headgate.runtime.lifecycle import Process, run
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.pool import LinkPool
+from headgate.runtime.links.websocket import WebSocketLink, serve_links
+from headgate.runtime.logs.factory import make_log
+from headgate.runtime.logwatch import LogWatch
+from headgate.runtime.metrics import Metrics, Part
+from headgate.runtime.ports import Clock, Log, LogError, Rng
+from headgate.runtime.settings import Settings, advertised
+from headgate.runtime.settings_model import ANY_LOOPBACK
+from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.tokens import Authenticator
+from ingest.service import IngestOptions, IngestService
+
+logger = structlog.get_logger("process")
+
+INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
+INIT_S: Final = 30.0
+
+
+class Parts:
+    """What every role is built of."""
+
+    def __init__(self, settings: Settings, role: str, parts: frozenset[Part]) -> None:
+        self.settings = settings
+        self.clock: Clock = SystemClock()
+        self.rng: Rng = SystemRng()
+        self.metrics = Metrics(parts)
+        self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
+        self.origins = tuple(o for o in settings.http.origins or () if o != ANY_LOOPBACK)
+        self.loopback_origins = ANY_LOOPBACK in (settings.http.origins or ())
+
+    def authenticator(self) -> Authenticator:
+        """Builds the reader of tokens. Raises BadAuthSettings."""
+        auth = self.settings.auth
+        secret = auth.secret.get_secret_value() if auth.secret is not None else None
+        return Authenticator(auth.mode or "jwt", secret, auth.issuer, auth.audience, self.clock)
+
+    def log(self) -> tuple[Log, LogWatch]:
+        """Builds the log and the task that opens it. Raises ValueError."""
+        log = make_log(self.settings.log_options(), self.clock, self.rng)
+        watch = LogWatch(log, self.clock)
+        self.process.task("log", watch.run)
+        self.process.checks["log"] = watch.why
+        reads: dict[LogName, int] | None = getattr(log, "records_read", None)
+        if reads is not None:
+            self.metrics.watch_reads(lambda: {name.value: count for name, count in reads.items()})
+        return log, watch
+
+    def directory(self, role: str) -> LinkDirectory:
+        """Builds a directory whose links are kept by a pool."""
+        directory = LinkDirectory(role, self.node)
+        pool = LinkPool(
+            directory,
+            list(self.settings.cluster.dispatchers),
+            self.settings.cluster_secret(),
+            self.node,
+            self.clock,
+            self.rng,
+        )
+        self.process.task("links", pool.run)
+        return directory
+
+    def ingest(self, log: Log, directory: LinkDirectory, *, redirect_streams: bool) -> IngestService:
+        """Builds ingest on a log and a directory."""
+        limits = self.settings.limits
+        options = IngestOptions(
+            auto_create=bool(self.settings.topics.auto_create),
+            redirect_streams=redirect_streams,
+            origins=self.origins,
+            loopback_origins=self.loopback_origins,
+            payload_bytes=limits.payload_bytes,
+            body_bytes=limits.body_bytes,
+            batch_bytes=limits.batch_bytes,
+            batch_items=limits.batch_items,
+            body_deadline_s=limits.request_deadline_s,
+            publish_per_user_per_min=limits.publish_per_user_per_min,
+            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+        )
+        service = IngestService(
+            options=options,
+            log=log,
+            appender=Appender(log, self.clock),
+            directory=directory,
+            authenticator=self.authenticator(),
+            clock=self.clock,
+            rng=self.rng,
+            metrics=self.metrics,
+        )
+        directory.user = service
+        self.process.checks["owners"] = directory.missing
+        self.process.on_drain("publishes in flight", lambda: service.drain(INGEST_DRAIN_S))
+        return service
+
+    def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
+        """Builds a dispatcher that starts once the log is open."""
+        options = DispatcherOptions(self.node, address, folder)
+        service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
+
+        async def start() -> None:
+            await watch.opened.wait()
+            await service.run()
+
+        self.process.task("dispatcher", start)
+        self.process.checks["shards"] = service.not_ready
+        self.metrics.watch("log_lag_records", service.lag)
+        return service
+
+    def serve(self, server: HttpServer) -> None:
+        """Serves a port until the drain has come to it."""
+        self.process.task("http", server.serve)
+        self.process.on_drain("http", server.finish)
+
+    def gateway(self, directory: LinkDirectory) -> GatewayService:
+        """Builds a gateway on a directory."""
+        options = GatewayOptions(
+            limits=gateway_limits(self.settings),
+            origins=self.origins,
+            loopback_origins=self.loopback_origins,
+            auto_create=bool(self.settings.topics.auto_create),
+            query_token=self.settings.auth.query_token,
+        )
+        service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
+        directory.user = service
+        self.process.task("gateway", service.run)
+        self.process.checks["owners"] = directory.missing
+        self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
+        self.metrics.watch("sessions", lambda: service.hub.session_count)
+        self.metrics.watch("subscriptions", lambda: service.hub.subscription_count)
+        return service
+
+    async def finish(self) -> int:
+        """Runs the process on its admin port."""
+        admin = self.settings.admin
+        return await self.process.run(admin.host or "127.0.0.1", admin.port)
+
+
+def gateway_limits(settings: Settings) -> Limits:
+    """Returns the gateway's bounds as the settings have them."""
+    limits, heartbeat = settings.limits, settings.heartbeat
+    given: dict[str, Any] = {} if limits.connections is None else {"connections": limits.connections}
+    return Limits(
+        topics=limits.topics_per_connection,
+        frame_bytes=limits.inbound_frame_bytes,
+        control_per_s=limits.control_per_s,
+        control_burst=limits.control_burst,
+        control_patience_s=limits.control_abuse_s,
+        queue_bytes=limits.outbound_bytes,
+        queue_frames=limits.outbound_frames,
+        connections_per_user=limits.connections_per_user,
+        slow_messages=limits.slow_messages,
+        slow_bytes=limits.slow_bytes,
+        auth_s=limits.auth_deadline_s,
+        head_s=limits.request_deadline_s,
+        heartbeat_s=heartbeat.interval,
+        heartbeat_missed=heartbeat.missed_limit,
+        **given,
+    )
+
+
+async def _ingest(settings: Settings) -> int:
+    parts = Parts(settings, "ingest", frozenset({"ingest"}))
+    log, _ = parts.log()
+    service = parts.ingest(log, parts.directory("ingest"), redirect_streams=True)
+    server = HttpServer(settings.ingest.host, settings.ingest.port, service.app)
+    parts.serve(server)
+    parts.process.on_drain("log", log.close)
+    logger.info("ingest listens", port=server.port, log=log.address)
+    return await parts.finish()
+
+
+async def _dispatcher(settings: Settings) -> int:
+    parts = Parts(settings, "dispatcher", frozenset({"dispatcher"}))
+    log, watch = parts.log()
+    address = advertised(settings, settings.dispatcher.port)
+    service = parts.dispatcher(log, watch, address, settings.dispatcher.data)
+
+    def accept(wire: WebSocketLink) -> None:
+        service.accept(wire)
+
+    secret = settings.cluster_secret()
+    server = await serve_links(settings.dispatcher.host, settings.dispatcher.port, secret, parts.clock, accept)
+    parts.process.on_drain("shards", service.drain)
+    parts.process.on_drain("log", log.close)
+    logger.info("dispatcher listens", address=address, log=log.address)
+    try:
+        return await parts.finish()
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def _gateway(settings: Settings) -> int:
+    parts = Parts(settings, "gateway", frozenset({"gateway"}))
+    service = parts.gateway(parts.directory("gateway"))
+    server = HttpServer(settings.gateway.host, settings.gateway.port, service.app(), service.protocol)
+    parts.serve(server)
+    logger.info("gateway listens", port=server.port)
+    return await parts.finish()
+
+
+async def _dev(settings: Settings) -> int:
+    parts = Parts(settings, "dev", frozenset({"ingest", "dispatcher", "gateway"}))
+    log, watch = parts.log()
+    folder = settings.dispatcher.data if settings.dev.data is not None else None
+    dispatcher = parts.dispatcher(log, watch, "memory", folder)
+    directories = {role: LinkDirectory(role, f"{parts.node}-{role}") for role in ("gateway", "ingest")}
+
+    async def connect() -> None:
+        await dispatcher.ready.wait()
+        for role, directory in directories.items():
+            near, far = memory_link(role, "dispatcher")
+            dispatcher.accept(far)
+            directory.add(near)
+
+    parts.process.task("connect", connect)
+    gateway = parts.gateway(directories["gateway"])
+    ingest = parts.ingest(log, directories["ingest"], redirect_streams=False)
+    server = HttpServer(settings.dev.host, settings.dev.port, gateway.app(ingest.app), gateway.protocol)
+    parts.serve(server)
+    parts.process.on_drain("shards", dispatcher.drain)
+    parts.process.on_drain("log", log.close)
+    if not (settings.log.url or "").startswith("kafka:"):
+        await log.open()  # an embedded log that cannot be opened is an error now, not something to wait for
+        watch.found()
+    sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
+    return await parts.finish()
+
+
+def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:
+    """Returns what `headgate dev` says at its start: where it is, whether data survives, and a command to copy."""
+    host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", "::") else settings.dev.host  # noqa: S104 - compared, not bound
+    base = f"{host}:{port}"
+    survives = (
+        f"What is published stays in {address}."
+        if durable
+        else ("Nothing survives this process: the log is in memory (keep it with --data DIR).")
+    )
+    who = (
+        "Anybody may do anything (auth.mode open)."
+        if settings.auth.mode == "open"
+        else ("Callers need a token: headgate token mint --sub me")
+    )
+    return f"""headgate dev is serving.
+  HTTP       http://{base}/api/v1/topics
+  WebSocket  ws://{base}/ws/subscribe?topic_id=hello
+  SSE        http://{base}/sse/subscribe?topic_id=hello
+  Metrics    http://{settings.admin.host}:{settings.admin.port}/metrics
+{survives} {who}
+
+Listen in one terminal:
+curl -N 'http://{base}/sse/subscribe?topic_id=hello'
+
+Publish in another:
+curl -H 'Content-Type: application/json' -d '{{"payload":{{"text":"hello"}}}}' http://{base}/api/v1/topics/hello/publish
+
+"""
+
+
+async def _init(settings: Settings) -> int:
+    from headgate.runtime.logs.kafka_init import init_kafka  # noqa: PLC0415 - aiokafka is slow to import
+
+    try:
+        async with asyncio.timeout(INIT_S):
+            report = await init_kafka(settings.log_options())
+    except (LogError, TimeoutError) as error:
+        address = settings.log.url
+        raise CommandFailed(f"{address} cannot be reached: {error or f'no answer in {INIT_S:.0f} s'}") from None
+    sys.stderr.write(f"{report}\n")
+    return 0
+
+
+def _run_role(main: Coroutine[Any, Any, int]) -> int:
+    """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
+    try:
+        return run(main)
+    except BaseExceptionGroup as group:
+        error = _leaf(group)
+        if isinstance(error, (ValueError, OSError, LogError)):
+            raise error from None
+        raise
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def dev(settings: Settings) -> int:
+    """Runs everything in one process; returns the exit status."""
+    return _run_role(_dev(settings))
+
+
+def ingest(settings: Settings) -> int:
+    """Runs the HTTP side; returns the exit status."""
+    return _run_role(_ingest(settings))
+
+
+def dispatcher(settings: Settings) -> int:
+    """Runs an owner of shards; returns the exit status."""
+    return _run_role(_dispatcher(settings))
+
+
+def gateway(settings: Settings) -> int:
+    """Runs the stream side; returns the exit status."""
+    return _run_role(_gateway(settings))
+
+
+def init(settings: Settings) -> int:
+    """Creates the Kafka topics; returns the exit status."""
+    return run(_init(settings))

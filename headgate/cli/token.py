@@ -1,0 +1,65 @@
+"""`headgate token`: makes bearer tokens from `auth.secret`."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from headgate.cli.invocation import Json, WrongCommand, of
+
+app = typer.Typer(help="Makes bearer tokens.", no_args_is_help=True)
+
+Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="A topic id, or a prefix and *.")]
+
+
+@app.callback()
+def token() -> None:
+    """Makes bearer tokens."""
+
+
+@app.command()
+def mint(
+    context: typer.Context,
+    *,
+    sub: Annotated[str, typer.Option(metavar="USER", help="The user the token is for.")],
+    ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it is good.")] = 3_600.0,
+    publish: Patterns = None,
+    subscribe: Patterns = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Every right.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="The patterns are the whole of its rights.")] = False,
+    service: Annotated[bool, typer.Option("--service", help="No publish rates, no limit of connections.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Prints a token signed with auth.secret."""
+    auth = of(context).settings().auth
+    if auth.secret is None:
+        raise WrongCommand(
+            "headgate token mint needs auth.secret (HEADGATE_AUTH__SECRET or HEADGATE_AUTH__SECRET_FILE)"
+        )
+    if not 0 < ttl < 1e10:
+        raise WrongCommand("--ttl is a number of seconds above 0")
+    from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415  PyJWT costs every other command 0.15 s
+    from headgate.runtime.tokens import mint as sign  # noqa: PLC0415
+
+    rights: dict[str, Any] = {"publish": tuple(publish or ()), "subscribe": tuple(subscribe or ())}
+    rights |= {"admin": admin, "only": only, "service": service}
+    try:
+        text = sign(
+            auth.secret.get_secret_value(),
+            sub,
+            now_s=time.time(),
+            ttl_s=ttl,
+            issuer=auth.issuer,
+            audience=auth.audience,
+            **rights,
+        )
+    except BadAuthSettings as error:
+        raise WrongCommand(str(error)) from None
+    except ValueError as error:
+        raise WrongCommand(f"--sub: {error}") from None
+    kept = {name: value for name, value in rights.items() if value}
+    shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl, **kept}).decode() if as_json else text
+    sys.stdout.write(shown + "\n")
+    return 0

@@ -1,0 +1,54 @@
+"""What happens to a publish when a topic's queue is full: a verdict; knows no queue, only its length."""
+
+import enum
+
+import msgspec
+
+
+class OnFull(enum.StrEnum):
+    """The four policies of document S2 (S2-BP-2). Each one tells the publisher or a listener, none is silent."""
+
+    REJECT = "reject"
+    DROP_OLDEST = "drop_oldest"
+    BLOCK = "block"
+    OVERFLOW = "overflow"
+
+
+class Admission(enum.Enum):
+    """The verdict on one publish."""
+
+    ADMIT = enum.auto()
+    REJECT = enum.auto()
+    EVICT = enum.auto()  # admit it and drop the oldest message that nobody is working on; reject when there is none
+    WAIT = enum.auto()  # hold the publisher until there is room or its time is up
+    SPILL = enum.auto()  # take it into the overflow queue
+
+
+class Backpressure(msgspec.Struct, frozen=True):
+    """A topic's bounds: `max_queue_size` messages wait in the queue, `overflow_size` more in the overflow queue.
+
+    `block_timeout_s` is how long an awaiting publisher waits for room. Memory is bounded by the two sizes.
+    """
+
+    on_full: OnFull = OnFull.REJECT
+    max_queue_size: int = 10_000
+    overflow_size: int = 10_000
+    block_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.max_queue_size < 1 or self.overflow_size < 1:
+            raise ValueError(f"sizes {self.max_queue_size} and {self.overflow_size}, expected at least 1")
+
+    def admit(self, queued: int, spilled: int) -> Admission:
+        """Judges a publish that finds `queued` messages in the queue and `spilled` in the overflow queue.
+
+        While the overflow queue holds anything, new messages go behind it, or they would overtake.
+        """
+        if queued < self.max_queue_size and not spilled:
+            return Admission.ADMIT
+        if self.on_full is OnFull.OVERFLOW:
+            full = queued + spilled >= self.max_queue_size + self.overflow_size
+            return Admission.REJECT if full else Admission.SPILL
+        if self.on_full is OnFull.DROP_OLDEST:
+            return Admission.EVICT
+        return Admission.WAIT if self.on_full is OnFull.BLOCK else Admission.REJECT

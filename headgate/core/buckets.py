@@ -1,0 +1,47 @@
+"""Token buckets for the publish rates (PROTOCOL section 7); knows no clock and no request.
+
+A bucket holds up to `burst` tokens and gains `per_s` a second; a publish takes one of its user's and one of its
+topic's, or none of either. Buckets that nobody asked for longest are forgotten first, which makes them full again.
+"""
+
+from typing import Final, NamedTuple
+
+MAX_BUCKETS: Final = 50_000  # about 10 MB
+
+
+class Rate(NamedTuple):
+    """Tokens a second, and how many a bucket holds."""
+
+    per_s: float
+    burst: float
+
+
+class Buckets:
+    """Buckets by key, at most `max_buckets`; `now` is monotonic seconds."""
+
+    def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
+        self._max_buckets = max_buckets
+        self._levels: dict[str, tuple[float, float]] = {}  # level at a time; the one asked for last is last
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def wait(self, key: str, rate: Rate, now: float) -> float:
+        """Returns 0 when a token is there (it is not taken), else the seconds until one is."""
+        level = self._level(key, rate, now)
+        return 0.0 if level >= 1 else (1 - level) / rate.per_s
+
+    def take(self, key: str, rate: Rate, now: float) -> None:
+        """Takes one token, which must be there."""
+        level = self._level(key, rate, now) - 1
+        self._levels.pop(key, None)
+        while len(self._levels) >= self._max_buckets:
+            del self._levels[next(iter(self._levels))]
+        self._levels[key] = (level, now)
+
+    def _level(self, key: str, rate: Rate, now: float) -> float:
+        found = self._levels.get(key)
+        if found is None:
+            return rate.burst
+        level, at = found
+        return min(rate.burst, level + (now - at) * rate.per_s)

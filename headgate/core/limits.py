@@ -1,0 +1,63 @@
+"""The bounds of a gateway (PROTOCOL sections 3, 4 and 7) with their defaults; knows no settings file."""
+
+from typing import Final
+
+import msgspec
+
+MAX_TOPICS: Final = 1_000  # PROTOCOL section 7: whatever the setting says
+PIECE_FRAMES: Final = 500  # one write of one topic; with the high-water mark about 1,000 frames queued
+PIECE_BYTES: Final = 256 * 1024
+HIGH_WATER: Final = 64 * 1024  # above it a session is parked; 64 KiB + a piece or page stays below 1 MiB
+LOW_WATER: Final = 16 * 1024
+FETCHES: Final = 2  # pages one session waits for at a time: each may be 256 KiB when it arrives
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Durations in seconds, sizes in bytes, rates a second."""
+
+    topics: int = 128
+    frame_bytes: int = 64 * 1024
+    control_per_s: float = 10.0
+    control_burst: int = 150
+    control_patience_s: float = 10.0
+    queue_bytes: int = 1024 * 1024
+    queue_frames: int = 1_000
+    connections: int = 100_000
+    connections_per_user: int = 20
+    ring_frames: int = 1_000
+    ring_bytes: int = 1024 * 1024
+    rings_bytes: int = 128 * 1024 * 1024
+    slow_messages: int = 10_000
+    slow_bytes: int = 64 * 1024 * 1024
+    stalled_s: float = 10.0
+    auth_s: float = 5.0
+    head_s: float = 10.0
+    head_bytes: int = 64 * 1024
+    hold_s: float = 30.0
+    heartbeat_s: float = 30.0
+    heartbeat_missed: int = 2
+    comment_s: float = 15.0
+    expiry_warning_s: float = 60.0
+
+    @property
+    def topics_allowed(self) -> int:
+        """Topics a connection may follow."""
+        return min(self.topics, MAX_TOPICS)
+
+    @property
+    def dead_s(self) -> float:
+        """A connection from which nothing came for so long is dead."""
+        return self.heartbeat_s * self.heartbeat_missed
+
+    def told(self) -> dict[str, int | float]:
+        """Returns the member `limits` of the welcome frame."""
+        return {
+            "topics": self.topics_allowed,
+            "frame_bytes": self.frame_bytes,
+            "control_frames_per_s": self.control_per_s,
+            "control_frames_burst": self.control_burst,
+            "queue_bytes": self.queue_bytes,
+            "queue_frames": self.queue_frames,
+            "slow_messages": self.slow_messages,
+            "slow_bytes": self.slow_bytes,
+        }

@@ -1,0 +1,145 @@
+"""What a WebSocket client's frames do (PROTOCOL section 3): decides and answers; knows neither bytes nor sockets."""
+
+from functools import partial
+
+from headgate.core import client_frames, inbound
+from headgate.core.client_frames import FrameId
+from headgate.core.errors import Refusal
+from headgate.core.hub import Hub
+from headgate.core.inbound import Allowance, AskPresence, Auth, BadFrame, Envelope, Ping, Subscribe, Unsubscribe
+from headgate.core.link import Answer, AskCount, Counts, Refused, Request
+from headgate.core.opening import Opening
+from headgate.core.ports import TokenReader
+from headgate.core.session import Session
+
+
+class Reception:
+    """Takes the frames of all sessions."""
+
+    def __init__(self, hub: Hub, tokens: TokenReader) -> None:
+        self._hub = hub
+        self._tokens = tokens
+
+    def receive(self, session: Session, data: bytes) -> None:
+        """Takes one data frame's payload, valid UTF-8 or not JSON at all. `hub.now` is the present."""
+        try:
+            frame = inbound.open_envelope(data)
+        except BadFrame:
+            self._hub.disconnect(session, 4400)
+            return
+        if session.caller is None:
+            self._authenticate(session, frame)
+            return
+        if not self._within_rate(session, frame):
+            return
+        try:
+            self._obey(session, frame)
+        except Refusal as refusal:
+            session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
+
+    def begin(self, session: Session) -> None:
+        """Asks for the topics of the query, in order; what of them is wrong is answered with `error`."""
+        wanted, session.wanted = session.wanted or [], None
+        for topic_id, subscribe in wanted:
+            try:
+                if isinstance(subscribe, Refusal):
+                    raise subscribe
+                self.subscribe(session, subscribe)
+            except Refusal as refusal:
+                session.emit(client_frames.error(refusal, None, topic_id[:128]))
+
+    def subscribe(self, session: Session, wanted: Subscribe, frame_id: FrameId = None) -> None:
+        """Asks for a topic, from a frame or a query. Raises Refusal `already_subscribed` or `limit_reached`."""
+        hub = self._hub
+        opening = Opening(
+            session,
+            wanted.topic_id,
+            wanted.position,
+            presence=wanted.presence,
+            frame_id=frame_id,
+            deadline=hub.now + hub.limits.hold_s,
+        )
+        hub.openings.begin(opening)
+
+    def _authenticate(self, session: Session, frame: Envelope) -> None:
+        """The only frame before `welcome` is `auth`; anything else, or a bad token, ends with 4401."""
+        try:
+            command = inbound.command(frame)
+            if frame.type != "auth" or not isinstance(command, Auth):
+                raise Refusal("unauthenticated", "the first frame must be auth")
+            identity = self._tokens.authenticate(command.token)
+        except Refusal:
+            self._hub.disconnect(session, 4401)
+            return
+        if self._hub.admit(session, identity, frame.id):
+            self.begin(session)
+
+    def _within_rate(self, session: Session, frame: Envelope) -> bool:
+        now, limits = self._hub.now, self._hub.limits
+        if session.allowance is None:
+            session.allowance = Allowance(now, limits)
+        if session.allowance.take(now, limits):
+            return True
+        if session.allowance.exhausted(now, limits):
+            self._hub.disconnect(session, 4503, retry_after_ms=10_000)
+        else:
+            refusal = Refusal("rate_limited", f"at most {limits.control_per_s:g} frames a second", retry_after_ms=1_000)
+            session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
+        return False
+
+    def _obey(self, session: Session, frame: Envelope) -> None:
+        command = inbound.command(frame)
+        if isinstance(command, Ping):
+            session.emit(client_frames.pong(frame.id, command.t))
+        elif isinstance(command, Subscribe):
+            self.subscribe(session, command, frame.id)
+        elif isinstance(command, Unsubscribe):
+            self._unsubscribe(session, command.topic_id, frame.id)
+        elif isinstance(command, AskPresence):
+            self._ask_presence(session, command.topic_id, frame.id)
+        elif frame.type == "refresh":
+            self._refresh(session, command, frame.id)
+        else:
+            raise Refusal("bad_request", "this connection is authenticated; a fresh token comes in a refresh frame")
+
+    def _refresh(self, session: Session, command: Auth, frame_id: FrameId) -> None:
+        if not self._tokens.open:
+            identity = self._tokens.authenticate(command.token)
+            caller = session.caller
+            if caller is None or identity.caller.user_id != caller.user_id:
+                raise Refusal("forbidden", "a refreshed token must keep its sub")
+            self._hub.identify(session, identity)
+        session.emit(client_frames.refreshed(frame_id))
+
+    def _unsubscribe(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
+        subscription = session.subscriptions.get(topic_id)
+        if subscription is not None:
+            self._hub.unsubscribe(subscription, "requested", frame_id)
+            return
+        opening = session.asked.get(topic_id) if session.asked is not None else None
+        if opening is None:
+            raise _not_followed(topic_id)
+        self._hub.openings.give_up(opening)
+        session.emit(client_frames.unsubscribed(topic_id, "requested", frame_id))
+
+    def _ask_presence(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
+        subscription = session.subscriptions.get(topic_id)
+        if subscription is None:
+            raise _not_followed(topic_id)
+        shard = subscription.feed.shard
+
+        def build(req: int) -> Request:
+            return AskCount(req, shard, [topic_id])
+
+        self._hub.upstream.request(shard, build, partial(_tell_presence, session, topic_id, frame_id))
+
+
+def _tell_presence(session: Session, topic_id: str, frame_id: FrameId, answer: Answer) -> None:
+    if isinstance(answer, Counts):
+        session.emit(client_frames.presence(topic_id, answer.counts[0], frame_id))
+    elif isinstance(answer, Refused):
+        session.emit(client_frames.error(Refusal(answer.code, answer.detail), frame_id, topic_id))
+
+
+def _not_followed(topic_id: str) -> Refusal:
+    return Refusal("not_found", f"this connection does not follow {topic_id}")

@@ -1,0 +1,103 @@
+"""Retry policies: whether to try again and how long to wait; knows no timer and draws no random number itself."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+Draw = Callable[[], float]  # an injected source of floats in [0, 1)
+
+_MOST_DOUBLINGS = 62  # beyond it 2 ** n is above every max_ms and only costs time
+
+
+def no_jitter() -> float:
+    """The source that takes nothing off a delay."""
+    return 0.0
+
+
+class RetryPolicy(Protocol):
+    """What a delivery asks after a failure. `attempts` counts tries made, the first included."""
+
+    def should_retry(self, attempts: int) -> bool:
+        """Says whether another try is due after `attempts` of them."""
+
+    def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
+        """Returns the seconds to wait after try number `attempts` (from 1)."""
+
+
+class SimpleRetryPolicy(msgspec.Struct, frozen=True):
+    """Waits attempt x `backoff_factor` seconds: 0.25, 0.5, ... (document S2, S2-RTY-1)."""
+
+    max_attempts: int = 3
+    backoff_factor: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check(self.max_attempts, self.backoff_factor)
+
+    def should_retry(self, attempts: int) -> bool:
+        """Says whether another try is due."""
+        return attempts < self.max_attempts
+
+    def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
+        """Returns attempts x backoff_factor, in seconds."""
+        return attempts * self.backoff_factor
+
+
+class BackoffPolicy(msgspec.Struct, frozen=True):
+    """A topic's `retry` setting (PROTOCOL section 2); `msgspec.convert` makes one from the JSON.
+
+    The delay in milliseconds is `first_ms` (fixed), `first_ms` x attempt (linear) or `first_ms` x 2^(attempt - 1)
+    (exponential), at most `max_ms`; then up to the share `jitter` of it is taken off at random, so that subscribers
+    which failed together do not come back together.
+    """
+
+    max_attempts: int = 5
+    kind: Literal["exponential", "fixed", "linear"] = "exponential"
+    first_ms: float = 1000
+    max_ms: float = 60_000
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check(self.max_attempts, self.first_ms)
+        if self.max_ms < self.first_ms:
+            raise ValueError(f"max_ms is {self.max_ms}, expected at least first_ms, {self.first_ms}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter is {self.jitter}, expected 0 to 1")
+
+    def should_retry(self, attempts: int) -> bool:
+        """Says whether another try is due."""
+        return attempts < self.max_attempts
+
+    def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
+        """Returns seconds; `draw` is asked once, and only where there is jitter."""
+        growth = 1
+        if self.kind == "linear":
+            growth = attempts
+        elif self.kind == "exponential":
+            growth = 1 << min(attempts - 1, _MOST_DOUBLINGS)
+        delay_ms = min(self.max_ms, self.first_ms * growth)
+        if self.jitter:
+            delay_ms *= 1 - self.jitter * draw()
+        return delay_ms / 1000
+
+
+def fixed(max_attempts: int = 3, delay: float = 1.0, jitter: float = 0.0) -> BackoffPolicy:
+    """Returns a policy that waits `delay` seconds each time."""
+    return BackoffPolicy(max_attempts, "fixed", delay * 1000, delay * 1000, jitter)
+
+
+def linear(max_attempts: int = 3, step: float = 1.0, longest: float = 60.0, jitter: float = 0.0) -> BackoffPolicy:
+    """Returns a policy that waits `step` seconds more each time, at most `longest`."""
+    return BackoffPolicy(max_attempts, "linear", step * 1000, longest * 1000, jitter)
+
+
+def exponential(max_attempts: int = 5, first: float = 1.0, longest: float = 60.0, jitter: float = 0.2) -> BackoffPolicy:
+    """Returns a policy that doubles its wait from `first` seconds, at most `longest`."""
+    return BackoffPolicy(max_attempts, "exponential", first * 1000, longest * 1000, jitter)
+
+
+def _check(max_attempts: int, wait: float) -> None:
+    if max_attempts < 1:
+        raise ValueError(f"max_attempts is {max_attempts}, expected at least 1: the first try counts")
+    if wait < 0:
+        raise ValueError(f"a wait of {wait}, expected 0 or more")

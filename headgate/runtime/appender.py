@@ -1,0 +1,140 @@
+"""Appends to the message log behind a circuit per shard; knows the log port and time, not what is appended.
+
+Every append ends within APPEND_WAIT_S: with its place, or AppendUnknown when the log was silent that long, or at once
+with LogUnavailable while its shard's circuit is open.
+"""
+
+import asyncio
+import functools
+import logging
+from collections import deque
+from typing import Final
+
+from headgate.core.circuit import Circuit, Wave
+from headgate.core.control import PROBE_KEY, Probe, encode_body
+from headgate.core.envelope import encode_control
+from headgate.core.records import Appended, LogName
+from headgate.runtime.logs.embedded import APPEND_WAIT_S, Headers, fail, failed
+from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
+
+TICK_S: Final = 0.1  # how often circuits are looked at while appends are outstanding
+PROBE: Final = encode_control(encode_body(Probe()), 0)
+
+_log = logging.getLogger("headgate.appender")
+
+
+class _Flight:
+    """The futures of one wave. Looked at by the timer: a callback for each would cost as much as the append."""
+
+    __slots__ = ("futures", "wave")
+
+    def __init__(self, wave: Wave) -> None:
+        self.wave = wave
+        self.futures: list[asyncio.Future[Appended]] = []
+
+    def is_over(self) -> bool:
+        """Whether all have ended; forgets those at the back that have, so that looking again is cheap."""
+        futures = self.futures
+        while futures and futures[-1].done():
+            futures.pop()
+        return not futures
+
+
+class _Shard:
+    """A shard's circuit and the appends that may have no answer yet, oldest first."""
+
+    __slots__ = ("circuit", "flights")
+
+    def __init__(self) -> None:
+        self.circuit = Circuit()
+        self.flights: deque[_Flight] = deque()
+
+
+class Appender:
+    """All appends of a process to the message log. Starts no task; one timer runs while something is outstanding."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._shards: dict[int, _Shard] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._announced_open = False
+
+    def append(
+        self, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> "asyncio.Future[Appended]":
+        """Hands a record to the shard's message log; the future ends as the module says. Never raises itself.
+
+        A future that is cancelled counts as answered.
+        """
+        kept = self._shards.get(shard)
+        if kept is None:
+            kept = self._shards[shard] = _Shard()
+        if not kept.circuit.passes or self._stopped:
+            why = "is stopping" if self._stopped else f"did not answer for shard {shard}; it is being probed"
+            return failed(LogUnavailable(f"{self._log.address} {why}"))
+        future = self._log.append(LogName.MESSAGES, shard, key, value, headers)
+        if not future.done():
+            self._watch(kept, future)
+        return future
+
+    def open_shards(self) -> list[int]:
+        """Returns the shards whose circuit is open, for readiness and metrics."""
+        return [shard for shard, kept in self._shards.items() if not kept.circuit.passes]
+
+    async def stop(self) -> None:
+        """Refuses new appends and waits until the outstanding ones have ended: at most APPEND_WAIT_S."""
+        self._stopped = True
+        flights = [flight for kept in self._shards.values() for flight in kept.flights]
+        waiting = [future for flight in flights for future in flight.futures if not future.done()]
+        if waiting:
+            await asyncio.wait(waiting)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self, kept: _Shard, future: "asyncio.Future[Appended]") -> None:
+        wave = kept.circuit.began(self._clock.now())
+        flights = kept.flights
+        if not flights or flights[-1].wave is not wave:
+            flights.append(_Flight(wave))
+        flights[-1].futures.append(future)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        for shard, kept in self._shards.items():
+            self._look(kept, now)
+            if kept.circuit.tick(now) and not self._stopped:
+                probe = self._log.append(LogName.MESSAGES, shard, PROBE_KEY, PROBE)
+                probe.add_done_callback(functools.partial(_probed, kept.circuit))
+        self._announce()
+        resting = all(kept.circuit.is_resting for kept in self._shards.values())
+        self._timer = None if resting else asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _look(self, kept: _Shard, now: float) -> None:
+        """Takes flights off that are over, or whose time is."""
+        flights = kept.flights
+        while flights:
+            flight = flights[0]
+            if flight.wave.since + APPEND_WAIT_S <= now:
+                for future in flight.futures:
+                    fail(future, AppendUnknown(f"{self._log.address} gave no answer in {APPEND_WAIT_S:g} s"))
+            if not flight.is_over():
+                break
+            flights.popleft()
+            kept.circuit.ended(flight.wave)
+
+    def _announce(self) -> None:
+        open_shards = self.open_shards()
+        if open_shards and not self._announced_open:
+            _log.warning("%s does not answer; publishes to shards %s are refused", self._log.address, open_shards)
+        if self._announced_open and not open_shards:
+            _log.warning("%s answers again; all shards take publishes", self._log.address)
+        self._announced_open = bool(open_shards)
+
+
+def _probed(circuit: Circuit, probe: "asyncio.Future[Appended]") -> None:
+    circuit.probed(acked=not probe.cancelled() and probe.exception() is None)

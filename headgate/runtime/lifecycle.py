@@ -1,0 +1,94 @@
+"""The life of one process: start, signals, drain in order, exit status; knows no service, only steps."""
+
+import asyncio
+import gc
+import resource
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from headgate.runtime.admin import AdminServer, Check
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Clock
+
+logger = structlog.get_logger("process")
+
+LAG_S: Final = 0.5  # how often the loop's lag is measured
+Step = Callable[[], Awaitable[object]]
+
+
+class _Drained(Exception):
+    """All steps are done."""
+
+
+class Process:
+    """Runs tasks until SIGTERM or SIGINT, then the drain steps in order, all within `deadline_s` seconds."""
+
+    def __init__(self, role: str, metrics: Metrics, clock: Clock, deadline_s: float) -> None:
+        self.role = role
+        self.checks: dict[str, Check] = {
+            "draining": lambda: "the process is stopping" if self.stopping.is_set() else None
+        }
+        self.stopping = asyncio.Event()
+        self._steps: list[tuple[str, Step]] = []
+        self._tasks: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = []
+        self._metrics = metrics
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._lag = 0.0
+        metrics.watch("loop_lag_seconds", lambda: self._lag)
+
+    def task(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Adds a task of the process; when it fails, the process ends with exit status 1."""
+        self._tasks.append((name, run))
+
+    def on_drain(self, name: str, step: Step) -> None:
+        """Adds a step that SIGTERM runs, after those added before it."""
+        self._steps.append((name, step))
+
+    async def run(self, admin_host: str, admin_port: int) -> int:
+        """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
+        admin = AdminServer(admin_host, admin_port, self._metrics, self.checks)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(admin.serve(), name="admin")
+                for name, run in self._tasks:
+                    tasks.create_task(run(), name=name)
+                self._measure(loop, loop.time())
+                gc.collect()
+                gc.freeze()  # what stands at start lives as long as the process: never look at it again
+                await self.stopping.wait()
+                await self._drain()
+                raise _Drained
+        except* _Drained:
+            pass
+        return 0
+
+    async def _drain(self) -> None:
+        started = self._clock.now()
+        logger.info("draining", deadline_s=self._deadline_s)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                for name, step in self._steps:
+                    await step()
+                    logger.info("drained", step=name, seconds=round(self._clock.now() - started, 2))
+        except TimeoutError:
+            logger.warning("drain deadline passed; stopping as things stand", deadline_s=self._deadline_s)
+
+    def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._lag = max(0.0, loop.time() - due)
+        loop.call_at(loop.time() + LAG_S, self._measure, loop, loop.time() + LAG_S)
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Runs a role on uvloop with as many file descriptors as the system allows; returns its exit status."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

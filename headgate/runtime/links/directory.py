@@ -1,0 +1,205 @@
+"""Finds the owner of each shard among the linked dispatchers and asks it; the port is `headgate.runtime.directory`."""
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import structlog
+
+from headgate.core import link
+from headgate.core.errors import Refusal
+from headgate.core.ids import shard_of, topic_key
+from headgate.runtime.directory import DirectoryUser
+from headgate.runtime.ports import Link
+
+logger = structlog.get_logger("links")
+
+CACHED_TOPICS: Final = 100_000
+
+OnAnswer = Callable[[link.Answer], None]
+
+
+class Served(NamedTuple):
+    """Who serves a shard: the claim's epoch and the link to it."""
+
+    epoch: int
+    wire: Link
+
+
+class _Pending(NamedTuple):
+    shard: int
+    wire: Link
+    on_answer: OnAnswer
+
+
+class LinkDirectory:
+    """The links of one gateway or ingest. They are handed in by `add`; who keeps them connected is not its business."""
+
+    def __init__(self, role: str, node: str) -> None:
+        self.shards = 0
+        self.cluster_id = ""
+        self.generation = 0
+        self.user: DirectoryUser | None = None
+        self.on_hint: Callable[[str], None] = lambda address: None
+        self.nodes: dict[str, Link] = {}
+        self._role = role
+        self._node = node
+        self._served: dict[int, Served] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._next_req = 1
+        self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
+
+    # -- the port
+
+    def _compute_shard(self, topic_id: str) -> int:
+        return shard_of(topic_key(topic_id), self.shards)
+
+    def shard_of(self, topic_id: str) -> int:
+        """Returns the shard of a topic. Raises Refusal `not_ready` while `shards` is not known."""
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
+        return self._shard_of(topic_id)
+
+    def linked(self, shard: int) -> bool:
+        """Says whether the shard's owner is linked."""
+        return shard in self._served
+
+    def missing(self) -> str | None:
+        """Returns None when every shard's owner is linked, else one sentence for the readiness probe."""
+        if not self.shards:
+            return "no dispatcher has been reached yet"
+        away = [shard for shard in range(self.shards) if shard not in self._served]
+        return f"no link to the owner of {len(away)} of {self.shards} shards ({away[:8]})" if away else None
+
+    def request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> None:
+        """Sends a request to the owner; `on_answer` is called once, in band; Refused `not_ready` without an owner."""
+        req = self._next_req
+        self._next_req += 1
+        served = self._served.get(shard)
+        if served is None:
+            on_answer(link.Refused(req, "not_ready", f"the owner of shard {shard} is away"))
+            return
+        self._pending[req] = _Pending(shard, served.wire, on_answer)
+        served.wire.send(build(req))
+
+    def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
+        """The same as a future; Refused becomes the exception Refusal."""
+        future: asyncio.Future[link.Answer] = asyncio.get_running_loop().create_future()
+
+        def on_answer(answer: link.Answer) -> None:
+            if future.done():
+                return
+            if isinstance(answer, link.Refused):
+                future.set_exception(Refusal(answer.code, answer.detail, **answer.extra))
+            else:
+                future.set_result(answer)
+
+        self.request(shard, build, on_answer)
+        return future
+
+    def send(self, shard: int, message: link.Message) -> None:
+        """Sends a message that has no answer; nothing happens while the owner is away."""
+        served = self._served.get(shard)
+        if served is not None:
+            served.wire.send(message)
+
+    # -- links
+
+    def add(self, wire: Link) -> None:
+        """Takes a connected link and says HELLO."""
+        wire.on_messages = lambda messages: self._on_messages(wire, messages)
+        wire.on_close = lambda reason: self._on_close(wire, reason)
+        wire.send(
+            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self._role, self._node, self.cluster_id, self.generation)
+        )
+
+    def _on_messages(self, wire: Link, messages: list[link.Message]) -> None:
+        for message in messages:
+            req = getattr(message, "req", None)
+            if req is not None:
+                self._answer(req, message)
+            elif isinstance(message, link.Welcome):
+                self._welcome(wire, message)
+            elif isinstance(message, link.Owners):
+                self._owners(wire, message.owners)
+            else:
+                self._push(wire, message)
+
+    def _answer(self, req: int, message: link.Message) -> None:
+        pending = self._pending.pop(req, None)
+        if pending is not None:
+            pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
+
+    def _push(self, wire: Link, message: link.Message) -> None:
+        """Hands a push on; what an owner sends that is no longer the shard's is dropped."""
+        shard = message.shard if isinstance(message, link.Attached) else self.shard_of(getattr(message, "topic_id", ""))
+        served = self._served.get(shard)
+        if served is not None and served.wire is wire and self.user is not None:
+            self.user.on_push(served.epoch, message)
+
+    def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
+        if self.cluster_id and welcome.cluster_id != self.cluster_id:
+            wire.close(f"cluster {welcome.cluster_id}, expected {self.cluster_id}")
+            return
+        if welcome.node in self.nodes:
+            wire.close(f"{welcome.node} is linked already")
+            return
+        if not welcome.cluster_id:
+            wire.close(f"{welcome.node} has not read its log yet")
+            return
+        wire.peer = welcome.node
+        self.nodes[welcome.node] = wire
+        if self.shards != welcome.shards:
+            self._shard_of.cache_clear()
+        self.shards, self.cluster_id = welcome.shards, welcome.cluster_id
+        self.generation = max(self.generation, welcome.generation)
+        self._owners(wire, welcome.owners)
+
+    def _owners(self, wire: Link, owners: list[link.Owner]) -> None:
+        """Takes what a dispatcher says: a served shard carries `served`, the rest are hints where others listen."""
+        for owner in owners:
+            if not owner.served:
+                self.on_hint(owner.address)
+            elif owner.epoch == 0:
+                self._lost(owner.shard, wire)
+            else:
+                self._gained(owner, wire)
+
+    def _gained(self, owner: link.Owner, wire: Link) -> None:
+        current = self._served.get(owner.shard)
+        if current is not None and current.epoch > owner.epoch:
+            wire.send(link.Refuse(owner.shard, current.epoch))
+            return
+        if current is not None and current.wire is wire and current.epoch == owner.epoch:
+            return
+        if current is not None:
+            self._told(owner.shard, up=False)
+            current.wire.send(link.Refuse(owner.shard, owner.epoch))
+        self._served[owner.shard] = Served(owner.epoch, wire)
+        self._told(owner.shard, up=True)
+
+    def _lost(self, shard: int, wire: Link) -> None:
+        served = self._served.get(shard)
+        if served is not None and served.wire is wire:
+            del self._served[shard]
+            self._told(shard, up=False)
+            self._refuse(lambda pending: pending.shard == shard and pending.wire is wire, "its owner has given it up")
+
+    def _refuse(self, lost: Callable[[_Pending], bool], why: str) -> None:
+        """Answers what will not be answered any more."""
+        for req in [req for req, pending in self._pending.items() if lost(pending)]:
+            pending = self._pending.pop(req)
+            pending.on_answer(link.Refused(req, "not_ready", f"shard {pending.shard}: {why}"))
+
+    def _told(self, shard: int, *, up: bool) -> None:
+        if self.user is not None:
+            self.user.on_owner(shard, up)
+
+    def _on_close(self, wire: Link, reason: str) -> None:
+        if self.nodes.get(wire.peer) is wire:
+            del self.nodes[wire.peer]
+            logger.info("link closed", peer=wire.peer, why=reason)
+        self._refuse(lambda pending: pending.wire is wire, f"the link was lost: {reason}")
+        for shard in [s for s, served in self._served.items() if served.wire is wire]:
+            self._lost(shard, wire)

@@ -1,0 +1,123 @@
+"""What all adapters share: limits, the parts of each log, the config record, ready futures; knows no storage."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from headgate.core.control import CONFIG_KEY, Config, decode_body, encode_body
+from headgate.core.envelope import Kind, decode, encode_control, is_ours
+from headgate.core.errors import CorruptRecord, UnknownVersion
+from headgate.core.records import Appended, LogName, Record
+from headgate.runtime.ports import LogError, RecordTooLarge, Rng
+
+EMBEDDED_SHARDS: Final = 4  # DESIGN section 1
+MAX_RECORD_BYTES: Final = 1_000_000  # Kafka's default takes 1,048,588 with its own framing; one limit for all adapters
+HEADER_OVERHEAD: Final = 16  # generous framing of one header in a Kafka record
+RECORD_OVERHEAD: Final = 64  # of one record, for the byte counts that bound queues and memory
+APPEND_WAIT_S: Final = 6.0  # our own wait, a little over the producer's request_timeout_ms of 5 s (KAFKA.md section 0)
+SINGLE_PART: Final = frozenset({LogName.REVOCATIONS})
+
+Headers = Sequence[tuple[str, bytes]]
+Place = tuple[LogName, int]
+
+
+class SettingsConflict(ValueError):
+    """A setting that was given and the log's own value differ; the command line exits with 2."""
+
+
+class FirstRecord(NamedTuple):
+    """The record each part of the message log begins with."""
+
+    key: bytes
+    value: bytes
+
+
+class EmbeddedGroup:
+    """The group of a log that only one process can open: its member owns every shard."""
+
+    def __init__(self, shards: int) -> None:
+        self.changed = asyncio.Event()
+        self._all = frozenset(range(shards))
+        self._joined = False
+
+    async def start(self) -> None:
+        """Joins; what is assigned is known at once."""
+        self._joined = True
+        self.changed.set()
+
+    def assigned(self) -> frozenset[int] | None:
+        """Returns all shards, None before `start` and after `stop`."""
+        return self._all if self._joined else None
+
+    async def stop(self) -> None:
+        """Leaves."""
+        self._joined = False
+        self.changed.set()
+
+
+def parts_of(log: LogName, shards: int) -> int:
+    """Returns the number of parts of a log: one a shard, a single one for what concerns no shard."""
+    return 1 if log in SINGLE_PART else shards
+
+
+def all_places(shards: int) -> list[Place]:
+    """Returns every (log, shard) there is."""
+    return [(log, shard) for log in LogName for shard in range(parts_of(log, shards))]
+
+
+def new_cluster_id(rng: Rng) -> str:
+    """Returns the text of a random UUID."""
+    return str(UUID(bytes=rng.entropy(16), version=4))
+
+
+def config_record(cluster_id: str, shards: int, shard: int, generation: int = 1) -> FirstRecord:
+    """Returns the config record of a shard."""
+    config = Config(cluster_id=cluster_id, generation=generation, shards=shards, shard=shard)
+    return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
+
+
+def read_config(record: Record) -> Config | None:
+    """Returns the config a record holds; None when it is no config record."""
+    if record.key != CONFIG_KEY or record.value is None or not is_ours(record.value):
+        return None
+    try:
+        envelope = decode(record.value)
+        body = decode_body(envelope.body) if envelope.kind is Kind.CONTROL else None
+    except (CorruptRecord, UnknownVersion):
+        return None
+    return body if isinstance(body, Config) else None
+
+
+def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """Returns about how many bytes a record takes in a log."""
+    size = (len(key) if key else 0) + (len(value) if value else 0)
+    for name, content in headers:
+        size += len(name) + len(content) + HEADER_OVERHEAD
+    return size
+
+
+def too_large(size: int) -> RecordTooLarge:
+    """Returns the error for a record of `size` bytes."""
+    return RecordTooLarge(f"a record of {size} bytes, the log takes {MAX_RECORD_BYTES}")
+
+
+def failed(error: LogError) -> "asyncio.Future[Appended]":
+    """Returns a future that has failed, without a complaint when nobody looks at it."""
+    future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+    fail(future, error)
+    return future
+
+
+def fail(future: "asyncio.Future[Appended]", error: LogError) -> None:
+    """Fails a future unless it is done or cancelled; nobody has to look at it."""
+    if future.done():
+        return
+    future.set_exception(error)
+    future.exception()
+
+
+def resolve(future: "asyncio.Future[Appended]", place: Appended) -> None:
+    """Ends a future with a place unless it is done or cancelled."""
+    if not future.done():
+        future.set_result(place)

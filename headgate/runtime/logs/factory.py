@@ -1,0 +1,26 @@
+"""Makes a log from its options; knows which URL belongs to which adapter and nothing about any of them."""
+
+from typing import assert_never
+
+from headgate.runtime.logs.embedded import EMBEDDED_SHARDS
+from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.logs.options import KafkaUrl, LogOptions, MemoryUrl, SqliteUrl, parse_url
+from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.ports import Clock, Log, Rng
+
+
+def make_log(options: LogOptions, clock: Clock, rng: Rng) -> Log:
+    """Returns the adapter of a URL, not yet opened. Raises ValueError for a malformed one."""
+    url = parse_url(options.url)
+    match url:
+        case MemoryUrl():
+            return MemoryLog(MemoryStore(clock, rng, options.shards or EMBEDDED_SHARDS, options.memory_bytes))
+        case SqliteUrl(path):
+            return SqliteLog(path, clock, rng, options.shards)
+        case KafkaUrl():
+            from headgate.runtime.logs.kafka import KafkaLog  # noqa: PLC0415  aiokafka costs an embedded log 0.2 s
+
+            return KafkaLog(options)
+        case _:
+            assert_never(url)

@@ -1,0 +1,121 @@
+"""Membership of a dispatcher in the consumer group on the ownership log; knows shards, reads no record.
+
+aiokafka's group consumer does the protocol; its partitions are paused, so that it fetches nothing. During a rebalance
+the old assignment stands until the new one is there: whoever stops serving does so on evidence (DESIGN section 6).
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.structs import TopicPartition
+
+from headgate.core.records import LogName
+from headgate.runtime.logs.kafka_connect import Site, reason
+from headgate.runtime.logs.kafka_consumer import started
+from headgate.runtime.logs.kafka_stop import stopped
+from headgate.runtime.ports import LogUnavailable
+
+POLL_MS: Final = 5_000  # well below max_poll_interval_ms: a member that does not poll is put out
+RETRY_S: Final = 1.0
+SAY_AGAIN_S: Final = 60.0
+
+_log = logging.getLogger("headgate.log.kafka")
+
+
+def group_arguments(site: Site) -> dict[str, Any]:
+    """Returns the arguments of the ownership consumer (KAFKA.md section 0)."""
+    # aiokafka's assignor keeps "what I had" on the class: one subclass a member, or members of one process mix it up.
+    sticky = type("Sticky", (StickyPartitionAssignor,), {})
+    return {
+        **site.connection(),
+        "group_id": site.group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": 6_000,
+        "heartbeat_interval_ms": 500,
+        "max_poll_interval_ms": 30_000,
+        "rebalance_timeout_ms": 10_000,
+        "partition_assignment_strategy": (sticky,),
+    }
+
+
+class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """One node's membership; implements the port `Group`."""
+
+    def __init__(self, site: Site) -> None:
+        self.changed = asyncio.Event()
+        self._site = site
+        self._assigned: frozenset[int] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._said = float("-inf")
+
+    async def start(self) -> None:
+        """Joins; `changed` is set when the first assignment is there. Raises LogUnavailable."""
+        await self._join()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="headgate-kafka-group")
+
+    def assigned(self) -> frozenset[int] | None:
+        """Returns the shards last assigned, None before the first time and after `stop`."""
+        return self._assigned
+
+    async def stop(self) -> None:
+        """Leaves the group, so that it rebalances at once."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._leave()
+        self._assigned = None
+        self.changed.set()
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        """Does nothing: what was assigned stands until something else is."""
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        """Takes an assignment; aiokafka calls it."""
+        if self._consumer is not None:
+            for partition in assigned:  # a position of ours, or aiokafka would ask for committed ones
+                self._consumer.seek(partition, 0)
+            self._consumer.pause(*assigned)
+        shards = frozenset(partition.partition for partition in assigned)
+        if shards != self._assigned:
+            self._assigned = shards
+            self.changed.set()
+
+    async def _join(self) -> None:
+        consumer = await started(self._site, group_arguments(self._site))
+        self._consumer = consumer
+        consumer.subscribe([self._site.topic(LogName.OWNERSHIP)], listener=self)
+
+    async def _leave(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stopped(consumer)
+
+    async def _run(self) -> None:
+        """Polls, which is what keeps a member in; begins anew when aiokafka's coordinator gave up."""
+        while True:
+            try:
+                if self._consumer is None:
+                    await self._join()
+                assert self._consumer is not None
+                await self._consumer.getmany(timeout_ms=POLL_MS)
+            except LogUnavailable as error:
+                self._say(error)
+                await asyncio.sleep(RETRY_S)
+            except Exception as error:  # whatever it is: membership is only ever regained by joining again
+                self._say(error)
+                await self._leave()
+                await asyncio.sleep(RETRY_S)
+
+    def _say(self, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said >= SAY_AGAIN_S:
+            self._said = now
+            _log.error("%s: group %s: %s", self._site.address, self._site.group_id, reason(error))

@@ -1,0 +1,242 @@
+"""`headgate init`: creates the Kafka topics and config records of a deployment; knows no role and changes nothing old.
+
+It can be run at any time and by several at once: what is there is checked, what is missing is created, and nothing is
+ever altered (KAFKA.md section 3: alter_configs would put other settings back to their defaults).
+"""
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from headgate.core.control import Config
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import SettingsConflict, config_record, parts_of
+from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog, first_config
+from headgate.runtime.logs.kafka_admin import KafkaAdmin, Topic
+from headgate.runtime.logs.kafka_connect import Site, site_of
+from headgate.runtime.logs.options import LogOptions
+from headgate.runtime.ports import LogUnavailable
+
+KAFKA_SHARDS: Final = 64  # DESIGN section 1
+MAX_REPLICATION: Final = 3
+READY_S: Final = 30.0
+POLL_S: Final = 0.1
+OTHER_S: Final = 3.0  # for another init that created the topics and has not written yet
+DAY_MS: Final = 86_400_000
+GENERATION: Final = 1
+
+_FIXED: Final = ("cleanup.policy", "message.timestamp.type")  # a log that differs here does not work
+_DRIFTING: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")  # an operator's to decide: only reported
+_KEPT: Final = {
+    LogName.MESSAGES: {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "retention.bytes": "-1"},
+    LogName.INBOX: {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "retention.bytes": "-1"},
+    LogName.SNAPSHOTS: {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+    LogName.OWNERSHIP: {"cleanup.policy": "compact"},
+    LogName.DEAD_LETTERS: {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "retention.bytes": "-1"},
+    LogName.REVOCATIONS: {"cleanup.policy": "compact"},
+}
+
+
+class InitConflict(SettingsConflict):
+    """What is in Kafka does not match; the message names the difference and the fix."""
+
+
+@dataclass
+class InitReport:
+    """What `init_kafka` found and did."""
+
+    address: str
+    prefix: str
+    shards: int
+    replication: int
+    cluster_id: str = ""
+    created: list[str] = field(default_factory=list)  # topics
+    configured: list[int] = field(default_factory=list)  # shards that got their config record now
+    drift: list[str] = field(default_factory=list)  # differences that work, one sentence each
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was missing."""
+        return bool(self.created or self.configured)
+
+
+async def init_kafka(options: LogOptions, *, find_config: ConfigFinder | None = None) -> InitReport:
+    """Creates what is missing and returns what was done.
+
+    `find_config` is asked for shards whose first record retention has taken. Raises InitConflict, ValueError for
+    options that cannot be, and LogUnavailable.
+    """
+    site = site_of(options)
+    admin = KafkaAdmin(site)
+    try:
+        report = await _plan(site, admin, options)
+        await _create(site, admin, report)
+        await _await_ready(site, admin, report)
+    finally:
+        await admin.close()
+    await _configure(options, report, find_config)
+    return report
+
+
+def topic_configs(log: LogName, replication: int) -> dict[str, str]:
+    """Returns the settings a log's topic is created with."""
+    return {
+        **_KEPT[log],
+        "message.timestamp.type": "LogAppendTime",
+        "min.insync.replicas": "2" if replication >= MAX_REPLICATION else "1",
+    }
+
+
+async def _plan(site: Site, admin: KafkaAdmin, options: LogOptions) -> InitReport:
+    brokers = await admin.brokers()
+    replication = options.replication or min(MAX_REPLICATION, brokers)
+    if replication > brokers:
+        raise InitConflict(f"log.replication {replication}, but {site.address} has {brokers} brokers; lower it")
+    found = await admin.topics([site.topic(log) for log in LogName])
+    shards = _agreed_shards(site, found, options.shards)
+    report = InitReport(site.address, site.prefix, shards, replication)
+    configs = await admin.configs(list(found)) if found else {}
+    for log in LogName:
+        topic = site.topic(log)
+        if topic in found:
+            _check(report, log, topic, configs.get(topic, {}))
+            if found[topic].replication < replication:
+                report.drift.append(f"{topic} has {found[topic].replication} replicas, {replication} would be usual")
+    return report
+
+
+def _agreed_shards(site: Site, found: dict[str, Topic], wanted: int | None) -> int:
+    """Returns the one shard count that the setting and all topics there are agree on."""
+    counts = {
+        site.topic(log): found[site.topic(log)].partitions
+        for log in LogName
+        if site.topic(log) in found and log is not LogName.REVOCATIONS
+    }
+    expected = wanted or next(iter(counts.values()), KAFKA_SHARDS)
+    wrong = [f"{topic} has {count} partitions" for topic, count in counts.items() if count != expected]
+    single = found.get(site.topic(LogName.REVOCATIONS))
+    if single is not None and single.partitions != 1:
+        wrong.append(f"{site.topic(LogName.REVOCATIONS)} has {single.partitions} partitions, expected 1")
+    if wrong:
+        raise InitConflict(
+            f"{site.address}: expected {expected} shards, but {', '.join(wrong)}. The shard count is fixed for a log's"
+            " life: leave log.shards unset, or use another log.prefix"
+        )
+    return expected
+
+
+def _check(report: InitReport, log: LogName, topic: str, configs: dict[str, str | None]) -> None:
+    wanted = topic_configs(log, report.replication)
+    for name in _FIXED:
+        if configs.get(name) != wanted[name]:
+            raise InitConflict(
+                f"{topic} has {name}={configs.get(name)}, expected {wanted[name]}. Headgate does not alter topics:"
+                f" kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
+                f" {name}={wanted[name]}, or use another log.prefix"
+            )
+    for name in _DRIFTING:
+        if name in wanted and configs.get(name) != wanted[name]:
+            report.drift.append(f"{topic} has {name}={configs.get(name)}, init would set {wanted[name]}")
+
+
+async def _create(site: Site, admin: KafkaAdmin, report: InitReport) -> None:
+    found = await admin.topics([site.topic(log) for log in LogName])
+    for log in LogName:
+        topic = site.topic(log)
+        if topic not in found:
+            parts = parts_of(log, report.shards)
+            if await admin.create(topic, parts, report.replication, topic_configs(log, report.replication)):
+                report.created.append(topic)
+
+
+async def _await_ready(site: Site, admin: KafkaAdmin, report: InitReport) -> None:
+    """Waits until every partition has a leader, then checks what was created like what was there."""
+    deadline = asyncio.get_running_loop().time() + READY_S
+    names = [site.topic(log) for log in LogName]
+    while True:
+        found, configs = await admin.topics(names), await admin.configs(names)
+        ready = [
+            name for name in names if name in configs and name in found and found[name].led == found[name].partitions
+        ]
+        if len(ready) == len(names):
+            break
+        if asyncio.get_running_loop().time() > deadline:
+            waiting = sorted(set(names) - set(ready))
+            raise LogUnavailable(f"{site.address}: {', '.join(waiting)} not ready after {READY_S:g} s; run init again")
+        await asyncio.sleep(POLL_S)
+    _agreed_shards(site, found, report.shards)
+    for log in LogName:
+        if site.topic(log) in report.created:
+            _check(report, log, site.topic(log), configs[site.topic(log)])
+
+
+async def _configure(options: LogOptions, report: InitReport, find_config: ConfigFinder | None) -> None:
+    log = KafkaLog(options)
+    try:
+        await log.connect()
+        first = await _present(log, 0, find_config)
+        if first is None and log.site.topic(LogName.MESSAGES) not in report.created:
+            first = await _another_inits(log)
+        rest = await asyncio.gather(*(_present(log, shard, find_config) for shard in range(1, log.shards)))
+        present = [first, *rest]
+        known = next((config for config in present if config is not None), None)
+        fresh = known.cluster_id if known is not None else str(uuid.uuid4())
+        identity = first or await _write(log, report, 0, fresh)  # shard 0 decides: its first record is read back
+        missing = [shard for shard, config in enumerate(present) if config is None and shard > 0]
+        await asyncio.gather(*(_write(log, report, shard, identity.cluster_id) for shard in missing))
+        for shard, config in enumerate(present):
+            if config is not None:
+                _check_identity(log.site.topic(LogName.MESSAGES), shard, config, identity, report.shards)
+        report.cluster_id = identity.cluster_id
+    finally:
+        await log.close()
+
+
+def _check_identity(topic: str, shard: int, config: Config, identity: Config, shards: int) -> None:
+    """Raises InitConflict for a shard of another cluster, generation or shard count."""
+    expected = (identity.cluster_id, identity.generation, shards, shard)
+    seen = (config.cluster_id, config.generation, config.shards, config.shard)
+    if seen != expected:
+        raise InitConflict(
+            f"{topic}[{shard}] has (cluster id, generation, shards, shard) {seen}, expected {expected}: it belongs to"
+            " another deployment or was copied; use another log.prefix"
+        )
+
+
+async def _another_inits(log: KafkaLog) -> Config | None:
+    """Waits a while for the init that created the topic to write its identity; None: it was cut short."""
+    deadline = asyncio.get_running_loop().time() + OTHER_S
+    config: Config | None = None
+    while config is None and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(POLL_S)
+        config = await first_config(log, 0)
+    return config
+
+
+async def _present(log: KafkaLog, shard: int, find_config: ConfigFinder | None) -> Config | None:
+    """Returns the config of a shard; None for one that was never used. Raises InitConflict."""
+    bounds = await log.bounds(LogName.MESSAGES, shard)
+    if bounds.end == 0:
+        return None
+    config = await first_config(log, shard)
+    if config is None and find_config is not None:
+        config = await find_config(log, shard)
+    if config is None:
+        raise InitConflict(
+            f"{log.site.topic(LogName.MESSAGES)}[{shard}] holds offsets {bounds.first} to {bounds.end - 1} without a"
+            " config record, at its beginning or in a snapshot: something else wrote there before init, or the"
+            " snapshots are lost; use another log.prefix, or restore a backup"
+        )
+    return config
+
+
+async def _write(log: KafkaLog, report: InitReport, shard: int, cluster_id: str) -> Config:
+    """Appends a shard's config record and returns the one that stands first."""
+    key, value = config_record(cluster_id, report.shards, shard, GENERATION)
+    await log.append(LogName.MESSAGES, shard, key, value)
+    config = await first_config(log, shard)
+    if config is None:
+        raise LogUnavailable(f"{log.address}: shard {shard} does not show its config record; run init again")
+    report.configured.append(shard)
+    return config

@@ -1,0 +1,120 @@
+"""What a memory log holds, shared by the handles of a simulation; knows no node, no fault and no task."""
+
+import asyncio
+from typing import Final
+
+from headgate.core.records import Appended, Batch, LogName, Record
+from headgate.runtime.logs.embedded import (
+    EMBEDDED_SHARDS,
+    RECORD_OVERHEAD,
+    Place,
+    all_places,
+    config_record,
+    new_cluster_id,
+    record_bytes,
+)
+from headgate.runtime.logs.memory_group import Coordinator
+from headgate.runtime.ports import Clock, OffsetGone, Rng
+
+MEMORY_BYTES: Final = 256 << 20
+HARD_LIMIT: Final = 2  # times memory_bytes: above it publishes are refused, so a log nobody truncates stays bounded
+_EXEMPT: Final = frozenset({LogName.SNAPSHOTS, LogName.OWNERSHIP})  # must be writable for the others to shrink
+
+
+class Usage:
+    """Bytes that all parts of a store hold together, about."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+class Part:
+    """One part of one log: records ascending and dense from `first`."""
+
+    def __init__(self, first: int, usage: Usage) -> None:
+        self.first = first
+        self.end = first
+        self._records: list[Record] = []
+        self._usage = usage
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def add(self, ts: int, key: bytes | None, value: bytes | None) -> Appended:
+        """Appends a record and wakes whoever waits for it."""
+        self._records.append(Record(self.end, ts, key, value))
+        self._usage.total += record_bytes(key, value, ()) + RECORD_OVERHEAD
+        self.end += 1
+        self.wake()
+        return Appended(self.end - 1, ts)
+
+    def truncate_before(self, offset: int) -> None:
+        """Forgets the records before `offset`."""
+        gone = max(0, min(offset, self.end) - self.first)
+        self._usage.total -= sum(record_bytes(r.key, r.value, ()) + RECORD_OVERHEAD for r in self._records[:gone])
+        del self._records[:gone]
+        self.first += gone
+
+    def slice(self, offset: int, max_records: int) -> Batch:
+        """Returns records from `offset` on. Raises OffsetGone."""
+        self.check(offset)
+        at = offset - self.first
+        records = self._records[at : at + max_records]
+        return Batch(records, offset + len(records), self.end)
+
+    def check(self, offset: int) -> None:
+        """Raises OffsetGone unless `offset` is from `first` to `end`."""
+        if not self.first <= offset <= self.end:
+            raise OffsetGone(self.first, self.end)
+
+    def waiter(self) -> "asyncio.Future[None]":
+        """Returns a future that is done with the next append."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        return future
+
+    def forget(self, waiter: "asyncio.Future[None]") -> None:
+        """Drops a waiter that gave up."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """Wakes all waiters."""
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+
+
+class MemoryStore:
+    """All logs; a fresh one has a config record first in each part of the message log.
+
+    With `coordinated` its handles are members of one group, which is what a simulation of several nodes wants.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Rng,
+        shards: int = EMBEDDED_SHARDS,
+        memory_bytes: int = MEMORY_BYTES,
+        *,
+        coordinated: bool = False,
+    ) -> None:
+        self.clock = clock
+        self.shards = shards
+        self.cluster_id = new_cluster_id(rng)
+        self.coordinator = Coordinator(shards) if coordinated else None
+        self._memory_bytes = memory_bytes
+        self._usage = Usage()
+        first = clock.wall_ms()
+        self.parts: dict[Place, Part] = {place: Part(first, self._usage) for place in all_places(shards)}
+        for shard in range(shards):
+            key, value = config_record(self.cluster_id, shards, shard)
+            self.parts[LogName.MESSAGES, shard].add(first, key, value)
+
+    def above_limit(self) -> bool:
+        """Whether more than `memory_bytes` are held: time to truncate behind a snapshot."""
+        return self._usage.total > self._memory_bytes
+
+    def is_full(self, log: LogName) -> bool:
+        """Whether a log takes nothing more until something was truncated."""
+        return log not in _EXEMPT and self._usage.total > HARD_LIMIT * self._memory_bytes

@@ -1,0 +1,97 @@
+"""How to reach a log, as values: URL, prefix, sizes and credentials; knows no adapter and where settings come from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+DEFAULT_PREFIX: Final = "headgate"
+DEFAULT_KAFKA_PORT: Final = 9092
+_FORMS: Final = "memory:, sqlite:PATH or kafka://host:port,host:port"
+_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True)
+class LogSecurity:
+    """TLS and SASL towards Kafka. `ca`, `certificate` and `key` are paths of PEM files; `key` may be in `certificate`.
+
+    Raises ValueError for combinations that cannot work.
+    """
+
+    protocol: str = "PLAINTEXT"
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    mechanism: str = "PLAIN"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.protocol not in _PROTOCOLS:
+            raise ValueError(f"log protocol {self.protocol!r}, expected one of {', '.join(_PROTOCOLS)}")
+        if self.mechanism not in _MECHANISMS:
+            raise ValueError(f"log mechanism {self.mechanism!r}, expected one of {', '.join(_MECHANISMS)}")
+        if self.protocol.startswith("SASL") and (self.user is None or self.password is None):
+            raise ValueError(f"log protocol {self.protocol} needs a user and a password")
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Everything an adapter wants to know. `shards` and `replication` None: what the log has, or the default."""
+
+    url: str
+    prefix: str = DEFAULT_PREFIX
+    shards: int | None = None
+    replication: int | None = None
+    memory_bytes: int = 256 << 20
+    security: LogSecurity = LogSecurity()
+
+
+class MemoryUrl(NamedTuple):
+    """`memory:`"""
+
+
+class SqliteUrl(NamedTuple):
+    """`sqlite:PATH`, the path of one file."""
+
+    path: Path
+
+
+class KafkaUrl(NamedTuple):
+    """`kafka://host:port,host:port`, as the list aiokafka takes."""
+
+    bootstrap: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """The address for messages to people."""
+        return f"kafka://{','.join(self.bootstrap)}"
+
+
+LogUrl = MemoryUrl | SqliteUrl | KafkaUrl
+
+
+def parse_url(url: str) -> LogUrl:
+    """Reads a log URL. Raises ValueError that names the three forms."""
+    if url == "memory:":
+        return MemoryUrl()
+    if url.startswith("sqlite:") and url != "sqlite:":
+        return SqliteUrl(Path(url.removeprefix("sqlite:")).expanduser())
+    if url.startswith("kafka://"):
+        return KafkaUrl(tuple(_broker(url, part) for part in url.removeprefix("kafka://").split(",")))
+    raise _malformed(url, "of none of these forms")
+
+
+def _broker(url: str, text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or text.endswith("]"):
+        host, port = text, str(DEFAULT_KAFKA_PORT)
+    if not host or any(sign in host for sign in "/@?# "):
+        raise _malformed(url, f"{text!r} is no host:port")
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise _malformed(url, f"{port!r} is no port")
+    return f"{host}:{port}"
+
+
+def _malformed(url: str, why: str) -> ValueError:
+    return ValueError(f"log url {url!r}: {why}; expected {_FORMS}")

@@ -1,0 +1,70 @@
+"""Opens the log and keeps looking whether it answers: the readiness check `log`; knows no adapter."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from headgate.core.records import LogName
+from headgate.runtime.ports import Clock, Log, LogError
+
+logger = structlog.get_logger("log")
+
+RETRY_S: Final = 1.0
+LOOK_S: Final = 1.0
+ANSWER_S: Final = 3.0  # a metadata request takes milliseconds; a frozen broker never answers
+MISSES: Final = 2
+SAY_S: Final = 60.0
+
+
+class LogWatch:
+    """`run` is its task. `opened` is set once the log was reached; `why` is the readiness check."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self.opened = asyncio.Event()
+        self._log = log
+        self._clock = clock
+        self._misses = 0
+        self._reason: str | None = "the log has not been reached yet"
+        self._said = -SAY_S
+
+    def why(self) -> str | None:
+        """Returns None while the log answers, else one sentence."""
+        return self._reason
+
+    def found(self) -> None:
+        """The log is open."""
+        self.opened.set()
+        self._reason = None
+
+    async def run(self) -> None:
+        """Opens the log, trying again for ever, then asks it for its bounds once a second."""
+        while not self.opened.is_set():
+            try:
+                await self._log.open()
+                self.found()
+            except LogError as error:
+                self._away(str(error))
+                await asyncio.sleep(RETRY_S)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._log.bounds(LogName.MESSAGES, 0)
+            self._misses = 0
+            if self._reason is not None:
+                logger.info("the log answers again", address=self._log.address)
+            self._reason = None
+        except (LogError, TimeoutError) as error:
+            self._misses += 1
+            if self._misses >= MISSES:
+                self._away(str(error) or "no answer")
+
+    def _away(self, why: str) -> None:
+        self._reason = f"{self._log.address} cannot be reached: {why}"
+        if self._clock.now() - self._said >= SAY_S:
+            self._said = self._clock.now()
+            logger.warning("the log cannot be reached", address=self._log.address, why=why)

@@ -1,0 +1,155 @@
+"""The ports: what the services ask of the world. Each has an in-memory twin; none lets a thread or socket show."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from headgate.core.errors import HeadgateError
+from headgate.core.link import Message
+from headgate.core.records import Appended, Batch, Bounds, LogName
+
+
+class Clock(Protocol):
+    """Time. On the simulation's loop both clocks are virtual."""
+
+    def now(self) -> float:
+        """Returns monotonic seconds; only differences have a meaning."""
+
+    def wall_ms(self) -> int:
+        """Returns Unix milliseconds; for `server_time` and token expiry, never for order."""
+
+
+class Rng(Protocol):
+    """Randomness, handed in so that a run can be repeated."""
+
+    def random(self) -> float:
+        """Returns a float in [0, 1)."""
+
+    def entropy(self, count: int) -> bytes:
+        """Returns `count` random bytes."""
+
+
+class LogError(HeadgateError):
+    """Root of what a log raises."""
+
+
+class LogUnavailable(LogError):
+    """The log cannot be reached; nothing was handed over, so a refused append will never appear."""
+
+
+class AppendUnknown(LogError):
+    """An append was handed over and its outcome is not known: the record may be in the log, now or later."""
+
+
+class RecordTooLarge(LogError):
+    """The record is larger than the log takes; it was not written."""
+
+
+class OffsetGone(LogError):
+    """The offset asked for is older than `first` or beyond `end`; `first` and `end` say what is there."""
+
+    def __init__(self, first: int, end: int) -> None:
+        super().__init__(f"the log holds offsets {first} to {end - 1}")
+        self.first = first
+        self.end = end
+
+
+class Reader(Protocol):
+    """A position in one part of one log. Used by one task at a time."""
+
+    async def read(self, max_records: int, wait_s: float) -> Batch:
+        """Returns the next records, at most `max_records`; after `wait_s` seconds without any an empty batch.
+
+        Returns at once when records are there, and within a millisecond or so of their append while waiting.
+        Raises OffsetGone (then open another reader) or LogUnavailable (the reader stays usable).
+        """
+
+    async def close(self) -> None:
+        """Gives up the position."""
+
+
+class Group(Protocol):
+    """Membership of a dispatcher among the owners of the shards (DESIGN section 6)."""
+
+    changed: asyncio.Event  # set by the adapter whenever `assigned` may differ; cleared by the user
+
+    async def start(self) -> None:
+        """Joins. Raises LogUnavailable."""
+
+    def assigned(self) -> frozenset[int] | None:
+        """Returns the shards this member should own; None while it is no member and nothing is known."""
+
+    async def stop(self) -> None:
+        """Leaves at once, so that others take over without waiting for a session timeout."""
+
+
+class Log(Protocol):
+    """All logs by name. An adapter is opened once a process. Offsets are dense enough to compare, never begin at 0."""
+
+    durable: bool  # whether what was acknowledged outlives the process
+    address: str  # for messages to people: where the log is, without credentials
+
+    async def open(self) -> None:
+        """Connects, and creates an embedded log that is not there. Raises LogUnavailable."""
+
+    async def close(self) -> None:
+        """Finishes what was handed over and disconnects."""
+
+    @property
+    def shards(self) -> int:
+        """The number of parts of the message log. Valid after `open`."""
+
+    @property
+    def cluster_id(self) -> str:
+        """The identity of the cluster or file: another one means other data. Valid after `open`."""
+
+    def append(
+        self,
+        log: LogName,
+        shard: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> "asyncio.Future[Appended]":
+        """Hands one record over and returns a future of its place; never blocks and never raises itself.
+
+        Records of one part get their places in the order of the calls. The future is done once the log holds the
+        record for good (acks=all, or a commit). It fails with LogUnavailable (not handed over), RecordTooLarge,
+        or AppendUnknown. Cancelling the future does not take the record back.
+        """
+
+    async def reader(self, log: LogName, shard: int, offset: int) -> Reader:
+        """Opens a position. `offset` may be anything from `first` to `end`."""
+
+    async def bounds(self, log: LogName, shard: int) -> Bounds:
+        """Returns what a part holds. Raises LogUnavailable."""
+
+    async def truncate_before(self, log: LogName, shard: int, offset: int) -> None:
+        """Forgets all records of a part before `offset`. Raises LogUnavailable."""
+
+    def above_limit(self) -> bool:
+        """Says whether the log holds more than its own bound: its owner then truncates behind a snapshot."""
+
+    def group(self, node: str) -> Group:
+        """Returns this node's membership (not yet joined). An embedded log has one member that owns every shard."""
+
+
+class Link(Protocol):
+    """One end of a connection between a gateway or ingest and a dispatcher; messages arrive in order or not at all."""
+
+    on_messages: Callable[[list[Message]], None]  # called with each batch as it arrives
+    on_close: Callable[[str], None]  # called once, with the reason, when the far end is gone or `close` was called
+    peer: str  # the far end's node name once HELLO was exchanged; for log lines
+
+    def send(self, message: Message) -> None:
+        """Queues a message; messages of one loop turn leave in one batch. Nothing happens on a closed link."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes queued and not yet taken by the far end's socket (estimated in the in-memory twin)."""
+
+    async def drained(self, below: int) -> None:
+        """Waits until `pending_bytes` is below `below`, or the link is closed."""
+
+    def close(self, reason: str) -> None:
+        """Ends the link; queued messages may be lost."""

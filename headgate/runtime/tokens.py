@@ -1,0 +1,203 @@
+"""Bearer tokens: reads and mints JWTs (HS256) for PROTOCOL section 1; the only home of PyJWT, knows no transport."""
+
+import math
+from hashlib import blake2b
+from typing import Any, Final, Literal, NamedTuple
+
+import jwt
+
+from headgate.core.errors import HeadgateError, Refusal
+from headgate.core.rights import Caller
+from headgate.runtime.ports import Clock
+
+Mode = Literal["jwt", "open"]
+
+ALGORITHM: Final = "HS256"
+LEEWAY_S: Final = 5.0
+MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size
+MAX_CACHED: Final = 20_000  # verified tokens, about 1 KB each
+MAX_USER_BYTES: Final = 128
+ANYBODY: Final = "anonymous"
+_EVERYTHING: Final = ("*",)
+
+
+class BadAuthSettings(HeadgateError):
+    """The authentication settings cannot be served; the process must not start."""
+
+
+class Identity(NamedTuple):
+    """Who asks. `expires_at` is the Unix second after which the token is refused (its `exp` and the leeway)."""
+
+    caller: Caller
+    expires_at: float | None
+    token_hash: bytes
+
+
+class Authenticator:
+    """Turns a token into an identity; remembers those it has verified, since a check costs 27 us."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        secret: str | bytes | None,
+        issuer: str | None,
+        audience: str | None,
+        clock: Clock,
+        *,
+        max_cached: int = MAX_CACHED,
+    ) -> None:
+        """Raises BadAuthSettings for a mode that is not known, and for a missing or short secret in mode `jwt`."""
+        if mode not in ("jwt", "open"):
+            raise BadAuthSettings(f"auth.mode is {mode!r}; it must be jwt or open")
+        self.open = mode == "open"
+        self._secret = b"" if self.open else check_secret(secret)
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
+        self._max_cached = max_cached
+        self._verified: dict[bytes, Identity] = {}  # oldest first
+
+    def authenticate(self, token: str) -> Identity:
+        """Returns the identity of a token. Raises Refusal `unauthenticated` or `token_expired`."""
+        token_hash = hash_of(token)
+        found = self._verified.get(token_hash)
+        if found is None:
+            found = self._verify(token, token_hash)
+        if found.expires_at is not None and self._clock.wall_ms() > found.expires_at * 1_000:
+            self._verified.pop(token_hash, None)
+            raise Refusal("token_expired", "the token's exp lies in the past; get a new token")
+        return found
+
+    def anonymous_caller(self, user: str | None) -> Identity:
+        """Returns the identity of a request in open mode, with every right and no rate limits.
+
+        Raises Refusal `bad_request` for a name that cannot be a user id.
+        """
+        user_id = user or ANYBODY
+        if not is_user_id(user_id):
+            raise Refusal("bad_request", f"a user is 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+        caller = Caller(user_id, publish=_EVERYTHING, subscribe=_EVERYTHING, admin=True, service=True)
+        return Identity(caller, None, b"")
+
+    def _verify(self, token: str, token_hash: bytes) -> Identity:
+        claims = self._decode(token)
+        identity = Identity(_caller(claims), _expiry(claims), token_hash)
+        not_before = claims.get("nbf", 0)
+        if not _is_time(not_before) or self._clock.wall_ms() / 1_000 + LEEWAY_S < not_before:
+            raise _unauthenticated("the token's nbf is no time, or lies in the future")
+        while len(self._verified) >= self._max_cached:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token_hash] = identity
+        return identity
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        # Times are ours to check: with the port's clock, and exp last, so that "expired" means "valid but for exp".
+        unchecked = ("verify_exp", "verify_nbf", "verify_iat")
+        options: dict[str, Any] = {"require": ["sub", "exp"], "verify_aud": self._audience is not None}
+        options |= dict.fromkeys(unchecked, False)
+        try:
+            return jwt.decode(
+                token,
+                self._secret,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                options=options,  # type: ignore[arg-type]  # a TypedDict, filled by name here
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            # PyJWT's messages name claims and algorithms, never the token.
+            raise _unauthenticated(f"the token is not valid: {error}") from None
+
+
+def check_secret(secret: str | bytes | None) -> bytes:
+    """Returns the signing secret as bytes. Raises BadAuthSettings for one that is missing or too short."""
+    raw = secret.encode() if isinstance(secret, str) else secret
+    if not raw:
+        raise BadAuthSettings("auth.mode is jwt and auth.secret is not set")
+    if len(raw) < MIN_SECRET_BYTES:
+        raise BadAuthSettings(f"auth.secret has {len(raw)} bytes; {ALGORITHM} needs at least {MIN_SECRET_BYTES}")
+    return raw
+
+
+def mint(
+    secret: str | bytes | None,
+    sub: str,
+    *,
+    now_s: float,
+    ttl_s: float,
+    publish: tuple[str, ...] = (),
+    subscribe: tuple[str, ...] = (),
+    admin: bool = False,
+    only: bool = False,
+    service: bool = False,
+    issuer: str | None = None,
+    audience: str | None = None,
+) -> str:
+    """Returns a token for `sub` that is good for `ttl_s` seconds from the Unix second `now_s`.
+
+    Raises BadAuthSettings for the secret, and ValueError for a `sub` that is no user id.
+    """
+    if not is_user_id(sub):
+        raise ValueError(f"a user is 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+    rights: dict[str, Any] = {"publish": list(publish), "subscribe": list(subscribe)}
+    rights |= {"admin": admin, "only": only, "service": service}
+    claims: dict[str, Any] = {"sub": sub, "iat": int(now_s), "exp": math.ceil(now_s + ttl_s)}
+    claims |= {"iss": issuer} if issuer else {}
+    claims |= {"aud": audience} if audience else {}
+    kept = {name: value for name, value in rights.items() if value}
+    claims |= {"headgate": kept} if kept else {}
+    return jwt.encode(claims, check_secret(secret), algorithm=ALGORITHM)
+
+
+def hash_of(token: str) -> bytes:
+    """Returns what stands for a token wherever one is remembered."""
+    return blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def is_user_id(user: object) -> bool:
+    """Says whether this is 1 to 128 bytes of printable UTF-8."""
+    return isinstance(user, str) and user.isprintable() and 1 <= len(user.encode()) <= MAX_USER_BYTES
+
+
+def _unauthenticated(detail: str) -> Refusal:
+    return Refusal("unauthenticated", detail)
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1 << 53  # type: ignore[arg-type]  # narrowed by type()
+
+
+def _expiry(claims: dict[str, Any]) -> float:
+    if not _is_time(claims["exp"]):
+        raise _unauthenticated("the token's exp must be a number of seconds")
+    return float(claims["exp"]) + LEEWAY_S
+
+
+def _caller(claims: dict[str, Any]) -> Caller:
+    if not is_user_id(claims["sub"]):
+        raise _unauthenticated(f"the token's sub must be 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+    rights = claims.get("headgate", {})
+    if not isinstance(rights, dict):
+        raise _unauthenticated("the token's claim headgate must be an object")
+    return Caller(
+        claims["sub"],
+        publish=_patterns(rights, "publish"),
+        subscribe=_patterns(rights, "subscribe"),
+        admin=_flag(rights, "admin"),
+        only=_flag(rights, "only"),
+        service=_flag(rights, "service"),
+    )
+
+
+def _patterns(rights: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = rights.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(pattern, str) for pattern in value):
+        raise _unauthenticated(f"the token's claim headgate.{name} must be a list of strings")
+    return tuple(value)
+
+
+def _flag(rights: dict[str, Any], name: str) -> bool:
+    value = rights.get(name, False)
+    if not isinstance(value, bool):
+        raise _unauthenticated(f"the token's claim headgate.{name} must be true or false")
+    return value

@@ -1,0 +1,285 @@
+"""The HTTP application (ASGI): the path table, the order of checks, what every answer has; knows no handler's inside.
+
+Its own table instead of Starlette's router, because the page is exact about three things: a segment is percent-decoded
+once and then matched (`%2F` is part of it), 405 names every method of a path, and what is checked before what.
+"""
+
+import asyncio
+import logging
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+from starlette.types import Message, Receive, Scope, Send
+
+from headgate.core.errors import Refusal
+from headgate.runtime.http import credentials
+from headgate.runtime.http.origins import Origins
+from headgate.runtime.http.problem import problem_of
+from headgate.runtime.tokens import Authenticator, Identity
+from ingest.exchange import JSON, Call, Handler, Query, Reply
+
+MAX_QUERY_FIELDS: Final = 1_000
+MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # of all requests that are being answered; above it 503 overloaded
+REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
+PREFLIGHT_AGE_S: Final = 600
+_ALLOWED_HEADERS: Final = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Headgate-User"
+_EXPOSED_HEADERS: Final = b"Allow, Retry-After, WWW-Authenticate"
+_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
+_log = logging.getLogger("headgate.ingest")
+
+Headers = dict[bytes, bytes]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Endpoint(NamedTuple):
+    """What serves one method of a path. `body_bytes` is the largest body, 0 where none is read.
+
+    Without a `handler` the path is a gateway's: the answer is a redirect to its equivalent.
+    """
+
+    handler: Handler | None
+    body_bytes: int = 0
+    media_types: frozenset[str] = frozenset({JSON})
+
+
+Methods = dict[str, Endpoint]
+Paths = dict[tuple[str, ...], Methods]  # the segments of a path; "*" is a parameter
+
+
+class _Gone(Exception):
+    """The client went away before its request was whole: nobody waits for an answer."""
+
+
+class IngestApp:
+    """The ASGI application."""
+
+    def __init__(self, paths: Paths, authenticator: Authenticator, origins: Origins, body_deadline_s: float) -> None:
+        self._by_length: dict[int, list[tuple[tuple[str, ...], Methods]]] = {}
+        for pattern, methods in paths.items():
+            full = {"HEAD": methods["GET"], **methods} if "GET" in methods else methods
+            self._by_length.setdefault(len(pattern), []).append((pattern, full))
+        self._authenticator = authenticator
+        self._origins = origins
+        self._body_deadline_s = body_deadline_s
+        self._active = 0
+        self._held_bytes = 0
+        self._idle: asyncio.Future[None] | None = None  # while somebody waits for the last answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection scope of ASGI 3."""
+        if scope["type"] == "http":
+            self._active += 1
+            try:
+                await self._http(scope, receive, send)
+            finally:
+                self._active -= 1
+                if self._idle is not None and not self._active and not self._idle.done():
+                    self._idle.set_result(None)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # before the handshake: 403
+        else:
+            await _lifespan(receive, send)
+
+    async def idle(self) -> None:
+        """Waits until no request is being answered."""
+        if self._active:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+            self._idle = None
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = dict(scope["headers"])
+        try:
+            answer = await self._answer(scope, headers, receive)
+            status, raw, body = answer.status, _headers_of(answer), answer.body
+        except Refusal as refusal:
+            status, raw, body = problem_of(refusal)
+            if status == 408:
+                raw.append((b"connection", b"close"))  # the rest of the body may still come
+        except _Gone:
+            return
+        except Exception:
+            _log.exception("a request failed")
+            status, raw, body = problem_of(Refusal("internal", "something went wrong here; it is in the log"))
+        origin = headers.get(b"origin")
+        if origin is not None:
+            raw.extend(self._cors(origin, headers))
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
+        """The order of checks (PROTOCOL section 0), as far as it is the same everywhere; handlers do the rest."""
+        segments = _segments(scope)
+        methods, parameters = self._match(segments)
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            return self._preflight(methods, headers)
+        endpoint = methods.get(scope["method"])
+        if endpoint is None:
+            raise Refusal("method_not_allowed", f"this path takes {', '.join(sorted(methods))}", allow=sorted(methods))
+        if endpoint.handler is None:
+            return _redirect(parameters[0], scope["query_string"])
+        announced = _announced(headers, endpoint.body_bytes)
+        share = REQUEST_BYTES + (endpoint.body_bytes if announced is None else announced)
+        if self._held_bytes + share > MAX_HELD_BYTES:
+            raise Refusal("overloaded", "too many requests are being answered; try again later")
+        self._held_bytes += share
+        try:
+            # A body of unknown length may be too large, and that comes before who sends it.
+            body = await self._read(receive, endpoint.body_bytes) if announced is None else None
+            query = _query(scope["query_string"])
+            caller = self._authenticate(headers, query).caller
+            media_type = _media_type(headers, endpoint)
+            if body is None:
+                body = await self._read(receive, endpoint.body_bytes)
+            return await endpoint.handler(Call(caller, parameters, query, media_type, _key(headers), body))
+        finally:
+            self._held_bytes -= share
+
+    def _match(self, segments: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:
+        for pattern, methods in self._by_length.get(len(segments), ()):
+            if all(want in (got, "*") for want, got in zip(pattern, segments, strict=True)) and "" not in segments:
+                return methods, tuple(got for want, got in zip(pattern, segments, strict=True) if want == "*")
+        raise Refusal("not_found", "nothing is served at this path")
+
+    def _authenticate(self, headers: Headers, query: Query) -> Identity:
+        if self._authenticator.open:
+            user = headers.get(credentials.USER_HEADER.encode())
+            return self._authenticator.anonymous_caller(
+                credentials.open_user(query, None if user is None else user.decode("utf-8", "replace"))
+            )
+        header = headers.get(b"authorization")
+        token = credentials.of_request(None if header is None else header.decode("latin-1"))
+        return self._authenticator.authenticate(token)
+
+    async def _read(self, receive: Receive, limit: int) -> bytes:
+        if not limit:
+            return b""
+        try:
+            async with asyncio.timeout(self._body_deadline_s):
+                message = await receive()
+                if not message.get("more_body", False):
+                    return _whole([_chunk(message)], limit)
+                return await _read_on(receive, _chunk(message), limit)
+        except TimeoutError:
+            detail = f"the body was not whole after {self._body_deadline_s:g} s"
+            raise Refusal("request_timeout", detail) from None
+
+    def _allows(self, origin: bytes, headers: Headers) -> bool:
+        host = headers.get(b"host")
+        return self._origins.allows(origin.decode("latin-1"), None if host is None else host.decode("latin-1"))
+
+    def _cors(self, origin: bytes, headers: Headers) -> RawHeaders:
+        if not self._allows(origin, headers):
+            return [(b"vary", b"Origin")]
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _EXPOSED_HEADERS),
+            (b"vary", b"Origin"),
+        ]
+
+    def _preflight(self, methods: Methods, headers: Headers) -> Reply:
+        if not self._allows(headers.get(b"origin", b""), headers):
+            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
+        return Reply(
+            204,
+            b"",
+            (
+                (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
+                (b"access-control-allow-headers", _ALLOWED_HEADERS),
+                (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
+            ),
+        )
+
+
+def _headers_of(answer: Reply) -> RawHeaders:
+    if answer.status == 204:
+        return [*answer.headers]
+    return [_CONTENT_TYPE, (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+
+
+def _segments(scope: Scope) -> tuple[str, ...]:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    parts = raw.split(b"/")[1:]
+    if b"%" in raw:
+        return tuple(unquote_to_bytes(part).decode("utf-8", "replace") for part in parts)
+    return tuple(part.decode("utf-8", "replace") for part in parts)
+
+
+def _query(raw: bytes) -> Query:
+    if not raw:
+        return {}
+    try:
+        fields = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise Refusal("bad_request", f"the query string has more than {MAX_QUERY_FIELDS} fields") from None
+    return dict(fields)
+
+
+def _announced(headers: Headers, limit: int) -> int | None:
+    """Returns the length of the body to read; None while nobody can know. Raises Refusal `too_large`."""
+    length = headers.get(b"content-length", b"" if b"transfer-encoding" in headers else b"0")
+    if not limit:
+        return 0
+    if not length.isdigit():
+        return None
+    if int(length) > limit:
+        raise Refusal("too_large", f"a body of {int(length)} bytes; at most {limit} are taken")
+    return int(length)
+
+
+def _key(headers: Headers) -> str | None:
+    key = headers.get(b"idempotency-key")
+    return None if key is None else key.decode("latin-1")
+
+
+def _media_type(headers: Headers, endpoint: Endpoint) -> str:
+    if not endpoint.body_bytes:
+        return ""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise Refusal("unsupported_media_type", "bodies with a Content-Encoding are not taken")
+    media_type, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
+    media_type = media_type.strip() or JSON
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
+    if media_type not in endpoint.media_types or charset not in ("", "utf-8", "utf8"):
+        raise Refusal("unsupported_media_type", f"Content-Type must be {' or '.join(sorted(endpoint.media_types))}")
+    return media_type
+
+
+def _chunk(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    body: bytes = message.get("body", b"")
+    return body
+
+
+async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes:
+    chunks, size = [first], len(first)
+    while size <= limit:
+        message = await receive()
+        chunks.append(_chunk(message))
+        size += len(chunks[-1])
+        if not message.get("more_body", False):
+            break
+    return _whole(chunks, limit)
+
+
+def _whole(chunks: list[bytes], limit: int) -> bytes:
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(body) > limit:
+        raise Refusal("too_large", f"the body has more than {limit} bytes")
+    return body
+
+
+def _redirect(topic_id: str, query_string: bytes) -> Reply:
+    location = b"/sse/subscribe?topic_id=" + quote(topic_id, safe=":").encode()
+    if query_string:
+        location += b"&" + query_string
+    return Reply(307, b"{}", ((b"location", location),))
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

@@ -1,0 +1,64 @@
+"""Control operations: a control record is appended, and what its owner decided is the answer; knows no HTTP."""
+
+from typing import Final, NamedTuple
+
+from headgate.core.control import Control, encode_body
+from headgate.core.envelope import encode_control
+from headgate.core.errors import Refusal
+from headgate.core.ids import keyed_id, random_id, topic_key
+from headgate.core.link import Verdict
+from headgate.core.rights import Caller
+from headgate.runtime.ports import AppendUnknown, Clock, LogUnavailable, RecordTooLarge, Rng
+from ingest.owners import OUTCOME_S, Owners
+from ingest.seams import Appends, Metrics
+
+ENTROPY: Final = 12  # bytes of a random id
+
+
+class Landed(NamedTuple):
+    """A control record in the log: what was decided, and its append time in Unix milliseconds."""
+
+    verdict: Verdict
+    ts: int
+
+
+class Controls:
+    """Appends control records and waits for their verdicts."""
+
+    def __init__(self, appender: Appends, owners: Owners, clock: Clock, rng: Rng, metrics: Metrics) -> None:
+        self._appender = appender
+        self._owners = owners
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+
+    def id_of(self, op: str, topic_id: str, caller: Caller, idempotency_key: str | None) -> bytes:
+        """Returns the record's id: the same for the same key. No client_msg_id has a NUL, so none is equal to it."""
+        key = topic_key(topic_id)
+        if idempotency_key is None:
+            return random_id(key, self._rng.entropy(ENTROPY))
+        return keyed_id(key, caller.user_id, f"{op}\0{idempotency_key}")
+
+    async def change(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> Landed:
+        """Appends and returns what was decided.
+
+        Raises Refusal `not_ready` or `log_unavailable` when nothing was handed over, else `outcome_unknown`.
+        """
+        started = self._clock.now()
+        shard = self._owners.shard_of(topic_id)
+        self._owners.require(shard)
+        value = encode_control(encode_body(control), epoch, record_id)
+        try:
+            appended = await self._appender.append(shard, topic_key(topic_id), value)
+        except LogUnavailable as error:
+            raise Refusal("log_unavailable", str(error)) from None
+        except AppendUnknown as error:
+            raise Refusal("outcome_unknown", str(error), topic_id=topic_id) from None
+        except RecordTooLarge as error:
+            raise Refusal("too_large", str(error)) from None
+        self._metrics.appended(1, self._clock.now() - started)
+        try:
+            (verdict,) = await self._owners.verdicts(shard, appended.offset, started + OUTCOME_S)
+        except Refusal as refusal:
+            raise Refusal("outcome_unknown", refusal.detail, topic_id=topic_id) from None
+        return Landed(verdict, appended.ts)

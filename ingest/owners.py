@@ -1,0 +1,145 @@
+"""Bounded questions to the owners of shards: verdicts, counts, anything else; knows no HTTP and keeps no answer."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from headgate.core.errors import Refusal
+from headgate.core.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
+from headgate.runtime.directory import Directory
+from headgate.runtime.ports import Clock
+
+ASK_S: Final = 3.0  # an owner that is linked answers in milliseconds, or is about to be replaced
+OUTCOME_S: Final = 7.0  # PROTOCOL section 2: from the request to the 504
+COUNT_S: Final = 0.02  # PROTOCOL section 2: then the basis is "unknown"
+RETRY_S: Final = 0.25  # between questions while a shard changes hands; an owner that comes back ends the wait
+
+Count = asyncio.Future[int | None]
+
+
+class Owners:
+    """Asks through a directory. Starts no task; each question has a timer."""
+
+    def __init__(self, directory: Directory, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._counting: dict[int, dict[str, Count]] = {}  # what this loop turn asks, by shard and topic
+        self._returns: dict[int, asyncio.Event] = {}  # set when an owner comes; made while somebody waits
+
+    @property
+    def shards(self) -> int:
+        """The number of shards; 0 until the first dispatcher has answered."""
+        return self._directory.shards
+
+    def shard_of(self, topic_id: str) -> int:
+        """Returns the shard of a topic. Raises Refusal `not_ready` while the number of shards is not known."""
+        return self._directory.shard_of(topic_id)
+
+    def require(self, shard: int) -> None:
+        """Raises Refusal `not_ready` while the shard's owner is away."""
+        if not self._directory.linked(shard):
+            raise away(shard)
+
+    async def ask(self, shard: int, build: Callable[[int], Request]) -> Answer:
+        """Returns the answer to a question that changes nothing. Raises Refusal, `not_ready` after ASK_S too."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await self._directory.ask(shard, build)
+        except TimeoutError:
+            raise away(shard) from None
+
+    async def ask_all(self, build: Callable[[int, int], Request]) -> list[Answer]:
+        """Returns every shard's answer to `build(req, shard)`. Raises Refusal, `not_ready` when one is away."""
+        if self.shards == 0:
+            raise Refusal("not_ready", "no dispatcher has answered yet")
+        asked = [self._directory.ask(shard, partial(_of_shard, build, shard)) for shard in range(self.shards)]
+        await asyncio.wait(asked, timeout=ASK_S)
+        late = [shard for shard, future in enumerate(asked) if not future.done()]
+        for shard in late:
+            asked[shard].cancel()
+        failed = [
+            error for future in asked if not future.cancelled() and future.done() and (error := future.exception())
+        ]
+        if failed:
+            raise failed[0]
+        if late:
+            raise away(late[0])
+        return [future.result() for future in asked]
+
+    async def verdicts(self, shard: int, offset: int, deadline: float) -> list[Verdict]:
+        """Returns what was decided about a record, asking again while the shard changes hands.
+
+        `deadline` is in seconds of the clock. Raises Refusal `outcome_unknown` when it has passed.
+        """
+        while (left := deadline - self._clock.now()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    answer = await self._directory.ask(shard, lambda req: AskVerdict(req, shard, offset))
+            except TimeoutError:
+                break
+            except Refusal as refusal:
+                if refusal.code != "not_ready":
+                    raise
+                await self._owner_returns(shard, min(left, RETRY_S))
+                continue
+            assert isinstance(answer, Verdicts)
+            return answer.verdicts
+        raise Refusal("outcome_unknown", "the log has the record; the topic's owner has not said what became of it")
+
+    def count(self, shard: int, topic_id: str) -> Count:
+        """Returns a future of the topic's subscriptions: None when the owner has not answered in COUNT_S.
+
+        The questions of one loop turn to one shard leave as one.
+        """
+        asking = self._counting.get(shard)
+        if asking is None:
+            asking = self._counting[shard] = {}
+            asyncio.get_running_loop().call_soon(self._ask_counts, shard)
+        future = asking.get(topic_id)
+        if future is None:
+            future = asking[topic_id] = asyncio.get_running_loop().create_future()
+        return future
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        """Takes the directory's news of an owner."""
+        event = self._returns.pop(shard, None) if up else None
+        if event is not None:
+            event.set()
+
+    def _ask_counts(self, shard: int) -> None:
+        asking = self._counting.pop(shard)
+        if not self._directory.linked(shard):
+            _resolve(asking, None)
+            return
+        timer = asyncio.get_running_loop().call_later(COUNT_S, _resolve, asking, None)
+
+        def on_answer(answer: Answer) -> None:
+            timer.cancel()
+            _resolve(asking, answer.counts if isinstance(answer, Counts) else None)
+
+        topic_ids = list(asking)
+        self._directory.request(shard, lambda req: AskCount(req, shard, topic_ids), on_answer)
+
+    async def _owner_returns(self, shard: int, wait_s: float) -> None:
+        event = self._returns.setdefault(shard, asyncio.Event())
+        try:
+            async with asyncio.timeout(wait_s):
+                await event.wait()
+        except TimeoutError:
+            return
+
+
+def away(shard: int) -> Refusal:
+    """Returns the refusal for a shard without an owner."""
+    return Refusal("not_ready", f"the owner of shard {shard} is away; this heals within seconds")
+
+
+def _of_shard(build: Callable[[int, int], Request], shard: int, req: int) -> Request:
+    return build(req, shard)
+
+
+def _resolve(asking: dict[str, Count], counts: list[int] | None) -> None:
+    for at, future in enumerate(asking.values()):
+        if not future.done():
+            future.set_result(counts[at] if counts is not None and at < len(counts) else None)

@@ -1,0 +1,105 @@
+"""POST /api/v1/topics/{topic_id}/publish: one message; knows neither the log nor the link."""
+
+from typing import Final
+
+from headgate.core import rights
+from headgate.core.errors import Refusal
+from headgate.core.ids import check_topic_id
+from headgate.core.link import TopicInfo
+from headgate.core.rights import Caller
+from headgate.core.tail import Publish, check_client_msg_id, read_publish
+from headgate.runtime.ports import Clock, Rng
+from ingest.durable import Durable
+from ingest.exchange import Call, Query, Reply, integer, reply
+from ingest.offers import Answer, Offer, Wait
+from ingest.owners import OUTCOME_S
+from ingest.seams import Metrics
+from ingest.topics import TopicHandlers
+from ingest.volatile import Volatile
+
+MAX_TIMEOUT_MS: Final = 10_000
+_GENERATED_BYTES: Final = 12
+
+
+class Publishing:
+    """What single and batch publishes share: reading what was offered, and the handler of the single one."""
+
+    def __init__(
+        self,
+        *,
+        topics: TopicHandlers,
+        durable: Durable,
+        volatile: Volatile,
+        clock: Clock,
+        rng: Rng,
+        metrics: Metrics,
+        payload_bytes: int,
+    ) -> None:
+        self._topics = topics
+        self._durable = durable
+        self._volatile = volatile
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._payload_bytes = payload_bytes
+
+    async def one(self, call: Call) -> Reply:
+        """The handler."""
+        info: TopicInfo | None = None
+        try:
+            topic_id = check_topic_id(call.segments[0])
+            info = await self._topics.resolve(topic_id, call.caller, lambda: self._check(call))
+            answer = await self._publish(call, info)
+        except Refusal as refusal:
+            self.count(refusal.code, info)
+            raise
+        self.count("duplicate" if answer.get("duplicate") else "accepted", info)
+        return reply(answer)
+
+    def wait(self, query: Query) -> Wait:
+        """Reads `wait` and `timeout_ms` (which only `delivered` uses). Raises Refusal `bad_request`."""
+        wait = query.get("wait", "accepted")
+        integer(query, "timeout_ms", 0, 0, MAX_TIMEOUT_MS)
+        if wait == "delivered":
+            raise Refusal("bad_request", "wait=delivered is not built yet; use accepted or sequenced")
+        if wait not in ("accepted", "sequenced"):
+            raise Refusal("bad_request", "wait must be accepted or sequenced")
+        return Wait(wait == "sequenced", self._clock.now() + OUTCOME_S)
+
+    def read(self, raw: bytes) -> Publish:
+        """Reads the body of a publish. Raises Refusal."""
+        return read_publish(raw, self._payload_bytes)
+
+    def offer(self, info: TopicInfo, caller: Caller, raw: bytes, idempotency_key: str | None = None) -> Offer:
+        """Returns what the body of a publish offers to a topic. Raises Refusal."""
+        publish = self.read(raw)
+        given = _client_msg_id(publish, idempotency_key)
+        client_msg_id = given or self._rng.entropy(_GENERATED_BYTES).hex()
+        return Offer(info, caller, publish, client_msg_id, given=given is not None)
+
+    def count(self, outcome: str, info: TopicInfo | None, count: int = 1) -> None:
+        """Counts messages that were offered."""
+        profile = "durable" if info is None else info.settings.get("profile", "durable")
+        self._metrics.publish(outcome, profile, count)
+
+    def _check(self, call: Call) -> None:
+        self.wait(call.query)
+        _client_msg_id(self.read(call.body), call.idempotency_key)
+
+    async def _publish(self, call: Call, info: TopicInfo) -> Answer:
+        rights.require(rights.may_publish(call.caller, info), call.caller, info, "publish to")
+        wait = self.wait(call.query)
+        offer = self.offer(info, call.caller, call.body, call.idempotency_key)
+        if offer.ephemeral:
+            return await self._volatile.settle(self._volatile.relay(offer))
+        ticket = self._durable.admit(offer) or self._durable.hand_over((offer,))[0]
+        return await self._durable.settle(ticket, wait)
+
+
+def _client_msg_id(publish: Publish, idempotency_key: str | None) -> str | None:
+    given = publish.client_msg_id
+    if idempotency_key is not None:
+        check_client_msg_id(idempotency_key, "the header Idempotency-Key")
+    if given is not None and idempotency_key is not None and given != idempotency_key:
+        raise Refusal("bad_request", "client_msg_id and the header Idempotency-Key differ; one is enough")
+    return idempotency_key if given is None else given

@@ -1,0 +1,145 @@
+"""Builds ingest from its parts, for the role and for `dev`; starts no task and serves no socket itself."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from headgate.core.link import Changed, Message
+from headgate.runtime.directory import Directory
+from headgate.runtime.http.origins import Origins
+from headgate.runtime.ports import Clock, Log, Rng
+from headgate.runtime.tokens import Authenticator
+from ingest.app import Endpoint, IngestApp, Paths
+from ingest.batch import Batches
+from ingest.catalog import Catalog
+from ingest.controls import Controls
+from ingest.durable import Durable
+from ingest.exchange import JSON, NDJSON
+from ingest.history import History
+from ingest.offers import Admission
+from ingest.owners import Owners
+from ingest.publish import Publishing
+from ingest.seams import Appends, Metrics, NoMetrics
+from ingest.topics import TopicHandlers
+from ingest.volatile import Volatile
+
+
+class IngestOptions(NamedTuple):
+    """Settings of ingest, as PROTOCOL sections 0, 7 and 9 name them; sizes in bytes."""
+
+    auto_create: bool = False
+    redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
+    origins: tuple[str, ...] | None = None
+    loopback_origins: bool = False  # `dev`: pages on this machine may call
+    payload_bytes: int = 65_536
+    body_bytes: int = 256 * 1024
+    batch_bytes: int = 8 * 1024 * 1024
+    batch_items: int = 1_000
+    body_deadline_s: float = 10.0
+    publish_per_user_per_min: float = 100
+    publish_per_topic_per_s: float = 100
+
+
+class IngestService:
+    """Ingest in one process: `app` for uvicorn, `on_push` and `on_owner` for the directory, `checks` for readiness."""
+
+    def __init__(
+        self,
+        *,
+        options: IngestOptions,
+        log: Log,
+        appender: Appends,
+        directory: Directory,
+        authenticator: Authenticator,
+        clock: Clock,
+        rng: Rng,
+        metrics: Metrics | None = None,
+    ) -> None:
+        counts: Metrics = NoMetrics() if metrics is None else metrics
+        self._log = log
+        self._appender = appender
+        self._directory = directory
+        self._owners = Owners(directory, clock)
+        self._catalog = Catalog(directory, clock)
+        controls = Controls(appender, self._owners, clock, rng, counts)
+        topics = TopicHandlers(self._catalog, controls, self._owners, rng, auto_create=options.auto_create)
+        admission = Admission(clock, options.publish_per_user_per_min, options.publish_per_topic_per_s)
+        durable = Durable(
+            appender=appender,
+            owners=self._owners,
+            catalog=self._catalog,
+            admission=admission,
+            clock=clock,
+            metrics=counts,
+        )
+        volatile = Volatile(directory, self._catalog, admission, clock)
+        publishing = Publishing(
+            topics=topics,
+            durable=durable,
+            volatile=volatile,
+            clock=clock,
+            rng=rng,
+            metrics=counts,
+            payload_bytes=options.payload_bytes,
+        )
+        batches = Batches(
+            publishing=publishing,
+            topics=topics,
+            catalog=self._catalog,
+            durable=durable,
+            volatile=volatile,
+            clock=clock,
+            max_items=options.batch_items,
+        )
+        history = History(self._catalog, self._owners)
+        paths = paths_of(options, topics, publishing, batches, history)
+        origins = Origins(options.origins, loopback=options.loopback_origins)
+        self.app = IngestApp(paths, authenticator, origins, options.body_deadline_s)
+
+    def on_push(self, shard_epoch: int, message: Message) -> None:
+        """Takes what an owner pushes: of interest are topics that changed."""
+        if isinstance(message, Changed):
+            self._catalog.drop(message.topic_id)
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        """Takes the directory's news of an owner."""
+        self._catalog.on_owner(shard, up)
+        self._owners.on_owner(shard, up)
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], str | None]]:
+        """The readiness checks by name: None, or one sentence why not."""
+        return {"log": self._log_check, "owners": self._directory.missing}
+
+    async def drain(self, deadline_s: float) -> None:
+        """Waits until every request that came has its answer, at most `deadline_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self.app.idle()
+
+    def _log_check(self) -> str | None:
+        shards = self._appender.open_shards()
+        if not shards:
+            return None
+        return f"{self._log.address} does not answer for shards {', '.join(map(str, sorted(shards)))}"
+
+
+def paths_of(
+    options: IngestOptions, topics: TopicHandlers, publishing: Publishing, batches: Batches, history: History
+) -> Paths:
+    """Returns what is served, by path and method; what is not built is not in it."""
+    body = options.body_bytes
+    batch = frozenset({JSON, NDJSON})
+    one_topic = ("api", "v1", "topics", "*")
+    paths: Paths = {
+        one_topic[:3]: {"POST": Endpoint(topics.create, body), "GET": Endpoint(topics.listed)},
+        one_topic: {"GET": Endpoint(topics.show), "DELETE": Endpoint(topics.remove)},
+        (*one_topic, "publish"): {"POST": Endpoint(publishing.one, body)},
+        (*one_topic, "publish", "batch"): {"POST": Endpoint(batches.of_topic, options.batch_bytes, batch)},
+        ("api", "v1", "publish", "batch"): {"POST": Endpoint(batches.of_any, options.batch_bytes, batch)},
+        (*one_topic, "messages"): {"GET": Endpoint(history.page)},
+    }
+    if options.redirect_streams:
+        paths[(*one_topic, "subscribe")] = {"GET": Endpoint(None)}
+    return paths

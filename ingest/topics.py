@@ -1,0 +1,230 @@
+"""Topics over HTTP: create, show, list, delete; a change is a control record and the verdict its owner gives it."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+from heapq import merge
+from typing import Any, Final
+
+from headgate.core import rights, topic_settings
+from headgate.core.apply import Code
+from headgate.core.control import CreateTopic, DeleteTopic
+from headgate.core.errors import Refusal
+from headgate.core.ids import check_topic_id
+from headgate.core.link import AskTopics, TopicInfo, Topics
+from headgate.core.rights import Caller
+from headgate.core.tail import check_client_msg_id, read_object
+from headgate.runtime.ports import Rng
+from ingest.catalog import Catalog
+from ingest.controls import ENTROPY, Controls, Landed
+from ingest.exchange import MAX_PAGE, NO_CONTENT, Call, Reply, page_limit, reply
+from ingest.owners import Owners
+
+MAX_NAME: Final = 256
+LISTED: Final = 2_000  # infos that one page asks of all shards together, at least one of each
+_OF_CREATION: Final = ("topic_id", "name", "permissions", "owner_id", "created_at", "settings", "epoch")
+MAX_DELETES: Final = 10_000  # remembered by Idempotency-Key
+
+
+class TopicHandlers:
+    """The handlers of `/api/v1/topics` and `/api/v1/topics/{topic_id}`, and creation by a first publish."""
+
+    def __init__(self, catalog: Catalog, controls: Controls, owners: Owners, rng: Rng, *, auto_create: bool) -> None:
+        self._catalog = catalog
+        self._controls = controls
+        self._owners = owners
+        self._rng = rng
+        self._auto_create = auto_create
+        self._deleted: dict[bytes, None] = {}  # record ids of deletes that carried an Idempotency-Key, oldest first
+
+    async def create(self, call: Call) -> Reply:
+        """POST /api/v1/topics."""
+        wanted = self._wanted(call)
+        return reply(created(await self._create(call.caller, wanted, call.idempotency_key)), 201)
+
+    async def show(self, call: Call) -> Reply:
+        """GET /api/v1/topics/{topic_id}."""
+        topic_id = check_topic_id(call.segments[0])
+        info = await self._catalog.fetch(topic_id)
+        rights.require(True, call.caller, info, "see")
+        return reply(shown(info))
+
+    async def remove(self, call: Call) -> Reply:
+        """DELETE /api/v1/topics/{topic_id}."""
+        topic_id = check_topic_id(call.segments[0])
+        record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
+        if record_id in self._deleted:
+            return NO_CONTENT
+        info = await self._catalog.get(topic_id)
+        rights.require(rights.may_administer(call.caller, info), call.caller, info, "delete")
+        _check_key(call)
+        landed = await self._controls.change(topic_id, DeleteTopic(topic_id), info.epoch, record_id)
+        self._catalog.drop(topic_id)
+        if landed.verdict.code == Code.UNKNOWN:
+            raise Refusal("outcome_unknown", "the topic's owner no longer knows what became of the record")
+        if landed.verdict.code != Code.DELETED:
+            raise rights.unknown_topic(topic_id)
+        if call.idempotency_key is not None:
+            self._deleted[record_id] = None
+            if len(self._deleted) > MAX_DELETES:
+                del self._deleted[next(iter(self._deleted))]
+        return NO_CONTENT
+
+    async def listed(self, call: Call) -> Reply:
+        """GET /api/v1/topics: what the caller may see, ascending by id over all shards."""
+        limit = page_limit(call.query)
+        prefix = call.query.get("prefix", "")
+        after = _read_page(call.query.get("page"))
+        share = min(limit, MAX_PAGE - 1, -(-LISTED // max(1, self._owners.shards))) + 1  # one more says "not the last"
+        answers = await self._owners.ask_all(
+            lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, share)
+        )
+        chunks = [answer.topics for answer in answers if isinstance(answer, Topics)]
+        # Behind the last of a full chunk its shard may have more: nothing above the lowest such id is known whole.
+        ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= share]
+        known = list(merge(*chunks, key=lambda info: info.topic_id))
+        page = [info for info in known if not ends or True][:limit]
+        more = bool(ends) or len(known) > len(page)
+        following = _write_page(page[-1].topic_id) if page and more else None
+        return reply({"topics": [shown(info) for info in page], "next_page": following})
+
+    async def resolve(self, topic_id: str, caller: Caller, check: Callable[[], object]) -> TopicInfo:
+        """Returns the topic to publish to, made now where `topics.auto_create` lets the caller. Raises Refusal.
+
+        `check` raises for a request that is no good: no topic is made for it.
+        """
+        try:
+            return await self._catalog.get(topic_id)
+        except Refusal as refusal:
+            if refusal.code != "topic_not_found" or not self.may_make(topic_id, caller):
+                raise
+        check()
+        return await self.make(topic_id, caller)
+
+    def may_make(self, topic_id: str, caller: Caller) -> bool:
+        """Says whether a publish to this unknown topic creates it."""
+        if not self._auto_create or topic_id.startswith(("hg:", "dm:")):
+            return False
+        return rights.may_create(caller, topic_id)
+
+    async def make(self, topic_id: str, caller: Caller) -> TopicInfo:
+        """Creates a public, durable topic for its first publish; another's creation in the same moment is as good."""
+        wanted = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
+        record_id = self._controls.id_of("create", topic_id, caller, None)
+        await self._controls.change(topic_id, wanted, 0, record_id)
+        return await self._catalog.fetch(topic_id)
+
+    def _wanted(self, call: Call) -> CreateTopic:
+        body = read_object(call.body)
+        topic_id = body.get("topic_id")
+        if topic_id is None:
+            topic_id = self._new_id(call)
+        elif not isinstance(topic_id, str):
+            raise Refusal("bad_request", "topic_id must be a string")
+        topic_id = check_topic_id(topic_id, create=True)
+        if not rights.may_create(call.caller, topic_id):
+            raise Refusal("forbidden", f"{call.caller.user_id} may not create topic {topic_id}")
+        name = body.get("name")
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+            raise Refusal("bad_request", f"name must be a string of 1 to {MAX_NAME} characters")
+        permissions = body.get("permissions")
+        if permissions is None:
+            permissions = "PUBLIC"
+        if permissions not in rights.PERMISSIONS:
+            raise Refusal("bad_request", f"permissions must be one of {', '.join(rights.PERMISSIONS)}")
+        settings = topic_settings.create(body.get("settings"))
+        _check_key(call)
+        return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
+
+    def _new_id(self, call: Call) -> str:
+        """A repeat with the same Idempotency-Key must name the same topic; without one any unused id will do."""
+        if call.idempotency_key is None:
+            return self._rng.entropy(ENTROPY).hex()
+        named = f"{call.caller.user_id}\0{call.idempotency_key}".encode()
+        return blake2b(named, digest_size=ENTROPY).hexdigest()
+
+    async def _create(self, caller: Caller, wanted: CreateTopic, idempotency_key: str | None) -> TopicInfo:
+        topic_id = wanted.topic_id
+        record_id = self._controls.id_of("create", topic_id, caller, idempotency_key)
+        landed = await self._controls.change(topic_id, wanted, 0, record_id)
+        self._catalog.drop(topic_id)
+        code, epoch = landed.verdict.code, landed.verdict.epoch
+        if code == Code.CREATED:
+            return await self._as_created(wanted, landed)
+        if code != Code.EXISTS:
+            raise Refusal("outcome_unknown", "the topic's owner no longer knows the record", topic_id=topic_id)
+        raise await self._exists(caller, topic_id, epoch)
+
+    async def _as_created(self, wanted: CreateTopic, landed: Landed) -> TopicInfo:
+        """The topic as its first create made it: this one may be a repeat, with another time and another body."""
+        epoch = landed.verdict.epoch
+        try:
+            info = await self._catalog.fetch(wanted.topic_id)
+        except Refusal:
+            info = None
+        if info is not None and info.epoch == epoch:
+            return info
+        settings = topic_settings.effective(wanted.settings)
+        about = (wanted.name, wanted.permissions, wanted.owner_id, landed.ts)
+        return TopicInfo(wanted.topic_id, epoch, 0, *about, 0, 0, "direct", settings)
+
+    async def _exists(self, caller: Caller, topic_id: str, epoch: int) -> Refusal:
+        """`owner_id` and `epoch` tell whose it is, to those who may see it."""
+        detail = f"topic {topic_id} exists"
+        try:
+            info = await self._catalog.get(topic_id)
+        except Refusal:
+            return Refusal("topic_exists", detail)
+        if not rights.may_see(caller, info):
+            return Refusal("topic_exists", detail)
+        return Refusal("topic_exists", detail, owner_id=info.owner_id, epoch=epoch)
+
+
+def _check_key(call: Call) -> None:
+    if call.idempotency_key is not None:
+        check_client_msg_id(call.idempotency_key, "the header Idempotency-Key")
+
+
+def shown(info: TopicInfo) -> dict[str, Any]:
+    """Returns a topic as `GET` shows it."""
+    return {
+        "topic_id": info.topic_id,
+        "name": info.name,
+        "permissions": info.permissions,
+        "owner_id": info.owner_id,
+        "created_at": rfc3339(info.created_at),
+        "subscriber_count": info.subscriber_count,
+        "member_count": info.member_count,
+        "seq": info.seq,
+        "epoch": info.epoch,
+        "mode": info.mode,
+        "settings": info.settings,
+    }
+
+
+def created(info: TopicInfo) -> dict[str, Any]:
+    """Returns a topic as the answer to its creation shows it."""
+    whole = shown(info)
+    return {name: whole[name] for name in _OF_CREATION}
+
+
+def rfc3339(unix_ms: int) -> str:
+    """Returns Unix milliseconds as RFC 3339 UTC with three decimals."""
+    seconds, ms = divmod(unix_ms, 1_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+def _write_page(last: str) -> str:
+    return base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
+
+
+def _read_page(page: str | None) -> str:
+    if page is None:
+        return ""
+    try:
+        last = base64.b64decode(page.encode() + b"=" * (-len(page) % 4), altchars=b"-_", validate=True).decode()
+        return check_topic_id(last)
+    except (binascii.Error, ValueError, Refusal):
+        raise Refusal("bad_request", "page must be the next_page of an earlier answer") from None

@@ -1,0 +1,159 @@
+"""Exit statuses and standard output of every other command: 0 done, 1 it failed, 2 the command was wrong."""
+
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.cli.conftest import Command, Headgate
+from tests.cli.twin import Reply, Twin, refusal
+
+SECRET = "s" * 40
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("dev", "--prot", "1"), "--port"),
+        (("dev", "--dev.prot", "1"), "dev.port"),
+        (("--dev.prot=1", "dev"), "dev.port"),
+        (("history", "t", "--dev.prot"), "dev.port"),
+        (("dev", "--log.url"), "--log.url needs a value"),
+        (("dev", "--log.url", "nonsense"), "memory:"),
+        (("dev", "--config", "nowhere.toml"), "nowhere.toml"),
+        (("dev", "--port", "1", "--dev.port", "2"), "twice"),
+        (("ingest", "--auth.secret", SECRET), "kafka://"),
+        (("dispatcher", "--log.url", "sqlite:x"), "kafka://"),
+        (("gateway", "--auth.mode", "open"), "open"),
+        (("init",), "kafka://"),
+        (("pubish",), "publish"),
+        (("topics", "lst"), "list"),
+        (("topics", "create", "t", "--settings", "[]"), "--settings"),
+        (("history",), "TOPIC"),
+        (("history", "t", "--limit", "many"), "--limit"),
+        (("token", "mint", "--sub", "u"), "auth.secret"),
+        (("token", "mint", "--sub", "", "--auth.secret", SECRET), "--sub"),
+        (("token", "mint", "--sub", "u", "--ttl", "-1", "--auth.secret", SECRET), "--ttl"),
+    ],
+)
+def test_a_wrong_command_is_one_line_on_standard_error(at_once: Command, words: tuple[str, ...], says: str) -> None:
+    done = at_once(*words)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert says in done.err
+
+
+def test_an_unknown_variable_is_a_wrong_command(headgate: Headgate) -> None:
+    done = headgate("config", HEADGATE_LOG__ULR="x")
+    assert (done.status, done.out) == (2, "")
+    assert "HEADGATE_LOG__URL" in done.err
+    assert headgate("config", HEADGATE_SOMETHING_ELSE="x").status == 0
+
+
+def test_help_names_every_command(headgate: Headgate) -> None:
+    done = headgate("--help")
+    assert (done.status, done.err) == (0, "")
+    for name in ("dev", "ingest", "dispatcher", "gateway", "init", "topics", "publish", "subscribe", "history", "token",
+                 "config", "demo"):  # fmt: skip
+        assert f" {name} " in done.out
+
+
+def test_config_is_one_object_a_line_with_masked_secrets(headgate: Headgate, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[gateway]\nport = 1234\n")
+    done = headgate("config", "--config", "c.toml", "--dev.port", "1", HEADGATE_AUTH__SECRET=SECRET)
+    assert done.status == 0
+    found = {line["name"]: (line["value"], line["source"]) for line in done.lines}
+    assert {tuple(line) for line in done.lines} == {("name", "value", "source")}
+    assert found["gateway.port"] == (1234, "file")
+    assert found["dev.port"] == (1, "flag")
+    assert found["auth.secret"] == ("****", "env")
+    assert found["admin.port"] == (9090, "default")
+    assert SECRET not in done.out
+
+
+def test_token_mint_prints_the_bare_token_or_the_object(headgate: Headgate) -> None:
+    words = ("token", "mint", "--sub", "ann", "--ttl", "60", "--publish", "a*", "--publish", "b", "--only")
+    bare = headgate(*words, HEADGATE_AUTH__SECRET=SECRET)
+    assert (bare.status, bare.out.count("\n")) == (0, 1)
+    claims = jwt.decode(bare.out.strip(), SECRET, algorithms=["HS256"])
+    assert (claims["sub"], claims["headgate"]) == ("ann", {"publish": ["a*", "b"], "only": True})
+    assert 55 <= claims["exp"] - claims["iat"] <= 61
+    (line,) = headgate(*words, "--json", HEADGATE_AUTH__SECRET=SECRET).lines
+    assert jwt.decode(line["token"], SECRET, algorithms=["HS256"])["sub"] == "ann"
+
+
+def test_topics_create_sends_the_id_as_the_name(headgate: Headgate, twin: Twin) -> None:
+    twin.next((201, {}, {"topic_id": "t", "name": "t", "epoch": 1}))
+    done = headgate("topics", "create", "t", "--permissions", "PRIVATE", "--url", twin.url)
+    assert (done.status, done.lines) == (0, [{"topic_id": "t", "name": "t", "epoch": 1}])
+    method, path, _, body = twin.requests[0]
+    assert (method, path) == ("POST", "/api/v1/topics")
+    assert json.loads(body) == {"topic_id": "t", "name": "t", "permissions": "PRIVATE"}
+
+
+def test_topics_list_goes_through_all_pages(headgate: Headgate, twin: Twin) -> None:
+    twin.next((200, {}, {"topics": [{"topic_id": "a"}, {"topic_id": "b"}], "next_page": "p&2"}))
+    twin.next((200, {}, {"topics": [{"topic_id": "c"}], "next_page": None}))
+    done = headgate("topics", "list", "--prefix", "x", HEADGATE_CLIENT__URL=twin.url)
+    assert (done.status, [line["topic_id"] for line in done.lines]) == (0, ["a", "b", "c"])
+    assert [path for _, path, *_ in twin.requests] == [
+        "/api/v1/topics?prefix=x&limit=1000",
+        "/api/v1/topics?prefix=x&limit=1000&page=p%262",
+    ]
+
+
+def test_topics_get_and_delete(headgate: Headgate, twin: Twin) -> None:
+    twin.next((200, {}, {"topic_id": "a:b", "seq": 3}))
+    twin.next((204, {}, None))
+    assert headgate("topics", "get", "a:b", "--url", twin.url).lines == [{"topic_id": "a:b", "seq": 3}]
+    assert headgate("topics", "delete", "a:b", "--url", twin.url).lines == [{"topic_id": "a:b", "deleted": True}]
+    assert [(m, p) for m, p, *_ in twin.requests] == [
+        ("GET", "/api/v1/topics/a%3Ab"),
+        ("DELETE", "/api/v1/topics/a%3Ab"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (refusal(404, "topic_not_found"), "404 topic_not_found: said topic_not_found"),
+        ((502, {"Content-Type": "text/html"}, "a proxy"), "502"),
+    ],
+)
+def test_a_refusal_is_one_line_and_nothing_on_standard_output(
+    headgate: Headgate, twin: Twin, reply: Reply, says: str
+) -> None:
+    twin.next(reply)
+    done = headgate("topics", "get", "t", "--url", twin.url, "--json")
+    assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+    assert says in done.err
+
+
+def frames(first: int, last: int) -> list[dict[str, object]]:
+    return [{"type": "message", "topic_id": "t", "seq": n, "payload": n} for n in range(first, last + 1)]
+
+
+def test_history_is_one_message_a_line(headgate: Headgate, twin: Twin) -> None:
+    twin.next((200, {}, {"messages": frames(1, 3), "epoch": 1, "first_seq": 1, "last_seq": 3, "complete": True}))
+    done = headgate("history", "t", "--url", twin.url)
+    assert [line["seq"] for line in done.lines] == [1, 2, 3]
+    assert twin.requests[0][1] == "/api/v1/topics/t/messages"
+
+
+def test_history_above_a_page_goes_on_where_it_was(headgate: Headgate, twin: Twin) -> None:
+    for first, last in ((1, 1_000), (1_001, 2_000), (2_001, 2_500)):
+        twin.next((200, {}, {"messages": frames(first, last), "complete": True}))
+    done = headgate("history", "t", "--after-seq", "0", "--limit", "2500", "--url", twin.url)
+    assert [line["seq"] for line in done.lines] == list(range(1, 2_501))
+    assert [path.partition("?")[2] for _, path, *_ in twin.requests] == [
+        "after_seq=0&limit=1000",
+        "after_seq=1000&limit=1000",
+        "after_seq=2000&limit=500",
+    ]
+
+
+@pytest.mark.parametrize("words", [("topics", "list"), ("history", "t"), ("topics", "delete", "t")])
+def test_an_unreachable_server_is_named(at_once: Command, words: tuple[str, ...]) -> None:
+    done = at_once(*words, "--url", "http://127.0.0.1:9")
+    assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "http://127.0.0.1:9" in done.err

@@ -1,0 +1,168 @@
+"""headgate.runtime.appender over the memory log on virtual time."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from headgate.core.control import PROBE_KEY, Probe, decode_body
+from headgate.core.envelope import decode
+from headgate.core.records import LogName, Record
+from headgate.runtime.appender import Appender
+from headgate.runtime.logs.memory import MemoryLog, Reach
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.ports import AppendUnknown, LogUnavailable
+from tests.contract.virtual import SeededRng, VirtualLoop, run
+
+
+async def messages(log: MemoryLog, shard: int) -> list[Record]:
+    first = (await log.bounds(LogName.MESSAGES, shard)).first
+    reader = await log.reader(LogName.MESSAGES, shard, first + 1)  # the config record stands before
+    return list((await reader.read(1000, 0)).records)
+
+
+async def rig(loop: VirtualLoop) -> tuple[MemoryLog, Appender]:
+    log = MemoryLog(MemoryStore(loop, SeededRng(1)), lambda _log, _shard: 0.01)
+    await log.open()
+    return log, Appender(log, loop)
+
+
+def test_an_append_ends_with_its_place() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        appended = await appender.append(2, b"k", b"v", [("trace", b"1")])
+        (record,) = await messages(log, 2)
+        assert (record.offset, record.key, record.value) == (appended.offset, b"k", b"v")
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_silence_is_unknown_after_six_seconds_and_refused_after_two() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        log.reach = Reach.SILENT
+        start = loop.time()
+        unknown = appender.append(0, b"k", b"unknown")
+        elsewhere = appender.append(1, b"k", b"elsewhere")
+        await asyncio.sleep(1.9)
+        assert appender.open_shards() == []
+        await asyncio.sleep(0.3)
+        assert appender.open_shards() == [0, 1]
+        with pytest.raises(LogUnavailable, match="probed"):
+            await appender.append(0, b"k", b"refused")
+        assert loop.time() - start == pytest.approx(2.2)
+        for future in (unknown, elsewhere):
+            with pytest.raises(AppendUnknown):
+                await future
+        assert loop.time() - start < 6.2
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_the_circuit_of_one_shard_leaves_the_others_alone() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        store = MemoryStore(loop, SeededRng(1))
+        log = MemoryLog(store, lambda _log, shard: 100.0 if shard == 0 else 0.01)
+        await log.open()
+        appender = Appender(log, loop)
+        stuck = appender.append(0, b"k", b"v")
+        await asyncio.sleep(3)
+        assert appender.open_shards() == [0]
+        await appender.append(1, b"k", b"v")
+        with pytest.raises(AppendUnknown):
+            await stuck
+        log.crash()
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_probes_once_a_second_close_it_and_nothing_refused_appears() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        log.reach = Reach.SILENT
+        with pytest.raises(AppendUnknown):
+            await appender.append(0, b"k", b"lost")
+        await asyncio.sleep(10)
+        with pytest.raises(LogUnavailable):
+            await appender.append(0, b"k", b"refused")
+        log.reach = Reach.OK
+        back = loop.time()
+        while appender.open_shards():
+            await asyncio.sleep(0.05)
+        assert loop.time() - back < 8, "a probe under way may take 6 s to fail, the next closes"
+        await appender.append(0, b"k", b"after")
+        records = await messages(log, 0)
+        assert [record.value for record in records if record.key != PROBE_KEY] == [b"after"]
+        probes = [record for record in records if record.key == PROBE_KEY]
+        assert len(probes) == 1
+        assert decode_body(decode(probes[0].value or b"").body) == Probe()
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_refused_probes_are_one_a_second() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        log.reach = Reach.SILENT
+        with pytest.raises(AppendUnknown):
+            await appender.append(0, b"k", b"lost")
+        log.reach = Reach.REFUSED
+        asked: list[float] = []
+        original = log.append
+
+        def spy(*args: object) -> object:
+            asked.append(loop.time())
+            return original(*args)  # type: ignore[arg-type]  # passes on what it was given
+
+        log.append = spy  # type: ignore[assignment,method-assign]  # a spy
+        await asyncio.sleep(10)
+        gaps = [b - a for a, b in itertools.pairwise(asked)]
+        assert len(asked) >= 3
+        assert all(gap >= 1.0 for gap in gaps)
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_stop_refuses_waits_for_what_is_outstanding_and_leaves_no_timer() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        _, appender = await rig(loop)
+        future = appender.append(0, b"k", b"v")
+        stopping = asyncio.ensure_future(appender.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(LogUnavailable, match="stopping"):
+            await appender.append(0, b"k", b"late")
+        await stopping
+        assert future.result().offset > 0
+
+    run(loop, main())
+
+
+def test_a_cancelled_append_counts_as_answered() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        log.reach = Reach.SILENT
+        appender.append(0, b"k", b"v").cancel()
+        await asyncio.sleep(5)
+        assert appender.open_shards() == []
+        await appender.stop()
+
+    run(loop, main())

@@ -1,0 +1,173 @@
+"""A hub with sockets that fill up and empty as a test says, without a loop."""
+
+import json
+from typing import Any, NamedTuple
+
+from headgate.core.framing import SSE, WEBSOCKET, Framing
+from headgate.core.hub import Hub
+from headgate.core.inbound import Subscribe
+from headgate.core.limits import HIGH_WATER, LOW_WATER, Limits
+from headgate.core.position import from_query
+from headgate.core.reception import Reception
+from headgate.core.rights import Caller
+from headgate.core.session import Session
+from tests.owners_twin import Numbers, Owners
+
+
+class Who(NamedTuple):
+    caller: Caller
+    expires_at: float | None = None
+
+
+class Tokens:
+    """A token is the user's name; `bad` is none."""
+
+    open = False
+
+    def authenticate(self, token: str) -> Who:
+        from headgate.core.errors import Refusal
+
+        if token == "bad":
+            raise Refusal("unauthenticated", "bad")
+        name, _, expires = token.partition("@")
+        return Who(Caller(name), float(expires) if expires else None)
+
+
+class Pipe:
+    """A socket: the kernel takes all at once, or (`stuck`) nothing until `take`."""
+
+    def __init__(self, scene: "Scene") -> None:
+        self.scene = scene
+        self.session: Session | None = None
+        self.data = b""
+        self.writes = 0
+        self.waiting = 0
+        self.highest = 0
+        self.stuck = False
+        self.paused = False
+        self.code: int | None = None
+        self.refused: Any = None
+        self.broken = False
+
+    def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("the transport is gone")
+        assert self.code is None, "written after the end"
+        self.data += data
+        self.writes += 1
+        if self.stuck:
+            self.waiting += len(data)
+            self.highest = max(self.highest, self.waiting)
+        if self.waiting > HIGH_WATER and not self.paused:
+            self.paused = True
+            assert self.session is not None
+            self.scene.hub.catchup.park(self.session, self.scene.now)
+
+    def take(self, size: int) -> None:
+        """The kernel takes some bytes."""
+        self.waiting = max(0, self.waiting - size)
+        if self.paused and self.waiting <= LOW_WATER:
+            self.paused = False
+            assert self.session is not None
+            if self.code is None:
+                self.scene.hub.catchup.resume(self.session)
+
+    def drain(self) -> None:
+        while self.waiting:
+            self.take(1 << 20)
+
+    def queued(self) -> int:
+        return self.waiting
+
+    def end(self, code: int, reason: str) -> None:
+        self.code = code
+
+    def refuse(self, refusal: Any) -> None:
+        self.refused = refusal
+
+    def frames(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Everything written so far, or the frames of one type."""
+        found = [json.loads(text) for text in texts(self.data)]
+        return [frame for frame in found if kind is None or frame["type"] == kind]
+
+    def seqs(self) -> list[int]:
+        return [frame["seq"] for frame in self.frames("message")]
+
+
+class Scene:
+    """`publish` and `turn` are the two halves of a loop turn; `pass_time` ticks."""
+
+    def __init__(self, limits: Limits | None = None, **options: Any) -> None:
+        self.owners = Owners()
+        self.numbers = Numbers()
+        self.now = 1_000.0
+        self.scheduled = 0
+        self.hub = Hub(
+            limits or Limits(),
+            self.owners,
+            self.numbers,
+            self._schedule,
+            now=self.now,
+            wall_ms=int(self.now * 1000),
+            **options,
+        )
+        self.owners.user = self.hub
+        self.reception = Reception(self.hub, Tokens())
+
+    def _schedule(self) -> None:
+        self.scheduled += 1
+
+    def socket(self, *topics: str, user: str = "bob", framing: Framing = WEBSOCKET, form: str = "live") -> Pipe:
+        pipe = self.open(framing)
+        assert pipe.session is not None
+        if self.hub.admit(pipe.session, Who(Caller(user, service=True))):
+            for topic in topics:
+                self.follow(pipe, topic, form)
+        return pipe
+
+    def open(self, framing: Framing = WEBSOCKET) -> Pipe:
+        pipe = Pipe(self)
+        pipe.session = Session(pipe, framing, "c", self.now)
+        self.hub.open(pipe.session)
+        return pipe
+
+    def follow(self, pipe: Pipe, topic: str, form: str = "live") -> None:
+        assert pipe.session is not None
+        self.reception.subscribe(pipe.session, Subscribe(topic, from_query(form), False))
+
+    def stream(self, topic: str) -> Pipe:
+        return self.socket(topic, framing=SSE)
+
+    def say(self, pipe: Pipe, **frame: Any) -> None:
+        assert pipe.session is not None
+        self.reception.receive(pipe.session, json.dumps(frame).encode())
+
+    def publish(self, topic: str, *payloads: Any) -> None:
+        self.owners.publish(topic, *payloads, ts=int(self.now * 1000))
+
+    def turn(self) -> None:
+        while self.scheduled:
+            self.scheduled -= 1
+            self.hub.flush(self.now, int(self.now * 1000))
+
+    def pass_time(self, seconds: float, step: float = 0.25) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += step
+            self.hub.tick(self.now, int(self.now * 1000))
+            self.turn()
+
+
+def texts(data: bytes) -> list[bytes]:
+    """Cuts WebSocket frames, and leaves pings and close frames out."""
+    found, at = [], 0
+    while at < len(data):
+        opcode, size, start = data[at] & 15, data[at + 1], at + 2
+        if size == 126:
+            size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
+        elif size == 127:
+            size, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+        if opcode == 1:
+            found.append(data[start : start + size])
+        at = start + size
+    return found

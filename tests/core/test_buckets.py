@@ -1,0 +1,48 @@
+"""Token buckets: burst, refill, exact waits, a bound."""
+
+import pytest
+
+from headgate.core.buckets import Buckets, Rate
+
+RATE = Rate(per_s=2, burst=3)
+
+
+def taken(buckets: Buckets, key: str, now: float, wanted: int) -> int:
+    count = 0
+    while count < wanted and buckets.wait(key, RATE, now) == 0:
+        buckets.take(key, RATE, now)
+        count += 1
+    return count
+
+
+def test_a_burst_then_the_rate() -> None:
+    buckets = Buckets()
+    assert taken(buckets, "a", 0, 10) == 3
+    assert buckets.wait("a", RATE, 0) == pytest.approx(0.5)
+    assert buckets.wait("a", RATE, 0.4) == pytest.approx(0.1)
+    assert taken(buckets, "a", 0.5, 10) == 1
+    assert taken(buckets, "a", 100, 10) == 3, "never more than the burst"
+    assert taken(buckets, "b", 0, 10) == 3, "each key has its own"
+
+
+def test_waiting_takes_nothing() -> None:
+    buckets = Buckets()
+    for _ in range(10):
+        assert buckets.wait("a", RATE, 0) == 0
+    assert len(buckets) == 0
+
+
+def test_the_rate_over_a_minute() -> None:
+    buckets = Buckets()
+    assert sum(taken(buckets, "a", second / 10, 100) for second in range(600)) == 3 + 2 * 60 - 1
+
+
+def test_the_bucket_asked_for_longest_ago_goes_first() -> None:
+    buckets = Buckets(max_buckets=2)
+    for key in ("a", "b"):
+        assert taken(buckets, key, 0, 2) == 2
+    buckets.take("a", RATE, 0)
+    buckets.take("c", RATE, 0)
+    assert len(buckets) == 2
+    assert buckets.wait("a", RATE, 0) > 0
+    assert buckets.wait("b", RATE, 0) == 0

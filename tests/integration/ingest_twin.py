@@ -1,0 +1,246 @@
+"""Ingest on an in-memory log and an honest owner of every shard: it applies what stands in the log, on virtual time."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from headgate.core import link, topic_settings
+from headgate.core.apply import Bury, Deliver, Gone, Made, apply
+from headgate.core.errors import Refusal
+from headgate.core.frames import volatile_frame
+from headgate.core.ids import shard_of, topic_key
+from headgate.core.records import LogName
+from headgate.core.rights import may_see, may_subscribe
+from headgate.core.rows import Row, Shard
+from headgate.runtime.appender import Appender
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.logs.memory import MemoryLog, MemoryStore
+from headgate.runtime.tokens import Authenticator, mint
+from ingest.service import IngestOptions, IngestService
+from tests.contract.virtual import SeededRng, VirtualLoop, run
+
+SECRET = "a secret of at least thirty-two bytes"
+
+
+class Owner:
+    """Owns every shard of a memory store: reads the log as questions come, and answers as PROTOCOL says."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.states = [Shard() for _ in range(store.shards)]
+        self.next = [store.parts[LogName.MESSAGES, shard].first for shard in range(store.shards)]
+        self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
+        self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
+        self.frames: dict[str, list[Deliver]] = {}
+        self.buried: list[Bury] = []
+        self.counts: dict[str, int] = {}
+        self.relayed: list[bytes] = []
+        self.changed: Callable[[str], None] = lambda topic_id: None
+
+    def catch_up(self) -> None:
+        for shard in range(self.store.shards):
+            for record in self.store.parts[LogName.MESSAGES, shard].slice(self.next[shard], 1_000_000).records:
+                self._apply(shard, record)
+
+    def answer(self, request: link.Request) -> link.Answer:
+        self.catch_up()
+        try:
+            return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
+        except Refusal as refusal:
+            return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
+
+    def messages(self, topic_id: str) -> list[dict[str, Any]]:
+        self.catch_up()
+        return [json.loads(deliver.frame) for deliver in self.frames.get(topic_id, [])]
+
+    def _apply(self, shard: int, record: Any) -> None:
+        self.next[shard] = record.offset + 1
+        row = self.rows[shard].get(record.key)
+        applied = apply(self.states[shard], row, record)
+        if applied.row is None:
+            self.rows[shard].pop(record.key, None)
+        else:
+            self.rows[shard][record.key] = applied.row
+        self.verdicts[shard, record.offset] = [link.Verdict(int(v.code), v.seq, v.epoch) for v in applied.verdicts]
+        for effect in applied.effects:
+            if isinstance(effect, Deliver):
+                self.frames.setdefault(effect.topic_id, []).append(effect)
+            elif isinstance(effect, Bury):
+                self.buried.append(effect)
+            else:
+                assert isinstance(effect, Made | Gone)
+                topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id
+                self.frames.pop(topic_id, None)
+                self.changed(topic_id)
+
+    def _row(self, topic_id: str) -> Row:
+        key = topic_key(topic_id)
+        row = self.rows[shard_of(key, self.store.shards)].get(key)
+        if row is None:
+            raise Refusal("topic_not_found", "no")
+        return row
+
+    def _info(self, row: Row) -> link.TopicInfo:
+        settings = topic_settings.effective(row.settings)
+        about = (row.topic_id, row.epoch, row.seq, row.name, row.permissions, row.owner_id, row.created_at)
+        return link.TopicInfo(*about, self.counts.get(row.topic_id, 0), 0, "direct", settings)
+
+    def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
+        row = self._row(ask.topic_id)
+        if not may_see(ask.caller, row):
+            raise Refusal("topic_not_found", "no")
+        return link.Topic(ask.req, self._info(row))
+
+    def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
+        rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
+        rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
+        seen = [self._info(row) for row in rows if may_see(ask.caller, row)]
+        return link.Topics(ask.req, seen[: ask.limit])
+
+    def _AskCount(self, ask: link.AskCount) -> link.Answer:
+        return link.Counts(ask.req, [self.counts.get(topic_id, 0) for topic_id in ask.topic_ids])
+
+    def _AskVerdict(self, ask: link.AskVerdict) -> link.Answer:
+        return link.Verdicts(ask.req, self.verdicts[ask.shard, ask.offset])
+
+    def _AskHistory(self, ask: link.AskHistory) -> link.Answer:
+        row = self._row(ask.topic_id)
+        if not may_subscribe(ask.caller, row):
+            raise Refusal("forbidden", "no")
+        if ask.after_seq == 666:
+            raise Refusal("gone", "older than what is kept", first_seq=700)
+        found = [d for d in self.frames.get(ask.topic_id, []) if d.seq > ask.after_seq]
+        if ask.before_seq >= 0:
+            found = [d for d in found if d.seq < ask.before_seq]
+        page = found[: ask.limit] if ask.after_seq >= 0 else found[-ask.limit :]
+        return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, [d.frame for d in page])
+
+    def _Relay(self, ask: link.Relay) -> link.Answer:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise Refusal("topic_not_found", "no")
+        self.relayed.append(volatile_frame(ask.topic_id, 1, ask.tail))
+        return link.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
+
+
+class TwinDirectory(LinkDirectory):
+    """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__("ingest", "twin")
+        self.owner = owner
+        self.shards = owner.store.shards
+        self.up = True
+        self.mute = False
+        self.asked: list[link.Request] = []
+
+    def linked(self, shard: int) -> bool:
+        return self.up
+
+    def missing(self) -> str | None:
+        return None if self.up else "the owner is away"
+
+    def request(
+        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
+    ) -> None:
+        request = build(len(self.asked) + 1)
+        self.asked.append(request)
+        if not self.up:
+            on_answer(link.Refused(request.req, "not_ready", "away"))
+        elif not self.mute:
+            asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
+
+
+class CountedMetrics:
+    def __init__(self) -> None:
+        self.published: dict[tuple[str, str], int] = {}
+        self.records = 0
+
+    def publish(self, outcome: str, profile: str, count: int = 1) -> None:
+        self.published[outcome, profile] = self.published.get((outcome, profile), 0) + count
+
+    def appended(self, count: int, seconds: float) -> None:
+        self.records += count
+
+
+class World:
+    """One ingest (and more by `another`) with its owner; `ana` is the user of requests that name none."""
+
+    def __init__(self, mode: str = "jwt", **options: Any) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.clock = loop
+        self.rng = SeededRng(1)
+        self.store = MemoryStore(self.clock, self.rng)
+        self.owner = Owner(self.store)
+        self.mode = mode
+        self.ingest, self.log, self.directory, self.metrics = self.another(**options)
+        self.client = self.client_of(self.ingest)
+        self.owner.changed = lambda topic_id: self.ingest.on_push(1, link.Changed(topic_id))
+
+    def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
+        log = MemoryLog(self.store)
+        directory = TwinDirectory(self.owner)
+        metrics = CountedMetrics()
+        service = IngestService(
+            options=IngestOptions(**options),
+            log=log,
+            appender=Appender(log, self.clock),
+            directory=directory,
+            authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
+            clock=self.clock,
+            rng=self.rng,
+            metrics=metrics,
+        )
+        return service, log, directory, metrics
+
+    def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(ingest.app)
+        return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
+
+    def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
+        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s, **rights)
+
+    async def call(self, method: str, path: str, token: str | None = "", **request: Any) -> httpx.Response:
+        """`token` "" is ana's service token; None sends none."""
+        headers = dict(request.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token or self.token(service=True)}"
+        return await self.client.request(method, path, headers=headers, **request)
+
+    async def create(self, topic_id: str, **members: Any) -> dict[str, Any]:
+        answer = await self.call("POST", "/api/v1/topics", json={"topic_id": topic_id, "name": topic_id, **members})
+        assert answer.status_code == 201, answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    async def publish(self, topic_id: str, token: str = "", query: str = "", **body: Any) -> httpx.Response:
+        headers = body.pop("headers", {})
+        path = f"/api/v1/topics/{topic_id}/publish{query}"
+        return await self.call("POST", path, token, json=body, headers=headers)
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Asserts that an answer is this problem, whole, and returns it."""
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["status"] == status
+    assert {"type", "title", "detail", "retryable"} <= set(body)
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+    assert (answer.headers.get("www-authenticate") == "Bearer") == (status == 401)
+    return body
+
+
+def play(scene: Callable[[World], Awaitable[None]], mode: str = "jwt", **options: Any) -> None:
+    """Runs a scene on virtual time."""
+
+    async def main() -> None:
+        world = World(mode, **options)
+        await world.log.open()
+        async with world.client:
+            await scene(world)
+
+    run(VirtualLoop(), main())

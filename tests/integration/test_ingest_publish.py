@@ -1,0 +1,408 @@
+"""One publish: the answer's fields, idempotency, rates, and every way in which the log or the owner may be away."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from headgate.core.ids import id_text, keyed_id
+from headgate.core.link import AskCount, AskTopic
+from headgate.runtime.logs.memory import Reach
+from tests.integration.ingest_twin import World, play, problem
+
+
+def test_the_answer_has_exactly_these_members() -> None:
+    async def scene(world: World) -> None:
+        epoch = (await world.create("t"))["epoch"]
+        world.owner.counts["t"] = 3
+        answer = (await world.publish("t", payload={"a": 1}, client_msg_id="c1")).json()
+        assert answer == {
+            "message_id": id_text(keyed_id(b"t", "ana", "c1")),
+            "client_msg_id": "c1",
+            "topic_id": "t",
+            "delivered_to": 3,
+            "delivered_to_basis": "registry",
+            "dropped": False,
+        }
+        second = (await world.publish("t", payload=2, query="?wait=sequenced&timeout_ms=10000")).json()
+        assert {name: second[name] for name in ("duplicate", "seq", "epoch")} == {
+            "duplicate": False,
+            "seq": 2,
+            "epoch": epoch,
+        }
+        assert world.metrics.published == {("accepted", "durable"): 2}
+
+    play(scene)
+
+
+def test_the_frame_is_what_the_publisher_wrote() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        parent = id_text(keyed_id(b"t", "ana", "p"))
+        body = (
+            b'{ "attachments": [ {"url": "http://x/y", "size": 3, "who": 1} ], "unknown": {"a": [1]}, "payload":'
+            b' { "b" : 1.0E+05, "a": 123456789012345678901234567890 , "a":"\\ud800" } ,"priority":"LOW",'
+            b'"parent_version": 2, "parent_message_id": "' + parent.encode() + b'"}'
+        )
+        answer = await world.call("POST", "/api/v1/topics/t/publish", content=body)
+        assert answer.status_code == 200, answer.text
+        world.owner.catch_up()
+        deliver = world.owner.frames["t"][0]
+        assert b'"payload":{"b":1.0E+05,"a":123456789012345678901234567890,"a":"\\ud800"}' in deliver.frame
+        assert deliver.low
+        frame = json.loads(deliver.frame)
+        assert frame["attachments"] == [{"url": "http://x/y", "size": 3}]
+        assert (frame["parent_message_id"], frame["parent_version"]) == (parent, 2)
+        assert (frame["publisher_id"], frame["message_id"]) == ("ana", answer.json()["message_id"])
+
+    play(scene)
+
+
+def test_null_is_a_payload() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        assert (await world.publish("t", payload=None)).status_code == 200
+        assert world.owner.messages("t")[0]["payload"] is None
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("extra", "attached"), [(0, 0), (1, 0), (-40, 40), (-39, 40)])
+def test_the_payload_and_its_attachments_have_65536_bytes(extra: int, attached: int) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        text = "x" * (65_536 + extra - 2)
+        attachments = [{"url": "u" * (attached - len('[{"url":""}]'))}] if attached else []
+        answer = await world.publish("t", payload=text, attachments=attachments)
+        if len(text) + 2 + attached <= 65_536:
+            assert answer.status_code == 200
+        else:
+            problem(answer, 413, "too_large")
+
+    play(scene)
+
+
+def test_too_many_attachments() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        assert (await world.publish("t", payload=1, attachments=[{"url": "u"}] * 10)).status_code == 200
+        problem(await world.publish("t", payload=1, attachments=[{"url": "u"}] * 11), 400, "bad_request")
+
+    play(scene)
+
+
+def test_a_repeat_has_the_same_id_and_one_seq() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        first = (await world.publish("t", payload=1, headers={"Idempotency-Key": "k"})).json()
+        again = (await world.publish("t", payload=1, client_msg_id="k", query="?wait=sequenced")).json()
+        assert again["message_id"] == first["message_id"]
+        assert (again["duplicate"], again["seq"]) == (True, 1)
+        both = await world.publish("t", payload=1, client_msg_id="k", headers={"Idempotency-Key": "k"})
+        assert (both.json()["duplicate"], both.json()["seq"]) == (True, 1)
+        assert len(world.owner.messages("t")) == 1
+        assert world.metrics.published == {("accepted", "durable"): 1, ("duplicate", "durable"): 2}
+
+    play(scene)
+
+
+def test_two_ingests_give_one_client_msg_id_one_seq() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        service, log, _, _ = world.another()
+        await log.open()
+        auth = {"Authorization": f"Bearer {world.token(service=True)}"}
+        body = {"payload": 1, "client_msg_id": "k"}
+        path = "/api/v1/topics/t/publish?wait=sequenced"
+        async with world.client_of(service) as client:
+            answers = await asyncio.gather(
+                client.post(path, json=body, headers=auth), world.client.post(path, json=body, headers=auth)
+            )
+        assert sorted((a.json()["seq"], a.json()["duplicate"]) for a in answers) == [(1, False), (1, True)]
+
+    play(scene)
+
+
+def test_the_same_publish_twice_at_once_is_one_append() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        world.log.latency = lambda log, shard: 0.5
+        before = world.metrics.records
+        both = await asyncio.gather(*[world.publish("t", payload=1, client_msg_id="k") for _ in range(2)])
+        assert [answer.status_code for answer in both] == [200, 200]
+        assert world.metrics.records == before + 1
+
+    play(scene)
+
+
+def test_a_known_retry_is_answered_with_the_log_away_and_costs_no_rate() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        bo = world.token("bo")
+        for at in range(100):
+            await world.publish("t", bo, payload=1, client_msg_id=f"m{at}")
+        world.log.reach = Reach.REFUSED
+        for _ in range(3):
+            again = await world.publish("t", bo, payload=1, client_msg_id="m7")
+            assert (again.status_code, again.json()["duplicate"]) == (200, True)
+        problem(await world.publish("t", bo, payload=1, client_msg_id="new"), 429, "rate_limited")
+        world.clock.virtual.now += 0.7
+        assert (await world.publish("t", bo, payload=1, client_msg_id="m7")).status_code == 200
+
+    play(scene)
+
+
+def test_refused_never_appears_and_may_be_sent_again() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        world.log.reach = Reach.REFUSED
+        answer = await world.publish("t", payload=1, client_msg_id="k")
+        problem(answer, 503, "log_unavailable")
+        world.log.reach = Reach.OK
+        assert world.owner.messages("t") == []
+        other_body = await world.publish("t", payload=2, client_msg_id="k")
+        assert (other_body.status_code, "duplicate" in other_body.json()) == (200, False)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_an_unresolved_publish_is_504_until_the_log_is_back_and_then_once_in_it(given: bool) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        world.log.reach = Reach.SILENT
+        started = world.clock.now()
+        first = await world.publish("t", payload=1, **({"client_msg_id": "k"} if given else {}))
+        body = problem(first, 504, "outcome_unknown")
+        assert 5.5 <= world.clock.now() - started <= 7
+        name = body["client_msg_id"]
+        assert body["message_id"] == id_text(keyed_id(b"t", "ana", name))
+        world.log.reach = Reach.REFUSED
+        started = world.clock.now()
+        for _ in range(2):
+            problem(await world.publish("t", payload=1, client_msg_id=name), 504, "outcome_unknown")
+        problem(await world.publish("t", payload=1, client_msg_id="fresh"), 503, "log_unavailable")
+        assert world.clock.now() - started < 0.1
+        problem(await world.publish("t", payload=2, client_msg_id=name), 422, "idempotency_conflict")
+        world.log.reach = Reach.OK
+        await asyncio.sleep(15)  # virtual: a probe closes the circuit
+        again = await world.publish("t", payload=1, client_msg_id=name, query="?wait=sequenced")
+        assert (again.status_code, again.json()["seq"]) == (200, 1)
+        known = await world.publish("t", payload=1, client_msg_id=name)
+        assert (known.json()["duplicate"], known.json()["seq"]) == (True, 1)
+        assert len(world.owner.messages("t")) == 1
+
+    play(scene)
+
+
+def test_delivered_to_is_unknown_when_the_owner_takes_longer_than_20_ms() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.publish("t", payload=1)
+        world.directory.mute = True
+        started = world.clock.now()
+        answer = (await world.publish("t", payload=1)).json()
+        assert world.clock.now() - started < 0.05
+        assert (answer["delivered_to"], answer["delivered_to_basis"]) == (0, "unknown")
+
+    play(scene)
+
+
+def test_counts_of_one_turn_are_one_question() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.publish("t", payload=1)
+        world.directory.asked.clear()
+        await asyncio.gather(*[world.publish("t", payload=1) for _ in range(20)])
+        asked = [ask for ask in world.directory.asked if isinstance(ask, AskCount)]
+        assert len(asked) <= 2
+
+    play(scene)
+
+
+def test_with_the_owner_away_a_known_topic_is_taken_for_sixty_seconds() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.publish("t", payload=1)
+        world.directory.up = False
+        world.clock.virtual.now += 59
+        answer = await world.publish("t", payload=2)
+        assert (answer.status_code, answer.json()["delivered_to_basis"]) == (200, "unknown")
+        problem(await world.publish("other", payload=2), 503, "not_ready")
+        started = world.clock.now()
+        problem(await world.publish("t", payload=3, query="?wait=sequenced"), 504, "outcome_unknown")
+        assert 6.5 <= world.clock.now() - started <= 7.5
+        problem(await world.publish("t", payload=2), 503, "not_ready")
+
+    play(scene)
+
+
+def test_before_the_first_dispatcher_has_answered_nothing_is_known() -> None:
+    async def scene(world: World) -> None:
+        world.directory.shards = 0
+        problem(await world.publish("t", payload=2), 503, "not_ready")
+        problem(await world.call("GET", "/api/v1/topics"), 503, "not_ready")
+        batch = await world.call("POST", "/api/v1/publish/batch", json=[{"topic_id": "t", "payload": 1}])
+        assert [result["code"] for result in batch.json()["results"]] == ["not_ready"]
+
+    play(scene)
+
+
+def test_a_topic_that_went_before_the_record_is_404_with_sequenced() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        service, log, _, _ = world.another()
+        await log.open()
+        async with world.client_of(service) as client:
+            auth = {"Authorization": f"Bearer {world.token(service=True)}"}
+
+            async def publish() -> httpx.Response:
+                body = {"payload": 1, "client_msg_id": "k"}
+                return await client.post("/api/v1/topics/t/publish?wait=sequenced", json=body, headers=auth)
+
+            assert (await client.post("/api/v1/topics/t/publish", json={"payload": 0}, headers=auth)).status_code == 200
+            await world.call("DELETE", "/api/v1/topics/t")
+            problem(await publish(), 404, "topic_not_found")
+            await world.create("t")
+            assert (await publish()).json()["seq"] == 1
+
+    play(scene)
+
+
+def test_the_topics_own_rate_holds_for_all_users() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", settings={"rate_limit": {"per_s": 1, "burst": 3}})
+        codes = [(await world.publish("t", world.token(f"u{at}"), payload=1)).status_code for at in range(5)]
+        assert codes == [200, 200, 200, 429, 429]
+        assert (await world.publish("t", payload=1)).status_code == 200, "service:true lifts it"
+        world.clock.virtual.now += 1
+        assert (await world.publish("t", world.token("u9"), payload=1)).status_code == 200
+
+    play(scene)
+
+
+def test_a_refused_publish_takes_no_token() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", settings={"rate_limit": {"per_s": 1, "burst": 1}})
+        await world.create("free")
+        bo = world.token("bo")
+        await world.publish("t", bo, payload=1)
+        for _ in range(150):
+            limited = await world.publish("t", bo, payload=1)
+        assert limited.headers["retry-after"] == "1"
+        codes = [(await world.publish("free", bo, payload=1)).status_code for _ in range(100)]
+        assert codes.count(200) >= 99
+
+    play(scene)
+
+
+def test_ephemeral_messages_are_relayed_and_never_in_the_log() -> None:
+    async def scene(world: World) -> None:
+        await world.create("e", settings={"profile": "ephemeral"})
+        before = world.metrics.records
+        nobody = (await world.publish("e", payload=1, query="?wait=sequenced")).json()
+        assert (nobody["delivered_to"], nobody["delivered_to_basis"], nobody["dropped"]) == (0, "registry", True)
+        assert "seq" not in nobody
+        world.owner.counts["e"] = 2
+        some = (await world.publish("e", payload=2)).json()
+        assert (some["delivered_to"], some["dropped"]) == (2, False)
+        assert [json.loads(frame)["payload"] for frame in world.owner.relayed] == [1, 2]
+        assert world.metrics.records == before
+        problem(await world.call("GET", "/api/v1/topics/e/messages"), 422, "not_in_profile")
+        world.log.reach = Reach.REFUSED
+        assert (await world.publish("e", payload=3)).status_code == 200
+        world.directory.up = False
+        problem(await world.publish("e", payload=4), 503, "not_ready")
+
+    play(scene)
+
+
+def test_an_ephemeral_repeat_is_not_relayed_twice() -> None:
+    async def scene(world: World) -> None:
+        await world.create("e", settings={"profile": "ephemeral"})
+        both = await asyncio.gather(*[world.publish("e", payload=1, client_msg_id="k") for _ in range(2)])
+        third = await world.publish("e", payload=1, client_msg_id="k")
+        assert [answer.json().get("duplicate", False) for answer in (*both, third)] == [False, True, True]
+        problem(await world.publish("e", payload=2, client_msg_id="k"), 422, "idempotency_conflict")
+        assert len(world.owner.relayed) == 1
+
+    play(scene)
+
+
+def test_an_ephemeral_publish_to_a_silent_owner_is_504() -> None:
+    async def scene(world: World) -> None:
+        await world.create("e", settings={"profile": "ephemeral"})
+        await world.publish("e", payload=0)
+        world.directory.mute = True
+        problem(await world.publish("e", payload=1), 504, "outcome_unknown")
+
+    play(scene)
+
+
+def test_auto_create_makes_a_public_durable_topic_of_the_caller() -> None:
+    async def scene(world: World) -> None:
+        await world.create("hidden", permissions="PRIVATE")
+        bo = world.token("bo")
+        answers = await asyncio.gather(*[world.publish("new", bo, payload=at) for at in range(3)])
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        made = (await world.call("GET", "/api/v1/topics/new")).json()
+        assert (made["owner_id"], made["permissions"], made["seq"], made["name"]) == ("bo", "PUBLIC", 3, "new")
+        problem(await world.publish("hidden", bo, payload=1), 404, "topic_not_found")
+        problem(await world.publish("dm:x", bo, payload=1), 404, "topic_not_found")
+        only = world.token("bo", only=True, publish=("x*",))
+        problem(await world.publish("y", only, payload=1), 404, "topic_not_found")
+        assert (await world.publish("xy", only, payload=1)).status_code == 200
+        problem(await world.call("GET", "/api/v1/topics/never"), 404, "topic_not_found")
+
+    play(scene, auto_create=True)
+
+
+def test_no_topic_is_made_for_a_publish_that_is_no_good() -> None:
+    async def scene(world: World) -> None:
+        batch = "/api/v1/topics/new/publish/batch"
+        problem(await world.call("POST", "/api/v1/topics/new/publish", content=b"{"), 400, "bad_request")
+        problem(await world.publish("new", payload=1, query="?wait=delivered"), 400, "bad_request")
+        problem(await world.publish("new", payload=1, headers={"Idempotency-Key": "é".encode()}), 400, "bad_request")
+        problem(await world.call("POST", batch, content=b"{"), 400, "bad_request")
+        problem(await world.call("POST", batch, content=b"[{}]"), 404, "topic_not_found")
+        answer = await world.call("POST", "/api/v1/publish/batch", json=[{"topic_id": "new"}])
+        assert [result["code"] for result in answer.json()["results"]] == ["topic_not_found"]
+        problem(await world.call("GET", "/api/v1/topics/new"), 404, "topic_not_found")
+
+    play(scene, auto_create=True)
+
+
+def test_open_mode_takes_who_one_says_and_knows_no_rates() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        for headers, query, user in (
+            ({}, "", "anonymous"),
+            ({"X-Headgate-User": "bo"}, "", "bo"),
+            ({"X-Headgate-User": "bo", "Authorization": "Basic x"}, "?user=cy", "cy"),
+        ):
+            path = f"/api/v1/topics/t/publish{query}"
+            answer = await world.client.post(path, json={"payload": 1}, headers=headers)
+            assert answer.status_code == 200
+            assert world.owner.messages("t")[-1]["publisher_id"] == user
+        codes = {
+            (await world.client.post("/api/v1/topics/t/publish", json={"payload": 1})).status_code for _ in range(300)
+        }
+        assert codes == {200}
+        problem(await world.client.get("/api/v1/topics/t?user=" + "x" * 129), 400, "bad_request")
+
+    play(scene, mode="open")
+
+
+def test_a_topic_in_steady_use_is_asked_for_every_two_seconds_only() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        world.directory.asked.clear()
+        for _ in range(10):
+            await world.publish("t", payload=1)
+            world.clock.virtual.now += 0.3
+        asked: list[Any] = [ask for ask in world.directory.asked if isinstance(ask, AskTopic)]
+        assert len(asked) == 1
+
+    play(scene)

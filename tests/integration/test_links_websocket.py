@@ -1,0 +1,166 @@
+"""Links over real sockets: authentication before parsing, order, loss, back-pressure, reconnection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import websockets
+
+from headgate.core import link
+from headgate.core.errors import Refusal
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.pool import LinkPool
+from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
+from headgate.runtime.system import SystemClock, SystemRng
+
+SECRET = b"s" * 32
+CLOCK, RNG = SystemClock(), SystemRng()
+
+
+class FarEnd:
+    """A dispatcher's end that answers HELLO and counts what comes."""
+
+    def __init__(self) -> None:
+        self.links: list[WebSocketLink] = []
+        self.got: list[link.Message] = []
+
+    def accept(self, wire: WebSocketLink) -> None:
+        self.links.append(wire)
+        wire.on_messages = lambda messages: self._take(wire, messages)
+
+    def _take(self, wire: WebSocketLink, messages: list[link.Message]) -> None:
+        self.got.extend(messages)
+        for message in messages:
+            if isinstance(message, link.Hello):
+                wire.send(link.Welcome(1, "d1", "c", 1, 1, [link.Owner(0, 9, "x", True)]))
+            if isinstance(message, link.AskCount):
+                wire.send(link.Counts(message.req, [len(message.topic_ids)]))
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[str, FarEnd]]:
+    far = FarEnd()
+    server = await serve_links("127.0.0.1", 0, SECRET, CLOCK, far.accept)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"127.0.0.1:{port}", far
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_is_answered_and_order_is_kept() -> None:
+    async with serving() as (address, _far):
+        directory = LinkDirectory("ingest", "n1")
+        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        task = asyncio.create_task(wire.run())
+        directory.add(wire)
+        await until(lambda: directory.linked(0))
+        order: list[int] = []
+        for n in range(50):
+            directory.request(0, lambda r, n=n: link.AskCount(r, 0, ["t"] * n), lambda a: order.append(a.counts[0]))  # type: ignore[misc]
+        await until(lambda: len(order) == 50)
+        assert order == list(range(50))
+        wire.close("test over")
+        await task
+        with pytest.raises(Refusal, match="not_ready"):
+            await directory.ask(0, lambda r: link.AskCount(r, 0, []))
+
+
+async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
+    async with serving() as (address, far):
+        directory = LinkDirectory("ingest", "n1")
+        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        task = asyncio.create_task(wire.run())
+        directory.add(wire)
+        await until(lambda: directory.linked(0))
+        asked = directory.ask(0, lambda r: link.AskVerdict(r, 0, 5))
+        await until(lambda: any(isinstance(m, link.AskVerdict) for m in far.got))
+        far.links[0].close("crash")
+        with pytest.raises(Refusal, match="link was lost"):
+            await asked
+        await task
+
+
+async def test_another_secret_is_refused_before_anything_is_parsed() -> None:
+    async with serving() as (address, far):
+        with pytest.raises(ConnectionError, match="401"):
+            await open_link(address, b"wrong" * 8, "n1", CLOCK, RNG)
+        with pytest.raises(websockets.exceptions.InvalidStatus):
+            await websockets.connect(f"ws://{address}/link", proxy=None)
+        assert far.links == []
+
+
+async def test_a_server_that_does_not_know_the_secret_is_left() -> None:
+    async def anybody(connection: websockets.ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with websockets.serve(anybody, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError, match="does not know the cluster secret"):
+            await open_link(f"127.0.0.1:{port}", SECRET, "n1", CLOCK, RNG)
+
+
+async def test_junk_ends_the_link_and_says_why() -> None:
+    async with serving() as (address, far):
+        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        reasons: list[str] = []
+        await until(lambda: far.links)
+        far.links[0].on_close = reasons.append
+        await wire._connection.send(b"\xc1 no msgpack")
+        await until(lambda: reasons)
+        assert "not a batch of link version 1" in reasons[0]
+        await wire.run()
+
+
+async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
+    async with serving() as (address, far):
+        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        frame = b"x" * 100_000
+        for seq in range(1, 31):
+            wire.send(link.Messages("t", 1, seq, [1], [frame]))
+        assert wire.pending_bytes >= 3_000_000
+        task = asyncio.create_task(wire.run())
+        await asyncio.wait_for(wire.drained(1_000), 10)
+        await until(lambda: len(far.got) == 30)
+        wire.close("done")
+        await task
+
+
+async def test_the_pool_comes_back_after_the_dispatcher_does() -> None:
+    async with serving() as (address, far):
+        directory = LinkDirectory("gateway", "n1")
+        pool = LinkPool(directory, [address], SECRET, "n1", CLOCK, RNG)
+        task = asyncio.create_task(pool.run())
+        await until(lambda: directory.missing() is None)
+        far.links[0].close("restart")
+        await until(lambda: len(far.links) == 2 and directory.missing() is None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_of_two_owners_the_higher_epoch_is_kept_and_the_lower_told() -> None:
+    directory = LinkDirectory("gateway", "n1")
+    ends = []
+    for name, epoch in (("d1", 5), ("d2", 9), ("d3", 7)):
+        near, far = memory_link(codec=True)
+        got: list[link.Message] = []
+        far.on_messages = got.extend
+        directory.add(near)
+        far.send(link.Welcome(1, name, "c", 1, 1, [link.Owner(0, epoch, "x", True)]))
+        ends.append((far, got))
+        await asyncio.sleep(0.01)
+    directory.send(0, link.Leave("t", 1))
+    await asyncio.sleep(0.01)
+    assert [any(isinstance(m, link.Leave) for m in got) for _, got in ends] == [False, True, False]
+    assert link.Refuse(0, 9) in ends[0][1]
+    assert link.Refuse(0, 9) in ends[2][1]

@@ -1,0 +1,73 @@
+"""The settings of a test broker, as text.
+
+Must not know processes, folders' contents or where the settings end up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Without a file of ours log4j prints errors alone, and the line that says "started" is missing.
+LOG4J = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePorts:
+    """Where one combined node listens on 127.0.0.1."""
+
+    node_id: int
+    client: int
+    controller: int
+
+
+def common(nodes: int) -> dict[str, str]:
+    """What every node of a cluster of that size is given, wherever it runs."""
+    min_isr = "2" if nodes >= 3 else "1"
+    return {
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": str(nodes),
+        "min.insync.replicas": min_isr,
+        # A dead broker is noticed after 3 s, not 9, and a killed one may come back after 3 s.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+        "group.initial.rebalance.delay.ms": "0",
+        "offsets.topic.num.partitions": "3",
+        "offsets.topic.replication.factor": str(nodes),
+        "transaction.state.log.num.partitions": "3",
+        "transaction.state.log.replication.factor": str(nodes),
+        "transaction.state.log.min.isr": min_isr,
+        "share.coordinator.state.topic.num.partitions": "3",
+        "share.coordinator.state.topic.replication.factor": str(nodes),
+        "share.coordinator.state.topic.min.isr": min_isr,
+        "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),  # the default, 128 MiB, is a third of the heap
+    }
+
+
+def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path) -> str:
+    """The server.properties of one combined node with a static controller quorum."""
+    voters = ",".join(f"{each.node_id}@127.0.0.1:{each.controller}" for each in all_nodes)
+    own = {
+        "process.roles": "broker,controller",
+        "node.id": str(node.node_id),
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listeners": f"PLAINTEXT://127.0.0.1:{node.client},CONTROLLER://127.0.0.1:{node.controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.client}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(data),
+    }
+    return properties(own | common(len(all_nodes)))
+
+
+def properties(settings: Mapping[str, str]) -> str:
+    """Java's properties format; values here need no escape."""
+    return "".join(f"{key}={value}\n" for key, value in settings.items())

@@ -1,0 +1,241 @@
+"""PROTOCOL section 9: where a setting comes from, what is refused, and what a role makes of what is left unset."""
+
+from pathlib import Path
+
+import pytest
+
+from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, advertised, load, resolve
+
+KAFKA = {"log.url": "kafka://a:9092,b:9092"}
+SECRET = {"auth.secret": "s" * 32}
+
+
+def entry(settings: Settings, name: str) -> tuple[object, str]:
+    (found,) = [e for e in settings.report() if e["name"] == name]
+    return found["value"], found["source"]
+
+
+def refused(flags: dict[str, str], environ: dict[str, str] | None = None, path: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(flags, path, environ or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def refused_by(role: Role, flags: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        resolve(load(flags, None, {}), role)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dev.port", 8080),
+        ("ingest.port", 8080),
+        ("gateway.port", 8081),
+        ("dispatcher.port", 8090),
+        ("admin.port", 9090),
+        ("dev.host", "127.0.0.1"),
+        ("ingest.host", "0.0.0.0"),
+        ("gateway.host", "0.0.0.0"),
+        ("dispatcher.host", "0.0.0.0"),
+        ("dispatcher.data", "headgate-data"),
+        ("drain.deadline_s", 20.0),
+        ("log.prefix", "headgate"),
+        ("heartbeat.interval", 30.0),
+        ("heartbeat.missed_limit", 2),
+        ("hot.enter", 10_000),
+        ("hot.exit", 8_000),
+        ("client.url", "http://127.0.0.1:8080"),
+        ("auth.query_token", True),
+        ("gateway.publish", False),
+        ("limits.payload_bytes", 65_536),
+        ("limits.topics_per_connection", 128),
+        ("limits.connections_per_user", 20),
+        ("limits.batch_items", 1_000),
+    ],
+)
+def test_defaults_of_the_protocol_page(name: str, value: object) -> None:
+    assert entry(load({}, None, {}), name) == (value, "default")
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    path = tmp_path / "headgate.toml"
+    path.write_text('[dev]\nport = 1\nhost = "localhost"\n[drain]\ndeadline_s = 2.5\n')
+    settings = load({"dev.port": "3"}, path, {"HEADGATE_DEV__PORT": "2", "HEADGATE_DEV__HOST": "::1"})
+    assert entry(settings, "dev.port") == (3, "flag")
+    assert entry(settings, "dev.host") == ("::1", "env")
+    assert entry(settings, "drain.deadline_s") == (2.5, "file")
+    assert entry(settings, "admin.port") == (9090, "default")
+
+
+def test_every_setting_is_reported_once() -> None:
+    assert [e["name"] for e in load({}, None, {}).report()] == list(NAMES)
+
+
+def test_a_secret_is_masked_and_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("top secret\n")
+    settings = load({}, None, {"HEADGATE_AUTH__SECRET_FILE": str(path)})
+    assert settings.auth.secret is not None
+    assert settings.auth.secret.get_secret_value() == "top secret"
+    assert entry(settings, "auth.secret") == ("****", "env")
+    assert entry(settings, "cluster.secret") == (None, "default")
+    assert "top secret" not in f"{settings!r} {settings.report()}"
+
+
+def test_a_stronger_source_beats_the_secrets_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("weak")
+    settings = load({"auth.secret": "strong"}, None, {"HEADGATE_AUTH__SECRET_FILE": str(path)})
+    assert settings.auth.secret is not None
+    assert settings.auth.secret.get_secret_value() == "strong"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "nearest"),
+    [
+        ({"dev.prot": "1"}, {}, "dev.port"),
+        ({"log.security.passwrd": "1"}, {}, "log.security.password"),
+        ({}, {"HEADGATE_AUTH__SECRT": "x"}, "HEADGATE_AUTH__SECRET (auth.secret)"),
+        ({}, {"HEADGATE_LIMITS__PAYLOAD": ""}, "limits.payload_bytes"),
+        ({"zzz.qqq": "1"}, {}, "the nearest known one is "),
+    ],
+)
+def test_an_unknown_name_names_the_nearest(flags: dict[str, str], environ: dict[str, str], nearest: str) -> None:
+    assert nearest in refused(flags, environ)
+
+
+def test_an_unknown_name_in_the_file_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "headgate.toml"
+    path.write_text("[gateway]\nprot = 1\n")
+    assert "gateway.port" in refused({}, path=path)
+
+
+def test_variables_without_two_underscores_are_not_settings() -> None:
+    load({}, None, {"HEADGATE_TEST_KAFKA": "a:1", "HEADGATE": "x", "OTHER__THING": "y", "HEADGATE_DEV__DATA": ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("log.url", "kafka:///", "no host:port"),
+        ("log.url", "postgres://x", "memory:"),
+        ("log.url", "kafka://h:port", "no port"),
+        ("dev.port", "http", "dev.port"),
+        ("dev.port", "70000", "65535"),
+        ("heartbeat.interval", "0", "greater than 0"),
+        ("heartbeat.interval", "inf", "finite"),
+        ("auth.mode", "closed", "'jwt' or 'open'"),
+        ("auth.secret", "", "empty"),
+        ("cluster.dispatchers", "a:1,b", "'b'"),
+        ("http.origins", "https://a.example/path", "origin"),
+        ("client.url", "127.0.0.1:8080", "http://"),
+        ("limits.topics_per_connection", "1001", "1000"),
+        ("log.security.protocol", "SASL_SSL", "user"),
+        ("hot.exit", "10001", "hot.enter"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line(name: str, value: str, says: str) -> None:
+    assert says in refused({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("auth.jwks_url", "https://id.example/jwks"), ("cluster.tls.ca", "ca.pem"), ("gateway.publish", "true")],
+)
+def test_what_is_not_built_says_so(name: str, value: str) -> None:
+    assert "not built yet" in refused({name: value})
+    load({"gateway.publish": "false"}, None, {})
+
+
+def test_a_secret_never_stands_in_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "headgate.toml"
+    path.write_text("[auth]\nsecret = 12345678\n")
+    assert "12345678" not in refused({}, path=path)
+
+
+@pytest.mark.parametrize("content", [None, "not toml", b"\xff\xfe"])
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "headgate.toml"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    assert "headgate.toml" in refused({}, path=path)
+
+
+def test_hot_exit_follows_a_small_hot_enter() -> None:
+    assert load({"hot.enter": "50"}, None, {}).hot.exit == 40
+
+
+def test_lists_are_separated_by_commas() -> None:
+    settings = load({"cluster.dispatchers": "a:1, b:2", "http.origins": "https://A.example, *"}, None, {})
+    assert settings.cluster.dispatchers == ("a:1", "b:2")
+    assert settings.http.origins == ("https://a.example", "*")
+
+
+class TestRoles:
+    """What each role makes of what is left unset, and what it refuses."""
+
+    def test_dev_is_open_on_loopback_and_creates_topics(self) -> None:
+        settings = resolve(load({}, None, {}), "dev")
+        assert settings.auth.mode == "open"
+        assert settings.topics.auto_create is True
+        assert settings.http.origins == ("loopback",)
+        assert settings.admin.host == "127.0.0.1"
+        assert settings.log.url == "memory:"
+
+    def test_dev_keeps_everything_under_its_folder(self) -> None:
+        settings = resolve(load({"dev.data": "/d"}, None, {}), "dev")
+        assert settings.log.url == "sqlite:/d/log.db"
+        assert settings.dispatcher.data == Path("/d")
+
+    def test_dev_takes_a_log_it_is_given(self) -> None:
+        assert resolve(load({"dev.data": "/d"} | KAFKA, None, {}), "dev").log.url == KAFKA["log.url"]
+
+    @pytest.mark.parametrize("flags", [{"dev.host": "0.0.0.0"}, {"auth.mode": "jwt"}])
+    def test_dev_needs_a_secret_where_it_is_not_open(self, flags: dict[str, str]) -> None:
+        assert "auth.secret" in refused_by("dev", flags)
+        assert resolve(load(flags | SECRET, None, {}), "dev").auth.mode == "jwt"
+
+    def test_dev_with_a_secret_checks_tokens(self) -> None:
+        assert resolve(load(SECRET, None, {}), "dev").auth.mode == "jwt"
+
+    def test_open_is_refused_off_loopback(self) -> None:
+        assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "0.0.0.0"})
+        assert "open" in refused_by("ingest", {"auth.mode": "open"} | KAFKA)
+        assert "open" in refused_by("gateway", {"auth.mode": "open"})
+
+    @pytest.mark.parametrize("role", ["ingest", "dispatcher", "init"])
+    def test_production_needs_kafka(self, role: Role) -> None:
+        assert "kafka://" in refused_by(role, SECRET)
+        assert "kafka://" in refused_by(role, SECRET | {"log.url": "memory:"})
+        resolve(load(SECRET | KAFKA, None, {}), role)
+
+    def test_a_gateway_needs_no_log_but_a_secret(self) -> None:
+        assert "auth.secret" in refused_by("gateway", {})
+        settings = resolve(load(SECRET, None, {}), "gateway")
+        assert settings.topics.auto_create is False
+        assert settings.http.origins == ()
+        assert settings.admin.host == "0.0.0.0"
+
+    def test_a_dispatcher_needs_a_secret_of_either_kind(self) -> None:
+        assert "cluster.secret" in refused_by("dispatcher", KAFKA)
+        own = resolve(load(KAFKA | {"cluster.secret": "c"}, None, {}), "dispatcher")
+        derived = resolve(load(KAFKA | SECRET, None, {}), "dispatcher")
+        assert own.cluster_secret() == b"c"
+        assert derived.cluster_secret() not in (b"c", SECRET["auth.secret"].encode())
+
+    def test_sources_survive(self) -> None:
+        assert entry(resolve(load(SECRET | KAFKA, None, {}), "ingest"), "log.url")[1] == "flag"
+
+
+def test_advertised_is_loopback_where_the_host_is() -> None:
+    assert advertised(load({"dispatcher.host": "127.0.0.1"}, None, {}), 7) == "127.0.0.1:7"
+    assert advertised(load({"dispatcher.advertise": "d-1:9"}, None, {}), 7) == "d-1:9"
+
+
+def test_log_options_carry_the_credentials() -> None:
+    flags = {"log.security.protocol": "SASL_SSL", "log.security.user": "u", "log.security.password": "p"}
+    options = load(KAFKA | flags, None, {}).log_options()
+    assert (options.security.user, options.security.password, options.url) == ("u", "p", KAFKA["log.url"])

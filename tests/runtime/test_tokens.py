@@ -1,0 +1,202 @@
+"""Security rules of tokens, each a test named by its rule (PROTOCOL section 1)."""
+
+import base64
+import json
+from typing import Any
+
+import jwt
+import pytest
+
+from headgate.core.errors import Refusal
+from headgate.core.rights import Caller
+from headgate.runtime.tokens import Authenticator, BadAuthSettings, Identity, hash_of, mint
+
+SECRET = "0123456789abcdef0123456789abcdef"
+OTHER = "fedcba9876543210fedcba9876543210"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1_000_000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wall_ms(self) -> int:
+        return int(self.seconds * 1_000)
+
+
+CLOCK = Clock()
+
+
+def authenticator(**settings: Any) -> Authenticator:
+    full = {"mode": "jwt", "secret": SECRET, "issuer": None, "audience": None, "clock": Clock()} | settings
+    return Authenticator(**full)
+
+
+def token(claims: dict[str, Any] | None = None, secret: str = SECRET, algorithm: str = "HS256", **more: Any) -> str:
+    full = {"sub": "ana", "exp": CLOCK.seconds + 60} | (claims or {}) | more
+    return jwt.encode({name: value for name, value in full.items() if value is not ...}, secret, algorithm=algorithm)
+
+
+def refused(text: str, **settings: Any) -> str:
+    with pytest.raises(Refusal) as caught:
+        authenticator(**settings).authenticate(text)
+    assert text not in caught.value.detail
+    return caught.value.code
+
+
+def test_a_token_says_who_asks_and_until_when() -> None:
+    rights = {"publish": ["a", "b*"], "subscribe": [], "admin": True, "only": False, "service": True, "later": 1}
+    text = token(headgate=rights)
+    caller = Caller("ana", publish=("a", "b*"), admin=True, service=True)
+    assert authenticator().authenticate(text) == Identity(caller, CLOCK.seconds + 65, hash_of(text))
+
+
+@pytest.mark.parametrize("missing", ["sub", "exp"])
+def test_sub_and_exp_are_required(missing: str) -> None:
+    assert refused(token({missing: ...})) == "unauthenticated"
+    assert refused(token({missing: None})) == "unauthenticated"
+
+
+def test_another_signature_is_unauthenticated_even_when_expired() -> None:
+    assert refused(token(secret=OTHER)) == "unauthenticated"
+    assert refused(token(secret=OTHER, exp=1)) == "unauthenticated"
+
+
+def test_alg_none_is_refused() -> None:
+    def part(value: Any) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    body = part({"sub": "ana", "exp": CLOCK.seconds + 60})
+    for alg in ("none", "None", "NONE", ""):
+        for signature in ("", "x"):
+            assert refused(f"{part({'alg': alg, 'typ': 'JWT'})}.{body}.{signature}") == "unauthenticated"
+
+
+def test_only_hs256_is_taken() -> None:
+    for algorithm in ("HS384", "HS512"):
+        assert refused(token(secret=SECRET * 2, algorithm=algorithm), secret=SECRET * 2) == "unauthenticated"
+
+
+@pytest.mark.parametrize("text", ["", "x", "a.b.c", "a.b", "\ud800", "é.é.é", ".." * 50, "eyJhbGciOiJIUzI1NiJ9.W10.x"])
+def test_what_is_no_token(text: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        authenticator().authenticate(text)
+    assert caught.value.code == "unauthenticated"
+
+
+def test_leeway_is_five_seconds_and_expiry_ends_a_cached_token_too() -> None:
+    clock = Clock()
+    subject = authenticator(clock=clock)
+    text = token(exp=clock.seconds + 10)
+    for seconds in (0, 9, 15):
+        clock.seconds = CLOCK.seconds + seconds
+        assert subject.authenticate(text).caller.user_id == "ana"
+    clock.seconds = CLOCK.seconds + 15.1
+    for _ in range(2):
+        with pytest.raises(Refusal) as caught:
+            subject.authenticate(text)
+        assert caught.value.code == "token_expired"
+
+
+def test_expired_means_valid_but_for_exp() -> None:
+    assert refused(token(exp=CLOCK.seconds - 5.1)) == "token_expired"
+    assert refused(token(exp=1, headgate=3)) == "unauthenticated"
+    assert refused(token(exp=1, aud="x"), audience="y") == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": "soon"},
+        {"exp": True},
+        {"exp": 1e300},
+        {"exp": []},
+        {"nbf": CLOCK.seconds + 60},
+        {"nbf": "x"},
+        {"sub": 5},
+        {"sub": ""},
+        {"sub": "x" * 129},
+        {"sub": "a\nb"},
+        {"sub": "a\u0000"},
+        {"headgate": []},
+        {"headgate": None},
+        {"headgate": {"publish": "a"}},
+        {"headgate": {"publish": [1]}},
+        {"headgate": {"subscribe": {}}},
+        {"headgate": {"admin": 1}},
+        {"headgate": {"only": "false"}},
+        {"headgate": {"service": None}},
+    ],
+)
+def test_claims_of_a_wrong_type_are_refused(claims: dict[str, Any]) -> None:
+    text = token(claims) if not isinstance(claims.get("exp"), float) else token(exp=int(1e300))
+    assert refused(text) == "unauthenticated"
+
+
+def test_a_user_id_is_printable_utf8() -> None:
+    assert authenticator().authenticate(token(sub="Ána 42")).caller.user_id == "Ána 42"
+
+
+def test_issuer_and_audience_are_checked_where_they_are_set() -> None:
+    assert authenticator().authenticate(token(iss="x", aud="y"))
+    assert authenticator(issuer="x", audience="y").authenticate(token(iss="x", aud=["y", "z"]))
+    assert refused(token(), issuer="x") == "unauthenticated"
+    assert refused(token(iss="x"), issuer="x", audience="y") == "unauthenticated"
+    assert refused(token(iss="z"), issuer="x") == "unauthenticated"
+
+
+def test_verified_tokens_are_remembered_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = 0
+    original = jwt.decode
+
+    def counting(*args: Any, **named: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return original(*args, **named)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    subject = authenticator(max_cached=3)
+    texts = [token(sub=f"u{at}") for at in range(4)]
+    for text in texts:
+        for _ in range(3):
+            subject.authenticate(text)
+    assert decoded == 4
+    subject.authenticate(texts[0])
+    assert decoded == 5
+
+
+@pytest.mark.parametrize("secret", [None, "", "short", "x" * 31, b"x" * 31])
+def test_short_secrets_are_refused_at_start(secret: Any) -> None:
+    with pytest.raises(BadAuthSettings, match=r"auth\.secret"):
+        authenticator(secret=secret)
+    with pytest.raises(BadAuthSettings):
+        mint(secret, "ana", now_s=0, ttl_s=1)
+    assert authenticator(secret=secret, mode="open").open
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(BadAuthSettings, match=r"auth\.mode"):
+        authenticator(mode="none")
+
+
+def test_open_mode_gives_every_right_to_whoever_one_says() -> None:
+    subject = authenticator(mode="open", secret=None)
+    caller = Caller("bo", publish=("*",), subscribe=("*",), admin=True, service=True)
+    assert subject.anonymous_caller("bo") == Identity(caller, None, b"")
+    assert subject.anonymous_caller(None).caller.user_id == "anonymous"
+    with pytest.raises(Refusal, match="bad_request"):
+        subject.anonymous_caller("a\nb")
+
+
+def test_what_is_minted_is_taken() -> None:
+    rights: dict[str, Any] = {"publish": ("p*",), "subscribe": ("s",), "admin": True, "only": True, "service": True}
+    text = mint(SECRET, "ana", now_s=CLOCK.seconds, ttl_s=60, issuer="i", audience="a", **rights)
+    identity = authenticator(issuer="i", audience="a").authenticate(text)
+    assert identity.caller == Caller("ana", **rights)
+    assert identity.expires_at == CLOCK.seconds + 65
+    plain = jwt.decode(mint(SECRET, "ana", now_s=CLOCK.seconds, ttl_s=60), options={"verify_signature": False})
+    assert plain == {"sub": "ana", "iat": 1_000_000, "exp": 1_000_060}
+    with pytest.raises(ValueError, match="user"):
+        mint(SECRET, "", now_s=0, ttl_s=1)
