@@ -31,6 +31,8 @@ class Dispatcher:
         self.claims: dict[int, link.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
         self.sessions: dict[LinkSession, None] = {}  # in the order they joined, so that a run can be repeated
+        self.restoring: set[int] = set()  # shards on their way to being live here
+        self.rebuilding = asyncio.Semaphore(1)  # history indexes: more at once would only slow the live shards
         self.on_refused: Callable[[int, int], None] = lambda shard, epoch: None
         self.start_pump: Callable[[LinkSession], None] = lambda session: None
         self._clock = clock

@@ -12,7 +12,7 @@ from dispatcher.runner import ShardRunner
 from headgate.core.ids import make_epoch
 from headgate.core.link import Owner
 from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
-from headgate.core.records import LogName
+from headgate.core.records import LogName, Record
 from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
 
 logger = structlog.get_logger("dispatcher")
@@ -20,6 +20,7 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
+RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment for a moment do not claim in turns at log speed
 
 NewRunner = Callable[[int, int], ShardRunner]
 
@@ -37,6 +38,7 @@ class Ownership:
         self._ends: dict[int, int] = {}
         self._read: dict[int, int] = {}
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
+        self._claimed_at: dict[int, float] = {}
         self._moved = asyncio.Event()
         self.draining = False
         dispatcher.on_refused = self._on_refused
@@ -54,6 +56,8 @@ class Ownership:
                 self._moved.set()
                 await self._follow(shard, reader)
             except (LogError, OffsetGone) as error:
+                if self.draining:
+                    return
                 logger.warning("claims cannot be read", shard=shard, why=str(error))
                 await asyncio.sleep(RETRY_S)
 
@@ -62,18 +66,17 @@ class Ownership:
             while True:
                 batch = await reader.read(500, 5.0)
                 for record in batch.records:
-                    claim = decode_claim(record.value)
-                    if claim is not None:
-                        self._note(shard, make_epoch(self._dispatcher.generation, record.offset), claim)
+                    self._note(shard, record)
                 self._read[shard] = batch.next_offset
                 if batch.records:
                     self._moved.set()
         finally:
             await reader.close()
 
-    def _note(self, shard: int, epoch: int, claim: Claim) -> None:
-        standing = self._standings.get(shard)
-        if standing is None or epoch > standing.epoch:
+    def _note(self, shard: int, record: Record) -> None:
+        claim, standing = decode_claim(record.value), self._standings.get(shard)
+        epoch = make_epoch(self._dispatcher.generation, record.offset)
+        if claim is not None and (standing is None or epoch > standing.epoch):
             self._standings[shard] = Standing(epoch, claim)
             self._dispatcher.heard(Owner(shard, epoch, claim.address))
 
@@ -111,8 +114,11 @@ class Ownership:
             await self.stop(shard)
             runner = self._new_runner(shard, self._standings[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
-        if plan.claim:
-            await self._claim(plan.claim)
+        now = asyncio.get_running_loop().time()
+        due = [shard for shard in plan.claim if now - self._claimed_at.get(shard, -RECLAIM_S) >= RECLAIM_S]
+        if due:
+            self._claimed_at.update(dict.fromkeys(due, now))
+            await self._claim(due)
 
     async def _claim(self, shards: list[int]) -> None:
         """Appends claims; they count once they are read back, by `watch`."""

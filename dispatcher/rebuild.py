@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from dispatcher.index import BATCH, HistoryIndex, Identity
-from dispatcher.recovery import config_of, first_record
 from headgate.core.apply import Deliver, Gone, apply_many
 from headgate.core.records import LogName, Record
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import Placed, newest_chain, restore
+from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.ports import Log, LogUnavailable
 
 READ_RECORDS: Final = 1_000
@@ -26,7 +26,7 @@ async def rebuild(
     log's beginning where it still has its config record, else the oldest snapshot kept (history then begins there).
     """
     shard, rows = await _start(log, number, index, identity, chunks, have)
-    reader = await log.reader(LogName.MESSAGES, number, shard.next_offset)
+    reader = await log.reader(LogName.MESSAGES, number, shard.next_offset, background=True)
     try:
         while shard.next_offset < until:
             try:
@@ -59,16 +59,17 @@ def _apply_slice(
 async def _start(
     log: Log, number: int, index: HistoryIndex, identity: Identity, chunks: list[Placed], have: int
 ) -> tuple[Shard, dict[bytes, Row]]:
+    bounds = await log.bounds(LogName.MESSAGES, number)  # a snapshot from before the log's beginning leads nowhere
     chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= have)
-    if chain:
+    if chain and chain[-1].chunk.offset >= bounds.first:
         return restore(chain)
     first = await first_record(log, number)
-    if first is not None and config_of(first) is not None:
+    if first is not None and read_config(first) is not None:
         shard = Shard()
         shard.next_offset = first.offset
         return shard, {}
     index.reset(identity)
-    ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None)
+    ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None and p.chunk.offset >= bounds.first)
     for end in ends:
         chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= end)
         if chain:

@@ -10,17 +10,20 @@ import structlog
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.index import Identity
 from dispatcher.rebuild import rebuild
-from dispatcher.recovery import ShardLost, config_of, first_record
+from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import Snapshots
 from headgate.core.apply import NotConfigured
 from headgate.core.errors import BrokenChain, HeadgateError, UnknownVersion
+from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
 
 logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
 PARKED_RETRY_S: Final = 15.0
+REBUILD_WAIT_S: Final = 10.0  # a shard that cannot catch up holds up the others' history no longer
+REBUILD_POLL_S: Final = 0.1
 PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, BrokenChain)
 
 
@@ -43,6 +46,7 @@ class ShardRunner:
         """Serves the shard until cancelled; a fault parks it, is logged, and is tried again later."""
         while True:
             try:
+                self._dispatcher.restoring.add(self.number)
                 await self._serve()
             except LogError as error:
                 logger.warning("shard waits for the log", shard=self.number, why=str(error))
@@ -50,6 +54,8 @@ class ShardRunner:
             except PARKING as error:
                 self._park(error)
                 await asyncio.sleep(PARKED_RETRY_S)
+            finally:
+                self._dispatcher.restoring.discard(self.number)
 
     def _park(self, error: HeadgateError) -> None:
         logger.error("shard parked", shard=self.number, why=str(error))
@@ -60,7 +66,7 @@ class ShardRunner:
         owner = ShardOwner(self.number, self.epoch, self._log, self._folder, self._dispatcher)
         self.owner = owner
         await owner.restore()
-        config = owner.shard.config or config_of(await first_record(self._log, self.number))
+        config = owner.shard.config or await first_config(self._log, self.number)
         if config is None:
             raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
         identity = Identity(config.cluster_id, config.generation, self.number)
@@ -89,15 +95,19 @@ class ShardRunner:
     async def _announce(self, owner: ShardOwner) -> None:
         await owner.live.wait()
         logger.info("shard live", shard=self.number, epoch=self.epoch, offset=owner.shard.next_offset)
+        self._dispatcher.restoring.discard(self.number)
         self._dispatcher.serve(owner)
 
     async def _rebuild(self, owner: ShardOwner, identity: Identity, have: int, until: int) -> None:
-        """After live delivery: the history index follows in the background."""
+        """After live delivery, of the node's other shards too: history follows, one shard after the other."""
         await owner.live.wait()
         assert owner.recovered is not None
         chunks, owner.recovered = owner.recovered.chunks, None
         started = self._clock.now()
-        await rebuild(self._log, self.number, owner.index, identity, chunks, have, until)
+        while self._dispatcher.restoring and self._clock.now() - started < REBUILD_WAIT_S:  # noqa: ASYNC110 - many end it
+            await asyncio.sleep(REBUILD_POLL_S)
+        async with self._dispatcher.rebuilding:
+            await rebuild(self._log, self.number, owner.index, identity, chunks, have, until)
         owner.index_done()
         logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
 

@@ -10,17 +10,16 @@ import structlog
 
 from dispatcher.dispatcher import Counters, Dispatcher
 from dispatcher.ownership import Ownership
-from dispatcher.recovery import config_of, first_record, read_chunks
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
-from headgate.core.control import LOGIC, Config, CreateTopic, encode_body
+from headgate.core.control import Config, CreateTopic, encode_body
 from headgate.core.envelope import encode_control
 from headgate.core.ids import random_id, topic_key
 from headgate.core.ownership import Claim
 from headgate.core.records import Appended, LogName
 from headgate.core.rights import Caller
-from headgate.core.snapshot import newest_chain
+from headgate.runtime.logs.beginning import config_of
 from headgate.runtime.ports import Clock, Link, Log, LogError, Rng
 
 logger = structlog.get_logger("dispatcher")
@@ -82,7 +81,7 @@ class DispatcherService:
         said = -AWAY_LOG_S
         while True:
             try:
-                config = await self._read_config()
+                config = await config_of(self._log, 0)
                 if config is not None:
                     return config
                 self._why = f"{self._log.address} has no config record: run `headgate init`"
@@ -92,15 +91,6 @@ class DispatcherService:
                 said = self._clock.now()
                 logger.warning("waiting for the log", address=self._log.address, why=self._why)
             await asyncio.sleep(RETRY_S)
-
-    async def _read_config(self) -> Config | None:
-        config = config_of(await first_record(self._log, 0))
-        if config is not None:
-            return config
-        chain = newest_chain(await read_chunks(self._log, 0))  # the log's beginning may be gone by retention
-        if not chain or chain[-1].chunk.rest is None or chain[-1].chunk.logic > LOGIC:
-            return None
-        return chain[-1].chunk.rest.config
 
     async def _retry(self, start: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -102,8 +102,10 @@ class LinkSession:
 
     async def pump(self) -> None:
         """Serves routes that are behind, one page each in turn, until the link is closed."""
+        stuck = 0  # turns since the last page
         while self.open:
             if not self._behind:
+                stuck = 0
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -112,10 +114,13 @@ class LinkSession:
             served = self._dispatcher.owners.get(owner.number) is owner
             if not served or owner.routes.get(self, route.topic_id) is not route:
                 continue
+            sent = route.sent
             if not self._page(owner, route):
                 self._behind.append((owner, route))
-                if all(not o.index.complete for o, _ in self._behind):
-                    await asyncio.sleep(PUMP_IDLE_S)
+                stuck = stuck + 1 if route.sent == sent else 0
+            if stuck > len(self._behind):  # all wait for a rebuild
+                stuck = 0
+                await asyncio.sleep(PUMP_IDLE_S)
             await asyncio.sleep(0)
 
     def _page(self, owner: ShardOwner, route: Route[Session]) -> bool:
@@ -127,9 +132,9 @@ class LinkSession:
         if route.sent >= row.seq:
             route.behind = False
             return True
-        if not owner.index.complete:
-            return False
         span = owner.index.span(route.epoch, route.sent + 1, link.PAGE_COUNT, link.PAGE_BYTES)
+        if not owner.index.complete and not (span.frames and span.seq == route.sent + 1):
+            return False  # older than the newest snapshot: the rebuild is on its way to it
         if not span.frames:  # all of it is gone from the log: the gateway sees the hole and says it
             route.sent = row.seq
             return False

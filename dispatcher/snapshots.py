@@ -3,11 +3,11 @@
 import asyncio
 from typing import Final
 
-from dispatcher.recovery import read_chunks
 from dispatcher.shard import ShardOwner
 from headgate.core.errors import HeadgateError
 from headgate.core.records import LogName
 from headgate.core.snapshot import base_starts, newest_chain, restore
+from headgate.runtime.logs.beginning import read_chunks
 from headgate.runtime.ports import Clock, LogError
 
 CHECK_S: Final = 0.25
@@ -57,7 +57,7 @@ class Snapshots:
             half = bounds.first + (owner.shard.next_offset - bounds.first) // 2
             await owner.log.truncate_before(LogName.MESSAGES, owner.number, half)
             bounds = await owner.log.bounds(LogName.MESSAGES, owner.number)
-        while owner.index.trim(bounds.first):
+        while owner.index.trim(bounds.first):  # noqa: ASYNC110 - gives way between slices, waits for nothing
             await asyncio.sleep(0)
         self._trimmed = self._clock.now()
 

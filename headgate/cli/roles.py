@@ -14,7 +14,6 @@ from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.limits import Limits
-from headgate.core.records import LogName
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.lifecycle import Process, run
@@ -63,9 +62,7 @@ class Parts:
         watch = LogWatch(log, self.clock)
         self.process.task("log", watch.run)
         self.process.checks["log"] = watch.why
-        reads: dict[LogName, int] | None = getattr(log, "records_read", None)
-        if reads is not None:
-            self.metrics.watch_reads(lambda: {name.value: count for name, count in reads.items()})
+        self.metrics.watch_reads(lambda: log.records_read)
         return log, watch
 
     def directory(self, role: str) -> LinkDirectory:

@@ -30,7 +30,7 @@ DEAD_LETTER_REASONS: Final = (
     *("null", "not_utf8", "not_json", "too_deep", "too_large", "corrupt", "config"),
     *("no_topic", "not_durable", "wrong_partition"),
 )
-LOGS_READ: Final = ("messages", "snapshots")
+LOGS_READ: Final = ("messages", "messages-background", "snapshots")
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels = tuple[str, ...]

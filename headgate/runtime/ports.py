@@ -8,6 +8,8 @@ from headgate.core.errors import HeadgateError
 from headgate.core.link import Message
 from headgate.core.records import Appended, Batch, Bounds, LogName
 
+BACKGROUND = "-background"
+
 
 class Clock(Protocol):
     """Time. On the simulation's loop both clocks are virtual."""
@@ -88,6 +90,7 @@ class Log(Protocol):
 
     durable: bool  # whether what was acknowledged outlives the process
     address: str  # for messages to people: where the log is, without credentials
+    records_read: dict[str, int]  # by log's name; of background readers by that and BACKGROUND
 
     async def open(self) -> None:
         """Connects, and creates an embedded log that is not there. Raises LogUnavailable."""
@@ -118,8 +121,11 @@ class Log(Protocol):
         or AppendUnknown. Cancelling the future does not take the record back.
         """
 
-    async def reader(self, log: LogName, shard: int, offset: int) -> Reader:
-        """Opens a position. `offset` may be anything from `first` to `end`."""
+    async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> Reader:
+        """Opens a position. `offset` may be anything from `first` to `end`.
+
+        What a `background` reader reads is counted apart: nobody waits for it.
+        """
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
         """Returns what a part holds. Raises LogUnavailable."""

@@ -9,7 +9,8 @@ import pytest
 
 from headgate.core.control import Config
 from headgate.core.records import LogName
-from headgate.runtime.logs.embedded import config_record, read_config
+from headgate.runtime.logs.beginning import read_config
+from headgate.runtime.logs.embedded import config_record
 from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
 from headgate.runtime.logs.kafka_connect import LogNotInitialised, site_of

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from headgate.core.control import CONFIG_KEY, Config, decode_body, encode_body
-from headgate.core.envelope import Kind, decode, encode_control, is_ours
-from headgate.core.errors import CorruptRecord, UnknownVersion
-from headgate.core.records import Appended, LogName, Record
-from headgate.runtime.ports import LogError, RecordTooLarge, Rng
+from headgate.core.control import CONFIG_KEY, Config, encode_body
+from headgate.core.envelope import encode_control
+from headgate.core.records import Appended, LogName
+from headgate.runtime.ports import BACKGROUND, LogError, RecordTooLarge, Rng
 
 EMBEDDED_SHARDS: Final = 4  # DESIGN section 1
 MAX_RECORD_BYTES: Final = 1_000_000  # Kafka's default takes 1,048,588 with its own framing; one limit for all adapters
@@ -56,6 +55,16 @@ class EmbeddedGroup:
         self.changed.set()
 
 
+def counter_of(log: LogName, *, background: bool) -> str:
+    """Returns under which name an adapter counts what a reader reads."""
+    return f"{log}{BACKGROUND}" if background else str(log)
+
+
+def read_counts() -> dict[str, int]:
+    """Returns an adapter's counts at its start."""
+    return {counter_of(log, background=background): 0 for background in (False, True) for log in LogName}
+
+
 def parts_of(log: LogName, shards: int) -> int:
     """Returns the number of parts of a log: one a shard, a single one for what concerns no shard."""
     return 1 if log in SINGLE_PART else shards
@@ -75,18 +84,6 @@ def config_record(cluster_id: str, shards: int, shard: int, generation: int = 1)
     """Returns the config record of a shard."""
     config = Config(cluster_id=cluster_id, generation=generation, shards=shards, shard=shard)
     return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
-
-
-def read_config(record: Record) -> Config | None:
-    """Returns the config a record holds; None when it is no config record."""
-    if record.key != CONFIG_KEY or record.value is None or not is_ours(record.value):
-        return None
-    try:
-        envelope = decode(record.value)
-        body = decode_body(envelope.body) if envelope.kind is Kind.CONTROL else None
-    except (CorruptRecord, UnknownVersion):
-        return None
-    return body if isinstance(body, Config) else None
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

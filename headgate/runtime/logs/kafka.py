@@ -7,7 +7,15 @@ from aiokafka.structs import TopicPartition
 
 from headgate.core.control import Config
 from headgate.core.records import Appended, Batch, Bounds, LogName
-from headgate.runtime.logs.embedded import Headers, Place, SettingsConflict, all_places, read_config
+from headgate.runtime.logs.beginning import first_config, snapshot_config
+from headgate.runtime.logs.embedded import (
+    Headers,
+    Place,
+    SettingsConflict,
+    all_places,
+    counter_of,
+    read_counts,
+)
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
 from headgate.runtime.logs.kafka_connect import LogNotInitialised, Site, site_of
 from headgate.runtime.logs.kafka_consumer import Feed, OffsetDesk, Pump
@@ -15,8 +23,6 @@ from headgate.runtime.logs.kafka_group import KafkaGroup
 from headgate.runtime.logs.kafka_producer import Batcher, Lane
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import Group, Log, LogUnavailable, OffsetGone
-
-CONFIG_WAIT_S = 5.0  # for the first record of a shard that has records
 
 ConfigFinder = Callable[[Log, int], Awaitable[Config | None]]  # finds the config in the newest snapshot of a shard
 
@@ -29,10 +35,12 @@ class KafkaLog:
 
     durable = True
 
-    def __init__(self, options: LogOptions, *, node: str = "headgate", find_config: ConfigFinder | None = None) -> None:
+    def __init__(
+        self, options: LogOptions, *, node: str = "headgate", find_config: ConfigFinder = snapshot_config
+    ) -> None:
         self.site: Site = site_of(options, node)
         self.address = self.site.address
-        self.records_read: dict[LogName, int] = dict.fromkeys(LogName, 0)
+        self.records_read: dict[str, int] = read_counts()
         self._wanted_shards = options.shards
         self._find_config = find_config
         self._batcher = Batcher(self.site)
@@ -86,12 +94,12 @@ class KafkaLog:
         """Hands one record to the batcher; see the port."""
         return self._batcher.append(self._lanes[log, shard], key, value, headers)
 
-    async def reader(self, log: LogName, shard: int, offset: int) -> "KafkaReader":
+    async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "KafkaReader":
         """Opens a position. Raises LogUnavailable."""
         bounds = await self.bounds(log, shard)
         feed = Feed(self._partition(log, shard), offset, bounds.end)
         feed.gone = not bounds.first <= offset <= bounds.end
-        return KafkaReader(self, log, shard, feed)
+        return KafkaReader(self, log, shard, feed, counter_of(log, background=background))
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
         """Returns the first offset and the high watermark of a partition. Raises LogUnavailable."""
@@ -143,7 +151,7 @@ class KafkaLog:
     async def _config(self) -> Config:
         for shard in range(self._shards):
             config = await first_config(self, shard)
-            if config is None and self._find_config is not None:
+            if config is None:
                 config = await self._find_config(self, shard)
             if config is not None:
                 return config
@@ -157,11 +165,12 @@ class KafkaLog:
 class KafkaReader:
     """A position in one partition."""
 
-    def __init__(self, log: KafkaLog, name: LogName, shard: int, feed: Feed) -> None:
+    def __init__(self, log: KafkaLog, name: LogName, shard: int, feed: Feed, counter: str) -> None:
         self._log = log
         self._name = name
         self._shard = shard
         self._feed = feed
+        self._counter = counter
 
     async def read(self, max_records: int, wait_s: float) -> Batch:
         """Returns the next records; see the port."""
@@ -178,7 +187,7 @@ class KafkaReader:
         records = feed.take(max_records)
         if feed.pump is not None:
             feed.pump.resume(feed)
-        self._log.records_read[self._name] += len(records)
+        self._log.records_read[self._counter] += len(records)
         next_offset = feed.fetched if feed.is_empty else records[-1].offset + 1
         return Batch(records, next_offset, feed.end)
 
@@ -199,16 +208,3 @@ class KafkaReader:
             feed.caught_up = feed.fetched >= end
         if feed.pump is None:
             await self._log.pump(live=feed.caught_up).attach(feed)
-
-
-async def first_config(log: Log, shard: int) -> Config | None:
-    """Returns the config that the message log of a shard begins with; None when it begins with something else."""
-    first, end = await log.bounds(LogName.MESSAGES, shard)
-    if first == end:
-        return None
-    reader = await log.reader(LogName.MESSAGES, shard, first)
-    try:
-        batch = await reader.read(1, CONFIG_WAIT_S)
-    finally:
-        await reader.close()
-    return read_config(batch.records[0]) if batch.records else None

@@ -11,8 +11,9 @@ from typing import Final
 
 from headgate.core.control import Config
 from headgate.core.records import LogName
+from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import SettingsConflict, config_record, parts_of
-from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog, first_config
+from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog
 from headgate.runtime.logs.kafka_admin import KafkaAdmin, Topic
 from headgate.runtime.logs.kafka_connect import Site, site_of
 from headgate.runtime.logs.options import LogOptions
@@ -61,7 +62,7 @@ class InitReport:
         return bool(self.created or self.configured)
 
 
-async def init_kafka(options: LogOptions, *, find_config: ConfigFinder | None = None) -> InitReport:
+async def init_kafka(options: LogOptions, *, find_config: ConfigFinder = snapshot_config) -> InitReport:
     """Creates what is missing and returns what was done.
 
     `find_config` is asked for shards whose first record retention has taken. Raises InitConflict, ValueError for
@@ -171,7 +172,7 @@ async def _await_ready(site: Site, admin: KafkaAdmin, report: InitReport) -> Non
             _check(report, log, site.topic(log), configs[site.topic(log)])
 
 
-async def _configure(options: LogOptions, report: InitReport, find_config: ConfigFinder | None) -> None:
+async def _configure(options: LogOptions, report: InitReport, find_config: ConfigFinder) -> None:
     log = KafkaLog(options)
     try:
         await log.connect()
@@ -214,13 +215,13 @@ async def _another_inits(log: KafkaLog) -> Config | None:
     return config
 
 
-async def _present(log: KafkaLog, shard: int, find_config: ConfigFinder | None) -> Config | None:
+async def _present(log: KafkaLog, shard: int, find_config: ConfigFinder) -> Config | None:
     """Returns the config of a shard; None for one that was never used. Raises InitConflict."""
     bounds = await log.bounds(LogName.MESSAGES, shard)
     if bounds.end == 0:
         return None
     config = await first_config(log, shard)
-    if config is None and find_config is not None:
+    if config is None:
         config = await find_config(log, shard)
     if config is None:
         raise InitConflict(

@@ -18,8 +18,10 @@ from headgate.runtime.logs.embedded import (
     EmbeddedGroup,
     Headers,
     Place,
+    counter_of,
     fail,
     failed,
+    read_counts,
     record_bytes,
     resolve,
     too_large,
@@ -63,7 +65,7 @@ class MemoryLog:
     def __init__(self, store: MemoryStore, latency: Latency | None = None) -> None:
         self.reach = Reach.OK
         self.latency = latency
-        self.records_read: dict[LogName, int] = dict.fromkeys(LogName, 0)
+        self.records_read: dict[str, int] = read_counts()
         self._store = store
         self._opened = False
         self._flights: dict[Place, deque[_Flight]] = {}
@@ -115,10 +117,10 @@ class MemoryLog:
         self._acknowledge(future, part.add(self._store.clock.wall_ms(), key, value))
         return future
 
-    async def reader(self, log: LogName, shard: int, offset: int) -> "MemoryReader":
+    async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "MemoryReader":
         """Opens a position."""
         self._check_answers()
-        return MemoryReader(self, self._store.parts[log, shard], log, offset)
+        return MemoryReader(self, self._store.parts[log, shard], counter_of(log, background=background), offset)
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
         """Returns what a part holds."""
@@ -259,10 +261,10 @@ class MemoryLog:
 class MemoryReader:
     """A position in one part."""
 
-    def __init__(self, log: MemoryLog, part: Part, name: LogName, offset: int) -> None:
+    def __init__(self, log: MemoryLog, part: Part, counter: str, offset: int) -> None:
         self._log = log
         self._part = part
-        self._name = name
+        self._counter = counter
         self._offset = offset
         self._end = part.end
 
@@ -274,7 +276,7 @@ class MemoryReader:
             self._log.check_reachable()
             return Batch((), self._offset, self._end)
         batch = self._part.slice(self._offset, max_records)
-        self._log.records_read[self._name] += len(batch.records)
+        self._log.records_read[self._counter] += len(batch.records)
         self._offset = batch.next_offset
         self._end = batch.end
         return batch

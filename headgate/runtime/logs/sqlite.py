@@ -22,8 +22,10 @@ from headgate.runtime.logs.embedded import (
     EmbeddedGroup,
     Headers,
     Place,
+    counter_of,
     fail,
     failed,
+    read_counts,
     record_bytes,
     resolve,
     too_large,
@@ -45,7 +47,7 @@ class SqliteLog:
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock, rng: Rng, shards: int | None = None) -> None:
         self.address = f"sqlite:{os.fspath(path)}"
-        self.records_read: dict[LogName, int] = dict.fromkeys(LogName, 0)
+        self.records_read: dict[str, int] = read_counts()
         self._clock = clock
         self._rng = rng
         self._wanted_shards = shards
@@ -110,10 +112,10 @@ class SqliteLog:
             loop.call_soon(self._ship)
         return future
 
-    async def reader(self, log: LogName, shard: int, offset: int) -> "SqliteReader":
+    async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "SqliteReader":
         """Opens a position."""
         self.check_open()
-        return SqliteReader(self, self._file, (log, shard), offset)
+        return SqliteReader(self, self._file, (log, shard), offset, counter_of(log, background=background))
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
         """Returns what a part holds."""
@@ -199,7 +201,8 @@ class SqliteLog:
 class SqliteReader:
     """A position in one part."""
 
-    def __init__(self, log: SqliteLog, file: SqliteFile, place: Place, offset: int) -> None:
+    def __init__(self, log: SqliteLog, file: SqliteFile, place: Place, offset: int, counter: str) -> None:
+        self._counter = counter
         self._log = log
         self._file = file
         self._place = place
@@ -216,7 +219,7 @@ class SqliteReader:
             records = self._file.read(self._place, self._offset, max_records)
         except sqlite3.Error as error:
             raise LogUnavailable(f"{self._log.address}: {error}") from error
-        self._log.records_read[self._place[0]] += len(records)
+        self._log.records_read[self._counter] += len(records)
         if records:
             self._offset = records[-1].offset + 1
         return Batch(records, self._offset, end)
