@@ -152,7 +152,6 @@ class Durable:
         if verdict.code in _NUMBERED:
             return verdict
         if verdict.code in _LOST:
-            self._answers.forget(offer.key)
             self._catalog.drop(offer.info.topic_id)
             raise unknown_topic(offer.info.topic_id)
         raise offer.unknown("the topic's owner cannot say what became of the record")

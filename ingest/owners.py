@@ -109,9 +109,6 @@ class Owners:
 
     def _ask_counts(self, shard: int) -> None:
         asking = self._counting.pop(shard)
-        if not self._directory.linked(shard):
-            _resolve(asking, None)
-            return
         timer = asyncio.get_running_loop().call_later(COUNT_S, _resolve, asking, None)
 
         def on_answer(answer: Answer) -> None:

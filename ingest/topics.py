@@ -85,7 +85,7 @@ class TopicHandlers:
         # Behind the last of a full chunk its shard may have more: nothing above the lowest such id is known whole.
         ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= share]
         known = list(merge(*chunks, key=lambda info: info.topic_id))
-        page = [info for info in known if not ends or True][:limit]
+        page = [info for info in known if not ends or info.topic_id <= min(ends)][:limit]
         more = bool(ends) or len(known) > len(page)
         following = _write_page(page[-1].topic_id) if page and more else None
         return reply({"topics": [shown(info) for info in page], "next_page": following})

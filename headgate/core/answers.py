@@ -113,11 +113,6 @@ class Answers:
         _bound(self._unresolved, self._max_unresolved, lambda oldest: now - oldest.at > UNRESOLVED_S)
         self._unresolved[key] = entry
 
-    def forget(self, key: Key) -> None:
-        """The message took no number (its topic is gone): a repeat is a new attempt."""
-        self._known.pop(key, None)
-        self._unresolved.pop(key, None)
-
     def _is_old(self, entry: Entry, now: float) -> bool:
         return now - entry.at > (UNRESOLVED_S if entry.unresolved else KNOWN_S)
 

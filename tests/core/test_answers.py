@@ -72,13 +72,6 @@ def test_the_first_place_stays() -> None:
     assert entry.place == PLACE
 
 
-def test_forgotten_on_demand() -> None:
-    answers = Answers()
-    answers.attempt(KEY, b"a", None, 0)
-    answers.forget(KEY)
-    assert answers.find(KEY, b"b", 0) is None
-
-
 def test_age_ends_what_is_known() -> None:
     answers = Answers()
     known = answers.attempt(key(1), b"a", None, 0)

@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from headgate.core.envelope import KEYED, LOW, Kind, decode
 from headgate.core.ids import id_text, keyed_id
 from headgate.core.link import AskCount, AskTopic
+from headgate.core.records import LogName
 from headgate.runtime.logs.memory import Reach
 from tests.integration.ingest_twin import World, play, problem
 
@@ -298,49 +300,6 @@ def test_a_refused_publish_takes_no_token() -> None:
     play(scene)
 
 
-def test_ephemeral_messages_are_relayed_and_never_in_the_log() -> None:
-    async def scene(world: World) -> None:
-        await world.create("e", settings={"profile": "ephemeral"})
-        before = world.metrics.records
-        nobody = (await world.publish("e", payload=1, query="?wait=sequenced")).json()
-        assert (nobody["delivered_to"], nobody["delivered_to_basis"], nobody["dropped"]) == (0, "registry", True)
-        assert "seq" not in nobody
-        world.owner.counts["e"] = 2
-        some = (await world.publish("e", payload=2)).json()
-        assert (some["delivered_to"], some["dropped"]) == (2, False)
-        assert [json.loads(frame)["payload"] for frame in world.owner.relayed] == [1, 2]
-        assert world.metrics.records == before
-        problem(await world.call("GET", "/api/v1/topics/e/messages"), 422, "not_in_profile")
-        world.log.reach = Reach.REFUSED
-        assert (await world.publish("e", payload=3)).status_code == 200
-        world.directory.up = False
-        problem(await world.publish("e", payload=4), 503, "not_ready")
-
-    play(scene)
-
-
-def test_an_ephemeral_repeat_is_not_relayed_twice() -> None:
-    async def scene(world: World) -> None:
-        await world.create("e", settings={"profile": "ephemeral"})
-        both = await asyncio.gather(*[world.publish("e", payload=1, client_msg_id="k") for _ in range(2)])
-        third = await world.publish("e", payload=1, client_msg_id="k")
-        assert [answer.json().get("duplicate", False) for answer in (*both, third)] == [False, True, True]
-        problem(await world.publish("e", payload=2, client_msg_id="k"), 422, "idempotency_conflict")
-        assert len(world.owner.relayed) == 1
-
-    play(scene)
-
-
-def test_an_ephemeral_publish_to_a_silent_owner_is_504() -> None:
-    async def scene(world: World) -> None:
-        await world.create("e", settings={"profile": "ephemeral"})
-        await world.publish("e", payload=0)
-        world.directory.mute = True
-        problem(await world.publish("e", payload=1), 504, "outcome_unknown")
-
-    play(scene)
-
-
 def test_auto_create_makes_a_public_durable_topic_of_the_caller() -> None:
     async def scene(world: World) -> None:
         await world.create("hidden", permissions="PRIVATE")
@@ -393,6 +352,34 @@ def test_open_mode_takes_who_one_says_and_knows_no_rates() -> None:
         problem(await world.client.get("/api/v1/topics/t?user=" + "x" * 129), 400, "bad_request")
 
     play(scene, mode="open")
+
+
+def test_a_new_owner_is_asked_at_once() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.publish("t", payload=1)
+        world.directory.asked.clear()
+        world.clock.virtual.now += 0.1
+        world.ingest.on_owner(world.directory.shard_of("t"), True)
+        world.clock.virtual.now += 0.1
+        await world.publish("t", payload=1)
+        assert [type(ask) for ask in world.directory.asked].count(AskTopic) == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("given", "priority", "flags"), [(True, "NORMAL", KEYED), (False, "LOW", LOW), (True, "LOW", 3)]
+)
+def test_the_record_says_whether_the_client_may_repeat_it(given: bool, priority: str, flags: int) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.publish("t", payload=1, priority=priority, **({"client_msg_id": "k"} if given else {}))
+        part = world.store.parts[LogName.MESSAGES, world.directory.shard_of("t")]
+        record = decode(part.slice(part.end - 1, 1).records[0].value or b"")
+        assert (record.kind, record.flags) == (Kind.MESSAGE, flags)
+
+    play(scene)
 
 
 def test_a_topic_in_steady_use_is_asked_for_every_two_seconds_only() -> None:

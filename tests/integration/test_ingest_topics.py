@@ -176,6 +176,20 @@ def test_lists_are_paged_across_shards_and_show_what_one_may_see() -> None:
     play(scene)
 
 
+def test_a_page_ends_where_a_shard_may_have_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.topics.LISTED", 8)
+
+    async def scene(world: World) -> None:
+        names = [f"n{at:02}" for at in range(30)]
+        for name in names:
+            await world.create(name)
+        pages = await _all_pages(world, "", limit=30)
+        assert [name for page in pages for name in page] == names
+        assert len(pages) > 2
+
+    play(scene)
+
+
 async def _all_pages(world: World, token: str, **query: Any) -> list[list[str]]:
     pages = []
     while True:

@@ -1,0 +1,252 @@
+"""The owners of a gateway's topics in memory: they number, keep, place and page honestly, and come and go."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headgate.core import link, topic_settings
+from headgate.core.errors import Refusal
+from headgate.core.frames import message_frame, volatile_frame
+from headgate.core.ids import shard_of, topic_key
+from headgate.core.position import place
+from headgate.core.rights import may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.runtime.system import SystemClock
+
+SHARDS = 4
+
+
+@dataclass
+class Topic:
+    topic_id: str
+    epoch: int
+    owner_id: str = "alice"
+    permissions: str = "PUBLIC"
+    settings: dict[str, Any] = field(default_factory=dict)
+    frames: list[bytes] = field(default_factory=list)
+    ts: list[int] = field(default_factory=list)
+    first_seq: int = 1
+    count: int = 0
+
+    @property
+    def seq(self) -> int:
+        return self.first_seq - 1 + len(self.frames)
+
+    @property
+    def durable(self) -> bool:
+        return bool(self.settings["profile"] == "durable")
+
+
+class Owners:
+    """The directory of a gateway and the owner of every shard, in one. Everything happens at once, in link order."""
+
+    def __init__(self) -> None:
+        self.shards = SHARDS
+        self.topics: dict[str, Topic] = {}
+        self.user: Any = None
+        self.up = True
+        self.asked: list[link.Message] = []
+        self.lose = False  # the owner sends no live messages
+        self._next_req = 1
+        self._next_epoch = 1 << 44
+
+    # The port
+
+    def shard_of(self, topic_id: str) -> int:
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has been reached yet")
+        return shard_of(topic_key(topic_id), self.shards)
+
+    def linked(self, shard: int) -> bool:
+        return self.up
+
+    def missing(self) -> str | None:
+        return None if self.up else "away"
+
+    def request(
+        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
+    ) -> None:
+        req = self._next_req
+        self._next_req += 1
+        if not self.up:
+            on_answer(link.Refused(req, "not_ready", "away"))
+            return
+        request = build(req)
+        self.asked.append(request)
+        on_answer(self.answer(request))
+
+    def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
+        future: asyncio.Future[link.Answer] = asyncio.get_running_loop().create_future()
+
+        def on_answer(answer: link.Answer) -> None:
+            if isinstance(answer, link.Refused):
+                future.set_exception(Refusal(answer.code, answer.detail, **answer.extra))
+            else:
+                future.set_result(answer)
+
+        self.request(shard, build, on_answer)
+        return future
+
+    def send(self, shard: int, message: link.Message) -> None:
+        if not self.up:
+            return
+        self.asked.append(message)
+        if isinstance(message, link.Leave):
+            topic = self.topics.get(message.topic_id)
+            if topic is not None and topic.epoch == message.epoch:
+                topic.count -= message.count
+        elif isinstance(message, link.Attach):
+            self._attach(message)
+
+    # The owner
+
+    def create(self, topic_id: str, **changes: Any) -> Topic:
+        self._next_epoch += 1
+        settings = topic_settings.effective(topic_settings.create(changes.pop("settings", {})))
+        topic = Topic(topic_id, self._next_epoch, settings=settings, **changes)
+        self.topics[topic_id] = topic
+        return topic
+
+    def publish(self, topic_id: str, *payloads: Any, ts: int | None = None) -> None:
+        topic = self.topics[topic_id]
+        stamp = SystemClock().wall_ms() if ts is None else ts
+        seq = topic.seq + 1
+        tails = [
+            b'"message_id":"m","publisher_id":"p","payload":' + msgspec.json.encode(payload) + b"}"
+            for payload in payloads
+        ]
+        if not topic.durable:
+            frames = [volatile_frame(topic_id, stamp, tail) for tail in tails]
+            self._push(link.Volatile(topic_id, topic.epoch, [stamp] * len(frames), frames))
+            return
+        frames = [message_frame(topic_id, seq + n, stamp, tail) for n, tail in enumerate(tails)]
+        topic.frames += frames
+        topic.ts += [stamp] * len(frames)
+        self._push(link.Messages(topic_id, topic.epoch, seq, [stamp] * len(frames), frames))
+
+    def delete(self, topic_id: str) -> None:
+        topic = self.topics.pop(topic_id)
+        self._push(link.Ended(topic_id, topic.epoch, "deleted"))
+
+    def forget(self, topic_id: str, before: int) -> None:
+        topic = self.topics[topic_id]
+        gone = before - topic.first_seq
+        del topic.frames[:gone], topic.ts[:gone]
+        topic.first_seq = before
+
+    def go(self) -> None:
+        self.up = False
+        for shard in range(SHARDS):
+            self.user.on_owner(shard, False)
+
+    def come(self) -> None:
+        self.up = True
+        self.shards = SHARDS
+        for shard in range(SHARDS):
+            self.user.on_owner(shard, True)
+
+    def answer(self, request: link.Request) -> link.Answer:
+        try:
+            return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
+        except Refusal as refusal:
+            return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
+
+    def _push(self, message: link.Message) -> None:
+        if self.up and not self.lose:
+            self.user.on_push(1, message)
+
+    def _find(self, topic_id: str) -> Topic:
+        topic = self.topics.get(topic_id)
+        if topic is None:
+            raise unknown_topic(topic_id)
+        return topic
+
+    def _attach(self, attach: link.Attach) -> None:
+        for hosted in attach.topics:
+            topic = self.topics.get(hosted.topic_id)
+            if topic is None or topic.epoch != hosted.epoch:
+                self._push(link.Ended(hosted.topic_id, hosted.epoch, "deleted"))
+                continue
+            topic.count = hosted.count
+            if topic.durable and hosted.cursor < topic.seq:
+                at = hosted.cursor + 1 - topic.first_seq
+                self._push(
+                    link.Messages(hosted.topic_id, topic.epoch, hosted.cursor + 1, topic.ts[at:], topic.frames[at:])
+                )
+        if attach.last:
+            self._push(link.Attached(attach.shard, 1))
+
+    def _Subscribe(self, ask: link.Subscribe) -> link.Answer:
+        if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
+            self.create(ask.topic_id, owner_id=ask.caller.user_id)
+        topic = self._find(ask.topic_id)
+        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        topic.count += 1
+        cursor, resumed, reason = 0, False if ask.position else None, "ephemeral"
+        if topic.durable:
+
+            def seq_at(ms: int) -> int | None:
+                return next((topic.first_seq + n for n, ts in enumerate(topic.ts) if ts >= ms), None)
+
+            cursor, resumed, reason = place(ask.position, topic.epoch, topic.first_seq, topic.seq, seq_at)
+        return link.Subscribed(
+            ask.req,
+            ask.topic_id,
+            topic.epoch,
+            topic.seq if topic.durable else 0,
+            topic.first_seq if topic.durable else 0,
+            cursor,
+            topic.count,
+            resumed,
+            reason,
+            topic.settings,
+        )
+
+    def _Fetch(self, ask: link.Fetch) -> link.Answer:
+        topic = self._find(ask.topic_id)
+        at = max(ask.after_seq + 1 - topic.first_seq, 0)
+        frames = topic.frames[at : at + ask.max_count]
+        ts = topic.ts[at : at + ask.max_count]
+        return link.Page(ask.req, ask.topic_id, topic.epoch, topic.first_seq, topic.first_seq + at, ts, frames)
+
+    def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
+        topic = self._find(ask.topic_id)
+        if not may_see(ask.caller, topic):
+            raise unknown_topic(ask.topic_id)
+        info = link.TopicInfo(
+            ask.topic_id,
+            topic.epoch,
+            topic.seq,
+            ask.topic_id,
+            topic.permissions,
+            topic.owner_id,
+            0,
+            topic.count,
+            1,
+            "direct",
+            topic.settings,
+        )
+        return link.Topic(ask.req, info)
+
+    def _AskCount(self, ask: link.AskCount) -> link.Answer:
+        return link.Counts(ask.req, [self._find(topic_id).count for topic_id in ask.topic_ids])
+
+
+class Numbers:
+    """Metrics that are only counted."""
+
+    def __init__(self) -> None:
+        self.deliveries: dict[str, int] = {}
+        self.gaps: dict[str, int] = {}
+        self.links = 0
+
+    def delivered(self, profile: str, count: int, seconds: float) -> None:
+        self.deliveries[profile] = self.deliveries.get(profile, 0) + count
+
+    def gap(self, reason: str, count: int) -> None:
+        self.gaps[reason] = self.gaps.get(reason, 0) + count
+
+    def link_messages(self, direction: str, count: int) -> None:
+        self.links += count
