@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import uvloop
 
-from headgate.core.framing import SSE, WEBSOCKET
 from headgate.core.frames import message_frame
+from headgate.core.framing import SSE, WEBSOCKET
 from headgate.core.link import Messages, encode_batch
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -57,7 +57,8 @@ class Server:
         self.port, self.link = free_port(), free_port()
         module = "bench.floor" if kind == "floor" else "bench.engine"
         command = [sys.executable, "-m", module, str(self.port), str(self.link), str(heartbeat_s)]
-        self.process = subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
+        self.process = subprocess.Popen(command)
+        os.sched_setaffinity(self.process.pid, {0})
         deadline = time.monotonic() + ready_s
         while not (listens(self.port) and listens(self.link)):
             if time.monotonic() > deadline:

@@ -28,9 +28,7 @@ _SHOWN: Final = ("event", "demo", "at", "topic", "id", "subscriber", "attempts",
 def demo(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...", help="basic, retry, broadcast, strategies, backpressure.", show_default="all"
-        ),
+        typer.Argument(metavar="NAME", help="basic, retry, broadcast, strategies, backpressure.", show_default="all"),
     ] = None,
     as_json: Json = False,
 ) -> int:

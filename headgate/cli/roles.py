@@ -28,7 +28,7 @@ from headgate.runtime.ports import Clock, Log, LogError, Rng
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.settings_model import ANY_LOOPBACK
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.tokens import Authenticator, weakness
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
@@ -54,6 +54,8 @@ class Parts:
         """Builds the reader of tokens. Raises BadAuthSettings."""
         auth = self.settings.auth
         secret = auth.secret.get_secret_value() if auth.secret is not None else None
+        if secret and (weak := weakness(secret)):
+            logger.warning("weak secret", why=weak)
         return Authenticator(auth.mode or "jwt", secret, auth.issuer, auth.audience, self.clock)
 
     def log(self) -> tuple[Log, LogWatch]:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from headgate.core import client_frames
 from headgate.core.feed import Feed, Piece, Subscription
-from headgate.core.limits import FETCHES, PIECE_BYTES, PIECE_FRAMES, Limits
+from headgate.core.limits import FETCHES, Limits
 from headgate.core.link import Answer, Fetch, Page, Request
 from headgate.core.ports import GatewayMetrics, Upstream
 from headgate.core.session import Session
@@ -99,7 +99,7 @@ class CatchUp:
             return False
         if self._too_far(subscription):
             return self._give_up(subscription)
-        piece = feed.ring.after(subscription.cursor)
+        piece = feed.ring.after(subscription.cursor, self._hub.limits)
         if piece is not None:
             self._write(subscription, piece)
             return True
@@ -177,7 +177,7 @@ class CatchUp:
         if waiting >= FETCHES or not upstream.linked(feed.shard):
             return  # tried again when a page came, or when the owner is back
         subscription.fetching = True
-        build = partial(page_request, feed, subscription.cursor)
+        build = partial(page_request, feed, subscription.cursor, self._hub.limits)
         upstream.request(feed.shard, build, partial(self._answered, subscription))
 
     def _answered(self, subscription: Subscription, answer: Answer) -> None:
@@ -213,6 +213,6 @@ class CatchUp:
 _KEPT: Final = {"drop_newest": 0, "conflate": 1}
 
 
-def page_request(feed: Feed, after_seq: int, req: int) -> Request:
+def page_request(feed: Feed, after_seq: int, limits: Limits, req: int) -> Request:
     """Returns the request for one page above `after_seq`."""
-    return Fetch(req, feed.topic_id, feed.epoch, after_seq, PIECE_FRAMES, PIECE_BYTES)
+    return Fetch(req, feed.topic_id, feed.epoch, after_seq, limits.piece_frames, limits.piece_bytes)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from headgate.core.framing import WEBSOCKET
-from headgate.core.limits import PIECE_BYTES, PIECE_FRAMES, Limits
+from headgate.core.limits import Limits
 from headgate.core.session import Session
 
 Write = Callable[[bytes], None]
@@ -39,12 +39,12 @@ class Ring:
         if len(self.frames) > limits.ring_frames * spare or self.size > limits.ring_bytes * spare:
             self._trim(limits.ring_frames, limits.ring_bytes)
 
-    def after(self, cursor: int) -> Piece | None:
+    def after(self, cursor: int, limits: Limits) -> Piece | None:
         """Returns a piece that follows on `cursor`, None when the ring begins later or has nothing above it."""
         at = cursor + 1 - self.first
         if not 0 <= at < len(self.frames):
             return None
-        count = fitting(self.frames, at)
+        count = fitting(self.frames, at, limits)
         return Piece(cursor + 1, self.ts[at : at + count], self.frames[at : at + count])
 
     def clear(self) -> int:
@@ -180,7 +180,7 @@ class Feed:
 
     def take(self, limits: Limits) -> Piece:
         """Moves the oldest pending messages, as many as one write may carry, behind `sent` and into the ring."""
-        count = fitting(self.pending, 0)
+        count = fitting(self.pending, 0, limits)
         piece = Piece(self.sent + 1, self.pending_ts[:count], self.pending[:count])
         if count == len(self.pending):
             self.pending, self.pending_ts = [], []
@@ -198,15 +198,15 @@ class Feed:
         self.ring = Ring(seq)
 
 
-def fitting(frames: list[bytes], at: int) -> int:
-    """Returns how many frames from `at` on make one piece: at least one, else at most PIECE_FRAMES and PIECE_BYTES."""
-    count = min(len(frames) - at, PIECE_FRAMES)
-    if sum(map(len, frames[at : at + count])) <= PIECE_BYTES:
+def fitting(frames: list[bytes], at: int, limits: Limits) -> int:
+    """Returns how many frames from `at` on make one piece: at least one, else what the limits allow a write."""
+    count, most = min(len(frames) - at, limits.piece_frames), limits.piece_bytes
+    if sum(map(len, frames[at : at + count])) <= most:
         return count
     size = fit = 0
     for frame in frames[at : at + count]:
         size += len(frame)
-        if size > PIECE_BYTES and fit:
+        if size > most and fit:
             break
         fit += 1
     return fit

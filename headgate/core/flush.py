@@ -10,7 +10,7 @@ from typing import Protocol
 from headgate.core.catchup import CatchUp
 from headgate.core.feed import Feed, Piece, Write
 from headgate.core.framing import SSE, WEBSOCKET
-from headgate.core.limits import PIECE_BYTES, Limits
+from headgate.core.limits import Limits
 from headgate.core.ports import GatewayMetrics
 from headgate.core.session import Session
 
@@ -106,7 +106,7 @@ class Flush:
                 self._write((session.outlet.write,), join[0])
                 continue
             data = b"".join(join)
-            if len(data) <= PIECE_BYTES:
+            if len(data) <= self._hub.limits.piece_bytes:
                 self._write((session.outlet.write,), data)
             else:
                 self._write_by_topic(session, pieces)

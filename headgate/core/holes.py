@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from headgate.core.catchup import page_request
 from headgate.core.feed import Feed
+from headgate.core.limits import Limits
 from headgate.core.link import Answer, Page
 from headgate.core.ports import Upstream
 
@@ -18,6 +19,7 @@ MAX_TRIES: Final = 10  # a second apart: an owner whose history is so far behind
 class Filler(Protocol):
     """What filling asks of the hub."""
 
+    limits: Limits
     upstream: Upstream
     feeds: dict[str, Feed]
 
@@ -41,7 +43,8 @@ class Holes:
         if feed.filling or not self._hub.upstream.linked(feed.shard):
             return  # a new owner sends what is missing above the cursor that Attach names
         feed.filling = True
-        self._hub.upstream.request(feed.shard, partial(page_request, feed, feed.head), partial(self._answered, feed))
+        build = partial(page_request, feed, feed.head, self._hub.limits)
+        self._hub.upstream.request(feed.shard, build, partial(self._answered, feed))
 
     def tick(self) -> None:
         """Asks again where an answer brought nothing."""

@@ -14,6 +14,7 @@ from headgate.core.position import Position, from_json, from_query
 _decode: Final = msgspec.json.Decoder().decode
 _MAX_SEQ: Final = (1 << 53) - 1
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
+_MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
 
 class BadFrame(HeadgateError):
@@ -106,12 +107,13 @@ def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
 class Allowance:
     """A token bucket of control frames, and how long a client has gone on above it."""
 
-    __slots__ = ("_at", "_refused_at", "_since", "_tokens")
+    __slots__ = ("_at", "_refused", "_refused_at", "_since", "_tokens")
 
     def __init__(self, now: float, limits: Limits) -> None:
         self._tokens = float(limits.control_burst)
         self._at = now
         self._since = now
+        self._refused = 0
         self._refused_at = float("-inf")
 
     def take(self, now: float, limits: Limits) -> bool:
@@ -123,12 +125,14 @@ class Allowance:
             return True
         if now - self._refused_at > _PAUSE_S:
             self._since = now
+            self._refused = 0
+        self._refused += 1
         self._refused_at = now
         return False
 
     def exhausted(self, now: float, limits: Limits) -> bool:
         """Says whether refusals have gone on for so long that the connection ends with 4503."""
-        return now - self._since >= limits.control_patience_s
+        return now - self._since >= limits.control_patience_s or self._refused > _MAX_REFUSED
 
 
 def _topic(members: Mapping[str, Any]) -> str:
@@ -146,7 +150,8 @@ def _auth(members: Mapping[str, Any]) -> Auth:
 
 def _subscribe_frame(members: Mapping[str, Any]) -> Subscribe:
     topic_id = _topic(members)
-    return _subscribe(topic_id, from_json(members.get("from", "live")), members)
+    position = members.get("from", "live")
+    return _subscribe(topic_id, from_json({} if position is None else position), members)  # null is no form
 
 
 def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, Any]) -> Subscribe:

@@ -5,10 +5,7 @@ from typing import Final
 import msgspec
 
 MAX_TOPICS: Final = 1_000  # PROTOCOL section 7: whatever the setting says
-PIECE_FRAMES: Final = 500  # one write of one topic; with the high-water mark about 1,000 frames queued
-PIECE_BYTES: Final = 256 * 1024
-HIGH_WATER: Final = 64 * 1024  # above it a session is parked; 64 KiB + a piece or page stays below 1 MiB
-LOW_WATER: Final = 16 * 1024
+MAX_HIGH_WATER: Final = 64 * 1024  # a few hundred frames: beyond it a copy in the process helps nobody
 FETCHES: Final = 2  # pages one session waits for at a time: each may be 256 KiB when it arrives
 
 
@@ -43,6 +40,26 @@ class Limits(msgspec.Struct, frozen=True):
     def topics_allowed(self) -> int:
         """Topics a connection may follow."""
         return min(self.topics, MAX_TOPICS)
+
+    @property
+    def high_water(self) -> int:
+        """Queued bytes above which a session is parked: with a piece or page on top it stays below `queue_bytes`."""
+        return min(MAX_HIGH_WATER, self.queue_bytes // 4)
+
+    @property
+    def low_water(self) -> int:
+        """Queued bytes at which a parked session goes on."""
+        return self.high_water // 4
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of one write of one topic, and of one page."""
+        return self.queue_bytes // 4
+
+    @property
+    def piece_frames(self) -> int:
+        """Frames of one write of one topic, and of one page."""
+        return max(self.queue_frames // 2, 1)
 
     @property
     def dead_s(self) -> float:

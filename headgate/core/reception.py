@@ -22,6 +22,9 @@ class Reception:
 
     def receive(self, session: Session, data: bytes) -> None:
         """Takes one data frame's payload, valid UTF-8 or not JSON at all. `hub.now` is the present."""
+        if session.paused and session.outlet.queued() > self._hub.limits.queue_bytes:
+            self._hub.disconnect(session, 4508)  # it asks and does not read the answers
+            return
         try:
             frame = inbound.open_envelope(data)
         except BadFrame:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from headgate.core.client_frames import disconnect
+from headgate.core.client_frames import CLOSE_REASONS, disconnect
 from headgate.core.errors import Refusal
 from headgate.core.framing import ClientFrame, Framing
 from headgate.core.inbound import Allowance, Subscribe
@@ -84,7 +84,7 @@ class Session:
         """Sends `disconnect` and ends the connection. The hub has let go of the session before."""
         frame = disconnect(code, retry_after_ms=retry_after_ms, reason=reason)
         self.emit(frame)
-        self.finish(code, reason or "")
+        self.finish(code, reason or CLOSE_REASONS[code])
 
     def finish(self, code: int, reason: str) -> None:
         """Ends the connection without a word of ours."""

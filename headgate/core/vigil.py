@@ -5,7 +5,7 @@ from typing import Final, Protocol
 from headgate.core import client_frames
 from headgate.core.catchup import CatchUp
 from headgate.core.framing import WEBSOCKET
-from headgate.core.limits import LOW_WATER, Limits
+from headgate.core.limits import Limits
 from headgate.core.session import Session
 from headgate.core.wheel import TICK_S, Visited, Wheel
 
@@ -65,12 +65,12 @@ class Vigil:
         for session in list(catchup.parked):
             if not session.paused:
                 catchup.pump(session)
-            elif not session.took(now):
-                if now - session.stalled_at >= self._hub.limits.stalled_s:
-                    self._hub.disconnect(session, 4508)
-            elif catchup.overdue(session):
+                continue
+            took = session.took(now)
+            stalled = not took and now - session.stalled_at >= self._hub.limits.stalled_s
+            if stalled or catchup.overdue(session):
                 self._hub.disconnect(session, 4508)
-            elif session.queued <= LOW_WATER:
+            elif took and session.queued <= self._hub.limits.low_water:
                 catchup.resume(session)
 
     def _verdict(self, session: Session, now: float) -> int:

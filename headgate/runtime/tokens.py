@@ -1,10 +1,14 @@
 """Bearer tokens: reads and mints JWTs (HS256) for PROTOCOL section 1; the only home of PyJWT, knows no transport."""
 
+import contextlib
 import math
+import warnings
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 
 import jwt
+from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.errors import HeadgateError, Refusal
 from headgate.core.rights import Caller
@@ -96,27 +100,42 @@ class Authenticator:
         options: dict[str, Any] = {"require": ["sub", "exp"], "verify_aud": self._audience is not None}
         options |= dict.fromkeys(unchecked, False)
         try:
-            return jwt.decode(
-                token,
-                self._secret,
-                algorithms=[ALGORITHM],
-                issuer=self._issuer,
-                audience=self._audience,
-                options=options,  # type: ignore[arg-type]  # a TypedDict, filled by name here
-            )
+            with _any_key_length():
+                return jwt.decode(
+                    token,
+                    self._secret,
+                    algorithms=[ALGORITHM],
+                    issuer=self._issuer,
+                    audience=self._audience,
+                    options=options,  # type: ignore[arg-type]  # a TypedDict, filled by name here
+                )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             # PyJWT's messages name claims and algorithms, never the token.
             raise _unauthenticated(f"the token is not valid: {error}") from None
 
 
 def check_secret(secret: str | bytes | None) -> bytes:
-    """Returns the signing secret as bytes. Raises BadAuthSettings for one that is missing or too short."""
+    """Returns the signing secret as bytes. Raises BadAuthSettings for one that is missing."""
     raw = secret.encode() if isinstance(secret, str) else secret
     if not raw:
         raise BadAuthSettings("auth.mode is jwt and auth.secret is not set")
-    if len(raw) < MIN_SECRET_BYTES:
-        raise BadAuthSettings(f"auth.secret has {len(raw)} bytes; {ALGORITHM} needs at least {MIN_SECRET_BYTES}")
     return raw
+
+
+@contextlib.contextmanager
+def _any_key_length() -> Iterator[None]:
+    """A short secret is said once at start (`weakness`), not at each token."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureKeyLengthWarning)
+        yield
+
+
+def weakness(secret: str | bytes) -> str | None:
+    """Returns a sentence about a secret that is shorter than it should be, None for a good one."""
+    size = len(secret.encode() if isinstance(secret, str) else secret)
+    if size >= MIN_SECRET_BYTES:
+        return None
+    return f"auth.secret has {size} bytes; RFC 7518 asks for {MIN_SECRET_BYTES} with {ALGORITHM}: it can be guessed"
 
 
 def mint(
@@ -146,7 +165,8 @@ def mint(
     claims |= {"aud": audience} if audience else {}
     kept = {name: value for name, value in rights.items() if value}
     claims |= {"headgate": kept} if kept else {}
-    return jwt.encode(claims, check_secret(secret), algorithm=ALGORITHM)
+    with _any_key_length():
+        return jwt.encode(claims, check_secret(secret), algorithm=ALGORITHM)
 
 
 def hash_of(token: str) -> bytes:

@@ -1,0 +1,61 @@
+"""A topic broker in your process: test handlers without a server, learn the life of a message; knows no network.
+
+`Broker` is driven by hand, `AsyncBroker` runs on asyncio. Start with docs/broker/quickstart.md.
+"""
+
+from headgate.broker.broker import Broker, NotIdle, default_broker
+from headgate.broker.front import PullSubscription, Subscription
+from headgate.broker.message import Message, Receipt
+from headgate.broker.metrics import TopicMetrics
+from headgate.broker.publisher import Publisher
+from headgate.broker.service import AsyncBroker
+from headgate.broker.subscriber import Subscriber, idempotent
+from headgate.core.backpressure import Backpressure, OnFull
+from headgate.core.breaker import BreakerPolicy
+from headgate.core.deadletters import DeadLetter, DeadLetterStore
+from headgate.core.delivery import IllegalTransition, Status
+from headgate.core.errors import Refusal
+from headgate.core.lifecycle import Event, EventName
+from headgate.core.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
+from headgate.core.strategy import (
+    BatchedDeliveryStrategy,
+    DeliveryStrategy,
+    Held,
+    ImmediateDeliveryStrategy,
+    Release,
+)
+
+__all__ = [
+    "AsyncBroker",
+    "Backpressure",
+    "BatchedDeliveryStrategy",
+    "BreakerPolicy",
+    "Broker",
+    "DeadLetter",
+    "DeadLetterStore",
+    "DeliveryStrategy",
+    "Event",
+    "EventName",
+    "Held",
+    "IllegalTransition",
+    "ImmediateDeliveryStrategy",
+    "Message",
+    "NotIdle",
+    "OnFull",
+    "Publisher",
+    "PullSubscription",
+    "Receipt",
+    "Refusal",
+    "Release",
+    "RetryPolicy",
+    "SimpleRetryPolicy",
+    "Status",
+    "Subscriber",
+    "Subscription",
+    "TopicMetrics",
+    "default_broker",
+    "exponential",
+    "fixed",
+    "idempotent",
+    "linear",
+]

@@ -1,0 +1,224 @@
+"""The way of a message from the publisher into the subscribers' queues; knows neither handlers nor retries.
+
+publish -> admit -> queue or overflow queue -> held -> the strategy lets it go -> lanes
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from headgate.broker.events import Events
+from headgate.broker.lane import Lane
+from headgate.broker.message import Entry, Receipt
+from headgate.broker.topic import Topic, status_in
+from headgate.core.backpressure import Admission
+from headgate.core.delivery import Status
+from headgate.core.errors import Refusal
+from headgate.core.lifecycle import Event, EventName, Outcome
+from headgate.core.strategy import DeliveryStrategy, Release
+from headgate.core.timers import Timers
+
+
+class Intake:
+    """Changes topics and says so in events. `poke` is told of each lane that has something new."""
+
+    def __init__(self, events: Events, timers: Timers[Callable[[float], None]], poke: Callable[[Lane], None]) -> None:
+        self._events = events
+        self._timers = timers
+        self._poke = poke
+        self.on_room: Callable[[Topic], None] | None = None  # told when a queue has a place again
+
+    def admit(self, topic: Topic, now: float) -> Admission:
+        """Judges a publish, and makes room for it where the policy is to drop the oldest."""
+        if not topic.audience:
+            return Admission.ADMIT
+        verdict = topic.pressure.admit(topic.queued + topic.reserved, len(topic.overflow))
+        if verdict is not Admission.EVICT:
+            return verdict
+        return Admission.ADMIT if self._evict(topic, now) else Admission.REJECT
+
+    def refuse(self, topic: Topic, now: float) -> Refusal:
+        """Counts a refused publish and returns the refusal to raise."""
+        topic.counts.rejected += 1
+        self._pressure(topic, now, Outcome.REJECTED)
+        limit = topic.pressure.max_queue_size
+        return Refusal("queue_full", f"{topic.queued} messages wait in topic {topic.name}, at most {limit} may")
+
+    def note_blocked(self, topic: Topic, now: float) -> None:
+        """Counts a publisher that begins to wait for room."""
+        topic.counts.blocked += 1
+        self._pressure(topic, now, Outcome.BLOCKED)
+
+    def accept(self, topic: Topic, entry: Entry, now: float, heard: bool) -> Receipt:
+        """Takes a message that `admit` let in; `heard`: somebody was subscribed then and is now."""
+        topic.counts.published += 1
+        topic.last_id = entry.id
+        if not heard:
+            return self._drop(topic, entry, now)
+        # A group counts as one. Everybody in the audience subscribed before this id was given.
+        receivers = len(topic.audience)
+        if topic.pressure.admit(topic.queued, len(topic.overflow)) is Admission.SPILL:
+            topic.counts.overflowed += 1
+            topic.overflow.append(entry)
+            self._pressure(topic, now, Outcome.OVERFLOWED, entry)
+            return Receipt(entry.id, topic.name, Status.CREATED, receivers, topic.queued)
+        self._enqueue(topic, entry, now)
+        return Receipt(entry.id, topic.name, Status.QUEUED, receivers, topic.queued)
+
+    def ask(self, topic: Topic, now: float, reason: str) -> None:
+        """Asks the strategy until it lets nothing more go, and sets its timer."""
+        release = Release(0)
+        while topic.held:
+            release = topic.strategy.publish(topic.view(), now)
+            if release.size < 1:
+                break
+            self._let_go(topic, release.size, now, reason)
+        self._wake_at(topic, release.wake_at if topic.held else None)
+
+    def flush(self, topic: Topic, now: float) -> int:
+        """Lets held messages go by hand; returns how many went."""
+        if not topic.held:
+            return 0
+        size = min(topic.strategy.flush(topic.view(), now).size, len(topic.held))
+        if size > 0:
+            self._let_go(topic, size, now, "flush")
+        self.ask(topic, now, "size")
+        return max(size, 0)
+
+    def swap(self, topic: Topic, strategy: DeliveryStrategy, now: float) -> None:
+        """Puts another strategy in place and asks it about what is held."""
+        old, topic.strategy = topic.strategy, strategy
+        if self._events.listening:
+            swapped = Event(
+                EventName.STRATEGY_SWAPPED, now, topic.name, None, None, 0, None, old=old.name, new=strategy.name
+            )
+            self._events.emit(swapped)
+        self.ask(topic, now, "swap")
+
+    def left(self, topic: Topic, lane: Lane, entry: Entry, now: float) -> None:
+        """Notes that an entry left a lane's queue, and uses the room it may have made."""
+        if topic.forget(lane, entry):
+            self.refill(topic, now)
+
+    def refill(self, topic: Topic, now: float) -> None:
+        """Moves messages from the overflow queue into the room there is, and tells who waits for room."""
+        while topic.overflow and topic.queued < topic.pressure.max_queue_size:
+            self._enqueue(topic, topic.overflow.popleft(), now)
+        if self.on_room is not None:
+            self.on_room(topic)
+
+    def enqueue_for(self, topic: Topic, lane: Lane, entry: Entry, now: float) -> None:
+        """Puts a message that comes again into one subscriber's queue only."""
+        topic.queued += 1
+        lane.add(entry)
+        if self._events.listening:
+            self._say_enqueued(topic, entry, now, 1, lane.name)
+        self._poke(lane)
+
+    def _enqueue(self, topic: Topic, entry: Entry, now: float) -> None:
+        topic.queued += 1
+        topic.held.append(entry)
+        if self._events.listening:
+            self._say_enqueued(topic, entry, now, len(topic.audience), None)
+        self.ask(topic, now, "size")
+
+    def _let_go(self, topic: Topic, size: int, now: float, reason: str) -> None:
+        size = min(size, len(topic.held))
+        straight_through = size == 1 and reason == "size" and topic.held[0] is topic.held[-1]
+        if self._events.listening and not straight_through:
+            flushed = Event(EventName.BATCH_FLUSH, now, topic.name, None, None, 0, None, size=size, reason=reason)
+            self._events.emit(flushed)
+        for _ in range(size):
+            entry = topic.held.popleft()
+            for lane in topic.give_out(entry):
+                self._poke(lane)
+
+    def _wake_at(self, topic: Topic, due: float | None) -> None:
+        if topic.wake is not None and topic.wake.due == due and topic.wake.live:
+            return
+        if topic.wake is not None:
+            self._timers.cancel(topic.wake)
+        topic.wake = None if due is None else self._timers.at(due, partial(self._on_wake, topic))
+
+    def _on_wake(self, topic: Topic, now: float) -> None:
+        topic.wake = None
+        self.ask(topic, now, "delay")
+
+    def _drop(self, topic: Topic, entry: Entry, now: float) -> Receipt:
+        topic.counts.dropped += 1
+        if self._events.listening:
+            nobody = Event(
+                EventName.DELIVERED,
+                now,
+                topic.name,
+                entry.id,
+                None,
+                0,
+                Status.CREATED,
+                subscribers=0,
+                trace=entry.trace,
+            )
+            self._events.emit(nobody)
+        return Receipt(entry.id, topic.name, Status.CREATED, 0, topic.queued, dropped=True)
+
+    def _evict(self, topic: Topic, now: float) -> bool:
+        """Drops the oldest message that nobody is working on, for everybody who waits for it; False without one."""
+        entry = topic.oldest_idle()
+        if entry is None:
+            return False
+        lanes = topic.holders(entry)
+        if not lanes:
+            topic.held.remove(entry)
+            topic.queued -= 1
+            topic.counts.evicted += 1
+            self._pressure(topic, now, Outcome.EVICTED, entry)
+        for lane in lanes:
+            topic.counts.evicted += 1
+            self._pressure(topic, now, Outcome.EVICTED, entry, lane)
+            self._remove(lane, entry)
+            topic.forget(lane, entry)
+            self._poke(lane)
+        return True
+
+    def _remove(self, lane: Lane, entry: Entry) -> None:
+        if lane.queue[0] is entry:
+            if lane.timer is not None:
+                self._timers.cancel(lane.timer)
+            lane.finish_first()
+        else:
+            lane.queue.remove(entry)
+
+    def _pressure(
+        self, topic: Topic, now: float, outcome: Outcome, entry: Entry | None = None, lane: Lane | None = None
+    ) -> None:
+        if not self._events.listening:
+            return
+        status, attempts = (Status.QUEUED, 0) if lane is None or entry is None else status_in(lane, entry)
+        if outcome is not Outcome.EVICTED:
+            status = Status.CREATED
+        event = Event(
+            EventName.BACKPRESSURE,
+            now,
+            topic.name,
+            None if entry is None else entry.id,
+            None if lane is None else lane.name,
+            attempts,
+            status,
+            queue_length=topic.queued,
+            outcome=outcome,
+        )
+        self._events.emit(event)
+
+    def _say_enqueued(self, topic: Topic, entry: Entry, now: float, receivers: int, subscriber: str | None) -> None:
+        event = Event(
+            EventName.MESSAGE_ENQUEUED,
+            now,
+            topic.name,
+            entry.id,
+            subscriber,
+            0,
+            Status.QUEUED,
+            queue_length=topic.queued,
+            subscribers=receivers,
+            trace=entry.trace,
+        )
+        self._events.emit(event)

@@ -1,0 +1,186 @@
+"""Tries: which is next, and what follows from its outcome (success, retry, dead letter, breaker); calls no handler."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from headgate.broker.events import Events
+from headgate.broker.lane import Attempt, Lane
+from headgate.broker.message import Entry, Message
+from headgate.core.deadletters import MAX_ATTEMPTS, Buried, DeadLetter
+from headgate.core.delivery import Delivery
+from headgate.core.lifecycle import Event, EventName
+from headgate.core.retry import Draw
+from headgate.core.timers import Timers
+
+Latency = Callable[[Message, str], float]  # (message, subscriber) -> seconds on the way to the handler
+
+
+class Runner:
+    """The lanes that have something to do stand in line; each takes one try and goes to the end.
+
+    `settled` is told of each entry that left a lane, `departed` of each closed lane whose last try is over, `buried` of
+    each dead letter.
+    """
+
+    def __init__(
+        self, events: Events, timers: Timers[Callable[[float], None]], draw: Draw, latency: Latency | None
+    ) -> None:
+        self._events = events
+        self._timers = timers
+        self._draw = draw
+        self._latency = latency
+        self._line: deque[Lane] = deque()
+        self._arrived: deque[Attempt] = deque()
+        self.settled: Callable[[Lane, Entry, float], None]
+        self.departed: Callable[[Lane, float], None]
+        self.buried: Callable[[Buried], None]
+
+    def poke(self, lane: Lane) -> None:
+        """Puts a lane in line unless it stands there or has nothing to do."""
+        if not lane.waiting and not lane.paused and lane.startable:
+            lane.waiting = True
+            self._line.append(lane)
+
+    def next_attempt(self, now: float) -> Attempt | None:
+        """Returns the next try to make now, None when there is none; `finish` must be called with each."""
+        while (timer := self._timers.pop(now)) is not None:
+            timer(now)
+        if self._arrived:
+            return self._arrived.popleft()
+        while self._line:
+            lane = self._line.popleft()
+            lane.waiting = False
+            if lane.startable and not lane.paused:
+                attempt = self.start(lane, now)
+                if not self._is_on_its_way(attempt, now):
+                    return attempt
+        return None
+
+    def start(self, lane: Lane, now: float) -> Attempt:
+        """Begins a try of a lane's first entry. The lane must be startable."""
+        entry = lane.queue[0]
+        if lane.delivery is None:
+            lane.delivery = Delivery()
+            lane.delivery.enqueue(now)
+        lane.delivery.start(now)
+        lane.attempt = Attempt(lane, entry, lane.delivery, now)
+        if self._events.listening:
+            self._say(EventName.DELIVERING, lane.attempt, now)
+        return lane.attempt
+
+    def finish(self, attempt: Attempt, error: str | None, now: float) -> None:
+        """Takes the outcome of a try: `error` is None where it succeeded."""
+        lane = attempt.lane
+        if error is None:
+            self._delivered(attempt, now)
+        else:
+            self._failed(attempt, error, now)
+        lane.attempt = None
+        self._breaker(lane, error is None, now - attempt.started, now)
+        if lane.closed:
+            self.departed(lane, now)
+        else:
+            self.poke(lane)
+
+    def _is_on_its_way(self, attempt: Attempt, now: float) -> bool:
+        delay = 0.0 if self._latency is None else self._latency(attempt.message, attempt.lane.name)
+        if delay <= 0:
+            return False
+        self._timers.at(now + delay, lambda _: self._arrived.append(attempt))
+        return True
+
+    def _delivered(self, attempt: Attempt, now: float) -> None:
+        attempt.delivery.succeed(now)
+        counts = attempt.lane.topic.counts
+        counts.delivered += 1
+        counts.latency_s += now - attempt.entry.created_ts
+        if self._events.listening:
+            self._say(EventName.DELIVERED, attempt, now)
+        self._leave(attempt, now)
+
+    def _failed(self, attempt: Attempt, error: str, now: float) -> None:
+        lane, delivery, topic = attempt.lane, attempt.delivery, attempt.lane.topic
+        delivery.fail(error, now)
+        topic.counts.failed += 1
+        if self._events.listening:
+            self._say(EventName.FAILED, attempt, now, error=delivery.last_error)
+        if lane.closed and topic.retry.should_retry(delivery.attempts):
+            return  # the subscriber has left: `departed` decides what becomes of it
+        delay_s = delivery.resolve(topic.retry, now, self._draw)
+        if delay_s is None or delivery.due is None:
+            self._bury(attempt, now)
+            return
+        topic.counts.retried += 1
+        if self._events.listening:
+            self._say(EventName.RETRY_SCHEDULED, attempt, now, delay_s=delay_s)
+        lane.timer = self._timers.at(delivery.due, partial(self._requeue, lane, delivery))
+
+    def _requeue(self, lane: Lane, delivery: Delivery, now: float) -> None:
+        lane.timer = None
+        delivery.requeue(now)
+        self.poke(lane)
+
+    def _bury(self, attempt: Attempt, now: float) -> None:
+        lane, entry, delivery = attempt.lane, attempt.entry, attempt.delivery
+        lane.topic.counts.dead_lettered += 1
+        if self._events.listening:
+            self._say(EventName.DEAD_LETTER, attempt, now, error=delivery.last_error, reason=MAX_ATTEMPTS)
+        letter = DeadLetter(
+            topic=lane.topic.name,
+            message_id=entry.id,
+            subscriber=lane.name,
+            attempts=delivery.attempts,
+            reason=MAX_ATTEMPTS,
+            last_error=delivery.last_error,
+            at=now,
+            created_ts=entry.created_ts,
+            payload=entry.payload,
+            key=entry.key,
+            group=None if lane.group is None else lane.group.name,
+        )
+        self.buried(Buried(letter))
+        self._leave(attempt, now)
+
+    def _leave(self, attempt: Attempt, now: float) -> None:
+        attempt.lane.finish_first()
+        attempt.lane.attempt = None
+        self.settled(attempt.lane, attempt.entry, now)
+
+    def _breaker(self, lane: Lane, ok: bool, took_s: float, now: float) -> None:
+        if lane.breaker is None:
+            return
+        probe_at = lane.breaker.record(ok, took_s, now)
+        if probe_at is not None:
+            self._timers.at(probe_at, partial(self._probe, lane))
+
+    def _probe(self, lane: Lane, now: float) -> None:
+        if lane.breaker is not None:
+            lane.breaker.probe()
+            self.poke(lane)
+
+    def _say(
+        self,
+        name: EventName,
+        attempt: Attempt,
+        now: float,
+        *,
+        error: str | None = None,
+        delay_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        lane, delivery = attempt.lane, attempt.delivery
+        event = Event(
+            name,
+            now,
+            lane.topic.name,
+            attempt.entry.id,
+            lane.subscriber.name,
+            delivery.attempts,
+            delivery.status,
+            error=error,
+            delay_s=delay_s,
+            reason=reason,
+            trace=attempt.entry.trace,
+        )
+        self._events.emit(event)

@@ -1,0 +1,51 @@
+"""Tracing spans from events: one a try, for whatever tracer you have; knows no tracer."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from headgate.core.lifecycle import Event, EventName
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One try. Times are seconds on the broker's clock; `trace` is the W3C traceparent of the publisher, if any."""
+
+    name: str
+    trace: str | None
+    topic: str
+    message_id: int | str | None
+    subscriber: str
+    attempt: int
+    start: float
+    end: float
+    error: str | None
+
+
+class Spans:
+    """A listener (`broker.add_listener(Spans(export))`) that calls `export` with each finished try."""
+
+    def __init__(self, export: Callable[[Span], object]) -> None:
+        self._export = export
+        self._begun: dict[tuple[str, str], float] = {}  # a subscriber has one try at a time
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event."""
+        if event.subscriber is None:
+            return
+        at = (event.topic, event.subscriber)
+        if event.event is EventName.DELIVERING:
+            self._begun[at] = event.at
+        elif event.event in (EventName.DELIVERED, EventName.FAILED) and at in self._begun:
+            self._export(
+                Span(
+                    name=f"deliver {event.topic} to {event.subscriber}",
+                    trace=event.trace,
+                    topic=event.topic,
+                    message_id=event.id,
+                    subscriber=event.subscriber,
+                    attempt=event.attempts,
+                    start=self._begun.pop(at),
+                    end=event.at,
+                    error=event.error,
+                )
+            )

@@ -1,0 +1,157 @@
+"""One topic: what it holds back, who listens, what it counted; knows no clock and tells nobody anything."""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import chain
+from typing import Final
+
+from headgate.broker.group import Group
+from headgate.broker.lane import Lane
+from headgate.broker.message import Entry
+from headgate.broker.metrics import Counts, TopicMetrics
+from headgate.core.backpressure import Backpressure
+from headgate.core.breaker import BreakerState
+from headgate.core.delivery import Status
+from headgate.core.retry import RetryPolicy
+from headgate.core.strategy import DeliveryStrategy, Held
+from headgate.core.timers import Timer
+from headgate.core.window import Window
+
+FIRST_ID: Final = 1
+
+
+class Topic:
+    """`queued` counts the messages in the queue: in `held`, where the strategy has not let them go, and in lanes.
+
+    `overflow` is behind the queue, `reserved` counts places promised to messages on their way into the log.
+    """
+
+    __slots__ = (
+        "audience",
+        "counts",
+        "groups",
+        "held",
+        "lanes",
+        "last_id",
+        "name",
+        "overflow",
+        "pressure",
+        "queued",
+        "reserved",
+        "retry",
+        "seen",
+        "strategy",
+        "wake",
+    )
+
+    def __init__(self, name: str, strategy: DeliveryStrategy, retry: RetryPolicy, pressure: Backpressure) -> None:
+        self.name = name
+        self.strategy = strategy
+        self.retry = retry
+        self.pressure = pressure
+        self.counts = Counts()
+        self.lanes: dict[str, Lane] = {}
+        self.groups: dict[str, Group] = {}
+        self.audience: list[Lane | Group] = []  # who gets each message, in the order of joining; a group is one
+        self.held: deque[Entry] = deque()
+        self.overflow: deque[Entry] = deque()
+        self.queued = 0
+        self.reserved = 0
+        self.last_id = FIRST_ID - 1
+        self.seen: Window | None = None  # made with the first dedup_key
+        self.wake: Timer[Callable[[float], None]] | None = None  # of the strategy
+
+    def view(self) -> Held:
+        """Returns what the strategy may see of `held`, which is not empty."""
+        return Held(len(self.held), self.held[0].created_ts, self.held[-1].payload)
+
+    def give_out(self, entry: Entry) -> list[Lane]:
+        """Puts an entry into the queue of everybody who subscribed before it came; returns those queues."""
+        lanes = [one.pick(entry) for one in self.audience if one.after < entry.id]
+        for lane in lanes:
+            lane.add(entry)
+        return lanes
+
+    def forget(self, lane: Lane, entry: Entry) -> bool:
+        """Notes that an entry left a lane's queue; returns whether that made room in the topic's."""
+        if lane.group is not None:
+            lane.group.done(entry)
+        entry.pending -= 1
+        if entry.pending:
+            return False
+        self.queued -= 1
+        return True
+
+    def prune(self) -> None:
+        """Forgets what is held back for subscribers that have all left."""
+        oldest = min((one.after for one in self.audience), default=self.last_id)
+        while self.held and self.held[0].id <= oldest:
+            self.held.popleft()
+            self.queued -= 1
+        while self.overflow and self.overflow[0].id <= oldest:
+            self.overflow.popleft()
+
+    def oldest_idle(self) -> Entry | None:
+        """Returns the oldest queued message that nobody is working on this moment, None where there is none."""
+        busy = {id(lane.queue[0]) for lane in self.lanes.values() if lane.attempt is not None}
+        idle = [entry for lane in self.lanes.values() if (entry := _first_not(busy, lane)) is not None]
+        if idle:
+            return min(idle, key=lambda entry: entry.id)
+        return self.held[0] if self.held else None
+
+    def holders(self, entry: Entry) -> list[Lane]:
+        """Returns the lanes an entry waits in."""
+        return [lane for lane in self.lanes.values() if entry in lane.queue] if entry.pending else []
+
+    def upcoming(self, after: int) -> int:
+        """Counts what is held back and newer than `after`: it has no queue yet but will come."""
+        return sum(1 for entry in chain(self.held, self.overflow) if entry.id > after)
+
+    def settled_up_to(self, lane: Lane) -> int:
+        """Returns the newest message id up to which nothing is left to do for a subscriber."""
+        to_come = (entry for entry in chain(self.held, self.overflow) if entry.id > lane.after)
+        return min((entry.id - 1 for entry in chain(lane.queue, to_come)), default=self.last_id)
+
+    def metrics(self) -> TopicMetrics:
+        """Returns the topic's figures."""
+        counts = self.counts
+        open_breakers = {
+            name: str(lane.breaker.state)
+            for name, lane in self.lanes.items()
+            if lane.breaker is not None and lane.breaker.state is not BreakerState.CLOSED
+        }
+        return TopicMetrics(
+            topic=self.name,
+            published_count=counts.published,
+            rejected_count=counts.rejected,
+            duplicate_count=counts.duplicates,
+            dropped_count=counts.dropped,
+            evicted_count=counts.evicted,
+            overflowed_count=counts.overflowed,
+            blocked_count=counts.blocked,
+            withdrawn_count=counts.withdrawn,
+            delivered_count=counts.delivered,
+            failed_count=counts.failed,
+            retried_count=counts.retried,
+            dead_letter_count=counts.dead_lettered,
+            subscriber_count=sum(1 for lane in self.lanes.values() if not lane.closed),
+            queue_length=self.queued,
+            overflow_length=len(self.overflow),
+            average_latency_s=counts.latency_s / counts.delivered if counts.delivered else 0.0,
+            lag={name: self._lag(lane) for name, lane in self.lanes.items()},
+            breakers=open_breakers,
+        )
+
+    def _lag(self, lane: Lane) -> int:
+        return len(lane.queue) + (self.upcoming(lane.after) if lane.group is None else 0)
+
+
+def status_in(lane: Lane, entry: Entry) -> tuple[Status, int]:
+    """Returns how far an entry is in a lane: its status and attempts there."""
+    if lane.delivery is not None and lane.queue[0] is entry:
+        return lane.delivery.status, lane.delivery.attempts
+    return Status.QUEUED, 0
+
+
+def _first_not(busy: set[int], lane: Lane) -> Entry | None:
+    return next((entry for entry in lane.queue if id(entry) not in busy), None)
