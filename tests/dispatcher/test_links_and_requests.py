@@ -46,7 +46,8 @@ class Pushes:
 class Bed:
     """One dispatcher, one directory, one log."""
 
-    def __init__(self, log: MemoryLog, directory: LinkDirectory, pushes: Pushes) -> None:
+    def __init__(self, service: DispatcherService, log: MemoryLog, directory: LinkDirectory, pushes: Pushes) -> None:
+        self.service = service
         self.log = log
         self.directory = directory
         self.pushes = pushes
@@ -98,7 +99,7 @@ async def running() -> AsyncIterator[Bed]:
         while directory.missing() is not None:
             await asyncio.sleep(0.01)
     try:
-        yield Bed(log, directory, pushes)
+        yield Bed(service, log, directory, pushes)
     finally:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,113 @@
+"""One contract suite over both links: in memory (through the wire format) and over a real WebSocket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from headgate.core import link
+from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
+from headgate.runtime.ports import Link
+from headgate.runtime.system import SystemClock, SystemRng
+
+SECRET = b"k" * 32
+
+
+class End:
+    """One end of a link and what it heard."""
+
+    def __init__(self, wire: Link) -> None:
+        self.wire = wire
+        self.got: list[link.Message] = []
+        self.closed: list[str] = []
+        wire.on_messages = self.got.extend
+        wire.on_close = self.closed.append
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[tuple[End, End]]:
+    near, far = memory_link(codec=True)
+    yield End(near), End(far)
+    near.close("test over")
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def over_websocket() -> AsyncIterator[tuple[End, End]]:
+    arrived: asyncio.Queue[WebSocketLink] = asyncio.Queue()
+    server = await serve_links("127.0.0.1", 0, SECRET, SystemClock(), arrived.put_nowait)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    near = await open_link(address, SECRET, "n1", SystemClock(), SystemRng())
+    far = End(await arrived.get())
+    task = asyncio.create_task(near.run())
+    try:
+        yield End(near), far
+    finally:
+        near.close("test over")
+        await task
+        server.close()
+        await server.wait_closed()
+
+
+PAIRS = pytest.mark.parametrize("pair", [in_memory, over_websocket])
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.005)
+
+
+def numbered(seq: int, size: int = 10) -> link.Messages:
+    return link.Messages("t", 1, seq, [seq], [b"x" * size])
+
+
+@PAIRS
+async def test_messages_arrive_once_and_in_order_both_ways(pair: object) -> None:
+    async with pair() as (near, far):  # type: ignore[operator]
+        for seq in range(1, 501):
+            near.wire.send(numbered(seq))
+            far.wire.send(numbered(-seq))
+            if seq % 97 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: len(near.got) == len(far.got) == 500)
+        assert far.got == [numbered(n) for n in range(1, 501)]
+        assert near.got == [numbered(-n) for n in range(1, 501)]
+
+
+@PAIRS
+async def test_an_answer_stands_in_band_between_what_came_before_and_after(pair: object) -> None:
+    async with pair() as (near, far):  # type: ignore[operator]
+        for message in (numbered(1), link.Counts(7, [3]), numbered(2)):
+            far.wire.send(message)
+        await until(lambda: len(near.got) == 3)
+        assert [type(m) for m in near.got] == [link.Messages, link.Counts, link.Messages]
+
+
+@PAIRS
+async def test_what_is_queued_is_counted_and_drains(pair: object) -> None:
+    async with pair() as (near, far):  # type: ignore[operator]
+        for seq in range(1, 21):
+            near.wire.send(numbered(seq, 50_000))
+        assert near.wire.pending_bytes >= 1_000_000
+        async with asyncio.timeout(10):
+            await near.wire.drained(1)
+        assert near.wire.pending_bytes == 0
+        await until(lambda: len(far.got) == 20)
+
+
+@PAIRS
+async def test_a_close_is_heard_once_at_both_ends_and_sends_after_it_are_nothing(pair: object) -> None:
+    async with pair() as (near, far):  # type: ignore[operator]
+        near.wire.close("enough")
+        await until(lambda: near.closed and far.closed)
+        near.wire.send(numbered(1))
+        far.wire.send(numbered(1))
+        near.wire.close("again")
+        await asyncio.sleep(0.05)
+        assert (near.closed, len(far.closed)) == (["enough"], 1)
+        assert near.got == far.got == []
+        async with asyncio.timeout(5):
+            await near.wire.drained(1)
