@@ -106,7 +106,8 @@ class ShardOwner:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"shard-{self.number}.db"
         self.index = HistoryIndex(path, identity)
-        if self.index.next_offset >= self.shard.next_offset:
+        from_the_log_alone = self.recovered is not None and not self.recovered.chain  # then `tail` reads it all
+        if from_the_log_alone or self.index.next_offset >= self.shard.next_offset:
             self.index_done()
             return None
         return self.index.next_offset

@@ -164,3 +164,18 @@ async def test_of_two_owners_the_higher_epoch_is_kept_and_the_lower_told() -> No
     assert [any(isinstance(m, link.Leave) for m in got) for _, got in ends] == [False, True, False]
     assert link.Refuse(0, 9) in ends[0][1]
     assert link.Refuse(0, 9) in ends[2][1]
+
+
+async def test_a_second_address_of_a_linked_node_is_left_alone() -> None:
+    async with serving() as (address, far):
+        directory = LinkDirectory("gateway", "n1")
+        port = address.rpartition(":")[2]
+        pool = LinkPool(directory, [address, f"127.0.0.2:{port}", f"localhost:{port}"], SECRET, "n1", CLOCK, RNG)
+        task = asyncio.create_task(pool.run())
+        await until(lambda: directory.missing() is None and len(far.links) >= 2)
+        await asyncio.sleep(0.5)
+        assert len(far.links) <= 3
+        assert directory.missing() is None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

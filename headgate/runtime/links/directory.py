@@ -148,7 +148,8 @@ class LinkDirectory:
             wire.close(f"cluster {welcome.cluster_id}, expected {self.cluster_id}")
             return
         if welcome.node in self.nodes:
-            wire.close(f"{welcome.node} is linked already")
+            wire.peer = welcome.node
+            wire.close(f"{welcome.node} is linked already, by another address")
             return
         if not welcome.cluster_id:
             wire.close(f"{welcome.node} has not read its log yet")

@@ -83,6 +83,8 @@ class LinkPool:
                 wire = await open_link(address, self._secret, self._node, self._clock, self._rng)
                 self._directory.add(wire)
                 await wire.run()
+                while wire.peer in self._directory.nodes:  # noqa: ASYNC110 - an alias: rare, and minutes long
+                    await asyncio.sleep(BACKOFF_MAX_S)
             except ConnectionError as error:
                 self._say(address, str(error))
                 if address in self._hints:
