@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import HeadgateError, Refusal
 
 END: Final = b"\r\n\r\n"
 WEBSOCKET_PATHS: Final = frozenset({"/ws/subscribe", "/connect"})
@@ -69,7 +69,7 @@ def topic_of(segments: list[str]) -> str | None:
 
 
 def read_head(data: bytes) -> Head:
-    """Reads a complete head. Raises BadHead."""
+    """Reads a complete head. Raises BadHead, and Refusal `bad_request` for the query."""
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
     rest = data[data.index(END) + len(END) :]
@@ -87,7 +87,7 @@ def read_head(data: bytes) -> Head:
             errors="strict",
         )
     except ValueError:
-        raise BadHead("the query string cannot be read") from None
+        raise Refusal("bad_request", "the query string cannot be read") from None
     return Head(parser.get_method().decode(), parser.get_http_version(), query, reader.headers, rest)
 
 

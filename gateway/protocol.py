@@ -97,6 +97,9 @@ class GatewayProtocol(asyncio.Protocol):
         except BadHead:
             self._hand_over(data)  # uvicorn's parser refuses it in its own words
             return
+        except Refusal as refusal:
+            self._refuse(problem_answer(refusal))
+            return
         if route.kind == "sse":
             front = self._front
             open_sse(front, self._release(), head, route.topic_id)

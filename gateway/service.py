@@ -59,7 +59,7 @@ class Authenticator(Protocol):
 class GatewayService:
     """One gateway: its hub, its protocol for uvicorn, its routes, its clock."""
 
-    def __init__(  # noqa: PLR0917 - its parts, in the order of the layers
+    def __init__(
         self,
         options: GatewayOptions,
         directory: Directory,
@@ -158,7 +158,8 @@ class GatewayService:
         headers = head.headers
         query = dict(head.query)
         if self.authenticator.open:
-            return self.authenticator.anonymous_caller(open_user(query, headers.get(USER_HEADER)))
+            user = headers.get(USER_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+            return self.authenticator.anonymous_caller(open_user(query, user))
         credential = of_stream(
             headers.get("authorization"), subprotocols(head), query, query_token=self.options.query_token
         )

@@ -133,6 +133,7 @@ class _SseRequest:
         def build(req: int) -> Request:
             return AskTopic(req, topic_id, caller)
 
+        self._gateway.plan(self._stream, self._gateway.hub.limits.hold_s)  # an owner that never answers
         upstream.request(upstream.shard_of(topic_id), build, partial(self._looked, caller))
 
     def _looked(self, caller: Caller, answer: Answer) -> None:

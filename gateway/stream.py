@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from headgate.core.errors import Refusal
-from headgate.core.limits import HIGH_WATER, LOW_WATER
 from headgate.core.session import Session
 
 if TYPE_CHECKING:  # the front makes streams, a stream leaves the front's list
@@ -31,7 +30,8 @@ class Stream(asyncio.Protocol):
         self.session: Session | None = None
         self.ended = False
         front.connections.add(self)
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        limits = front.gateway.hub.limits
+        transport.set_write_buffer_limits(high=limits.high_water, low=limits.low_water)
         transport.set_protocol(self)
 
     # What core asks of a socket
@@ -72,6 +72,8 @@ class Stream(asyncio.Protocol):
             self.transport.close()
         elif self.session is not None:
             self.front.gateway.leave(self.session)
+        else:
+            self.shut()
 
     # What the transport says
 

@@ -49,6 +49,8 @@ class Owners:
         self.up = True
         self.asked: list[link.Message] = []
         self.lose = False  # the owner sends no live messages
+        self.slow = False  # what the owners send waits on the link until `deliver`, in order
+        self._link: list[tuple[Callable[[Any], None], Any]] = []
         self._next_req = 1
         self._next_epoch = 1 << 44
 
@@ -75,7 +77,7 @@ class Owners:
             return
         request = build(req)
         self.asked.append(request)
-        on_answer(self.answer(request))
+        self._out(on_answer, self.answer(request))
 
     def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
         future: asyncio.Future[link.Answer] = asyncio.get_running_loop().create_future()
@@ -138,14 +140,31 @@ class Owners:
 
     def go(self) -> None:
         self.up = False
+        lost, self._link = self._link, []
         for shard in range(SHARDS):
             self.user.on_owner(shard, False)
+        for handler, message in lost:
+            if hasattr(message, "req"):
+                handler(link.Refused(message.req, "not_ready", "the link was lost"))
 
     def come(self) -> None:
         self.up = True
         self.shards = SHARDS
         for shard in range(SHARDS):
             self.user.on_owner(shard, True)
+
+    def deliver(self, count: int = 1_000_000) -> None:
+        """Lets the oldest messages on a slow link arrive."""
+        while self._link and count:
+            count -= 1
+            handler, message = self._link.pop(0)
+            handler(message)
+
+    def _out(self, handler: Callable[[Any], None], message: Any) -> None:
+        if self.slow:
+            self._link.append((handler, message))
+        else:
+            handler(message)
 
     def answer(self, request: link.Request) -> link.Answer:
         try:
@@ -155,7 +174,7 @@ class Owners:
 
     def _push(self, message: link.Message) -> None:
         if self.up and not self.lose:
-            self.user.on_push(1, message)
+            self._out(lambda pushed: self.user.on_push(1, pushed), message)
 
     def _find(self, topic_id: str) -> Topic:
         topic = self.topics.get(topic_id)

@@ -3,10 +3,11 @@
 import json
 from typing import Any, NamedTuple
 
+from headgate.core.errors import Refusal
 from headgate.core.framing import SSE, WEBSOCKET, Framing
 from headgate.core.hub import Hub
 from headgate.core.inbound import Subscribe
-from headgate.core.limits import HIGH_WATER, LOW_WATER, Limits
+from headgate.core.limits import Limits
 from headgate.core.position import from_query
 from headgate.core.reception import Reception
 from headgate.core.rights import Caller
@@ -25,8 +26,6 @@ class Tokens:
     open = False
 
     def authenticate(self, token: str) -> Who:
-        from headgate.core.errors import Refusal
-
         if token == "bad":
             raise Refusal("unauthenticated", "bad")
         name, _, expires = token.partition("@")
@@ -58,7 +57,7 @@ class Pipe:
         if self.stuck:
             self.waiting += len(data)
             self.highest = max(self.highest, self.waiting)
-        if self.waiting > HIGH_WATER and not self.paused:
+        if self.waiting > self.scene.hub.limits.high_water and not self.paused:
             self.paused = True
             assert self.session is not None
             self.scene.hub.catchup.park(self.session, self.scene.now)
@@ -66,7 +65,7 @@ class Pipe:
     def take(self, size: int) -> None:
         """The kernel takes some bytes."""
         self.waiting = max(0, self.waiting - size)
-        if self.paused and self.waiting <= LOW_WATER:
+        if self.paused and self.waiting <= self.scene.hub.limits.low_water:
             self.paused = False
             assert self.session is not None
             if self.code is None:

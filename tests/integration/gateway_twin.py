@@ -51,6 +51,10 @@ class Gateway:
         return f"http://{self.address}{path}"
 
     @property
+    def connections(self) -> list[object]:
+        return [c for front in self.service._fronts.values() for c in front.connections]
+
+    @property
     def waiting_heads(self) -> int:
         """Connections whose request is not complete."""
         return len(self._heads())
@@ -61,8 +65,7 @@ class Gateway:
         return sum(bool(head._buffer) for head in self._heads())
 
     def _heads(self) -> list[GatewayProtocol]:
-        connections = [c for front in self.service._fronts.values() for c in front.connections]
-        return [c for c in connections if isinstance(c, GatewayProtocol)]
+        return [c for c in self.connections if isinstance(c, GatewayProtocol)]
 
     def forward(self, seconds: float) -> None:
         """Lets time pass, a quarter second at a time."""

@@ -154,7 +154,12 @@ async def test_subscribe_and_unsubscribe_by_frame() -> None:
         socket = await follow(gate, "", 1)
         assert (await say(socket, type="subscribe", topic_id="a", presence=False, id=7))["id"] == 7
         again = await say(socket, type="subscribe", topic_id="a", id="x")
-        assert (again["type"], again["code"], again["id"], again["topic_id"]) == ("error", "already_subscribed", "x", "a")
+        assert (again["type"], again["code"], again["id"], again["topic_id"]) == (
+            "error",
+            "already_subscribed",
+            "x",
+            "a",
+        )
         gone = await say(socket, type="unsubscribe", topic_id="a")
         assert gone == {"type": "unsubscribed", "topic_id": "a", "reason": "requested"}
         assert gate.owners.topics["a"].count == 0
