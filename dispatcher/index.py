@@ -235,6 +235,12 @@ class HistoryIndex:
         rows.close()
         return span
 
+    def has(self, epoch: int, seq: int) -> bool:
+        """Says whether a message is indexed."""
+        self.flush()
+        found = self._db.execute("SELECT 1 FROM seqs WHERE epoch = ? AND seq = ?", (epoch, seq)).fetchone()
+        return found is not None
+
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
         """Returns the seq a message id was given, None where it is not known."""
         self.flush()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from dispatcher.index import BATCH, HistoryIndex, Identity
+from dispatcher.index import BATCH, HistoryIndex
 from headgate.core.apply import Deliver, Gone, apply_many
 from headgate.core.records import LogName, Record
 from headgate.core.rows import Row, Shard
@@ -18,14 +18,14 @@ RETRY_S: Final = 0.5
 
 
 async def rebuild(
-    log: Log, number: int, index: HistoryIndex, identity: Identity, chunks: list[Placed], have: int, until: int
+    log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int
 ) -> None:
     """Fills the index with what stands in the log from `have` up to the offset `until`.
 
     Numbers come from applying the log again from a state that is known: the newest snapshot at or before `have`, the
     log's beginning where it still has its config record, else the oldest snapshot kept (history then begins there).
     """
-    shard, rows = await _start(log, number, index, identity, chunks, have)
+    shard, rows = await _start(log, number, index, chunks, have, until)
     reader = await log.reader(LogName.MESSAGES, number, shard.next_offset, background=True)
     try:
         while shard.next_offset < until:
@@ -57,7 +57,7 @@ def _apply_slice(
 
 
 async def _start(
-    log: Log, number: int, index: HistoryIndex, identity: Identity, chunks: list[Placed], have: int
+    log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int
 ) -> tuple[Shard, dict[bytes, Row]]:
     bounds = await log.bounds(LogName.MESSAGES, number)  # a snapshot from before the log's beginning leads nowhere
     chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= have)
@@ -68,7 +68,10 @@ async def _start(
         shard = Shard()
         shard.next_offset = first.offset
         return shard, {}
-    index.reset(identity)
+    more = True
+    while more:  # what is older does not join what comes next; live messages stay
+        more = index.trim(until)
+        await asyncio.sleep(0)
     ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None and p.chunk.offset >= bounds.first)
     for end in ends:
         chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= end)

@@ -9,7 +9,7 @@ from headgate.core.apply import Code, Verdict
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
 from headgate.core.ids import check_topic_id, make_epoch, topic_key
-from headgate.core.position import place
+from headgate.core.position import Position, place
 from headgate.core.rights import Caller
 from headgate.core.rows import Row
 from headgate.core.topic_settings import effective
@@ -130,10 +130,21 @@ class Requests:
         if row is None:
             raise rights.unknown_topic(ask.topic_id)
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
-        if ask.position is None or row.ephemeral or self._owner.index.complete:
+        if ask.position is None or row.ephemeral or self._can_place(row, ask.position):
             self._grant(session, ask, row)
         else:
             self._owner.when_complete(lambda: self.handle(session, ask))
+
+    def _can_place(self, row: Row, position: Position) -> bool:
+        """Says whether a position can be served now: while history is rebuilt, one that the index goes on from."""
+        if self._owner.index.complete:
+            return True
+        form, epoch, seq = position
+        return form == "seq" and epoch == row.epoch and 0 < seq <= row.seq and self._goes_on(row, seq)
+
+    def _goes_on(self, row: Row, seq: int) -> bool:
+        """Says whether the index has what follows `seq`, so that older history does not matter."""
+        return seq == row.seq or self._owner.index.has(row.epoch, seq + 1)
 
     def _subscribe_once_made(self, session: Session, ask: link.Subscribe) -> None:
         again = link.Subscribe(ask.req, ask.topic_id, ask.caller, ask.position, False)
@@ -158,6 +169,8 @@ class Requests:
             first, cursor = 0, 0
         else:
             first = self.first_seq(row)
+            if not self._owner.index.complete and ask.position is not None:
+                first = min(first, ask.position[2] + 1)  # what is kept before it is not known yet
             placed = place(ask.position, row.epoch, first, row.seq, lambda ms: self._seq_at(row, ms, first))
             cursor, resumed, reason = placed
         session.send(
@@ -179,10 +192,10 @@ class Requests:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise rights.unknown_topic(ask.topic_id)
-        if not self._owner.index.complete:
+        if not self._owner.index.complete and not self._goes_on(row, ask.after_seq):
             self._owner.when_complete(lambda: self.handle(session, ask))
             return
-        first = self.first_seq(row)
+        first = self.first_seq(row) if self._owner.index.complete else ask.after_seq + 1
         span = self._owner.index.span(row.epoch, max(ask.after_seq + 1, first), ask.max_count, ask.max_bytes)
         session.send(
             link.Page(
@@ -218,7 +231,7 @@ class Requests:
         if row.ephemeral:
             raise Refusal("not_in_profile", f"topic {row.topic_id} is ephemeral: nothing of it is kept")
         first = self.first_seq(row)
-        if 0 < ask.after_seq < first - 1:
+        if self._owner.index.complete and 0 < ask.after_seq < first - 1:
             raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)
         low, count = self._range(row, ask, first)
         span = self._owner.index.span(row.epoch, low, count, HISTORY_BYTES) if count > 0 else None

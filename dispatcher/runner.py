@@ -79,7 +79,7 @@ class ShardRunner:
                 tasks.create_task(self._announce(owner), name=f"announce-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
                 if have is not None:
-                    tasks.create_task(self._rebuild(owner, identity, have, until), name=f"rebuild-{self.number}")
+                    tasks.create_task(self._rebuild(owner, have, until), name=f"rebuild-{self.number}")
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
@@ -98,7 +98,7 @@ class ShardRunner:
         self._dispatcher.restoring.discard(self.number)
         self._dispatcher.serve(owner)
 
-    async def _rebuild(self, owner: ShardOwner, identity: Identity, have: int, until: int) -> None:
+    async def _rebuild(self, owner: ShardOwner, have: int, until: int) -> None:
         """After live delivery, of the node's other shards too: history follows, one shard after the other."""
         await owner.live.wait()
         assert owner.recovered is not None
@@ -107,7 +107,7 @@ class ShardRunner:
         while self._dispatcher.restoring and self._clock.now() - started < REBUILD_WAIT_S:  # noqa: ASYNC110 - many end it
             await asyncio.sleep(REBUILD_POLL_S)
         async with self._dispatcher.rebuilding:
-            await rebuild(self._log, self.number, owner.index, identity, chunks, have, until)
+            await rebuild(self._log, self.number, owner.index, chunks, have, until)
         owner.index_done()
         logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
 

@@ -182,6 +182,8 @@ class LinkDirectory:
         if current is not None:
             self._told(owner.shard, up=False)
             current.wire.send(link.Refuse(owner.shard, owner.epoch))
+            # An answer of the old owner's is about routes that the new one does not have.
+            self._refuse(lambda pending: pending.shard == owner.shard, "it has another owner")
         self._served[owner.shard] = Served(owner.epoch, wire)
         self._told(owner.shard, up=True)
 
