@@ -106,14 +106,6 @@ class HistoryIndex:
         self.flush()
         self._db.close()
 
-    def reset(self, identity: Identity) -> None:
-        """Throws the content away: what it holds does not join what comes next."""
-        self._pending.clear()
-        self._high.clear()
-        self._db.close()
-        self._delete_files()
-        self._db = self._open(identity)
-        self.pending_offset = self.next_offset
 
     def add(self, offset: int, message: Deliver, *, old: bool = False) -> None:
         """Takes an accepted message; it is readable at once and written at the next flush. `old` in a rebuild."""

@@ -39,6 +39,7 @@ class Ownership:
         self._read: dict[int, int] = {}
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
         self._claimed_at: dict[int, float] = {}
+        self._refused: dict[int, int] = {}
         self._moved = asyncio.Event()
         self.draining = False
         dispatcher.on_refused = self._on_refused
@@ -107,10 +108,13 @@ class Ownership:
         known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
         serving = {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
         plan = reconcile(known, self._standings, self._mine, serving)
-        for shard in plan.stop:
+        outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
+        for shard in {*plan.stop, *outdated}:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
         for shard in plan.start:
+            if self._standings[shard].epoch < self._refused.get(shard, 0):
+                continue  # somebody has a newer claim that has not been read here yet
             await self.stop(shard)
             runner = self._new_runner(shard, self._standings[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
@@ -161,9 +165,9 @@ class Ownership:
         await self._group.stop()
 
     def _on_refused(self, shard: int, epoch: int) -> None:
-        runner, _ = self._runners.get(shard, (None, None))
-        if runner is not None and runner.epoch < epoch:
-            self._moved.set()
+        """A client knows a higher epoch: the shard is given up, whether or not the claim can be read here."""
+        self._refused[shard] = max(epoch, self._refused.get(shard, 0))
+        self._moved.set()
 
     def not_live(self) -> str | None:
         """Returns None when every assigned shard is served and live, else one sentence for the readiness probe."""

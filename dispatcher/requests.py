@@ -46,6 +46,8 @@ class Requests:
 
     def handle(self, session: Session, message: link.Message) -> None:
         """Answers one message, now or later. A refusal is an answer; it never raises."""
+        if not session.open:
+            return  # an answer that had to wait, for a link that did not
         try:
             self._handlers[type(message)](session, message)
         except Refusal as refusal:

@@ -48,12 +48,12 @@ class ShardRunner:
             try:
                 self._dispatcher.restoring.add(self.number)
                 await self._serve()
-            except LogError as error:
-                logger.warning("shard waits for the log", shard=self.number, why=str(error))
-                await asyncio.sleep(RETRY_S)
             except PARKING as error:
                 self._park(error)
                 await asyncio.sleep(PARKED_RETRY_S)
+            except LogError as error:
+                logger.warning("shard waits for the log", shard=self.number, why=str(error))
+                await asyncio.sleep(RETRY_S)
             finally:
                 self._dispatcher.restoring.discard(self.number)
 

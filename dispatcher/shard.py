@@ -30,6 +30,8 @@ BACKLOG: Final = 20_000  # messages kept in memory before the index is written a
 class Session(Protocol):
     """What a shard needs of a link's session."""
 
+    open: bool  # False once the link is gone: nothing may be added for it any more
+
     def send(self, message: Message) -> None:
         """Queues a message."""
 

@@ -259,9 +259,9 @@ class _BlockStore:
     def take(self, block: BlockState) -> None:
         name = (block.keyed, block.number)
         if name in self._fresh:
-            first = self._blocks[name]
-            first.ids += block.ids
-            first.seqs += block.seqs
+            first = self._blocks[name]  # a copy: the chunks belong to others, who may restore them again
+            ids, seqs = first.ids + block.ids, first.seqs + block.seqs
+            self._blocks[name] = BlockState(first.number, first.keyed, first.last_ms, ids, seqs)
             return
         self._fresh.add(name)
         self._blocks[name] = block
@@ -281,7 +281,7 @@ def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
     blocks = _BlockStore()
     for placed in chain:
         chunk = placed.chunk
-        rows.update(chunk.rows)
+        rows.update((key, _copy(row)) for key, row in chunk.rows)
         for key in chunk.gone:
             rows.pop(key, None)
         for block in chunk.blocks:

@@ -1,0 +1,123 @@
+"""Planted bugs: shortcuts that DESIGN section 3 forbids, each a patch of a production class for the length of a run."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+from dispatcher.requests import Requests
+from dispatcher.shard import Session, ShardOwner
+from headgate.core import link
+from headgate.core.ids import topic_key
+from headgate.core.records import Appended, LogName, Record
+from headgate.runtime.appender import Appender
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.logs.embedded import Headers
+from headgate.runtime.ports import Clock, Log
+from tests.sim.nodes import SimLog
+from tests.sim.world import Bugs
+
+
+class _EagerAppender(Appender):
+    """Answers at once with the place a record will probably get."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        super().__init__(log, clock)
+        assert isinstance(log, SimLog)
+        self._node = log
+        self._time = clock
+
+    def append(
+        self, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> "asyncio.Future[Appended]":
+        """Hands over, and does not wait."""
+        real = super().append(shard, key, value, headers)
+        if real.done():
+            return real
+        real.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        eager: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        eager.set_result(Appended(self._node.end_of(LogName.MESSAGES, shard), self._time.wall_ms()))
+        return eager
+
+
+class AckBeforeAppend(Bugs):
+    """Ingest acknowledges what it has handed over, before the log has it."""
+
+    def appender(self, log: Log, clock: Clock) -> Any:
+        """Returns the eager one."""
+        return _EagerAppender(log, clock)
+
+
+class AttachLive(Bugs):
+    """An owner attaches a gateway at the head of its topics, instead of at the gateway's cursors."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the owner's side of attaching."""
+        attach = Requests._attach
+
+        def live(self: Requests, session: Session, message: link.Attach) -> None:
+            rows = self._owner.rows
+            for topic in message.topics:
+                row = rows.get(topic_key(topic.topic_id))
+                topic.cursor = row.seq if row is not None else topic.cursor
+            attach(self, session, message)
+
+        with mock.patch.object(Requests, "_attach", live):
+            yield
+
+
+class NumberWhenHeard(Bugs):
+    """An owner numbers a topic's messages only while somebody is subscribed."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches what the owner does with records."""
+        take = ShardOwner.take
+
+        def lazy(self: ShardOwner, records: Sequence[Record]) -> None:
+            heard: list[Record] = []
+            for record in records:
+                row = self.rows.get(record.key or b"")
+                is_message = (record.value or b"")[5:6] in (b"\x01", b"\x02")
+                if row is None or not is_message or self.routes.count(row.topic_id):
+                    heard.append(record)
+            take(self, heard)
+            self.shard.next_offset = records[-1].offset + 1 if records else self.shard.next_offset
+
+        with mock.patch.object(ShardOwner, "take", lazy):
+            yield
+
+
+class StaleAnswers(Bugs):
+    """A directory takes an old owner's answer after it has linked the new one. Was there once, and found by a seed."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches away the refusal of what is under way to an owner that has a successor."""
+        refuse = LinkDirectory._refuse
+
+        def lenient(self: LinkDirectory, lost: Callable[[Any], bool], why: str) -> None:
+            if why != "it has another owner":
+                refuse(self, lost, why)
+
+        with mock.patch.object(LinkDirectory, "_refuse", lenient):
+            yield
+
+
+class Planted(NamedTuple):
+    """A bug, the invariant it breaks, what its witness must say, and the seeds to look in."""
+
+    bug: Bugs
+    invariant: str
+    says: str
+    seeds: Sequence[int] = range(30)
+
+
+PLANTED: Final = {
+    "acknowledge before the append": Planted(AckBeforeAppend(), "P1", "it is not in the log"),
+    "attach live instead of from the cursor": Planted(AttachLive(), "D1", "for ever"),
+    "number only when somebody subscribes": Planted(NumberWhenHeard(), "S6", "uninterrupted"),
+    "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (171, 196)),
+}

@@ -1,0 +1,231 @@
+"""The invariants of DESIGN section 15, checked on what was sent, what the log holds and what everybody was told."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from dispatcher.shard import ShardOwner
+from headgate.core.apply import apply_many
+from headgate.core.records import Batch, LogName, Record
+from headgate.core.rows import Row, Shard
+from headgate.core.snapshot import Placed, decode_chunk, newest_chain, restore
+from tests.sim.clients import Client, Follow, Seen
+from tests.sim.publishers import Sent
+from tests.sim.truth import Numbered, Truth
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+CHAINS: Final = 3  # snapshot chains of a shard that are restored in one check: the oldest and the newest
+
+
+class Checker:
+    """Looks at a finished run. Each finding names its invariant and the smallest thing that shows it."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._truth = Truth(world.written)
+        self._places: dict[tuple[str, str], list[Numbered]] = {}  # (topic, message id) -> one an epoch
+        self._bodies: dict[tuple[str, int], list[Numbered]] = {}  # (publisher, number)
+        for kept in self._truth.messages.values():
+            for one in kept:
+                self._places.setdefault((one.topic_id, one.id), []).append(one)
+                self._bodies.setdefault((one.payload["by"], one.payload["n"]), []).append(one)
+
+    def check(self, histories: dict[str, dict[int, str]]) -> None:
+        """Checks everything. `histories` are each topic's messages as the owner tells them: seq -> id."""
+        for sent in self._sent():
+            self._acked(sent, histories)
+            self._repeated(sent)
+            self._refused(sent)
+        self._order()
+        self._invented()
+        self._dense(histories)
+        for node in self._world.dispatchers.values():
+            if node.up:
+                for number, owner in sorted(node.service.dispatcher.owners.items()):
+                    self._restored(f"owner {node.name}", number, owner)
+        for number in range(self._world.plan.shards):
+            self._snapshots(number)
+        for client in self._world.clients:
+            for follow in client.follows.values():
+                self._client(client, follow)
+
+    def _sent(self) -> Iterable[Sent]:
+        return (sent for publisher in self._world.publishers for sent in publisher.sent)
+
+    def _found(self, sent: Sent) -> list[Numbered]:
+        return self._bodies.get((sent.publisher, sent.number), [])
+
+    def _violate(self, name: str, text: str) -> None:
+        self._world.violate(name, text)
+
+    # P: what publishers were promised
+
+    def _acked(self, sent: Sent, histories: dict[str, dict[int, str]]) -> None:
+        """P1: every acked publish gets exactly one seq; a topic deleted in the same moment: a dead letter."""
+        if not sent.acks:
+            return
+        found = self._found(sent)
+        if not found:
+            if not any(d.id == sent.message_id and d.topic_id == sent.topic_id for d in self._truth.dead):
+                self._violate("P1", f"{sent} was acked and has no seq: it is not in the log")
+            return
+        told = list(histories.get(sent.topic_id, {}).values())
+        for one in found:
+            if self._is_kept(one) and told.count(one.id) != 1:
+                self._violate("P1", f"{sent} was acked, the log gives it seq {one.seq}, history does not have it")
+        for ack in sent.acks:
+            if ack.seq and (ack.epoch, ack.seq) not in {(one.epoch, one.seq) for one in found}:
+                at = [(one.epoch, one.seq) for one in found]
+                self._violate("P1", f"{sent} was answered seq {ack.seq} of epoch {ack.epoch}, the log says {at}")
+
+    def _is_kept(self, one: Numbered) -> bool:
+        alive = self._truth.alive.get(one.topic_id) == one.epoch
+        return alive and one.offset >= self._world.forgotten(one.shard)
+
+    def _repeated(self, sent: Sent) -> None:
+        """P2: the same client_msg_id, one seq (in each life of a topic)."""
+        epochs = [one.epoch for one in self._found(sent)]
+        if len(epochs) != len(set(epochs)):
+            self._violate("P2", f"{sent} has {len(epochs)} numbers: {[(o.epoch, o.seq) for o in self._found(sent)]}")
+        told = {(ack.epoch, ack.seq) for ack in sent.acks if ack.seq}
+        if len({epoch for epoch, _ in told}) != len(told):
+            self._violate("P2", f"{sent} was answered with several numbers: {sorted(told)}")
+
+    def _refused(self, sent: Sent) -> None:
+        """P3: what was refused, and nothing else, never appears."""
+        if not sent.acks and not sent.unknown and self._found(sent):
+            at = [(one.epoch, one.seq) for one in self._found(sent)]
+            self._violate("P3", f"{sent} was refused ({sent.refusals}) and has a number: {at}")
+
+    def _order(self) -> None:
+        """P4: acked before another was sent, before it in seq; a batch's items in their order."""
+        by_topic: dict[tuple[str, int], list[tuple[int, Sent]]] = {}
+        dead = {letter.id for letter in self._truth.dead}
+        for sent in self._sent():
+            found = self._found(sent)
+            if len(found) == 1 and sent.message_id not in dead:  # else an ack may be of the topic's life before
+                by_topic.setdefault((found[0].topic_id, found[0].epoch), []).append((found[0].seq, sent))
+        for (topic_id, epoch), kept in by_topic.items():
+            first_ack = float("inf")
+            earliest: tuple[int, Sent] | None = None
+            for seq, sent in sorted(kept, key=lambda pair: -pair[0]):
+                if earliest is not None and first_ack < sent.first_at:
+                    later = f"{earliest[1]} acked at {first_ack:.3f} has seq {earliest[0]}"
+                    self._violate("P4", f"{topic_id}/{epoch}: {later}, {sent} sent at {sent.first_at:.3f} has {seq}")
+                if sent.acks and sent.acks[0].at < first_ack:
+                    first_ack, earliest = sent.acks[0].at, (seq, sent)
+
+    def _invented(self) -> None:
+        """P5: everything with a number was sent by somebody, to this topic."""
+        known = {(sent.publisher, sent.number): sent for sent in self._sent()}
+        for one in (one for kept in self._truth.messages.values() for one in kept):
+            sent = known.get((one.payload["by"], one.payload["n"]))
+            if sent is None or sent.topic_id != one.topic_id:
+                self._violate("P5", f"{one.topic_id} seq {one.seq}: nobody sent {one.payload}")
+
+    # S: what the sequencer promises
+
+    def _dense(self, histories: dict[str, dict[int, str]]) -> None:
+        """S1: seqs 1..n without holes, as the owner tells them."""
+        for topic_id, epoch in self._truth.alive.items():
+            told = histories.get(topic_id)
+            if told is None:
+                self._violate("S1", f"topic {topic_id} stands in the log and its owner does not know it")
+                continue
+            kept = self._truth.messages[topic_id, epoch]
+            expected = {one.seq: one.id for one in kept}
+            low = min(told, default=len(kept) + 1)
+            oldest = next((o.seq for o in kept if o.offset >= self._world.forgotten(o.shard)), len(kept) + 1)
+            if low > oldest:
+                self._violate("S1", f"topic {topic_id}: history begins at {low}, the log keeps {oldest}")
+            for seq in range(low, max(len(kept), *told, 0) + 1):
+                if told.get(seq) != expected.get(seq):
+                    text = f"history has {told.get(seq)}, the log says {expected.get(seq)}"
+                    self._violate("S1", f"topic {topic_id} seq {seq} of {len(kept)}: {text}")
+                    break
+        for topic_id in histories:
+            if topic_id not in self._truth.alive:
+                self._violate("S1", f"topic {topic_id} is not in the log and its owner tells of it")
+
+    def _restored(self, what: str, number: int, owner: ShardOwner) -> None:
+        """S6: an owner that restored is equal to one that never stopped."""
+        self._equal(what, number, owner.shard, owner.rows)
+
+    def _snapshots(self, number: int) -> None:
+        part = self._world.store.parts[LogName.SNAPSHOTS, number]
+        records: Batch = part.slice(part.first, 1_000_000)
+        ends = [p.chunk.offset for p in _chunks(records.records) if p.chunk.rest is not None]
+        wanted = ends[:1] + ends[-(CHAINS - 1) :]
+        for end in sorted(set(wanted)):
+            chain = newest_chain(p for p in _chunks(records.records) if p.chunk.rest is None or p.chunk.offset <= end)
+            if not chain:
+                continue
+            shard, rows = restore(chain)
+            tail = [r for r in self._world.written[number] if r.offset >= shard.next_offset]
+            for _ in apply_many(shard, rows, tail):
+                pass
+            self._equal(f"snapshot at {end}", number, shard, rows)
+
+    def _equal(self, what: str, number: int, shard: Shard, rows: dict[bytes, Row]) -> None:
+        whole, expected = self._world.uninterrupted(number)
+        name = f"shard {number}, {what}"
+        if shard.next_offset != whole.next_offset:
+            self._violate("S6", f"{name}: applied up to {shard.next_offset}, the log ends at {whole.next_offset}")
+            return
+        for key in sorted(rows.keys() | expected.keys()):
+            if rows.get(key) != expected.get(key):
+                self._violate("S6", f"{name}, topic {key!r}: {rows.get(key)}, uninterrupted {expected.get(key)}")
+                return
+        if shard.digest.now != whole.digest.now or len(shard.window) != len(whole.window):
+            self._violate("S6", f"{name}: digest or window differ from an uninterrupted run")
+
+    # D: what subscribers were promised
+
+    def _client(self, client: Client, follow: Follow) -> None:
+        """D1: each acked message exactly once, in order, or a gap says so; everybody is caught up at the end."""
+        name = f"client {client.name}, topic {follow.topic_id}"
+        for seen in follow.seen:
+            self._same(name, follow.topic_id, seen)
+        for epoch in follow.ends:
+            if self._truth.alive.get(follow.topic_id) == epoch:
+                self._violate("D1", f"{name}: told that epoch {epoch} was deleted, and it was not")
+        for epoch, begin in follow.begins.items():
+            self._whole(name, follow, epoch, begin)
+        alive = self._truth.alive.get(follow.topic_id)
+        if alive is None:
+            return
+        head = self._truth.head(follow.topic_id)
+        if not follow.active or follow.position is None:
+            self._violate("D1", f"{name}: not subscribed at the end (asking: {follow.asking})")
+        elif (follow.position[0], follow.expected - 1) != (alive, head):
+            at = f"{follow.position[0]}:{follow.expected - 1}"
+            self._violate("D1", f"{name}: stands at {at} for ever, the topic at {alive}:{head}")
+
+    def _same(self, name: str, topic_id: str, seen: Seen) -> None:
+        kept = self._truth.messages.get((topic_id, seen.epoch), [])
+        one = kept[seen.seq - 1] if 1 <= seen.seq <= len(kept) else None
+        frame = seen.frame
+        if one is None or (one.id, one.payload, one.ts) != (frame["message_id"], frame["payload"], frame["ts"]):
+            got = frame["payload"].get("n"), frame["payload"].get("by")
+            self._violate("P5", f"{name}: seq {seen.seq} of {seen.epoch} brought {got}, the log has {one}")
+
+    def _whole(self, name: str, follow: Follow, epoch: int, begin: int) -> None:
+        """Between what it was promised first and the last it saw of a topic's life, nothing is missing."""
+        told = {seen.seq for seen in follow.seen if seen.epoch == epoch}
+        for gap in follow.gaps:
+            if gap.epoch == epoch:
+                told.update(range(gap.first, gap.last + 1))
+        missing = [seq for seq in range(begin, max(told, default=begin - 1) + 1) if seq not in told]
+        if missing:
+            self._violate("D1", f"{name}: epoch {epoch} without seq {missing[:5]}, and no gap says so")
+
+
+def _chunks(records: Iterable[Record]) -> list[Placed]:
+    """Decoded anew each time: restoring must not depend on who restored before."""
+    return [p for p in (decode_chunk(r.offset, r.value) for r in records) if p is not None]
+
+
+def ids_of(frames: Iterable[dict[str, object]]) -> dict[int, str]:
+    """Returns seq -> message id of history items."""
+    return {int(str(frame["seq"])): str(frame["message_id"]) for frame in frames}

@@ -1,0 +1,399 @@
+"""The processes of a run: dispatchers, gateways and ingests from production classes, and the links between them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dispatcher.service import DispatcherOptions, DispatcherService
+from gateway.service import GatewayOptions, GatewayService
+from headgate.core.limits import Limits
+from headgate.core.link import Message
+from headgate.core.records import LogName
+from headgate.core.wheel import TICK_S
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory import MemoryLink, memory_link
+from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
+from headgate.runtime.logs.memory_store import Part
+from headgate.runtime.ports import Group
+from headgate.runtime.tokens import Authenticator
+from ingest.service import IngestOptions, IngestService
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+NEVER_S: Final = 1e6
+
+
+class SimGroup(MemoryGroup):
+    """Joins as slowly as a real group does; a node that crashed says no goodbye."""
+
+    def __init__(self, coordinator: Coordinator, node: str, join_s: float) -> None:
+        super().__init__(coordinator, node)
+        self.crashed = False
+        self._join_s = join_s
+
+    async def start(self) -> None:
+        """Joins."""
+        await asyncio.sleep(self._join_s)
+        await super().start()
+
+    async def stop(self) -> None:
+        """Leaves."""
+        if not self.crashed:
+            await super().stop()
+
+
+class SimLog(MemoryLog):
+    """A node's handle. `deaf` to claims: a zombie that goes on serving what it owned."""
+
+    def __init__(self, world: "World", node: str) -> None:
+        self._rng = world.rng(f"log:{node}")
+        super().__init__(world.store, self._delay)
+        self.node = node
+        self.deaf = False
+        self.slow_s = 0.0
+        self._read_s = world.plan.read_s
+        self._claims = [part for (name, _), part in world.store.parts.items() if name is LogName.OWNERSHIP]
+
+    def _delay(self, _log: LogName, _shard: int) -> float:
+        if self.slow_s and self._rng.random() < 0.3:
+            return self._rng.random() * self.slow_s
+        return 0.0005 + self._rng.random() * 0.004
+
+    def group(self, node: str) -> Group:
+        """Returns the membership of this run of the node: no static membership."""
+        assert self._store.coordinator is not None
+        group = SimGroup(self._store.coordinator, self.node, self._rng.random() * 0.3)
+        self._groups.append(group)
+        return group
+
+    async def ready(self, part: Part, offset: int, wait_s: float) -> bool:
+        """Waits for records; what a zombie does not hear it hears later."""
+        found = await super().ready(part, offset, wait_s)
+        if self._read_s and found:
+            await asyncio.sleep(self._rng.random() * self._read_s)
+        while self.deaf and part in self._claims:
+            await asyncio.sleep(0.1)
+        return found
+
+    def end_of(self, log: LogName, shard: int) -> int:
+        """Returns the offset the next record of a part gets."""
+        return self._store.parts[log, shard].end
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the node lives."""
+        return self._opened
+
+    def crash(self, kept: Callable[[int], int] | None = None) -> None:
+        """Takes the node away."""
+        for group in self._groups:
+            assert isinstance(group, SimGroup)
+            group.crashed = True
+        super().crash(kept)
+
+
+class _NoCounts:
+    """Every counter a service feeds; counts nothing."""
+
+    def sequenced(self, verdict: str, count: int = 1) -> None: ...
+    def dead_letter(self, reason: str, count: int = 1) -> None: ...
+    def publish(self, outcome: str, profile: str, count: int = 1) -> None: ...
+    def appended(self, count: int, seconds: float) -> None: ...
+    def delivered(self, profile: str, count: int, seconds: float) -> None: ...
+    def gap(self, reason: str, count: int) -> None: ...
+    def link_messages(self, direction: str, count: int = 1) -> None: ...
+
+
+class DispatcherNode:
+    """A dispatcher that can crash and come back with nothing but its name."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = name
+        self.up = False
+        self.run = 0
+        self._world = world
+        self.log: SimLog
+        self.service: DispatcherService
+        self._task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Starts a new run of the node."""
+        world = self._world
+        self.run += 1
+        node = f"{self.name}.{self.run}"
+        self.log = SimLog(world, node)
+        await self.log.open()
+        options = DispatcherOptions(self.name, f"{node}:1", None)
+        self.service = DispatcherService(options, self.log, world.loop, world.rng(f"node:{node}"), _NoCounts())
+        self._task = asyncio.create_task(self.service.run(), name=node)
+        self._task.add_done_callback(lambda task: self._ended(node, task))
+        self.up = True
+        world.trace("node", f"{node} starts")
+
+    def _ended(self, node: str, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._world.violate("X1", f"{node} died of {_innermost(task.exception())!r}")
+
+    async def crash(self, extra: float) -> None:
+        """Ends it without a goodbye; of what it handed over to the log the first part arrives."""
+        self.up = False
+        self.log.crash(lambda count: int(extra * (count + 1)))
+        for line in self._world.lines_of(self.name):
+            line.lose_far()
+        self._world.trace("node", f"{self.name}.{self.run} crashes")
+        await self.end()
+
+    async def drain(self) -> None:
+        """Ends it as SIGTERM does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(15):
+                await self.service.drain()
+        self._world.trace("node", f"{self.name}.{self.run} drained")
+        self.up = False
+        for line in self._world.lines_of(self.name):
+            line.cut(0.0)
+        await self.end()
+
+    async def end(self) -> None:
+        """Cancels the service and waits for it."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+
+class ClientNode:
+    """What gateways and ingests have in common: a directory over links to every dispatcher."""
+
+    def __init__(self, world: "World", name: str, role: str) -> None:
+        self.name = name
+        self.up = False
+        self.run = 0
+        self.role = role
+        self.world = world
+        self.directory: LinkDirectory
+
+    def begin(self) -> str:
+        """Starts a new run; returns its name."""
+        self.run += 1
+        node = f"{self.name}.{self.run}"
+        self.directory = LinkDirectory(self.role, node)
+        self.world.trace("node", f"{node} starts")
+        return node
+
+    def connect(self) -> None:
+        """Is up from now on and connects."""
+        self.up = True
+        for line in self.world.lines_of(self.name):
+            line.connect()
+
+    def vanish(self) -> None:
+        """Loses its links without noticing."""
+        self.up = False
+        self.world.trace("node", f"{self.name}.{self.run} crashes")
+        for line in self.world.lines_of(self.name):
+            line.lose_near()
+
+
+class IngestNode(ClientNode):
+    """An ingest: the production service over a log handle of its own."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        super().__init__(world, name, "ingest")
+        self.log: SimLog
+        self.service: IngestService
+        self._requests: dict[asyncio.Task[Any], None] = {}
+
+    async def start(self) -> None:
+        """Starts a new run of the node."""
+        world, node = self.world, self.begin()
+        self.log = SimLog(world, node)
+        await self.log.open()
+        self.service = IngestService(
+            options=IngestOptions(),
+            log=self.log,
+            appender=world.bugs.appender(self.log, world.loop),
+            directory=self.directory,
+            authenticator=Authenticator("open", None, None, None, world.loop),
+            clock=world.loop,
+            rng=world.rng(f"node:{node}"),
+        )
+        self.directory.user = self.service
+        self.connect()
+
+    def crash(self, extra: float) -> None:
+        """Ends it; requests under way get no answer."""
+        self.vanish()
+        self.log.crash(lambda count: int(extra * (count + 1)))
+        requests, self._requests = self._requests, {}
+        for task in requests:
+            task.cancel()
+
+    def request(self, method: str, path: str, query: str, user: str, body: bytes) -> "asyncio.Task[tuple[int, Any]]":
+        """Serves one request through the ASGI application; the task is cancelled when the node crashes."""
+        task = asyncio.create_task(self._serve(method, path, query, user, body))
+        self._requests[task] = None
+        task.add_done_callback(lambda done: self._requests.pop(done, None))
+        return task
+
+    async def _serve(self, method: str, path: str, query: str, user: str, body: bytes) -> tuple[int, Any]:
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(b"x-headgate-user", user.encode()), (b"content-type", b"application/json")],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.service.app(scope, receive, send)
+        status: int = sent[0]["status"]
+        text = b"".join(m.get("body", b"") for m in sent[1:])
+        if status == 500:
+            self.world.violate("X1", f"{self.name} answered 500 to {method} {path}")
+        return status, msgspec.json.decode(text) if text else None
+
+
+class GatewayNode(ClientNode):
+    """A gateway: the production service; its sockets are in `tests.sim.clients`."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        super().__init__(world, name, "gateway")
+        self.service: GatewayService
+        self.on_crash: dict[Any, Callable[[], None]] = {}
+        self._timer: asyncio.TimerHandle
+
+    def start(self) -> None:
+        """Starts a new run of the node."""
+        world, node = self.world, self.begin()
+        limits = Limits(ring_frames=world.plan.ring_frames, queue_bytes=world.plan.queue_bytes, hold_s=12.0)
+        self.service = GatewayService(
+            GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
+            self.directory,
+            Authenticator("open", None, None, None, world.loop),
+            clock=world.loop,
+            rng=world.rng(f"node:{node}"),
+            metrics=_NoCounts(),
+        )
+        self.directory.user = self.service
+        self._tick()
+        self.connect()
+
+    def _tick(self) -> None:
+        """What `GatewayService.run` does, without its garbage collection."""
+        self.service.hub.tick(self.world.loop.now(), self.world.loop.wall_ms())
+        self._timer = self.world.loop.call_later(TICK_S, self._tick)
+
+    def crash(self) -> None:
+        """Ends it; every socket is cut, and what was queued in it is lost."""
+        self._timer.cancel()
+        self.vanish()
+        cut, self.on_crash = self.on_crash, {}
+        for callback in cut.values():
+            callback()
+
+
+class Line:
+    """Keeps one link between a gateway or ingest and a dispatcher, as the pool of links does."""
+
+    def __init__(self, world: "World", client: ClientNode, node: DispatcherNode) -> None:
+        self.client = client
+        self.node = node
+        self._world = world
+        self._rng = world.rng(f"line:{client.name}:{node.name}")
+        self._near: MemoryLink | None = None
+        self._far: MemoryLink | None = None
+        self._closed_until = 0.0
+        self._black = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connect(self) -> None:
+        """Connects, now or later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._near is not None:
+            return
+        if not (self.client.up and self.node.up) or self._world.loop.now() < self._closed_until:
+            self._again()
+            return
+        self._black = False
+        near, far = memory_link(self.client.name, self.node.name, codec=True, latency_s=self._latency)
+        self._near, self._far = near, far
+        self.node.service.accept(far)
+        self.client.directory.add(near)
+        told = near.on_close
+
+        def closed(reason: str) -> None:
+            self._near = self._far = None
+            told(reason)
+            self._again()
+
+        near.on_close = closed
+
+    def cut(self, length: float) -> None:
+        """Both ends learn that the link is gone; it stays so for a while."""
+        self._closed_until = self._world.loop.now() + length
+        if self._near is not None:
+            self._near.close("cut")
+
+    def hole(self, length: float) -> None:
+        """Nothing arrives any more, in either direction; it is noticed after a while."""
+        self._black = True
+        near = self._near
+        self._world.loop.call_later(length, lambda: near.close("keepalive") if near is not None else None)
+
+    def lose_near(self) -> None:
+        """The gateway or ingest is gone: only the far end notices."""
+        if self._near is not None:
+            self._near.on_messages = _nothing
+            self._near.on_close = self._forget
+            self._near.close("gone")
+
+    def lose_far(self) -> None:
+        """The dispatcher is gone: only the near end notices."""
+        if self._far is not None and self._near is not None:
+            self._far.on_messages = _nothing
+            self._far.on_close = _nobody
+            self._near.close("gone")
+
+    def _forget(self, _reason: str) -> None:
+        self._near = self._far = None
+        self._again()
+
+    def _again(self) -> None:
+        if self._timer is None:
+            self._timer = self._world.loop.call_later(0.05 + self._rng.random() * 0.4, self._retry)
+
+    def _retry(self) -> None:
+        self._timer = None
+        self.connect()
+
+    def _latency(self) -> float:
+        if self._black:
+            return NEVER_S
+        return 0.0003 + self._rng.random() * (self._world.plan.link_s if self._rng.random() < 0.95 else 0.2)
+
+
+def _nothing(_messages: list[Message]) -> None:
+    pass
+
+
+def _nobody(_reason: str) -> None:
+    pass
+
+
+def _innermost(error: BaseException | None) -> BaseException | None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,307 @@
+"""One run: builds the processes, lets publishers, clients and faults loose, heals, and looks at the result."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+import dispatcher.snapshots
+from headgate.core.apply import apply_many
+from headgate.core.records import Appended, LogName, Record
+from headgate.core.rows import Row, Shard
+from headgate.runtime.appender import Appender
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.ports import Clock, Log
+from tests.sim import faults
+from tests.sim.checker import Checker, ids_of
+from tests.sim.clients import Client
+from tests.sim.loop import SimLoop, SimRng, run
+from tests.sim.nodes import DispatcherNode, GatewayNode, IngestNode, Line
+from tests.sim.plan import GATEWAYS, INGESTS, Fault, Plan, draw
+from tests.sim.publishers import Keeper, Lost, NotSent, Publisher, call
+from tests.sim.truth import Truth
+
+QUIET_S: Final = 45.0  # virtual: within it everything must have healed
+STEP_S: Final = 0.5
+
+
+class Violation(NamedTuple):
+    """A broken invariant and its witness."""
+
+    name: str
+    text: str
+
+
+class Bugs:
+    """What a planted bug may replace."""
+
+    def appender(self, log: Log, clock: Clock) -> Any:
+        """Returns the appender of an ingest."""
+        return Appender(log, clock)
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Plants the bug for the length of a run."""
+        yield
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    plan: Plan
+    violations: list[Violation]
+    turns: int
+    seconds: float
+    acked: int
+    delivered: int
+    digest: str
+    ahead: int
+
+
+class World:
+    """Everything of one run, by name."""
+
+    def __init__(self, plan: Plan, loop: SimLoop, bugs: Bugs, on_trace: Callable[[str], None] | None) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.bugs = bugs
+        self.violations: list[Violation] = []
+        self.ahead: list[str] = []
+        self.is_active = True
+        self._on_trace = on_trace
+        self._hash = blake2b(digest_size=8)
+        self._gaps: list[tuple[str, int, int, int, str]] = []
+        self._reference: dict[int, tuple[Shard, dict[bytes, Row]]] = {}
+        self.store = MemoryStore(loop, self.rng("store"), plan.shards, coordinated=True)
+        self.written: dict[int, list[Record]] = {}
+        for shard in range(plan.shards):
+            self._record(shard)
+        self.dispatchers = {name: DispatcherNode(self, name) for name in plan.dispatchers}
+        self.gateways = [GatewayNode(self, name) for name in GATEWAYS]
+        self.ingests = {name: IngestNode(self, name) for name in INGESTS}
+        ends = [*self.gateways, *self.ingests.values()]
+        self.lines = [Line(self, end, node) for end in ends for node in self.dispatchers.values()]
+        self.keeper = Keeper(self)
+        share = plan.publishes // 2
+        self.publishers = [Publisher(self, name, share) for name in ("p1", "p2")]
+        self.clients: list[Client] = []
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    # What everybody uses
+
+    def rng(self, name: str) -> SimRng:
+        """Returns the stream of randomness of one part of the run."""
+        return SimRng(f"{self.plan.seed}:{name}")
+
+    def trace(self, kind: str, text: str) -> None:
+        """Notes what happened; the notes' digest shows whether two runs were the same."""
+        line = f"{self.loop.now() - 1000:9.4f} {kind:8} {text}"
+        self._hash.update(line.encode())
+        if self._on_trace is not None:
+            self._on_trace(line)
+
+    def violate(self, name: str, text: str) -> None:
+        """Notes a broken invariant."""
+        self.trace("VIOLATED", f"{name}: {text}")
+        self.violations.append(Violation(name, text))
+
+    def lines_of(self, name: str) -> list[Line]:
+        """Returns the links of a node."""
+        return [line for line in self.lines if name in (line.client.name, line.node.name)]
+
+    def suspect_gap(self, topic_id: str, epoch: int, first: int, last: int, who: str) -> None:
+        """A gap was told; whether the log really forgot these messages is checked at the end."""
+        self._gaps.append((topic_id, epoch, first, last, who))
+
+    def forgotten(self, shard: int) -> int:
+        """Returns the oldest offset of a shard that the log still keeps."""
+        return self.store.parts[LogName.MESSAGES, shard].first
+
+    def uninterrupted(self, shard: int) -> tuple[Shard, dict[bytes, Row]]:
+        """Returns what applying the whole log without a stop gives."""
+        if shard not in self._reference:
+            state, rows = Shard(), dict[bytes, Row]()
+            for _ in apply_many(state, rows, self.written[shard]):
+                pass
+            self._reference[shard] = state, rows
+        return self._reference[shard]
+
+    def _record(self, shard: int) -> None:
+        """Keeps a copy of everything that is ever written to a message log."""
+        part = self.store.parts[LogName.MESSAGES, shard]
+        kept = self.written[shard] = list(part.slice(part.first, 10).records)
+        add = part.add
+
+        def recording(ts: int, key: bytes | None, value: bytes | None) -> Appended:
+            place = add(ts, key, value)
+            kept.append(Record(place.offset, ts, key, value))
+            self.trace("log", f"{shard}:{place.offset} {(key or b'').decode()}")
+            return place
+
+        part.add = recording  # type: ignore[method-assign]  # a recorder between the log and the store
+
+    # The run
+
+    async def run(self) -> Result:
+        """Runs to the end and checks."""
+        begun = self.loop.now()
+        for node in self.dispatchers.values():
+            await node.start()
+        for gateway in self.gateways:
+            gateway.start()
+        for ingest in self.ingests.values():
+            await ingest.start()
+        creating = asyncio.gather(*(self.keeper.create(t) for t in self.plan.topics))
+        rng = self.rng("clients")
+        for n in range(self.plan.clients):
+            topics = rng.sample(self.plan.topics, rng.randint(1, len(self.plan.topics)))
+            sse = rng.random() < 0.3
+            self.clients.append(Client(self, f"c{n}", topics[:1] if sse else topics, sse=sse))
+        publishing = [asyncio.create_task(p.run(), name=p.name) for p in self.publishers]
+        for at, fault in enumerate(self.plan.faults):
+            if at not in self.plan.skip:
+                self.loop.call_at(begun + fault.at, self._start, fault)
+        await asyncio.sleep(self.plan.active_s)
+        await self._settle([creating, *publishing])
+        histories = await self._histories()
+        Checker(self).check(histories)
+        self._check_gaps()
+        self.violations += [Violation("X1", text) for text in self.loop.complaints]
+        await self._end()
+        return self._result(begun)
+
+    def _start(self, fault: Fault) -> None:
+        self.trace("fault", str(fault))
+        task = asyncio.create_task(faults.happen(self, fault), name=f"fault-{fault.kind}")
+        self._tasks[task] = None
+
+    # The end
+
+    async def _settle(self, work: list[Any]) -> None:
+        """Everything heals; then everybody must be served, and every client caught up."""
+        deadline = self.loop.now() + QUIET_S
+        self.trace("phase", "faults end")
+        waiting: set[Any] = {*self._tasks, *work}
+        while waiting and self.loop.now() < deadline:
+            _, waiting = await asyncio.wait(waiting, timeout=deadline - self.loop.now())
+        if waiting:
+            names = sorted(getattr(task, "get_name", lambda: "keeper")() for task in waiting)
+            self.violate("X2", f"without an outcome after {QUIET_S:g} s: {names}")
+        self.is_active = False
+        for task in [*self._tasks, *work]:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                self.violate("X1", f"{task}: {task.exception()!r}")
+        self.trace("phase", "work ends")
+        quiet = 0
+        deadline = self.loop.now() + QUIET_S
+        while self.loop.now() < deadline and quiet < 3:
+            await asyncio.sleep(STEP_S)
+            quiet = quiet + 1 if self._is_caught_up() else 0
+
+    def _is_caught_up(self) -> bool:
+        truth = Truth(self.written)
+        for client in self.clients:
+            for follow in client.follows.values():
+                epoch = truth.alive.get(follow.topic_id)
+                if epoch is None:
+                    continue
+                head = truth.head(follow.topic_id)
+                if not follow.active or follow.position is None or follow.position[0] != epoch:
+                    return False
+                if follow.expected - 1 != head:
+                    return False
+        return all(end.directory.missing() is None for end in [*self.gateways, *self.ingests.values()])
+
+    async def _histories(self) -> dict[str, dict[int, str]]:
+        """Asks each topic's owner for all it has."""
+        found: dict[str, dict[int, str]] = {}
+        rng = self.rng("history")
+        for topic_id in self.plan.topics:
+            frames = await self._history(topic_id, rng)
+            if frames is not None:
+                found[topic_id] = ids_of(frames)
+        return found
+
+    async def _history(self, topic_id: str, rng: SimRng) -> list[dict[str, object]] | None:
+        for _ in range(40):
+            path = f"/api/v1/topics/{topic_id}/messages"
+            try:
+                status, answer = await call(self, rng, "i1", "GET", path, "reader", b"", "limit=1000")
+            except (Lost, NotSent):
+                continue
+            if status == 200 and answer["complete"]:
+                frames: list[dict[str, object]] = answer["messages"]
+                return frames
+            if status == 404:
+                return None
+            await asyncio.sleep(0.5)
+        self.violate("X2", f"no history of {topic_id} after 20 s: {status} {answer}")
+        return None
+
+    def _check_gaps(self) -> None:
+        truth = Truth(self.written)
+        for topic_id, epoch, first, last, who in self._gaps:
+            for one in truth.messages.get((topic_id, epoch), [])[first - 1 : last]:
+                if one.offset >= self.forgotten(one.shard):
+                    name = f"client {who}, topic {topic_id}"
+                    self.violate("D1", f"{name}: told of a gap at {one.seq}, which the log keeps")
+                    break
+
+    async def _end(self) -> None:
+        for node in self.dispatchers.values():
+            if node.up:
+                await node.end()
+
+    def _result(self, begun: float) -> Result:
+        acked = sum(bool(sent.acks) for p in self.publishers for sent in p.sent)
+        delivered = sum(len(f.seen) for c in self.clients for f in c.follows.values())
+        seconds = self.loop.now() - begun
+        digest = self._hash.hexdigest()
+        found = sorted(set(self.violations), key=lambda v: (v.name, len(v.text)))
+        return Result(self.plan, found, self.loop.turns, seconds, acked, delivered, digest, len(self.ahead))
+
+
+@contextlib.contextmanager
+def _settings(plan: Plan) -> Iterator[None]:
+    """Snapshots at the plan's odd moments; log lines nowhere."""
+    module = dispatcher.snapshots
+    before = module.INTERVAL_S, module.CHANGES
+    logging.disable(logging.CRITICAL)
+    config = structlog.get_config()
+    structlog.configure(processors=[_drop])
+    try:
+        setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
+        setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
+        yield
+    finally:
+        setattr(module, "INTERVAL_S", before[0])  # noqa: B010
+        setattr(module, "CHANGES", before[1])  # noqa: B010
+        structlog.configure(**config)
+        logging.disable(logging.NOTSET)
+
+
+def _drop(_logger: Any, _name: str, _event: Any) -> Any:
+    raise structlog.DropEvent
+
+
+def simulate(
+    seed: int,
+    *,
+    bugs: Bugs | None = None,
+    skip: frozenset[int] = frozenset(),
+    on_trace: Callable[[str], None] | None = None,
+) -> Result:
+    """Runs one seed and returns what was found."""
+    loop = SimLoop()
+    plan = draw(seed, skip)
+    bugs = bugs or Bugs()
+
+    async def main() -> Result:
+        return await World(plan, loop, bugs, on_trace).run()
+
+    with _settings(plan), bugs.planted():
+        return run(loop, main())
