@@ -82,7 +82,7 @@ class Lane:
     @property
     def startable(self) -> bool:
         """Whether its first entry may be tried now."""
-        if not self.queue or self.closed or (self.breaker is not None and not self.breaker.allows):
+        if not self.queue or (self.breaker is not None and not self.breaker.allows):
             return False
         return self.delivery is None or self.delivery.status is Status.QUEUED
 

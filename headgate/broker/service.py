@@ -19,7 +19,7 @@ from headgate.broker.journal import Journal
 from headgate.broker.lane import Attempt
 from headgate.broker.message import Draft, Entry, Receipt
 from headgate.broker.topic import Topic
-from headgate.core.backpressure import Admission, OnFull
+from headgate.core.backpressure import Admission
 from headgate.core.errors import HeadgateError
 from headgate.core.records import Appended
 from headgate.runtime.ports import AppendUnknown, Clock, Log
@@ -158,9 +158,8 @@ class AsyncBroker(Front):
         """Reserves a place for a message; False where nobody is subscribed, and it needs none."""
         if not topic.audience:
             return False
-        waiting = len(self._blocked.get(topic.name, ()))
-        in_line = waiting > 0 and topic.pressure.on_full is OnFull.BLOCK
-        verdict = Admission.WAIT if in_line else self._engine.intake.admit(topic, self._now())
+        waiting = len(self._blocked.get(topic.name, ()))  # while anybody waits, the queue is full: nobody overtakes
+        verdict = self._engine.intake.admit(topic, self._now())
         if verdict is Admission.REJECT or (verdict is Admission.WAIT and waiting >= MAX_BLOCKED):
             raise self._engine.intake.refuse(topic, self._now())
         if verdict is not Admission.WAIT:
