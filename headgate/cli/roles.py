@@ -47,7 +47,7 @@ class Parts:
         self.metrics = Metrics(parts)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
-        self.origins = tuple(o for o in settings.http.origins or () if o != ANY_LOOPBACK)
+        self.origins = tuple(o for o in settings.http.origins or () if o != ANY_LOOPBACK) or None  # the same origin
         self.loopback_origins = ANY_LOOPBACK in (settings.http.origins or ())
 
     def authenticator(self) -> Authenticator:

@@ -1,5 +1,6 @@
 """A subscription on its way: asked of the owner, held while the owner is away, granted or refused; knows no socket."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -66,6 +67,7 @@ class Openings:
         self._hub = hub
         self._all: dict[Opening, None] = {}  # in order of their deadlines
         self._held: dict[int, dict[Opening, None]] = {}
+        self.settled: Callable[[Opening], None] = lambda opening: None  # it has its answer, or is held
 
     def begin(self, opening: Opening) -> None:
         """Asks the owner. Raises Refusal `already_subscribed` or `limit_reached`."""
@@ -115,6 +117,7 @@ class Openings:
         self.give_up(opening)
         if session.framing is WEBSOCKET:
             session.emit(client_frames.error(refusal, opening.frame_id, opening.topic_id))
+            self.settled(opening)
         elif refusal.status in (429, 503):
             self._hub.disconnect(session, 4503)
         else:
@@ -138,6 +141,7 @@ class Openings:
 
     def _hold(self, opening: Opening) -> None:
         self._held.setdefault(opening.shard, {})[opening] = None
+        self.settled(opening)
 
     def _answered(self, opening: Opening, answer: Answer) -> None:
         if isinstance(answer, Subscribed):
@@ -157,6 +161,7 @@ class Openings:
             return
         self.give_up(opening)
         self._hub.grant(opening, answer, _first_frames(opening, answer, self._hub.metrics))
+        self.settled(opening)
 
 
 def _first_frames(opening: Opening, answer: Subscribed, metrics: GatewayMetrics) -> list[ClientFrame]:

@@ -19,6 +19,8 @@ class Reception:
     def __init__(self, hub: Hub, tokens: TokenReader) -> None:
         self._hub = hub
         self._tokens = tokens
+        self._proceeding = False
+        hub.openings.settled = self._settled
 
     def receive(self, session: Session, data: bytes) -> None:
         """Takes one data frame's payload, valid UTF-8 or not JSON at all. `hub.now` is the present."""
@@ -41,20 +43,36 @@ class Reception:
             session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
 
     def begin(self, session: Session) -> None:
-        """Asks for the topics of the query, in order; what of them is wrong is answered with `error`."""
-        wanted, session.wanted = session.wanted or [], None
-        for topic_id, subscribe in wanted:
+        """Asks for the topics of the query one by one: each is answered, or held, before the next is asked for."""
+        self._proceeding = True
+        while session.wanted and session.turn is None and not session.closed:
+            topic_id, wish = session.wanted.pop(0)
             try:
-                if isinstance(subscribe, Refusal):
-                    raise subscribe
-                self.subscribe(session, subscribe)
+                if isinstance(wish, Refusal):
+                    raise wish
+                session.turn = self._opening(session, wish)
+                self._hub.openings.begin(session.turn)
             except Refusal as refusal:
+                session.turn = None
                 session.emit(client_frames.error(refusal, None, topic_id[:128]))
+        self._proceeding = False
+        session.wanted = session.wanted or None
+
+    def _settled(self, opening: Opening) -> None:
+        """A subscribe has its answer, or is held: the next topic of the query may be asked for."""
+        session = opening.session
+        if session.turn is opening:
+            session.turn = None
+            if session.wanted and not self._proceeding:
+                self.begin(session)
 
     def subscribe(self, session: Session, wanted: Subscribe, frame_id: FrameId = None) -> None:
-        """Asks for a topic, from a frame or a query. Raises Refusal `already_subscribed` or `limit_reached`."""
+        """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
+        self._hub.openings.begin(self._opening(session, wanted, frame_id))
+
+    def _opening(self, session: Session, wanted: Subscribe, frame_id: FrameId = None) -> Opening:
         hub = self._hub
-        opening = Opening(
+        return Opening(
             session,
             wanted.topic_id,
             wanted.position,
@@ -62,7 +80,6 @@ class Reception:
             frame_id=frame_id,
             deadline=hub.now + hub.limits.hold_s,
         )
-        hub.openings.begin(opening)
 
     def _authenticate(self, session: Session, frame: Envelope) -> None:
         """The only frame before `welcome` is `auth`; anything else, or a bad token, ends with 4401."""
@@ -124,6 +141,7 @@ class Reception:
             raise _not_followed(topic_id)
         self._hub.openings.give_up(opening)
         session.emit(client_frames.unsubscribed(topic_id, "requested", frame_id))
+        self._settled(opening)
 
     def _ask_presence(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
         subscription = session.subscriptions.get(topic_id)

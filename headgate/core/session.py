@@ -33,14 +33,32 @@ class Session:
     """A connection that was admitted, or (`caller` None) one whose `auth` frame is awaited.
 
     `behind` are its subscriptions out of step, `paused` says that its socket takes no more at the moment. `preface`
-    goes before the first frame (the head of an SSE answer), `wanted` are the topics of the query until it is admitted.
-    Times are monotonic seconds.
+    goes before the first frame (the head of an SSE answer). `wanted` are the topics of the query that were not asked
+    for yet, `turn` is the one whose answer comes next. Times are monotonic seconds.
     """
 
     __slots__ = (
-        "allowance", "asked", "beat_at", "behind", "caller", "closed", "connection_id", "deadline", "expires",
-        "framing", "heard_at", "outlet", "paused", "preface", "queued", "stalled_at", "subscriptions", "vigil",
-        "wanted", "warned",
+        "allowance",
+        "asked",
+        "beat_at",
+        "behind",
+        "caller",
+        "closed",
+        "connection_id",
+        "deadline",
+        "expires",
+        "framing",
+        "heard_at",
+        "outlet",
+        "paused",
+        "preface",
+        "queued",
+        "stalled_at",
+        "subscriptions",
+        "turn",
+        "vigil",
+        "wanted",
+        "warned",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float) -> None:
@@ -53,6 +71,7 @@ class Session:
         self.behind: dict[Subscription, None] | None = None
         self.allowance: Allowance | None = None
         self.wanted: list[tuple[str, Subscribe | Refusal]] | None = None
+        self.turn: Opening | None = None
         self.vigil: Vigil | None = None
         self.preface = b""
         self.paused = False

@@ -1,0 +1,43 @@
+"""docs/requirements.md: every row is there once, its status is one of five, and what it names exists."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "requirements.md"
+ROWS = {"S0": 14, "S1": 89, "S2": 92, "S3": 32, "S4": 141}
+STATUSES = {"met", "answered by a document", "partly", "not yet", "excluded"}
+_ROW = re.compile(r"^\| (S\d-[A-Z]+-\d+) \| (M|S|O|X|Doc) \| (.+) \| ([a-z ]+) \| (.+) \|$", re.MULTILINE)
+_NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.*-]+)(?:::(\w+))?`")
+
+
+def _rows() -> list[tuple[str, str, str, str, str]]:
+    return _ROW.findall(PAGE.read_text("utf-8"))
+
+
+def test_every_requirement_has_its_row() -> None:
+    ids = [row[0] for row in _rows()]
+    assert len(set(ids)) == len(ids)
+    assert Counter(name[:2] for name in ids) == ROWS
+
+
+def test_every_status_is_one_of_five() -> None:
+    assert {row[3] for row in _rows()} <= STATUSES
+
+
+def test_the_table_of_counts_is_the_rows() -> None:
+    table = re.search(r"^\| all \| 368 \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", PAGE.read_text("utf-8"), re.M)
+    assert table is not None
+    order = ("met", "answered by a document", "partly", "not yet", "excluded")
+    counts = Counter(row[3] for row in _rows())
+    assert [int(number) for number in table.groups()] == [counts[status] for status in order]
+
+
+def test_every_file_and_test_named_exists() -> None:
+    missing = []
+    for name, test in _NAMED.findall(PAGE.read_text("utf-8")):
+        path = ROOT / name
+        if not path.exists() or (test and f"def {test}(" not in path.read_text("utf-8")):
+            missing.append(f"{name}::{test}" if test else name)
+    assert missing == []
