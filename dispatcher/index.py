@@ -106,7 +106,6 @@ class HistoryIndex:
         self.flush()
         self._db.close()
 
-
     def add(self, offset: int, message: Deliver, *, old: bool = False) -> None:
         """Takes an accepted message; it is readable at once and written at the next flush. `old` in a rebuild."""
         self._pending.append(Entry(offset, message, old))

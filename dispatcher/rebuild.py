@@ -17,9 +17,7 @@ SLICE_RECORDS: Final = 200
 RETRY_S: Final = 0.5
 
 
-async def rebuild(
-    log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int
-) -> None:
+async def rebuild(log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int) -> None:
     """Fills the index with what stands in the log from `have` up to the offset `until`.
 
     Numbers come from applying the log again from a state that is known: the newest snapshot at or before `have`, the
