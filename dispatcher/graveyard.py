@@ -7,7 +7,7 @@ import msgspec
 
 from headgate.core.apply import Bury
 from headgate.core.records import Appended, LogName, Record
-from headgate.runtime.ports import Log, LogError
+from headgate.runtime.ports import Log, LogError, RecordTooLarge
 
 KEY_BYTES = 256
 VALUE_BYTES = 512 * 1024  # of the dead record; the letter says when it was cut
@@ -24,6 +24,8 @@ class Graveyard:
         self._log = log
         self._number = number
         self._waiting: dict[bytes, asyncio.Future[Appended]] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def bury(self, record: Record, bury: Bury) -> None:
         """Appends one letter."""
@@ -46,16 +48,20 @@ class Graveyard:
     def _append(self, key: bytes | None, letter: bytes) -> None:
         if letter in self._waiting:
             return
-        future = self._log.append(LogName.DEAD_LETTERS, self._number, key, letter)
+        future = self._log.append(LogName.DEAD_LETTERS, self._number, (key or b"")[:KEY_BYTES], letter)
         self._waiting[letter] = future
+        self._empty.clear()
         future.add_done_callback(lambda done: self._done(key, letter, done))
 
     def _done(self, key: bytes | None, letter: bytes, done: "asyncio.Future[Appended]") -> None:
-        if not done.cancelled() and isinstance(done.exception(), LogError):
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, LogError) and not isinstance(error, RecordTooLarge):
             loop = asyncio.get_running_loop()
             loop.call_later(RETRY_S, self._again, key, letter)
             return
         self._waiting.pop(letter, None)
+        if not self._waiting:
+            self._empty.set()
 
     def _again(self, key: bytes | None, letter: bytes) -> None:
         if self._waiting.pop(letter, None) is not None:
@@ -63,5 +69,4 @@ class Graveyard:
 
     async def safe(self) -> None:
         """Waits until every letter so far is in the log: a snapshot must not pass one that is not."""
-        while self._waiting:
-            await asyncio.wait(list(self._waiting.values()), timeout=RETRY_S)
+        await self._empty.wait()

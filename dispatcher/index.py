@@ -24,6 +24,14 @@ CLEAN: Final = 500
 MEMORY: Final = ":memory:"
 
 
+IndexFault = sqlite3.Error  # what any method may raise: a full disk, a damaged file, another process
+
+
+def in_use(error: sqlite3.Error) -> bool:
+    """Says whether another process holds the file: that is no damage."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 class Entry(NamedTuple):
     """One accepted message and the offset of its record; `old` when a rebuild found it behind newer ones."""
 
@@ -51,7 +59,9 @@ class Span(NamedTuple):
 class HistoryIndex:
     """Frames of a shard by offset, seq and id."""
 
-    def __init__(self, path: Path | str, identity: Identity) -> None:
+    def __init__(self, path: Path | str, identity: Identity, log_end: int | None = None) -> None:
+        """Opens or makes the file. One that goes beyond `log_end` is of another log, whatever it says."""
+        self._log_end = log_end
         self._path = path
         self._pending: list[Entry] = []
         self._high: dict[tuple[int, bool], int] = {}
@@ -72,8 +82,12 @@ class HistoryIndex:
                 elif any(found.get(name) != value for name, value in wanted.items()):
                     raise sqlite3.DatabaseError("made from another log")
                 self.next_offset = int(dict(db.execute("SELECT name, value FROM meta"))["next_offset"])
+                if self._log_end is not None and self.next_offset > self._log_end:
+                    raise sqlite3.DatabaseError("goes beyond the log's end")
                 return db
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                if in_use(error):
+                    raise
                 with contextlib.suppress(UnboundLocalError):
                     db.close()
                 self._delete_files()
@@ -100,6 +114,12 @@ class HistoryIndex:
             return
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Deletes the file: what it holds can be made again from the log."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._delete_files()
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""

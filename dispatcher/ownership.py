@@ -12,7 +12,7 @@ from dispatcher.runner import ShardRunner
 from headgate.core.ids import make_epoch
 from headgate.core.link import Owner
 from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
-from headgate.core.records import LogName, Record
+from headgate.core.records import Appended, LogName, Record
 from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
 
 logger = structlog.get_logger("dispatcher")
@@ -20,7 +20,8 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
-RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment for a moment do not claim in turns at log speed
+RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
+RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
 
 NewRunner = Callable[[int, int], ShardRunner]
 
@@ -38,7 +39,7 @@ class Ownership:
         self._ends: dict[int, int] = {}
         self._read: dict[int, int] = {}
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
-        self._claimed_at: dict[int, float] = {}
+        self._claim_again: dict[int, tuple[float, float]] = {}  # not before, and after how long a wait
         self._refused: dict[int, int] = {}
         self._moved = asyncio.Event()
         self.draining = False
@@ -101,6 +102,8 @@ class Ownership:
             for wait in waits:
                 wait.cancel()
         self._moved.clear()
+        if self._group.changed.is_set():
+            self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
         self._group.changed.clear()
 
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
@@ -113,15 +116,17 @@ class Ownership:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
         for shard in plan.start:
-            if self._standings[shard].epoch < self._refused.get(shard, 0):
+            if self.draining or self._standings[shard].epoch < self._refused.get(shard, 0):
                 continue  # somebody has a newer claim that has not been read here yet
             await self.stop(shard)
             runner = self._new_runner(shard, self._standings[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
         now = asyncio.get_running_loop().time()
-        due = [shard for shard in plan.claim if now - self._claimed_at.get(shard, -RECLAIM_S) >= RECLAIM_S]
-        if due:
-            self._claimed_at.update(dict.fromkeys(due, now))
+        due = [shard for shard in plan.claim if now >= self._claim_again.get(shard, (now, 0.0))[0]]
+        for shard in due:
+            wait_s = min(max(self._claim_again.get(shard, (0.0, 0.0))[1] * 2, RECLAIM_S), RECLAIM_MAX_S)
+            self._claim_again[shard] = (now + wait_s, wait_s)
+        if due and not self.draining:
             await self._claim(due)
 
     async def _claim(self, shards: list[int]) -> None:
@@ -134,13 +139,13 @@ class Ownership:
             logger.warning("claims not acknowledged", shards=[s for s, _ in refused], why=str(refused[0][1]))
             await asyncio.sleep(RETRY_S)
         else:
-            await self._read_back(shards)
+            await self._read_back({s: a.offset for s, a in zip(shards, done, strict=True) if isinstance(a, Appended)})
 
-    async def _read_back(self, shards: list[int]) -> None:
+    async def _read_back(self, offsets: dict[int, int]) -> None:
         """Waits until each claim has come back through the log, so that it is not appended twice."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLAIM_WAIT_S):
-                while not all(s in self._standings and self._standings[s].claim == self._mine for s in shards):
+                while not self.draining and any(self._read.get(s, -1) <= at for s, at in offsets.items()):
                     self._moved.clear()
                     await self._moved.wait()
         self._moved.set()
@@ -154,14 +159,16 @@ class Ownership:
             return
         runner.final_snapshot = final
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})  # its end, without taking a cancellation that is meant for the caller
 
     async def drain(self) -> None:
         """Claims nothing more, writes final snapshots, releases all shards, leaves the group."""
         self.draining = True
         self._moved.set()
-        await asyncio.gather(*(self.stop(shard, final=True) for shard in list(self._runners)))
+        stops = (self.stop(shard, final=True) for shard in list(self._runners))
+        for error in await asyncio.gather(*stops, return_exceptions=True):
+            if error is not None:
+                logger.error("a shard did not stop cleanly", why=str(error))
         await self._group.stop()
 
     def _on_refused(self, shard: int, epoch: int) -> None:

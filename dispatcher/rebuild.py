@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from dispatcher.index import BATCH, HistoryIndex
+from dispatcher.recovery import restore_gently
 from headgate.core.apply import Deliver, Gone, apply_many
 from headgate.core.records import LogName, Record
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Placed, newest_chain, restore
+from headgate.core.snapshot import Placed, newest_chain
 from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.ports import Log, LogUnavailable
 
@@ -60,7 +61,7 @@ async def _start(
     bounds = await log.bounds(LogName.MESSAGES, number)  # a snapshot from before the log's beginning leads nowhere
     chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= have)
     if chain and chain[-1].chunk.offset >= bounds.first:
-        return restore(chain)
+        return await restore_gently(chain)
     first = await first_record(log, number)
     if first is not None and read_config(first) is not None:
         shard = Shard()
@@ -74,5 +75,5 @@ async def _start(
     for end in ends:
         chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= end)
         if chain:
-            return restore(chain)
+            return await restore_gently(chain)
     raise LogUnavailable(f"shard {number}: no snapshot and no beginning of the log to rebuild history from")

@@ -1,14 +1,17 @@
 """Answers what gateways and ingests ask about one shard; knows no link, only sessions that can be sent to."""
 
+import heapq
 from collections.abc import Callable, Sequence
 from typing import Final
+
+import structlog
 
 from dispatcher.shard import Session, ShardOwner
 from headgate.core import link, rights
 from headgate.core.apply import Code, Verdict
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
-from headgate.core.ids import check_topic_id, make_epoch, topic_key
+from headgate.core.ids import EPOCH_OFFSET_BITS, RESERVED_PREFIXES, check_topic_id, make_epoch, topic_key
 from headgate.core.position import Position, place
 from headgate.core.rights import Caller
 from headgate.core.rows import Row
@@ -17,6 +20,9 @@ from headgate.runtime.ports import Clock
 
 HISTORY_BYTES: Final = 8 * 1024 * 1024  # one answer of history; a page ends there, whatever its limit
 MEMBERS_OF_A_NEW_TOPIC: Final = 1  # its owner; member records come with members
+
+OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
+logger = structlog.get_logger("dispatcher")
 
 CreateTopic = Callable[[ShardOwner, str, Caller], None]
 
@@ -51,9 +57,10 @@ class Requests:
         try:
             self._handlers[type(message)](session, message)
         except Refusal as refusal:
-            req = getattr(message, "req", None)
-            if req is not None:
-                session.send(link.Refused(req, refusal.code, refusal.detail, refusal.extra))
+            _refuse(session, message, refusal)
+        except Exception:  # one bad question must not end the process that answers all others
+            logger.exception("a request failed", shard=self._owner.number, kind=type(message).__name__)
+            _refuse(session, message, Refusal("internal", "the owner failed at this request"))
 
     # -- topics
 
@@ -85,19 +92,13 @@ class Requests:
         session.send(link.Topic(ask.req, self.info(row)))
 
     def _topics(self, session: Session, ask: link.AskTopics) -> None:
-        wanted = sorted(
+        seen = (
             row.topic_id
             for row in self._owner.rows.values()
-            if row.topic_id > ask.after and row.topic_id.startswith(ask.prefix)
+            if row.topic_id > ask.after and row.topic_id.startswith(ask.prefix) and rights.may_see(ask.caller, row)
         )
-        infos: list[link.TopicInfo] = []
-        for topic_id in wanted:
-            row = self._row(topic_id)
-            if rights.may_see(ask.caller, row):
-                infos.append(self.info(row))
-            if len(infos) >= ask.limit:
-                break
-        session.send(link.Topics(ask.req, infos))
+        page = heapq.nsmallest(ask.limit, seen)
+        session.send(link.Topics(ask.req, [self.info(self._row(topic_id)) for topic_id in page]))
 
     def _counts(self, session: Session, ask: link.AskCount) -> None:
         session.send(link.Counts(ask.req, [self._owner.routes.count(t) for t in ask.topic_ids]))
@@ -109,15 +110,23 @@ class Requests:
         if attach.first:
             owner.routes.drop_gateway(session)
         for topic in attach.topics:
-            row = owner.rows.get(topic_key(topic.topic_id))
-            if row is None or row.epoch != topic.epoch:
-                session.send(link.Ended(topic.topic_id, topic.epoch, "deleted"))
-                continue
+            made_at = topic.epoch & OFFSET_MASK
+            if made_at >= owner.shard.next_offset:  # created where this owner has not read yet
+                owner.verdicts.wait(made_at, lambda _, topic=topic: self._attach_topic(session, topic))  # type: ignore[misc]
+            else:
+                self._attach_topic(session, topic)
+        if attach.last:
+            session.send(link.Attached(attach.shard, owner.epoch))
+
+    def _attach_topic(self, session: Session, topic: link.AttachTopic) -> None:
+        owner = self._owner
+        row = owner.rows.get(topic_key(topic.topic_id))
+        if row is None or row.epoch != topic.epoch:
+            session.send(link.Ended(topic.topic_id, topic.epoch, "deleted"))
+        elif session.open:
             route = owner.routes.add(session, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 session.fall_behind(owner, route)
-        if attach.last:
-            session.send(link.Attached(attach.shard, owner.epoch))
 
     def _leave(self, session: Session, leave: link.Leave) -> None:
         self._owner.routes.leave(session, leave.topic_id, leave.epoch, leave.count)
@@ -125,8 +134,7 @@ class Requests:
     def _subscribe(self, session: Session, ask: link.Subscribe) -> None:
         check_topic_id(ask.topic_id)
         row = self._owner.rows.get(topic_key(ask.topic_id))
-        if row is None and ask.create and rights.may_create(ask.caller, ask.topic_id):
-            check_topic_id(ask.topic_id, create=True)
+        if row is None and ask.create and self._may_make(ask):
             self._subscribe_once_made(session, ask)
             return
         if row is None:
@@ -135,7 +143,7 @@ class Requests:
         if ask.position is None or row.ephemeral or self._can_place(row, ask.position):
             self._grant(session, ask, row)
         else:
-            self._owner.when_complete(lambda: self.handle(session, ask))
+            self._owner.when_complete(lambda: session.later(self._owner, ask))
 
     def _can_place(self, row: Row, position: Position) -> bool:
         """Says whether a position can be served now: while history is rebuilt, one that the index goes on from."""
@@ -147,6 +155,10 @@ class Requests:
     def _goes_on(self, row: Row, seq: int) -> bool:
         """Says whether the index has what follows `seq`, so that older history does not matter."""
         return seq == row.seq or self._owner.index.has(row.epoch, seq + 1)
+
+    def _may_make(self, ask: link.Subscribe) -> bool:
+        reserved = ask.topic_id.startswith(RESERVED_PREFIXES)  # answered like any topic that is not there
+        return not reserved and rights.may_create(ask.caller, ask.topic_id)
 
     def _subscribe_once_made(self, session: Session, ask: link.Subscribe) -> None:
         again = link.Subscribe(ask.req, ask.topic_id, ask.caller, ask.position, False)
@@ -195,10 +207,12 @@ class Requests:
         if row.epoch != ask.epoch:
             raise rights.unknown_topic(ask.topic_id)
         if not self._owner.index.complete and not self._goes_on(row, ask.after_seq):
-            self._owner.when_complete(lambda: self.handle(session, ask))
+            self._owner.when_complete(lambda: session.later(self._owner, ask))
             return
         first = self.first_seq(row) if self._owner.index.complete else ask.after_seq + 1
-        span = self._owner.index.span(row.epoch, max(ask.after_seq + 1, first), ask.max_count, ask.max_bytes)
+        begin = max(ask.after_seq + 1, first)
+        count = min(ask.max_count, max(row.seq - begin + 1, 0))
+        span = self._owner.index.span(row.epoch, begin, count, ask.max_bytes)
         session.send(
             link.Page(
                 req=ask.req,
@@ -273,7 +287,11 @@ class Requests:
         elif ask.offset >= self._owner.shard.next_offset:
             self._owner.verdicts.wait(ask.offset, answer)
         else:
-            answer(self._what_is_left(ask.offset))
+            left = self._what_is_left(ask.offset)
+            if left[0].code is Code.UNKNOWN and not self._owner.index.complete:
+                self._owner.when_complete(lambda: session.later(self._owner, ask))
+            else:
+                answer(left)
 
     def _wire(self, offset: int, item: int, verdict: Verdict) -> link.Verdict:
         return link.Verdict(int(verdict.code), verdict.seq, verdict.epoch)
@@ -304,3 +322,9 @@ class Requests:
                 route.gateway.send(message)
                 self._linked(1)
         session.send(link.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
+
+
+def _refuse(session: Session, message: link.Message, refusal: Refusal) -> None:
+    req = getattr(message, "req", None)
+    if req is not None:
+        session.send(link.Refused(req, refusal.code, refusal.detail, refusal.extra))

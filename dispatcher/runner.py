@@ -1,20 +1,20 @@
 """The life of one owned shard: restore, catch up, serve, hand over; knows no link."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.index import Identity
+from dispatcher.index import Identity, IndexFault, in_use
 from dispatcher.rebuild import rebuild
 from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import Snapshots
 from headgate.core.apply import NotConfigured
 from headgate.core.errors import BrokenChain, HeadgateError, UnknownVersion
+from headgate.core.snapshot import Placed
 from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
 
@@ -51,13 +51,22 @@ class ShardRunner:
             except PARKING as error:
                 self._park(error)
                 await asyncio.sleep(PARKED_RETRY_S)
+            except IndexFault as error:
+                self._park(error)
+                if self.owner is not None and not in_use(error):
+                    self.owner.index.destroy()  # derived: the next try makes it anew from the log
+                await asyncio.sleep(PARKED_RETRY_S)
             except LogError as error:
                 logger.warning("shard waits for the log", shard=self.number, why=str(error))
                 await asyncio.sleep(RETRY_S)
+            except Exception as error:  # the task's root: one shard's fault must not end its neighbours
+                logger.exception("shard failed", shard=self.number)
+                self._park(error)
+                await asyncio.sleep(PARKED_RETRY_S)
             finally:
                 self._dispatcher.restoring.discard(self.number)
 
-    def _park(self, error: HeadgateError) -> None:
+    def _park(self, error: Exception) -> None:
         logger.error("shard parked", shard=self.number, why=str(error))
         if self.owner is not None:
             self.owner.park(str(error))
@@ -65,7 +74,7 @@ class ShardRunner:
     async def _serve(self) -> None:
         owner = ShardOwner(self.number, self.epoch, self._log, self._folder, self._dispatcher)
         self.owner = owner
-        await owner.restore()
+        found = await owner.restore()
         config = owner.shard.config or await first_config(self._log, self.number)
         if config is None:
             raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
@@ -78,7 +87,9 @@ class ShardRunner:
                 tasks.create_task(owner.tail(), name=f"tail-{self.number}")
                 tasks.create_task(self._announce(owner), name=f"announce-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
-                if have is not None:
+                if have is None:
+                    owner.recovered = found._replace(chunks=[], chain=[])  # nothing is to be rebuilt from them
+                else:
                     tasks.create_task(self._rebuild(owner, have, until), name=f"rebuild-{self.number}")
         except BaseExceptionGroup as group:
             raise _first(group) from None
@@ -88,9 +99,14 @@ class ShardRunner:
 
     async def _release(self, owner: ShardOwner, snapshots: Snapshots) -> None:
         if self.final_snapshot and owner.live.is_set():
-            with contextlib.suppress(LogError):  # the next owner then starts from an older one
+            try:
                 await snapshots.final()
-        owner.index.close()
+            except HeadgateError as error:  # the next owner then starts from an older one
+                logger.warning("no final snapshot", shard=self.number, why=str(error))
+        try:
+            owner.index.close()
+        except IndexFault as error:
+            logger.warning("the index was not closed cleanly", shard=self.number, why=str(error))
 
     async def _announce(self, owner: ShardOwner) -> None:
         await owner.live.wait()
@@ -107,9 +123,19 @@ class ShardRunner:
         while self._dispatcher.restoring and self._clock.now() - started < REBUILD_WAIT_S:  # noqa: ASYNC110 - many end it
             await asyncio.sleep(REBUILD_POLL_S)
         async with self._dispatcher.rebuilding:
-            await rebuild(self._log, self.number, owner.index, chunks, have, until)
+            while not await self._rebuilt(owner, chunks, have, until):  # noqa: ASYNC110 - tries again, waits for nothing
+                await asyncio.sleep(RETRY_S)
         owner.index_done()
         logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
+
+    async def _rebuilt(self, owner: ShardOwner, chunks: list[Placed], have: int, until: int) -> bool:
+        """Tries once. A log that is away, or whose beginning went meanwhile, is no reason to stop live delivery."""
+        try:
+            await rebuild(self._log, self.number, owner.index, chunks, have, until)
+        except LogError as error:
+            logger.warning("history cannot be rebuilt now", shard=self.number, why=str(error))
+            return False
+        return True
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.dispatcher import Counters, Dispatcher
+from dispatcher.folder import IndexFolder
 from dispatcher.ownership import Ownership
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
@@ -37,10 +38,14 @@ class DispatcherOptions(NamedTuple):
 
 
 class DispatcherService:
-    """A dispatcher: `run` serves until cancelled, `drain` hands the shards over first."""
+    """A dispatcher: `run` serves until cancelled, `drain` hands the shards over first.
+
+    Raises OSError where another process uses the index folder.
+    """
 
     def __init__(self, options: DispatcherOptions, log: Log, clock: Clock, rng: Rng, counters: Counters) -> None:
         self._options = options
+        self._folder = IndexFolder(options.folder) if options.folder is not None else None
         self._log = log
         self._clock = clock
         self._rng = rng
@@ -72,6 +77,8 @@ class DispatcherService:
                 tasks.create_task(ownership.run(tasks), name="ownership")
                 self.ready.set()
         finally:
+            if self._folder is not None:
+                self._folder.release()
             dispatcher.start_pump = lambda session: None
             with contextlib.suppress(LogError):
                 await group.stop()

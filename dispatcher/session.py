@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from dispatcher.shard import LINK_BYTES, Session, ShardOwner
 from headgate.core import link
 from headgate.core.ids import shard_of, topic_key
@@ -13,9 +15,14 @@ from headgate.runtime.ports import Link
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher
 
+logger = structlog.get_logger("dispatcher")
+
 LOW_BYTES: Final = LINK_BYTES // 4
 PUMP_IDLE_S: Final = 0.2
 
+MAX_ASKS: Final = 100_000  # requests of one link that wait for room; a gateway asks at most two a session
+
+_LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
 
 
@@ -26,6 +33,7 @@ class LinkSession:
         self._dispatcher = dispatcher
         self._wire = wire
         self._behind: deque[tuple[ShardOwner, Route[Session]]] = deque()
+        self._asks: deque[tuple[ShardOwner, link.Message]] = deque()
         self._wake = asyncio.Event()
         self.role = ""
         self.open = True
@@ -50,6 +58,14 @@ class LinkSession:
             self._behind.append((owner, route))
             self._wake.set()
 
+    def later(self, owner: ShardOwner, message: link.Message) -> None:
+        """Handles a request when the link has room for its answer."""
+        if len(self._asks) < MAX_ASKS:
+            self._asks.append((owner, message))
+            self._wake.set()
+        else:
+            self.send(link.Refused(getattr(message, "req", 0), "overloaded", "too many requests wait on this link"))
+
     # -- the link
 
     def _on_messages(self, messages: list[link.Message]) -> None:
@@ -68,12 +84,20 @@ class LinkSession:
             return
         shard = self._shard_of(message)
         desk = self._dispatcher.desk(shard)
-        if desk is not None:
+        if desk is not None and not self._must_wait(message):
             desk.handle(self, message)
+            return
+        if desk is not None:
+            self.later(self._dispatcher.owners[shard], message)
             return
         req = getattr(message, "req", None)
         if req is not None:
             self.send(link.Refused(req, "not_ready", f"shard {shard} is not served here now"))
+
+    def _must_wait(self, message: link.Message) -> bool:
+        """Says whether a request with a large answer has to wait for room on the link, behind those before it."""
+        large = isinstance(message, _LARGE) or (isinstance(message, link.Subscribe) and message.position is not None)
+        return large and (bool(self._asks) or self._wire.pending_bytes >= LOW_BYTES)
 
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
@@ -101,27 +125,48 @@ class LinkSession:
         self._dispatcher.left(self)
 
     async def pump(self) -> None:
-        """Serves routes that are behind, one page each in turn, until the link is closed."""
+        """Answers what waits for room and serves routes that are behind, in turn, until the link is closed."""
+        try:
+            await self._serve()
+        except Exception:  # the task's root: a fault here must end this link alone
+            logger.exception("a link failed", peer=self._wire.peer)
+            self.close("the dispatcher failed at this link")
+
+    async def _serve(self) -> None:
         stuck = 0  # turns since the last page
         while self.open:
-            if not self._behind:
+            if not self._behind and not self._asks:
                 stuck = 0
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             await self._wire.drained(LOW_BYTES)
-            owner, route = self._behind.popleft()
-            served = self._dispatcher.owners.get(owner.number) is owner
-            if not served or owner.routes.get(self, route.topic_id) is not route:
-                continue
-            sent = route.sent
-            if not self._page(owner, route):
-                self._behind.append((owner, route))
-                stuck = stuck + 1 if route.sent == sent else 0
-            if stuck > len(self._behind):  # all wait for a rebuild
+            if self._asks:
+                self._answer(*self._asks.popleft())
+            stuck = stuck + 1 if self._behind and not self._advance() else 0
+            if stuck > len(self._behind) and not self._asks:  # all wait for a rebuild
                 stuck = 0
                 await asyncio.sleep(PUMP_IDLE_S)
             await asyncio.sleep(0)
+
+    def _answer(self, owner: ShardOwner, message: link.Message) -> None:
+        desk = self._dispatcher.desk(owner.number)
+        if desk is not None:
+            desk.handle(self, message)
+        else:
+            self.send(link.Refused(getattr(message, "req", 0), "not_ready", f"shard {owner.number} was given up"))
+
+    def _advance(self) -> bool:
+        """Serves the next route that is behind; says whether it got any further."""
+        owner, route = self._behind.popleft()
+        served = self._dispatcher.owners.get(owner.number) is owner
+        if not served or owner.routes.get(self, route.topic_id) is not route:
+            return True
+        sent = route.sent
+        if self._page(owner, route):
+            return True
+        self._behind.append((owner, route))
+        return route.sent != sent
 
     def _page(self, owner: ShardOwner, route: Route[Session]) -> bool:
         """Sends one page; says whether the route is in step again (or gone)."""
@@ -132,7 +177,8 @@ class LinkSession:
         if route.sent >= row.seq:
             route.behind = False
             return True
-        span = owner.index.span(route.epoch, route.sent + 1, link.PAGE_COUNT, link.PAGE_BYTES)
+        count = min(link.PAGE_COUNT, row.seq - route.sent)
+        span = owner.index.span(route.epoch, route.sent + 1, count, link.PAGE_BYTES)
         if not owner.index.complete and not (span.frames and span.seq == route.sent + 1):
             return False  # older than the newest snapshot: the rebuild is on its way to it
         if not span.frames:  # all of it is gone from the log: the gateway sees the hole and says it

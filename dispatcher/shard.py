@@ -2,7 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,7 +12,7 @@ from dispatcher.recovery import Recovered, recover
 from headgate.core.apply import Applied, Bury, Code, Deliver, Effect, Gone, Made, Verdict, apply_many
 from headgate.core.envelope import decode
 from headgate.core.link import Ended, Message
-from headgate.core.records import LogName, Record
+from headgate.core.records import Batch, LogName, Record
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import SnapshotWriter
@@ -24,7 +24,9 @@ READ_RECORDS: Final = 2_000
 SLICE_RECORDS: Final = 200  # about 2 ms of applying and routing, then others have the loop
 LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live messages; its routes fall behind
 RETRY_S: Final = 0.5
-BACKLOG: Final = 20_000  # messages kept in memory before the index is written at once
+SLICE_BYTES: Final = 128 * 1024  # bundles: many messages in few records
+BACKLOG: Final = 20_000  # messages kept in memory; above, the index is written faster than messages come
+EMPTY_READS: Final = 3  # of a second each: then what is left cannot be read, an open foreign transaction
 
 
 class Session(Protocol):
@@ -38,6 +40,9 @@ class Session(Protocol):
     @property
     def congested(self) -> bool:
         """Whether more than LINK_BYTES are queued."""
+
+    def later(self, owner: "ShardOwner", message: Message) -> None:
+        """Handles a request again when the link has room for its answer."""
 
     def fall_behind(self, owner: "ShardOwner", route: "Route[Session]") -> None:
         """Has the route served from the index until it is in step again."""
@@ -84,6 +89,7 @@ class ShardOwner:
         self.graveyard = Graveyard(log, number)
         self.recovered: Recovered | None = None
         self.lag = 0
+        self._empty_reads = 0
         self._folder = index_folder
         self._events = events
         self._when_complete: list[Callable[[], None]] = []
@@ -93,13 +99,14 @@ class ShardOwner:
 
     # -- life
 
-    async def restore(self) -> None:
-        """Reads the newest snapshot and opens the index. Raises what `recover` does."""
+    async def restore(self) -> Recovered:
+        """Reads the newest snapshot. Raises what `recover` does."""
         found = await recover(self.log, self.number)
         self.recovered = found
         self.shard, self.rows = found.shard, found.rows
         if found.chain:
             self.writer.resume(found.chain)
+        return found
 
     def open_index(self, identity: Identity) -> int | None:
         """Opens the index file. Returns the offset from which history must be rebuilt, None where it is whole."""
@@ -107,8 +114,9 @@ class ShardOwner:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"shard-{self.number}.db"
-        self.index = HistoryIndex(path, identity)
-        from_the_log_alone = self.recovered is not None and not self.recovered.chain  # then `tail` reads it all
+        assert self.recovered is not None
+        self.index = HistoryIndex(path, identity, self.recovered.end)
+        from_the_log_alone = not self.recovered.chain  # then `tail` reads it all
         if from_the_log_alone or self.index.next_offset >= self.shard.next_offset:
             self.index_done()
             return None
@@ -124,17 +132,35 @@ class ShardOwner:
                 except LogUnavailable:
                     await asyncio.sleep(RETRY_S)
                     continue
-                for at in range(0, len(batch.records), SLICE_RECORDS):
-                    self.take(batch.records[at : at + SLICE_RECORDS])
-                    await asyncio.sleep(0)
-                self.lag = max(batch.end - batch.next_offset, 0)
-                if self.lag == 0 and self.state is State.RESTORING and self.shard.config is not None:
-                    self.state, self.why = State.LIVE, ""
-                    self.live.set()
-                if self.index.backlog >= (BATCH if batch.records else 1):
-                    self.index.flush(None if self.index.backlog > BACKLOG else BATCH)
+                await self._take_batch(batch)
         finally:
             await reader.close()
+
+    async def _take_batch(self, batch: Batch) -> None:
+        for records in _slices(batch.records):
+            self.take(records)
+            await asyncio.sleep(0)
+        self.lag = max(batch.end - batch.next_offset, 0)
+        if self.state is State.RESTORING and await self._caught_up(batch):
+            self.state, self.why = State.LIVE, ""
+            self.live.set()
+        if self.index.backlog >= (BATCH if batch.records else 1):
+            self.index.flush(BATCH * (1 + self.index.backlog // BACKLOG))
+
+    async def _caught_up(self, batch: Batch) -> bool:
+        """Says whether what stood in the log at the claim is applied, or waits behind a foreign transaction."""
+        if self.shard.config is None or self.recovered is None:
+            return self.shard.config is not None
+        if batch.next_offset >= self.recovered.end:
+            return True
+        self._empty_reads = 0 if batch.records else self._empty_reads + 1
+        if self._empty_reads < EMPTY_READS:
+            return False
+        try:
+            await self.log.bounds(LogName.MESSAGES, self.number)
+        except LogUnavailable:
+            return False  # the log is silent, not at its end
+        return True
 
     def park(self, why: str) -> None:
         """Stops serving: skipping a record would make this node's numbers differ from others'."""
@@ -229,3 +255,13 @@ class ShardOwner:
         """Tells who waits for a topic that its create record did not reach the log."""
         for callback in self._when_made.pop(topic_id, ()):
             callback(False)
+
+
+def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cuts a read into pieces of a few milliseconds of work each."""
+    start, size = 0, 0
+    for at, record in enumerate(records, 1):
+        size += len(record.value or b"")
+        if at - start >= SLICE_RECORDS or size >= SLICE_BYTES or at == len(records):
+            yield records[start:at]
+            start, size = at, 0

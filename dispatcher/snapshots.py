@@ -3,17 +3,25 @@
 import asyncio
 from typing import Final
 
+import structlog
+
+from dispatcher.recovery import restore_gently
 from dispatcher.shard import ShardOwner
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import BrokenChain, HeadgateError
 from headgate.core.records import LogName
-from headgate.core.snapshot import base_starts, newest_chain, restore
+from headgate.core.snapshot import base_starts, newest_chain
 from headgate.runtime.logs.beginning import read_chunks
 from headgate.runtime.ports import Clock, LogError
 
+logger = structlog.get_logger("dispatcher")
+
+RETRY_S: Final = 1.0
 CHECK_S: Final = 0.25
 INTERVAL_S: Final = 30.0
 CHANGES: Final = 10_000  # records that changed something; also the bound on what a fail-over reads again
 BASES_KEPT: Final = 3
+QUIET_OFFSETS: Final = 100_000  # records that changed nothing (repeats, probes, dead letters)
+QUIET_S: Final = 3_600.0
 TRIM_S: Final = 30.0  # how soon the index forgets what the log's retention has taken
 
 
@@ -42,11 +50,21 @@ class Snapshots:
                 if self._owner.log.above_limit() or self._clock.now() - self._trimmed >= TRIM_S:
                     await self._trim()
             except LogError:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(RETRY_S)
+            except (BadSnapshot, BrokenChain):
+                logger.exception("a snapshot is not what was written", shard=self._owner.number)
+                self._owner.writer.broken()
+                await asyncio.sleep(INTERVAL_S)
 
     def _due(self) -> bool:
-        pending = self._owner.writer.pending(self._owner.shard)
-        return pending >= CHANGES or (pending > 0 and self._clock.now() - self._last >= INTERVAL_S)
+        pending, passed = self._owner.writer.pending(self._owner.shard), self._clock.now() - self._last
+        quiet = self._owner.shard.next_offset - self._owner.writer.offset  # retention must not overtake a snapshot
+        return (
+            pending >= CHANGES
+            or (pending > 0 and passed >= INTERVAL_S)
+            or quiet >= QUIET_OFFSETS
+            or (quiet > 0 and passed >= QUIET_S)
+        )
 
     async def _trim(self) -> None:
         """Keeps the index from answering what the log no longer holds, and a bounded log within its bound."""
@@ -63,10 +81,10 @@ class Snapshots:
 
     async def final(self) -> None:
         """Writes a base, so that the next owner starts from here. Raises LogError."""
-        if self._owner.shard.config is not None and self._owner.writer.pending(self._owner.shard):
-            await self.write(base=True)
+        if self._owner.shard.config is not None and self._owner.shard.next_offset > self._owner.writer.offset:
+            await self.write(base=True, check=False)  # a drain has its deadline; the next owner checks
 
-    async def write(self, *, base: bool) -> None:
+    async def write(self, *, base: bool, check: bool = True) -> None:
         """Writes one snapshot, chunk by chunk. Raises LogError; the next one is then a base."""
         owner = self._owner
         try:
@@ -78,7 +96,7 @@ class Snapshots:
             raise
         self._last = self._clock.now()
         self.written += 1
-        if base:
+        if base and check:
             await self._check_and_prune()
 
     async def _check_and_prune(self) -> None:
@@ -87,7 +105,7 @@ class Snapshots:
         chain = newest_chain(chunks)
         if not chain:
             raise BadSnapshot(f"shard {owner.number}: the base just written cannot be read back")
-        restore(chain)
+        await restore_gently(chain)
         starts = base_starts(chunks)
         if len(starts) > BASES_KEPT:
             await owner.log.truncate_before(LogName.SNAPSHOTS, owner.number, starts[-BASES_KEPT])

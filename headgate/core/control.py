@@ -65,5 +65,5 @@ def decode_body(body: bytes) -> Control:
     """Reads the JSON body of a control record. Raises CorruptRecord."""
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(f"control record: {error}") from None

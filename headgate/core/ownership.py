@@ -42,7 +42,7 @@ def decode_claim(value: bytes | None) -> Claim | None:
     """Reads a claim record; None for what is none."""
     try:
         return _decoder.decode(value) if value else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -12,7 +12,7 @@ A base is written while records go on being applied: rows first, slice by slice,
 one instant, every row that changed meanwhile, the window and the rest. The snapshot is that instant's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -85,7 +85,7 @@ def decode_chunk(at: int, value: bytes | None) -> Placed | None:
         return None
     try:
         return Placed(at, name, _decoder.decode(body[4:]))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -97,6 +97,7 @@ class SnapshotWriter:
         self._prev = b""
         self._block = 0
         self._changes = 0
+        self.offset = 0  # where the newest snapshot ends
         self.base_bytes = 0
         self.delta_bytes = 0
 
@@ -110,6 +111,7 @@ class SnapshotWriter:
         self._prev = last.name
         self._block = _block_of(last.chunk.offset)
         self._changes = last.chunk.rest.changes if last.chunk.rest else 0
+        self.offset = last.chunk.offset
         sizes = [(p.chunk.base, len(_encoder.encode(p.chunk))) for p in chain]
         self.base_bytes = sum(size for base, size in sizes if base)
         self.delta_bytes = sum(size for base, size in sizes if not base)
@@ -117,6 +119,8 @@ class SnapshotWriter:
     def broken(self) -> None:
         """Forgets the chain: a chunk could not be appended, so the next snapshot must be a base."""
         self._prev = b""
+        self._changes = -1  # what it held counts as not written
+        self.offset = -1
 
     def pending(self, shard: Shard) -> int:
         """Returns how many records changed something since the last snapshot."""
@@ -156,6 +160,7 @@ class SnapshotWriter:
         self._dirty.clear()
         self._block = _block_of(offset)
         self._changes = shard.changes
+        self.offset = offset
         for some in _by_size(changed):
             yield self._seal(shard, Chunk(number, base, b"", offset, LOGIC, digest, rows=some))
         for group in _block_groups(blocks):
@@ -271,12 +276,23 @@ class _BlockStore:
         limit = {True: oldest[0], False: oldest[1]}
         self._blocks = {name: b for name, b in self._blocks.items() if name[1] >= limit[name[0]]}
 
-    def window(self, next_offset: int) -> Window:
-        return Window.restore(self._blocks.values(), next_offset)
+    def window(self, next_offset: int) -> Generator[None, None, Window]:
+        return Window.restoring(self._blocks.values(), next_offset)
 
 
 def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
     """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain where the digest disagrees."""
+    steps = restoring(chain)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            restored: tuple[Shard, dict[bytes, Row]] = done.value
+            return restored
+
+
+def restoring(chain: Sequence[Placed]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
+    """Does what `restore` does, yielding between slices of some milliseconds."""
     rows: dict[bytes, Row] = {}
     blocks = _BlockStore()
     for placed in chain:
@@ -288,6 +304,7 @@ def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
             blocks.take(block)
         if chunk.rest is not None:
             blocks.end_of_snapshot(chunk.rest.oldest)
+        yield
     last = chain[-1].chunk
     if last.rest is None:
         raise BrokenChain("a chain ends with the last chunk of a snapshot")
@@ -297,7 +314,7 @@ def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
     shard.log_ms = last.rest.log_ms
     shard.changes = last.rest.changes
     shard.digest = Digest(*last.rest.digest)
-    shard.window = blocks.window(last.offset)
+    shard.window = yield from blocks.window(last.offset)
     if shard.digest.now != last.digest:
         raise BrokenChain(f"digest {shard.digest.now.hex()}, the chain says {last.digest.hex()}")
     return shard, rows

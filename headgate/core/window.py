@@ -7,7 +7,7 @@ function of the log. The newest blocks keep the seq of each id; older ones are p
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Final
 
 import msgspec
@@ -203,8 +203,8 @@ class Window:
         return BlockState(block.number, block.keyed, block.last_ms, ids, seqs)
 
     @classmethod
-    def restore(cls, blocks: Iterable[BlockState], next_offset: int) -> "Window":
-        """Builds the window a snapshot describes; `blocks` may come in any order, the last of a number wins."""
+    def restoring(cls, blocks: Iterable[BlockState], next_offset: int) -> Generator[None, None, "Window"]:
+        """Builds the window a snapshot describes, yielding after each block; `blocks` may come in any order."""
         window = cls()
         newest = {(s.keyed, s.number): s for s in blocks}
         for (keyed, number), state in sorted(newest.items(), key=lambda kv: kv[0][1]):
@@ -220,5 +220,6 @@ class Window:
                 window._recent.update(zip(block.keys, seqs, strict=True))
             elif parts:
                 window._pack_block(lane, block, parts)
+            yield
         window._block = (next_offset - 1) >> BLOCK_BITS
         return window

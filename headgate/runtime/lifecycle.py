@@ -76,10 +76,17 @@ class Process:
         try:
             async with asyncio.timeout(self._deadline_s):
                 for name, step in self._steps:
-                    await step()
+                    await self._step(name, step)
                     logger.info("drained", step=name, seconds=round(self._clock.now() - started, 2))
         except TimeoutError:
             logger.warning("drain deadline passed; stopping as things stand", deadline_s=self._deadline_s)
+
+    async def _step(self, name: str, step: Step) -> None:
+        """Runs one step; what goes wrong in it must not keep the others from being done."""
+        try:
+            await step()
+        except Exception:
+            logger.exception("a drain step failed", step=name)
 
     def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self._lag = max(0.0, loop.time() - due)

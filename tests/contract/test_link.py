@@ -111,3 +111,14 @@ async def test_a_close_is_heard_once_at_both_ends_and_sends_after_it_are_nothing
         assert near.got == far.got == []
         async with asyncio.timeout(5):
             await near.wire.drained(1)
+
+
+@PAIRS
+async def test_far_more_than_one_batch_may_hold_arrives_whole(pair: object) -> None:
+    """A resume storm queues hundreds of pages in one turn; the link cuts them by size and lives."""
+    async with pair() as (near, far):  # type: ignore[operator]
+        for seq in range(1, 451):
+            near.wire.send(numbered(seq, 256 * 1024))
+        await until(lambda: len(far.got) == 450)
+        assert [m.seq for m in far.got] == list(range(1, 451))
+        assert near.closed == far.closed == []

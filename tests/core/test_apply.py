@@ -136,6 +136,7 @@ def test_a_foreign_record_is_a_message_of_kafka() -> None:
         (b"nowhere", b"1", "no_topic"),
         (KEY, MAGIC + b"\x01\x01", "corrupt"),
         (KEY, encode_control(b"{}", 0), "corrupt"),
+        (KEY, encode_control(b'{"op":"create","topic_id":"u","name":"\xff"}', 0), "corrupt"),
     ],
 )
 def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(

@@ -35,3 +35,4 @@ def test_claims_survive_the_log() -> None:
     assert decode_claim(encode_claim(ME)) == ME
     assert decode_claim(None) is None
     assert decode_claim(b"{") is None
+    assert decode_claim(b'{"node":"\xff","incarnation":"1","address":"a:1"}') is None

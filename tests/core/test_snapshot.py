@@ -151,3 +151,26 @@ def test_chunks_are_bounded() -> None:
     assert len(bed.log) > 3
     assert max(map(len, bed.log)) < CHUNK_BYTES + 4_096
     assert same(*restore(newest_chain(bed.chunks())), bed)
+
+
+def test_what_a_failed_snapshot_held_counts_as_not_written() -> None:
+    bed = Bed()
+    bed.feed(golden.make_log(2, 100))
+    bed.snapshot(base=True)
+    assert bed.writer.pending(bed.shard) == 0
+    assert bed.writer.offset == bed.shard.next_offset
+    bed.writer.broken()
+    assert bed.writer.pending(bed.shard) > 0
+    assert bed.writer.offset < bed.shard.next_offset
+
+
+def test_a_chain_can_be_restored_twice() -> None:
+    """Recovery and the rebuild of history restore the same chunks."""
+    bed = Bed()
+    bed.feed(golden.make_log(2, 300))
+    bed.snapshot(base=True)
+    chain = newest_chain(bed.chunks())
+    first, rows = restore(chain)
+    next(iter(rows.values())).seq += 1_000
+    assert same(*restore(chain), bed)
+    assert len(first.window) == len(bed.shard.window)

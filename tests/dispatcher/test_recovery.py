@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dispatcher.dispatcher import Dispatcher
+from dispatcher.folder import IndexFolder
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import State
-from headgate.core.control import CreateTopic, encode_body
+from headgate.core.control import CreateTopic, Probe, encode_body
 from headgate.core.envelope import KEYED, Item, encode_control, encode_message
 from headgate.core.ids import keyed_id, shard_of, topic_key
 from headgate.core.records import LogName
@@ -77,7 +78,7 @@ async def test_a_drained_shard_comes_back_from_its_snapshot_and_reads_no_message
     async with owning(log, tmp_path) as runner:
         assert runner.owner is not None
         assert runner.owner.rows[KEY].seq == 500
-        assert runner.owner.recovered is not None  # no rebuild was needed: it would have been taken
+        assert log.records_read["messages-background"] == 0  # no rebuild was needed
         await fill(log, 499, 2, epoch)  # one repeat, one new
         await caught_up(runner, 501)
         assert len(runner.owner.index.span(epoch, 1, 1_000, 1 << 20).frames) == 501
@@ -134,3 +135,70 @@ async def test_a_record_of_an_unknown_version_parks_the_shard_and_says_so() -> N
             while runner.owner is None or runner.owner.state is not State.PARKED:
                 await asyncio.sleep(0.01)
         assert "version 2" in runner.owner.why
+
+
+async def test_a_quiet_shard_is_snapshotted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that change nothing must not let retention overtake the newest snapshot."""
+    monkeypatch.setattr("dispatcher.snapshots.QUIET_OFFSETS", 20)
+    log = await a_log()
+    async with owning(log, None, final=True) as runner:
+        probe = encode_control(encode_body(Probe()), 0)
+        await asyncio.gather(*(log.append(LogName.MESSAGES, 0, b"hg:probe", probe) for _ in range(50)))
+        async with asyncio.timeout(5):
+            while runner.owner is None or runner.owner.writer.offset < runner.owner.shard.next_offset:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_dead_letter_too_large_for_the_log_holds_nothing_up() -> None:
+    log = await a_log()
+    async with owning(log, None) as runner:
+        await log.append(LogName.MESSAGES, 0, b"k" * 400_000, b"\xff" * 520_000)
+        async with asyncio.timeout(5):
+            while runner.owner is None or runner.owner.shard.next_offset < (await log.bounds(LogName.MESSAGES, 0)).end:
+                await asyncio.sleep(0.01)
+            await runner.owner.graveyard.safe()
+        assert (await log.bounds(LogName.DEAD_LETTERS, 0)).end > (await log.bounds(LogName.DEAD_LETTERS, 0)).first
+
+
+async def test_an_index_that_goes_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path, final=True) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+        assert runner.owner is not None
+        ahead = runner.owner.index
+        ahead.advance(ahead.pending_offset + 1_000)
+    async with owning(log, tmp_path) as runner:
+        await caught_up(runner, 50)
+        assert runner.owner is not None
+        assert len(runner.owner.index.span(epoch, 1, 100, 1 << 20).frames) == 50
+        assert log.records_read["messages-background"] > 0
+
+
+async def test_a_damaged_index_is_made_anew_and_neighbours_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.runner.PARKED_RETRY_S", 0.1)
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+        assert runner.owner is not None
+        broken = runner.owner
+        broken.index._db.close()  # what a full disk or a damaged page does: every use raises
+        await fill(log, 50, 10, epoch)
+        async with asyncio.timeout(10):
+            while runner.owner is broken or not runner.owner.live.is_set():
+                await asyncio.sleep(0.01)
+        await caught_up(runner, 60)
+        assert len(runner.owner.index.span(epoch, 1, 100, 1 << 20).frames) == 60
+
+
+def test_an_index_folder_has_one_process(tmp_path: Path) -> None:
+    folder = IndexFolder(tmp_path / "index")
+    with pytest.raises(OSError, match="is used by another process"):
+        IndexFolder(tmp_path / "index")
+    folder.release()
+    IndexFolder(tmp_path / "index").release()

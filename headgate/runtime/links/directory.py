@@ -74,18 +74,14 @@ class LinkDirectory:
 
     def request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> None:
         """Sends a request to the owner; `on_answer` is called once, in band; Refused `not_ready` without an owner."""
-        self._request(shard, build, on_answer)
-
-    def _request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> int:
         req = self._next_req
         self._next_req += 1
         served = self._served.get(shard)
         if served is None:
             on_answer(link.Refused(req, "not_ready", f"the owner of shard {shard} is away"))
-            return req
+            return
         self._pending[req] = _Pending(shard, served.wire, on_answer)
         served.wire.send(build(req))
-        return req
 
     def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
         """The same as a future; Refused becomes the exception Refusal."""
@@ -99,9 +95,19 @@ class LinkDirectory:
             else:
                 future.set_result(answer)
 
-        req = self._request(shard, build, on_answer)
-        future.add_done_callback(lambda done: self._pending.pop(req, None))  # also of those who waited no longer
+        asked: list[int] = []
+
+        def numbered(req: int) -> link.Request:
+            asked.append(req)
+            return build(req)
+
+        self.request(shard, numbered, on_answer)
+        future.add_done_callback(lambda done: self._forget(asked))  # also of those who waited no longer
         return future
+
+    def _forget(self, asked: list[int]) -> None:
+        for req in asked:
+            self._pending.pop(req, None)
 
     def send(self, shard: int, message: link.Message) -> None:
         """Sends a message that has no answer; nothing happens while the owner is away."""

@@ -60,8 +60,13 @@ class MemoryLink:
     def _arrive(self, batch: list[Message]) -> None:
         self.pending_bytes = max(0, self.pending_bytes - sum(map(_size, batch)))
         self._drained.set()
-        if not self._far.closed:
+        if self._far.closed:
+            return
+        try:
             self._far.on_messages(batch)
+        except Exception as error:
+            self.close(f"a message could not be taken: {error!r}")
+            raise
 
     async def drained(self, below: int) -> None:
         """Waits until fewer than `below` bytes are queued, or the link is closed."""

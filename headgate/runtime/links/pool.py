@@ -34,6 +34,8 @@ class LinkPool:
         self._kept: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._said: dict[str, float] = {}
+        self._wanted: set[str] = set()
+        self._resolved: dict[str, list[str]] = {}
         directory.on_hint = self._on_hint
 
     def _on_hint(self, address: str) -> None:
@@ -44,7 +46,8 @@ class LinkPool:
         """Connects, reconnects with back-off and jitter, follows names that change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for address in await self._targets():
+                self._wanted = set(await self._targets())
+                for address in self._wanted:
                     task = self._kept.get(address)
                     if task is None or task.done():
                         self._kept[address] = tasks.create_task(self._keep(address), name=f"link-{address}")
@@ -57,27 +60,20 @@ class LinkPool:
 
     async def _targets(self) -> list[str]:
         """Returns every address: a configured name may stand for several hosts (a headless service)."""
-        loop = asyncio.get_running_loop()
         targets: dict[str, None] = {}
         for address in self._configured:
-            host, _, port = address.rpartition(":")
             try:
-                found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-            except OSError as error:
+                self._resolved[address] = await _resolve(address)
+            except OSError as error:  # what was known of the name stays good
                 self._say(address, f"the name does not resolve: {error}")
-                continue
-            hosts = sorted({str(entry[4][0]) for entry in found})
-            if len(hosts) == 1 or host == "localhost":
-                targets[address] = None
-            else:
-                targets.update((f"[{h}]:{port}" if ":" in h else f"{h}:{port}", None) for h in hosts)
-        targets.update((hint, None) for hint in self._hints)
+            targets.update(dict.fromkeys(self._resolved.get(address, ())))
+        targets.update(dict.fromkeys(self._hints))
         return list(targets)
 
     async def _keep(self, address: str) -> None:
         """Keeps one link; ends when the name is gone, or a hint has led nowhere for long."""
         backoff = BACKOFF_FIRST_S
-        while self._hints.get(address, 0) < HINT_TRIES:
+        while address in self._wanted and self._hints.get(address, 0) < HINT_TRIES:
             started = self._clock.now()
             try:
                 wire = await open_link(address, self._secret, self._node, self._clock, self._rng)
@@ -101,3 +97,13 @@ class LinkPool:
         if now - self._said.get(address, -60.0) >= 60.0:
             self._said[address] = now
             logger.warning("no link to a dispatcher", address=address, why=why)
+
+
+async def _resolve(address: str) -> list[str]:
+    """Returns the addresses behind host:port; the name itself where it stands for one host. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    hosts = sorted({str(entry[4][0]) for entry in found})
+    if len(hosts) == 1 or host == "localhost":
+        return [address]
+    return [f"[{h}]:{port}" if ":" in h else f"{h}:{port}" for h in hosts]

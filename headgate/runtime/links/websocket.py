@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import http
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -24,6 +24,7 @@ PING_S: Final = 2.0  # a half-open link is noticed within PING_S + PONG_S
 PONG_S: Final = 4.0
 OPEN_S: Final = 5.0
 SLICE_MESSAGES: Final = 2_000
+SLICE_BYTES: Final = 1024 * 1024  # a batch: small beside MAX_BATCH_BYTES, and some milliseconds of either end
 
 _QUIET = logging.getLogger("headgate.link.websockets")
 _QUIET.setLevel(logging.CRITICAL)  # refused and cut links are ours to report
@@ -104,9 +105,8 @@ class WebSocketLink:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            batch, self._out = self._out, []
-            for at in range(0, len(batch), SLICE_MESSAGES):
-                part = batch[at : at + SLICE_MESSAGES]
+            queue, self._out = self._out, []
+            for part in _parts(queue):
                 try:
                     await self._connection.send(encode_batch(part))
                 except ConnectionClosed:
@@ -115,6 +115,20 @@ class WebSocketLink:
                 self._sent.set()
             if self._reason is not None:
                 return
+
+
+def _parts(queue: list[Message]) -> Iterator[list[Message]]:
+    """Cuts a turn's messages into batches of bounded size; a single large message is a batch of its own."""
+    part: list[Message] = []
+    size = 0
+    for message in queue:
+        part.append(message)
+        size += _estimate(message)
+        if size >= SLICE_BYTES or len(part) >= SLICE_MESSAGES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _estimate(message: Message) -> int:

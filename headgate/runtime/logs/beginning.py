@@ -7,10 +7,11 @@ from headgate.core.envelope import Kind, decode, is_ours
 from headgate.core.errors import CorruptRecord, UnknownVersion
 from headgate.core.records import LogName, Record
 from headgate.core.snapshot import Placed, decode_chunk, newest_chain
-from headgate.runtime.ports import Log
+from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
-FIRST_RECORD_S: Final = 5.0  # for the first record of a shard that has records
-CHUNKS_A_READ: Final = 500
+READ_WAIT_S: Final = 5.0  # for records that are there
+RECORDS_A_READ: Final = 500
+TRIES: Final = 5
 
 
 def read_config(record: Record | None) -> Config | None:
@@ -27,15 +28,8 @@ def read_config(record: Record | None) -> Config | None:
 
 async def first_record(log: Log, shard: int) -> Record | None:
     """Returns the oldest record of a shard's message log, None where it is empty. Raises LogUnavailable."""
-    first, end = await log.bounds(LogName.MESSAGES, shard)
-    if first == end:
-        return None
-    reader = await log.reader(LogName.MESSAGES, shard, first)
-    try:
-        batch = await reader.read(1, FIRST_RECORD_S)
-    finally:
-        await reader.close()
-    return batch.records[0] if batch.records else None
+    records = await _from_the_first(log, LogName.MESSAGES, shard, most=1)
+    return records[0] if records else None
 
 
 async def first_config(log: Log, shard: int) -> Config | None:
@@ -45,19 +39,35 @@ async def first_config(log: Log, shard: int) -> Config | None:
 
 async def read_chunks(log: Log, shard: int) -> list[Placed]:
     """Reads a shard's whole snapshots log. Raises LogUnavailable."""
-    bounds = await log.bounds(LogName.SNAPSHOTS, shard)
-    chunks: list[Placed] = []
+    found = [decode_chunk(r.offset, r.value) for r in await _from_the_first(log, LogName.SNAPSHOTS, shard)]
+    return [placed for placed in found if placed is not None]
+
+
+async def _from_the_first(log: Log, name: LogName, shard: int, most: int | None = None) -> list[Record]:
+    """Reads a part from its beginning to the end it has now, again when its beginning is truncated meanwhile."""
+    for _ in range(TRIES):
+        try:
+            return await _read_all(log, name, shard, most)
+        except OffsetGone:
+            continue
+    raise LogUnavailable(f"{log.address}: the beginning of {name} {shard} went away {TRIES} times while it was read")
+
+
+async def _read_all(log: Log, name: LogName, shard: int, most: int | None) -> list[Record]:
+    bounds = await log.bounds(name, shard)
+    records: list[Record] = []
     offset = bounds.first
-    reader = await log.reader(LogName.SNAPSHOTS, shard, offset)
+    reader = await log.reader(name, shard, offset)
     try:
-        while offset < bounds.end:
-            batch = await reader.read(CHUNKS_A_READ, 1.0)
-            found = (decode_chunk(r.offset, r.value) for r in batch.records)
-            chunks.extend(p for p in found if p is not None)
+        while offset < bounds.end and (most is None or len(records) < most):
+            batch = await reader.read(most or RECORDS_A_READ, READ_WAIT_S)
+            records.extend(batch.records)
             offset = batch.next_offset
+            if most is not None and not batch.records:
+                break
     finally:
         await reader.close()
-    return chunks
+    return records
 
 
 async def snapshot_config(log: Log, shard: int) -> Config | None:

@@ -9,7 +9,6 @@ aiokafka drops the positions of all partitions with every `assign()`, so each is
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -158,8 +157,7 @@ class Pump:
         """Disconnects; readers that wait return."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         consumer, self._consumer, self._task = self._consumer, None, None
         if consumer is not None:
             await stopped(consumer)

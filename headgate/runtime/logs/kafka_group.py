@@ -5,7 +5,6 @@ the old assignment stands until the new one is there: whoever stops serving does
 """
 
 import asyncio
-import contextlib
 import logging
 from typing import Any, Final
 
@@ -67,8 +66,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         """Leaves the group, so that it rebalances at once."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
         await self._leave()
         self._assigned = None

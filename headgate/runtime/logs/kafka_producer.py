@@ -179,6 +179,9 @@ class Batcher:
         except (KafkaError, TimeoutError, AssertionError) as error:  # raised before the batch is aiokafka's
             self._failed(lane, batch, LogUnavailable(f"{self._site.address}: not handed over: {reason(error)}"))
             return
+        except Exception as error:  # a fault of the client's own: the lane must go on, and nobody knows the outcome
+            self._failed(lane, batch, AppendUnknown(f"{self._site.address}: {reason(error)}"))
+            return
         batch.expiry = loop.call_at(deadline, self._expired, lane, batch)
         sent.add_done_callback(functools.partial(self._answered, lane, batch))
 
