@@ -92,7 +92,8 @@ async def test_sigterm_ends_every_role_with_0_in_time_and_sessions_are_told_4601
         assert all(s.closes[0] == 4601 for s in moved), f"closed with {[s.closes for s in moved]}"
         told = [s.of_type("disconnect")[0] for s in moved]
         assert all(frame["code"] == 4601 and frame["reconnect"] for frame in told)
-        assert [event for event, frame in stream.events if frame.get("code") == 4601] == ["disconnect"]
+        ends = [event for event, frame in stream.events if frame.get("code") == 4601]
+        assert ends and set(ends) == {"disconnect"}  # more than one: it came back while the gateway was still draining
 
         before = traffic.total
         took["dispatcher"] = await _drain(deployment.dispatchers[0])
