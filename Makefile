@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= headgate-data
+IMAGE ?= headgate:0.1.0
+KAFKA_PORT ?= 29092
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format kafka lock clean
+.PHONY: help run test check lint format kafka image image-test cluster-test lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-data
 	@exec $(BIN)/headgate dev --data $(DATA)
@@ -30,8 +32,17 @@ format: $(VENV)/.dev ## writes what `ruff format` wants
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-kafka: $(VENV)/.dev ## one real Kafka node until Ctrl-C
-	@exec $(BIN)/python -m tests.kafka
+kafka: $(VENV)/.dev ## one real Kafka node on 127.0.0.1:29092 until Ctrl-C
+	@exec $(BIN)/python -m tests.kafka --port $(KAFKA_PORT)
+
+image: ## builds the image with your Docker engine
+	docker build --tag $(IMAGE) .
+
+image-test: $(VENV)/.dev ## runs the image and docker-compose.yml on your Docker engine
+	HEADGATE_IMAGE=$(IMAGE) $(BIN)/python -m pytest -s tests/deploy/on_engine.py
+
+cluster-test: $(VENV)/.dev ## the chart on the cluster of KUBECONFIG, see docs/operations.md
+	$(BIN)/python -m pytest -s tests/deploy/on_cluster.py
 
 lock: $(VENV)/.dev ## writes requirements/*.lock anew from pyproject.toml
 	$(PIP) 'uv>=0.9,<1'

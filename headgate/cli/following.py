@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headgate.core.payload import without_lone
 from headgate.core.position import NO_EPOCH, Position
 
 FIRST_WAIT_S: Final = 0.5
@@ -30,6 +31,11 @@ class Frame(msgspec.Struct):
     retryable: bool = False
     reconnect: bool | None = None
     retry_after_ms: int | None = None
+
+
+def read_frame(text: bytes) -> Frame:
+    """Reads a server's frame, whatever its payload holds: `1e999` and a lone surrogate escape are legal JSON."""
+    return msgspec.json.decode(without_lone(text) if b"\\u" in text else text, type=Frame)
 
 
 class Place:

@@ -10,6 +10,7 @@ from rich.text import Text
 from headgate.cli.client import Client, accepted, topic_path
 from headgate.cli.invocation import Json, Token, Url, of
 from headgate.cli.output import Output, compact, fields, note
+from headgate.core.payload import parts, without_lone
 
 _PAGE: Final = 1_000  # the most the server answers at once
 
@@ -19,9 +20,12 @@ def history(
     *,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's id.")],
     after_seq: Annotated[
-        int | None, typer.Option(metavar="N", help="The oldest messages above N; else the newest.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Begin after seq N; without it: the newest messages.", show_default=False),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many.", show_default="100")] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="At most so many messages; above 1000 only with --after-seq.")
+    ] = 100,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -53,20 +57,39 @@ class _Head(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     messages: list[msgspec.Raw]
+    last_seq: int
     complete: bool = True
 
 
-def _frames(client: Client, topic: str, after_seq: int | None, limit: int | None) -> Iterator[bytes]:
-    """Yields up to `limit` frames; above a page only where there is a place to go on from."""
-    left = limit
+def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> Iterator[bytes]:
+    """Yields up to `limit` frames. Only `last_seq` says the end: the server ends a page by bytes too."""
+    left, told = limit, False
+    asked = left if after_seq is None else min(left, _PAGE)  # the newest are one page: more is the server's to refuse
     while True:
-        asked = left if left is None or after_seq is None else min(left, _PAGE)
         answer = client.get(topic_path(topic, "/messages"), {"after_seq": after_seq, "limit": asked})
-        page = msgspec.json.decode(accepted(answer), type=_Page)
-        if not page.complete:
+        page = _read_page(accepted(answer))
+        if not (page.complete or told):
             note("the index is still being rebuilt: older messages may be missing")
+            told = True
         yield from map(bytes, page.messages)
-        if left is None or after_seq is None or len(page.messages) < _PAGE or left <= _PAGE:
-            return
         left -= len(page.messages)
-        after_seq = msgspec.json.decode(page.messages[-1], type=_Head).seq
+        if left <= 0 or not page.messages:
+            return
+        after_seq = _seq(bytes(page.messages[-1]))
+        if after_seq >= page.last_seq:
+            return
+        asked = min(left, _PAGE)
+
+
+def _read_page(body: bytes) -> _Page:
+    """Reads a page whose messages stay as they came, also those that msgspec does not take for JSON."""
+    stand_in = without_lone(body) if b"\\u" in body else body
+    page = msgspec.json.decode(stand_in, type=_Page)
+    if stand_in != body:
+        (listed,) = (part for part in parts(body) if part.startswith(b'"messages"'))
+        page.messages = [msgspec.Raw(text) for text in parts(listed.partition(b":")[2])]
+    return page
+
+
+def _seq(frame: bytes) -> int:
+    return msgspec.json.decode(without_lone(frame), type=_Head).seq

@@ -1,6 +1,8 @@
 """One call of the command: the settings given with it and how it ends; knows no particular command."""
 
+import contextlib
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -13,16 +15,19 @@ CONFIG_FLAG: Final = "--config"
 _FLAGS: Final = [f"--{name}" for name in (*NAMES, *SECRET_FILES)]
 
 Url = Annotated[
-    str | None, typer.Option("--url", metavar="URL", help="The server, else client.url.", show_default=False)
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="The server, else client.url (http://127.0.0.1:8080).", show_default=False
+    ),
 ]
 StreamUrl = Annotated[
     str | None,
-    typer.Option("--stream-url", metavar="URL", help="The gateway where it is elsewhere.", show_default=False),
+    typer.Option("--stream-url", metavar="URL", help="The gateway, where it is not at --url.", show_default=False),
 ]
 Token = Annotated[
     str | None, typer.Option("--token", metavar="JWT", help="The bearer token, else client.token.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; also when piped.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, as always when piped.")]
 
 
 class CommandFailed(HeadgateError):
@@ -56,6 +61,14 @@ def of(context: typer.Context) -> Invocation:
     found = context.find_root().obj
     assert isinstance(found, Invocation)
     return found
+
+
+def needs_command(context: typer.Context) -> None:
+    """The callback of a group: without one of its commands the usage goes to standard error, exit status 2."""
+    if context.invoked_subcommand is None:
+        with contextlib.redirect_stdout(sys.stderr):  # the only way to have Typer write it there
+            context.get_help()
+        raise typer.Exit(2)
 
 
 def split_settings(argv: list[str]) -> tuple[Invocation, list[str]]:

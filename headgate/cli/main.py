@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,7 +12,7 @@ from headgate.cli import topics
 from headgate.cli.config import config
 from headgate.cli.demo import demo
 from headgate.cli.history import history
-from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, of, split_settings
+from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, needs_command, of, split_settings
 from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.publish import publish
 from headgate.cli.subscribe import subscribe
@@ -23,24 +23,38 @@ from headgate.runtime.settings import Role, Settings, SettingsError, resolve
 SERVERS: Final = "Servers"
 CLIENTS: Final = "Commands that talk to a server"
 OTHERS: Final = "Others"
-EPILOG: Final = (
-    "Every setting is also a flag, --group.name VALUE, a variable, HEADGATE_GROUP__NAME, and a line of the TOML file "
-    "given with --config FILE; headgate config lists them. Exit status: 0 done, 1 it failed, 2 the command was wrong."
-)
+EPILOG: Final = """To begin, in three terminals:
+  headgate dev
+  headgate subscribe hello
+  headgate publish hello '{"text":"hi"}'
+
+Every setting can be given as a flag (--group.name VALUE), a variable (HEADGATE_GROUP__NAME) or in a TOML file \
+(--config FILE); headgate config lists them.
+
+Exit status: 0 done, 1 the operation failed, 2 the command was wrong."""
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - shown in the help, not bound
+SERVER_EPILOG: Final = "Every setting is a flag too, for instance --admin.port 9091; headgate config lists them."
 
 app = typer.Typer(
     name="headgate",
     help="Brings Kafka's events to people: HTTP publish, ordered durable topics, WebSocket and SSE fan-out.",
     epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Port = Annotated[str | None, typer.Option("--port", metavar="N", help="The port.", show_default=False)]
-Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="The address.", show_default=False)]
-Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Where data stays.", show_default=False)]
+
+def _port(default: int) -> Any:
+    return typer.Option("--port", metavar="N", help=f"The port to listen on, else {default}.", show_default=False)
+
+
+def _host(default: str) -> Any:
+    return typer.Option("--host", metavar="HOST", help=f"The address to listen on, else {default}.", show_default=False)
+
+
+def _data(what: str) -> Any:
+    return typer.Option("--data", metavar="DIR", help=what, show_default=False)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +80,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @app.callback(invoke_without_command=True)
-def root(show: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+def root(
+    context: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
     if show:
         try:
             number = version("headgate")
@@ -74,35 +91,56 @@ def root(show: Annotated[bool, typer.Option("--version", help="Print the version
             number = "from a source tree"
         sys.stdout.write(f"headgate {number}\n")
         raise typer.Exit
+    needs_command(context)
 
 
-@app.command(rich_help_panel=SERVERS)
-def dev(context: typer.Context, port: Port = None, host: Host = None, data: Data = None) -> int:
-    """Runs everything in one process on an embedded log, on one port."""
+@app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
+def dev(
+    context: typer.Context,
+    port: Annotated[str | None, _port(8080)] = None,
+    host: Annotated[str | None, _host("127.0.0.1")] = None,
+    data: Annotated[
+        str | None, _data("The folder to keep everything in; without it, or log.url, nothing survives.")
+    ] = None,
+) -> int:
+    """Runs everything in one process, on one port and without Kafka: the way to begin."""
     return _run(context, "dev", {"dev.port": port, "dev.host": host, "dev.data": data})
 
 
-@app.command(rich_help_panel=SERVERS)
-def ingest(context: typer.Context, port: Port = None, host: Host = None) -> int:
-    """Runs the HTTP side: publish, topics, history. Needs log.url kafka://."""
+@app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
+def ingest(
+    context: typer.Context,
+    port: Annotated[str | None, _port(8080)] = None,
+    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+) -> int:
+    """Runs the HTTP side: publish, topics, history. Needs --log.url kafka://HOST:PORT."""
     return _run(context, "ingest", {"ingest.port": port, "ingest.host": host})
 
 
-@app.command(rich_help_panel=SERVERS)
-def dispatcher(context: typer.Context, port: Port = None, host: Host = None, data: Data = None) -> int:
-    """Runs an owner of shards: numbers messages and sends them to gateways. Needs log.url kafka://."""
+@app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
+def dispatcher(
+    context: typer.Context,
+    port: Annotated[str | None, _port(8090)] = None,
+    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+    data: Annotated[str | None, _data("The folder for index files, else ./headgate-data.")] = None,
+) -> int:
+    """Runs an owner of shards: numbers messages and sends them to gateways. Needs --log.url kafka://HOST:PORT."""
     return _run(context, "dispatcher", {"dispatcher.port": port, "dispatcher.host": host, "dispatcher.data": data})
 
 
-@app.command(rich_help_panel=SERVERS)
-def gateway(context: typer.Context, port: Port = None, host: Host = None) -> int:
-    """Runs the stream side: WebSocket and SSE. Needs cluster.dispatchers, and no Kafka."""
+@app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
+def gateway(
+    context: typer.Context,
+    port: Annotated[str | None, _port(8081)] = None,
+    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+) -> int:
+    """Runs the stream side: WebSocket and SSE. Needs --cluster.dispatchers HOST:PORT, and no Kafka."""
     return _run(context, "gateway", {"gateway.port": port, "gateway.host": host})
 
 
-@app.command(rich_help_panel=SERVERS)
+@app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
 def init(context: typer.Context) -> int:
-    """Creates the Kafka topics of log.url, or says that they are there."""
+    """Creates the Kafka topics that the servers need, or says that they are there. Needs --log.url."""
     return _run(context, "init", {})
 
 
@@ -136,8 +174,6 @@ def _usage(error: typer.TyperException) -> str:
     context: typer.Context | None = getattr(error, "ctx", None)
     unknown: str | None = getattr(error, "option_name", None)
     path = "headgate" if context is None else context.command_path
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return error.message
     if type(error).__name__ == "NoSuchOption" and unknown is not None:
         own = [name for p in context.command.get_params(context) for name in p.opts] if context else []
         return f"{path}: unknown flag {unknown}; the nearest known one is {nearest_flag(unknown, own)}"

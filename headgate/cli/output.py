@@ -29,7 +29,7 @@ class Output:
     def raw(self, item: bytes, human: Callable[[Any], Text], *, flush: bool = True) -> None:
         """Prints one JSON text as it came, or what `human` makes of the object. Raises ReaderGone."""
         if not self.lines:
-            self._console.print(human(msgspec.json.decode(item)))
+            self._console.print(_shown(item, human))
             return
         with self._reader():
             sys.stdout.buffer.write(item.replace(b"\n", b" ") + b"\n")  # no JSON string holds a bare newline
@@ -74,3 +74,12 @@ def fields(*parts: tuple[Any, str]) -> Text:
 def compact(value: Any) -> str:
     """Returns a value as JSON on one line."""
     return msgspec.json.encode(value).decode()
+
+
+def _shown(item: bytes, human: Callable[[Any], Text]) -> Text:
+    """Returns an object for a person; as it came where it is JSON that Python has no value for (`1e999`)."""
+    try:
+        found = msgspec.json.decode(item)
+    except msgspec.DecodeError:
+        return Text(item.decode("utf-8", "replace"))
+    return human(found)

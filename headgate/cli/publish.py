@@ -29,30 +29,41 @@ class _Status(msgspec.Struct):
 def publish(
     context: typer.Context,
     *,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TOPIC] [PAYLOAD|-]", help="The topic's id, and JSON or - for standard input."),
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="The topic's id.", show_default=False)] = None,
+    payload: Annotated[
+        str | None,
+        typer.Argument(metavar="PAYLOAD|-", help="JSON; or - to publish standard input line by line."),
     ] = None,
-    file: Annotated[Path | None, typer.Option(metavar="F", help="Each line is one JSON payload.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="F", help="Publish this file line by line; each line is one JSON payload.")
+    ] = None,
     topic_field: Annotated[
-        str | None, typer.Option(metavar="NAME", help="This member of each line names its topic; no TOPIC then.")
+        str | None,
+        typer.Option(metavar="NAME", help="The member of each line that names its topic, in place of TOPIC."),
     ] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
 ) -> int:
-    """Publishes a JSON payload, or every line of a file or of standard input."""
-    topic, payload = _what(words or [], file, topic_field)
+    """Publishes a JSON payload, or every line of a file or of standard input.
+
+    headgate publish hello '{"text":"hi"}'
+    headgate publish hello --file lines.ndjson
+    headgate publish --topic-field symbol - < ticks.ndjson
+    """
+    words = [word for word in (topic, payload) if word is not None]
+    topic_id, text = _what(words, file, topic_field)
     settings = of(context).settings({"client.url": url, "client.token": token})
     output = Output(as_json, go_on=True)
     shaper = Shaper(uuid.uuid4().hex, topic_field)
-    single = None if payload is None else _single(shaper, payload)
-    path = "/api/v1/publish/batch" if topic is None else topic_path(topic, "/publish/batch")
+    single = None if text is None else _single(shaper, text)
+    path = "/api/v1/publish/batch" if topic_id is None else topic_path(topic_id, "/publish/batch")
     with Client.of(settings) as client:
         sender = Sender(client, path)
         if single is None:
             with _source(file) as descriptor:
-                return _publish_lines(descriptor, shaper, sender, output)
+                name = "standard input" if file is None else str(file)
+                return _publish_lines(descriptor, name, shaper, sender, output)
         (answer,) = sender.send([single])
         output.raw(answer, _line)
         return int(_refused(answer))
@@ -89,21 +100,27 @@ def _source(file: Path | None) -> Iterator[int]:
     if file is None or str(file) == "-":
         yield sys.stdin.fileno()
         return
-    try:
+    with _readable(str(file)):
         descriptor = os.open(file, os.O_RDONLY)
-    except OSError as error:
-        raise CommandFailed(f"cannot read {file}: {error.strerror}") from None
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _publish_lines(descriptor: int, shaper: Shaper, sender: Sender, output: Output) -> int:
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandFailed(f"cannot read {name}: {error.strerror}") from None
+
+
+def _publish_lines(descriptor: int, name: str, shaper: Shaper, sender: Sender, output: Output) -> int:
     counts = {"published": 0, "refused": 0}
     began = time.monotonic()
     with _progress(descriptor) as advance:
-        for batch in batches(_counted(descriptor, advance), shaper):
+        for batch in batches(_counted(descriptor, name, advance), shaper):
             answers = sender.send(batch)
             refused = [answer for answer in answers if _refused(answer)]
             counts["refused"] += len(refused)
@@ -119,9 +136,14 @@ def _publish_lines(descriptor: int, shaper: Shaper, sender: Sender, output: Outp
     return 1 if counts["refused"] else 0
 
 
-def _counted(descriptor: int, advance: Callable[[int], None]) -> Iterator[list[bytes]]:
-    """Yields chunks; says how many bytes a chunk had once all of it was sent."""
-    for chunk in chunks(descriptor):
+def _counted(descriptor: int, name: str, advance: Callable[[int], None]) -> Iterator[list[bytes]]:
+    """Yields chunks; says how many bytes a chunk had once all of it was sent. Raises CommandFailed."""
+    found = chunks(descriptor)
+    while True:
+        with _readable(name):  # opening a folder works: only reading it says what it is
+            chunk = next(found, None)
+        if chunk is None:
+            return
         yield chunk
         advance(sum(map(len, chunk)) + len(chunk))
 

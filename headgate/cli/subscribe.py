@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from headgate.cli.client import token_of
-from headgate.cli.following import Backoff, Frame, Place, after_close, json_form
+from headgate.cli.following import Backoff, Frame, Place, after_close, json_form, read_frame
 from headgate.cli.history import message_line
 from headgate.cli.invocation import CommandFailed, Json, StreamUrl, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, fields, note
@@ -31,8 +31,8 @@ _LOST: Final = 1006
 def subscribe(
     context: typer.Context,
     *,
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", help="The topics' ids.")],
-    start: Annotated[str, typer.Option("--from", metavar="FORM", help=f"{FORMS}.")] = "live",
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC", help="The topics' ids.")],
+    start: Annotated[str, typer.Option("--from", metavar="FORM", help=f"Where to begin: {FORMS}.")] = "live",
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after so many messages.", show_default=False)
     ] = None,
@@ -154,7 +154,7 @@ class _Follower:
             return []
 
     def _take(self, text: bytes) -> None:
-        frame = msgspec.json.decode(text, type=Frame)
+        frame = read_frame(text)
         place = self._places.get(frame.topic_id)
         if place is not None:
             place.learn(frame)

@@ -7,16 +7,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headgate.cli.invocation import Json, WrongCommand, of
+from headgate.cli.invocation import Json, WrongCommand, needs_command, of
 
-app = typer.Typer(help="Makes bearer tokens.", no_args_is_help=True)
+app = typer.Typer(help="Makes bearer tokens.")
+app.callback(invoke_without_command=True)(needs_command)
 
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="A topic id, or a prefix and *.")]
-
-
-@app.callback()
-def token() -> None:
-    """Makes bearer tokens."""
 
 
 @app.command()

@@ -8,10 +8,11 @@ import typer
 from rich.text import Text
 
 from headgate.cli.client import Client, accepted, topic_path
-from headgate.cli.invocation import Json, Token, Url, WrongCommand, of
+from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_command, of
 from headgate.cli.output import Output, fields
 
-app = typer.Typer(help="Creates, shows, lists and deletes topics.", no_args_is_help=True)
+app = typer.Typer(help="Creates, shows, lists and deletes topics.")
+app.callback(invoke_without_command=True)(needs_command)
 _PAGE = 1_000
 
 TopicId = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's id.")]

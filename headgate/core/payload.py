@@ -14,7 +14,7 @@ MAX_DEPTH: Final = 64
 # Strings are one token (possessive: linear on any input), so that brackets in them are not counted.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
 _SPACE: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]+', re.DOTALL)
-_MEMBER: Final = re.compile(rb'[ \t\r\n]*("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*:[ \t\r\n]*(.*?)[ \t\r\n]*', re.DOTALL)
+_MEMBER: Final = re.compile(rb'[ \t\r\n]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+(.*)', re.DOTALL)
 _PAIR_OR_LONE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -98,7 +98,7 @@ def members(text: bytes) -> dict[str, bytes]:
     for part in parts(text):
         match = _MEMBER.fullmatch(part)
         if match is not None:
-            found[msgspec.json.decode(without_lone(match[1]), type=str)] = match[2]
+            found[msgspec.json.decode(without_lone(match[1]), type=str)] = match[2].rstrip(b" \t\r\n")
     return found
 
 

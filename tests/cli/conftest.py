@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,27 @@ class Headgate:
         with self.start(*arguments, **environ) as process:
             out, err = process.communicate(stdin, timeout=60)
             return Done(process.returncode, out.decode(), err.decode())
+
+    def on_terminal(self, *arguments: str) -> Done:
+        """Runs it for a person: standard output is a terminal without colours."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-W", "error", "-m", "headgate.cli.main", *arguments]
+        environ = self.environ | {"TERM": "dumb", "COLUMNS": "200"}
+        with subprocess.Popen(
+            command, cwd=self.folder, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE
+        ) as process:
+            os.close(theirs)
+            shown = b"".join(iter(lambda: _of_terminal(ours), b""))
+            os.close(ours)
+            _, err = process.communicate(timeout=60)
+            return Done(process.returncode, shown.decode().replace("\r\n", "\n"), err.decode())
+
+
+def _of_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:  # EIO: the last writer is gone
+        return b""
 
 
 @pytest.fixture

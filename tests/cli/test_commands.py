@@ -58,6 +58,24 @@ def test_help_names_every_command(headgate: Headgate) -> None:
         assert f" {name} " in done.out
 
 
+@pytest.mark.parametrize("group", [(), ("topics",), ("token",)])
+def test_without_a_command_the_usage_is_on_standard_error(at_once: Command, group: tuple[str, ...]) -> None:
+    done = at_once(*group)
+    assert (done.status, done.out) == (2, "")
+    assert f"Usage: {' '.join(('headgate', *group))} [OPTIONS] COMMAND" in done.err
+    asked = at_once(*group, "--help")
+    assert (asked.status, asked.err) == (0, "")
+    assert asked.out.split() == done.err.split()
+
+
+@pytest.mark.parametrize("role", ["dev", "ingest", "dispatcher", "gateway"])
+def test_help_of_a_server_says_the_defaults_in_force(at_once: Command, role: str) -> None:
+    settings = {line["name"]: line["value"] for line in at_once("config").lines}
+    shown = " ".join(at_once(role, "--help").out.split())
+    assert f"else {settings[f'{role}.port']}." in shown
+    assert f"else {settings[f'{role}.host']}." in shown
+
+
 def test_config_is_one_object_a_line_with_masked_secrets(headgate: Headgate, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[gateway]\nport = 1234\n")
     done = headgate("config", "--config", "c.toml", "--dev.port", "1", HEADGATE_AUTH__SECRET=SECRET)
@@ -137,12 +155,12 @@ def test_history_is_one_message_a_line(headgate: Headgate, twin: Twin) -> None:
     twin.next((200, {}, {"messages": frames(1, 3), "epoch": 1, "first_seq": 1, "last_seq": 3, "complete": True}))
     done = headgate("history", "t", "--url", twin.url)
     assert [line["seq"] for line in done.lines] == [1, 2, 3]
-    assert twin.requests[0][1] == "/api/v1/topics/t/messages"
+    assert [path for _, path, *_ in twin.requests] == ["/api/v1/topics/t/messages?limit=100"]
 
 
 def test_history_above_a_page_goes_on_where_it_was(headgate: Headgate, twin: Twin) -> None:
     for first, last in ((1, 1_000), (1_001, 2_000), (2_001, 2_500)):
-        twin.next((200, {}, {"messages": frames(first, last), "complete": True}))
+        twin.next((200, {}, {"messages": frames(first, last), "last_seq": 9_000, "complete": True}))
     done = headgate("history", "t", "--after-seq", "0", "--limit", "2500", "--url", twin.url)
     assert [line["seq"] for line in done.lines] == list(range(1, 2_501))
     assert [path.partition("?")[2] for _, path, *_ in twin.requests] == [
@@ -150,6 +168,76 @@ def test_history_above_a_page_goes_on_where_it_was(headgate: Headgate, twin: Twi
         "after_seq=1000&limit=1000",
         "after_seq=2000&limit=500",
     ]
+
+
+def pages(*spans: tuple[int, int], last_seq: int) -> list[Reply]:
+    return [(200, {}, {"messages": frames(*span), "last_seq": last_seq, "complete": True}) for span in spans]
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "queries"),
+    [
+        (("--after-seq", "0", "--limit", "1000"), 1, ["after_seq=0&limit=1000", "after_seq=139&limit=861"]),
+        (("--limit", "210"), 1, ["limit=210", "after_seq=139&limit=71"]),
+        ((), 111, ["limit=100", "after_seq=139&limit=71"]),
+    ],
+)
+def test_history_goes_on_after_a_page_that_bytes_cut_short(
+    headgate: Headgate, twin: Twin, words: tuple[str, ...], first: int, queries: list[str]
+) -> None:
+    for reply in pages((first, 139), (140, 210), last_seq=210):
+        twin.next(reply)
+    done = headgate("history", "t", *words, "--url", twin.url)
+    assert (done.status, done.err) == (0, "")
+    assert [line["seq"] for line in done.lines] == list(range(first, 211))
+    assert [path.partition("?")[2] for _, path, *_ in twin.requests] == queries
+
+
+def test_history_ends_on_an_empty_page(headgate: Headgate, twin: Twin) -> None:
+    for reply in pages((1, 5), (6, 5), last_seq=7):
+        twin.next(reply)
+    done = headgate("history", "t", "--after-seq", "0", "--url", twin.url)
+    assert (done.status, [line["seq"] for line in done.lines]) == (0, [1, 2, 3, 4, 5])
+    assert len(twin.requests) == 2
+
+
+ODD = [r'"\ud800"', "1e999", r'{"a":["\udc00]","\ud83d\ude00",-1e999],"a":1.10}', "1" * 5_000]
+
+
+def odd_frames() -> list[str]:
+    return [f'{{"type":"message","topic_id":"t","seq":{n},"payload":{text}}}' for n, text in enumerate(ODD, 1)]
+
+
+def odd_page() -> Reply:
+    return 200, {}, f'{{"messages":[{",".join(odd_frames())}],"epoch":1,"first_seq":1,"last_seq":4}}'.encode()
+
+
+def test_history_of_any_legal_payload_is_as_it_came(headgate: Headgate, twin: Twin) -> None:
+    twin.next(odd_page())
+    done = headgate("history", "t", "--url", twin.url)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines() == odd_frames()
+
+
+def test_history_goes_on_after_a_lone_surrogate(headgate: Headgate, twin: Twin) -> None:
+    for n in (1, 2):
+        frame = rf'{{"type":"message","topic_id":"t","seq":{n},"payload":"\ud800"}}'
+        twin.next((200, {}, f'{{"messages":[{frame}],"last_seq":2}}'.encode()))
+    done = headgate("history", "t", "--after-seq", "0", "--url", twin.url)
+    assert (done.status, [line["seq"] for line in done.lines]) == (0, [1, 2])
+
+
+def test_a_person_sees_the_text_of_a_payload_that_is_no_value(headgate: Headgate, twin: Twin) -> None:
+    twin.next(odd_page())
+    done = headgate.on_terminal("history", "t", "--url", twin.url)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines() == odd_frames()
+
+
+def test_a_person_sees_a_readable_line(headgate: Headgate, twin: Twin) -> None:
+    twin.next((200, {}, {"messages": frames(7, 7), "last_seq": 7}))
+    done = headgate.on_terminal("history", "t", "--url", twin.url)
+    assert (done.status, done.out) == (0, "#7  t  7\n")
 
 
 @pytest.mark.parametrize("words", [("topics", "list"), ("history", "t"), ("topics", "delete", "t")])

@@ -143,3 +143,14 @@ def test_no_file(headgate: Headgate, twin: Twin) -> None:
     done = headgate("publish", "t", "--file", "nowhere", "--url", twin.url)
     assert (done.status, done.out) == (1, "")
     assert "nowhere" in done.err
+
+
+def test_a_folder_is_no_file(headgate: Headgate, twin: Twin, tmp_path: Path) -> None:
+    done = headgate("publish", "t", "--file", str(tmp_path), "--url", twin.url)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"cannot read {tmp_path}: Is a directory\n"
+    assert twin.requests == []
+
+
+def test_usage_shows_the_words_in_their_order(at_once: Command) -> None:
+    assert "Usage: headgate publish [OPTIONS] [TOPIC] [PAYLOAD|-] " in at_once("publish", "--help").out

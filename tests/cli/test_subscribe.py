@@ -114,6 +114,25 @@ def test_prints_messages_as_they_came_and_ends_after_the_count(headgate: Headgat
     assert streams.tokens == ["Bearer abc"]
 
 
+@pytest.mark.parametrize("payload", [r'"\ud800"', "1e999", r'["\udfff","\ud83d\ude00",1.10]'])
+@pytest.mark.parametrize("person", [False, True])
+def test_any_legal_payload_is_printed_as_it_came(
+    headgate: Headgate, streams: Streams, payload: str, person: bool
+) -> None:
+    text = f'{{"type":"message","topic_id":"a","seq":1,"payload":{payload}}}'
+
+    def script(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 1)
+        ws.send(text)
+        ws.recv()
+
+    streams.scripts = [script]
+    run = headgate.on_terminal if person else headgate
+    done = run("subscribe", "a", "--from", "earliest", "--count", "1", "--url", streams.url)
+    assert (done.status, done.out, done.err) == (0, f"{text}\n", "")
+
+
 def test_every_frame_with_frames(headgate: Headgate, streams: Streams) -> None:
     streams.scripts = [gives(streams, 1)]
     done = headgate("subscribe", "a", "--frames", "--count", "1", "--stream-url", streams.url)

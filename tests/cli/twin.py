@@ -64,7 +64,7 @@ class Twin:
         if scripted != self._answer:
             reply = scripted()
         status, headers, content = reply
-        data = b"" if content is None else json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
         http.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             http.send_header(name, value)

@@ -97,3 +97,10 @@ def test_compact_equals_the_standard_library(value: object, indent: int | None, 
 @given(st.lists(JSON, max_size=5), st.sampled_from([None, 2]))
 def test_parts_are_the_items(items: list[object], indent: int | None) -> None:
     assert [json.loads(p) for p in parts(json.dumps(items, indent=indent).encode())] == items
+
+
+def test_members_take_time_in_proportion_to_the_text() -> None:
+    """A run of spaces in a string must not be tried at every length: 250 KB would hold the loop for minutes."""
+    text = b'{"payload":"\\ud800' + b" " * 250_000 + b'x" , "a" : 1 }'
+    assert list(members(text)) == ["payload", "a"]
+    assert members(text)["a"] == b"1"
