@@ -95,7 +95,7 @@ class Requests:
         seen = (
             row.topic_id
             for row in self._owner.rows.values()
-            if row.topic_id > ask.after and row.topic_id.startswith(ask.prefix) and rights.may_see(ask.caller, row)
+            if row.topic_id > ask.after and row.topic_id.startswith(ask.prefix) and _shown(ask.caller, row)
         )
         page = heapq.nsmallest(ask.limit, seen)
         session.send(link.Topics(ask.req, [self.info(self._row(topic_id)) for topic_id in page]))
@@ -328,3 +328,7 @@ def _refuse(session: Session, message: link.Message, refusal: Refusal) -> None:
     req = getattr(message, "req", None)
     if req is not None:
         session.send(link.Refused(req, refusal.code, refusal.detail, refusal.extra))
+
+
+def _shown(caller: Caller, row: Row) -> bool:
+    return rights.may_see(caller, row) and rights.may_inspect(caller, row)

@@ -18,6 +18,7 @@ from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import AskTopic
+from headgate.runtime.http.bodies import media_type
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
 from headgate.runtime.http.problem import problem_of
 
@@ -54,6 +55,8 @@ class GatewayApp:
         origin = request.headers.get("origin")
         if origin is not None and self._gateway.origins.allows(origin, request.headers.get("host")):
             response.raw_headers += cors_headers(origin)
+        if response.status_code == 408:
+            response.headers["connection"] = "close"  # the rest of the body may still come
         if request.method == "HEAD":
             response.body = b""
         await response(scope, receive, send)
@@ -82,8 +85,10 @@ class GatewayApp:
 
     async def _end(self, request: Request) -> Response:
         """DELETE of a topic's `subscribe`: ends the caller's live subscriptions on this gateway."""
-        body = await _read(request)
+        body = await _read(request, self._gateway.hub.limits.head_s)
         identity = self._identify(request)
+        headers = request.headers
+        media_type(headers.get("content-type", ""), headers.get("content-encoding", ""))
         topic_id = check_topic_id(topic_of(segments_of(request.scope["raw_path"])))
         ended = 0
         connection_id = _connection_id(request, body)
@@ -110,7 +115,8 @@ class GatewayApp:
         authenticator = self._gateway.authenticator
         if authenticator.open:
             query = dict(parse_qsl(request.url.query, keep_blank_values=True))
-            return authenticator.anonymous_caller(open_user(query, request.headers.get(USER_HEADER)))
+            user = request.headers.get(USER_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+            return authenticator.anonymous_caller(open_user(query, user))
         return authenticator.authenticate(of_request(request.headers.get("authorization")))
 
 
@@ -119,10 +125,9 @@ def _methods_of(scope: Scope) -> tuple[str, ...]:
     if scope["type"] != "http":
         return ()
     segments = segments_of(scope["raw_path"])
-    path = "/".join(segments)
-    if path in WEBSOCKET_PATHS:
+    if segments in WEBSOCKET_PATHS:
         return ("GET",)
-    if path == SSE_PATH:
+    if segments == SSE_PATH:
         return ("GET", "HEAD")
     return ("DELETE", "GET", "HEAD") if topic_of(segments) is not None else ()
 
@@ -137,17 +142,24 @@ def _connection_id(request: Request, body: bytes) -> str | None:
         if not isinstance(members, dict):
             raise Refusal("bad_request", "the body is not a JSON object")
         found = members.get("connection_id", found)
-    if found is not None and not isinstance(found, str):
-        raise Refusal("bad_request", "connection_id is a string")
+        if "connection_id" in members and not isinstance(found, str):
+            raise Refusal("bad_request", "connection_id is a string")
     return found
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, deadline_s: float) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > _MAX_BODY:
+        raise Refusal("too_large", f"a body of {int(announced)} bytes; at most {_MAX_BODY} are taken")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise Refusal("too_large", f"the body has more than {_MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(deadline_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    raise Refusal("too_large", f"the body has more than {_MAX_BODY} bytes")
+    except TimeoutError:
+        raise Refusal("request_timeout", f"the body was not whole after {deadline_s:g} s") from None
     return bytes(body)
 
 

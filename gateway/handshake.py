@@ -5,9 +5,9 @@ import binascii
 from hashlib import sha1
 from typing import Final
 
-from gateway.answers import plain_answer, problem_answer
 from gateway.head import Head
 from headgate.core.errors import HeadgateError, Refusal
+from headgate.runtime.http.answers import plain_answer, problem_answer
 from headgate.runtime.http.credentials import PROTOCOL
 from headgate.runtime.http.origins import Origins
 

@@ -8,8 +8,8 @@ import httptools
 from headgate.core.errors import HeadgateError, Refusal
 
 END: Final = b"\r\n\r\n"
-WEBSOCKET_PATHS: Final = frozenset({"/ws/subscribe", "/connect"})
-SSE_PATH: Final = "/sse/subscribe"
+WEBSOCKET_PATHS: Final = (["", "ws", "subscribe"], ["", "connect"])  # segments: %2F is part of one, no border
+SSE_PATH: Final = ["", "sse", "subscribe"]
 _MAX_QUERY_FIELDS: Final = 2_048
 
 
@@ -47,10 +47,9 @@ def route_of(data: bytes) -> Route:
     if len(target) != 3 or target[0] not in (b"GET", b"HEAD"):
         return OTHER
     segments = segments_of(target[1].partition(b"?")[0])
-    path = "/".join(segments)
-    if path in WEBSOCKET_PATHS:
+    if segments in WEBSOCKET_PATHS:
         return Route("websocket") if target[0] == b"GET" else OTHER
-    if path == SSE_PATH:
+    if segments == SSE_PATH:
         return Route("sse")
     topic_id = topic_of(segments)
     return OTHER if topic_id is None else Route("sse", topic_id)

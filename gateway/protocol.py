@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.answers import plain_answer, problem_answer
 from gateway.handover import HandedOn
 from gateway.handshake import HandshakeRefused, accept, check
 from gateway.head import END, BadHead, Head, Route, read_head, route_of
@@ -14,6 +13,7 @@ from gateway.sse import open_sse
 from gateway.websocket import WebSocketStream
 from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET
+from headgate.runtime.http.answers import head_too_large, head_too_late, problem_answer
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -68,7 +68,7 @@ class GatewayProtocol(asyncio.Protocol):
         elif data and not data[:1].isalpha():
             self._hand_over(data)  # no HTTP: uvicorn's parser says so
         elif len(data) > self._front.gateway.hub.limits.head_bytes:
-            self._refuse(plain_answer(431, Refusal("too_large", "the request's head is too large")))
+            self._refuse(head_too_large())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went away before it had asked for anything."""
@@ -79,7 +79,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._transport is None:
             return
         if self._buffer:
-            self._refuse(problem_answer(Refusal("request_timeout", "the request's head did not come in time")))
+            self._refuse(head_too_late())
         else:
             self._release().close()
 

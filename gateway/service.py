@@ -39,7 +39,6 @@ class GatewayOptions(msgspec.Struct, frozen=True):
 
     limits: Limits = Limits()
     origins: tuple[str, ...] | None = None
-    loopback_origins: bool = False
     auto_create: bool = False
     query_token: bool = True
 
@@ -72,7 +71,7 @@ class GatewayService:
         self.directory = directory
         self.authenticator = authenticator
         self.rng = rng
-        self.origins = Origins(options.origins or None, loopback=options.loopback_origins)
+        self.origins = Origins(options.origins)
         self.draining = False
         self._clock = clock
         self._fronts: dict[int, Front] = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.answers import Header, cors_headers, problem_answer, stream_begin, stream_head
+from gateway.answers import cors_headers, stream_begin, stream_head
 from gateway.head import Head
 from gateway.stream import Stream
 from headgate.core import inbound
@@ -17,6 +17,7 @@ from headgate.core.inbound import Subscribe
 from headgate.core.link import Answer, AskTopic, Refused, Request, Topic
 from headgate.core.rights import Caller, may_subscribe, require
 from headgate.core.session import Session
+from headgate.runtime.http.answers import Header, problem_answer
 
 if TYPE_CHECKING:
     from gateway.protocol import Front

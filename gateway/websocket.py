@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.protocol import Front
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_CONTROL_BYTES = 125  # RFC 6455 section 5.5: a control frame may stand between the fragments of any message
 
 
 class FrameReader:
@@ -27,8 +28,7 @@ class FrameReader:
         self._reader = StreamReader()
         self._frame: Generator[None, None, Frame] | None = None
         self._max_size = max_size
-        self._parts: list[bytes] | None = None
-        self._size = 0
+        self._parts: bytearray | None = None
         self._text = False
 
     @property
@@ -41,7 +41,8 @@ class FrameReader:
         self._reader.feed_data(data)
         while self._frame is not None or self._reader.buffer:
             if self._frame is None:
-                self._frame = Frame.parse(self._reader.read_exact, mask=True, max_size=self._max_size - self._size)
+                most = max(self._left, _CONTROL_BYTES)
+                self._frame = Frame.parse(self._reader.read_exact, mask=True, max_size=most)
             try:
                 next(self._frame)
                 return  # the rest has not come yet
@@ -50,25 +51,33 @@ class FrameReader:
                 yield complete.value
 
     def message(self, frame: Frame) -> bytes | None:
-        """Takes a data frame and returns the message it completes. Raises ProtocolError or UnicodeDecodeError."""
+        """Takes a data frame and returns the message it completes.
+
+        Raises ProtocolError, PayloadTooBig or UnicodeDecodeError.
+        """
+        if len(frame.data) > self._left:
+            raise PayloadTooBig(len(frame.data), self._left)
         if frame.opcode is Opcode.CONT:
             if self._parts is None:
                 raise ProtocolError("unexpected continuation frame")
         elif self._parts is not None:
             raise ProtocolError("expected a continuation frame")
         else:
-            self._parts = []
+            self._parts = bytearray()
             self._text = frame.opcode is Opcode.TEXT
-        self._parts.append(bytes(frame.data))
-        self._size += len(frame.data)
+        self._parts += frame.data
         if not frame.fin:
             return None
-        whole = b"".join(self._parts)
+        whole = bytes(self._parts)
         self._parts = None
-        self._size = 0
         if self._text:
             whole.decode()
         return whole
+
+    @property
+    def _left(self) -> int:
+        """The bytes that the message may still have."""
+        return self._max_size - len(self._parts or b"")
 
     def goodbye(self, frame: Frame) -> bytes:
         """Takes a close frame and returns the one that answers it. Raises ProtocolError or UnicodeDecodeError."""

@@ -13,14 +13,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from headgate.core.errors import Refusal
 from headgate.runtime.http import credentials
+from headgate.runtime.http.bodies import JSON, media_type
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.tokens import Authenticator, Identity
-from ingest.exchange import JSON, Call, Handler, Query, Reply
+from ingest.exchange import Call, Handler, Query, Reply
+from ingest.held import REQUEST_BYTES, Held, Share
 
 MAX_QUERY_FIELDS: Final = 1_000
-MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # of all requests that are being answered; above it 503 overloaded
-REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
+PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
 PREFLIGHT_AGE_S: Final = 600
 _ALLOWED_HEADERS: Final = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Headgate-User"
 _EXPOSED_HEADERS: Final = b"Allow, Retry-After, WWW-Authenticate"
@@ -62,7 +63,7 @@ class IngestApp:
         self._origins = origins
         self._body_deadline_s = body_deadline_s
         self._active = 0
-        self._held_bytes = 0
+        self._held = Held()
         self._idle: asyncio.Future[None] | None = None  # while somebody waits for the last answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,25 +90,45 @@ class IngestApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
+        with self._held.share() as share:
+            try:
+                status, raw, body = await self._outcome(scope, headers, receive, share)
+            except _Gone:
+                return
+            origin = headers.get(b"origin")
+            if origin is not None:
+                raw.extend(self._cors(origin, headers))
+            await send({"type": "http.response.start", "status": status, "headers": raw})
+            await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
+
+    async def _outcome(
+        self, scope: Scope, headers: Headers, receive: Receive, share: Share
+    ) -> tuple[int, RawHeaders, bytes]:
         try:
-            answer = await self._answer(scope, headers, receive)
-            status, raw, body = answer.status, _headers_of(answer), answer.body
+            answer = await self._answer(scope, headers, receive, share)
         except Refusal as refusal:
             status, raw, body = problem_of(refusal)
             if status == 408:
                 raw.append((b"connection", b"close"))  # the rest of the body may still come
+            return status, raw, body
         except _Gone:
-            return
+            raise
         except Exception:
             _log.exception("a request failed")
-            status, raw, body = problem_of(Refusal("internal", "something went wrong here; it is in the log"))
-        origin = headers.get(b"origin")
-        if origin is not None:
-            raw.extend(self._cors(origin, headers))
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            return problem_of(Refusal("internal", "something went wrong here; it is in the log"))
+        return answer.status, _headers_of(answer), answer.body
 
-    async def _answer(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
+    async def _send_body(self, send: Send, body: bytes) -> None:
+        """Hands the socket a large answer piece by piece, so that one who does not read it is found."""
+        at = 0
+        while len(body) - at > PIECE_BYTES:
+            piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
+            at += PIECE_BYTES
+            async with asyncio.timeout(self._body_deadline_s):
+                await send(piece)
+        await send({"type": "http.response.body", "body": body[at:] if at else body})
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, share: Share) -> Reply:
         """The order of checks (PROTOCOL section 0), as far as it is the same everywhere; handlers do the rest."""
         segments = _segments(scope)
         methods, parameters = self._match(segments)
@@ -116,24 +137,29 @@ class IngestApp:
         endpoint = methods.get(scope["method"])
         if endpoint is None:
             raise Refusal("method_not_allowed", f"this path takes {', '.join(sorted(methods))}", allow=sorted(methods))
+        if scope["method"] not in ("GET", "HEAD"):
+            self._check_page(headers)
         if endpoint.handler is None:
             return _redirect(parameters[0], scope["query_string"])
         announced = _announced(headers, endpoint.body_bytes)
-        share = REQUEST_BYTES + (endpoint.body_bytes if announced is None else announced)
-        if self._held_bytes + share > MAX_HELD_BYTES:
-            raise Refusal("overloaded", "too many requests are being answered; try again later")
-        self._held_bytes += share
-        try:
-            # A body of unknown length may be too large, and that comes before who sends it.
-            body = await self._read(receive, endpoint.body_bytes) if announced is None else None
-            query = _query(scope["query_string"])
-            caller = self._authenticate(headers, query).caller
-            media_type = _media_type(headers, endpoint)
-            if body is None:
-                body = await self._read(receive, endpoint.body_bytes)
-            return await endpoint.handler(Call(caller, parameters, query, media_type, _key(headers), body))
-        finally:
-            self._held_bytes -= share
+        share.grow(REQUEST_BYTES + (announced or 0))
+        # A body of unknown length may be too large, and that comes before who sends it.
+        body = await self._read(receive, endpoint.body_bytes, share) if announced is None else None
+        query = _query(scope["query_string"])
+        caller = self._authenticate(headers, query).caller
+        kind = _media_type(headers, endpoint)
+        if body is None:
+            body = await self._read(receive, endpoint.body_bytes, None)
+        return await endpoint.handler(Call(caller, parameters, query, kind, _key(headers), body, share))
+
+    def _check_page(self, headers: Headers) -> None:
+        """Where nobody needs a token, a page of a foreign origin must not act: a POST needs no preflight.
+
+        What it reads its browser keeps from it: the answer names no allowed origin.
+        """
+        origin = headers.get(b"origin")
+        if self._authenticator.open and origin is not None and not self._allows(origin, headers):
+            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
 
     def _match(self, segments: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:
         for pattern, methods in self._by_length.get(len(segments), ()):
@@ -151,15 +177,13 @@ class IngestApp:
         token = credentials.of_request(None if header is None else header.decode("latin-1"))
         return self._authenticator.authenticate(token)
 
-    async def _read(self, receive: Receive, limit: int) -> bytes:
+    async def _read(self, receive: Receive, limit: int, share: Share | None) -> bytes:
+        """Reads the body; `share` grows with it where its length was not announced."""
         if not limit:
             return b""
         try:
             async with asyncio.timeout(self._body_deadline_s):
-                message = await receive()
-                if not message.get("more_body", False):
-                    return _whole([_chunk(message)], limit)
-                return await _read_on(receive, _chunk(message), limit)
+                return await _read_all(receive, limit, share)
         except TimeoutError:
             detail = f"the body was not whole after {self._body_deadline_s:g} s"
             raise Refusal("request_timeout", detail) from None
@@ -235,14 +259,8 @@ def _key(headers: Headers) -> str | None:
 def _media_type(headers: Headers, endpoint: Endpoint) -> str:
     if not endpoint.body_bytes:
         return ""
-    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-        raise Refusal("unsupported_media_type", "bodies with a Content-Encoding are not taken")
-    media_type, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
-    media_type = media_type.strip() or JSON
-    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
-    if media_type not in endpoint.media_types or charset not in ("", "utf-8", "utf8"):
-        raise Refusal("unsupported_media_type", f"Content-Type must be {' or '.join(sorted(endpoint.media_types))}")
-    return media_type
+    content_type, encoding = headers.get(b"content-type", b""), headers.get(b"content-encoding", b"")
+    return media_type(content_type.decode("latin-1"), encoding.decode("latin-1"), endpoint.media_types)
 
 
 def _chunk(message: Message) -> bytes:
@@ -252,22 +270,19 @@ def _chunk(message: Message) -> bytes:
     return body
 
 
-async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes:
-    chunks, size = [first], len(first)
-    while size <= limit:
+async def _read_all(receive: Receive, limit: int, share: Share | None) -> bytes:
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         chunks.append(_chunk(message))
         size += len(chunks[-1])
-        if not message.get("more_body", False):
-            break
-    return _whole(chunks, limit)
-
-
-def _whole(chunks: list[bytes], limit: int) -> bytes:
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if len(body) > limit:
-        raise Refusal("too_large", f"the body has more than {limit} bytes")
-    return body
+        if size > limit:
+            raise Refusal("too_large", f"the body has more than {limit} bytes")
+        if share is not None:
+            share.grow(len(chunks[-1]))
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _redirect(topic_id: str, query_string: bytes) -> Reply:

@@ -181,7 +181,7 @@ class Batches:
             if isinstance(outcome, DurableTicket):
                 answer = await self._durable.settle(outcome, wait)
             elif isinstance(outcome, VolatileTicket):
-                answer = await self._volatile.settle(outcome)
+                answer = await self._volatile.settle(outcome, wait)
             else:
                 assert isinstance(outcome, Refusal)
                 raise outcome

@@ -8,8 +8,8 @@ import msgspec
 
 from headgate.core.errors import Refusal
 from headgate.core.rights import Caller
+from ingest.held import Share
 
-JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 MAX_NUMBER: Final = (1 << 53) - 1
 DEFAULT_PAGE: Final = 100
@@ -20,7 +20,10 @@ encode = msgspec.json.Encoder().encode
 
 
 class Call(NamedTuple):
-    """An authenticated request whose body was read. `segments` are the path's parameters, percent-decoded."""
+    """An authenticated request whose body was read. `segments` are the path's parameters, percent-decoded.
+
+    `share` counts what its answer holds beyond the body.
+    """
 
     caller: Caller
     segments: tuple[str, ...]
@@ -28,6 +31,7 @@ class Call(NamedTuple):
     media_type: str
     idempotency_key: str | None
     body: bytes
+    share: Share
 
 
 class Reply(NamedTuple):

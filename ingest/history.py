@@ -1,6 +1,7 @@
 """GET /api/v1/topics/{topic_id}/messages: a page of history, its body joined from frames that nobody parses."""
 
-from typing import Final
+import re
+from typing import Final, NamedTuple
 
 from headgate.core import rights
 from headgate.core.errors import Refusal
@@ -11,6 +12,16 @@ from ingest.exchange import Call, Query, Reply, integer, page_limit
 from ingest.owners import Owners
 
 NOT_GIVEN: Final = -1
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)')  # stands before anything that a publisher wrote
+
+
+class Range(NamedTuple):
+    """What is asked for, as in AskHistory: -1 where not given."""
+
+    after_seq: int
+    before_seq: int
+    since_ts: int
+    limit: int
 
 
 class History:
@@ -25,26 +36,64 @@ class History:
         topic_id = check_topic_id(call.segments[0])
         info = await self._catalog.get(topic_id)
         rights.require(rights.may_subscribe(call.caller, info), call.caller, info, "read")
-        after_seq, before_seq, since_ts, limit = read_query(call.query)
+        wanted = read_query(call.query)
         if info.settings["profile"] == "ephemeral":
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
+        return Reply(200, body_of(await self._whole(call, topic_id, wanted)))
+
+    async def _whole(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
+        """Returns the whole page; an owner's answer ends at a number of bytes, so it takes several for large frames."""
+        first = await self._ask(call, topic_id, wanted)
+        if not first.frames or not first.complete:
+            return first
+        low, end = bounds(first, wanted)
+        frames, complete = (first.frames, True) if _seq_of(first.frames[0]) == low else ([], True)
+        while complete and (last := _seq_of(frames[-1]) if frames else low - 1) < end - 1:
+            more = await self._go_on(call, topic_id, first.epoch, Range(last, end, NOT_GIVEN, end - 1 - last))
+            complete = more.complete and bool(more.frames)
+            frames = frames + more.frames
+        return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, complete, frames)
+
+    async def _go_on(self, call: Call, topic_id: str, epoch: int, wanted: Range) -> HistoryPage:
+        """Returns what follows on `after_seq`. Raises Refusal `not_ready` where retention overtook us."""
+        moved = Refusal("not_ready", "the topic's history moved on while it was read; try again")
+        try:
+            page = await self._ask(call, topic_id, wanted)
+        except Refusal as refusal:
+            raise moved if refusal.code == "gone" else refusal from None
+        if page.epoch != epoch or (page.frames and _seq_of(page.frames[0]) != wanted.after_seq + 1):
+            raise moved
+        return page
+
+    async def _ask(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
         answer = await self._owners.ask(
-            self._owners.shard_of(topic_id),
-            lambda req: AskHistory(req, topic_id, call.caller, after_seq, before_seq, since_ts, limit),
+            self._owners.shard_of(topic_id), lambda req: AskHistory(req, topic_id, call.caller, *wanted)
         )
         assert isinstance(answer, HistoryPage)
-        return Reply(200, body_of(answer))
+        call.share.grow(2 * sum(map(len, answer.frames)))  # the frames, and the body made of them
+        return answer
 
 
-def read_query(query: Query) -> tuple[int, int, int, int]:
-    """Returns `after_seq`, `before_seq`, `since_ts` (NOT_GIVEN where absent) and `limit`. Raises `bad_request`."""
+def read_query(query: Query) -> Range:
+    """Returns what a query asks for. Raises `bad_request`."""
     kinds = query.get("kinds", "message")
     if kinds != "message":
         raise Refusal("bad_request", "kinds must be message; edits, redactions and reactions are not built yet")
     after_seq, before_seq, since_ts = (
         integer(query, name, NOT_GIVEN) for name in ("after_seq", "before_seq", "since_ts")
     )
-    return after_seq, before_seq, since_ts, page_limit(query)
+    return Range(after_seq, before_seq, since_ts, page_limit(query))
+
+
+def bounds(first: HistoryPage, wanted: Range) -> tuple[int, int]:
+    """Returns the first seq of the page and the one behind its last, by the owner's first answer (which has frames)."""
+    above = first.last_seq + 1
+    if wanted.before_seq != NOT_GIVEN:
+        above = min(above, wanted.before_seq)
+    if wanted.after_seq == wanted.since_ts == NOT_GIVEN:
+        return max(above - wanted.limit, first.first_seq), above
+    low = _seq_of(first.frames[0])
+    return low, min(above, low + wanted.limit)
 
 
 def body_of(page: HistoryPage) -> bytes:
@@ -56,3 +105,9 @@ def body_of(page: HistoryPage) -> bytes:
         page.last_seq,
         b"true" if page.complete else b"false",
     )
+
+
+def _seq_of(frame: bytes) -> int:
+    found = _SEQ.search(frame)
+    assert found is not None
+    return int(found[1])

@@ -91,7 +91,7 @@ class Publishing:
         wait = self.wait(call.query)
         offer = self.offer(info, call.caller, call.body, call.idempotency_key)
         if offer.ephemeral:
-            return await self._volatile.settle(self._volatile.relay(offer))
+            return await self._volatile.settle(self._volatile.relay(offer), wait)
         ticket = self._durable.admit(offer) or self._durable.hand_over((offer,))[0]
         return await self._durable.settle(ticket, wait)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from headgate.core.link import Changed, Message
 from headgate.runtime.directory import Directory
+from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.ports import Clock, Log, Rng
 from headgate.runtime.tokens import Authenticator
@@ -15,7 +16,7 @@ from ingest.batch import Batches
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.durable import Durable
-from ingest.exchange import JSON, NDJSON
+from ingest.exchange import NDJSON
 from ingest.history import History
 from ingest.offers import Admission
 from ingest.owners import Owners
@@ -31,7 +32,6 @@ class IngestOptions(NamedTuple):
     auto_create: bool = False
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
     origins: tuple[str, ...] | None = None
-    loopback_origins: bool = False  # `dev`: pages on this machine may call
     payload_bytes: int = 65_536
     body_bytes: int = 256 * 1024
     batch_bytes: int = 8 * 1024 * 1024
@@ -94,7 +94,7 @@ class IngestService:
         )
         history = History(self._catalog, self._owners)
         paths = paths_of(options, topics, publishing, batches, history)
-        origins = Origins(options.origins, loopback=options.loopback_origins)
+        origins = Origins(options.origins)
         self.app = IngestApp(paths, authenticator, origins, options.body_deadline_s)
 
     def on_push(self, shard_epoch: int, message: Message) -> None:

@@ -48,7 +48,7 @@ class TopicHandlers:
         """GET /api/v1/topics/{topic_id}."""
         topic_id = check_topic_id(call.segments[0])
         info = await self._catalog.fetch(topic_id)
-        rights.require(True, call.caller, info, "see")
+        rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
         return reply(shown(info))
 
     async def remove(self, call: Call) -> Reply:

@@ -13,7 +13,7 @@ from headgate.core.rights import unknown_topic
 from headgate.runtime.directory import Directory
 from headgate.runtime.ports import Clock
 from ingest.catalog import Catalog
-from ingest.offers import Admission, Answer, Offer, answer_to
+from ingest.offers import Admission, Answer, Offer, Wait, answer_to
 from ingest.owners import OUTCOME_S, away
 
 Flight = asyncio.Future[LinkAnswer]
@@ -56,10 +56,12 @@ class Volatile:
         flight.add_done_callback(partial(self._landed, offer, shard))
         return Ticket(offer, flight, False)
 
-    async def settle(self, ticket: Ticket) -> Answer:
-        """Returns the answer to a ticket. Raises Refusal."""
+    async def settle(self, ticket: Ticket, wait: Wait) -> Answer:
+        """Returns the answer to a ticket. Raises Refusal. No message of an ephemeral topic has a `seq`."""
         offer, flight, repeat = ticket
-        known = {"duplicate": True} if repeat else {}
+        known: Answer = {"duplicate": True} if repeat else {}
+        if wait.sequenced:
+            known = {"duplicate": repeat, "epoch": offer.info.epoch}
         if flight is None:
             assert offer.entry is not None
             count = offer.entry.answer

@@ -1,6 +1,7 @@
 """Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
 
 import asyncio
+import resource
 import secrets
 import socket
 import sys
@@ -15,6 +16,7 @@ from gateway.service import GatewayOptions, GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.limits import Limits
 from headgate.runtime.appender import Appender
+from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.lifecycle import Process, run
 from headgate.runtime.links.directory import LinkDirectory
@@ -24,9 +26,8 @@ from headgate.runtime.links.websocket import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, Rng
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
 from headgate.runtime.settings import Settings, advertised
-from headgate.runtime.settings_model import ANY_LOOPBACK
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, weakness
 from ingest.service import IngestOptions, IngestService
@@ -35,6 +36,10 @@ logger = structlog.get_logger("process")
 
 INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
 INIT_S: Final = 30.0
+INIT_RETRY_S: Final = 1.0
+MAX_CONNECTIONS: Final = 100_000
+MIN_CONNECTIONS: Final = 64
+SPARE_DESCRIPTORS: Final = 256  # the log, links, files, the admin port
 
 
 class Parts:
@@ -47,8 +52,6 @@ class Parts:
         self.metrics = Metrics(parts)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
-        self.origins = tuple(o for o in settings.http.origins or () if o != ANY_LOOPBACK) or None  # the same origin
-        self.loopback_origins = ANY_LOOPBACK in (settings.http.origins or ())
 
     def authenticator(self) -> Authenticator:
         """Builds the reader of tokens. Raises BadAuthSettings."""
@@ -87,8 +90,7 @@ class Parts:
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
             redirect_streams=redirect_streams,
-            origins=self.origins,
-            loopback_origins=self.loopback_origins,
+            origins=self.settings.http.origins,
             payload_bytes=limits.payload_bytes,
             body_bytes=limits.body_bytes,
             batch_bytes=limits.batch_bytes,
@@ -109,6 +111,8 @@ class Parts:
         )
         directory.user = service
         self.process.checks["owners"] = directory.missing
+        reached, appends = self.process.checks["log"], service.checks["log"]
+        self.process.checks["log"] = lambda: reached() or appends()
         self.process.on_drain("publishes in flight", lambda: service.drain(INGEST_DRAIN_S))
         return service
 
@@ -135,8 +139,7 @@ class Parts:
         """Builds a gateway on a directory."""
         options = GatewayOptions(
             limits=gateway_limits(self.settings),
-            origins=self.origins,
-            loopback_origins=self.loopback_origins,
+            origins=self.settings.http.origins,
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
         )
@@ -158,8 +161,8 @@ class Parts:
 def gateway_limits(settings: Settings) -> Limits:
     """Returns the gateway's bounds as the settings have them."""
     limits, heartbeat = settings.limits, settings.heartbeat
-    given: dict[str, Any] = {} if limits.connections is None else {"connections": limits.connections}
     return Limits(
+        connections=descriptors_allow() if limits.connections is None else limits.connections,
         topics=limits.topics_per_connection,
         frame_bytes=limits.inbound_frame_bytes,
         control_per_s=limits.control_per_s,
@@ -174,15 +177,23 @@ def gateway_limits(settings: Settings) -> Limits:
         head_s=limits.request_deadline_s,
         heartbeat_s=heartbeat.interval,
         heartbeat_missed=heartbeat.missed_limit,
-        **given,
     )
+
+
+def descriptors_allow() -> int:
+    """Returns how many connections the file descriptor limit has room for; `run` raises the soft limit to the hard."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, hard - SPARE_DESCRIPTORS))
 
 
 async def _ingest(settings: Settings) -> int:
     parts = Parts(settings, "ingest", frozenset({"ingest"}))
     log, _ = parts.log()
     service = parts.ingest(log, parts.directory("ingest"), redirect_streams=True)
-    server = HttpServer(settings.ingest.host, settings.ingest.port, service.app)
+    heads = bounded(settings.limits.request_deadline_s)
+    server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads)
     parts.serve(server)
     parts.process.on_drain("log", log.close)
     logger.info("ingest listens", port=server.port, log=log.address)
@@ -256,11 +267,10 @@ def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> s
         if durable
         else ("Nothing survives this process: the log is in memory (keep it with --data DIR).")
     )
-    who = (
-        "Anybody may do anything (auth.mode open)."
-        if settings.auth.mode == "open"
-        else ("Callers need a token: headgate token mint --sub me")
-    )
+    is_open = settings.auth.mode == "open"
+    who = "Anybody may do anything (auth.mode open)." if is_open else "Callers need a token (auth.mode jwt)."
+    mint = "" if is_open else "TOKEN=$(headgate token mint --sub me)  # with the same auth.secret\n"
+    token = "" if is_open else '-H "Authorization: Bearer $TOKEN" '
     return f"""headgate dev is serving.
   HTTP       http://{base}/api/v1/topics
   WebSocket  ws://{base}/ws/subscribe?topic_id=hello
@@ -269,10 +279,10 @@ def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> s
 {survives} {who}
 
 Listen in one terminal:
-curl -N 'http://{base}/sse/subscribe?topic_id=hello'
+{mint}curl -N {token}'http://{base}/sse/subscribe?topic_id=hello'
 
 Publish in another:
-curl -H 'Content-Type: application/json' -d '{{"payload":{{"text":"hello"}}}}' http://{base}/api/v1/topics/hello/publish
+{mint}curl {token}-H 'Content-Type: application/json' -d '{{"payload":{{"text":"hello"}}}}' http://{base}/api/v1/topics/hello/publish
 
 """
 
@@ -280,13 +290,22 @@ curl -H 'Content-Type: application/json' -d '{{"payload":{{"text":"hello"}}}}' h
 async def _init(settings: Settings) -> int:
     from headgate.runtime.logs.kafka_init import init_kafka  # noqa: PLC0415 - aiokafka is slow to import
 
+    why = f"no answer in {INIT_S:.0f} s"
     try:
         async with asyncio.timeout(INIT_S):
-            report = await init_kafka(settings.log_options())
-    except (LogError, TimeoutError) as error:
-        address = settings.log.url
-        raise CommandFailed(f"{address} cannot be reached: {error or f'no answer in {INIT_S:.0f} s'}") from None
-    sys.stderr.write(f"{report}\n")
+            while True:
+                try:
+                    report = await init_kafka(settings.log_options())
+                    break
+                except LogUnavailable as error:
+                    why = str(error)
+                    await asyncio.sleep(INIT_RETRY_S)
+    except TimeoutError:
+        raise CommandFailed(f"{settings.log.url} cannot be reached in {INIT_S:.0f} s: {why}") from None
+    made = f"created {', '.join(report.created)}" if report.created else "nothing to do: everything was there"
+    sys.stderr.write(f"{report.address}: {report.shards} shards, replication {report.replication}; {made}\n")
+    for line in report.drift:
+        sys.stderr.write(f"differs, left as it is: {line}\n")
     return 0
 
 

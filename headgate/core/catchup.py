@@ -61,7 +61,7 @@ class CatchUp:
         self.parked[session] = None
 
     def forget(self, subscription: Subscription) -> None:
-        """The subscription ended."""
+        """The subscription ended, or is in step."""
         if subscription.session.behind is not None:
             subscription.session.behind.pop(subscription, None)
 
@@ -113,7 +113,7 @@ class CatchUp:
         """In step, if what was written covers the head at the time of the grant; else the next flush tells."""
         feed = subscription.feed
         if subscription.cursor > feed.sent or subscription.target > feed.sent:
-            feed.waiting.append(subscription)
+            feed.waiting[subscription] = None
             return
         self.forget(subscription)
         subscription.step_in()

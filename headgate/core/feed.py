@@ -141,7 +141,7 @@ class Feed:
         self.shared: dict[Subscription, Write] = {}
         self.streams: dict[Subscription, Write] = {}
         self.behind: dict[Subscription, None] = {}
-        self.waiting: list[Subscription] = []
+        self.waiting: dict[Subscription, None] = {}
 
     @property
     def profile(self) -> str:

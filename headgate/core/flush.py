@@ -140,7 +140,7 @@ class Flush:
 
     def _step_in_waiting(self, feed: Feed) -> None:
         if feed.waiting:
-            waiting, feed.waiting = feed.waiting, []
+            waiting, feed.waiting = feed.waiting, {}
             for subscription in waiting:
                 self._hub.catchup.pump(subscription.session)
 

@@ -9,6 +9,8 @@ from headgate.core.client_frames import FrameId
 from headgate.core.errors import HeadgateError, Refusal
 from headgate.core.ids import PRINTABLE_ASCII, check_topic_id
 from headgate.core.limits import Limits
+from headgate.core.payload import check_depth, check_utf8, compact
+from headgate.core.payload import members as members_of
 from headgate.core.position import Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -76,12 +78,35 @@ def open_envelope(data: bytes) -> Envelope:
     try:
         members = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadFrame("a frame is one JSON object") from None
+        members = _member_by_member(data)
     if not isinstance(members, dict) or not isinstance(members.get("type"), str):
         raise BadFrame("a frame is a JSON object with a string type")
     frame_id = members.get("id")
     good = frame_id is None or type(frame_id) in (str, int)
     return Envelope(members["type"], frame_id if good else None, not good, members)
+
+
+def _member_by_member(data: bytes) -> dict[str, Any]:
+    """Reads JSON that the decoder refuses for a number out of range or a lone surrogate escape, wherever it stands.
+
+    Such a member stays text (Raw), which is no value of any field that we read. Raises BadFrame for what is no object.
+    """
+    try:
+        check_utf8(data)
+        text = compact(data)
+        check_depth(text)
+    except ValueError:
+        raise BadFrame("a frame is one JSON object") from None
+    if not text.startswith(b"{"):
+        raise BadFrame("a frame is one JSON object")
+    return {name: _value_of(value) for name, value in members_of(text).items()}
+
+
+def _value_of(text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return msgspec.Raw(text)
 
 
 def command(frame: Envelope) -> Command:

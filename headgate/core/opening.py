@@ -15,12 +15,13 @@ from headgate.core.position import Position
 from headgate.core.session import Session
 
 UNKNOWN_SHARD: Final = -1  # no dispatcher has answered yet
+PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
 
 class Opening:
-    """What one session waits for. `over` once it was granted, refused or given up."""
+    """What one session waits for since `begun`. `over` once it was granted, refused or given up."""
 
-    __slots__ = ("deadline", "frame_id", "over", "position", "presence", "session", "shard", "topic_id")
+    __slots__ = ("begun", "deadline", "frame_id", "over", "position", "presence", "session", "shard", "topic_id")
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class Opening:
         *,
         presence: bool,
         frame_id: FrameId,
+        begun: float,
         deadline: float,
     ) -> None:
         self.session = session
@@ -37,6 +39,7 @@ class Opening:
         self.position = position
         self.presence = presence
         self.frame_id = frame_id
+        self.begun = begun
         self.deadline = deadline
         self.shard = UNKNOWN_SHARD
         self.over = False
@@ -65,27 +68,30 @@ class Openings:
 
     def __init__(self, hub: Granter) -> None:
         self._hub = hub
-        self._all: dict[Opening, None] = {}  # in order of their deadlines
+        self._all: dict[Opening, None] = {}  # in order of their deadlines, but for the seconds that a query takes
+        self._turns: dict[Opening, None] = {}  # those that others of their query wait for, oldest first
         self._held: dict[int, dict[Opening, None]] = {}
-        self.settled: Callable[[Opening], None] = lambda opening: None  # it has its answer, or is held
+        self.settled: Callable[[Opening], None] = lambda opening: None  # it has its answer, is held, or is late
 
     def begin(self, opening: Opening) -> None:
-        """Asks the owner. Raises Refusal `already_subscribed` or `limit_reached`."""
-        session, topic_id = opening.session, opening.topic_id
-        if session.follows(topic_id):
-            raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
-        if session.topics >= self._hub.limits.topics_allowed:
-            raise Refusal("limit_reached", f"a connection follows at most {self._hub.limits.topics_allowed} topics")
-        if session.asked is None:
-            session.asked = {}
-        session.asked[topic_id] = opening
-        self._all[opening] = None
-        self._ask(opening)
+        """Asks the owner. Raises Refusal `already_subscribed` or `limit_reached`; topics still wanted count too."""
+        session = opening.session
+        self._check(opening.topic_id, session.follows(opening.topic_id), session.topics)
+        self._begin(opening)
+
+    def begin_turn(self, opening: Opening) -> None:
+        """Asks the owner for a topic of the query, whose later topics do not count. Raises Refusal as `begin`."""
+        session = opening.session
+        self._check(opening.topic_id, session.holds(opening.topic_id), session.held)
+        if session.turn is opening:
+            self._turns[opening] = None
+        self._begin(opening)
 
     def give_up(self, opening: Opening) -> None:
         """Nobody waits for it any more; should it be granted yet, the owner is told to forget it."""
         opening.over = True
         self._all.pop(opening, None)
+        self._turns.pop(opening, None)
         held = self._held.get(opening.shard)
         if held is not None:
             held.pop(opening, None)
@@ -101,7 +107,13 @@ class Openings:
             self._ask(opening)
 
     def tick(self, now: float) -> None:
-        """Gives up what was asked for too long ago, and asks again where an owner is linked."""
+        """Gives up what was asked for too long ago, and asks again where an owner is linked.
+
+        A linked owner that does not answer (it rebuilds) holds up no other topic of the query.
+        """
+        for opening in [opening for opening in self._turns if now - opening.begun >= PATIENCE_S]:
+            self._turns.pop(opening, None)
+            self.settled(opening)
         while self._all:
             opening = next(iter(self._all))
             if opening.deadline > now:
@@ -125,6 +137,20 @@ class Openings:
             session.closed = True
             session.outlet.refuse(refusal)
 
+    def _check(self, topic_id: str, follows: bool, topics: int) -> None:
+        if follows:
+            raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
+        if topics >= self._hub.limits.topics_allowed:
+            raise Refusal("limit_reached", f"a connection follows at most {self._hub.limits.topics_allowed} topics")
+
+    def _begin(self, opening: Opening) -> None:
+        session = opening.session
+        if session.asked is None:
+            session.asked = {}
+        session.asked[opening.topic_id] = opening
+        self._all[opening] = None
+        self._ask(opening)
+
     def _ask(self, opening: Opening) -> None:
         upstream = self._hub.upstream
         try:
@@ -141,6 +167,7 @@ class Openings:
 
     def _hold(self, opening: Opening) -> None:
         self._held.setdefault(opening.shard, {})[opening] = None
+        self._turns.pop(opening, None)
         self.settled(opening)
 
     def _answered(self, opening: Opening, answer: Answer) -> None:

@@ -8,7 +8,7 @@ from headgate.core.errors import Refusal
 from headgate.core.hub import Hub
 from headgate.core.inbound import Allowance, AskPresence, Auth, BadFrame, Envelope, Ping, Subscribe, Unsubscribe
 from headgate.core.link import Answer, AskCount, Counts, Refused, Request
-from headgate.core.opening import Opening
+from headgate.core.opening import PATIENCE_S, Opening
 from headgate.core.ports import TokenReader
 from headgate.core.session import Session
 
@@ -19,7 +19,6 @@ class Reception:
     def __init__(self, hub: Hub, tokens: TokenReader) -> None:
         self._hub = hub
         self._tokens = tokens
-        self._proceeding = False
         hub.openings.settled = self._settled
 
     def receive(self, session: Session, data: bytes) -> None:
@@ -43,42 +42,53 @@ class Reception:
             session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
 
     def begin(self, session: Session) -> None:
-        """Asks for the topics of the query one by one: each is answered, or held, before the next is asked for."""
-        self._proceeding = True
-        while session.wanted and session.turn is None and not session.closed:
-            topic_id, wish = session.wanted.pop(0)
-            try:
-                if isinstance(wish, Refusal):
-                    raise wish
-                session.turn = self._opening(session, wish)
-                self._hub.openings.begin(session.turn)
-            except Refusal as refusal:
-                session.turn = None
-                session.emit(client_frames.error(refusal, None, topic_id[:128]))
-        self._proceeding = False
+        """Asks for the topics of the query in order, from the admission on, which is now."""
+        session.admitted_at = self._hub.now
+        self._proceed(session)
+
+    def _proceed(self, session: Session) -> None:
+        """Asks for topics one by one: each is answered, held, or late, before the next is asked for."""
+        session.asking = True
+        try:
+            while session.wanted and session.turn is None and not session.closed:
+                self._ask_next(session, *session.wanted.pop(0))
+        finally:
+            session.asking = False
         session.wanted = session.wanted or None
 
+    def _ask_next(self, session: Session, topic_id: str, wish: Subscribe | Refusal) -> None:
+        try:
+            if isinstance(wish, Refusal):
+                raise wish
+            opening = self._opening(session, wish, begun=session.admitted_at)
+            if self._hub.now - opening.begun < PATIENCE_S:  # else one was late already: the order binds no more
+                session.turn = opening
+            self._hub.openings.begin_turn(opening)
+        except Refusal as refusal:
+            session.turn = None
+            session.emit(client_frames.error(refusal, None, topic_id[:128]))
+
     def _settled(self, opening: Opening) -> None:
-        """A subscribe has its answer, or is held: the next topic of the query may be asked for."""
+        """A subscribe has its answer, is held, or is late: the next topic of the query may be asked for."""
         session = opening.session
         if session.turn is opening:
             session.turn = None
-            if session.wanted and not self._proceeding:
-                self.begin(session)
+            if session.wanted and not session.asking:
+                self._proceed(session)
 
     def subscribe(self, session: Session, wanted: Subscribe, frame_id: FrameId = None) -> None:
         """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
-        self._hub.openings.begin(self._opening(session, wanted, frame_id))
+        self._hub.openings.begin(self._opening(session, wanted, frame_id, begun=self._hub.now))
 
-    def _opening(self, session: Session, wanted: Subscribe, frame_id: FrameId = None) -> Opening:
-        hub = self._hub
+    def _opening(self, session: Session, wanted: Subscribe, frame_id: FrameId = None, *, begun: float) -> Opening:
         return Opening(
             session,
             wanted.topic_id,
             wanted.position,
             presence=wanted.presence,
             frame_id=frame_id,
-            deadline=hub.now + hub.limits.hold_s,
+            begun=begun,
+            deadline=begun + self._hub.limits.hold_s,
         )
 
     def _authenticate(self, session: Session, frame: Envelope) -> None:
@@ -117,7 +127,7 @@ class Reception:
             self._unsubscribe(session, command.topic_id, frame.id)
         elif isinstance(command, AskPresence):
             self._ask_presence(session, command.topic_id, frame.id)
-        elif frame.type == "refresh":
+        elif frame.type == "refresh" or self._tokens.open:  # a client may always begin with `auth`
             self._refresh(session, command, frame.id)
         else:
             raise Refusal("bad_request", "this connection is authenticated; a fresh token comes in a refresh frame")
@@ -132,16 +142,19 @@ class Reception:
         session.emit(client_frames.refreshed(frame_id))
 
     def _unsubscribe(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
+        wished = session.unwish(topic_id)
         subscription = session.subscriptions.get(topic_id)
         if subscription is not None:
             self._hub.unsubscribe(subscription, "requested", frame_id)
             return
         opening = session.asked.get(topic_id) if session.asked is not None else None
-        if opening is None:
+        if opening is None and not wished:
             raise _not_followed(topic_id)
-        self._hub.openings.give_up(opening)
+        if opening is not None:
+            self._hub.openings.give_up(opening)
         session.emit(client_frames.unsubscribed(topic_id, "requested", frame_id))
-        self._settled(opening)
+        if opening is not None:
+            self._settled(opening)
 
     def _ask_presence(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
         subscription = session.subscriptions.get(topic_id)

@@ -71,6 +71,11 @@ def may_see(caller: Caller, topic: Guarded) -> bool:
     return may_publish(caller, topic) or may_subscribe(caller, topic) or _is_owner(caller, topic)
 
 
+def may_inspect(caller: Caller, topic: Guarded) -> bool:
+    """Says whether the caller may read what a topic is; with `only` the token must name some use of it."""
+    return not caller.only or may_publish(caller, topic) or may_subscribe(caller, topic)
+
+
 def may_create(caller: Caller, topic_id: str) -> bool:
     """Says whether the caller may create a topic of this id."""
     return not caller.only or matches(caller.publish, topic_id)

@@ -34,31 +34,14 @@ class Session:
 
     `behind` are its subscriptions out of step, `paused` says that its socket takes no more at the moment. `preface`
     goes before the first frame (the head of an SSE answer). `wanted` are the topics of the query that were not asked
-    for yet, `turn` is the one whose answer comes next. Times are monotonic seconds.
+    for yet, `turn` is the one whose answer comes next, `asking` says that they are being asked for just now. Times are
+    monotonic seconds.
     """
 
     __slots__ = (
-        "allowance",
-        "asked",
-        "beat_at",
-        "behind",
-        "caller",
-        "closed",
-        "connection_id",
-        "deadline",
-        "expires",
-        "framing",
-        "heard_at",
-        "outlet",
-        "paused",
-        "preface",
-        "queued",
-        "stalled_at",
-        "subscriptions",
-        "turn",
-        "vigil",
-        "wanted",
-        "warned",
+        "admitted_at", "allowance", "asked", "asking", "beat_at", "behind", "caller", "closed", "connection_id",
+        "deadline", "expires", "framing", "heard_at", "outlet", "paused", "preface", "queued", "stalled_at",
+        "subscriptions", "turn", "vigil", "wanted", "warned",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float) -> None:
@@ -72,11 +55,13 @@ class Session:
         self.allowance: Allowance | None = None
         self.wanted: list[tuple[str, Subscribe | Refusal]] | None = None
         self.turn: Opening | None = None
+        self.asking = False
         self.vigil: Vigil | None = None
         self.preface = b""
         self.paused = False
         self.closed = False
         self.warned = False
+        self.admitted_at = now
         self.heard_at = now
         self.beat_at = now
         self.stalled_at = now
@@ -116,13 +101,33 @@ class Session:
         return None if self.vigil is None else self.vigil.visit(self, now)
 
     def follows(self, topic_id: str) -> bool:
+        """Says whether the topic is subscribed, asked for, or wanted."""
+        return self.holds(topic_id) or topic_id in self._wishes()
+
+    @property
+    def topics(self) -> int:
+        """How many topics are subscribed, asked for, or wanted."""
+        return self.held + len(self._wishes())
+
+    def holds(self, topic_id: str) -> bool:
         """Says whether the topic is subscribed, or asked for."""
         return topic_id in self.subscriptions or (self.asked is not None and topic_id in self.asked)
 
     @property
-    def topics(self) -> int:
+    def held(self) -> int:
         """How many topics are subscribed or asked for."""
         return len(self.subscriptions) + (len(self.asked) if self.asked is not None else 0)
+
+    def unwish(self, topic_id: str) -> bool:
+        """Takes a topic out of `wanted`; false when it is not there."""
+        if topic_id not in self._wishes():
+            return False
+        wanted = self.wanted or []
+        self.wanted = [wish for wish in wanted if wish[0] != topic_id or isinstance(wish[1], Refusal)]
+        return True
+
+    def _wishes(self) -> set[str]:
+        return {topic_id for topic_id, wish in self.wanted or () if not isinstance(wish, Refusal)}
 
     def took(self, now: float) -> bool:
         """Says whether the socket has taken a byte since the last call, or had none to take."""

@@ -4,6 +4,7 @@ import pytest
 
 from headgate.core.feed import Feed, Piece, Ring, fitting
 from headgate.core.limits import Limits
+from tests.core.scene import Scene
 
 PIECE_FRAMES, PIECE_BYTES = 500, 256 * 1024
 
@@ -72,3 +73,17 @@ def test_a_ring_forgets_the_oldest_beyond_its_bounds() -> None:
 def test_on_slow_has_the_profile_s_default() -> None:
     assert feed().on_slow == "disconnect"
     assert Feed("a", 0, 7, 0, {"profile": "ephemeral"}).on_slow == "drop_oldest"
+
+
+def test_a_subscription_waits_once_for_the_next_flush_however_often_it_is_pumped() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    scene.socket("a")
+    scene.owners.publish("a", 1)
+    late = scene.socket("a", form="seq:0")
+    assert late.session is not None
+    for _ in range(5):
+        scene.hub.catchup.pump(late.session)
+    assert len(scene.hub.feeds["a"].waiting) == 1
+    scene.turn()
+    assert late.seqs() == [1]

@@ -31,6 +31,21 @@ def test_no_object_with_a_type_is_a_bad_frame(data: bytes) -> None:
         open_envelope(data)
 
 
+@pytest.mark.parametrize("odd", ["1e999", '"\\ud800"', "[-1e999]", '{"a":"\\udc00"}'])
+def test_a_value_that_the_decoder_refuses_harms_only_its_own_member(odd: str) -> None:
+    frame = f'{{"type": "subscribe", "topic_id": "a", "x": {odd}}}'
+    assert command(open_envelope(frame.encode())) == Subscribe("a", None, True)
+    for member, code in (("id", "bad_request"), ("topic_id", "invalid_topic_id"), ("from", "bad_request")):
+        with pytest.raises(Refusal) as refused:
+            command(open_envelope(b'{"type":"subscribe","topic_id":"b","%b":%b}' % (member.encode(), odd.encode())))
+        assert refused.value.code == code
+    ping = command(open_envelope(b'{"type":"ping","t":%b}' % odd.encode()))
+    assert isinstance(ping, Ping) and msgspec.json.encode(ping.t) == odd.encode()
+    for bad in (b'{"type":%b}', b'{"x":%b}', b"[%b]", b'{"type":"ping","x":%b', b'{"type":"ping","x":%b,"y":"\xff"}'):
+        with pytest.raises(BadFrame):
+            open_envelope(bad % odd.encode())
+
+
 def test_good_frames() -> None:
     assert read(type="auth", token="t") == Auth("t")
     assert read(type="subscribe", topic_id="a") == Subscribe("a", None, True)

@@ -56,6 +56,14 @@ def test_with_only_the_lists_are_all_even_for_the_owner(permissions: str) -> Non
     assert not rights.may_subscribe(ONLY_SUB, Topic("abcd", permissions))
 
 
+@pytest.mark.parametrize("permissions", ["PUBLIC", "PUBLISH_ONLY", "SUBSCRIBE_ONLY"])
+def test_inspecting_is_for_anyone_but_an_only_token_without_a_pattern(permissions: str) -> None:
+    assert rights.may_inspect(STRANGER, Topic("x", permissions))
+    assert rights.may_inspect(ONLY_SUB, Topic("abc", permissions))
+    assert rights.may_inspect(Caller("u", publish=("x*",), only=True), Topic("xy", permissions))
+    assert not rights.may_inspect(ONLY_SUB, Topic("abcd", permissions))
+
+
 def test_creating_is_for_anyone_but_an_only_token_without_a_pattern() -> None:
     assert rights.may_create(STRANGER, "x")
     assert not rights.may_create(ONLY_SUB, "abc")

@@ -23,6 +23,7 @@ from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 SECRET = "a secret of at least thirty-two bytes"
+HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.requests has it
 
 
 class Owner:
@@ -116,7 +117,7 @@ class Owner:
         if ask.before_seq >= 0:
             found = [d for d in found if d.seq < ask.before_seq]
         page = found[: ask.limit] if ask.after_seq >= 0 else found[-ask.limit :]
-        return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, [d.frame for d in page])
+        return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, cut([d.frame for d in page]))
 
     def _Relay(self, ask: link.Relay) -> link.Answer:
         row = self._row(ask.topic_id)
@@ -124,6 +125,14 @@ class Owner:
             raise Refusal("topic_not_found", "no")
         self.relayed.append(volatile_frame(ask.topic_id, 1, ask.tail))
         return link.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
+
+
+def cut(frames: list[bytes]) -> list[bytes]:
+    """One answer of an owner ends at a number of bytes."""
+    size, count = 0, 0
+    while count < len(frames) and (size := size + len(frames[count])) <= HISTORY_BYTES:
+        count += 1
+    return frames[: max(count, 1)]
 
 
 class TwinDirectory(LinkDirectory):

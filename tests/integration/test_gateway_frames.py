@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from gateway.handshake import HandshakeRefused, accept, check
 from gateway.head import END, read_head
+from gateway.websocket import FrameReader
 from headgate.core.limits import Limits
 from headgate.runtime.http.origins import Origins
 from tests.integration.gateway_twin import Gateway, frames_of, gateway, until
@@ -241,3 +242,32 @@ async def test_closing_says_why_even_to_a_client_that_is_writing() -> None:
                 break
         code, frames = await closing(socket)
         assert code == 4400 and frames[-1]["type"] == "disconnect"
+
+
+def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+def test_a_control_frame_is_not_judged_by_the_rest_of_the_message_it_interrupts() -> None:
+    reader = FrameReader(200)
+    data = masked(Opcode.TEXT, b"x" * 199, fin=False) + masked(Opcode.PING, b"p" * 125)
+    ping = None
+    for frame in reader.feed(data):
+        if frame.opcode is Opcode.PING:
+            ping = frame
+        else:
+            assert reader.message(frame) is None
+    assert ping is not None and len(ping.data) == 125
+    (rest,) = reader.feed(masked(Opcode.CONT, b"xy"))
+    with pytest.raises(PayloadTooBig):
+        reader.message(rest)
+
+
+def test_empty_fragments_are_not_kept() -> None:
+    reader = FrameReader(200)
+    for at in range(1_000):
+        (frame,) = reader.feed(masked(Opcode.CONT if at else Opcode.TEXT, b"", fin=False))
+        assert reader.message(frame) is None
+    assert not reader._parts and not reader.idle
+    (frame,) = reader.feed(masked(Opcode.CONT, b"{}"))
+    assert reader.message(frame) == b"{}" and reader.idle

@@ -20,11 +20,11 @@ PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-He
         ({}, "http://localhost:3000", False),
         ({}, "https://evil.test", False),
         ({}, "null", False),
-        ({"loopback_origins": True}, "http://localhost:3000", True),
-        ({"loopback_origins": True}, "http://127.0.0.1:5173", True),
-        ({"loopback_origins": True}, "http://[::1]:5173", True),
-        ({"loopback_origins": True}, "http://localhost.evil.test", False),
-        ({"loopback_origins": True}, "http://127.0.0.1.evil.test", False),
+        ({"origins": ("loopback",)}, "http://localhost:3000", True),
+        ({"origins": ("loopback",)}, "http://127.0.0.1:5173", True),
+        ({"origins": ("loopback",)}, "http://[::1]:5173", True),
+        ({"origins": ("loopback",)}, "http://localhost.evil.test", False),
+        ({"origins": ("loopback",)}, "http://127.0.0.1.evil.test", False),
         ({"origins": ("https://app.test",)}, "https://app.test", True),
         ({"origins": ("https://app.test",)}, "https://app.test.evil", False),
         ({"origins": ("https://app.test",)}, "http://ingest.test", False),
@@ -76,7 +76,7 @@ def test_a_body_that_does_not_come_is_408() -> None:
 
 
 def test_what_is_being_answered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.app.MAX_HELD_BYTES", 3 * 16 * 1024 + 100)
+    monkeypatch.setattr("ingest.held.MAX_HELD_BYTES", 3 * 16 * 1024 + 100)
 
     async def scene(world: World) -> None:
         await world.create("t")
@@ -231,3 +231,116 @@ def test_head_of_history_has_the_length_and_no_body() -> None:
         assert head.headers["content-length"] == got.headers["content-length"]
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("query", "seqs"),
+    [
+        ("?limit=205", range(6, 211)),
+        ("?limit=1000", range(1, 211)),
+        ("?limit=1000&before_seq=200", range(1, 200)),
+        ("?limit=200&after_seq=3", range(4, 204)),
+        ("?limit=1000&since_ts=0&after_seq=0", range(1, 211)),
+    ],
+)
+def test_a_page_of_more_than_an_owner_answers_at_once_is_whole(query: str, seqs: range) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        for at in range(0, 210, 70):
+            items = [{"payload": [n, "x" * 60_000]} for n in range(at + 1, at + 71)]
+            await world.call("POST", f"{TOPIC}/publish/batch", json=items)
+        asked = len(world.directory.asked)
+        body = (await world.call("GET", f"{TOPIC}/messages{query}")).json()
+        assert [message["seq"] for message in body["messages"]] == list(seqs)
+        assert [message["payload"][0] for message in body["messages"]] == list(seqs)
+        assert body["complete"] is True
+        assert len(world.directory.asked) - asked == 2
+
+    play(scene)
+
+
+def test_the_bytes_of_history_count_as_held_and_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        items = [{"payload": "x" * 60_000} for _ in range(20)]
+        await world.call("POST", f"{TOPIC}/publish/batch", json=items)
+        monkeypatch.setattr("ingest.held.MAX_HELD_BYTES", 2_000_000)
+        for _ in range(3):
+            problem(await world.call("GET", f"{TOPIC}/messages"), 503, "overloaded")
+            assert len((await world.call("GET", f"{TOPIC}/messages?limit=10")).json()["messages"]) == 10
+
+    play(scene)
+
+
+def test_a_socket_that_does_not_take_the_answer_holds_no_share_for_ever() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        await world.call("POST", f"{TOPIC}/publish/batch", json=[{"payload": "x" * 60_000} for _ in range(20)])
+        stuck = asyncio.Event()
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            if message.get("body"):
+                await stuck.wait()
+
+        token = f"Bearer {world.token()}".encode()
+        scope = {"type": "http", "method": "GET", "raw_path": f"{TOPIC}/messages".encode(), "query_string": b""}
+        with pytest.raises(TimeoutError):
+            await world.ingest.app(scope | {"headers": [(b"authorization", token)]}, receive, send)
+        assert world.ingest.app._held.size == 0
+
+    play(scene)
+
+
+def test_a_body_of_unknown_length_takes_its_share_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.held.MAX_HELD_BYTES", 8 * 1024 * 1024)  # as many bytes as one batch may have
+
+    async def scene(world: World) -> None:
+        whole = asyncio.Event()
+
+        async def slow() -> Any:
+            yield b"["
+            await whole.wait()
+            yield b"]"
+
+        def ask() -> Any:
+            request = world.client.build_request("POST", f"{TOPIC}/publish/batch", content=slow())
+            return asyncio.ensure_future(world.client.send(request))
+
+        waiting = [ask() for _ in range(20)]
+        await asyncio.sleep(0.1)
+        assert (await world.call("POST", "/api/v1/topics", json={"name": "n"})).status_code == 201
+        whole.set()
+        for answer in await asyncio.gather(*waiting):
+            problem(answer, 401, "unauthenticated")
+
+        async def large() -> Any:
+            for _ in range(8):
+                yield b" " * (1024 * 1024)
+
+        request = world.client.build_request("POST", f"{TOPIC}/publish/batch", content=large())
+        problem(await world.client.send(request), 503, "overloaded")
+        assert world.ingest.app._held.size == 0
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://evil.test", 403), ("null", 403), ("http://ingest.test", 201), ("http://localhost:5173", 201), ("", 201)],
+)
+def test_in_open_mode_a_page_of_a_foreign_origin_does_nothing(origin: str, status: int) -> None:
+    async def scene(world: World) -> None:
+        headers = {"Origin": origin} if origin else {}
+        answer = await world.call("POST", "/api/v1/topics", None, json={"topic_id": "t", "name": "t"}, headers=headers)
+        assert answer.status_code == status
+        listed = await world.call("GET", "/api/v1/topics", None)
+        assert len(listed.json()["topics"]) == (status == 201)
+        if status == 403:
+            problem(answer, 403, "forbidden")
+            problem(await world.call("POST", "/nowhere", None, headers=headers), 404, "not_found")
+            problem(await world.call("PUT", "/api/v1/topics", None, headers=headers), 405, "method_not_allowed")
+
+    play(scene, mode="open", origins=("loopback",))

@@ -347,3 +347,16 @@ def test_another_ingest_knows_a_topic_and_its_end_in_two_seconds() -> None:
             assert await publish() == 404
 
     play(scene)
+
+
+def test_an_only_token_sees_the_info_of_its_own_topics_alone() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        for rights, status in (({"subscribe": ("t",)}, 200), ({"publish": ("t*",)}, 200), ({"subscribe": ("x",)}, 403)):
+            token = world.token("eve", only=True, **rights)
+            answer = await world.call("GET", "/api/v1/topics/t", token)
+            assert answer.status_code == status
+            problem(await world.call("GET", "/api/v1/topics/none", token), 404, "topic_not_found")
+        problem(answer, 403, "forbidden")
+
+    play(scene)

@@ -83,3 +83,17 @@ def test_an_ephemeral_publish_to_a_silent_owner_is_504() -> None:
         problem(await world.publish("e", payload=1), 504, "outcome_unknown")
 
     play(scene)
+
+
+def test_waiting_for_the_sequencer_says_whether_it_is_a_repeat_and_the_epoch() -> None:
+    async def scene(world: World) -> None:
+        made = await world.create("t", settings={"profile": "ephemeral"})
+        for repeat in (False, True):
+            answer = (await world.publish("t", query="?wait=sequenced", payload=1, client_msg_id="c")).json()
+            assert (answer["duplicate"], answer["epoch"]) == (repeat, made["epoch"]) and "seq" not in answer
+        assert "duplicate" not in (await world.publish("t", payload=1)).json()
+        path = "/api/v1/topics/t/publish/batch?wait=sequenced"
+        (item,) = (await world.call("POST", path, json=[{"payload": 2}])).json()["results"]
+        assert (item["duplicate"], item["epoch"]) == (False, made["epoch"])
+
+    play(scene)

@@ -91,7 +91,10 @@ def test_origins() -> None:
     assert not Origins().allows("http://a.test", None)
     assert Origins(("loopback",)).allows("http://app.localhost", "x")
     assert not Origins(("loopback",)).allows("ftp://localhost", "x")
-    assert not Origins((), loopback=True).allows("http://localhost", "localhost")
-    assert Origins(None, loopback=True).allows("http://127.8.9.1:3", "x")
-    assert not Origins(None, loopback=True).allows("http://[::", "x")
+    assert Origins(("loopback",)).allows("http://127.8.9.1:3", "x")
+    assert not Origins(("loopback",)).allows("http://[::", "x")
+    assert Origins(("loopback",)).allows("http://a.test", "a.test"), "what is added to the default does not end it"
+    both = Origins(("https://app.test", "loopback"))
+    assert both.allows("http://localhost:3", "x") and both.allows("https://app.test", "x")
+    assert not both.allows("http://a.test", "a.test")
     assert Origins(("HTTPS://App.test",)).allows("https://app.TEST", "x")

@@ -10,13 +10,14 @@ LOOPBACK: Final = "loopback"  # stands for any origin on this machine's loopback
 
 
 class Origins:
-    """The rule. `allowed` None is the default: the same origin and, with `loopback`, any loopback origin."""
+    """The rule. `allowed` is the setting as it stands; where it names no origin the same origin may call."""
 
-    def __init__(self, allowed: tuple[str, ...] | None = None, *, loopback: bool = False) -> None:
-        self._same = allowed is None
-        self._allowed = frozenset(origin.lower() for origin in allowed or ())
-        self._any = ANY in self._allowed
-        self._loopback = LOOPBACK in self._allowed or (allowed is None and loopback)
+    def __init__(self, allowed: tuple[str, ...] | None = None) -> None:
+        words = frozenset(origin.lower() for origin in allowed or ())
+        self._allowed = words - {ANY, LOOPBACK}
+        self._any = ANY in words
+        self._loopback = LOOPBACK in words
+        self._same = not self._allowed
 
     def allows(self, origin: str, host: str | None) -> bool:
         """Says whether a page of `origin` may call; `host` is the request's Host header."""

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from headgate.runtime.http.bounded import BoundedHttp
+
 BACKLOG: Final = 4_096  # a gateway's clients come back all at once
 KEEP_ALIVE_S: Final = 75
 
@@ -23,7 +25,7 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application, or an `asyncio.Protocol` class in front of it, on a socket bound at once."""
 
-    def __init__(self, host: str, port: int, app: Any, protocol: Any = "httptools") -> None:
+    def __init__(self, host: str, port: int, app: Any, protocol: Any = BoundedHttp) -> None:
         """Binds. Raises OSError whose message names the address."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
