@@ -1,5 +1,6 @@
 """The `headgate` command: puts the commands together and turns every outcome into an exit status and one line."""
 
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -154,6 +155,7 @@ app.command(rich_help_panel=OTHERS)(demo)
 
 
 def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as pid 1 nothing else would end it while it imports
     settings = resolve(of(context).settings(short), role)
     # Only a server pays for a server's imports: a client command starts in half the time without them.
     from headgate.runtime.logging import configure  # noqa: PLC0415

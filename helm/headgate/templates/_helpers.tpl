@@ -1,0 +1,263 @@
+{{- define "headgate.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "headgate.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "headgate.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "headgate.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "headgate.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects pods; never changes, because selectors cannot. Takes (list context role). */}}
+{{- define "headgate.selector" -}}
+app.kubernetes.io/name: {{ include "headgate.name" (index . 0) }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "headgate.labels" -}}
+{{ include "headgate.selector" . }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: headgate
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "headgate.authSecret" -}}
+{{- if .Values.auth.existingSecret -}}
+{{ .Values.auth.existingSecret }}
+{{- else if .Values.auth.secret -}}
+{{ include "headgate.fullname" . }}-auth
+{{- else -}}
+{{- fail "set auth.existingSecret to the name of a Secret whose key auth-secret (auth.secretKey) holds at least 32 random bytes" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Kafka as init, ingest and dispatchers are given it; gateways are given none of it. */}}
+{{- define "headgate.kafkaEnv" -}}
+{{- $kafka := .Values.kafka -}}
+{{- $security := $kafka.security -}}
+- {name: HEADGATE_LOG__URL, value: {{ printf "kafka://%s" (required "set kafka.bootstrap to host:port,host:port" $kafka.bootstrap) | quote }}}
+- {name: HEADGATE_LOG__PREFIX, value: {{ $kafka.prefix | quote }}}
+{{- if ne $security.protocol "PLAINTEXT" }}
+- {name: HEADGATE_LOG__SECURITY__PROTOCOL, value: {{ $security.protocol }}}
+{{- end }}
+{{- if hasPrefix "SASL" $security.protocol }}
+- {name: HEADGATE_LOG__SECURITY__MECHANISM, value: {{ $security.mechanism }}}
+- {name: HEADGATE_LOG__SECURITY__USER, value: {{ required "set kafka.security.user for SASL" $security.user | quote }}}
+- {name: HEADGATE_LOG__SECURITY__PASSWORD_FILE, value: /etc/headgate/kafka/password}
+{{- $_ := required "set kafka.security.existingSecret to the Secret with the SASL password" $security.existingSecret }}
+{{- end }}
+{{- if $security.caSecret }}
+- {name: HEADGATE_LOG__SECURITY__CA, value: /etc/headgate/kafka/ca.crt}
+{{- end }}
+{{- if $security.certificateSecret }}
+- {name: HEADGATE_LOG__SECURITY__CERTIFICATE, value: /etc/headgate/kafka/tls.crt}
+- {name: HEADGATE_LOG__SECURITY__KEY, value: /etc/headgate/kafka/tls.key}
+{{- end }}
+{{- end -}}
+
+{{- define "headgate.kafkaSources" -}}
+{{- $security := .Values.kafka.security -}}
+{{- if hasPrefix "SASL" $security.protocol }}
+- secret: {name: {{ $security.existingSecret }}, items: [{key: {{ $security.passwordKey }}, path: password}]}
+{{- end }}
+{{- if $security.caSecret }}
+- secret: {name: {{ $security.caSecret }}, items: [{key: {{ $security.caKey }}, path: ca.crt}]}
+{{- end }}
+{{- if $security.certificateSecret }}
+- secret: {name: {{ $security.certificateSecret }}, items: [{key: {{ $security.certificateKey }}, path: tls.crt}, {key: {{ $security.privateKeyKey }}, path: tls.key}]}
+{{- end }}
+{{- end -}}
+
+{{/* Settings by dotted name as environment. */}}
+{{- define "headgate.settingsEnv" -}}
+{{- range $name, $value := . }}
+- {name: HEADGATE_{{ $name | upper | replace "." "__" }}, value: {{ if kindIs "float64" $value }}{{ if eq $value (floor $value) }}{{ $value | int64 | toString | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}{{ else }}{{ $value | toString | quote }}{{ end }}}
+{{- end }}
+{{- end -}}
+
+{{/* The environment of a role. Takes (list context role). */}}
+{{- define "headgate.env" -}}
+{{- $ := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- if ne $role "gateway" }}
+{{ include "headgate.kafkaEnv" $ }}
+{{- end }}
+- {name: HEADGATE_AUTH__SECRET_FILE, value: /etc/headgate/auth/auth-secret}
+{{- if $.Values.auth.clusterSecretKey }}
+- {name: HEADGATE_CLUSTER__SECRET_FILE, value: /etc/headgate/auth/cluster-secret}
+{{- end }}
+- {name: HEADGATE_CLUSTER__DISPATCHERS, value: "{{ include "headgate.fullname" $ }}-dispatcher:{{ $.Values.ports.links }}"}
+- {name: HEADGATE_ADMIN__PORT, value: {{ $.Values.ports.admin | quote }}}
+- {name: HEADGATE_DRAIN__DEADLINE_S, value: {{ $.Values.drain.seconds | quote }}}
+- {name: HEADGATE_DRAIN__SPREAD_S, value: {{ $.Values.drain.spreadSeconds | quote }}}
+{{- if eq $role "dispatcher" }}
+- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: HEADGATE_DISPATCHER__PORT, value: {{ $.Values.ports.links | quote }}}
+- {name: HEADGATE_DISPATCHER__ADVERTISE, value: "{{ $.Values.dispatcher.advertiseHost }}:{{ $.Values.ports.links }}"}
+- {name: HEADGATE_DISPATCHER__DATA, value: /var/lib/headgate}
+{{- else }}
+- {name: HEADGATE_{{ upper $role }}__PORT, value: {{ index $.Values.ports $role | quote }}}
+{{- end }}
+{{- include "headgate.settingsEnv" (merge (dict) (index $.Values $role).settings $.Values.settings) }}
+{{- with concat $.Values.extraEnv (index $.Values $role).extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "headgate.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "headgate.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The pod of a role. Takes (list context role). */}}
+{{- define "headgate.pod" -}}
+{{- $ := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- $own := index $.Values $role -}}
+metadata:
+  labels:
+    {{- include "headgate.labels" (list $ $role) | nindent 4 }}
+    {{- with $.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    {{- if and $.Values.auth.secret (not $.Values.auth.existingSecret) }}
+    checksum/auth: {{ $.Values.auth.secret | sha256sum }}
+    {{- end }}
+    kubectl.kubernetes.io/default-container: {{ $role }}
+    {{- with $.Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "headgate.fullname" $ }}-{{ $role }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- with $.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "headgate.podSecurity" $ | nindent 4 }}
+  terminationGracePeriodSeconds: {{ add $.Values.drain.seconds $.Values.drain.beforeSeconds 10 }}
+  {{- with $own.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- if $own.topologySpread }}
+  topologySpreadConstraints:
+    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+    - maxSkew: 1
+      topologyKey: {{ . }}
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "headgate.selector" (list $ $role) | nindent 10 }}
+      {{- if ne $role "dispatcher" }}
+      matchLabelKeys: [pod-template-hash]
+      {{- end }}
+    {{- end }}
+  {{- end }}
+  {{- with $own.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $own.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $own.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ $role }}
+      image: {{ include "headgate.image" $ }}
+      imagePullPolicy: {{ $.Values.image.pullPolicy }}
+      command: [headgate, {{ $role }}]
+      securityContext:
+        {{- include "headgate.containerSecurity" $ | nindent 8 }}
+      env:
+        {{- include "headgate.env" . | trim | nindent 8 }}
+      ports:
+        {{- if eq $role "dispatcher" }}
+        - {name: links, containerPort: {{ $.Values.ports.links }}}
+        {{- else }}
+        - {name: http, containerPort: {{ index $.Values.ports $role }}}
+        {{- end }}
+        - {name: admin, containerPort: {{ $.Values.ports.admin }}}
+      startupProbe:
+        httpGet: {path: /livez, port: admin}
+        {{- toYaml $.Values.probes.startup | nindent 8 }}
+      readinessProbe:
+        httpGet: {path: /readyz, port: admin}
+        {{- toYaml $.Values.probes.readiness | nindent 8 }}
+      livenessProbe:
+        httpGet: {path: /livez, port: admin}
+        {{- toYaml $.Values.probes.liveness | nindent 8 }}
+      {{- if and (ne $role "dispatcher") (gt (int $.Values.drain.beforeSeconds) 0) }}
+      lifecycle:
+        preStop:
+          sleep: {seconds: {{ $.Values.drain.beforeSeconds }}}
+      {{- end }}
+      resources:
+        {{- toYaml $own.resources | nindent 8 }}
+      volumeMounts:
+        - {name: auth, mountPath: /etc/headgate/auth, readOnly: true}
+        {{- if and (ne $role "gateway") (include "headgate.kafkaSources" $ | trim) }}
+        - {name: kafka, mountPath: /etc/headgate/kafka, readOnly: true}
+        {{- end }}
+        {{- if eq $role "dispatcher" }}
+        - {name: data, mountPath: /var/lib/headgate}
+        {{- end }}
+  volumes:
+    {{- include "headgate.authVolume" $ | nindent 4 }}
+    {{- if ne $role "gateway" }}
+    {{- include "headgate.kafkaVolume" $ | nindent 4 }}
+    {{- end }}
+    {{- if and (eq $role "dispatcher") (not $own.persistence.enabled) }}
+    - {name: data, emptyDir: {sizeLimit: {{ $own.persistence.size }}}}
+    {{- end }}
+{{- end -}}
+
+{{- define "headgate.authVolume" -}}
+- name: auth
+  secret:
+    secretName: {{ include "headgate.authSecret" . }}
+    items:
+      - {key: {{ .Values.auth.secretKey }}, path: auth-secret}
+      {{- if .Values.auth.clusterSecretKey }}
+      - {key: {{ .Values.auth.clusterSecretKey }}, path: cluster-secret}
+      {{- end }}
+{{- end -}}
+
+{{- define "headgate.kafkaVolume" -}}
+{{- with include "headgate.kafkaSources" . | trim }}
+- name: kafka
+  projected:
+    sources:
+      {{- . | nindent 6 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,1 @@
+"""Dashboards and alert rules of Headgate, written by `python -m helm.observability`; know no cluster and no server."""

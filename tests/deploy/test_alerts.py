@@ -1,0 +1,115 @@
+"""Alert rules and dashboards: generated files are current, names exist, every alert fires and stays quiet."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headgate.runtime.metrics import Metrics
+from helm.observability.alerts import ALERTS
+from helm.observability.dashboards import queries
+from helm.observability.files import ROOT, RULE_TESTS, RULES, contents
+from tests.deploy.tools import run
+
+EXPRESSIONS = [*(alert.expr for alert in ALERTS), *queries()]
+# What the scraper adds (`up`, job, role, instance) and what comes of every Python process under Linux.
+SCRAPED = {"up"} | {
+    f"process_{name}"
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds")
+}
+SCRAPED_LABELS = {"job", "role", "instance"}
+WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+QUOTED = re.compile(r'"[^"]*"')
+
+
+def exported() -> dict[str, set[str]]:
+    """Every series name that the code exports, with its labels."""
+    found: dict[str, set[str]] = {}
+    for family in Metrics().collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def series_of(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """Every series that a query names, with the labels it selects by."""
+    for name, selector in re.findall(r"\b((?:headgate|process)_\w+|up)\b(?:\{([^}]*)\})?", expression):
+        yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", QUOTED.sub("", selector)))
+
+
+def grouped_by(expression: str) -> set[str]:
+    return {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(",")}
+
+
+@pytest.mark.parametrize("path", contents(), ids=lambda path: path.name)
+def test_the_checked_in_file_is_what_the_code_writes(path: Path) -> None:
+    assert path.read_text("utf-8") == contents()[path], "run python -m helm.observability"
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_name_is_one_that_is_exported(expression: str) -> None:
+    known = exported()
+    series = list(series_of(expression))
+    assert series
+    for name, selected in series:
+        assert name in known or name in SCRAPED, f"{name} is not exported"
+        labels = known.get(name, set()) | SCRAPED_LABELS
+        assert selected | grouped_by(expression) <= labels, f"{name} has only {sorted(labels)}"
+
+
+def test_the_names_check_finds_a_wrong_name() -> None:
+    """The check itself: a metric renamed in the code is found in the query."""
+    assert list(series_of('sum by (role) (rate(headgate_publish_total{outcome!~"a=b"}[5m]))')) == [
+        ("headgate_publish_total", {"outcome"})
+    ]
+    assert "headgate_publish_total" not in exported()
+
+
+def test_every_metric_of_ours_is_looked_at() -> None:
+    used = {name for expression in EXPRESSIONS for name, _ in series_of(expression)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported()}
+    assert families - {re.sub(r"_bucket$", "", name) for name in used} == set()
+
+
+def test_promtool_reads_the_rules(promtool: Path) -> None:
+    status, text = run(promtool, "check", "rules", RULES)
+    assert status == 0 and f"{len(ALERTS)} rules found" in text, text
+
+
+def test_every_alert_fires_in_its_case_and_stays_quiet_in_its_twin(promtool: Path) -> None:
+    status, text = run(promtool, "test", "rules", RULE_TESTS)
+    assert status == 0, text
+    assert RULE_TESTS.read_text("utf-8").count(" fires") == len(ALERTS)
+
+
+def test_a_rule_test_with_the_twins_swapped_fails_for_each_alert(promtool: Path, tmp_path: Path) -> None:
+    """The cases themselves: none of them passes whatever the rule says."""
+    swapped = tmp_path / "swapped.yaml"
+    text = RULE_TESTS.read_text("utf-8").replace("../../helm/headgate/files/alerts.yaml", str(RULES))
+    swapped.write_text(text.replace('alertstate=\\"firing', 'alertstate=\\"nonsense'), "utf-8")
+    status, out = run(promtool, "test", "rules", swapped)
+    assert status != 0 and out.count("exp:") == len(ALERTS), out
+    noisy = {alert.expr: "vector(1)" for alert in ALERTS}
+    always = RULES.read_text("utf-8")
+    for rule in re.findall(r'"expr": (".*"),', always):
+        always = always.replace(rule, '"vector(1)"', 1)
+    assert len(noisy) == len(ALERTS)
+    (tmp_path / "always.yaml").write_text(re.sub(r'"for": "[^"]*"', '"for": "0s"', always), "utf-8")
+    swapped.write_text(text.replace(str(RULES), str(tmp_path / "always.yaml")), "utf-8")
+    status, out = run(promtool, "test", "rules", swapped)
+    assert status != 0 and out.count("exp:") == len(ALERTS), "every quiet case notices an alert that always fires"
+
+
+def test_promtool_reads_the_scrape_configuration(promtool: Path, tmp_path: Path) -> None:
+    (tmp_path / "alerts.yaml").write_text(RULES.read_text("utf-8"), "utf-8")
+    config = tmp_path / "prometheus.yml"
+    config.write_text((ROOT / "compose" / "prometheus.yml").read_text("utf-8"), "utf-8")
+    status, text = run(promtool, "check", "config", config)
+    assert status == 0, text
+
+
+def test_every_alert_has_its_words_in_the_operations_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    headings = set(re.findall(r"^#+ (Headgate\w+)$", page, re.MULTILINE))
+    assert {alert.name for alert in ALERTS} == headings

@@ -1,0 +1,225 @@
+"""The chart renders what it should for every value set, refuses what is wrong by name, and is documented."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.places import CHART, ROLES, ROOT, VALUE_SETS
+from tests.deploy.rendered import RenderFailed, chart, container, mounts, pod_spec, workloads
+from tests.deploy.tools import run
+
+MINORS = ("1.35", "1.36", "1.37")
+CUSTOM = {"HTTPRoute", "KafkaTopic", "KafkaUser", "PodMonitor", "PrometheusRule", "ScaledObject"}
+SETS = {path.stem.removesuffix("-values"): path for path in VALUE_SETS}
+each_set = pytest.mark.parametrize("values", VALUE_SETS, ids=lambda path: path.stem)
+
+REFUSED = (  # what is given on top of the minimal set, and words of the answer
+    ("replcias=3", "replcias"),
+    ("gateway.replcias=3", "replcias"),
+    ("gateway.replicas=-1", "/gateway/replicas"),
+    ("gateway.replicas=two", "/gateway/replicas"),
+    ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+    ("image.digest=sha256:1", "/image/digest"),
+    ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
+    ("kafka.bootstrap=kafka://kafka:9092", "/kafka/bootstrap"),
+    ("kafka.bootstrap=", "set kafka.bootstrap"),
+    ("kafka.shards=0", "/kafka/shards"),
+    ("kafka.security.protocol=TLS", "/kafka/security/protocol"),
+    ("kafka.security.protocol=SASL_SSL", "kafka.security.user"),
+    ("kafka.security.protocol=SASL_SSL,kafka.security.user=me", "kafka.security.existingSecret"),
+    ("kafka.prefix=-x", "/kafka/prefix"),
+    ("auth.secret=short", "/auth/secret"),
+    ("auth.secret=", "set auth.existingSecret"),
+    ("settings.payload=1", "at '/settings': additional properties 'payload'"),
+    (r"settings.Limits\.payload_bytes=1", "Limits.payload_bytes"),
+    ("ports.admin=80", "/ports/admin"),
+    ("ports.admin=808000", "/ports/admin"),
+    ("drain.seconds=0", "/drain/seconds"),
+    ("dispatcher.persistence.size=much", "/dispatcher/persistence/size"),
+    ("gateway.service.type=ExternalName", "/gateway/service/type"),
+    ("gateway.keda.prometheus=prometheus", "/gateway/keda/prometheus"),
+    ("httpRoute.enabled=true", "httpRoute.parentRefs"),
+    ("strimzi.topics.enabled=true", "kafka.replication"),
+    ("strimzi.user.enabled=true", "strimzi.cluster"),
+    ("extraEnv[0].value=x", "name"),
+    ("monitoring.podMonitor.interval=15", "/monitoring/podMonitor/interval"),
+)
+
+
+@each_set
+def test_lint_is_silent(helm: Path, values: Path) -> None:
+    status, text = run(helm, "lint", "--strict", CHART, "--values", values)
+    assert status == 0 and "0 chart(s) failed" in text and "[WARNING]" not in text, text
+
+
+@each_set
+def test_documents_are_valid_in_three_minors(helm: Path, values: Path) -> None:
+    rendered = chart(helm, values)
+    for minor in MINORS:
+        for document in rendered:
+            if document["kind"] in CUSTOM:
+                continue  # a real API server reads these: tests/deploy/on_cluster.py
+            kubernetes_validate.validate(document, minor, strict=True)
+
+
+def test_the_validator_finds_a_wrong_name(helm: Path) -> None:
+    """The check itself."""
+    deployment = workloads(chart(helm, SETS["minimal"]))["ingest"]
+    pod_spec(deployment)["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match="readOnlyRootFileSystem"):
+        kubernetes_validate.validate(deployment, MINORS[-1], strict=True)
+
+
+@pytest.mark.parametrize(("given", "words"), REFUSED, ids=[given for given, _ in REFUSED])
+def test_wrong_values_are_refused_by_name(helm: Path, given: str, words: str) -> None:
+    with pytest.raises(RenderFailed, match=re.escape(words)):
+        chart(helm, SETS["minimal"], "--set", given)
+
+
+@each_set
+def test_pods_are_as_restricted_as_can_be(helm: Path, values: Path) -> None:
+    for component, workload in workloads(chart(helm, values)).items():
+        pod, main = pod_spec(workload), container(workload)
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert main["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert {"requests", "limits"} <= set(main["resources"]) and "cpu" not in main["resources"]["limits"]
+        assert "hostNetwork" not in pod and "hostPID" not in pod
+        assert mounts(workload) or component == "init"
+
+
+@each_set
+def test_roles_have_probes_budgets_and_accounts(helm: Path, values: Path) -> None:
+    rendered = chart(helm, values)
+    found = workloads(rendered)
+    accounts = {d["metadata"]["name"] for d in rendered if d["kind"] == "ServiceAccount"}
+    budgets = [d for d in rendered if d["kind"] == "PodDisruptionBudget"]
+    for role in ROLES:
+        main = container(found[role])
+        ready, live = main["readinessProbe"], main["livenessProbe"]
+        assert (ready["httpGet"]["path"], live["httpGet"]["path"]) == ("/readyz", "/livez")
+        assert ready["periodSeconds"] * 5 < live["periodSeconds"] * live["failureThreshold"], "fast and slow"
+        assert pod_spec(found[role])["serviceAccountName"] in accounts
+        labels = found[role]["spec"]["template"]["metadata"]["labels"]
+        assert len([b for b in budgets if b["spec"]["selector"]["matchLabels"].items() <= labels.items()]) == 1
+        assert found[role]["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert all(d["automountServiceAccountToken"] is False for d in rendered if d["kind"] == "ServiceAccount")
+
+
+@each_set
+def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
+    rendered = chart(helm, values)
+    gateway = workloads(rendered)["gateway"]
+    assert not [env for env in container(gateway)["env"] if "LOG__" in env["name"]]
+    assert [volume["name"] for volume in pod_spec(gateway)["volumes"]] == ["auth"]
+    policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in rendered
+                if d["kind"] == "NetworkPolicy"}  # fmt: skip
+    assert set(policies) == {*ROLES, "init"}
+    egress = [port["port"] for rule in policies["gateway"]["egress"] for port in rule["ports"]]
+    assert sorted(egress) == [53, 53, 8090]
+    to_dispatcher = policies["dispatcher"]["ingress"][0]
+    callers = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in to_dispatcher["from"]}
+    assert callers == {"ingest", "gateway"} and to_dispatcher["ports"] == [{"port": 8090}]
+    kafka = {port["port"] for rule in policies["dispatcher"]["egress"] for port in rule["ports"]} - {53}
+    assert kafka == ({9092} if values == SETS["minimal"] else {9093})
+
+
+def test_streams_and_the_rest_have_their_ways_in(helm: Path) -> None:
+    rendered = chart(helm, SETS["production"])
+    (ingress,) = (d for d in rendered if d["kind"] == "Ingress")
+    paths = {p["path"]: p["backend"]["service"]["name"] for p in ingress["spec"]["rules"][0]["http"]["paths"]}
+    streams = dict.fromkeys(("/ws/subscribe", "/connect", "/sse/subscribe"), "hg-headgate-gateway")
+    assert paths == streams | {"/": "hg-headgate-ingest"}
+    (route,) = (d for d in rendered if d["kind"] == "HTTPRoute")
+    routed = {m["path"]["value"]: r["backendRefs"][0]["name"] for r in route["spec"]["rules"] for m in r["matches"]}
+    assert routed == paths
+    services = {d["metadata"]["name"] for d in rendered if d["kind"] == "Service"}
+    assert set(paths.values()) <= services
+
+
+def test_scalers_leave_the_number_of_pods_alone(helm: Path) -> None:
+    found = workloads(chart(helm, SETS["production"]))
+    assert "replicas" not in found["ingest"]["spec"] and "replicas" not in found["gateway"]["spec"]
+    assert workloads(chart(helm, SETS["minimal"]))["gateway"]["spec"]["replicas"] == 2
+
+
+def test_strimzi_resources_follow_what_the_cluster_serves(helm: Path) -> None:
+    def versions(*arguments: str) -> set[str]:
+        rendered = chart(helm, SETS["production"], *arguments)
+        return {d["apiVersion"] for d in rendered if d["kind"].startswith("Kafka")}
+
+    assert versions() == {"kafka.strimzi.io/v1"}
+    assert versions("-a", "kafka.strimzi.io/v1beta2") == {"kafka.strimzi.io/v1beta2"}
+    assert versions("-a", "kafka.strimzi.io/v1beta2", "-a", "kafka.strimzi.io/v1") == {"kafka.strimzi.io/v1"}
+
+
+def test_strimzi_topics_are_those_that_init_makes(helm: Path) -> None:
+    from headgate.core.records import LogName  # noqa: PLC0415
+    from headgate.runtime.logs.kafka_init import topic_configs  # noqa: PLC0415 - aiokafka is slow to import
+
+    rendered = chart(helm, SETS["production"])
+    topics = {d["spec"]["topicName"]: d["spec"] for d in rendered if d["kind"] == "KafkaTopic"}
+    assert set(topics) == {f"headgate.{log.value}" for log in LogName}
+    for log in LogName:
+        spec = topics[f"headgate.{log.value}"]
+        assert {key: str(value) for key, value in spec["config"].items()} == topic_configs(log, 3)
+        assert spec["partitions"] == (1 if log is LogName.REVOCATIONS else 64) and spec["replicas"] == 3
+
+
+def test_notes_say_how_to_publish_the_first_message(helm: Path) -> None:
+    command = ["install", "hg", CHART, "--dry-run=client", "--values", SETS["minimal"], "--namespace", "events"]
+    status, text = run(helm, *command)
+    notes = text[text.index("NOTES:") :]
+    assert status == 0 and "topics/hello/publish" in notes and "-n events" in notes and "token mint" in notes
+
+
+def test_schema_and_readme_know_every_value() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    assert set(_names(values, schema)) == set(_declared(schema)) - {"global"}
+    readme = (CHART / "README.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| ([\w.]+) \|", readme, re.MULTILINE))
+    missing = {name for name in _leaves(values) if not any(name == row or name.startswith(f"{row}.") for row in rows)}
+    assert missing == set(), "run helm-docs"
+
+
+def test_versions_are_the_projects() -> None:
+    parsed = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert parsed["appVersion"] == parsed["version"] == version
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert f"headgate:{version}" in compose
+
+
+def _names(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of values down to where the schema lists members."""
+    for key, value in values.items():
+        below = schema.get("properties", {}).get(key, {})
+        yield f"{prefix}{key}"
+        if isinstance(value, dict) and below.get("properties"):
+            yield from _names(value, below, f"{prefix}{key}.")
+
+
+def _declared(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, below in schema.get("properties", {}).items():
+        yield f"{prefix}{key}"
+        yield from _declared(below, f"{prefix}{key}.")
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

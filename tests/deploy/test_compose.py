@@ -1,0 +1,126 @@
+"""The image's recipe and docker-compose.yml, read without an engine: valid, pinned, closed to other machines."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.conftest import needed
+from tests.deploy.places import COMPOSE, DOCKERFILE, ROOT
+from tests.deploy.rendered import compose_services
+from tests.deploy.tools import run, wheel_tool
+from tests.kafka import jars
+
+CORE = {"kafka", "init", "ingest", "dispatcher-1", "dispatcher-2", "gateway-1", "gateway-2", "proxy"}
+OBSERVING = {"prometheus", "grafana"}
+
+
+@pytest.fixture(scope="module")
+def services(compose: Path) -> dict[str, Any]:
+    return compose_services(compose, "observability")
+
+
+def test_hadolint_finds_nothing() -> None:
+    status, text = run(needed(lambda: wheel_tool("hadolint")), DOCKERFILE)
+    assert (status, text) == (0, "")
+
+
+def test_the_recipe_is_pinned_and_locked() -> None:
+    text = DOCKERFILE.read_text("utf-8")
+    assert not text.startswith("# syntax="), "that line asks an image registry"
+    (base,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", base)
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    assert text.count("--require-hashes") == 2
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
+    assert "HEALTHCHECK" in text and "ENTRYPOINT" not in text, "the command selects the role"
+
+
+def test_only_what_is_copied_reaches_the_engine() -> None:
+    let_in = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*) \S+$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == let_in
+    assert all((ROOT / name).exists() for name in let_in)
+
+
+def test_compose_and_its_schema_take_the_file(compose: Path, tmp_path: Path) -> None:
+    assert run(compose, "--file", COMPOSE, "config", "--quiet") == (0, "")
+    checker = needed(lambda: wheel_tool("check-jsonschema"))
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    assert run(checker, *schema, COMPOSE)[0] == 0
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(COMPOSE.read_text("utf-8").replace("read_only: true", "readonly: true", 1), "utf-8")
+    for command in ([compose, "--file", wrong, "config", "--quiet"], [checker, *schema, wrong]):
+        status, text = run(*command)
+        assert status != 0 and "readonly" in text, "the check itself"
+
+
+def test_core_services_start_without_a_profile(compose: Path, services: dict[str, Any]) -> None:
+    assert set(compose_services(compose)) == CORE
+    assert set(services) == CORE | OBSERVING
+
+
+def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
+    published = {name: s["ports"] for name, s in services.items() if s.get("ports")}
+    assert set(published) == {"proxy", *OBSERVING} and len(published["proxy"]) == 1
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+
+
+def test_images_are_pinned_and_kafka_is_the_tested_one(services: dict[str, Any]) -> None:
+    images = {name: s["image"] for name, s in services.items()}
+    assert all(re.search(r":v?\d+\.\d+", image) for image in images.values())
+    assert images["kafka"] == f"apache/kafka:{jars.kafka_version()}"
+
+
+def test_services_are_hardened_and_start_in_order(services: dict[str, Any]) -> None:
+    for name in set(services) - {"kafka"}:
+        assert services[name]["read_only"] is True and services[name]["cap_drop"] == ["ALL"], name
+        assert services[name]["security_opt"] == ["no-new-privileges:true"], name
+    assert services["init"]["depends_on"]["kafka"]["condition"] == "service_healthy"
+    for name in ("ingest", "dispatcher-1", "dispatcher-2", "gateway-1", "gateway-2"):
+        assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully", name
+
+
+def test_gateways_are_not_on_kafkas_network(services: dict[str, Any]) -> None:
+    on = {name: set(s["networks"]) for name, s in services.items()}
+    assert on["kafka"] == {"kafka"} and on["init"] == {"kafka"}
+    assert all("kafka" not in on[name] for name in ("gateway-1", "gateway-2", "proxy"))
+    assert all({"kafka", "links"} <= on[name] for name in ("ingest", "dispatcher-1", "dispatcher-2"))
+
+
+def test_the_proxy_sends_streams_to_gateways_and_the_rest_to_ingest() -> None:
+    text = (ROOT / "compose" / "Caddyfile").read_text("utf-8")
+    (pattern,) = re.findall(r"@stream path_regexp (\S+)", text)
+    streams = (
+        "/ws/subscribe",
+        "/connect",
+        "/sse/subscribe",
+        "/api/v1/topics/a%20b/subscribe",
+        "/api/v1/topics/x/subscribe",
+    )
+    others = (
+        "/api/v1/topics",
+        "/api/v1/topics/x/publish",
+        "/api/v1/topics/x/subscribers",
+        "/ws/subscribes",
+        "/connector",
+    )
+    assert all(re.search(pattern, path) for path in streams)
+    assert not any(re.search(pattern, path) for path in others)
+    assert "reverse_proxy gateway-1:8081 gateway-2:8081" in text and "reverse_proxy ingest:8080" in text
+
+
+def test_observability_is_provisioned_with_our_rules_and_dashboards(services: dict[str, Any]) -> None:
+    sources = {v["target"]: Path(v["source"]) for name in OBSERVING for v in services[name]["volumes"]
+               if v["type"] == "bind"}  # fmt: skip
+    assert all(source.exists() for source in sources.values())
+    config = yaml.safe_load(sources["/etc/prometheus/prometheus.yml"].read_text("utf-8"))
+    assert [f"/etc/prometheus/{file}" for file in config["rule_files"]] == ["/etc/prometheus/alerts.yaml"]
+    (job,) = config["scrape_configs"]
+    targets = {target: s["labels"]["role"] for s in job["static_configs"] for target in s["targets"]}
+    assert job["job_name"] == "headgate"
+    assert targets == {f"{name}:9090": name.partition("-")[0] for name in CORE - {"kafka", "init", "proxy"}}
+    dashboards = yaml.safe_load(sources["/etc/grafana/provisioning/dashboards/headgate.yml"].read_text("utf-8"))
+    assert dashboards["providers"][0]["options"]["path"] in sources
