@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,11 @@ class Done(NamedTuple):
 Command = Callable[..., Done]
 
 
+def _as_in_a_terminal() -> None:
+    """Ctrl-C ends a command; a shell that started the tests in its background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Headgate:
     """Runs `headgate` as a user does, with nothing of ours in its environment but what is given."""
 
@@ -44,7 +50,13 @@ class Headgate:
         command = [sys.executable, "-W", "error", "-m", "headgate.cli.main", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.environ | environ, stdin=pipe, stdout=pipe, stderr=pipe
+            command,
+            cwd=self.folder,
+            env=self.environ | environ,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - one call, no lock
         )
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:

@@ -267,7 +267,10 @@ def test_control_c_is_a_good_end(headgate: Headgate, streams: Streams) -> None:
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["seq"] == 1
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
         assert process.stderr.read() == b""
 
 
