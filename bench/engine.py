@@ -4,6 +4,7 @@ python -m bench.engine PORT LINK_PORT HEARTBEAT_S
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +81,8 @@ async def run_gateway(
     service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
     attach(service)
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
+    gc.collect()
+    gc.freeze()  # as `headgate.runtime.lifecycle` does for a role
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve())
         tasks.create_task(service.run())

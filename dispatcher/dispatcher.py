@@ -39,7 +39,6 @@ class Dispatcher:
         self._counters = counters
         self._create = create
         self._desks: dict[int, Requests] = {}
-        self.changed_claims = asyncio.Event()
 
     # -- shards
 
@@ -68,7 +67,6 @@ class Dispatcher:
     def heard(self, claim: link.Owner) -> None:
         """Notes the newest claim of a shard; links learn where its owner listens."""
         self.claims[claim.shard] = claim
-        self.changed_claims.set()
         if claim.address != self.address:
             self.announce([claim])
 

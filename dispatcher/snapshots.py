@@ -36,7 +36,6 @@ class Snapshots:
         self._owner = owner
         self._clock = clock
         self._last = self._trimmed = clock.now()
-        self.written = 0
 
     async def run(self) -> None:
         """Writes and drops what is due, until cancelled; a log that is away is tried again later."""
@@ -95,7 +94,6 @@ class Snapshots:
             owner.writer.broken()
             raise
         self._last = self._clock.now()
-        self.written += 1
         if base and check:
             await self._check_and_prune()
 

@@ -1,7 +1,6 @@
 """The gateway role: builds its objects and owns its time; the only place of this package that starts a task."""
 
 import asyncio
-import gc
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -115,8 +114,6 @@ class GatewayService:
 
     async def run(self) -> None:
         """Ticks until it is cancelled."""
-        gc.collect()
-        gc.freeze()
         while True:
             await asyncio.sleep(TICK_S)
             self.hub.tick(self._clock.now(), self._clock.wall_ms())

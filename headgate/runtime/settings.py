@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
 from headgate.core.errors import HeadgateError
+from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.settings_model import ANY_LOOPBACK, Hot, Model, is_loopback
+from headgate.runtime.settings_model import Hot, Model, is_loopback
 
 Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
 ENV_PREFIX: Final = "HEADGATE_"
@@ -87,7 +88,7 @@ def resolve(settings: Settings, role: Role) -> Settings:
     updates: dict[str, dict[str, Any]] = {
         "auth": {"mode": _auth_mode(settings, role, local)},
         "topics": {"auto_create": _or(settings.topics.auto_create, role == "dev")},
-        "http": {"origins": _or(settings.http.origins, (ANY_LOOPBACK,) if role == "dev" else ())},
+        "http": {"origins": _or(settings.http.origins, (LOOPBACK,) if role == "dev" else ())},
         "admin": {"host": _or(settings.admin.host, _admin_host(settings, role))},
     }
     if role == "dev" and settings.dev.data is not None and settings.source("dispatcher.data") == "default":

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogSecurity, parse_url
 
 MIB: Final = 1024 * 1024
-ANY_LOOPBACK: Final = "loopback"  # an entry of http.origins: any origin on this machine's loopback names
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 
@@ -49,7 +49,7 @@ def _address(text: str) -> str:
 
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
-    if lower not in ("*", ANY_LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
+    if lower not in ("*", LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
         raise ValueError(f"expected an origin such as https://app.example.com, not {text!r}")
     return lower
 
