@@ -56,6 +56,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._virtual = _Selector()
         super().__init__(self._virtual)
         self.complaints: list[str] = []
+        self.wall_rate = 1.0  # above 1: log time runs ahead of the loop's, a month in an hour
         self.set_exception_handler(self._complain)
 
     def time(self) -> float:
@@ -67,7 +68,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def wall_ms(self) -> int:
         """Returns virtual Unix milliseconds."""
-        return WALL_MS + int(self._virtual.now * 1000)
+        return WALL_MS + int(self._virtual.now * 1000 * self.wall_rate)
 
     @property
     def turns(self) -> int:
