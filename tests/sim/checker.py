@@ -10,7 +10,7 @@ from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import newest_chain, restore
 from tests.sim import bounds
 from tests.sim.clients import Client, Follow, Seen
-from tests.sim.faults import chunks_of
+from tests.sim.faults import chunks_of, readable_from
 from tests.sim.publishers import Sent
 from tests.sim.truth import Numbered
 
@@ -29,6 +29,7 @@ class Checker:
         self._truth.read_on()
         self._dead = {(letter.topic_id, letter.id) for letter in self._truth.dead}
         self._told: dict[str, Counter[str]] = {}  # topic -> ids that history tells
+        self._readable = {number: readable_from(world, number) for number in range(world.plan.shards)}
         self._places: dict[tuple[str, str], list[Numbered]] = {}  # (topic, message id) -> one an epoch
         self._bodies: dict[tuple[str, int], list[Numbered]] = {}  # (publisher, number)
         for kept in self._truth.messages.values():
@@ -88,7 +89,7 @@ class Checker:
 
     def _is_kept(self, one: Numbered) -> bool:
         alive = self._truth.alive.get(one.topic_id) == one.epoch
-        return alive and one.offset >= self._world.forgotten(one.shard)
+        return alive and one.offset >= self._readable[one.shard]
 
     def _repeated(self, sent: Sent) -> None:
         """P2: the same client_msg_id, one seq (in each life of a topic)."""
@@ -143,7 +144,7 @@ class Checker:
             kept = self._truth.messages[topic_id, epoch]
             expected = {one.seq: one.id for one in kept}
             low = min(told, default=len(kept) + 1)
-            oldest = next((o.seq for o in kept if o.offset >= self._world.forgotten(o.shard)), len(kept) + 1)
+            oldest = next((o.seq for o in kept if o.offset >= self._readable[o.shard]), len(kept) + 1)
             if low > oldest:
                 self._violate("H1", f"topic {topic_id}: history begins at {low}, the log keeps {oldest}")
             for seq in range(low, max(len(kept), *told, 0) + 1):
@@ -163,7 +164,9 @@ class Checker:
         ends = [p.chunk.offset for p in chunks_of(self._world, number) if p.chunk.rest is not None]
         wanted = ends[:1] + ends[-(CHAINS - 1) :]
         for end in sorted(set(wanted)):
-            chain = newest_chain(p for p in chunks_of(self._world, number) if p.chunk.rest is None or p.chunk.offset <= end)
+            chain = newest_chain(
+                p for p in chunks_of(self._world, number) if p.chunk.rest is None or p.chunk.offset <= end
+            )
             if not chain:
                 continue
             shard, rows = restore(chain)

@@ -1,4 +1,4 @@
-"""The disk under a node's index: full for a while, or gone with its process. The index opens SQLite as it always does."""
+"""The disk under a node's index: full for a while, or gone with its process. The index opens SQLite as always."""
 
 import contextlib
 import sqlite3

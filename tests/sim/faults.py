@@ -152,7 +152,7 @@ async def _expire(world: "World", fault: Fault) -> None:
     horizon = world.loop.wall_ms() - RETENTION_MS
     kept = next((r.offset for r in log.slice(log.first, 1 << 30).records if r.ts >= horizon), log.end)
     end = _newest_end(chunks_of(world, shard))
-    if kept > max(end, log.first):
+    if kept > max(end, log.first) and shard not in world.damaged:
         world.violate("S7", f"shard {shard}: retention reaches offset {kept}, the newest valid snapshot ends at {end}")
     _cut_before(world, shard, min(kept, end))
 
@@ -173,6 +173,20 @@ def chunks_of(world: "World", shard: int) -> list[Placed]:
 def _newest_end(chunks: list[Placed]) -> int:
     chain = newest_chain(chunks)
     return chain[-1].chunk.offset if chain else 0
+
+
+def readable_from(world: "World", shard: int) -> int:
+    """Returns the offset from which history must be readable in the end: where the log begins.
+
+    Without the snapshot from before that, which may have been damaged, nobody can number what stands there.
+    """
+    first = world.forgotten(shard)
+    if shard not in world.damaged or first == world.written[shard][0].offset:
+        return first
+    chunks = chunks_of(world, shard)
+    ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None)
+    whole = [e for e in ends if newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= e)]
+    return first if whole and whole[0] <= first else min(whole, default=first)
 
 
 async def _damage(world: "World", fault: Fault) -> None:

@@ -33,7 +33,8 @@ class Foreign:
         world, rng = self._world, self._rng
         ends = world.loop.now() + world.plan.active_s
         for _ in range(self._count):
-            await asyncio.sleep(rng.expovariate(self._count / world.plan.active_s))
+            pause = rng.expovariate(self._count / world.plan.active_s)
+            await asyncio.sleep(min(pause, ends - world.loop.now()))
             if world.loop.now() >= ends:
                 return
             topic_id = rng.choice(world.plan.topics)

@@ -26,6 +26,7 @@ from tests.sim.disk import Disk, disk_of_task
 if TYPE_CHECKING:
     from tests.sim.world import World
 
+
 class SimGroup(MemoryGroup):
     """Joins as slowly as a real group does; a node that crashed says no goodbye."""
 

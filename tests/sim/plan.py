@@ -206,5 +206,7 @@ def _month(plan: Plan, rng: SimRng) -> None:
         who = {"delete": rng.choice(plan.topics), "clock": "broker", "damage": "0"}.get(kind)
         plan.faults.append(Fault(at, kind, who or rng.choice(plan.dispatchers), rng.uniform(1.0, 20.0), rng.random()))
         away = f"c{rng.randrange(plan.clients)}"
-        plan.faults.append(Fault(at - 30.0, "client", away, min(rng.uniform(1.0, 600.0), 3_600.0 - at), rng.uniform(0.2, 1.0)))
+        plan.faults.append(
+            Fault(at - 30.0, "client", away, min(rng.uniform(1.0, 600.0), 3_600.0 - at), rng.uniform(0.2, 1.0))
+        )
     plan.faults += [Fault(60.0 * n, "expire", "0", 0.0, 0.0) for n in range(1, 60)]

@@ -92,7 +92,7 @@ class Publisher:
         ends = self._world.loop.now() + plan.active_s if plan.is_wide else float("inf")
         async with asyncio.TaskGroup() as tasks:
             while len(self.sent) < self._count and self._world.loop.now() < ends:
-                await asyncio.sleep(rng.expovariate(1 / pace))
+                await asyncio.sleep(min(rng.expovariate(1 / pace), ends - self._world.loop.now()))
                 topic_id = rng.choice(plan.topics)
                 if rng.random() < plan.batch_share:
                     batch = [self._new(topic_id, keyed=self._keyed()) for _ in range(self._size())]

@@ -155,7 +155,8 @@ class World:
     def suspect_gap(self, topic_id: str, epoch: int, first: int, last: int, who: str) -> None:
         """A gap was told; whether the log had really forgotten these messages by now is checked at the end."""
         shard = shard_of(topic_key(topic_id), self.plan.shards)
-        self._gaps.append((topic_id, epoch, first, last, who, self.forgotten(shard)))
+        if shard not in self.damaged:
+            self._gaps.append((topic_id, epoch, first, last, who, self.forgotten(shard)))
 
     def forgotten(self, shard: int) -> int:
         """Returns the oldest offset of a shard that the log still keeps."""
@@ -280,7 +281,9 @@ class World:
         for _ in range(TRIES):
             after = frames[-1]["seq"] if frames else 0
             try:
-                status, answer = await call(self, rng, "i1", "GET", path, "reader", b"", f"limit=1000&after_seq={after}")
+                status, answer = await call(
+                    self, rng, "i1", "GET", path, "reader", b"", f"limit=1000&after_seq={after}"
+                )
             except (Lost, NotSent):
                 continue
             if status == 404:
