@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from bench.claims import claimed_at, live_at
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import Deployment, Role, Stage, token, until
 from tests.e2e.kafka_client import read_all
@@ -73,9 +74,8 @@ async def in_dev(batches: int, folder: Path) -> bool:
             growing = second + STEP_S if now != before else growing
             before = now
         print(f"after {IDLE_S} s idle: snapshots {before[0]} records, {before[1]:.2f} MB; last growth at {growing} s")
-        print(
-            f"log.db {(folder / 'data' / 'log.db').stat().st_size / 1e6:.1f} MB, {resident_mb(dev.pid):.0f} MB resident"
-        )
+        file_mb = (folder / "data" / "log.db").stat().st_size / 1e6
+        print(f"log.db {file_mb:.1f} MB; {resident_mb(dev.pid):.0f} MB resident")
         dev.sigterm()
         status = await dev.ended(30)
         said = [line for line in dev.errors().splitlines() if "no final snapshot" in line]
@@ -105,21 +105,13 @@ async def on_kafka(batches: int, folder: Path, bootstrap: str) -> bool:
         print(f"after {IDLE_S} s idle: snapshots {len(chunks)} records, {size:.2f} MB; {first_mb:.0f} MB resident")
         first.kill9()
         restart = await live_after(cold)
-        await until("the cold node has settled", lambda: _is_live(cold), 60)
-        since_claim = await _live_since_start(cold)
-        print(f"a cold node: ready after {restart:.2f} s, live {since_claim}; {resident_mb(cold.pid):.0f} MB resident")
-        return restart < 15.0
+        await until("the cold node serves the shard", lambda: 0 in live_at(cold), 60)
+        took = live_at(cold)[0] - (await claimed_at(bootstrap, prefix))[0]
+        print(f"a cold node after kill -9: ready {restart:.1f} s after its start, live {took:.2f} s after its claim")
+        print(f"{resident_mb(cold.pid):.0f} MB resident")
+        return took < 5.0
     finally:
         stage.close()
-
-
-def _is_live(role: Role) -> bool:
-    return '"shard live"' in role.errors()
-
-
-async def _live_since_start(role: Role) -> str:
-    lines = [line for line in role.errors().splitlines() if "shard live" in line]
-    return lines[-1][:200] if lines else "never"
 
 
 def main() -> int:
