@@ -118,9 +118,9 @@ class Dispatcher:
         """Counts verdicts."""
         self._counters.sequenced(verdict, count)
 
-    def buried(self, reason: str, count: int) -> None:
-        """Counts dead letters."""
-        self._counters.dead_letter(reason, count)
+    def dead_letter(self, reason: str) -> None:
+        """Counts a dead letter."""
+        self._counters.dead_letter(reason)
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""

@@ -88,7 +88,7 @@ class Snapshots:
         owner = self._owner
         try:
             for value in owner.writer.build(owner.shard, owner.rows, base=base):
-                await owner.graveyard.safe()
+                await owner.dead_letters.safe()
                 await owner.log.append(LogName.SNAPSHOTS, owner.number, None, value)
         except BaseException:
             owner.writer.broken()
