@@ -97,10 +97,11 @@ class Dispatcher:
         self.start_pump(session)
 
     def left(self, session: LinkSession) -> None:
-        """A link is gone: so are its routes."""
+        """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():
             owner.routes.drop_gateway(session)
+            owner.verdicts.forget(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
