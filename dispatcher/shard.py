@@ -88,6 +88,7 @@ class ShardOwner:
         self.writer = SnapshotWriter()
         self.dead_letters = DeadLetters(log, number)
         self.recovered: Recovered | None = None
+        self.snapshot_offset = 0  # what the newest snapshot in the log reaches: messages before it may be dropped
         self.lag = 0
         self._empty_reads = 0
         self._folder = index_folder
@@ -106,6 +107,7 @@ class ShardOwner:
         self.shard, self.rows = found.shard, found.rows
         if found.chain:
             self.writer.resume(found.chain)
+            self.snapshot_offset = found.shard.next_offset
         return found
 
     def open_index(self, identity: Identity) -> int | None:

@@ -96,6 +96,7 @@ class Snapshots:
         self._last = self._clock.now()
         if base and check:
             await self._check_and_prune()
+        owner.snapshot_offset = owner.writer.offset
 
     async def _check_and_prune(self) -> None:
         owner = self._owner
