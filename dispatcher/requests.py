@@ -112,7 +112,7 @@ class Requests:
         for topic in attach.topics:
             made_at = topic.epoch & OFFSET_MASK
             if made_at >= owner.shard.next_offset:  # created where this owner has not read yet
-                owner.verdicts.wait(made_at, lambda _, topic=topic: self._attach_topic(session, topic))  # type: ignore[misc]
+                owner.verdicts.wait(made_at, session, lambda _, topic=topic: self._attach_topic(session, topic))  # type: ignore[misc]
             else:
                 self._attach_topic(session, topic)
         if attach.last:
@@ -285,7 +285,8 @@ class Requests:
         if kept is not None:
             answer(kept)
         elif ask.offset >= self._owner.shard.next_offset:
-            self._owner.verdicts.wait(ask.offset, answer)
+            if not self._owner.verdicts.wait(ask.offset, session, answer):
+                raise Refusal("not_ready", "too many publishes of this shard wait for their verdict")
         else:
             left = self._what_is_left(ask.offset)
             if left[0].code is Code.UNKNOWN and not self._owner.index.complete:

@@ -11,6 +11,7 @@ import structlog
 from dispatcher.dispatcher import Counters, Dispatcher
 from dispatcher.folder import IndexFolder
 from dispatcher.ownership import Ownership
+from dispatcher.retention import Retention
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
@@ -75,6 +76,7 @@ class DispatcherService:
                 for shard in range(config.shards):
                     tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
                 tasks.create_task(ownership.run(tasks), name="ownership")
+                tasks.create_task(Retention(self._log, dispatcher, self._clock).run(), name="retention")
                 self.ready.set()
         finally:
             if self._folder is not None:

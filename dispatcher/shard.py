@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from dispatcher.graveyard import Graveyard
+from dispatcher.dead_letters import DeadLetters
 from dispatcher.index import BATCH, HistoryIndex, Identity
 from dispatcher.recovery import Recovered, recover
-from headgate.core.apply import Applied, Bury, Code, Deliver, Effect, Gone, Made, Verdict, apply_many
+from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Effect, Gone, Made, Verdict, apply_many
 from headgate.core.envelope import decode
 from headgate.core.link import Ended, Message
 from headgate.core.records import Batch, LogName, Record
@@ -57,8 +57,8 @@ class Events(Protocol):
     def sequenced(self, verdict: str, count: int) -> None:
         """Counts verdicts."""
 
-    def buried(self, reason: str, count: int) -> None:
-        """Counts dead letters."""
+    def dead_letter(self, reason: str) -> None:
+        """Counts a dead letter."""
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
@@ -86,8 +86,9 @@ class ShardOwner:
         self.routes: Routes[Session] = Routes()
         self.verdicts = Verdicts()
         self.writer = SnapshotWriter()
-        self.graveyard = Graveyard(log, number)
+        self.dead_letters = DeadLetters(log, number)
         self.recovered: Recovered | None = None
+        self.snapshot_offset = 0  # what the newest snapshot in the log reaches: messages before it may be dropped
         self.lag = 0
         self._empty_reads = 0
         self._folder = index_folder
@@ -106,6 +107,7 @@ class ShardOwner:
         self.shard, self.rows = found.shard, found.rows
         if found.chain:
             self.writer.resume(found.chain)
+            self.snapshot_offset = found.shard.next_offset
         return found
 
     def open_index(self, identity: Identity) -> int | None:
@@ -140,6 +142,7 @@ class ShardOwner:
         for records in _slices(batch.records):
             self.take(records)
             await asyncio.sleep(0)
+            await self.dead_letters.room()
         self.lag = max(batch.end - batch.next_offset, 0)
         if self.state is State.RESTORING and await self._caught_up(batch):
             self.state, self.why = State.LIVE, ""
@@ -203,9 +206,9 @@ class ShardOwner:
         ]
 
     def _rare(self, record: Record, effect: Effect) -> None:
-        if isinstance(effect, Bury):
-            self.graveyard.bury(record, effect)
-            self._events.buried(effect.reason, 1)
+        if isinstance(effect, DeadLetter):
+            self.dead_letters.add(record, effect)
+            self._events.dead_letter(effect.reason)
         elif isinstance(effect, Made):
             self._events.changed(effect.row.topic_id)
             for callback in self._when_made.pop(effect.row.topic_id, ()):

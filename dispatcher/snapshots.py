@@ -88,7 +88,7 @@ class Snapshots:
         owner = self._owner
         try:
             for value in owner.writer.build(owner.shard, owner.rows, base=base):
-                await owner.graveyard.safe()
+                await owner.dead_letters.safe()
                 await owner.log.append(LogName.SNAPSHOTS, owner.number, None, value)
         except BaseException:
             owner.writer.broken()
@@ -96,6 +96,7 @@ class Snapshots:
         self._last = self._clock.now()
         if base and check:
             await self._check_and_prune()
+        owner.snapshot_offset = owner.writer.offset
 
     async def _check_and_prune(self) -> None:
         owner = self._owner

@@ -1,6 +1,7 @@
 """Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
 
 import asyncio
+import os
 import resource
 import secrets
 import socket
@@ -311,6 +312,7 @@ async def _init(settings: Settings) -> int:
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
     """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
+    os.umask(0o077)  # logs and indexes hold everybody's messages: only this user reads them
     try:
         return run(main)
     except BaseExceptionGroup as group:

@@ -59,10 +59,10 @@ class Deliver(NamedTuple):
     low: bool
 
 
-class Bury(NamedTuple):
-    """A dead letter: item `item` of the record takes no number, for `reason`."""
+class DeadLetter(NamedTuple):
+    """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
 
-    item: int
+    items: int
     reason: str
     detail: str
 
@@ -80,7 +80,7 @@ class Gone(NamedTuple):
     epoch: int
 
 
-Effect = Deliver | Bury | Made | Gone
+Effect = Deliver | DeadLetter | Made | Gone
 
 
 class Applied(NamedTuple):
@@ -161,7 +161,7 @@ def _verdict(shard: Shard, record: Record, index: int, verdict: Verdict) -> Verd
 
 def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
     verdict = _verdict(shard, record, 0, Verdict(Code.DEAD))
-    return Applied(shard, row, [verdict], [Bury(0, reason, detail)])
+    return Applied(shard, row, [verdict], [DeadLetter(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -215,7 +215,7 @@ def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: 
 
 
 def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
-    """All items of a record whose topic is not (or no more) the one they were decided against."""
+    """Refuses all items of a record whose topic no longer exists, has been recreated, or keeps nothing."""
     if row is None:
         code, reason = Code.NO_TOPIC, _missing(shard, record).reason
     elif row.ephemeral:
@@ -223,7 +223,7 @@ def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Ap
     else:
         code, reason = Code.STALE_EPOCH, "no_topic"
     verdicts = [_verdict(shard, record, index, Verdict(code)) for index in range(count)]
-    return Applied(shard, row, verdicts, [Bury(index, reason, "") for index in range(count)])
+    return Applied(shard, row, verdicts, [DeadLetter(count, reason, "")])
 
 
 def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:

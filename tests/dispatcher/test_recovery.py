@@ -156,7 +156,7 @@ async def test_a_dead_letter_too_large_for_the_log_holds_nothing_up() -> None:
         async with asyncio.timeout(5):
             while runner.owner is None or runner.owner.shard.next_offset < (await log.bounds(LogName.MESSAGES, 0)).end:
                 await asyncio.sleep(0.01)
-            await runner.owner.graveyard.safe()
+            await runner.owner.dead_letters.safe()
         assert (await log.bounds(LogName.DEAD_LETTERS, 0)).end > (await log.bounds(LogName.DEAD_LETTERS, 0)).first
 
 
