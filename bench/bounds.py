@@ -22,7 +22,7 @@ from headgate.core.feed import Feed
 from headgate.core.flush import Flush
 from headgate.core.limits import Limits
 from headgate.core.routes import Routes
-from headgate.core.verdicts import Verdicts
+from headgate.core.verdicts import KEPT_MESSAGES, Verdicts
 from headgate.core.window import Window
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
@@ -131,7 +131,7 @@ def _window(keyed: bool, items: int) -> Callable[[], Operation]:
         def step(n: int) -> None:
             offset, log_ms = n // items, n // 100  # 100,000 messages a second of log time
             if n % items == 0:
-                window.enter(offset, log_ms, config)
+                window.enter(log_ms, config)
             key = int.from_bytes(_id(n), "big")
             if window.find(key) is None:
                 window.add(key, n, keyed, offset, log_ms)
@@ -188,12 +188,12 @@ def _rings() -> Operation:
 
 def _digest() -> Operation:
     digest = Digest()
-    return lambda n: digest.add(n, 0, 1, n)
+    return lambda n: digest.fold(n, ((1, n),))
 
 
 CASES: Final = {
-    "verdicts, single": Case(100_000, _verdicts(1)),
-    "verdicts, bundles of 10": Case(20_000, _verdicts(10)),
+    "verdicts, single": Case(KEPT_MESSAGES, _verdicts(1)),
+    "verdicts, bundles of 10": Case(KEPT_MESSAGES // 10, _verdicts(10)),
     "answers, known": Case(MAX_KNOWN, _answers),
     "answers, unresolved": Case(MAX_UNRESOLVED, _unresolved),
     "rate buckets": Case(MAX_BUCKETS, _buckets),

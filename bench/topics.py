@@ -23,7 +23,7 @@ from dispatcher.shard import ShardOwner
 from headgate.core import link
 from headgate.core.records import LogName
 from headgate.core.rights import Caller
-from headgate.core.snapshot import decode_chunk
+from headgate.core.snapshot import read_chunk
 from headgate.runtime.system import SystemClock
 
 ITEMS: Final = 100
@@ -61,10 +61,10 @@ async def _snapshots(log: MadeLog) -> str:
     part = log._store.parts[LogName.SNAPSHOTS, 0]
     sizes = {True: [0, 0], False: [0, 0]}
     for record in part.slice(part.first, 1 << 30).records:
-        placed = decode_chunk(record.offset, record.value)
-        if placed is not None:
-            sizes[placed.chunk.base][0] += 1
-            sizes[placed.chunk.base][1] += len(record.value or b"")
+        chunk = read_chunk(record.offset, record.value)
+        if chunk is not None:
+            sizes[chunk.is_base][0] += 1
+            sizes[chunk.is_base][1] += len(record.value or b"")
     bases, deltas = sizes[True], sizes[False]
     return (
         f"snapshots log: {bases[1] / 1e6:.1f} MB in {bases[0]} chunks of bases, "

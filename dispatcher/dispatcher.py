@@ -17,6 +17,8 @@ class Counters(Protocol):
     def sequenced(self, verdict: str, count: int = 1) -> None: ...
     def dead_letter(self, reason: str, count: int = 1) -> None: ...
     def link_messages(self, direction: str, count: int = 1) -> None: ...
+    def snapshot_failed(self, reason: str) -> None: ...
+    def worked(self, work: str, seconds: float) -> None: ...
 
 
 class Dispatcher:
@@ -126,3 +128,11 @@ class Dispatcher:
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
         self._counters.link_messages("out", count)
+
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts snapshots that were not written."""
+        self._counters.snapshot_failed(reason)
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the loop."""
+        self._counters.worked(work, seconds)

@@ -9,8 +9,8 @@ from dispatcher.recovery import restore_gently
 from headgate.core.apply import Deliver, Gone, apply_many
 from headgate.core.records import LogName, Record
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Placed, newest_chain
 from headgate.runtime.logs.beginning import first_record, read_config
+from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable
 
 READ_RECORDS: Final = 1_000
@@ -18,13 +18,13 @@ SLICE_RECORDS: Final = 200
 RETRY_S: Final = 0.5
 
 
-async def rebuild(log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int) -> None:
+async def rebuild(log: Log, number: int, index: HistoryIndex, have: int, until: int) -> None:
     """Fills the index with what stands in the log from `have` up to the offset `until`.
 
     Numbers come from applying the log again from a state that is known: the newest snapshot at or before `have`, the
     log's beginning where it still has its config record, else the oldest snapshot kept (history then begins there).
     """
-    shard, rows = await _start(log, number, index, chunks, have, until)
+    shard, rows = await _start(log, number, index, have, until)
     reader = await log.reader(LogName.MESSAGES, number, shard.next_offset, background=True)
     try:
         while shard.next_offset < until:
@@ -55,12 +55,10 @@ def _apply_slice(
         index.flush()
 
 
-async def _start(
-    log: Log, number: int, index: HistoryIndex, chunks: list[Placed], have: int, until: int
-) -> tuple[Shard, dict[bytes, Row]]:
+async def _start(log: Log, number: int, index: HistoryIndex, have: int, until: int) -> tuple[Shard, dict[bytes, Row]]:
     bounds = await log.bounds(LogName.MESSAGES, number)  # a snapshot from before the log's beginning leads nowhere
-    chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= have)
-    if chain and chain[-1].chunk.offset >= bounds.first:
+    chain = await newest_chain(log, number, at_most=have, background=True)
+    if chain and chain[-1].offset >= bounds.first:
         return await restore_gently(chain)
     first = await first_record(log, number)
     if first is not None and read_config(first) is not None:
@@ -71,9 +69,10 @@ async def _start(
     while more:  # what is older does not join what comes next; live messages stay
         more = index.trim(until)
         await asyncio.sleep(0)
-    ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None and p.chunk.offset >= bounds.first)
-    for end in ends:
-        chain = newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= end)
-        if chain:
+    chain = await newest_chain(log, number, background=True)
+    while chain:
+        older = await newest_chain(log, number, at_most=chain[-1].offset - 1, background=True)
+        if not older or older[-1].offset < bounds.first:
             return await restore_gently(chain)
+        chain = older
     raise LogUnavailable(f"shard {number}: no snapshot and no beginning of the log to rebuild history from")

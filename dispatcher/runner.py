@@ -13,8 +13,7 @@ from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import Snapshots
 from headgate.core.apply import NotConfigured
-from headgate.core.errors import BrokenChain, HeadgateError, UnknownVersion
-from headgate.core.snapshot import Placed
+from headgate.core.errors import HeadgateError, NewerSnapshot, UnknownVersion
 from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
 
@@ -24,7 +23,7 @@ RETRY_S: Final = 1.0
 PARKED_RETRY_S: Final = 15.0
 REBUILD_WAIT_S: Final = 10.0  # a shard that cannot catch up holds up the others' history no longer
 REBUILD_POLL_S: Final = 0.1
-PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, BrokenChain)
+PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, NewerSnapshot)
 
 
 class ShardRunner:
@@ -74,22 +73,20 @@ class ShardRunner:
     async def _serve(self) -> None:
         owner = ShardOwner(self.number, self.epoch, self._log, self._folder, self._dispatcher)
         self.owner = owner
-        found = await owner.restore()
+        await owner.restore()
         config = owner.shard.config or await first_config(self._log, self.number)
         if config is None:
             raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
         identity = Identity(config.cluster_id, config.generation, self.number)
         have = owner.open_index(identity)
         until = owner.shard.next_offset
-        snapshots = Snapshots(owner, self._clock)
+        snapshots = Snapshots(owner, self._clock, self._dispatcher)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(owner.tail(), name=f"tail-{self.number}")
                 tasks.create_task(self._announce(owner), name=f"announce-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
-                if have is None:
-                    owner.recovered = found._replace(chunks=[], chain=[])  # nothing is to be rebuilt from them
-                else:
+                if have is not None:
                     tasks.create_task(self._rebuild(owner, have, until), name=f"rebuild-{self.number}")
         except BaseExceptionGroup as group:
             raise _first(group) from None
@@ -117,21 +114,19 @@ class ShardRunner:
     async def _rebuild(self, owner: ShardOwner, have: int, until: int) -> None:
         """After live delivery, of the node's other shards too: history follows, one shard after the other."""
         await owner.live.wait()
-        assert owner.recovered is not None
-        chunks, owner.recovered = owner.recovered.chunks, None
         started = self._clock.now()
         while self._dispatcher.restoring and self._clock.now() - started < REBUILD_WAIT_S:  # noqa: ASYNC110 - many end it
             await asyncio.sleep(REBUILD_POLL_S)
         async with self._dispatcher.rebuilding:
-            while not await self._rebuilt(owner, chunks, have, until):  # noqa: ASYNC110 - tries again, waits for nothing
+            while not await self._rebuilt(owner, have, until):  # noqa: ASYNC110 - tries again, waits for nothing
                 await asyncio.sleep(RETRY_S)
         owner.index_done()
         logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
 
-    async def _rebuilt(self, owner: ShardOwner, chunks: list[Placed], have: int, until: int) -> bool:
+    async def _rebuilt(self, owner: ShardOwner, have: int, until: int) -> bool:
         """Tries once. A log that is away, or whose beginning went meanwhile, is no reason to stop live delivery."""
         try:
-            await rebuild(self._log, self.number, owner.index, chunks, have, until)
+            await rebuild(self._log, self.number, owner.index, have, until)
         except LogError as error:
             logger.warning("history cannot be rebuilt now", shard=self.number, why=str(error))
             return False

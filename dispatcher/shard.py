@@ -15,7 +15,7 @@ from headgate.core.link import Ended, Message
 from headgate.core.records import Batch, LogName, Record
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import SnapshotWriter
+from headgate.core.snapshot_writer import SnapshotWriter
 from headgate.core.verdicts import Verdicts
 from headgate.core.window import SEQ_UNKNOWN
 from headgate.runtime.ports import Log, LogUnavailable
@@ -63,6 +63,9 @@ class Events(Protocol):
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
 
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the loop."""
+
 
 class State(enum.Enum):
     """RESTORING until caught up, then LIVE; PARKED with a reason that an operator has to end."""
@@ -100,15 +103,14 @@ class ShardOwner:
 
     # -- life
 
-    async def restore(self) -> Recovered:
+    async def restore(self) -> None:
         """Reads the newest snapshot. Raises what `recover` does."""
-        found = await recover(self.log, self.number)
-        self.recovered = found
+        found = await recover(self.log, self.number, self._events.worked)
         self.shard, self.rows = found.shard, found.rows
         if found.chain:
-            self.writer.resume(found.chain)
+            self.writer.resume(found.chain, found.shard.window)
             self.snapshot_offset = found.shard.next_offset
-        return found
+        self.recovered = found._replace(chain=found.chain[-1:])  # its end; the rest is a copy of the state
 
     def open_index(self, identity: Identity) -> int | None:
         """Opens the index file. Returns the offset from which history must be rebuilt, None where it is whole."""
@@ -143,6 +145,7 @@ class ShardOwner:
             self.take(records)
             await asyncio.sleep(0)
             await self.dead_letters.room()
+        self.shard.next_offset = max(self.shard.next_offset, batch.next_offset)  # over transaction markers too
         self.lag = max(batch.end - batch.next_offset, 0)
         if self.state is State.RESTORING and await self._caught_up(batch):
             self.state, self.why = State.LIVE, ""

@@ -11,13 +11,14 @@ import msgspec
 
 from dispatcher.shard import ShardOwner
 from headgate.core.records import LogName
-from headgate.core.snapshot import Placed, newest_chain
+from headgate.core.snapshot import Chunk, chain_among
+from headgate.core.window import START
 from tests.sim.faults import chunks_of
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-BLOCKS: Final = 3 * 4_096 + 1_000  # ids leave by whole blocks; a bundle may make one larger
+BLOCKS: Final = 2 * 4_096 + 1_000  # ids leave by whole blocks, when the next record comes
 LETTER: Final = 2_048  # bytes of a dead letter beside the record itself
 BASE64: Final = 1.4
 LOOSE: Final = 1 << 20  # bytes of an unfinished base, beside twice a whole chain
@@ -31,8 +32,8 @@ def check(world: "World", number: int) -> None:
     if world.plan.is_wide:
         _loose_chunks(world, number)
         if not _is_fresh(world, number):
-            end = newest_chain(chunks_of(world, number))[-1:]
-            at = end[0].chunk.offset if end else None
+            chain = chain_among(chunks_of(world, number))
+            at = chain[-1].offset if chain else None
             world.violate("S7", f"shard {number}: the newest valid snapshot ends at {at}, the log holds changes since")
 
 
@@ -51,8 +52,9 @@ def _owners(world: "World", number: int) -> Iterable[ShardOwner]:
 def _is_fresh(world: "World", number: int) -> bool:
     if number in world.damaged:  # what is written behind a damaged chunk is in no chain until the next base
         return True
-    chain = newest_chain(chunks_of(world, number))
-    saved = chain[-1].chunk.rest.changes if chain and chain[-1].chunk.rest is not None else -1
+    chain = chain_among(chunks_of(world, number))
+    rest = chain[-1].body().rest if chain else None
+    saved = rest.changes if rest is not None else -1
     return all(owner.shard.changes <= saved for owner in _owners(world, number))
 
 
@@ -61,9 +63,9 @@ def _window(world: "World", number: int, owner: ShardOwner) -> None:
     if config is None:
         return
     counts = {True: 0, False: 0}
-    for block in owner.shard.window.blocks_from(0):
-        counts[block.keyed] += len(block.ids) // 16
-    most = {True: config.dedup_max_ids + BLOCKS, False: 2 * config.dedup_unkeyed_records + BLOCKS}
+    for piece in owner.shard.window.pieces(START, owner.shard.window.mark()):
+        counts[piece.keyed] += len(piece.ids) // 16
+    most = {True: config.dedup_max_ids + BLOCKS, False: 2 * config.dedup_unkeyed_ids + BLOCKS}
     for keyed, count in counts.items():
         if count > most[keyed]:
             kind = "keyed" if keyed else "unkeyed"
@@ -99,13 +101,13 @@ def _loose_chunks(world: "World", number: int) -> None:
         world.violate("R1", f"shard {number}: {loose} bytes of chunks in no valid chain, at most {most} may be")
 
 
-def _in_valid_chains(chunks: list[Placed]) -> set[int]:
-    by_name = {placed.name: placed for placed in chunks}
+def _in_valid_chains(chunks: list[Chunk]) -> set[int]:
+    by_name = {chunk.name: chunk for chunk in chunks}
     whole: set[int] = set()
-    for end in (p for p in chunks if p.chunk.rest is not None):
+    for end in (chunk for chunk in chunks if chunk.is_end):
         chain = [end]
-        while chain[-1].chunk.prev in by_name:
-            chain.append(by_name[chain[-1].chunk.prev])
-        if not chain[-1].chunk.prev:
-            whole.update(placed.at for placed in chain)
+        while chain[-1].prev in by_name:
+            chain.append(by_name[chain[-1].prev])
+        if chain[-1].is_first:
+            whole.update(chunk.at for chunk in chain)
     return whole

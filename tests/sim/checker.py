@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.shard import ShardOwner
 from headgate.core.apply import apply_many
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import newest_chain, restore
+from headgate.core.snapshot import chain_among, restore
 from tests.sim import bounds
 from tests.sim.clients import Client, Follow, Seen
 from tests.sim.faults import chunks_of, readable_from
@@ -161,12 +161,11 @@ class Checker:
         self._equal(what, number, owner.shard, owner.rows)
 
     def _snapshots(self, number: int) -> None:
-        ends = [p.chunk.offset for p in chunks_of(self._world, number) if p.chunk.rest is not None]
+        chunks = chunks_of(self._world, number)
+        ends = [chunk.offset for chunk in chunks if chunk.is_end]
         wanted = ends[:1] + ends[-(CHAINS - 1) :]
         for end in sorted(set(wanted)):
-            chain = newest_chain(
-                p for p in chunks_of(self._world, number) if p.chunk.rest is None or p.chunk.offset <= end
-            )
+            chain = chain_among(chunks, at_most=end)
             if not chain:
                 continue
             shard, rows = restore(chain)
@@ -185,7 +184,7 @@ class Checker:
             if rows.get(key) != expected.get(key):
                 self._violate("S6", f"{name}, topic {key!r}: {rows.get(key)}, uninterrupted {expected.get(key)}")
                 return
-        if shard.digest.now != whole.digest.now or len(shard.window) != len(whole.window):
+        if shard.digest.value != whole.digest.value or len(shard.window) != len(whole.window):
             self._violate("S6", f"{name}: digest or window differ from an uninterrupted run")
 
     # D: what subscribers were promised

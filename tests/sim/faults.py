@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import State
 from headgate.core.records import LogName, Record
-from headgate.core.snapshot import Placed, decode_chunk, newest_chain
+from headgate.core.snapshot import MAX_OFFSET, Chunk, chain_among, read_chunk
 from headgate.runtime.logs.memory import Reach
 from tests.sim.lines import Line
 from tests.sim.nodes import SimLog
@@ -163,16 +163,16 @@ def _cut_before(world: "World", shard: int, offset: int) -> None:
     world.trace("log", f"{shard} begins at {log.first}")
 
 
-def chunks_of(world: "World", shard: int) -> list[Placed]:
+def chunks_of(world: "World", shard: int) -> list[Chunk]:
     """Returns what can be read of a shard's snapshots, decoded anew: restoring must not depend on who did before."""
     part = world.store.parts[LogName.SNAPSHOTS, shard]
-    found = (decode_chunk(r.offset, r.value) for r in part.slice(part.first, 1 << 30).records)
-    return [placed for placed in found if placed is not None]
+    found = (read_chunk(r.offset, r.value) for r in part.slice(part.first, 1 << 30).records)
+    return [chunk for chunk in found if chunk is not None]
 
 
-def _newest_end(chunks: list[Placed]) -> int:
-    chain = newest_chain(chunks)
-    return chain[-1].chunk.offset if chain else 0
+def _newest_end(chunks: list[Chunk], at_most: int = MAX_OFFSET) -> int:
+    chain = chain_among(chunks, at_most)
+    return chain[-1].offset if chain else 0
 
 
 def readable_from(world: "World", shard: int) -> int:
@@ -184,16 +184,16 @@ def readable_from(world: "World", shard: int) -> int:
     if shard not in world.damaged or first == world.written[shard][0].offset:
         return first
     chunks = chunks_of(world, shard)
-    ends = sorted(p.chunk.offset for p in chunks if p.chunk.rest is not None)
-    whole = [e for e in ends if newest_chain(p for p in chunks if p.chunk.rest is None or p.chunk.offset <= e)]
-    return first if whole and whole[0] <= first else min(whole, default=first)
+    ends = sorted(chunk.offset for chunk in chunks if chunk.is_end)
+    whole = [end for end in ends if _newest_end(chunks, end)]
+    return first if not whole or whole[0] <= first else whole[0]
 
 
 async def _damage(world: "World", fault: Fault) -> None:
     """A chunk of the newest chain is damaged; an older chain is still good for the log that is left."""
     shard = int(fault.who)
     chunks = chunks_of(world, shard)
-    chain = newest_chain(chunks)
+    chain = chain_among(chunks)
     if not chain:
         return
     at = chain[int(fault.extra * len(chain))].at

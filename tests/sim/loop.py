@@ -76,14 +76,17 @@ class SimLoop(asyncio.SelectorEventLoop):
         return self._virtual.turns
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
+        self.complain(str(context.get("message")), context.get("exception"))
+
+    def complain(self, message: str, error: BaseException | None) -> None:
+        """Keeps what went wrong without anybody's knowledge, and where."""
         where = ""
         if error is not None and error.__traceback__ is not None:
             trace = error.__traceback__
             while trace.tb_next is not None:
                 trace = trace.tb_next
             where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        self.complaints.append(f"{context.get('message')}: {error!r}{where}")
+        self.complaints.append(f"{message}: {error!r}{where}")
 
 
 class SimRng(random.Random):

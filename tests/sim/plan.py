@@ -52,7 +52,7 @@ class Plan:
     unkeyed: float = 0.0  # share of a batch's items that have no client_msg_id
     repeats: float = 0.0  # share of batches that are sent again, whole or in part
     foreign: int = 0  # records of a foreign producer
-    unkeyed_kept: int = 100_000  # `dedup_unkeyed_records` of the config record
+    unkeyed_kept: int = 100_000  # `dedup_unkeyed_ids` of the config record
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)

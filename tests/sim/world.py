@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -173,7 +174,7 @@ class World:
 
     def _config_record(self, cluster_id: str, shards: int, shard: int) -> FirstRecord:
         kept = self.plan.unkeyed_kept
-        config = Config(cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_records=kept)
+        config = Config(cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_ids=kept)
         return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
 
     def _record(self, shard: int) -> None:
@@ -326,7 +327,7 @@ def _settings(plan: Plan) -> Iterator[None]:
     before = module.INTERVAL_S, module.CHANGES
     logging.disable(logging.CRITICAL)
     config = structlog.get_config()
-    structlog.configure(processors=[_drop])
+    structlog.configure(processors=[_only_faults])
     try:
         setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
         setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
@@ -338,7 +339,13 @@ def _settings(plan: Plan) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _drop(_logger: Any, _name: str, _event: Any) -> Any:
+def _only_faults(_logger: Any, name: str, event: Any) -> Any:
+    """A process says nothing in a run, but what it did not expect is a finding."""
+    error = sys.exc_info()[1]
+    if name == "exception" and error is not None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        loop.complain(f"logged {event['event']!r}", error)
     raise structlog.DropEvent
 
 
