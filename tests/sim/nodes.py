@@ -12,8 +12,10 @@ import msgspec
 from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.core.limits import Limits
+from headgate.core.link import Attached, Message
 from headgate.core.records import LogName
 from headgate.core.wheel import TICK_S
+from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory import MemoryLog
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
@@ -207,6 +209,32 @@ class ClientNode:
             line.lose_near()
 
 
+class HighestEpoch:
+    """Between a directory and its user: what an owner pushes that was replaced must not come through (O1)."""
+
+    def __init__(self, node: ClientNode, user: DirectoryUser) -> None:
+        self._node = node
+        self._user = user
+        self._highest: dict[int, int] = {}
+
+    def on_push(self, epoch: int, message: Message) -> None:
+        """Looks and hands on."""
+        if isinstance(message, Attached):
+            shard = message.shard
+        else:
+            shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))
+        highest = self._highest.get(shard, 0)
+        if epoch < highest:
+            name = f"{self._node.name}.{self._node.run}"
+            self._node.world.violate("O1", f"{name}: shard {shard}: an owner of epoch {epoch} is heard after {highest}")
+        self._highest[shard] = max(epoch, highest)
+        self._user.on_push(epoch, message)
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        """Hands on."""
+        self._user.on_owner(shard, up)
+
+
 class IngestNode(ClientNode):
     """An ingest: the production service over a log handle of its own."""
 
@@ -230,7 +258,7 @@ class IngestNode(ClientNode):
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
         )
-        self.directory.user = self.service
+        self.directory.user = HighestEpoch(self, self.service)
         self.connect()
 
     def crash(self, extra: float) -> None:
@@ -296,7 +324,7 @@ class GatewayNode(ClientNode):
             rng=world.rng(f"node:{node}"),
             metrics=_NoCounts(),
         )
-        self.directory.user = self.service
+        self.directory.user = HighestEpoch(self, self.service)
         self._tick()
         self.connect()
 

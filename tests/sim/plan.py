@@ -180,6 +180,9 @@ def _widen(plan: Plan, rng: SimRng) -> None:
     plan.warm = rng.random() < 0.4
     plan.snapshot_s = rng.choice((0.3, 1.0, 4.0, 8.0))
     plan.pad = rng.choice((0, 0, 300))
+    if plan.seed < HEAVY and rng.random() < 0.1:
+        _relink(plan, rng)
+        return
     if plan.seed >= HEAVY:
         plan.publishes = rng.choice((12_000, 18_000))
         plan.batch, plan.batch_share, plan.full_batches = (1, 1_000), 0.9, 0.5
@@ -188,8 +191,23 @@ def _widen(plan: Plan, rng: SimRng) -> None:
         plan.topics, plan.shards = plan.topics[:2], min(plan.shards, 2)
         plan.link_s, plan.read_s = min(plan.link_s, 0.05), min(plan.read_s, 0.02)
         plan.faults += [Fault(rng.uniform(2.0, plan.active_s), "delete", t, 0.5, 0.0) for t in plan.topics[:1]]
+        if plan.seed % 2:  # more than one chunk can hold
+            plan.publishes, plan.unkeyed, plan.unkeyed_kept = 60_000, 0.3, 100_000
+            plan.clients, plan.shards = 2, 1
     _mix(plan, rng, _KINDS)
     _mix(plan, rng, _WIDE_KINDS)
+
+
+def _relink(plan: Plan, rng: SimRng) -> None:
+    """An owner is replaced while its links are cut; it does not know it, and links again while its successor is cut."""
+    old, new = plan.dispatchers = DISPATCHERS[:2]
+    plan.active_s = 16.0
+    at = rng.uniform(1.0, 3.0)
+    plan.faults = [
+        Fault(at, "zombie", old, 14.0, 0.0),
+        Fault(at + 4.0, "cut", old, 5.0, 0.99),
+        Fault(at + 8.7, "cut", new, 2.0, 0.99),
+    ]
 
 
 def _month(plan: Plan, rng: SimRng) -> None:
