@@ -137,12 +137,15 @@ async def _forget(world: "World", fault: Fault) -> None:
 
 
 async def _retain(world: "World", fault: Fault) -> None:
-    """Retention takes a part of what stands before the newest snapshot, whoever still wants to read it."""
+    """Retention takes a part of what stands before the newest snapshot, whoever still wants to read it.
+
+    It begins behind the first snapshot there is: retention is days, a snapshot comes within half a minute.
+    """
     shard = int(fault.who)
-    first = world.forgotten(shard)
-    end = _newest_end(chunks_of(world, shard))
-    if end > first:
-        _cut_before(world, shard, first + int(fault.extra * (end - first)) + 1)
+    ends = _whole_ends(chunks_of(world, shard))
+    first = max(world.forgotten(shard), min(ends, default=0))
+    if ends and ends[-1] > first:
+        _cut_before(world, shard, first + int(fault.extra * (ends[-1] - first)) + 1)
 
 
 async def _expire(world: "World", fault: Fault) -> None:
@@ -175,6 +178,12 @@ def _newest_end(chunks: list[Chunk], at_most: int = MAX_OFFSET) -> int:
     return chain[-1].offset if chain else 0
 
 
+def _whole_ends(chunks: list[Chunk]) -> list[int]:
+    """Returns the offsets at which valid chains end, ascending."""
+    ends = sorted({chunk.offset for chunk in chunks if chunk.is_end})
+    return [end for end in ends if _newest_end(chunks, end) == end]
+
+
 def readable_from(world: "World", shard: int) -> int:
     """Returns the offset from which history must be readable in the end: where the log begins.
 
@@ -184,8 +193,7 @@ def readable_from(world: "World", shard: int) -> int:
     if shard not in world.damaged or first == world.written[shard][0].offset:
         return first
     chunks = chunks_of(world, shard)
-    ends = sorted(chunk.offset for chunk in chunks if chunk.is_end)
-    whole = [end for end in ends if _newest_end(chunks, end)]
+    whole = _whole_ends(chunks)
     return first if not whole or whole[0] <= first else whole[0]
 
 
