@@ -17,6 +17,8 @@ class Counters(Protocol):
     def sequenced(self, verdict: str, count: int = 1) -> None: ...
     def dead_letter(self, reason: str, count: int = 1) -> None: ...
     def link_messages(self, direction: str, count: int = 1) -> None: ...
+    def snapshot_failed(self, reason: str) -> None: ...
+    def worked(self, work: str, seconds: float) -> None: ...
 
 
 class Dispatcher:
@@ -100,8 +102,7 @@ class Dispatcher:
         """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():
-            owner.routes.drop_gateway(session)
-            owner.verdicts.forget(session)
+            owner.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
@@ -126,3 +127,11 @@ class Dispatcher:
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
         self._counters.link_messages("out", count)
+
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts snapshots that were not written."""
+        self._counters.snapshot_failed(reason)
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the loop."""
+        self._counters.worked(work, seconds)

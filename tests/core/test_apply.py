@@ -174,10 +174,10 @@ def test_a_key_that_does_not_hash_here_is_a_dead_letter() -> None:
 
 def test_only_an_unknown_version_parks_and_changes_nothing() -> None:
     bed = Bed()
-    before = (bed.shard.next_offset, bed.shard.digest.now)
+    before = (bed.shard.next_offset, bed.shard.digest.value)
     with pytest.raises(UnknownVersion):
         bed.feed(KEY, MAGIC + b"\x02")
-    assert (bed.shard.next_offset, bed.shard.digest.now) == before
+    assert (bed.shard.next_offset, bed.shard.digest.value) == before
 
 
 def test_a_shard_without_a_config_record_is_not_served() -> None:

@@ -7,7 +7,7 @@ from dispatcher.shard import ShardOwner
 from headgate.core.apply import apply_many
 from headgate.core.records import Batch, LogName, Record
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Placed, decode_chunk, newest_chain, restore
+from headgate.core.snapshot import Chunk, chain_among, read_chunk, restore
 from tests.sim.clients import Client, Follow, Seen
 from tests.sim.publishers import Sent
 from tests.sim.truth import Numbered, Truth
@@ -155,10 +155,11 @@ class Checker:
     def _snapshots(self, number: int) -> None:
         part = self._world.store.parts[LogName.SNAPSHOTS, number]
         records: Batch = part.slice(part.first, 1_000_000)
-        ends = [p.chunk.offset for p in _chunks(records.records) if p.chunk.rest is not None]
+        chunks = _chunks(records.records)
+        ends = [chunk.offset for chunk in chunks if chunk.is_end]
         wanted = ends[:1] + ends[-(CHAINS - 1) :]
         for end in sorted(set(wanted)):
-            chain = newest_chain(p for p in _chunks(records.records) if p.chunk.rest is None or p.chunk.offset <= end)
+            chain = chain_among(chunks, at_most=end)
             if not chain:
                 continue
             shard, rows = restore(chain)
@@ -177,7 +178,7 @@ class Checker:
             if rows.get(key) != expected.get(key):
                 self._violate("S6", f"{name}, topic {key!r}: {rows.get(key)}, uninterrupted {expected.get(key)}")
                 return
-        if shard.digest.now != whole.digest.now or len(shard.window) != len(whole.window):
+        if shard.digest.value != whole.digest.value or len(shard.window) != len(whole.window):
             self._violate("S6", f"{name}: digest or window differ from an uninterrupted run")
 
     # D: what subscribers were promised
@@ -221,9 +222,8 @@ class Checker:
             self._violate("D1", f"{name}: epoch {epoch} without seq {missing[:5]}, and no gap says so")
 
 
-def _chunks(records: Iterable[Record]) -> list[Placed]:
-    """Decoded anew each time: restoring must not depend on who restored before."""
-    return [p for p in (decode_chunk(r.offset, r.value) for r in records) if p is not None]
+def _chunks(records: Iterable[Record]) -> list[Chunk]:
+    return [chunk for r in records if (chunk := read_chunk(r.offset, r.value)) is not None]
 
 
 def ids_of(frames: Iterable[dict[str, object]]) -> dict[int, str]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from headgate.core.records import LogName
-from headgate.core.snapshot import decode_chunk
+from headgate.core.snapshot import read_chunk
 from headgate.runtime.logs.memory import Reach
 from tests.sim.nodes import Line, SimLog
 from tests.sim.plan import Fault
@@ -124,8 +124,8 @@ async def _forget(world: "World", fault: Fault) -> None:
     """Retention: the log forgets what stands before a snapshot."""
     shard = int(fault.who)
     part = world.store.parts[LogName.SNAPSHOTS, shard]
-    placed = [decode_chunk(r.offset, r.value) for r in part.slice(part.first, 1_000_000).records]
-    ends = [p.chunk.offset for p in placed if p is not None and p.chunk.rest is not None]
+    chunks = [read_chunk(r.offset, r.value) for r in part.slice(part.first, 1_000_000).records]
+    ends = [chunk.offset for chunk in chunks if chunk is not None and chunk.is_end]
     live = [node.service.dispatcher.owners.get(shard) for node in world.dispatchers.values() if node.up]
     applied = [owner.shard.next_offset for owner in live if owner is not None]
     if ends and applied:  # nobody is so slow that the log forgets what it has not read
