@@ -102,8 +102,7 @@ class Dispatcher:
         """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():
-            owner.routes.drop_gateway(session)
-            owner.verdicts.forget(session)
+            owner.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""

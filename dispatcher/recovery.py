@@ -7,7 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from headgate.core.errors import BrokenChain, HeadgateError
-from headgate.core.records import Bounds, LogName
+from headgate.core.records import LogName
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import Chunk, restoring
 from headgate.runtime.logs.beginning import first_config
@@ -63,38 +63,36 @@ async def recover(log: Log, number: int, worked: Worked) -> Recovered:
     config = await first_config(log, number)
     if config is not None and config != shard.config:
         raise ShardLost(f"shard {number}: the log begins with {config}, its snapshot is of {shard.config}")
-    _check_joins(number, shard.next_offset, bounds)
+    if shard.next_offset > bounds.end:
+        raise ShardLost(
+            f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {bounds.end}: the "
+            "log lost its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
+        )
     return Recovered(shard, rows, chain, bounds.end)
 
 
-def _check_joins(number: int, offset: int, bounds: Bounds) -> None:
-    """Raises ShardLost where the log does not go on at the snapshot's end.
+async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chunk], Shard, dict[bytes, Row]]:
+    """Restores the newest chain that the log goes on from and that can be restored. Raises ShardLost.
 
     A snapshot ends behind transaction markers and whatever else takes an offset without being a record for us, so an
-    offset that is missing was a record.
+    offset that the log no longer has was a record.
     """
-    if offset < bounds.first:
-        raise ShardLost(
-            f"shard {number}: its newest snapshot ends at offset {offset} and the log begins at {bounds.first}: "
-            f"{bounds.first - offset} records were removed before anybody applied them; see 'A shard is parked' in "
-            "docs/operations.md"
-        )
-    if offset > bounds.end:
-        raise ShardLost(
-            f"shard {number}: its newest snapshot ends at offset {offset} and the log at {bounds.end}: the log lost "
-            "its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
-        )
-
-
-async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chunk], Shard, dict[bytes, Row]]:
-    """Restores the newest chain that can be restored; an older one where a chunk does not decode."""
+    first = (await log.bounds(LogName.MESSAGES, number)).first
     skip: list[bytes] = []
+    highest = -1
     while chain := await newest_chain(log, number, skip):
+        end = chain[-1]
         try:
-            shard, rows = await restore_gently(chain, worked)
+            if end.offset >= first:
+                shard, rows = await restore_gently(chain, worked)
+                return chain, shard, rows
+            highest = max(highest, end.offset)
         except BrokenChain as error:
             logger.error("a snapshot cannot be restored, an older one is used", shard=number, why=str(error))
-            skip.append(chain[-1].name)
-            continue
-        return chain, shard, rows
+        skip.append(end.name)
+    if highest >= 0:
+        raise ShardLost(
+            f"shard {number}: its newest snapshot ends at offset {highest} and the log begins at {first}: what stood "
+            "between was removed before anybody applied it; see 'A shard is parked' in docs/operations.md"
+        )
     return [], Shard(), {}

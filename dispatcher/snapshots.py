@@ -157,8 +157,7 @@ class Snapshots:
         if bounds.first != self._first:
             await self._old.drop(bounds.first)
             self._first = bounds.first
-        while owner.index.trim(bounds.first):  # noqa: ASYNC110 - gives way between slices, waits for nothing
-            await asyncio.sleep(0)
+        owner.history.log_begins(bounds.first)
         self._trimmed = self._clock.now()
 
     async def final(self) -> None:

@@ -119,7 +119,7 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        options = DispatcherOptions(self.node, address, folder)
+        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes)
         service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
 
         async def start() -> None:
@@ -128,7 +128,10 @@ class Parts:
 
         self.process.task("dispatcher", start)
         self.process.checks["shards"] = service.not_ready
+        self.process.checks["index"] = service.index_fault
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("shards_without_index", service.shards_without_index)
+        self.metrics.watch("shards_history_incomplete", service.shards_filling)
         return service
 
     def serve(self, server: HttpServer) -> None:

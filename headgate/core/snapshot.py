@@ -133,8 +133,8 @@ def read_chunk(at: int, value: bytes | None) -> Chunk | None:
 class ChainSearch:
     """Finds the newest valid chain among chunks that are given newest first; holds only that chain.
 
-    Newest is the one that ends at the highest offset of the message log, not above `at_most`. `skip` are the names of
-    ends that were tried before and lead nowhere.
+    Newest is the one that was ended last; while it is followed, one that ends at a higher offset takes its place. It
+    must not end above `at_most`. `skip` are the names of ends that were tried before and lead nowhere.
     """
 
     def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET) -> None:

@@ -15,7 +15,14 @@ from headgate.core.apply import Code
 
 Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal[
-    "sessions", "subscriptions", "log_lag_records", "loop_lag_seconds", "snapshot_age_seconds", "window_ids"
+    "sessions",
+    "subscriptions",
+    "log_lag_records",
+    "loop_lag_seconds",
+    "snapshot_age_seconds",
+    "window_ids",
+    "shards_without_index",
+    "shards_history_incomplete",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,7 +41,7 @@ DEAD_LETTER_REASONS: Final = (
 )
 LOGS_READ: Final = ("messages", "messages-background", "snapshots", "snapshots-background")
 SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
-WORKS: Final = ("snapshot", "check", "restore")
+WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels = tuple[str, ...]
@@ -197,6 +204,8 @@ class Metrics(Collector):
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")
+        yield self._gauge("shards_without_index", "Shards served without their index file.")
+        yield self._gauge("shards_history_incomplete", "Shards that cannot answer yet for all that the log holds.")
         yield self._snapshot_failures.family()
         yield self._slices.family()
         reads = _Counter("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))

@@ -97,11 +97,11 @@ def test_chunks_of_a_zombie_never_mix_with_the_owners() -> None:
     owner.snapshot(base=False)
     zombie.feed(records[200:300])
     zombie.snapshot(base=False)
-    for mixed in (owner.log + zombie.log, zombie.log + owner.log, owner.log + zombie.log + owner.log):
-        chunks = [chunk for at, value in enumerate(mixed) if (chunk := read_chunk(at, value))]
-        for n, chunk in enumerate(chunks):
-            chunks[n] = chunk._replace(floor=0)  # the zombie wrote into the same log
-        assert same(restore(chain_among(chunks)), owner)
+    pairs = [value for pair in zip(owner.log, zombie.log, strict=True) for value in pair]
+    for mixed, expected in ((zombie.log + owner.log, owner), (pairs, owner), (owner.log + zombie.log, zombie)):
+        found = [chunk for at, value in enumerate(mixed) if (chunk := read_chunk(at, value))]
+        chunks = [chunk._replace(floor=0) for chunk in found]  # the zombie wrote into the same log
+        assert same(restore(chain_among(chunks)), expected)
 
 
 def test_the_newest_chain_at_or_before_an_offset_is_found() -> None:
@@ -125,7 +125,7 @@ def test_a_chain_of_newer_logic_is_never_passed_over() -> None:
     bed.snapshot(base=True)
     bed.snapshot(base=True)
     newer = bed.chunks()[-1]._replace(logic=99)
-    with pytest.raises(NewerSnapshot, match="logic 99.*upgrade"):
+    with pytest.raises(NewerSnapshot, match=r"logic 99.*upgrade"):
         chain_among([*bed.chunks()[:-1], newer])
     with pytest.raises(NewerSnapshot, match="version 3"):
         read_chunk(5, b"\xffHS\x03 whatever comes then, it is long enough to be a chunk of ours")

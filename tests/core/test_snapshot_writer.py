@@ -226,7 +226,8 @@ def test_every_id_accepted_since_stands_in_the_snapshot_with_its_seq(
     monkeypatch.setattr("headgate.core.window.BLOCK_IDS", 64)
     monkeypatch.setattr("headgate.core.snapshot_writer.CHUNK_BYTES", 3_000)
     rng = random.Random(seed)
-    config = msgspec.structs.replace(golden.CONFIG, dedup_max_ids=400, dedup_unkeyed_ids=300)
+    kept = 4_000 if unsaved == UNSAVED_IDS else 300
+    config = msgspec.structs.replace(golden.CONFIG, dedup_max_ids=kept, dedup_unkeyed_ids=kept)
     monkeypatch.setattr(golden, "CONFIG", config)
     records = golden.make_log(seed, 1_200)
     accepted = first_seqs(records)
