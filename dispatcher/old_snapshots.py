@@ -1,7 +1,7 @@
 """Deletes the snapshots nobody needs any more; knows the snapshots log of one shard and nothing of its state.
 
-History before the newest snapshot gets its numbers from older ones, so what the message log still holds needs the newest
-base at or below its beginning, and everything after that.
+History before the newest snapshot gets its numbers from older ones, so what the message log still holds needs the
+newest base at or below its beginning, and everything after that.
 """
 
 from collections import deque

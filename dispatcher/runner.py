@@ -11,7 +11,7 @@ from dispatcher.index import Identity, IndexFault, in_use
 from dispatcher.rebuild import rebuild
 from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
-from dispatcher.snapshots import Snapshots
+from dispatcher.snapshots import OLD_S, Snapshots
 from headgate.core.apply import NotConfigured
 from headgate.core.errors import HeadgateError, NewerSnapshot, UnknownVersion
 from headgate.runtime.logs.beginning import first_config
@@ -36,10 +36,20 @@ class ShardRunner:
         self.epoch = epoch
         self.owner: ShardOwner | None = None
         self.final_snapshot = False
+        self.snapshots: Snapshots | None = None
         self._log = log
         self._folder = folder
         self._dispatcher = dispatcher
         self._clock = clock
+
+    def snapshot_age(self) -> float:
+        """Returns for how many seconds the oldest change of the shard has waited for a snapshot."""
+        return self.snapshots.age() if self.snapshots is not None else 0.0
+
+    def snapshot_is_old(self) -> str | None:
+        """Returns one sentence where changes have waited too long for a snapshot."""
+        age = self.snapshot_age()
+        return f"shard {self.number}: no snapshot could be written for {age:.0f} s" if age > OLD_S else None
 
     async def run(self) -> None:
         """Serves the shard until cancelled; a fault parks it, is logged, and is tried again later."""
@@ -80,7 +90,7 @@ class ShardRunner:
         identity = Identity(config.cluster_id, config.generation, self.number)
         have = owner.open_index(identity)
         until = owner.shard.next_offset
-        snapshots = Snapshots(owner, self._clock, self._dispatcher)
+        snapshots = self.snapshots = Snapshots(owner, self._clock, self._dispatcher)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(owner.tail(), name=f"tail-{self.number}")

@@ -128,6 +128,8 @@ class Parts:
         self.process.task("dispatcher", start)
         self.process.checks["shards"] = service.not_ready
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
+        self.metrics.watch("window_ids", service.window_ids)
         return service
 
     def serve(self, server: HttpServer) -> None:

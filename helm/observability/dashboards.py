@@ -171,6 +171,26 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Records given up in the last hour.",
             ),
             Panel(
+                "Snapshots", (("{{instance}}", "headgate_snapshot_age_seconds"),),
+                "How long the oldest change of a shard has waited for a snapshot. Normally below 30 s.", "s",
+                thresholds=((60.0, "yellow"), (600.0, "red")),
+            ),
+            Panel(
+                "Longest background slices",
+                (
+                    (
+                        "{{work}}",
+                        "histogram_quantile(1, sum by (le, work) (rate(headgate_slice_seconds_bucket[$__rate_interval])))",
+                    ),
+                ),
+                "How long building, checking and restoring snapshots held the loop at once. Aim: below 0.02 s.", "s",
+                thresholds=((0.05, "yellow"), (0.2, "red")),
+            ),
+            Panel(
+                "Duplicate window", (("{{instance}}", "headgate_window_ids"),),
+                "Ids that would be recognised if they came again.",
+            ),
+            Panel(
                 "Event loop late", (("{{role}} {{instance}}", "headgate_loop_lag_seconds"),),
                 "Above 0.25 s for 5 minutes: the process has too much to do.", "s", thresholds=((0.25, "red"),),
             ),
