@@ -36,6 +36,7 @@ def _quantiles(metric: str, by: str = "") -> tuple[tuple[str, str], ...]:
 
 
 LOST: Final = "sum(rate(headgate_gap_messages_total[5m]))"
+SLICES: Final = "headgate_slice_seconds_bucket"
 LOSS: Final = f"{LOST} / (sum(rate(headgate_deliveries_total[5m])) + {LOST} > 0)"
 FAILED: Final = 'outcome!~"accepted|duplicate"'
 UNWRITTEN: Final = 'outcome=~"log_unavailable|outcome_unknown|not_ready"'
@@ -177,12 +178,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Longest background slices",
-                (
-                    (
-                        "{{work}}",
-                        "histogram_quantile(1, sum by (le, work) (rate(headgate_slice_seconds_bucket[$__rate_interval])))",
-                    ),
-                ),
+                (("{{work}}", f"histogram_quantile(1, sum by (le, work) (rate({SLICES}[$__rate_interval])))"),),
                 "How long building, checking and restoring snapshots held the loop at once. Aim: below 0.02 s.", "s",
                 thresholds=((0.05, "yellow"), (0.2, "red")),
             ),
