@@ -6,10 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= headgate-data
 IMAGE ?= headgate:0.1.0
 KAFKA_PORT ?= 29092
+MINUTES ?= 30
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format kafka image image-test cluster-test lock clean
+.PHONY: help run test soak check lint format kafka image image-test cluster-test lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +20,9 @@ run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-dat
 
 test: $(VENV)/.dev ## every test, on real Kafka too
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: lint test ## what CI does
 

@@ -17,6 +17,8 @@ class Counters(Protocol):
     def sequenced(self, verdict: str, count: int = 1) -> None: ...
     def dead_letter(self, reason: str, count: int = 1) -> None: ...
     def link_messages(self, direction: str, count: int = 1) -> None: ...
+    def snapshot_failed(self, reason: str) -> None: ...
+    def worked(self, work: str, seconds: float) -> None: ...
 
 
 class Dispatcher:
@@ -97,10 +99,10 @@ class Dispatcher:
         self.start_pump(session)
 
     def left(self, session: LinkSession) -> None:
-        """A link is gone: so are its routes."""
+        """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():
-            owner.routes.drop_gateway(session)
+            owner.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
@@ -118,10 +120,18 @@ class Dispatcher:
         """Counts verdicts."""
         self._counters.sequenced(verdict, count)
 
-    def buried(self, reason: str, count: int) -> None:
-        """Counts dead letters."""
-        self._counters.dead_letter(reason, count)
+    def dead_letter(self, reason: str) -> None:
+        """Counts a dead letter."""
+        self._counters.dead_letter(reason)
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
         self._counters.link_messages("out", count)
+
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts snapshots that were not written."""
+        self._counters.snapshot_failed(reason)
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the loop."""
+        self._counters.worked(work, seconds)

@@ -1,63 +1,130 @@
-"""Writes a shard's snapshots, and drops behind them what need not be kept; knows no link."""
+"""Writes a shard's snapshots when they are due, and checks each base; knows no link."""
 
 import asyncio
-from typing import Final
+from collections.abc import Generator, Iterator
+from contextlib import aclosing, closing
+from typing import Final, Protocol
 
 import structlog
 
-from dispatcher.recovery import restore_gently
+from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import ShardOwner
-from headgate.core.errors import BrokenChain, HeadgateError
+from headgate.core.errors import BrokenChain
 from headgate.core.records import LogName
-from headgate.core.snapshot import base_starts, newest_chain
-from headgate.runtime.logs.beginning import read_chunks
-from headgate.runtime.ports import Clock, LogError
+from headgate.core.snapshot import name_of
+from headgate.core.snapshot_check import BadSnapshot, BaseCheck
+from headgate.runtime.logs.chunks import chunks_back
+from headgate.runtime.ports import Clock, LogError, RecordTooLarge
 
 logger = structlog.get_logger("dispatcher")
 
-RETRY_S: Final = 1.0
 CHECK_S: Final = 0.25
+LEAST_S: Final = 1.0  # between two snapshots
 INTERVAL_S: Final = 30.0
-CHANGES: Final = 10_000  # records that changed something; also the bound on what a fail-over reads again
-BASES_KEPT: Final = 3
+CHANGES: Final = 20_000  # messages and controls that changed something; about what a fail-over applies again
 QUIET_OFFSETS: Final = 100_000  # records that changed nothing (repeats, probes, dead letters)
 QUIET_S: Final = 3_600.0
 TRIM_S: Final = 30.0  # how soon the index forgets what the log's retention has taken
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 60.0  # a base that fails again and again leaves chunks behind
+SAY_AGAIN_S: Final = 60.0
+OLD_S: Final = 600.0  # a change that waits so long for a snapshot makes the node not ready
+
+FAILURES: Final = (LogError, BadSnapshot, BrokenChain)
+
+Steps = Generator[bytes | None, None, None]
+_DONE: Final = object()
 
 
-class BadSnapshot(HeadgateError):
-    """A base that was read back does not restore to what was written: nothing older is deleted."""
+class Observer(Protocol):
+    """What snapshots tell their dispatcher."""
+
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts a snapshot that was not written or not what was written: too_large, log or content."""
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the loop."""
+
+
+class _Backoff:
+    """When to try again: after 1 s, then twice as long each time, at most a minute."""
+
+    def __init__(self) -> None:
+        self._until = float("-inf")
+        self._wait_s = 0.0
+
+    def failed(self, now: float) -> None:
+        self._wait_s = min(max(self._wait_s * 2, RETRY_S), RETRY_MAX_S)
+        self._until = now + self._wait_s
+
+    def worked(self) -> None:
+        self._until, self._wait_s = float("-inf"), 0.0
+
+    def allows(self, now: float) -> bool:
+        return now >= self._until
 
 
 class Snapshots:
     """One shard's snapshots. `run` is a task of the owner's; `final` is called once, after `run` has ended."""
 
-    def __init__(self, owner: ShardOwner, clock: Clock) -> None:
+    def __init__(self, owner: ShardOwner, clock: Clock, observer: Observer) -> None:
         self._owner = owner
         self._clock = clock
+        self._observer = observer
+        self._old = OldSnapshots(owner.log, owner.number)
         self._last = self._trimmed = clock.now()
+        self._first = -1  # of the message log, when old snapshots were looked at
+        self._waiting_since: float | None = None
+        self._any, self._base = _Backoff(), _Backoff()
+        self._said: tuple[str, float] = ("", float("-inf"))
+        self._litter: int | None = None  # where a base that failed began, while the log has no valid chain at all
 
     async def run(self) -> None:
-        """Writes and drops what is due, until cancelled; a log that is away is tried again later."""
+        """Writes and drops what is due, until cancelled; what fails is said, counted and tried again later."""
         while True:
             await asyncio.sleep(CHECK_S)
             if self._owner.shard.config is None:
                 continue
+            self._note_waiting()
+            if not self._any.allows(self._clock.now()):
+                continue
             try:
-                if self._due():
-                    await self.write(base=self._owner.writer.wants_base)
-                if self._owner.log.above_limit() or self._clock.now() - self._trimmed >= TRIM_S:
-                    await self._trim()
-            except LogError:
-                await asyncio.sleep(RETRY_S)
-            except (BadSnapshot, BrokenChain):
-                logger.exception("a snapshot is not what was written", shard=self._owner.number)
-                self._owner.writer.broken()
-                await asyncio.sleep(INTERVAL_S)
+                await self._step()
+            except FAILURES as error:
+                self._any.failed(self._clock.now())
+                self._failed(error)
+            else:
+                self._any.worked()
 
-    def _due(self) -> bool:
-        pending, passed = self._owner.writer.pending(self._owner.shard), self._clock.now() - self._last
+    async def _step(self) -> None:
+        now = self._clock.now()
+        if self._due(now):
+            await self._write_due(now)
+        above = self._owner.log.above_limit() and now - self._trimmed >= LEAST_S
+        if above or now - self._trimmed >= TRIM_S:
+            await self._trim(above)
+
+    async def _write_due(self, now: float) -> None:
+        """Writes a base where one is wanted; after one that failed deltas go on behind the last whole snapshot."""
+        writer = self._owner.writer
+        if not writer.wants_base or not self._base.allows(now):
+            await self._write_delta()
+            return
+        try:
+            await self._write_base()
+        except FAILURES as error:
+            self._base.failed(self._clock.now())
+            if not writer.has_chain:
+                raise
+            self._failed(error)
+        else:
+            self._base.worked()
+
+    def _due(self, now: float) -> bool:
+        pending, passed = self._owner.writer.pending(self._owner.shard), now - self._last
         quiet = self._owner.shard.next_offset - self._owner.writer.offset  # retention must not overtake a snapshot
+        if passed < LEAST_S:
+            return False
         return (
             pending >= CHANGES
             or (pending > 0 and passed >= INTERVAL_S)
@@ -65,45 +132,115 @@ class Snapshots:
             or (quiet > 0 and passed >= QUIET_S)
         )
 
-    async def _trim(self) -> None:
+    def _note_waiting(self) -> None:
+        if self._owner.writer.pending(self._owner.shard) <= 0:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = self._clock.now()
+
+    def age(self) -> float:
+        """Returns for how many seconds the oldest change that is in no snapshot has waited."""
+        return 0.0 if self._waiting_since is None else self._clock.now() - self._waiting_since
+
+    def _failed(self, error: Exception) -> None:
+        reason = _reason(error)
+        self._observer.snapshot_failed(reason)
+        now, text = self._clock.now(), str(error)
+        if self._said[0] != reason or now - self._said[1] >= SAY_AGAIN_S:
+            self._said = (reason, now)
+            logger.error("snapshot failed", shard=self._owner.number, reason=reason, why=text, age_s=round(self.age()))
+
+    async def _trim(self, above: bool) -> None:
         """Keeps the index from answering what the log no longer holds, and a bounded log within its bound."""
         owner = self._owner
         bounds = await owner.log.bounds(LogName.MESSAGES, owner.number)
-        if owner.log.above_limit() and owner.shard.config is not None:
-            await self.write(base=True)
-            half = bounds.first + (owner.shard.next_offset - bounds.first) // 2
+        if above:
+            await self._write_due(self._clock.now())
+            half = bounds.first + (owner.writer.offset - bounds.first) // 2
             await owner.log.truncate_before(LogName.MESSAGES, owner.number, half)
             bounds = await owner.log.bounds(LogName.MESSAGES, owner.number)
-        while owner.index.trim(bounds.first):  # noqa: ASYNC110 - gives way between slices, waits for nothing
-            await asyncio.sleep(0)
+        if bounds.first != self._first:
+            await self._old.drop(bounds.first)
+            self._first = bounds.first
+        owner.history.log_begins(bounds.first)
         self._trimmed = self._clock.now()
 
     async def final(self) -> None:
-        """Writes a base, so that the next owner starts from here. Raises LogError."""
-        if self._owner.shard.config is not None and self._owner.shard.next_offset > self._owner.writer.offset:
-            await self.write(base=True, check=False)  # a drain has its deadline; the next owner checks
-
-    async def write(self, *, base: bool, check: bool = True) -> None:
-        """Writes one snapshot, chunk by chunk. Raises LogError; the next one is then a base."""
+        """Writes what the next owner needs to start from here: a delta, where there is a chain. Raises LogError."""
         owner = self._owner
-        try:
-            for value in owner.writer.build(owner.shard, owner.rows, base=base):
-                await owner.graveyard.safe()
-                await owner.log.append(LogName.SNAPSHOTS, owner.number, None, value)
-        except BaseException:
-            owner.writer.broken()
-            raise
+        if owner.shard.config is None or owner.shard.next_offset <= owner.writer.offset:
+            return
+        if owner.writer.has_chain:
+            await self._write_delta()
+        else:
+            await self._write_base(check=False)  # a drain has its deadline; the next owner checks its own
+
+    async def _write_delta(self) -> None:
+        await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows))
+
+    async def _write_base(self, *, check: bool = True) -> None:
+        owner = self._owner
+        end = (await owner.log.bounds(LogName.SNAPSHOTS, owner.number)).end
+        if self._litter is not None:
+            await owner.log.truncate_before(LogName.SNAPSHOTS, owner.number, end)
+        if not owner.writer.has_chain and owner.recovered is not None and not owner.recovered.chain:
+            self._litter = end
+        names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end))
+        self._litter = None
+        if check:
+            await self._check(names, end)
+            self._first = -1  # there may be one more to drop
+
+    async def _append_all(self, steps: Steps) -> list[bytes]:
+        """Appends the chunks of a snapshot; one that fails is as if it had not begun. Raises LogError."""
+        names: list[bytes] = []
+        with closing(steps):
+            while True:
+                started = self._clock.now()
+                value = next(steps, b"")
+                self._observer.worked("snapshot", self._clock.now() - started)
+                if value == b"":
+                    break
+                await self._append(value, names)
         self._last = self._clock.now()
-        if base and check:
-            await self._check_and_prune()
+        self._waiting_since = None
+        self._owner.snapshot_offset = self._owner.writer.offset
+        return names
 
-    async def _check_and_prune(self) -> None:
+    async def _append(self, value: bytes | None, names: list[bytes]) -> None:
+        if value is None:
+            await asyncio.sleep(0)
+            return
+        await self._owner.dead_letters.safe()
+        await self._owner.log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
+        names.append(name_of(value))
+
+    async def _check(self, names: list[bytes], floor: int) -> None:
+        """Reads the base back. Raises BadSnapshot or BrokenChain: the next snapshot is a base again."""
         owner = self._owner
-        chunks = await read_chunks(owner.log, owner.number)
-        chain = newest_chain(chunks)
-        if not chain:
-            raise BadSnapshot(f"shard {owner.number}: the base just written cannot be read back")
-        await restore_gently(chain)
-        starts = base_starts(chunks)
-        if len(starts) > BASES_KEPT:
-            await owner.log.truncate_before(LogName.SNAPSHOTS, owner.number, starts[-BASES_KEPT])
+        check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer)
+        try:
+            async with aclosing(chunks_back(owner.log, owner.number, background=True)) as chunks:
+                async for chunk in chunks:
+                    if chunk.at < floor or check.is_read:
+                        break
+                    await self._in_turns(check.taking(chunk))
+            await self._in_turns(check.finishing())
+        except (BadSnapshot, BrokenChain):
+            owner.writer.forget()
+            raise
+
+    async def _in_turns(self, slices: Iterator[None]) -> None:
+        while True:
+            started = self._clock.now()
+            done = next(slices, _DONE)
+            self._observer.worked("check", self._clock.now() - started)
+            if done is _DONE:
+                return
+            await asyncio.sleep(0)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecordTooLarge):
+        return "too_large"  # a chunk is bounded: this is a fault of ours
+    return "log" if isinstance(error, LogError) else "content"

@@ -124,7 +124,7 @@ class Engine:
         if topic.seen is None:
             topic.seen = Window()
         now_ms = int(now * 1000)
-        topic.seen.enter(message_id, now_ms, _DEDUP)
+        topic.seen.enter(now_ms, _DEDUP)
         topic.seen.add(_dedup_id(topic, dedup_key), message_id, True, message_id, now_ms)
 
     # Subscribing

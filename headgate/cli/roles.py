@@ -1,6 +1,7 @@
 """Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
 
 import asyncio
+import os
 import resource
 import secrets
 import socket
@@ -118,7 +119,7 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        options = DispatcherOptions(self.node, address, folder)
+        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes)
         service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
 
         async def start() -> None:
@@ -127,7 +128,12 @@ class Parts:
 
         self.process.task("dispatcher", start)
         self.process.checks["shards"] = service.not_ready
+        self.process.checks["index"] = service.index_fault
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("shards_without_index", service.shards_without_index)
+        self.metrics.watch("shards_history_incomplete", service.shards_filling)
+        self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
+        self.metrics.watch("window_ids", service.window_ids)
         return service
 
     def serve(self, server: HttpServer) -> None:
@@ -311,6 +317,7 @@ async def _init(settings: Settings) -> int:
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
     """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
+    os.umask(0o077)  # logs and indexes hold everybody's messages: only this user reads them
     try:
         return run(main)
     except BaseExceptionGroup as group:

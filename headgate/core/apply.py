@@ -19,7 +19,8 @@ from headgate.core.records import Record
 from headgate.core.rows import Row, Shard
 from headgate.core.window import window_key
 
-LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time: a wrong broker clock heals by itself
+LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time; while it stands still, counts bound windows
+KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snapshot
 
 
 class Code(enum.IntEnum):
@@ -59,10 +60,10 @@ class Deliver(NamedTuple):
     low: bool
 
 
-class Bury(NamedTuple):
-    """A dead letter: item `item` of the record takes no number, for `reason`."""
+class DeadLetter(NamedTuple):
+    """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
 
-    item: int
+    items: int
     reason: str
     detail: str
 
@@ -80,7 +81,7 @@ class Gone(NamedTuple):
     epoch: int
 
 
-Effect = Deliver | Bury | Made | Gone
+Effect = Deliver | DeadLetter | Made | Gone
 
 
 class Applied(NamedTuple):
@@ -109,21 +110,9 @@ def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
 
     Raises UnknownVersion or NotConfigured: the shard parks, and nothing has changed.
     """
-    value = record.value or b""
-    try:
-        envelope = decode(value) if is_ours(value) else None
-    except CorruptRecord as error:
-        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
-    if shard.config is None and not (envelope and envelope.kind is Kind.CONTROL):
-        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
-    try:
-        if envelope is None:
-            return _foreign(_advance(shard, record), row, record)
-        if envelope.kind is Kind.CONTROL:
-            return _control(shard, row, record, envelope)
-        return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
-    except _Dead as dead:
-        return _dead(_advance(shard, record), row, record, dead.reason, dead.detail)
+    applied = _judge(shard, row, record)
+    shard.digest.fold(record.offset, [(v.code, v.seq if v.code is Code.ACCEPTED else 0) for v in applied.verdicts])
+    return applied
 
 
 def apply_many(
@@ -142,26 +131,63 @@ def apply_many(
         yield record, applied
 
 
+def foreign_item(record: Record, config: Config) -> Item:
+    """Returns the message of a foreign producer's record. Raises ValueError with the reason of its dead letter."""
+    key, value = record.key or b"", record.value or b""
+    payload = read_foreign(value, config.payload_bytes)
+    record_id = foreign_id(key, config.shard, record.offset)
+    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
+        id_text(record_id).encode(),
+        FOREIGN_PUBLISHER.encode(),
+        payload,
+    )
+    return Item(record_id, 0, tail)
+
+
+def items_of(record: Record, config: Config) -> Sequence[Item]:
+    """Returns the messages a record carries, whatever became of them; none where it cannot be read."""
+    try:
+        if is_ours(record.value or b""):
+            return decode(record.value or b"").items
+        return (foreign_item(record, config),)
+    except (CorruptRecord, ValueError):
+        return ()
+
+
+def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
+    value = record.value or b""
+    try:
+        envelope = decode(value) if is_ours(value) else None
+    except CorruptRecord as error:
+        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+    if shard.config is None and not (envelope and envelope.kind is Kind.CONTROL):
+        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    try:
+        if envelope is None:
+            return _foreign(_advance(shard, record), row, record)
+        if envelope.kind is Kind.CONTROL:
+            return _control(shard, row, record, envelope)
+        return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
+    except _Dead as dead:
+        return _dead(_advance(shard, record), row, record, dead.reason, dead.detail)
+
+
 def _advance(shard: Shard, record: Record) -> Shard:
+    """Moves past a record, once: also where it then turns out to be dead."""
+    if shard.next_offset > record.offset:
+        return shard
     shard.next_offset = record.offset + 1
     if shard.log_ms == 0:
         shard.log_ms = record.ts
     elif record.ts > shard.log_ms:
         shard.log_ms = min(record.ts, shard.log_ms + LOG_TIME_STEP_MS)
     if shard.config is not None:
-        shard.window.enter(record.offset, shard.log_ms, shard.config)
+        shard.window.enter(shard.log_ms, shard.config)
     return shard
 
 
-def _verdict(shard: Shard, record: Record, index: int, verdict: Verdict) -> Verdict:
-    number = 0 if verdict.code is Code.DUPLICATE else verdict.seq or verdict.epoch
-    shard.digest.add(record.offset, index, verdict.code, number)
-    return verdict
-
-
 def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
-    verdict = _verdict(shard, record, 0, Verdict(Code.DEAD))
-    return Applied(shard, row, [verdict], [Bury(0, reason, detail)])
+    return Applied(shard, row, [Verdict(Code.DEAD)], [DeadLetter(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -171,16 +197,10 @@ def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
         raise _missing(shard, record)
     assert shard.config is not None
     try:
-        payload = read_foreign(record.value, shard.config.payload_bytes)
+        item = foreign_item(record, shard.config)
     except ValueError as error:
         raise _Dead(str(error)) from None
-    record_id = foreign_id(record.key, shard.config.shard, record.offset)
-    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
-        id_text(record_id).encode(),
-        FOREIGN_PUBLISHER.encode(),
-        payload,
-    )
-    return _messages(shard, row, record, row.epoch, (Item(record_id, 0, tail),))
+    return _messages(shard, row, record, row.epoch, (item,))
 
 
 def _missing(shard: Shard, record: Record) -> _Dead:
@@ -202,28 +222,27 @@ def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: 
         key = window_key(item.id, epoch)
         seen = window.find(key)
         if seen is not None:
-            verdicts.append(_verdict(shard, record, index, Verdict(Code.DUPLICATE, seen, epoch)))
+            verdicts.append(Verdict(Code.DUPLICATE, seen, epoch))
             continue
         row.seq += 1
         window.add(key, row.seq, bool(item.flags & KEYED), record.offset, shard.log_ms)
-        verdicts.append(_verdict(shard, record, index, Verdict(Code.ACCEPTED, row.seq, epoch)))
+        verdicts.append(Verdict(Code.ACCEPTED, row.seq, epoch))
         frame = message_frame(row.topic_id, row.seq, record.ts, item.tail)
         low = bool(item.flags & LOW)
         effects.append(Deliver(row.topic_id, epoch, row.seq, record.ts, item.id, index, frame, low))
-    shard.changes += bool(effects)
+    shard.changes += len(effects)
     return Applied(shard, row, verdicts, effects)
 
 
 def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
-    """All items of a record whose topic is not (or no more) the one they were decided against."""
+    """Refuses all items of a record whose topic no longer exists, has been recreated, or keeps nothing."""
     if row is None:
         code, reason = Code.NO_TOPIC, _missing(shard, record).reason
     elif row.ephemeral:
         code, reason = Code.DEAD, "not_durable"
     else:
         code, reason = Code.STALE_EPOCH, "no_topic"
-    verdicts = [_verdict(shard, record, index, Verdict(code)) for index in range(count)]
-    return Applied(shard, row, verdicts, [Bury(index, reason, "") for index in range(count)])
+    return Applied(shard, row, [Verdict(code) for _ in range(count)], [DeadLetter(count, reason, "")])
 
 
 def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:
@@ -249,7 +268,7 @@ def _configure(shard: Shard, row: Row | None, record: Record, config: Config) ->
         verdict = Verdict(Code.IGNORED)
     else:
         raise _Dead("config", f"shard {shard.config.shard} is already configured differently")
-    return Applied(shard, row, [_verdict(_advance(shard, record), record, 0, verdict)], [])
+    return Applied(_advance(shard, record), row, [verdict], [])
 
 
 def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, control: Control) -> Applied:
@@ -268,7 +287,7 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
     if seen is None and effects and envelope.id != NO_ID:
         shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
     shard.changes += bool(effects)
-    return Applied(shard, row, [_verdict(shard, record, 0, verdict)], effects)
+    return Applied(shard, row, [verdict], effects)
 
 
 def _create(
@@ -300,6 +319,8 @@ def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
         check_topic_id(control.topic_id)
     except Refusal as error:
         raise _Dead("corrupt", error.detail) from None
+    if len(key) > KEY_BYTES:
+        raise _Dead("corrupt", f"a key of {len(key)} bytes, at most {KEY_BYTES} are taken")
     if key.rpartition(b"/")[2] != control.topic_id.encode():
         raise _Dead("corrupt", "the key names another topic than the record")
     if shard_of(key, shard.config.shards) != shard.config.shard:

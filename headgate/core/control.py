@@ -8,6 +8,7 @@ from headgate.core.errors import CorruptRecord
 
 CONFIG_KEY: Final = b"hg:config"
 PROBE_KEY: Final = b"hg:probe"
+BODY_BYTES: Final = 65_536  # of a control record: what it makes must fit into a chunk of a snapshot
 LOGIC: Final = 1  # the newest meaning of `apply` this code knows (DESIGN section 5)
 
 
@@ -15,8 +16,8 @@ class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_def
     """The first record of each shard: everything `apply` depends on that is not in the record itself.
 
     `dedup_*` bound the duplicate window: ids with a client_msg_id leave it after `dedup_keyed_ms` of log time or when
-    `dedup_max_ids` newer ones exist; others after `dedup_unkeyed_ms` and `dedup_unkeyed_records`. `payload_bytes` is
-    the largest payload of a foreign producer that is taken.
+    `dedup_max_ids` newer keyed ones exist; others after `dedup_unkeyed_ms` and `dedup_unkeyed_ids` newer unkeyed ones,
+    in any case when twice as many exist. `payload_bytes` is the largest payload of a foreign producer that is taken.
     """
 
     cluster_id: str
@@ -26,7 +27,7 @@ class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_def
     dedup_max_ids: int = 1_000_000
     dedup_keyed_ms: int = 86_400_000
     dedup_unkeyed_ms: int = 120_000
-    dedup_unkeyed_records: int = 100_000
+    dedup_unkeyed_ids: int = 100_000
     payload_bytes: int = 65_536
 
 
@@ -63,6 +64,8 @@ def encode_body(control: Control) -> bytes:
 
 def decode_body(body: bytes) -> Control:
     """Reads the JSON body of a control record. Raises CorruptRecord."""
+    if len(body) > BODY_BYTES:
+        raise CorruptRecord(f"a control record of {len(body)} bytes, at most {BODY_BYTES} are taken")
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -86,3 +86,7 @@ class UnknownVersion(HeadgateError):
 
 class BrokenChain(HeadgateError):
     """A snapshot chain with a missing, foreign or damaged chunk; another chain must be used."""
+
+
+class NewerSnapshot(HeadgateError):
+    """A snapshot that newer code wrote: the shard parks until this node is upgraded, it never takes an older one."""

@@ -9,7 +9,7 @@ from headgate.core.digest import Digest
 from headgate.core.window import Window
 
 
-class Row(msgspec.Struct, array_like=True):
+class Row(msgspec.Struct, array_like=True, gc=False):
     """A topic as the log made it. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
 
     `seq` is the newest given in this epoch, 0 before the first message.
@@ -33,7 +33,8 @@ class Row(msgspec.Struct, array_like=True):
 class Shard:
     """The rest of a shard's state: `config` (None until its record was applied), the next offset, log time, window.
 
-    `log_ms` is log time: it serves windows only. `changes` counts records that changed something, for the snapshots.
+    `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
+    something, for the snapshots. `digest` covers everything below `next_offset`.
     """
 
     __slots__ = ("changes", "config", "digest", "log_ms", "next_offset", "window")

@@ -1,18 +1,19 @@
-"""Snapshots of a shard: a base and deltas in checked chunks, built in slices; knows no log, only values.
+"""Snapshots of a shard: what a chunk looks like in bytes, and what a chain of them holds; knows no log, only values.
 
-One chunk is one record of the snapshots log:
+One chunk is one record of the snapshots log, at most CHUNK_BYTES. Big endian:
 
-    0      4                          n-16
-    | magic | msgpack of Chunk ...    | blake2b-128 of all before |
+    0      4       6       7      8       12      20       28     44          n-16
+    | magic | logic | flags | zero | shard | floor | offset | prev | msgpack ... | blake2b-128 of all before |
 
-The checksum is the chunk's name. Each chunk names its predecessor, a base's first names none, so a chain is valid only
-as a whole and chunks of two writers (an owner and a zombie) never mix. Any valid chain is right, whoever wrote it.
-
-A base is written while records go on being applied: rows first, slice by slice, each as it is at that moment; then, at
-one instant, every row that changed meanwhile, the window and the rest. The snapshot is that instant's.
+The checksum is the chunk's name. `prev` names the chunk before it: in a snapshot the one written before, in a delta's
+first chunk the END chunk of the snapshot it adds to, in a base's first chunk none (zeros). So a chain is valid only as
+a whole, chunks of two writers never mix, and a snapshot that was not finished is named by nothing. Any valid chain is
+right, whoever wrote it. `offset` is that of the snapshot, in its END chunk only. No chunk of the chain stands before
+`floor` in the snapshots log.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -20,268 +21,180 @@ import msgspec
 
 from headgate.core.control import LOGIC, Config
 from headgate.core.digest import Digest
-from headgate.core.errors import BrokenChain
+from headgate.core.errors import BrokenChain, NewerSnapshot
 from headgate.core.rows import Row, Shard
-from headgate.core.window import BLOCK_BITS, BlockState, Window
+from headgate.core.window import BlockState, Window
 
-MAGIC: Final = b"\xffHS\x01"
-CHECKSUM: Final = 16
+MAGIC: Final = b"\xffHS"
+VERSION: Final = 2
+NAME_BYTES: Final = 16
+NO_NAME: Final = bytes(NAME_BYTES)
 CHUNK_BYTES: Final = 512 * 1024
-SLICE_ROWS: Final = 2_000  # about 5 ms
+MAX_OFFSET: Final = (1 << 63) - 1
+HEADER: Final = struct.Struct(">3sBHBxIQQ16s")
+
+BASE: Final = 1  # flag: of a base, which needs no other snapshot
+END: Final = 2  # flag: the last chunk of a snapshot; it has the rest
 
 
 class Rest(msgspec.Struct, array_like=True):
-    """What is neither row nor window, at the snapshot's instant. `oldest` are the window's oldest block numbers."""
+    """What is neither row nor window, at the snapshot's instant.
+
+    `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
+    [since, offset) of the message log stands in this snapshot with its seq.
+    """
 
     config: Config
     log_ms: int
     changes: int
-    digest: tuple[int, bytes, bytes]
+    digest: bytes
     oldest: tuple[int, int]
+    since: int
 
 
-class Chunk(msgspec.Struct, array_like=True):
-    """`prev` is the name of the chunk before it in the chain; `offset` the next offset to apply after the snapshot.
+class Body(msgspec.Struct, array_like=True):
+    """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
 
-    `rows` are (topic key, row); `gone` keys that have no row any more. `rest` stands in the last chunk of a snapshot.
+    A later entry of the same key or block takes the place of, or goes on behind, an earlier one.
     """
 
-    shard: int
-    base: bool
-    prev: bytes
-    offset: int
-    logic: int
-    digest: bytes
-    rows: list[tuple[bytes, Row]] = []
-    gone: list[bytes] = []
+    rows: list[tuple[bytes, Row | None]] = []
     blocks: list[BlockState] = []
     rest: Rest | None = None
 
 
-class Placed(NamedTuple):
-    """A chunk read from the log: its record's offset, its name, and its content."""
+class Chunk(NamedTuple):
+    """A chunk as read from the log: `at` is its record's offset, `name` its checksum."""
 
     at: int
     name: bytes
-    chunk: Chunk
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Chunk] = msgspec.msgpack.Decoder(Chunk)
-
-
-def encode_chunk(chunk: Chunk) -> bytes:
-    """Returns the value of a chunk record; its last 16 bytes are the chunk's name."""
-    body = MAGIC + _encoder.encode(chunk)
-    return body + blake2b(body, digest_size=CHECKSUM).digest()
-
-
-def decode_chunk(at: int, value: bytes | None) -> Placed | None:
-    """Reads a chunk record; None for what is damaged or none of ours (its chain is then incomplete)."""
-    if value is None or value[:4] != MAGIC or len(value) < 4 + CHECKSUM:
-        return None
-    body, name = value[:-CHECKSUM], value[-CHECKSUM:]
-    if blake2b(body, digest_size=CHECKSUM).digest() != name:
-        return None
-    try:
-        return Placed(at, name, _decoder.decode(body[4:]))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-class SnapshotWriter:
-    """Builds one chain for one shard. The owner touches each key it changed and appends the chunks it is given."""
-
-    def __init__(self) -> None:
-        self._dirty: set[bytes] = set()
-        self._prev = b""
-        self._block = 0
-        self._changes = 0
-        self.offset = 0  # where the newest snapshot ends
-        self.base_bytes = 0
-        self.delta_bytes = 0
-
-    def touch(self, key: bytes) -> None:
-        """Notes that the row of a topic key changed, came or went."""
-        self._dirty.add(key)
-
-    def resume(self, chain: Sequence[Placed]) -> None:
-        """Goes on behind a chain that was restored: the next snapshot may be a delta to it."""
-        last = chain[-1]
-        self._prev = last.name
-        self._block = _block_of(last.chunk.offset)
-        self._changes = last.chunk.rest.changes if last.chunk.rest else 0
-        self.offset = last.chunk.offset
-        sizes = [(p.chunk.base, len(_encoder.encode(p.chunk))) for p in chain]
-        self.base_bytes = sum(size for base, size in sizes if base)
-        self.delta_bytes = sum(size for base, size in sizes if not base)
-
-    def broken(self) -> None:
-        """Forgets the chain: a chunk could not be appended, so the next snapshot must be a base."""
-        self._prev = b""
-        self._changes = -1  # what it held counts as not written
-        self.offset = -1
-
-    def pending(self, shard: Shard) -> int:
-        """Returns how many records changed something since the last snapshot."""
-        return shard.changes - self._changes
+    prev: bytes
+    logic: int
+    flags: int
+    shard: int
+    floor: int
+    offset: int
+    value: bytes
 
     @property
-    def wants_base(self) -> bool:
-        """Whether the next snapshot must be a base: there is none, or deltas passed half its size."""
-        return not self._prev or self.delta_bytes > max(self.base_bytes // 2, CHUNK_BYTES)
+    def is_base(self) -> bool:
+        """Whether it is part of a base."""
+        return bool(self.flags & BASE)
 
-    def build(self, shard: Shard, rows: Mapping[bytes, Row], *, base: bool) -> Iterator[bytes]:
-        """Yields the chunk values of a snapshot, in order; work between two is a slice of a few milliseconds.
+    @property
+    def is_end(self) -> bool:
+        """Whether it is the last chunk of a snapshot."""
+        return bool(self.flags & END)
 
-        Records may be applied between slices. The snapshot is complete, and the chain goes on behind it, once the
-        iterator has ended.
-        """
-        if base:
-            self._prev, self.base_bytes, self.delta_bytes, self._block = b"", 0, 0, 0
-            self._dirty.clear()
-            yield from self._fuzzy_rows(shard, rows)
-        yield from self._instant(shard, rows, base)
+    @property
+    def is_first(self) -> bool:
+        """Whether a chain begins with it."""
+        return self.is_base and self.prev == NO_NAME
 
-    def _fuzzy_rows(self, shard: Shard, rows: Mapping[bytes, Row]) -> Iterator[bytes]:
-        keys = list(rows)
-        for at in range(0, len(keys), SLICE_ROWS):
-            part = [(key, rows[key]) for key in keys[at : at + SLICE_ROWS] if key in rows]
-            for some in _by_size(part):
-                yield self._seal(shard, Chunk(self._number(shard), True, b"", 0, LOGIC, b"", rows=some))
-
-    def _instant(self, shard: Shard, rows: Mapping[bytes, Row], base: bool) -> Iterator[bytes]:
-        assert shard.config is not None
-        changed = [(key, _copy(rows[key])) for key in self._dirty if key in rows]
-        gone = [key for key in self._dirty if key not in rows]
-        blocks = shard.window.blocks_from(self._block)
-        rest = Rest(shard.config, shard.log_ms, shard.changes, shard.digest.state(), shard.window.oldest_blocks())
-        offset, digest, number = shard.next_offset, shard.digest.now, self._number(shard)
-        self._dirty.clear()
-        self._block = _block_of(offset)
-        self._changes = shard.changes
-        self.offset = offset
-        for some in _by_size(changed):
-            yield self._seal(shard, Chunk(number, base, b"", offset, LOGIC, digest, rows=some))
-        for group in _block_groups(blocks):
-            yield self._seal(shard, Chunk(number, base, b"", offset, LOGIC, digest, blocks=group))
-        yield self._seal(shard, Chunk(number, base, b"", offset, LOGIC, digest, gone=gone, rest=rest))
-
-    def _seal(self, shard: Shard, chunk: Chunk) -> bytes:
-        chunk.prev = self._prev
-        value = encode_chunk(chunk)
-        self._prev = value[-CHECKSUM:]
-        if chunk.base:
-            self.base_bytes += len(value)
-        else:
-            self.delta_bytes += len(value)
-        return value
-
-    def _number(self, shard: Shard) -> int:
-        assert shard.config is not None
-        return shard.config.shard
+    def body(self) -> Body:
+        """Decodes what it holds. Raises BrokenChain."""
+        try:
+            return _decoder.decode(memoryview(self.value)[HEADER.size : -NAME_BYTES])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenChain(f"the snapshot chunk at {self.at}: {error}") from None
 
 
-def _copy(row: Row) -> Row:
-    return msgspec.structs.replace(row)
+_decoder: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
 
 
-def _block_of(offset: int) -> int:
-    return max(offset - 1, 0) >> BLOCK_BITS
+def seal(shard: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
+    """Returns the value of a chunk record; its last 16 bytes are the chunk's name."""
+    head = HEADER.pack(MAGIC, VERSION, LOGIC, flags, shard, floor, offset, prev)
+    value = head + body
+    return value + blake2b(value, digest_size=NAME_BYTES).digest()
 
 
-def _by_size(rows: Sequence[tuple[bytes, Row]]) -> Iterator[list[tuple[bytes, Row]]]:
-    """Cuts rows into chunks of at most CHUNK_BYTES."""
-    some: list[tuple[bytes, Row]] = []
-    size = 0
-    for entry in rows:
-        length = len(_encoder.encode(entry))
-        if some and size + length > CHUNK_BYTES:
-            yield some
-            some, size = [], 0
-        some.append(entry)
-        size += length
-    if some:
-        yield some
+def name_of(value: bytes) -> bytes:
+    """Returns the name of a sealed chunk."""
+    return value[-NAME_BYTES:]
 
 
-def _block_groups(blocks: Sequence[BlockState]) -> Iterator[list[BlockState]]:
-    """Cuts window blocks (at most 96 KiB each, but bundles make larger ones) into chunks."""
-    some: list[BlockState] = []
-    size = 0
-    for block in (piece for b in blocks for piece in _pieces(b)):
-        if some and size + len(block.ids) + len(block.seqs) > CHUNK_BYTES:
-            yield some
-            some, size = [], 0
-        some.append(block)
-        size += len(block.ids) + len(block.seqs)
-    if some:
-        yield some
+def read_chunk(at: int, value: bytes | None) -> Chunk | None:
+    """Reads a chunk's header and checks its name; None for what is damaged, older, or none of ours.
+
+    Raises NewerSnapshot for a version this code does not know.
+    """
+    if value is None or value[:3] != MAGIC or len(value) < HEADER.size + NAME_BYTES:
+        return None
+    if value[3] > VERSION:
+        raise NewerSnapshot(f"the snapshot chunk at {at} has version {value[3]}, this code reads {VERSION}: upgrade it")
+    name = value[-NAME_BYTES:]
+    if value[3] != VERSION or blake2b(memoryview(value)[:-NAME_BYTES], digest_size=NAME_BYTES).digest() != name:
+        return None
+    _, _, logic, flags, shard, floor, offset, prev = HEADER.unpack_from(value)
+    return Chunk(at, name, prev, logic, flags, shard, floor, offset, value)
 
 
-def _pieces(block: BlockState) -> Iterator[BlockState]:
-    """Cuts one block of very many ids (bundles) into pieces that restore puts together again."""
-    step = CHUNK_BYTES // 2 // 16
-    for at in range(0, max(len(block.ids) // 16, 1), step):
-        ids, seqs = block.ids[at * 16 : (at + step) * 16], block.seqs[at * 8 : (at + step) * 8]
-        yield BlockState(block.number, block.keyed, block.last_ms, ids, seqs)
+class ChainSearch:
+    """Finds the newest valid chain among chunks that are given newest first; holds only that chain.
+
+    Newest is the one that was ended last; while it is followed, one that ends at a higher offset takes its place. It
+    must not end above `at_most`. `skip` are the names of ends that were tried before and lead nowhere.
+    """
+
+    def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET) -> None:
+        self._skip = frozenset(skip)
+        self._at_most = at_most
+        self._chunks: list[Chunk] = []
+        self.is_over = False  # the chain is whole, or broken
+
+    @property
+    def ends(self) -> list[bytes]:
+        """The names of the ends on the way that was followed: where it is broken, so are they all."""
+        return [chunk.name for chunk in self._chunks if chunk.is_end]
+
+    @property
+    def chain(self) -> list[Chunk]:
+        """The whole chain, its base first; empty where it is not (yet) found."""
+        return self._chunks[::-1] if self._chunks and self._chunks[-1].is_first else []
+
+    def take(self, chunk: Chunk) -> bool:
+        """Looks at the next older chunk; says whether the search is over. Raises NewerSnapshot."""
+        if self._chunks and chunk.at < self._chunks[0].floor:
+            self.is_over = True
+        elif self._chunks and chunk.name == self._chunks[-1].prev:
+            self._chunks.append(_readable(chunk))
+            self.is_over = chunk.is_first
+        elif self._is_better(chunk):
+            self._chunks = [_readable(chunk)]
+            self.is_over = chunk.is_first
+        return self.is_over
+
+    def _is_better(self, chunk: Chunk) -> bool:
+        if not chunk.is_end or chunk.name in self._skip or chunk.offset > self._at_most:
+            return False
+        return not self._chunks or chunk.offset > self._chunks[0].offset
 
 
-def newest_chain(chunks: Iterable[Placed]) -> list[Placed]:
-    """Returns the valid chain that reaches the highest offset, its base first; empty where there is none."""
-    by_name = {placed.name: placed for placed in chunks}
-    ends = [p for p in by_name.values() if p.chunk.rest is not None]
-    for end in sorted(ends, key=lambda p: (p.chunk.offset, p.at), reverse=True):
-        chain = _walk(by_name, end)
-        if chain:
-            return chain
-    return []
+def chain_among(chunks: Iterable[Chunk], at_most: int = MAX_OFFSET) -> list[Chunk]:
+    """Returns the newest valid chain of chunks in the log's order, its base first; empty where there is none."""
+    backwards = list(chunks)[::-1]
+    skip: list[bytes] = []
+    while True:
+        search = ChainSearch(skip, at_most)
+        any(search.take(chunk) for chunk in backwards)
+        if search.chain or not search.ends:
+            return search.chain
+        skip.extend(search.ends)
 
 
-def _walk(by_name: Mapping[bytes, Placed], end: Placed) -> list[Placed]:
-    chain = [end]
-    while chain[-1].chunk.prev:
-        before = by_name.get(chain[-1].chunk.prev)
-        if before is None:
-            return []
-        chain.append(before)
-    chain.reverse()
-    return chain if chain[0].chunk.base and all(p.chunk.logic <= LOGIC for p in chain) else []
+def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
+    """Yields each snapshot of a chain, the base first: the offset it ends at, and its chunks."""
+    chunks: list[Chunk] = []
+    for chunk in chain:
+        chunks.append(chunk)
+        if chunk.is_end:
+            yield chunk.offset, chunks
+            chunks = []
 
 
-def base_starts(chunks: Iterable[Placed]) -> list[int]:
-    """Returns the record offsets at which bases begin, ascending."""
-    return sorted(p.at for p in chunks if p.chunk.base and not p.chunk.prev)
-
-
-class _BlockStore:
-    """Collects window blocks along a chain: a block in a later snapshot replaces the same one of an earlier."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[tuple[bool, int], BlockState] = {}
-        self._fresh: set[tuple[bool, int]] = set()
-
-    def take(self, block: BlockState) -> None:
-        name = (block.keyed, block.number)
-        if name in self._fresh:
-            first = self._blocks[name]  # a copy: the chunks belong to others, who may restore them again
-            ids, seqs = first.ids + block.ids, first.seqs + block.seqs
-            self._blocks[name] = BlockState(first.number, first.keyed, first.last_ms, ids, seqs)
-            return
-        self._fresh.add(name)
-        self._blocks[name] = block
-
-    def end_of_snapshot(self, oldest: tuple[int, int]) -> None:
-        self._fresh.clear()
-        limit = {True: oldest[0], False: oldest[1]}
-        self._blocks = {name: b for name, b in self._blocks.items() if name[1] >= limit[name[0]]}
-
-    def window(self, next_offset: int) -> Generator[None, None, Window]:
-        return Window.restoring(self._blocks.values(), next_offset)
-
-
-def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
-    """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain where the digest disagrees."""
+def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
+    """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain."""
     steps = restoring(chain)
     while True:
         try:
@@ -291,30 +204,44 @@ def restore(chain: Sequence[Placed]) -> tuple[Shard, dict[bytes, Row]]:
             return restored
 
 
-def restoring(chain: Sequence[Placed]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
+def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
     """Does what `restore` does, yielding between slices of some milliseconds."""
     rows: dict[bytes, Row] = {}
-    blocks = _BlockStore()
-    for placed in chain:
-        chunk = placed.chunk
-        rows.update((key, _copy(row)) for key, row in chunk.rows)
-        for key in chunk.gone:
-            rows.pop(key, None)
-        for block in chunk.blocks:
-            blocks.take(block)
-        if chunk.rest is not None:
-            blocks.end_of_snapshot(chunk.rest.oldest)
+    pieces: list[BlockState] = []
+    rest: Rest | None = None
+    for chunk in chain:
+        body = chunk.body()
+        rest = body.rest
+        _take_rows(rows, body.rows)
+        pieces.extend(body.blocks)
+        if rest is not None:
+            pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]
         yield
-    last = chain[-1].chunk
-    if last.rest is None:
+    if rest is None:
         raise BrokenChain("a chain ends with the last chunk of a snapshot")
     shard = Shard()
-    shard.config = last.rest.config
-    shard.next_offset = last.offset
-    shard.log_ms = last.rest.log_ms
-    shard.changes = last.rest.changes
-    shard.digest = Digest(*last.rest.digest)
-    shard.window = yield from blocks.window(last.offset)
-    if shard.digest.now != last.digest:
-        raise BrokenChain(f"digest {shard.digest.now.hex()}, the chain says {last.digest.hex()}")
+    shard.config = rest.config
+    shard.next_offset = chain[-1].offset
+    shard.log_ms = rest.log_ms
+    shard.changes = rest.changes
+    shard.digest = Digest(rest.digest)
+    shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
     return shard, rows
+
+
+def _take_rows(rows: dict[bytes, Row], entries: Iterable[tuple[bytes, Row | None]]) -> None:
+    for key, row in entries:
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row
+
+
+def _readable(chunk: Chunk) -> Chunk:
+    """Returns the chunk. Raises NewerSnapshot: an older chain and old code would give other numbers."""
+    if chunk.logic > LOGIC:
+        raise NewerSnapshot(
+            f"shard {chunk.shard}: the snapshot chunk at {chunk.at} was written with logic {chunk.logic}, "
+            f"this code has {LOGIC}: upgrade this node"
+        )
+    return chunk

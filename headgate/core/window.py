@@ -1,24 +1,28 @@
 """The duplicate window of a shard: which ids were seen lately; knows nothing of topics, only (id, epoch) and offsets.
 
-Ids enter in blocks of 4,096 offsets and leave by whole blocks, decided when a record of a new block arrives: a pure
-function of the log. The newest blocks keep the seq of each id; older ones are packed to 16 bytes an id and say only
-"seen" (the seq is then in the history index).
+Ids stand in log order in two lanes, keyed and unkeyed. A block of a lane closes at 4,096 ids or 4,096 offsets,
+whichever comes first, and ids leave by whole blocks: a pure function of the log. Newer ids keep their seq (about 190
+bytes an id); older ones are packed (about 25 bytes) and say only "seen": the seq is then in the history index. When a
+block is packed differs between nodes, so nothing that is decided depends on it.
 """
 
 import struct
+from array import array
 from collections import deque
-from collections.abc import Generator, Iterable
-from typing import Final
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from headgate.core.control import Config
+from headgate.core.errors import BrokenChain
+from headgate.core.packed_ids import ID_BYTES, PackedIds
 
-BLOCK_BITS: Final = 12  # 4,096 offsets
-RECENT_BLOCKS: Final = 16  # 65,536 offsets with their seq at hand
+BLOCK_IDS: Final = 4_096
+BLOCK_OFFSETS: Final = 4_096
+RECENT_BLOCKS: Final = 4  # of each lane, newest: never packed, a repeat usually comes soon
+UNSAVED_IDS: Final = 250_000  # not in a snapshot and not packed: about 50 MB; above, the oldest are packed all the same
 SEQ_UNKNOWN: Final = 0
-_BUCKETS: Final = 1 << 12
-_TAG: Final = struct.Struct(">16sI")
 
 
 def window_key(record_id: bytes, epoch: int) -> int:
@@ -26,85 +30,136 @@ def window_key(record_id: bytes, epoch: int) -> int:
     return int.from_bytes(record_id, "big") ^ epoch
 
 
-class BlockState(msgspec.Struct, array_like=True):
-    """A block as it stands in a snapshot: 16 bytes an id in `ids`, 8 bytes a seq in `seqs` (empty once packed)."""
+class Place(NamedTuple):
+    """A position in a lane: `ids` of block `number` stand before it."""
 
     number: int
+    ids: int
+
+
+class Mark(NamedTuple):
+    """A position in the window: everything before it stands in some snapshot."""
+
+    keyed: Place
+    unkeyed: Place
+
+
+START: Final = Mark(Place(0, 0), Place(0, 0))
+
+
+class BlockState(msgspec.Struct, array_like=True, gc=False):
+    """Ids of one block as they stand in a snapshot, from the `index`-th of the block on; at most BLOCK_IDS, 98 KB.
+
+    `first` is the offset of the block's first id, `last` and `last_ms` offset and log time of its newest. `ids` are 16
+    bytes each (`window_key`), `seqs` 8 bytes each, big endian; no seqs where the block was packed.
+    """
+
     keyed: bool
+    number: int
+    index: int
+    first: int
+    last: int
     last_ms: int
     ids: bytes
     seqs: bytes
 
+    def numbers(self) -> Iterator[tuple[int, int]]:
+        """Yields (window key, seq) of each id; nothing where the seqs are not known."""
+        keys = (int.from_bytes(self.ids[at : at + ID_BYTES], "big") for at in range(0, len(self.ids), ID_BYTES))
+        return zip(keys, _seqs(self.seqs), strict=False)
+
 
 class _Block:
-    __slots__ = ("count", "keyed", "keys", "last_ms", "number", "packed")
+    """`keys` and `seqs` only grow, so a slice of them stays what it is; once packed both are empty."""
 
-    def __init__(self, number: int, keyed: bool) -> None:
+    __slots__ = ("count", "first", "keys", "last", "last_ms", "number", "packed", "seqs")
+
+    def __init__(self, number: int, first: int) -> None:
         self.number = number
-        self.keyed = keyed
+        self.first = self.last = first
         self.last_ms = 0
         self.count = 0
         self.keys: list[int] = []
+        self.seqs: array[int] = array("Q")
         self.packed = b""
 
 
-class _Packed:
-    """Set of 16-byte ids with the block each came from; a block leaves by raising `oldest`."""
+class _Span(NamedTuple):
+    """Part of a block, held apart from it: the block may grow, be packed or leave while the span is written."""
 
-    __slots__ = ("_buckets", "oldest", "used")
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, bytes] = {}
-        self.oldest = 0
-        self.used = False
-
-    def add(self, key: bytes, block: int) -> None:
-        self.used = True
-        at = int.from_bytes(key[12:14], "big") % _BUCKETS
-        bucket = self._buckets.get(at, b"")
-        start = 0
-        while start < len(bucket) and int.from_bytes(bucket[start + 16 : start + 20], "big") < self.oldest:
-            start += _TAG.size
-        self._buckets[at] = bucket[start:] + _TAG.pack(key, block)
-
-    def __contains__(self, key: bytes) -> bool:
-        bucket = self._buckets.get(int.from_bytes(key[12:14], "big") % _BUCKETS, b"")
-        at = bucket.find(key)
-        while at >= 0:
-            if at % _TAG.size == 0 and int.from_bytes(bucket[at + 16 : at + 20], "big") >= self.oldest:
-                return True
-            at = bucket.find(key, at + 1)
-        return False
+    state: BlockState
+    keys: Sequence[int]
+    seqs: "array[int]"
+    packed: bytes
+    start: int
+    stop: int
 
 
 class _Lane:
-    """Blocks of one kind of id, oldest first."""
+    """Blocks of one kind of id, oldest first. `whole_from`: every id from this offset on still has its seq here."""
 
-    __slots__ = ("blocks", "count", "keyed", "packed")
+    __slots__ = ("blocks", "count", "keyed", "next_number", "packed", "saved", "to_pack", "unsaved", "whole_from")
 
     def __init__(self, keyed: bool) -> None:
         self.keyed = keyed
         self.blocks: deque[_Block] = deque()
-        self.packed = _Packed()
+        self.packed = PackedIds()
         self.count = 0
+        self.next_number = 0
+        self.to_pack = 0  # the oldest block that is not packed
+        self.saved = 0  # blocks before this one are in a snapshot
+        self.unsaved = 0  # ids of closed blocks that are neither saved nor packed
+        self.whole_from = 0
 
-    def open(self, number: int) -> _Block:
-        """Returns the block `number`, the newest; block numbers never fall."""
-        if not self.blocks or self.blocks[-1].number != number:
-            self.blocks.append(_Block(number, self.keyed))
-        return self.blocks[-1]
+    def open(self, offset: int) -> _Block:
+        if self.blocks:
+            self.unsaved += self.blocks[-1].count
+        block = _Block(self.next_number, offset)
+        self.next_number += 1
+        self.blocks.append(block)
+        return block
+
+    @property
+    def end(self) -> Place:
+        return Place(self.blocks[-1].number, self.blocks[-1].count) if self.blocks else Place(self.next_number, 0)
+
+    @property
+    def oldest(self) -> int:
+        return self.blocks[0].number if self.blocks else self.next_number
+
+    def save(self, place: Place) -> None:
+        self.saved = place.number
+        closed = (b.count for b in self.newest(max(place.number, self.to_pack)) if b is not self.blocks[-1])
+        self.unsaved = sum(closed)
+
+    def newest(self, number: int) -> list[_Block]:
+        """Returns the blocks from `number` on, oldest first."""
+        found: list[_Block] = []
+        for block in reversed(self.blocks):
+            if block.number < number:
+                break
+            found.append(block)
+        found.reverse()
+        return found
+
+    def spans(self, start: Place, end: Place) -> Iterator[_Span]:
+        for b in self.newest(start.number):
+            low = start.ids if b.number == start.number else 0
+            high = b.count if b.number < end.number else end.ids if b.number == end.number else 0
+            if low < high:
+                yield _span(self.keyed, b, low, high)
 
 
 class Window:
     """The ids a shard has seen lately. One owner, one writer; `add` and `enter` are called in log order."""
 
-    __slots__ = ("_block", "_keyed", "_recent", "_unkeyed")
+    __slots__ = ("_keyed", "_may_pack", "_recent", "_unkeyed")
 
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
         self._keyed = _Lane(True)
         self._unkeyed = _Lane(False)
-        self._block = -1
+        self._may_pack = False
 
     def __len__(self) -> int:
         """The number of ids that would be recognised."""
@@ -115,111 +170,200 @@ class Window:
         seq = self._recent.get(key)
         if seq is not None:
             return seq
-        if not (self._keyed.packed.used or self._unkeyed.packed.used):
-            return None
-        raw = key.to_bytes(16, "big")
+        raw = key.to_bytes(ID_BYTES, "big")
         return SEQ_UNKNOWN if raw in self._keyed.packed or raw in self._unkeyed.packed else None
 
     def add(self, key: int, seq: int, keyed: bool, offset: int, log_ms: int) -> None:
         """Takes an id in. `log_ms` is log time in milliseconds."""
         lane = self._keyed if keyed else self._unkeyed
-        block = lane.open(offset >> BLOCK_BITS)
+        block = lane.blocks[-1] if lane.blocks else None
+        if block is None or block.count >= BLOCK_IDS or offset - block.first >= BLOCK_OFFSETS:
+            block = lane.open(offset)
+            self._may_pack = True
         block.keys.append(key)
+        block.seqs.append(seq)
+        block.last = offset
         block.last_ms = log_ms
         block.count += 1
         lane.count += 1
         self._recent[key] = seq
 
-    def enter(self, offset: int, log_ms: int, config: Config) -> None:
-        """Called for each record before it is judged: at a new block old ones are packed or leave."""
-        number = offset >> BLOCK_BITS
-        if number == self._block:
-            return
-        self._block = number
-        self._drop_keyed(log_ms, config)
-        self._drop_unkeyed(number, log_ms, config)
-        for lane in (self._keyed, self._unkeyed):
-            self._pack(lane, number - RECENT_BLOCKS)
-
-    def _drop_keyed(self, log_ms: int, config: Config) -> None:
+    def enter(self, log_ms: int, config: Config) -> None:
+        """Called for each record before it is judged: blocks leave that are due, and one may be packed."""
         lane = self._keyed
         while lane.blocks:
             block = lane.blocks[0]
-            too_old = log_ms - block.last_ms > config.dedup_keyed_ms
-            if not too_old and lane.count - block.count < config.dedup_max_ids:
-                return
+            enough = lane.count - block.count >= config.dedup_max_ids
+            if not enough and log_ms - block.last_ms <= config.dedup_keyed_ms:
+                break
             self._drop_first(lane)
-
-    def _drop_unkeyed(self, number: int, log_ms: int, config: Config) -> None:
         lane = self._unkeyed
-        blocks_kept = (config.dedup_unkeyed_records >> BLOCK_BITS) + 1
         while lane.blocks:
             block = lane.blocks[0]
-            if log_ms - block.last_ms <= config.dedup_unkeyed_ms or number - block.number <= blocks_kept:
-                return
+            newer = lane.count - block.count
+            too_old = log_ms - block.last_ms > config.dedup_unkeyed_ms
+            if newer < config.dedup_unkeyed_ids * (1 if too_old else 2):
+                break
             self._drop_first(lane)
+        if self._may_pack:
+            self._pack_one()
 
     def _drop_first(self, lane: _Lane) -> None:
         block = lane.blocks.popleft()
         lane.count -= block.count
+        lane.whole_from = max(lane.whole_from, block.last + 1)
         if block.packed:
-            lane.packed.oldest = block.number + 1
+            lane.packed.drop(block.number)
+            return
+        if block.number >= lane.saved and block.number + 1 < lane.next_number:
+            lane.unsaved -= block.count
         for key in block.keys:
             self._recent.pop(key, None)
 
-    def _pack(self, lane: _Lane, newest: int) -> None:
-        for block in lane.blocks:
-            if block.number > newest:
+    def _pack_one(self) -> None:
+        """Packs the oldest block that may be packed: one a record, so that no step is long."""
+        full = self._keyed.unsaved + self._unkeyed.unsaved > UNSAVED_IDS
+        for lane in (self._keyed, self._unkeyed):
+            number = max(lane.to_pack, lane.oldest)
+            if number + RECENT_BLOCKS < lane.next_number and (number < lane.saved or full):
+                self._pack(lane, lane.blocks[number - lane.oldest])
                 return
-            if block.packed:
-                continue
-            parts = [key.to_bytes(16, "big") for key in block.keys]
-            self._pack_block(lane, block, parts)
+        self._may_pack = False
 
-    def _pack_block(self, lane: _Lane, block: _Block, parts: list[bytes]) -> None:
-        for raw in parts:
-            lane.packed.add(raw, block.number)
+    def _pack(self, lane: _Lane, block: _Block) -> None:
+        block.packed = b"".join([key.to_bytes(ID_BYTES, "big") for key in block.keys])
+        lane.packed.add(block.number, block.packed)
         for key in block.keys:
             self._recent.pop(key, None)
-        block.packed = b"".join(parts)
-        block.keys = []
+        if block.number >= lane.saved:
+            lane.unsaved -= block.count
+        block.keys, block.seqs = [], array("Q")
+        lane.to_pack = block.number + 1
+        lane.whole_from = block.last + 1
 
-    def blocks_from(self, number: int) -> list[BlockState]:
-        """Returns the state of every block from `number` on, for a snapshot; 0 gives all."""
-        lanes = (self._keyed, self._unkeyed)
-        return [self._state(b) for lane in lanes for b in lane.blocks if b.number >= number]
+    # -- snapshots
 
-    def oldest_blocks(self) -> tuple[int, int]:
-        """Returns the numbers of the oldest keyed and unkeyed block kept; where there is none, one not yet begun."""
-        keyed, unkeyed = self._keyed.blocks, self._unkeyed.blocks
-        none = self._block + 1
-        return (keyed[0].number if keyed else none, unkeyed[0].number if unkeyed else none)
+    def mark(self) -> Mark:
+        """Returns where the window ends now."""
+        return Mark(self._keyed.end, self._unkeyed.end)
 
-    def _state(self, block: _Block) -> BlockState:
-        if block.packed:
-            return BlockState(block.number, block.keyed, block.last_ms, block.packed, b"")
-        ids = b"".join(key.to_bytes(16, "big") for key in block.keys)
-        seqs = struct.pack(f">{len(block.keys)}Q", *(self._recent[key] for key in block.keys))
-        return BlockState(block.number, block.keyed, block.last_ms, ids, seqs)
+    def pieces(self, start: Mark, end: Mark) -> Iterator[BlockState]:
+        """Yields what stands from `start` to `end`, both of them marks of this window; START is its beginning.
+
+        What is yielded was captured by the call: records may be applied meanwhile.
+        """
+        lanes = ((self._keyed, start.keyed, end.keyed), (self._unkeyed, start.unkeyed, end.unkeyed))
+        spans = [span for lane, low, high in lanes for span in lane.spans(low, high)]
+        return (_state(span) for span in spans)
+
+    def saved(self, mark: Mark) -> None:
+        """Notes that everything before the mark is in a snapshot: it may be packed."""
+        self._keyed.save(mark.keyed)
+        self._unkeyed.save(mark.unkeyed)
+        self._may_pack = True
+
+    @property
+    def whole_from(self) -> int:
+        """The offset from which on every id that was added still stands here with its seq."""
+        return max(self._keyed.whole_from, self._unkeyed.whole_from)
+
+    @property
+    def oldest(self) -> tuple[int, int]:
+        """The numbers of the oldest keyed and unkeyed block kept; where there is none, of the next one."""
+        return (self._keyed.oldest, self._unkeyed.oldest)
+
+    def counts(self, mark: Mark) -> Iterator[tuple[bool, int, int]]:
+        """Yields (keyed, number, ids before the mark) of each block that is kept and begins before the mark."""
+        for lane, place in ((self._keyed, mark.keyed), (self._unkeyed, mark.unkeyed)):
+            for span in lane.spans(Place(0, 0), place):
+                yield lane.keyed, span.state.number, span.stop
+
+    def agrees(self, piece: BlockState) -> bool:
+        """Says whether a piece of a snapshot is what stands here; one of a block that has left is never wrong."""
+        block = self._block(piece.keyed, piece.number)
+        if block is None:
+            return piece.number < (self._keyed if piece.keyed else self._unkeyed).oldest
+        stop = piece.index + len(piece.ids) // ID_BYTES
+        mine = _state(_span(piece.keyed, block, piece.index, stop))
+        same_seqs = not mine.seqs or not piece.seqs or mine.seqs == piece.seqs
+        return mine.first == piece.first and mine.ids == piece.ids and same_seqs
+
+    def _block(self, keyed: bool, number: int) -> _Block | None:
+        lane = self._keyed if keyed else self._unkeyed
+        at = number - lane.oldest
+        return lane.blocks[at] if 0 <= at < len(lane.blocks) else None
 
     @classmethod
-    def restoring(cls, blocks: Iterable[BlockState], next_offset: int) -> Generator[None, None, "Window"]:
-        """Builds the window a snapshot describes, yielding after each block; `blocks` may come in any order."""
+    def restoring(
+        cls, pieces: Iterable[BlockState], oldest: tuple[int, int], next_offset: int
+    ) -> Generator[None, None, "Window"]:
+        """Builds the window a chain describes, yielding after each block. `pieces` stand in the chain's order.
+
+        `oldest` and `next_offset` are those of its newest snapshot. Raises BrokenChain where pieces do not join.
+        """
         window = cls()
-        newest = {(s.keyed, s.number): s for s in blocks}
-        for (keyed, number), state in sorted(newest.items(), key=lambda kv: kv[0][1]):
-            lane = window._keyed if keyed else window._unkeyed
-            block = lane.open(number)
-            parts = [state.ids[i : i + 16] for i in range(0, len(state.ids), 16)]
-            block.last_ms = state.last_ms
-            block.count = len(parts)
-            lane.count += block.count
-            if state.seqs:
-                block.keys = [int.from_bytes(raw, "big") for raw in parts]
-                seqs = struct.unpack(f">{block.count}Q", state.seqs)
-                window._recent.update(zip(block.keys, seqs, strict=True))
-            elif parts:
-                window._pack_block(lane, block, parts)
-            yield
-        window._block = (next_offset - 1) >> BLOCK_BITS
+        joined = _joined(pieces, oldest)
+        for lane, first in zip((window._keyed, window._unkeyed), oldest, strict=True):
+            blocks = sorted((n, found) for (keyed, n), found in joined.items() if keyed == lane.keyed)
+            lane.next_number = lane.to_pack = first
+            lane.whole_from = next_offset if first and not blocks else 0
+            for number, parts in blocks:
+                if number != lane.next_number:
+                    raise BrokenChain(f"window block {lane.next_number} is missing, the next is {number}")
+                window._restore(lane, parts, recent=number + RECENT_BLOCKS > blocks[-1][0])
+                yield
+        window.saved(window.mark())
         return window
+
+    def _restore(self, lane: _Lane, parts: list[BlockState], *, recent: bool) -> None:
+        block = lane.open(parts[0].first)
+        if block.number and len(lane.blocks) == 1:
+            lane.whole_from = block.first + 1  # what left before may have ended in the same record
+        block.last, block.last_ms = parts[-1].last, parts[-1].last_ms
+        ids = b"".join(part.ids for part in parts)
+        seqs = b"".join(part.seqs for part in parts)
+        block.count = len(ids) // ID_BYTES
+        lane.count += block.count
+        if recent and len(seqs) == 8 * block.count:
+            block.keys = [int.from_bytes(ids[at : at + ID_BYTES], "big") for at in range(0, len(ids), ID_BYTES)]
+            block.seqs = _seqs(seqs)
+            self._recent.update(zip(block.keys, block.seqs, strict=True))
+            return
+        block.packed = ids
+        lane.packed.add(block.number, ids)
+        lane.to_pack = block.number + 1
+        lane.whole_from = block.last + 1
+
+
+def _joined(pieces: Iterable[BlockState], oldest: tuple[int, int]) -> dict[tuple[bool, int], list[BlockState]]:
+    """Sorts the pieces of blocks that are still kept by block. Raises BrokenChain where one does not follow another."""
+    blocks: dict[tuple[bool, int], list[BlockState]] = {}
+    for piece in pieces:
+        if piece.number < oldest[not piece.keyed]:
+            continue
+        parts = blocks.setdefault((piece.keyed, piece.number), [])
+        have = sum(len(part.ids) for part in parts) // ID_BYTES
+        if have != piece.index or not 0 < have + len(piece.ids) // ID_BYTES <= BLOCK_IDS:
+            raise BrokenChain(f"window block {piece.number} has {have} ids, the next piece begins at {piece.index}")
+        parts.append(piece)
+    return blocks
+
+
+def _span(keyed: bool, block: _Block, start: int, stop: int) -> _Span:
+    state = BlockState(keyed, block.number, start, block.first, block.last, block.last_ms, b"", b"")
+    return _Span(state, block.keys, block.seqs, block.packed, start, stop)
+
+
+def _state(span: _Span) -> BlockState:
+    state = span.state
+    if span.packed:
+        state.ids = span.packed[span.start * ID_BYTES : span.stop * ID_BYTES]
+        return state
+    state.ids = b"".join([key.to_bytes(ID_BYTES, "big") for key in span.keys[span.start : span.stop]])
+    seqs = span.seqs[span.start : span.stop]
+    state.seqs = struct.pack(f">{len(seqs)}Q", *seqs)
+    return state
+
+
+def _seqs(packed: bytes) -> "array[int]":
+    return array("Q", struct.unpack(f">{len(packed) // 8}Q", packed))

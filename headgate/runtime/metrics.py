@@ -14,7 +14,16 @@ from prometheus_client.registry import Collector
 from headgate.core.apply import Code
 
 Part = Literal["ingest", "dispatcher", "gateway"]
-Gauge = Literal["sessions", "subscriptions", "log_lag_records", "loop_lag_seconds"]
+Gauge = Literal[
+    "sessions",
+    "subscriptions",
+    "log_lag_records",
+    "loop_lag_seconds",
+    "snapshot_age_seconds",
+    "window_ids",
+    "shards_without_index",
+    "shards_history_incomplete",
+]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ALL: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway"))
@@ -30,7 +39,9 @@ DEAD_LETTER_REASONS: Final = (
     *("null", "not_utf8", "not_json", "too_deep", "too_large", "corrupt", "config"),
     *("no_topic", "not_durable", "wrong_partition"),
 )
-LOGS_READ: Final = ("messages", "messages-background", "snapshots")
+LOGS_READ: Final = ("messages", "messages-background", "snapshots", "snapshots-background")
+SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
+WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels = tuple[str, ...]
@@ -107,6 +118,15 @@ class Metrics(Collector):
         self._dead_letters = _Counter(
             "headgate_dead_letters_total", "Records that were given up.", ("reason",), _each(DEAD_LETTER_REASONS)
         )
+        self._snapshot_failures = _Counter(
+            "headgate_snapshot_failures_total",
+            "Snapshots that were not written.",
+            ("reason",),
+            _each(SNAPSHOT_FAILURES),
+        )
+        self._slices = _Histogram(
+            "headgate_slice_seconds", "How long one slice of background work held the loop.", ("work",), _each(WORKS)
+        )
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -144,6 +164,14 @@ class Metrics(Collector):
         """Counts records written to the dead letters."""
         self._dead_letters.add((reason,), count)
 
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts a snapshot that was not written, or is not what was written."""
+        self._snapshot_failures.add((reason,), 1)
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Counts one slice of background work that held the loop for `seconds`."""
+        self._slices.observe((work,), 1, seconds)
+
     def watch(self, name: Gauge, read: Callable[[], float]) -> None:
         """Sets where a gauge's value is read when somebody asks; until then it is 0."""
         self._gauges[name] = read
@@ -174,6 +202,12 @@ class Metrics(Collector):
         yield self._sequenced.family()
         yield self._dead_letters.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
+        yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
+        yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")
+        yield self._gauge("shards_without_index", "Shards served without their index file.")
+        yield self._gauge("shards_history_incomplete", "Shards that cannot answer yet for all that the log holds.")
+        yield self._snapshot_failures.family()
+        yield self._slices.family()
         reads = _Counter("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))
         for log, count in self._reads().items():
             reads.add((log,), count)

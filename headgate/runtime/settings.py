@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
 from headgate.core.errors import HeadgateError
+from headgate.core.records import LogName
 from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.settings_model import Hot, Model, is_loopback
@@ -19,6 +20,7 @@ Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
 ENV_PREFIX: Final = "HEADGATE_"
 MASK: Final = "****"
 _FILE_SUFFIX: Final = "_file"
+_EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
 _NOT_BUILT: Final = ("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish")
 
 
@@ -49,7 +51,14 @@ class Settings(Model):
         log = self.log
         if log.url is None:
             raise SettingsError("log.url is not set; it is memory:, sqlite:PATH or kafka://host:port,host:port")
-        return LogOptions(log.url, log.prefix, log.shards, log.replication, log.memory_bytes, log.security.options())
+        keep_ms = {
+            LogName.MESSAGES: int(log.messages_s * 1_000),
+            LogName.INBOX: int(log.messages_s * 1_000),
+            LogName.DEAD_LETTERS: int(log.dead_letters_s * 1_000),
+        }
+        return LogOptions(
+            log.url, log.prefix, log.shards, log.replication, log.memory_bytes, keep_ms, log.security.options()
+        )
 
     def cluster_secret(self) -> bytes:
         """Returns the key of the links between services. Raises SettingsError when there is nothing to derive it of."""
@@ -243,6 +252,9 @@ def _plain(value: Any) -> Any:
 
 
 def _check_log(settings: Settings, role: Role) -> None:
+    for name in _EMBEDDED_ONLY:
+        if (settings.log.url or "").startswith("kafka://") and settings.source(name) != "default":
+            raise SettingsError(f"{name} is of embedded logs; in Kafka set the topic's retention.ms")
     if role in ("dev", "gateway") or (settings.log.url or "").startswith("kafka://"):
         return
     seen = f"is {settings.log.url}" if settings.log.url else "is not set"

@@ -11,6 +11,7 @@ from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogSecurity, parse_url
 
 MIB: Final = 1024 * 1024
+DAY_S: Final = 86_400.0
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 
@@ -120,13 +121,18 @@ class Security(Group):
 
 
 class Log(Group):
-    """The log. `shards` and `replication` unset: the log's own value, or the adapter's default when it is created."""
+    """The log. `shards` and `replication` unset: the log's own value, or the adapter's default when it is created.
+
+    `messages_s` and `dead_letters_s`: how long an embedded log keeps them; in Kafka the topics' `retention.ms` does.
+    """
 
     url: LogUrl | None = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] = "headgate"
     shards: Annotated[int, Field(ge=1, le=4096)] | None = None
     replication: Annotated[int, Field(ge=1, le=100)] | None = None
     memory_bytes: Count = 256 * MIB
+    messages_s: Seconds = 7 * DAY_S
+    dead_letters_s: Seconds = 30 * DAY_S
     security: Security = Security()
 
 

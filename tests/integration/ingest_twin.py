@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from headgate.core import link, topic_settings
-from headgate.core.apply import Bury, Deliver, Gone, Made, apply
+from headgate.core.apply import DeadLetter, Deliver, Gone, Made, apply
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
 from headgate.core.ids import shard_of, topic_key
@@ -36,7 +36,7 @@ class Owner:
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
         self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
-        self.buried: list[Bury] = []
+        self.dead_letters: list[DeadLetter] = []
         self.counts: dict[str, int] = {}
         self.relayed: list[bytes] = []
         self.changed: Callable[[str], None] = lambda topic_id: None
@@ -69,8 +69,8 @@ class Owner:
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
-            elif isinstance(effect, Bury):
-                self.buried.append(effect)
+            elif isinstance(effect, DeadLetter):
+                self.dead_letters.append(effect)
             else:
                 assert isinstance(effect, Made | Gone)
                 topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id

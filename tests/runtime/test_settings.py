@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, advertised, load, resolve
 
 KAFKA = {"log.url": "kafka://a:9092,b:9092"}
@@ -239,3 +241,12 @@ def test_log_options_carry_the_credentials() -> None:
     flags = {"log.security.protocol": "SASL_SSL", "log.security.user": "u", "log.security.password": "p"}
     options = load(KAFKA | flags, None, {}).log_options()
     assert (options.security.user, options.security.password, options.url) == ("u", "p", KAFKA["log.url"])
+
+
+def test_how_long_an_embedded_log_keeps_records_is_a_setting_and_kafka_has_its_own() -> None:
+    settings = resolve(load({"log.messages_s": "3600", "log.dead_letters_s": "60"}, None, {}), "dev")
+    keep_ms = settings.log_options().keep_ms
+    assert keep_ms == {LogName.MESSAGES: 3_600_000, LogName.INBOX: 3_600_000, LogName.DEAD_LETTERS: 60_000}
+    default = resolve(load({}, None, {}), "dev").log_options().keep_ms
+    assert default == KEEP_MS
+    assert "retention.ms" in refused_by("ingest", {**KAFKA, **SECRET, "log.messages_s": "3600"})

@@ -46,6 +46,7 @@ class LinkDirectory:
         self._role = role
         self._node = node
         self._served: dict[int, Served] = {}
+        self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
         self._next_req = 1
         self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
@@ -179,10 +180,11 @@ class LinkDirectory:
                 self._gained(owner, wire)
 
     def _gained(self, owner: link.Owner, wire: Link) -> None:
-        current = self._served.get(owner.shard)
-        if current is not None and current.epoch > owner.epoch:
-            wire.send(link.Refuse(owner.shard, current.epoch))
+        current, highest = self._served.get(owner.shard), self._highest.get(owner.shard, 0)
+        if owner.epoch < highest:
+            wire.send(link.Refuse(owner.shard, highest))
             return
+        self._highest[owner.shard] = owner.epoch
         if current is not None and current.wire is wire and current.epoch == owner.epoch:
             return
         if current is not None:

@@ -4,13 +4,12 @@ from typing import Final
 
 from headgate.core.control import CONFIG_KEY, Config, decode_body
 from headgate.core.envelope import Kind, decode, is_ours
-from headgate.core.errors import CorruptRecord, UnknownVersion
+from headgate.core.errors import BrokenChain, CorruptRecord, UnknownVersion
 from headgate.core.records import LogName, Record
-from headgate.core.snapshot import Placed, decode_chunk, newest_chain
+from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_WAIT_S: Final = 5.0  # for records that are there
-RECORDS_A_READ: Final = 500
 TRIES: Final = 5
 
 
@@ -37,34 +36,28 @@ async def first_config(log: Log, shard: int) -> Config | None:
     return read_config(await first_record(log, shard))
 
 
-async def read_chunks(log: Log, shard: int) -> list[Placed]:
-    """Reads a shard's whole snapshots log. Raises LogUnavailable."""
-    found = [decode_chunk(r.offset, r.value) for r in await _from_the_first(log, LogName.SNAPSHOTS, shard)]
-    return [placed for placed in found if placed is not None]
-
-
-async def _from_the_first(log: Log, name: LogName, shard: int, most: int | None = None) -> list[Record]:
-    """Reads a part from its beginning to the end it has now, again when its beginning is truncated meanwhile."""
+async def _from_the_first(log: Log, name: LogName, shard: int, most: int) -> list[Record]:
+    """Reads the oldest `most` records of a part, again when its beginning is truncated meanwhile."""
     for _ in range(TRIES):
         try:
-            return await _read_all(log, name, shard, most)
+            return await _read_first(log, name, shard, most)
         except OffsetGone:
             continue
     raise LogUnavailable(f"{log.address}: the beginning of {name} {shard} went away {TRIES} times while it was read")
 
 
-async def _read_all(log: Log, name: LogName, shard: int, most: int | None) -> list[Record]:
+async def _read_first(log: Log, name: LogName, shard: int, most: int) -> list[Record]:
     bounds = await log.bounds(name, shard)
     records: list[Record] = []
     offset = bounds.first
     reader = await log.reader(name, shard, offset)
     try:
-        while offset < bounds.end and (most is None or len(records) < most):
-            batch = await reader.read(most or RECORDS_A_READ, READ_WAIT_S)
+        while offset < bounds.end and len(records) < most:
+            batch = await reader.read(most, READ_WAIT_S)
+            if not batch.records:
+                break
             records.extend(batch.records)
             offset = batch.next_offset
-            if most is not None and not batch.records:
-                break
     finally:
         await reader.close()
     return records
@@ -72,8 +65,16 @@ async def _read_all(log: Log, name: LogName, shard: int, most: int | None) -> li
 
 async def snapshot_config(log: Log, shard: int) -> Config | None:
     """Returns the config of a shard's newest snapshot: retention may have taken the record itself."""
-    chain = newest_chain(await read_chunks(log, shard))
-    return chain[-1].chunk.rest.config if chain and chain[-1].chunk.rest else None
+    skip: list[bytes] = []
+    while chain := await newest_chain(log, shard, skip):
+        try:
+            rest = chain[-1].body().rest
+        except BrokenChain:
+            rest = None
+        if rest is not None:
+            return rest.config
+        skip.append(chain[-1].name)
+    return None
 
 
 async def config_of(log: Log, shard: int) -> Config | None:

@@ -1,8 +1,12 @@
 """How to reach a log, as values: URL, prefix, sizes and credentials; knows no adapter and where settings come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import KEEP_MS
 
 DEFAULT_PREFIX: Final = "headgate"
 DEFAULT_KAFKA_PORT: Final = 9092
@@ -44,6 +48,7 @@ class LogOptions:
     shards: int | None = None
     replication: int | None = None
     memory_bytes: int = 256 << 20
+    keep_ms: Mapping[LogName, int] = field(default_factory=lambda: KEEP_MS)  # of embedded logs
     security: LogSecurity = LogSecurity()
 
 

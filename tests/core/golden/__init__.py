@@ -18,7 +18,7 @@ from headgate.core.rows import Row, Shard
 
 FILE = Path(__file__).parent / "log-v1.json"
 START = 5_000
-CONFIG = Config(cluster_id="golden", generation=3, shards=1, shard=0, dedup_max_ids=6_000, dedup_unkeyed_records=4_096)
+CONFIG = Config(cluster_id="golden", generation=3, shards=1, shard=0, dedup_max_ids=6_000, dedup_unkeyed_ids=4_096)
 
 
 def tail(n: int) -> bytes:
@@ -72,10 +72,10 @@ def decide(records: list[Record]) -> dict[str, Any]:
         verdicts.append([[int(v.code), v.seq, v.epoch] for v in applied.verdicts])
         frames += [e.frame.decode() for e in applied.effects if isinstance(e, Deliver)]
         if record.offset % 100 == 0:
-            digests.append(shard.digest.now.hex())
+            digests.append(shard.digest.value.hex())
     return {
         "verdicts": verdicts,
-        "digests": [*digests, shard.digest.now.hex()],
+        "digests": [*digests, shard.digest.value.hex()],
         "log_ms": shard.log_ms,
         "window": len(shard.window),
         "rows": {k.decode(): [r.epoch, r.seq] for k, r in sorted(rows.items())},

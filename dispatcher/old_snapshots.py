@@ -1,0 +1,87 @@
+"""Deletes the snapshots nobody needs any more; knows the snapshots log of one shard and nothing of its state.
+
+History before the newest snapshot gets its numbers from older ones, so what the message log still holds needs the
+newest base at or below its beginning, and everything after that.
+"""
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from headgate.core.records import LogName
+from headgate.core.snapshot import Chunk, read_chunk
+from headgate.runtime.ports import Log, OffsetGone
+
+BASES_KEPT: Final = 3  # at least, whatever the message log holds
+OPEN_BASES: Final = 64  # of several writers at once; an older one is taken for unfinished
+RECORDS_A_READ: Final = 8
+READ_WAIT_S: Final = 5.0
+
+
+class _Base(NamedTuple):
+    at: int  # where its first chunk stands in the snapshots log
+    offset: int  # of the message log, where it ends
+
+
+class OldSnapshots:
+    """Follows the bases of one snapshots log from its beginning, no further than it has to."""
+
+    def __init__(self, log: Log, number: int) -> None:
+        self._log = log
+        self._number = number
+        self._next: int | None = None
+        self._open: dict[bytes, int] = {}  # name of the newest chunk of a base under way: where it begins
+        self._bases: deque[_Base] = deque()
+
+    async def drop(self, first: int) -> None:
+        """Deletes what is not needed for a message log that begins at `first`. Raises LogUnavailable, NewerSnapshot."""
+        try:
+            await self._look(first)
+        except OffsetGone:  # somebody else truncated: begin again
+            self._next = None
+            return
+        if not self._bases:
+            return
+        before = self._bases[0].at
+        while len(self._bases) > BASES_KEPT and self._bases[1].offset <= first:
+            self._bases.popleft()
+        if self._bases[0].at > before:
+            await self._log.truncate_before(LogName.SNAPSHOTS, self._number, self._bases[0].at)
+
+    async def _look(self, first: int) -> None:
+        """Reads on until it knows which bases can go now."""
+        bounds = await self._log.bounds(LogName.SNAPSHOTS, self._number)
+        if self._next is None or self._next < bounds.first:
+            self._next = bounds.first
+            self._open.clear()
+            self._bases.clear()
+        if self._next >= bounds.end or self._knows(first):
+            return
+        reader = await self._log.reader(LogName.SNAPSHOTS, self._number, self._next, background=True)
+        try:
+            while self._next < bounds.end and not self._knows(first):
+                batch = await reader.read(RECORDS_A_READ, READ_WAIT_S)
+                if batch.next_offset <= self._next:
+                    break
+                self._take([c for r in batch.records if (c := read_chunk(r.offset, r.value)) is not None])
+                self._next = batch.next_offset
+        finally:
+            await reader.close()
+
+    def _knows(self, first: int) -> bool:
+        """Whether enough bases above `first` are known: the one before them is the oldest that is needed."""
+        above = BASES_KEPT - 1
+        return len(self._bases) > above and self._bases[-above].offset > first
+
+    def _take(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            if not chunk.is_base:
+                continue
+            begins = chunk.at if chunk.is_first else self._open.pop(chunk.prev, None)
+            if begins is None:
+                continue
+            if chunk.is_end:
+                self._bases.append(_Base(begins, chunk.offset))
+                continue
+            self._open[chunk.name] = begins
+            if len(self._open) > OPEN_BASES:
+                del self._open[min(self._open, key=self._open.__getitem__)]

@@ -1,0 +1,77 @@
+"""A set of 16-byte ids by block, at about 25 bytes an id; knows neither offsets nor log time.
+
+A block's ids stay as they are, 16 bytes each in one string. Beside them each id has an entry of 8 bytes in one of
+BUCKETS strings, chosen by its lowest 14 bits:
+
+    0          2                   8
+    | 16 bits  | place (48 bits)   |        16 further bits of the id; block number * 4,096 + index in the block
+
+An entry is only a hint: the id itself is compared, so entries of blocks that left are harmless. They stand at the front
+of their bucket and go with its next entry.
+"""
+
+from typing import Final
+
+ID_BYTES: Final = 16
+INDEX_BITS: Final = 12  # a block has at most 4,096 ids
+BUCKETS: Final = 1 << 14
+_ENTRY: Final = 8
+_PLACE: Final = (1 << 48) - 1
+
+
+class PackedIds:
+    """Blocks enter and leave in ascending order of their numbers."""
+
+    __slots__ = ("_blocks", "_buckets", "_oldest")
+
+    def __init__(self) -> None:
+        self._buckets: list[bytes] = []
+        self._blocks: dict[int, bytes] = {}
+        self._oldest = 0
+
+    def add(self, number: int, ids: bytes) -> None:
+        """Takes a block of at most 4,096 ids in: about 2 ms."""
+        if not self._buckets:
+            self._buckets = [b""] * BUCKETS
+        self._blocks[number] = ids
+        buckets, place = self._buckets, number << INDEX_BITS
+        for at in range(0, len(ids), ID_BYTES):
+            low = int.from_bytes(ids[at + 12 : at + 16], "big")
+            bucket = buckets[low & (BUCKETS - 1)]
+            if bucket and (int.from_bytes(bucket[2:_ENTRY], "big") >> INDEX_BITS) < self._oldest:
+                bucket = self._without_stale(bucket)
+            buckets[low & (BUCKETS - 1)] = bucket + ((low >> 16 << 48) | place).to_bytes(_ENTRY, "big")
+            place += 1
+
+    def drop(self, number: int) -> None:
+        """Forgets a block and every one before it."""
+        self._blocks.pop(number, None)
+        self._oldest = number + 1
+
+    def __contains__(self, raw: bytes) -> bool:
+        if not self._blocks:
+            return False
+        bucket = self._buckets[int.from_bytes(raw[14:16], "big") & (BUCKETS - 1)]
+        hint = raw[12:14]
+        at = bucket.find(hint)
+        while at >= 0:
+            if at % _ENTRY == 0 and self._is_at(bucket[at + 2 : at + _ENTRY], raw):
+                return True
+            at = bucket.find(hint, at + 1)
+        return False
+
+    def _is_at(self, entry: bytes, raw: bytes) -> bool:
+        place = int.from_bytes(entry, "big")
+        ids = self._blocks.get(place >> INDEX_BITS, b"")
+        start = (place & ((1 << INDEX_BITS) - 1)) * ID_BYTES
+        return ids[start : start + ID_BYTES] == raw
+
+    def _without_stale(self, bucket: bytes) -> bytes:
+        start = 0
+        while start < len(bucket) and self._block_at(bucket, start) < self._oldest:
+            start += _ENTRY
+        return bucket[start:]
+
+    @staticmethod
+    def _block_at(bucket: bytes, start: int) -> int:
+        return (int.from_bytes(bucket[start : start + _ENTRY], "big") & _PLACE) >> INDEX_BITS

@@ -1,0 +1,90 @@
+"""A shard, its rows, a writer and the snapshots log, for tests."""
+
+from collections.abc import Iterable, Sequence
+
+from headgate.core.apply import apply_many
+from headgate.core.control import Config, CreateTopic, encode_body
+from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control
+from headgate.core.ids import keyed_id, topic_key
+from headgate.core.records import Record
+from headgate.core.rows import Row, Shard
+from headgate.core.snapshot import Chunk, chain_among, read_chunk, restore
+from headgate.core.snapshot_writer import SnapshotWriter
+
+CONFIG = Config(cluster_id="c", generation=1, shards=1, shard=0)
+TOPIC = "t"
+
+
+class Bed:
+    """Offsets of the snapshots log begin at 0; `failing` are those at which an append fails."""
+
+    def __init__(self) -> None:
+        self.shard = Shard()
+        self.rows: dict[bytes, Row] = {}
+        self.writer = SnapshotWriter()
+        self.log: list[bytes] = []
+        self.fed: list[Record] = []
+
+    def feed(self, records: Iterable[Record]) -> None:
+        for record, applied in apply_many(self.shard, self.rows, records):
+            self.fed.append(record)
+            if applied.effects:
+                self.writer.touch(record.key or b"")
+
+    def snapshot(self, *, base: bool | None = None, fail_at: int | None = None) -> bool:
+        """Writes one; the append number `fail_at` fails. Says whether it was written."""
+        base = self.writer.wants_base if base is None else base
+        steps = (
+            self.writer.base(self.shard, self.rows, len(self.log)) if base else self.writer.delta(self.shard, self.rows)
+        )
+        done = 0
+        for value in steps:
+            if value is None:
+                continue
+            if done == fail_at:
+                steps.close()
+                return False
+            self.log.append(value)
+            done += 1
+        return True
+
+    def restart(self) -> None:
+        """Goes on as another node would."""
+        chain = self.chain()
+        self.shard, self.rows = restore(chain)
+        self.writer = SnapshotWriter()
+        self.writer.resume(chain, self.shard.window)
+
+    def chunks(self) -> list[Chunk]:
+        return [chunk for at, value in enumerate(self.log) if (chunk := read_chunk(at, value)) is not None]
+
+    def chain(self) -> list[Chunk]:
+        return chain_among(self.chunks())
+
+
+def same(restored: tuple[Shard, dict[bytes, Row]], bed: Bed) -> bool:
+    shard, rows = restored
+    return rows == bed.rows and state_of(shard) == state_of(bed.shard)
+
+
+def state_of(shard: Shard) -> Sequence[object]:
+    window = shard.window
+    state = (shard.next_offset, shard.log_ms, shard.changes, shard.config, shard.digest.value)
+    return (*state, len(window), window.oldest, window.mark())
+
+
+def configured(config: Config = CONFIG, topics: Sequence[str] = (TOPIC,)) -> list[Record]:
+    """The beginning of a log: its config and topics, from offset 0 on."""
+    records = [Record(0, 1_000, b"hg:config", encode_control(encode_body(config), 0))]
+    for n, topic in enumerate(topics, 1):
+        control = CreateTopic(topic_id=topic, name=topic, permissions="PUBLIC", owner_id="ann")
+        records.append(Record(n, 1_000, topic_key(topic), encode_control(encode_body(control), 0)))
+    return records
+
+
+def bundle(offset: int, first: int, count: int, *, epoch: int = (1 << 44) | 1, keyed: bool = False) -> Record:
+    """`count` messages of TOPIC in one record, ids from `first` on."""
+    key = topic_key(TOPIC)
+    tail = b'"message_id":"x","publisher_id":"p","payload":1}'
+    items = [Item(keyed_id(key, "p", str(n)), KEYED * keyed, tail) for n in range(first, first + count)]
+    return Record(offset, 1_000 + offset, key, encode_bundle(items, epoch))
