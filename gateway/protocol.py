@@ -14,6 +14,7 @@ from gateway.websocket import WebSocketStream
 from headgate.core.framing import WEBSOCKET
 from headgate.runtime.http.answers import head_too_late
 from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_size, refusal_of_start
+from headgate.runtime.http.unread import close_after
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -76,7 +77,7 @@ class GatewayProtocol(asyncio.Protocol):
             self._refuse(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went away before it had asked for anything, or after it was refused."""
+        """The client went away before it had asked for anything, or it was refused."""
         self._release()
 
     def visit(self, now: float) -> None:
@@ -147,8 +148,8 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _refuse(self, answer: bytes) -> None:
         transport = self._release()
-        transport.write(answer)
-        transport.close()
+        self._front.connections.add(self)  # until it is gone
+        close_after(transport, asyncio.get_running_loop(), answer)
 
     def _release(self) -> asyncio.Transport:
         """Lets go of the connection; the wheel may hold this object a little longer."""

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from headgate.runtime.http import heads
 from headgate.runtime.http.answers import head_too_late
 from headgate.runtime.http.heads import END, HeadBudget
-from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers
+from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
 
 HEAD_S: Final = 10.0  # PROTOCOL section 7: request head and body deadline
 HEAD_BYTES: Final = 64 * 1024
@@ -251,6 +251,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
         rest = b"" if self._over else data[at:] if at else data
         if rest and self._in_head and not self._waits:
+            self._begin_deadline()
             answer = heads.refusal_of_start(rest, 0, self._head_bytes)
             if answer is None and not self._hold(rest):
                 answer = heads.overloaded()
@@ -315,9 +316,12 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
         if answer and not self.answering:
-            self.transport.write(answer)
-        self._end_after_answers()
-        self._written()
+            close_after(self.transport, self.loop, answer)
+            self._over = True
+            self._end_deadline()
+            self._hold(b"")
+        else:
+            self._end_after_answers()
 
 
 def bounded(head_s: float) -> Factory:

@@ -1,9 +1,10 @@
-"""Answers that the far end does not read: their connection is reset after a while; knows no request."""
+"""How a connection ends whose far end does not do its part: it does not read, or goes on sending; knows no request."""
 
 import asyncio
 from typing import Final
 
 UNREAD_S: Final = 10.0  # PROTOCOL section 0
+LINGER_S: Final = 1.0
 
 
 class UnreadAnswers:
@@ -43,3 +44,18 @@ class UnreadAnswers:
             self._transport.abort()
         elif queued:
             self._timer = self._loop.call_later(left, self._look_again)
+
+
+def close_after(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, answer: bytes) -> None:
+    """Writes a last answer and ends the connection, reading nothing any more.
+
+    Our side is closed at once, the rest a second later: a close with bytes unread would make the kernel send a reset,
+    and the far end lose the answer.
+    """
+    if transport.is_closing():
+        return
+    transport.write(answer)
+    transport.pause_reading()
+    if transport.can_write_eof():
+        transport.write_eof()
+    loop.call_later(LINGER_S, transport.abort)
