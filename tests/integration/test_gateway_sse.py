@@ -78,7 +78,7 @@ async def test_a_stream_begins_with_welcome_and_carries_messages_by_default_name
         client, (retry, welcome, subscribed, presence) = await stream(gate, "/api/v1/topics/a/subscribe?user=bob")
         assert 1_000 <= int(retry["retry"]) <= 3_000
         assert [e["event"] for e in (welcome, subscribed, presence)] == ["welcome", "subscribed", "presence"]
-        assert welcome["data"]["user_id"] == "bob" and "id" not in subscribed
+        assert welcome["data"]["user_id"] == "bob" and subscribed["id"] == f"{topic.epoch}:0"
         gate.owners.publish("a", "é", 2)
         first, second = await client.event(), await client.event()
         assert (first["id"], first["data"]["payload"], "event" in first) == (f"{topic.epoch}:1", "é", False)
@@ -111,6 +111,36 @@ async def test_a_gap_carries_the_id_of_its_end() -> None:
         client, events = await stream(gate, f"/sse/subscribe?topic_id=a&presence=false&last_event_id={topic.epoch}:2")
         assert (events[3]["event"], events[3]["id"]) == ("gap", f"{topic.epoch}:5")
         assert (events[3]["data"]["from_seq"], events[3]["data"]["to_seq"]) == (3, 5)
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "begins"),
+    [
+        ("", 4),
+        ("&from=live", 4),
+        ("&from=last:0", 4),
+        ("&from=last:2", 2),
+        ("&from=earliest", 1),
+        ("&from=seq:3", 3),
+        ("&last_event_id=EPOCH:3", 3),
+        ("&last_event_id=EPOCH:0", 1),
+        ("&last_event_id=1:3", 1),
+    ],
+)
+async def test_subscribed_carries_the_place_behind_which_delivery_begins(query: str, begins: int) -> None:
+    async with gateway() as gate:
+        topic = gate.owners.create("a")
+        gate.owners.publish("a", 1, 2, 3, 4)
+        gate.owners.forget("a", 2)
+        path = f"/sse/subscribe?topic_id=a&presence=false{query.replace('EPOCH', str(topic.epoch))}"
+        client, events = await stream(gate, path, 3)
+        assert events[2]["event"] == "subscribed" and events[2]["id"] == f"{topic.epoch}:{begins}"
+        client.close()
+        client, events = await stream(
+            gate, "/sse/subscribe?topic_id=a&presence=false", 3, Last_Event_ID=events[2]["id"]
+        )
+        assert events[2]["data"]["resumed"] is True, "who heard nothing else comes back to the same place"
         client.close()
 
 

@@ -315,13 +315,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
-        if answer and not self.answering:
-            close_after(self.transport, self.loop, answer)
-            self._over = True
-            self._end_deadline()
-            self._hold(b"")
+        if self.answering and not self._in_head:
+            self._break_off(answer)
+        elif answer and not self.answering:
+            self._say(answer)
         else:
             self._end_after_answers()
+
+    def _break_off(self, answer: bytes) -> None:
+        """The newest request will never be whole: its application is told that the client is gone."""
+        if self.pipeline or self.cycle.response_started:
+            self.transport.abort()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._say(answer)
+
+    def _say(self, answer: bytes) -> None:
+        self._over = True
+        self._end_deadline()
+        self._hold(b"")
+        close_after(self.transport, self.loop, answer)
 
 
 def bounded(head_s: float) -> Factory:
