@@ -13,7 +13,7 @@ BUDGET_BYTES: Final = 32 * 1024 * 1024
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-_BLANK: Final = re.compile(rb"[\r\n]*")
+_BLANK: Final = re.compile(rb"[\r\n]{0,64}")  # a flood of them is no request
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fVv:.]+\])(?::[0-9]*)?")
 _SINGLE: Final = (b"host", b"authorization", b"idempotency-key")  # PROTOCOL section 0: twice is 400
 
