@@ -115,6 +115,16 @@ async def test_what_a_head_must_say_is_the_same_on_every_port(port: Port, head: 
             client.close()
 
 
+@pytest.mark.parametrize("port", EVERYWHERE)
+async def test_a_flood_of_empty_lines_is_no_request(port: Port) -> None:
+    async with port(Echo()) as at:
+        for lines, status in ((20, 200), (40, 400), (40_000, 400)):
+            client = await Raw.to(at)
+            await client.say(b"\r\n" * lines + request("GET", "/livez"))
+            assert (await client.answer())[0] in ((200, 404) if status == 200 else (400,))
+            client.close()
+
+
 async def test_hosts_that_are_none_of_these_pass() -> None:
     async with plain_port(Echo()) as at:
         for host in ("a", "a.b_c:80", "[::1]:8080", "127.0.0.1:1", "", "xn--bcher-kva.example."):

@@ -24,6 +24,7 @@ WAITING: Final = 16  # PROTOCOL section 0: pipelined requests
 MAX_HELD: Final = 1024 * 1024  # a few reads of the loop's: more than came before reading was paused
 PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
 PIECE_BYTES: Final = 64
+SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -200,7 +201,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _take_head(self, data: bytes, at: int, end: int) -> bool:
         """Gives one head to the parser; false when it stays with us."""
         head = data[at:end]
-        answer = heads.refusal_of_size(head, self._head_bytes)
+        answer = heads.refusal_of_head(head, self._head_bytes)
         if answer is not None:
             self._refuse(answer)
             return False
@@ -221,13 +222,17 @@ class BoundedHttp(HttpToolsProtocol):
         """Returns how far the body reaches in `data` for certain; `at` when more must come first.
 
         A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
+        A slice at most, so that its pieces are counted before the next.
         """
         if self._left is not None:
             end = min(len(data), at + self._left)
             self._left -= end - at
             return end
-        end = data.find(END, at)
-        end = len(data) - _open_end(data) if end < 0 else end + len(END)
+        border = data.find(END, at, at + SLICE_BYTES + len(END))
+        if 0 <= border <= at + SLICE_BYTES - len(END):
+            end = border + len(END)
+        else:
+            end = min(at + SLICE_BYTES, border if border >= 0 else len(data) - _open_end(data))
         self._wire_bytes += max(end - at, 0)
         return end
 

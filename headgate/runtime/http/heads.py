@@ -51,8 +51,10 @@ def refusal_of_start(data: bytes, at: int, head_bytes: int) -> bytes | None:
     return None
 
 
-def refusal_of_size(head: bytes, head_bytes: int) -> bytes | None:
+def refusal_of_head(head: bytes, head_bytes: int) -> bytes | None:
     """Returns the answer to a complete head with too many bytes or fields; counted before anything is parsed."""
+    if not head[:1].isalpha():
+        return malformed()
     if len(head) > head_bytes or head.count(b"\n") > HEAD_FIELDS + 2:
         return head_too_large()
     return None
