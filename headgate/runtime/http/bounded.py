@@ -88,8 +88,6 @@ class BoundedHttp(HttpToolsProtocol):
         data = self._held + data if self._held else data
         at, searched, self._searched = 0, self._searched, 0
         self._waits = False
-        if self._in_head:
-            self._begin_deadline()
         while at < len(data) and not self._over:
             if self._in_head:
                 at = heads.begin_of(data, at)
@@ -254,26 +252,29 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _keep(self, data: bytes, at: int) -> None:
         """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
-        rest = b"" if self._over else data[at:] if at else data
-        if rest and self._in_head and not self._waits:
-            self._begin_deadline()
-            answer = heads.refusal_of_start(rest, 0, self._head_bytes)
-            if answer is None and not self._hold(rest):
-                answer = heads.overloaded()
-            if answer is not None:
-                self._refuse(answer)
-                return
-            self._searched = len(rest)
-        elif rest and self._waits:
+        rest = b"" if self._over else data[at:]
+        if self._waits:
             self._end_deadline()
             self._hold(b"")
             self._held = rest
             self.flow.pause_reading()
             if len(rest) > MAX_HELD:
                 self._refuse(b"")
-        else:
+        elif self._in_head and not self._over and (rest or not self.answering):
+            self._begin_deadline()
+            self._keep_head(rest)
+        elif rest or self._held:
             self._hold(b"")
             self._held = rest
+
+    def _keep_head(self, rest: bytes) -> None:
+        answer = heads.refusal_of_start(rest, 0, self._head_bytes)
+        if answer is None and not self._hold(rest):
+            answer = heads.overloaded()
+        if answer is not None:
+            self._refuse(answer)
+            return
+        self._searched = len(rest)
 
     def _hold(self, rest: bytes) -> bool:
         """Holds the begin of a head; false when all connections together hold too much."""
