@@ -146,7 +146,7 @@ class Requests:
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
         self._owner.send_open()
         if row.ephemeral:
-            resumed = None if ask.position is None or ask.position[0] == "earliest" else False
+            resumed = False if ask.position is not None and ask.position[0] == "seq" else None
             self._grant(session, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
             return
         placed = self._reading.place(row, ask.position)

@@ -14,7 +14,7 @@ def stream_head(cors: Sequence[Header]) -> bytes:
     """Returns the head of an SSE stream: a body that is written until the connection closes (RFC 9112 section 6.3)."""
     headers = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store"),
+        (b"cache-control", b"no-store, no-transform"),
         (b"x-accel-buffering", b"no"),
     ]
     return closing_answer(200, [*headers, *cors], b"")

@@ -1,7 +1,6 @@
 """The gateway's HTTP application (ASGI): ending subscriptions by request, refusals for the rest; no stream passes here.
 
-Streams are taken by `gateway.protocol` before uvicorn sees them. What reaches a stream path here came within one TCP
-segment behind another request (HTTP pipelining): it is sent to a new connection.
+Streams are taken by `gateway.protocol` before uvicorn sees them.
 """
 
 import asyncio
@@ -64,13 +63,9 @@ class GatewayApp:
     async def _answer(self, request: Request, methods: tuple[str, ...]) -> Response:
         if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
             return self._preflight(request, methods)
-        if request.method not in methods:
-            raise Refusal("method_not_allowed", f"this path takes {', '.join(methods)}", allow=list(methods))
-        if request.method == "DELETE":
+        if request.method == "DELETE" and "DELETE" in methods:
             return await self._end(request)
-        query = request.scope["query_string"]
-        location = request.scope["raw_path"] + (b"?" + query if query else b"")
-        return Response(status_code=307, headers={"location": location.decode("latin-1"), "connection": "close"})
+        raise Refusal("method_not_allowed", f"this path takes {', '.join(methods)}", allow=list(methods))
 
     def _preflight(self, request: Request, methods: tuple[str, ...]) -> Response:
         if not self._gateway.origins.allows(request.headers.get("origin", ""), request.headers.get("host")):

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from gateway.app import GatewayApp
 from gateway.handshake import subprotocols
-from gateway.head import Head
+from gateway.head import Head, too_many_fields
 from gateway.protocol import Front, GatewayProtocol
 from gateway.stream import Stream
 from headgate.core import inbound
@@ -175,7 +175,7 @@ class GatewayService:
 
     def begin(self, session: Session, head: Head) -> None:
         """Opens a WebSocket session: welcome and the topics of the query, or the wait for `auth`."""
-        session.wanted = _wanted(head)
+        session.wanted = _wanted(head, self.options.limits.topics_allowed)
         try:
             identity = self.identify(head)
         except Refusal:
@@ -194,6 +194,17 @@ class GatewayService:
     def receive(self, session: Session, message: bytes) -> None:
         """A message came from the client."""
         self.reception.receive(session, message)
+
+    def counts_frame(self, session: Session) -> bool:
+        """Counts a frame that is no whole message; false when there are too many."""
+        return session.counts_frame(self.hub.now, self.options.limits)
+
+    def pong(self, session: Session, frame: bytes) -> None:
+        """Answers a ping of the socket's; who asks and does not read the answers is cut."""
+        if session.paused and session.outlet.queued() > self.options.limits.queue_bytes:
+            self.hub.disconnect(session, 4508)
+        else:
+            session.put(frame)
 
     def paused(self, session: Session) -> None:
         """The socket takes no more."""
@@ -224,10 +235,20 @@ class GatewayService:
         self.hub.flush(self._clock.now(), self._clock.wall_ms())
 
 
-def _wanted(head: Head) -> list[tuple[str, Subscribe | Refusal]]:
-    """Reads the topics of a WebSocket's query, in order; what is wrong with one is its answer."""
+def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:
+    """Reads the first `most` topics of a WebSocket's query, in order; what is wrong with one is its answer.
+
+    It may be held for seconds before anybody knows who asks: of the topics above `most` only the first is answered.
+    """
     options = {name: value for name, value in head.query if name in _SUBSCRIBE_OPTIONS}
-    return [(value, _wish(value, options)) for name, value in head.query if name == "topic_id"]
+    topics = [value for name, value in head.query if name == "topic_id"]
+    wishes = [(topic_id, _wish(topic_id, options)) for topic_id in topics[:most]]
+    if len(topics) > most:
+        detail = f"the query names {len(topics)} topics; a connection follows at most {most}"
+        wishes.append((topics[most], Refusal("limit_reached", detail)))
+    if not head.complete:
+        wishes.append(("", too_many_fields()))
+    return wishes
 
 
 def _wish(topic_id: str, options: dict[str, str]) -> Subscribe | Refusal:

@@ -1,6 +1,7 @@
 """The admin port: probes and metrics over HTTP; knows no service, only named checks that say why not."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,6 +14,8 @@ from headgate.runtime.http.problem import problem_of
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.metrics import CONTENT_TYPE, Metrics
 
+CONNECTIONS: Final = 64  # of the descriptors that the process keeps back from its port
+
 Check = Callable[[], str | None]  # None: fine; else one sentence why the role is not ready
 
 
@@ -21,7 +24,7 @@ class AdminServer(HttpServer):
 
     def __init__(self, host: str, port: int, metrics: Metrics, checks: Mapping[str, Check]) -> None:
         """Binds. Raises OSError whose message names the address."""
-        super().__init__(host, port, make_app(metrics, checks))
+        super().__init__(host, port, make_app(metrics, checks), connections=CONNECTIONS)
 
 
 def make_app(metrics: Metrics, checks: Mapping[str, Check]) -> Starlette:

@@ -34,6 +34,7 @@ class Process:
         }
         self.stopping = asyncio.Event()
         self._steps: list[tuple[str, Step]] = []
+        self._first: list[Callable[[], None]] = []
         self._tasks: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = []
         self._metrics = metrics
         self._clock = clock
@@ -48,6 +49,10 @@ class Process:
     def on_drain(self, name: str, step: Step) -> None:
         """Adds a step that SIGTERM runs, after those added before it."""
         self._steps.append((name, step))
+
+    def at_drain(self, call: Callable[[], None]) -> None:
+        """Adds what SIGTERM does at once, before the first step."""
+        self._first.append(call)
 
     async def run(self, admin_host: str, admin_port: int) -> int:
         """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
@@ -73,6 +78,8 @@ class Process:
     async def _drain(self) -> None:
         started = self._clock.now()
         logger.info("draining", deadline_s=self._deadline_s)
+        for call in self._first:
+            call()
         try:
             async with asyncio.timeout(self._deadline_s):
                 for name, step in self._steps:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86_400.0
@@ -158,14 +159,14 @@ class Dev(Group):
 class Ingest(Group):
     """The HTTP side."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8080
 
 
 class Gateway(Group):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8081
     publish: bool = False
 
@@ -173,7 +174,7 @@ class Gateway(Group):
 class Dispatcher(Group):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8090
     data: File = Path("headgate-data")
     advertise: Address | None = None
@@ -246,6 +247,8 @@ class Limits(Group):
     control_per_s: Seconds = 10.0
     control_burst: Count = 150
     control_abuse_s: Seconds = 10.0  # above the rate for so long: 4503
+    frames_per_s: Seconds = 100.0  # pings, pongs and fragments; above: 1008
+    frames_burst: Count = 1_000
     subscribers_listed: Count = 1_000
     auth_deadline_s: Seconds = 5.0
     request_deadline_s: Seconds = 10.0
