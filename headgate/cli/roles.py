@@ -30,6 +30,7 @@ from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, weakness
+from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
@@ -84,20 +85,28 @@ class Parts:
         self.process.task("links", pool.run)
         return directory
 
-    def ingest(self, log: Log, directory: LinkDirectory, *, redirect_streams: bool) -> IngestService:
-        """Builds ingest on a log and a directory."""
+    def ingest(self, log: Log, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
+        """Builds ingest on a log and a directory; `in_dev` beside a gateway and the owner of every shard."""
         limits = self.settings.limits
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
-            redirect_streams=redirect_streams,
+            redirect_streams=not in_dev,
+            owner_in_process=in_dev,
             origins=self.settings.http.origins,
             payload_bytes=limits.payload_bytes,
-            body_bytes=limits.body_bytes,
             batch_bytes=limits.batch_bytes,
             batch_items=limits.batch_items,
-            body_deadline_s=limits.request_deadline_s,
-            publish_per_user_per_min=limits.publish_per_user_per_min,
-            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+            held_bytes=limits.held_bytes,
+            held_bytes_per_user=limits.held_bytes_per_user,
+            request_deadline_s=limits.request_deadline_s,
+            rates=Allowed(
+                publish_per_user_per_min=limits.publish_per_user_per_min,
+                publish_per_topic_per_s=limits.publish_per_topic_per_s,
+                creations_per_user_per_min=limits.creations_per_user_per_min,
+                reads_per_user_per_min=limits.reads_per_user_per_min,
+                body_bytes=limits.body_bytes,
+            ),
+            id_key=self.settings.topic_id_key(),
         )
         service = IngestService(
             options=options,
@@ -191,7 +200,7 @@ def descriptors_allow() -> int:
 async def _ingest(settings: Settings) -> int:
     parts = Parts(settings, "ingest", frozenset({"ingest"}))
     log, _ = parts.log()
-    service = parts.ingest(log, parts.directory("ingest"), redirect_streams=True)
+    service = parts.ingest(log, parts.directory("ingest"), in_dev=False)
     heads = bounded(settings.limits.request_deadline_s)
     server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads)
     parts.serve(server)
@@ -246,7 +255,7 @@ async def _dev(settings: Settings) -> int:
 
     parts.process.task("connect", connect)
     gateway = parts.gateway(directories["gateway"])
-    ingest = parts.ingest(log, directories["ingest"], redirect_streams=False)
+    ingest = parts.ingest(log, directories["ingest"], in_dev=True)
     server = HttpServer(settings.dev.host, settings.dev.port, gateway.app(ingest.app), gateway.protocol)
     parts.serve(server)
     parts.process.on_drain("shards", dispatcher.drain)
