@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from headgate.core.errors import Refusal
 from headgate.runtime.http import credentials
+from headgate.runtime.http.answers import ALWAYS
 from headgate.runtime.http.bodies import JSON, media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.origins import Origins
@@ -25,9 +26,7 @@ from ingest.seams import Metrics
 
 MAX_QUERY_FIELDS: Final = 1_000
 PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
-_ONCE: Final = frozenset({b"host", b"authorization", b"idempotency-key"})
 _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
-_ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _log = logging.getLogger("headgate.ingest")
 
 Headers = dict[bytes, bytes]
@@ -107,7 +106,7 @@ class IngestApp:
                 status, raw, body = await self._outcome(scope, headers, receive, share)
             except _Gone:
                 return
-            raw += _ALWAYS
+            raw += ALWAYS
             raw += cors_headers(self._origins, _text(headers, b"origin"), _text(headers, b"host"))
             async with asyncio.timeout(self._deadline_s):
                 await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -144,7 +143,6 @@ class IngestApp:
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, share: Share) -> Reply:
         """The order of checks (PROTOCOL section 0), as far as it is the same everywhere; handlers do the rest."""
-        _check_single(scope["headers"], headers)
         methods, parameters = self._match(_segments(scope))
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return self._preflight(methods, headers)
@@ -250,17 +248,6 @@ def _announced(headers: Headers, limit: int) -> int | None:
 def _text(headers: Headers, name: bytes) -> str | None:
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")
-
-
-def _check_single(raw: RawHeaders, headers: Headers) -> None:
-    """Raises Refusal for no `Host`, and for a header given twice of which two readers could take either."""
-    if b"host" not in headers:
-        raise Refusal("bad_request", "a request needs a Host header")
-    if len(raw) != len(headers):
-        names = [name for name, _ in raw]
-        for name in sorted(_ONCE):
-            if names.count(name) > 1:
-                raise Refusal("bad_request", f"the header {name.decode()} was given twice")
 
 
 def _media_type(headers: Headers, endpoint: Endpoint) -> str:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from headgate.runtime.http.origins import is_entry
 from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
@@ -151,14 +152,14 @@ class Dev(Group):
 class Ingest(Group):
     """The HTTP side."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8080
 
 
 class Gateway(Group):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8081
     publish: bool = False
 
@@ -166,7 +167,7 @@ class Gateway(Group):
 class Dispatcher(Group):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8090
     data: File = Path("headgate-data")
     advertise: Address | None = None

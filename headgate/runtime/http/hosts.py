@@ -9,16 +9,20 @@ from headgate.runtime.http.problem import problem_of
 
 
 class Hosts:
-    """The rule: loopback names and addresses, the host that is listened on, and the hosts of `http.origins`."""
+    """The rule: loopback names and addresses, the host that is listened on, and the hosts of `http.origins`.
 
-    def __init__(self, listening: str, origins: Origins) -> None:
+    Where a token is needed (not `is_open`) any name will do: a page has none.
+    """
+
+    def __init__(self, origins: Origins, listening: str, *, is_open: bool) -> None:
+        self._is_open = is_open
         self._listening = listening.lower().strip("[]")
         self._hosts = {entry.host for entry in origins.named}
         self._parents = {entry.host for entry in origins.wildcards}
 
     def check(self, host: str | None) -> None:
         """Raises Refusal `misdirected` for a `Host` that is not this server's; None is for others to refuse."""
-        if host is None:
+        if host is None or not self._is_open:
             return
         meant = read_origin(f"http://{host}")
         name = "" if meant is None else meant.host
