@@ -6,8 +6,7 @@ once and then matched (`%2F` is part of it), 405 names every method of a path, a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from starlette.types import Message, Receive, Scope, Send
@@ -21,7 +20,7 @@ from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.tokens import Authenticator, Identity
 from ingest.exchange import Call, Handler, Query, Reply
-from ingest.held import REQUEST_BYTES, Held, Share
+from ingest.held import Held, Share
 from ingest.seams import Metrics
 
 MAX_QUERY_FIELDS: Final = 1_000
@@ -108,8 +107,7 @@ class IngestApp:
                 return
             raw += ALWAYS
             raw += cors_headers(self._origins, _text(headers, b"origin"), _text(headers, b"host"))
-            async with asyncio.timeout(self._deadline_s):
-                await send({"type": "http.response.start", "status": status, "headers": raw})
+            await send({"type": "http.response.start", "status": status, "headers": raw})
             await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
 
     async def _outcome(
@@ -132,14 +130,13 @@ class IngestApp:
 
     async def _send_body(self, send: Send, body: bytes) -> None:
         """Hands the socket a large answer piece by piece, so that one who does not read it is found."""
-        at, more = 0, True
-        while more:
-            end = at + PIECE_BYTES
-            more = end < len(body)
-            piece = {"type": "http.response.body", "body": body[at:end] if at or more else body, "more_body": more}
+        at = 0
+        while len(body) - at > PIECE_BYTES:
+            piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
+            at += PIECE_BYTES
             async with asyncio.timeout(self._deadline_s):
                 await send(piece)
-            at = end
+        await send({"type": "http.response.body", "body": body[at:] if at else body})
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, share: Share) -> Reply:
         """The order of checks (PROTOCOL section 0), as far as it is the same everywhere; handlers do the rest."""
@@ -154,20 +151,16 @@ class IngestApp:
         if endpoint.handler is None:
             return _redirect(parameters[0], scope["query_string"])
         announced = _announced(headers, endpoint.body_bytes)
-        share.grow(REQUEST_BYTES)
         query = _query(scope["query_string"])
         try:
             caller = self._authenticate(headers, query).caller
         except Refusal:
             if announced is None:  # it may be too large, and that comes before who sends it
-                await self._in_time(_count(receive, endpoint.body_bytes))
+                await self._read(receive, endpoint.body_bytes, None)
             raise
-        share.belongs_to(caller.user_id)
-        share.grow(announced or 0)
+        share.open(caller.user_id, announced or 0)
         kind = _media_type(headers, endpoint)
-        body = b""
-        if endpoint.body_bytes:
-            body = await self._in_time(_read(receive, endpoint.body_bytes, share if announced is None else None))
+        body = await self._read(receive, endpoint.body_bytes, share)
         return await endpoint.handler(
             Call(caller, parameters, query, kind, _text(headers, b"idempotency-key"), body, share)
         )
@@ -196,10 +189,13 @@ class IngestApp:
             )
         return self._authenticator.authenticate(credentials.of_request(_text(headers, b"authorization")))
 
-    async def _in_time(self, body: Coroutine[Any, Any, bytes]) -> bytes:
+    async def _read(self, receive: Receive, limit: int, share: Share | None) -> bytes:
+        """Returns the body; without a `share` it is waited for and thrown away."""
+        if not limit:
+            return b""
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await body
+                return await _read_all(receive, limit, share)
         except TimeoutError:
             raise Refusal("request_timeout", f"the body was not whole after {self._deadline_s:g} s") from None
 
@@ -264,24 +260,8 @@ def _chunk(message: Message) -> bytes:
     return body
 
 
-async def _read(receive: Receive, limit: int, share: Share | None) -> bytes:
-    """Reads the body; `share` grows with it where its length was not announced."""
+async def _read_all(receive: Receive, limit: int, share: Share | None) -> bytes:
     chunks: list[bytes] = []
-    async for chunk in _chunks(receive, limit):
-        if share is not None:
-            share.grow(len(chunk))
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _count(receive: Receive, limit: int) -> bytes:
-    """Waits for the end of a body of which nothing is kept."""
-    async for _ in _chunks(receive, limit):
-        pass
-    return b""
-
-
-async def _chunks(receive: Receive, limit: int) -> AsyncIterator[bytes]:
     size, more = 0, True
     while more:
         message = await receive()
@@ -289,8 +269,11 @@ async def _chunks(receive: Receive, limit: int) -> AsyncIterator[bytes]:
         size += len(chunk)
         if size > limit:
             raise Refusal("too_large", f"the body has more than {limit} bytes")
-        yield chunk
+        if share is not None:
+            share.hold(size)
+            chunks.append(chunk)
         more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _redirect(topic_id: str, query_string: bytes) -> Reply:

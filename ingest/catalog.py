@@ -43,6 +43,22 @@ class Catalog:
         self._asking: dict[str, asyncio.Future[Found]] = {}
         self._linked_at: dict[int, float] = {}  # pushes may have been missed before
 
+    def peek(self, topic_id: str) -> TopicInfo | None:
+        """Returns what may be used at once; asks for it behind its use when it is not fresh."""
+        entry = self._entries.get(topic_id)
+        if entry is None:
+            return None
+        age = self._clock.now() - entry.at
+        if age > STALE_S:
+            return None
+        shard = self._directory.shard_of(topic_id)
+        if self._directory.linked(shard):
+            if entry.at < self._linked_at.get(shard, 0.0):
+                return None
+            if age > FRESH_S:
+                self._ask(topic_id)
+        return entry.info
+
     async def get_many(self, topic_ids: Iterable[str], suffices: Suffices) -> dict[str, Found]:
         """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
 
@@ -51,11 +67,11 @@ class Catalog:
         found: dict[str, Found] = {}
         unsure: dict[str, TopicInfo | None] = {}  # to be asked for, with what will do in 20 ms
         for topic_id in topic_ids:
-            entry = self._entry(topic_id, suffices)
-            if entry is not None and self._is_sure(topic_id, entry):
-                found[topic_id] = entry.info
+            info = self.peek(topic_id)
+            if info is not None and suffices(info):
+                found[topic_id] = info
             else:
-                unsure[topic_id] = None if entry is None else entry.info
+                unsure[topic_id] = self._stale(topic_id, suffices)
         return found | await self._find(unsure) if unsure else found
 
     async def fetch(self, topic_id: str) -> TopicInfo:
@@ -76,22 +92,11 @@ class Catalog:
         if up:
             self._linked_at[shard] = self._clock.now()
 
-    def _entry(self, topic_id: str, suffices: Suffices) -> _Entry | None:
+    def _stale(self, topic_id: str, suffices: Suffices) -> TopicInfo | None:
         entry = self._entries.get(topic_id)
         if entry is None or self._clock.now() - entry.at > STALE_S or not suffices(entry.info):
             return None
-        return entry
-
-    def _is_sure(self, topic_id: str, entry: _Entry) -> bool:
-        """Says whether an entry is used at once; asks for it behind its use when it is not fresh."""
-        shard = self._directory.shard_of(topic_id)
-        if not self._directory.linked(shard):
-            return True
-        if entry.at < self._linked_at.get(shard, 0.0):
-            return False
-        if self._clock.now() - entry.at > FRESH_S:
-            self._ask(topic_id)
-        return True
+        return entry.info
 
     async def _find(self, unsure: dict[str, TopicInfo | None]) -> dict[str, Found]:
         asked = {topic_id: self._ask(topic_id) for topic_id in unsure}

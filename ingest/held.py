@@ -21,24 +21,24 @@ class Held:
         """Returns the share of one request; it is given back at the end of its `with`."""
         return Share(self)
 
-    def take(self, user: str | None, size: int) -> None:
+    def take(self, user: str, size: int) -> None:
         """Counts `size` bytes. Raises Refusal `overloaded` where there would be too many."""
+        of_user = self.by_user.get(user, 0) + size
         if self.size + size > self._max_bytes:
             raise Refusal("overloaded", "too many requests are being answered; try again later")
-        if user is not None:
-            of_user = self.by_user.get(user, 0) + size
-            if of_user > self._max_user_bytes:
-                raise Refusal("overloaded", "too many of your requests are being answered; wait for their answers")
-            self.by_user[user] = of_user
+        if of_user > self._max_user_bytes:
+            raise Refusal("overloaded", "too many of your requests are being answered; wait for their answers")
+        self.by_user[user] = of_user
         self.size += size
 
-    def give_back(self, user: str | None, size: int) -> None:
+    def give_back(self, user: str, size: int) -> None:
         """Ends what `take` counted."""
         self.size -= size
-        if user is not None:
-            self.by_user[user] -= size
-            if not self.by_user[user]:
-                del self.by_user[user]
+        left = self.by_user[user] - size
+        if left:
+            self.by_user[user] = left
+        else:
+            del self.by_user[user]
 
 
 class Share:
@@ -48,7 +48,7 @@ class Share:
 
     def __init__(self, held: Held) -> None:
         self._held = held
-        self._user: str | None = None
+        self._user = ""
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -57,15 +57,20 @@ class Share:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.give_back(self._user, self.size)
-        self.size = 0
+        if self.size:
+            self._held.give_back(self._user, self.size)
+            self.size = 0
 
-    def belongs_to(self, user: str) -> None:
-        """Counts what was taken, and all that will be, for this user too. Raises Refusal `overloaded`."""
-        size, self.size = self.size, 0
-        self._held.give_back(None, size)
+    def open(self, user: str, body_bytes: int) -> None:
+        """Begins: the request is `user`'s and announces so many bytes. Raises Refusal `overloaded`."""
         self._user = user
-        self.grow(size)
+        self.grow(REQUEST_BYTES + body_bytes)
+
+    def hold(self, body_bytes: int) -> None:
+        """Has so many bytes of the body by now: takes what was not announced. Raises Refusal `overloaded`."""
+        missing = REQUEST_BYTES + body_bytes - self.size
+        if missing > 0:
+            self.grow(missing)
 
     def grow(self, size: int) -> None:
         """Takes `size` bytes more. Raises Refusal `overloaded`."""
