@@ -133,6 +133,13 @@ def test_what_the_standard_library_refuses_is_not_carried(text: str) -> None:
         assert reason(text.encode()) == "not_json"
 
 
+def _nested(items: list[str]) -> str:
+    """Arrays and objects in turn, one level more."""
+    if len(items) % 2:
+        return "{" + ",".join(f'"]{at}":{item}' for at, item in enumerate(items)) + "}"
+    return "[" + ",".join(items) + "]"
+
+
 @given(st.recursive(st.just("[]"), lambda inner: st.lists(inner, max_size=3).map(_nested)), VALUES)
 def test_depth_is_what_a_slow_reader_counts(nested: str, value: str) -> None:
     text = nested.replace("[]", f'[{value},"[\\"["]', 1)
@@ -141,13 +148,6 @@ def test_depth_is_what_a_slow_reader_counts(nested: str, value: str) -> None:
     if depth > 1:
         with pytest.raises(ValueError, match="too_deep"):
             check_depth(text.encode(), depth - 1)
-
-
-def _nested(items: list[str]) -> str:
-    """Arrays and objects in turn, one level more."""
-    if len(items) % 2:
-        return "{" + ",".join(f'"]{at}":{item}' for at, item in enumerate(items)) + "}"
-    return "[" + ",".join(items) + "]"
 
 
 @pytest.mark.parametrize(
