@@ -139,6 +139,7 @@ class TopicHandlers:
         if permissions not in rights.PERMISSIONS:
             raise Refusal("bad_request", f"permissions must be one of {', '.join(rights.PERMISSIONS)}")
         settings = topic_settings.create(body.get("settings"))
+        topic_settings.require_built(settings)
         _check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
@@ -204,7 +205,7 @@ def shown(info: TopicInfo) -> dict[str, Any]:
         "seq": info.seq,
         "epoch": info.epoch,
         "mode": info.mode,
-        "settings": info.settings,
+        "settings": topic_settings.shown(info.settings),
     }
 
 

@@ -25,12 +25,13 @@ class Hosts:
         if host is None or not self._is_open:
             return
         meant = read_origin(f"http://{host}")
-        name = "" if meant is None else meant.host
+        if meant is None or not self._is_ours(meant.host):
+            raise Refusal("misdirected", "this server is not meant by that Host; add its origin to http.origins")
+
+    def _is_ours(self, name: str) -> bool:
         if is_loopback_name(name) or name.strip("[]") == self._listening or name in self._hosts:
-            return
-        if "*." + name.partition(".")[2] in self._parents:
-            return
-        raise Refusal("misdirected", "this server is not meant by that Host; add its origin to http.origins")
+            return True
+        return "*." + name.partition(".")[2] in self._parents
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """Returns the application behind the rule."""

@@ -12,7 +12,7 @@ _WORDS: Final = frozenset({ANY, NULL, LOOPBACK})
 _PAGES: Final = ("http", "https")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}  # RFC 6454 section 4: the same origin as without
 _WILDCARD: Final = "*."
-_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|(?:\*\.)?[a-z0-9._~-]+)(:[0-9]{1,5})?")
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|(?:\*\.)?[a-z0-9_~-][a-z0-9._~-]*)(:[0-9]{1,5})?")
 
 
 class Origin(NamedTuple):
