@@ -20,7 +20,7 @@ from ingest.owners import ASK_S, COUNT_S, away
 
 FRESH_S: Final = 2.0
 STALE_S: Final = 60.0
-MAX_TOPICS: Final = 100_000  # about 100 MB
+MAX_TOPICS: Final = 100_000  # about 55 MB with the usual settings, 200 MB with others
 INGEST: Final = Caller("hg:ingest", publish=("*",), subscribe=("*",), admin=True, service=True)
 _USUAL: Final = {profile: effective({"profile": profile}) for profile in PROFILES}
 

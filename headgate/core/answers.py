@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from headgate.core.errors import Refusal
 
-MAX_KNOWN: Final = 100_000  # about 50 MB
+MAX_KNOWN: Final = 100_000  # about 40 MB: no body is kept
 MAX_UNRESOLVED: Final = 100_000  # six seconds of 16,000 publishes a second, the time until a circuit opens
 KNOWN_S: Final = 600.0  # retries come within seconds; later ones are the sequencer's business
 UNRESOLVED_S: Final = 86_400.0  # as long as the duplicate window
