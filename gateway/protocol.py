@@ -11,8 +11,9 @@ from gateway.handshake import HandshakeRefused, accept, check
 from gateway.head import OTHER, Head, HeadRefused, Route, read_head, route_of
 from gateway.sse import open_sse
 from gateway.websocket import WebSocketStream
+from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET
-from headgate.runtime.http.answers import head_too_late
+from headgate.runtime.http.answers import head_too_late, problem_answer
 from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_head, refusal_of_start
 from headgate.runtime.http.unread import close_after
 
@@ -113,8 +114,12 @@ class GatewayProtocol(asyncio.Protocol):
     def _open(self, route: Route, data: bytes) -> None:
         try:
             head = read_head(data)
+            self._front.gateway.hosts.check(head.headers.get("host"))
         except HeadRefused as refused:
             self._refuse(refused.answer)
+            return
+        except Refusal as refusal:
+            self._refuse(problem_answer(refusal))
             return
         if route.kind == "sse":
             front = self._front

@@ -26,6 +26,7 @@ from headgate.core.session import Session
 from headgate.core.wheel import TICK_S, Visited
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.ports import Clock, Rng
 
@@ -40,6 +41,7 @@ class GatewayOptions(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] | None = None
     auto_create: bool = False
     query_token: bool = True
+    listening: str = ""  # the host listened on, for open mode
 
 
 class Authenticator(Protocol):
@@ -70,7 +72,8 @@ class GatewayService:
         self.directory = directory
         self.authenticator = authenticator
         self.rng = rng
-        self.origins = Origins(options.origins)
+        self.origins = Origins(options.origins, is_open=authenticator.open)
+        self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
         self.draining = False
         self._clock = clock
         self._fronts: dict[int, Front] = {}
@@ -97,7 +100,7 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol; what it does not serve goes to `fallback`, or is 404."""
-        return GatewayApp(self, fallback)
+        return self.hosts.guard(GatewayApp(self, fallback))
 
     def protocol(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.answers import cors_headers, stream_begin, stream_head
+from gateway.answers import stream_begin, stream_head
 from gateway.head import Head, too_many_fields
 from gateway.stream import Stream
 from headgate.core import inbound
@@ -19,6 +19,7 @@ from headgate.core.link import Answer, AskTopic, Refused, Request, Topic
 from headgate.core.rights import Caller, may_create, may_subscribe, require
 from headgate.core.session import Session
 from headgate.runtime.http.answers import Header, problem_answer
+from headgate.runtime.http.cors import cors_headers
 
 if TYPE_CHECKING:
     from gateway.protocol import Front
@@ -50,12 +51,11 @@ class SseStream(Stream):
 def open_sse(front: "Front", transport: asyncio.Transport, head: Head, topic_id: str | None) -> None:
     """Answers a GET or HEAD of a stream path; it becomes a stream when the owner grants it."""
     gateway = front.gateway
-    origin = head.headers.get("origin")
-    allowed = origin is None or gateway.origins.allows(origin, head.headers.get("host"))
-    stream = SseStream(front, transport, cors_headers(origin) if allowed else [])
+    origin, host = head.headers.get("origin"), head.headers.get("host")
+    stream = SseStream(front, transport, cors_headers(gateway.origins, origin, host))
     request = _SseRequest(stream, head, topic_id)
     try:
-        if not allowed:
+        if origin is not None and not gateway.origins.allows(origin, host):
             raise Refusal("forbidden", "pages of this origin may not connect")
         request.start()
     except Refusal as refusal:

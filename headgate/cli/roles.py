@@ -18,6 +18,7 @@ from headgate.cli.invocation import CommandFailed
 from headgate.core.limits import Limits
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.lifecycle import Process, run
 from headgate.runtime.links.directory import LinkDirectory
@@ -32,6 +33,7 @@ from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, weakness
+from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
@@ -86,20 +88,28 @@ class Parts:
         self.process.task("links", pool.run)
         return directory
 
-    def ingest(self, log: Log, directory: LinkDirectory, *, redirect_streams: bool) -> IngestService:
-        """Builds ingest on a log and a directory."""
+    def ingest(self, log: Log, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
+        """Builds ingest on a log and a directory; `in_dev` beside a gateway and the owner of every shard."""
         limits = self.settings.limits
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
-            redirect_streams=redirect_streams,
+            redirect_streams=not in_dev,
+            owner_in_process=in_dev,
             origins=self.settings.http.origins,
             payload_bytes=limits.payload_bytes,
-            body_bytes=limits.body_bytes,
             batch_bytes=limits.batch_bytes,
             batch_items=limits.batch_items,
-            body_deadline_s=limits.request_deadline_s,
-            publish_per_user_per_min=limits.publish_per_user_per_min,
-            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+            held_bytes=limits.held_bytes,
+            held_bytes_per_user=limits.held_bytes_per_user,
+            request_deadline_s=limits.request_deadline_s,
+            rates=Allowed(
+                publish_per_user_per_min=limits.publish_per_user_per_min,
+                publish_per_topic_per_s=limits.publish_per_topic_per_s,
+                creations_per_user_per_min=limits.creations_per_user_per_min,
+                reads_per_user_per_min=limits.reads_per_user_per_min,
+                body_bytes=limits.body_bytes,
+            ),
+            id_key=self.settings.topic_id_key(),
         )
         service = IngestService(
             options=options,
@@ -150,6 +160,7 @@ class Parts:
             origins=self.settings.http.origins,
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
+            listening=self.settings.dev.host,
         )
         service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
         directory.user = service
@@ -160,10 +171,10 @@ class Parts:
         self.metrics.watch("subscriptions", lambda: service.hub.subscription_count)
         return service
 
-    async def finish(self) -> int:
-        """Runs the process on its admin port."""
+    async def finish(self, hosts: Hosts | None = None) -> int:
+        """Runs the process on its admin port, which serves requests to these `hosts` only (None: to any)."""
         admin = self.settings.admin
-        return await self.process.run(admin.host or "127.0.0.1", admin.port)
+        return await self.process.run(admin.host or "127.0.0.1", admin.port, hosts)
 
 
 def connections_of(settings: Settings) -> int:
@@ -207,7 +218,7 @@ def descriptors_allow() -> int:
 async def _ingest(settings: Settings) -> int:
     parts = Parts(settings, "ingest", frozenset({"ingest"}))
     log, _ = parts.log()
-    service = parts.ingest(log, parts.directory("ingest"), redirect_streams=True)
+    service = parts.ingest(log, parts.directory("ingest"), in_dev=False)
     heads, most = bounded(settings.limits.request_deadline_s), connections_of(settings)
     server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads, connections=most)
     parts.serve(server)
@@ -263,7 +274,7 @@ async def _dev(settings: Settings) -> int:
 
     parts.process.task("connect", connect)
     gateway = parts.gateway(directories["gateway"])
-    ingest = parts.ingest(log, directories["ingest"], redirect_streams=False)
+    ingest = parts.ingest(log, directories["ingest"], in_dev=True)
     host, port, most = settings.dev.host, settings.dev.port, connections_of(settings)
     server = HttpServer(host, port, gateway.app(ingest.app), gateway.protocol, connections=most)
     parts.serve(server)
@@ -273,7 +284,7 @@ async def _dev(settings: Settings) -> int:
         await log.open()  # an embedded log that cannot be opened is an error now, not something to wait for
         watch.found()
     sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
-    return await parts.finish()
+    return await parts.finish(gateway.hosts)
 
 
 def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:

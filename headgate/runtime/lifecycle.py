@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from headgate.runtime.admin import AdminServer, Check
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Clock
 
@@ -54,9 +55,9 @@ class Process:
         """Adds what SIGTERM does at once, before the first step."""
         self._first.append(call)
 
-    async def run(self, admin_host: str, admin_port: int) -> int:
+    async def run(self, admin_host: str, admin_port: int, hosts: Hosts | None = None) -> int:
         """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
-        admin = AdminServer(admin_host, admin_port, self._metrics, self.checks)
+        admin = AdminServer(admin_host, admin_port, self._metrics, self.checks, hosts)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)

@@ -23,7 +23,7 @@ class Client:
         return cls(*await asyncio.open_connection("127.0.0.1", gate.server.port))
 
     def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> None:
-        lines = [f"{method} {path} HTTP/1.1", "Host: h"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         if body:
             lines.append(f"Content-Length: {len(body)}")
@@ -196,7 +196,7 @@ async def test_one_connection_serves_requests_and_then_a_stream() -> None:
         assert (await client.answer())[2] == {"success": True, "ended": 0}
         client.writer.write(b"GET /sse/subscribe?topic_id=a HTTP/1.1\r\nHo")
         await asyncio.sleep(0.01)
-        client.writer.write(b"st: h\r\n\r\n")
+        client.writer.write(b"st: localhost\r\n\r\n")
         assert (await client.head())[0] == 200
         for _ in range(4):
             await client.event()
