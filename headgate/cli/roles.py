@@ -210,7 +210,9 @@ async def _dispatcher(settings: Settings) -> int:
         service.accept(wire)
 
     secret = settings.cluster_secret()
-    server = await serve_links(settings.dispatcher.host, settings.dispatcher.port, secret, parts.clock, accept)
+    server = await serve_links(
+        settings.dispatcher.host, settings.dispatcher.port, secret, parts.node, parts.rng, accept
+    )
     parts.process.on_drain("shards", service.drain)
     parts.process.on_drain("log", log.close)
     logger.info("dispatcher listens", address=address, log=log.address)

@@ -348,16 +348,3 @@ Message = (
 )  # fmt: skip
 Request = Subscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
 Answer = Subscribed | Page | Topic | Topics | Counts | Verdicts | HistoryPage | Relayed | Refused
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Message])
-
-
-def encode_batch(messages: list[Message]) -> bytes:
-    """Returns one batch as bytes."""
-    return _encoder.encode(messages)
-
-
-def decode_batch(data: bytes) -> list[Message]:
-    """Reads a batch. Raises msgspec.DecodeError for what is no batch of version 1."""
-    return _decoder.decode(data)

@@ -10,6 +10,7 @@ from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET, ClientFrame
 from headgate.core.limits import Limits
 from headgate.core.link import Answer, Leave, Refused, Request, Subscribe, Subscribed
+from headgate.core.linkcodec import refusal_of
 from headgate.core.ports import GatewayMetrics, Upstream
 from headgate.core.position import Position
 from headgate.core.session import Session
@@ -176,9 +177,7 @@ class Openings:
         elif opening.over:
             return
         elif isinstance(answer, Refused) and answer.code != "not_ready":
-            extra = {name: value for name, value in answer.extra.items() if isinstance(name, str)}
-            retry = extra.pop("retry_after_ms", None)
-            self.refuse(opening, Refusal(answer.code, answer.detail, retry_after_ms=retry, **extra))
+            self.refuse(opening, refusal_of(answer))
         else:
             self._hold(opening)
 

@@ -8,6 +8,7 @@ from headgate.core.errors import Refusal
 from headgate.core.hub import Hub
 from headgate.core.inbound import Allowance, AskPresence, Auth, BadFrame, Envelope, Ping, Subscribe, Unsubscribe
 from headgate.core.link import Answer, AskCount, Counts, Refused, Request
+from headgate.core.linkcodec import refusal_of
 from headgate.core.opening import PATIENCE_S, Opening
 from headgate.core.ports import TokenReader
 from headgate.core.session import Session
@@ -172,7 +173,7 @@ def _tell_presence(session: Session, topic_id: str, frame_id: FrameId, answer: A
     if isinstance(answer, Counts):
         session.emit(client_frames.presence(topic_id, answer.counts[0], frame_id))
     elif isinstance(answer, Refused):
-        session.emit(client_frames.error(Refusal(answer.code, answer.detail), frame_id, topic_id))
+        session.emit(client_frames.error(refusal_of(answer), frame_id, topic_id))
 
 
 def _not_followed(topic_id: str) -> Refusal:
