@@ -22,7 +22,18 @@ PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to
 class Opening:
     """What one session waits for since `begun`. `over` once it was granted, refused or given up."""
 
-    __slots__ = ("begun", "deadline", "frame_id", "over", "position", "presence", "session", "shard", "topic_id")
+    __slots__ = (
+        "begun",
+        "caller",
+        "deadline",
+        "frame_id",
+        "over",
+        "position",
+        "presence",
+        "session",
+        "shard",
+        "topic_id",
+    )
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class Opening:
         deadline: float,
     ) -> None:
         self.session = session
+        self.caller = session.caller  # with whose rights the owner was asked
         self.topic_id = topic_id
         self.position = position
         self.presence = presence
@@ -162,7 +174,7 @@ class Openings:
         upstream.request(opening.shard, partial(self._request, opening), partial(self._answered, opening))
 
     def _request(self, opening: Opening, req: int) -> Request:
-        caller = opening.session.caller
+        caller = opening.caller = opening.session.caller
         assert caller is not None
         return Subscribe(req, opening.topic_id, caller, opening.position, self._hub.auto_create)
 

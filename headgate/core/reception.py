@@ -141,6 +141,8 @@ class Reception:
                 raise Refusal("forbidden", "a refreshed token must keep its sub")
             self._hub.identify(session, identity)
         session.emit(client_frames.refreshed(frame_id))
+        if not self._tokens.open:
+            self._hub.renewals.begin(session)
 
     def _unsubscribe(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
         wished = session.unwish(topic_id)
