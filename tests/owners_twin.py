@@ -264,6 +264,7 @@ class Numbers:
     def __init__(self) -> None:
         self.deliveries: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
+        self.refusals: list[str] = []
         self.links = 0
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
@@ -274,3 +275,6 @@ class Numbers:
 
     def link_messages(self, direction: str, count: int) -> None:
         self.links += count
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(code)

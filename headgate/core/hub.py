@@ -140,6 +140,7 @@ class Hub:
         caller = identity.caller
         count = self._users.get(caller.user_id, 0)
         if count >= self.limits.connections_per_user and not caller.service:
+            self.metrics.refused("limit_reached", f"{caller.user_id} has {count} connections")
             self.disconnect(session, 4529, retry_after_ms=5_000)
             return False
         self._users[caller.user_id] = count + 1

@@ -140,6 +140,7 @@ class Openings:
         """Answers an opening that came to nothing: an `error` frame, or the end of an SSE request."""
         session = opening.session
         self.give_up(opening)
+        self._hub.metrics.refused(refusal.code, refusal.detail)
         if session.framing is WEBSOCKET:
             session.emit(client_frames.error(refusal, opening.frame_id, opening.topic_id))
             self.settled(opening)
