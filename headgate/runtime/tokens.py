@@ -14,12 +14,12 @@ from headgate.core.errors import HeadgateError, Refusal
 from headgate.core.ids import FOREIGN_PUBLISHER
 from headgate.core.rights import Caller, is_pattern
 from headgate.runtime.ports import Clock
+from headgate.runtime.settings import MIN_SECRET_BYTES
 
 Mode = Literal["jwt", "open"]
 
 ALGORITHM: Final = "HS256"
 LEEWAY_S: Final = 5.0
-MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size
 MAX_CACHED: Final = 20_000  # verified tokens, about 1 KB each
 MAX_USER_BYTES: Final = 128
 MAX_TIME_S: Final = 1 << 53  # beyond it a float is no whole second; no NaN and no infinity is between the bounds
