@@ -55,8 +55,12 @@ class Requests:
         """Answers one message, now or later. A refusal is an answer; it never raises."""
         if not session.open:
             return  # an answer that had to wait, for a link that did not
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            _refuse(session, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
+            return
         try:
-            self._handlers[type(message)](session, message)
+            handler(session, message)
         except Refusal as refusal:
             _refuse(session, message, refusal)
         except Exception:  # one bad question must not end the process that answers all others
