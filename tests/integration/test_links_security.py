@@ -1,6 +1,7 @@
 """Links against strangers and listeners on the network: what they get, what they cost, what they can end."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -140,11 +141,12 @@ class Wiretap:
         self.far: ClientConnection | None = None
 
     async def serve(self, near: websockets.ServerConnection) -> None:
-        async with stranger(self.behind) as far:
-            self.far = far
-            back = asyncio.create_task(self._carry(far, near, self.down))
-            await self._carry(near, far, self.up)
-            back.cancel()
+        with contextlib.suppress(OSError):  # the dispatcher may not be there yet
+            async with stranger(self.behind) as far:
+                self.far = far
+                back = asyncio.create_task(self._carry(far, near, self.down))
+                await self._carry(near, far, self.up)
+                back.cancel()
 
     async def _carry(self, source: Connection, target: Connection, kept: list[bytes]) -> None:
         async for data in source:
