@@ -10,7 +10,7 @@ MINUTES ?= 30
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check lint format kafka image image-test cluster-test lock clean
+.PHONY: help run test soak attack check lint format kafka image image-test cluster-test lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.dev ## every test, on real Kafka too
 
 soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+attack: $(VENV)/.dev ## what was attacked once, and odd input through every entry: 60 s each, on this machine only
+	HEADGATE_ATTACK_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/attack
 
 check: lint test ## what CI does
 
