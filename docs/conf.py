@@ -19,6 +19,8 @@ myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
 myst_enable_extensions = ["colon_fence"]
 
+smartquotes = False  # they turn --flag into a dash
+
 html_theme = "furo"
 html_title = "Headgate"
 html_baseurl = SITE

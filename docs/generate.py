@@ -15,8 +15,8 @@ from typing import Final
 from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram
 from docs.site.error_tables import error_table
-from docs.site.metric_tables import metric_table
-from docs.site.setting_tables import setting_tables
+from docs.site.metric_sections import metric_sections
+from docs.site.setting_sections import setting_sections
 from headgate.broker.demos import DEMOS, Stage
 from headgate.cli.demo import line_of
 from headgate.core import breaker, circuit, delivery
@@ -63,8 +63,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),
     "demo": demo_output,
     "errors": error_table,
-    "metrics": metric_table,
-    "settings": setting_tables,
+    "metrics": metric_sections,
+    "settings": setting_sections,
 }
 
 

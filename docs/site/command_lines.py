@@ -16,7 +16,8 @@ def command_lines() -> str:
     for name, command in _commands(root, "headgate"):
         panels.setdefault(getattr(command, "rich_help_panel", None) or "", []).append(_section(name, command))
     parts = [f"## {panel or 'Others'}\n\n" + "\n".join(sections) for panel, sections in panels.items()]
-    return "```text\n" + EPILOG + "\n```\n\n" + "\n".join(parts)
+    example, *paragraphs = EPILOG.split("\n\n")
+    return "\n\n".join([f"```text\n{example}\n```", *paragraphs, "\n".join(parts)])
 
 
 def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -37,18 +38,20 @@ def _section(name: str, command: Any) -> str:
     parts = [f"### {name}", "", f"```text\n{usage}\n```", "", text, ""]
     if examples:
         parts += [f"```text\n{examples.strip()}\n```", ""]
-    rows = [
-        (f"`{_spelling(each)}`", "yes" if each.required else "", getattr(each, "help", None) or "")
-        for each in command.params
-    ]
+    rows = [(f"`{_spelling(each)}`", _meaning(each)) for each in command.params]
     if rows:
-        parts.append(table(("argument or flag", "required", "meaning"), rows))
+        parts.append(table(("argument or flag", "meaning"), rows))
     return "\n".join(parts)
 
 
 def _usage(argument: Any) -> str:
     text = f"{argument.metavar or argument.name.upper()}{'...' if argument.nargs == -1 else ''}"
     return text if argument.required else f"[{text}]"
+
+
+def _meaning(parameter: Any) -> str:
+    required = parameter.required and parameter.param_type_name == "option"
+    return (parameter.help or "") + (" Required." if required else "")
 
 
 def _spelling(parameter: Any) -> str:

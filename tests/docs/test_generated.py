@@ -1,5 +1,6 @@
 """The generated parts of the pages: kept ones are current, built ones name everything that the code has."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from docs import generate
 from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram
-from docs.site.metric_tables import metric_table
-from docs.site.setting_tables import setting_tables, settings_of
+from docs.site.metric_sections import metric_sections
+from docs.site.setting_sections import setting_sections, settings_of
 from headgate.core import breaker, circuit, delivery
 from headgate.core.breaker import BREAKER_TRANSITIONS, BreakerState
 from headgate.runtime.metrics import Metrics
@@ -69,20 +70,21 @@ def test_every_setting_says_what_it_does() -> None:
 
 
 def test_a_setting_is_shown_with_its_type_bounds_default_and_variable() -> None:
-    tables = setting_tables()
-    row = next(line for line in tables.splitlines() if "`limits.batch_items`" in line)
-    assert "`HEADGATE_LIMITS__BATCH_ITEMS`" in row
-    assert "| whole number from 1 to 1,000 | `1000` |" in row
-    assert "`log.security.protocol`" in tables
-    assert "| secret | unset |" in next(line for line in tables.splitlines() if "`auth.secret`" in line)
+    text = setting_sections()
+    section = re.search(r"^### limits.batch_items$(.*?)^#", text, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert "Type: whole number from 1 to 1,000. Default: `1000`. Variable: `HEADGATE_LIMITS__BATCH_ITEMS`" in section[1]
+    assert "### log.security.protocol\n" in text
+    assert "Type: secret. Default: unset. Variable: `HEADGATE_AUTH__SECRET`" in text
 
 
-def test_every_metric_is_in_the_table_with_its_meaning() -> None:
-    rows = [line for line in metric_table().splitlines() if line.startswith("| `headgate_")]
-    shown = {line.split("`")[1].removesuffix("_total"): line for line in rows}
-    assert set(shown) == {family.name for family in Metrics().collect()}
-    assert all(line.rstrip(" |").endswith(".") for line in rows)
-    assert "| counter | gateway | `reason`: `slow_consumer`" in shown["headgate_gap_messages"]
+def test_every_metric_has_a_section_with_its_meaning() -> None:
+    found = re.findall(r"^## (headgate_\w+)\n\n(.+)\n\n(.+)$", metric_sections(), re.MULTILINE)
+    sections = {name.removesuffix("_total"): (meaning, facts) for name, meaning, facts in found}
+    assert set(sections) == {family.name for family in Metrics().collect()}
+    assert all(meaning.endswith(".") for meaning, _ in sections.values())
+    facts = "Type: counter. Roles: gateway. Labels: `reason` (`slow_consumer`, `retention`, `shed`)."
+    assert sections["headgate_gap_messages"][1] == facts
 
 
 def test_every_command_is_shown_with_its_flags() -> None:

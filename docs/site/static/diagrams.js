@@ -8,14 +8,19 @@ async function draw() {
   mermaid.initialize({
     startOnLoad: false,
     theme: isDark() ? "dark" : "neutral",
-    fontFamily: "inherit",
-    sequence: { mirrorActors: false },
+    fontFamily: getComputedStyle(document.body).fontFamily,
+    flowchart: { nodeSpacing: 30, rankSpacing: 30, padding: 10 },
+    sequence: { mirrorActors: false, width: 110, actorMargin: 30, height: 45 },
   });
   for (const { node, text } of diagrams) {
     node.removeAttribute("data-processed");
     node.textContent = text;
   }
   await mermaid.run({ nodes: diagrams.map(({ node }) => node) });
+  // Mermaid makes a drawing as narrow as the page. Below this it cannot be read; then the reader scrolls it.
+  for (const svg of document.querySelectorAll("pre.mermaid svg")) {
+    svg.style.minWidth = `${0.75 * parseFloat(svg.style.maxWidth)}px`;
+  }
 }
 
 if (diagrams.length) {

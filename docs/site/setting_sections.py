@@ -1,4 +1,4 @@
-"""The tables of settings, from the model: names, types, defaults, and the sentence below each field.
+"""The reference of settings, from the model: names, types, defaults, and the sentence below each field.
 
 The sentences are read from the source, so that a running server does not carry them.
 """
@@ -14,7 +14,6 @@ import annotated_types
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from docs.site.markdown import table
 from headgate.runtime import settings_model
 from headgate.runtime.settings import ENV_PREFIX
 from headgate.runtime.settings_model import Model
@@ -33,22 +32,23 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def setting_tables() -> str:
-    """Returns one section a group of settings."""
+def setting_sections() -> str:
+    """Returns one section a setting, under one a group."""
     parts = []
     for group, field in Model.model_fields.items():
         model = field.annotation
         assert inspect.isclass(model)
         assert issubclass(model, BaseModel)
-        rows = [
-            (f"`{each.name}`<br>`{each.variable}`", each.type, each.default, each.meaning)
-            for each in settings_of(model, f"{group}.")
-        ]
-        parts.append(
-            f"## {group}\n\n{inspect.getdoc(model)}\n\n"
-            + table(("name and variable", "type", "default", "what it does"), rows)
-        )
+        parts.append(f"## {group}\n\n{inspect.getdoc(model)}\n")
+        parts += [_section(each) for each in settings_of(model, f"{group}.")]
     return "\n".join(parts)
+
+
+def _section(setting: Setting) -> str:
+    return (
+        f"### {setting.name}\n\n{setting.meaning}\n\n"
+        f"Type: {setting.type}. Default: {setting.default}. Variable: `{setting.variable}`\n"
+    )
 
 
 def settings_of(model: type[BaseModel] = Model, prefix: str = "") -> Iterator[Setting]:
