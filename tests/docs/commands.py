@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -54,13 +55,18 @@ class Shell:
 
 
 def until(process: "subprocess.Popen[str]", wanted: str) -> str:
-    """Returns the first line of a started block that holds `wanted`; a test's own time-out ends an endless wait."""
+    """Returns the first line of a started block that holds `wanted`; ends the block when none comes in RUN_S."""
     assert process.stdout is not None
     seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if wanted in line:
-            return line
+    end = threading.Timer(RUN_S, process.kill)
+    end.start()
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if wanted in line:
+                return line
+    finally:
+        end.cancel()
     raise AssertionError(f"no line with {wanted!r} in {seen}")
 
 
