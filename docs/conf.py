@@ -19,6 +19,7 @@ myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
 myst_enable_extensions = ["colon_fence"]
 
+highlight_language = "text"  # a block that names no language is not code of Python
 smartquotes = False  # they turn --flag into a dash
 
 html_theme = "furo"
