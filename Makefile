@@ -9,7 +9,7 @@ KAFKA_PORT ?= 29092
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint docs format kafka image image-test cluster-test lock clean
+.PHONY: help run test attack check lint docs format kafka image image-test cluster-test lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-dat
 
 test: $(VENV)/.dev ## every test, on real Kafka too
 	$(BIN)/python -m pytest
+
+attack: $(VENV)/.dev ## what was attacked once, and odd input through every entry: 60 s each, on this machine only
+	HEADGATE_ATTACK_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/attack
 
 check: lint docs test ## what CI does
 

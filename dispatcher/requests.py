@@ -42,6 +42,7 @@ class Requests:
             link.Subscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
+            link.Authorize: self._authorize,
             link.AskTopic: self._topic,
             link.AskTopics: self._topics,
             link.AskCount: self._counts,
@@ -54,8 +55,12 @@ class Requests:
         """Answers one message, now or later. A refusal is an answer; it never raises."""
         if not session.open:
             return  # an answer that had to wait, for a link that did not
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            _refuse(session, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
+            return
         try:
-            self._handlers[type(message)](session, message)
+            handler(session, message)
         except Refusal as refusal:
             _refuse(session, message, refusal)
         except Exception:  # one bad question must not end the process that answers all others
@@ -144,6 +149,13 @@ class Requests:
             self._grant(session, ask, row)
         else:
             self._owner.when_complete(lambda: session.later(self._owner, ask))
+
+    def _authorize(self, session: Session, ask: link.Authorize) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
+        session.send(link.Authorized(ask.req))
 
     def _can_place(self, row: Row, position: Position) -> bool:
         """Says whether a position can be served now: while history is rebuilt, one that the index goes on from."""

@@ -51,6 +51,7 @@ class GatewayApp:
         except ClientDisconnect:
             return
         except Refusal as refusal:
+            self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
             response = _problem(refusal)
         origin = request.headers.get("origin")
         if origin is not None and self._gateway.origins.allows(origin, request.headers.get("host")):

@@ -19,6 +19,7 @@ from headgate.runtime.http.problem import problem_of
 from headgate.runtime.tokens import Authenticator, Identity
 from ingest.exchange import Call, Handler, Query, Reply
 from ingest.held import REQUEST_BYTES, Held, Share
+from ingest.seams import Metrics
 
 MAX_QUERY_FIELDS: Final = 1_000
 PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
@@ -54,7 +55,9 @@ class _Gone(Exception):
 class IngestApp:
     """The ASGI application."""
 
-    def __init__(self, paths: Paths, authenticator: Authenticator, origins: Origins, body_deadline_s: float) -> None:
+    def __init__(
+        self, paths: Paths, authenticator: Authenticator, origins: Origins, body_deadline_s: float, metrics: Metrics
+    ) -> None:
         self._by_length: dict[int, list[tuple[tuple[str, ...], Methods]]] = {}
         for pattern, methods in paths.items():
             full = {"HEAD": methods["GET"], **methods} if "GET" in methods else methods
@@ -62,6 +65,7 @@ class IngestApp:
         self._authenticator = authenticator
         self._origins = origins
         self._body_deadline_s = body_deadline_s
+        self._metrics = metrics
         self._active = 0
         self._held = Held()
         self._idle: asyncio.Future[None] | None = None  # while somebody waits for the last answer
@@ -107,6 +111,7 @@ class IngestApp:
         try:
             answer = await self._answer(scope, headers, receive, share)
         except Refusal as refusal:
+            self._metrics.refused(refusal.code, refusal.detail)
             status, raw, body = problem_of(refusal)
             if status == 408:
                 raw.append((b"connection", b"close"))  # the rest of the body may still come

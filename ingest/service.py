@@ -95,7 +95,7 @@ class IngestService:
         history = History(self._catalog, self._owners)
         paths = paths_of(options, topics, publishing, batches, history)
         origins = Origins(options.origins)
-        self.app = IngestApp(paths, authenticator, origins, options.body_deadline_s)
+        self.app = IngestApp(paths, authenticator, origins, options.body_deadline_s, counts)
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes what an owner pushes: of interest are topics that changed."""

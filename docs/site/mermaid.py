@@ -59,7 +59,7 @@ def read_all(app: Sphinx, env: BuildEnvironment) -> None:
         input=json.dumps(found), capture_output=True, text=True, timeout=READ_S, return_completed_process=True,
     )  # fmt: skip
     if done.returncode:
-        raise ExtensionError(f"Mermaid could not be run: {done.stderr[-500:]}")
+        raise ExtensionError(f"Mermaid could not be run: {str(done.stderr)[-500:]}")
     for line in done.stdout.splitlines():
         logging.getLogger(__name__).warning("diagram %s", line)
 

@@ -27,8 +27,12 @@ class Publish(NamedTuple):
     rest: bytes
 
 
+# A page will make a link of it: http, https or relative, and nothing that a browser reads over (blanks, controls).
+_URL: Final = r"^(?:[hH][tT][tT][pP][sS]?:|[^:/?#\x00-\x20\x7f]*(?:[/?#]|\Z))[^\x00-\x20\x7f]*\Z"
+
+
 class _Attachment(msgspec.Struct, omit_defaults=True):
-    url: Annotated[str, msgspec.Meta(min_length=1)]
+    url: Annotated[str, msgspec.Meta(min_length=1, pattern=_URL)]
     name: str | None = None
     content_type: str | None = None
     size: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None

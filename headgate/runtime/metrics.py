@@ -3,6 +3,7 @@
 Counting is an addition to an integer: no Prometheus object is touched until somebody asks for `/metrics`.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, Literal
@@ -12,6 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from headgate.core.apply import Code
+from headgate.core.errors import CODES
+from headgate.runtime.refusals import RefusalLog
 
 Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal["sessions", "subscriptions", "log_lag_records", "loop_lag_seconds"]
@@ -107,6 +110,13 @@ class Metrics(Collector):
         self._dead_letters = _Counter(
             "headgate_dead_letters_total", "Records that were given up.", ("reason",), _each(DEAD_LETTER_REASONS)
         )
+        self._refusals = _Counter(
+            "headgate_refusals_total",
+            "Requests, frames and links that were refused, by code.",
+            ("code",),
+            _each((*CODES,)),
+        )
+        self._refusal_log = RefusalLog(time.monotonic)
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -140,6 +150,11 @@ class Metrics(Collector):
         """Counts messages that a gap frame named."""
         self._gaps.add((reason,), count)
 
+    def refused(self, code: str, detail: str) -> None:
+        """Counts a refused request, frame or link; now and then one is a log line."""
+        self._refusals.add((code,), 1)
+        self._refusal_log.note(code, detail)
+
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts records written to the dead letters."""
         self._dead_letters.add((reason,), count)
@@ -160,6 +175,7 @@ class Metrics(Collector):
         """Yields every family that the parts of this process have; called by the registry."""
         yield self._links.family()
         yield self._gauge("loop_lag_seconds", "How late the event loop runs what is due.")
+        yield self._refusals.family()
         if "ingest" in self._parts:
             yield self._publishes.family()
         if self._parts & {"ingest", "dispatcher"}:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from headgate.runtime.http.origins import LOOPBACK
-from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
 
 MIB: Final = 1024 * 1024
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
@@ -30,9 +30,9 @@ def split_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in bare and bare == host) or any(c in bare for c in " /@[]"):
-        raise ValueError(f"expected host:port, not {text!r}")
+        raise ValueError(f"expected host:port, not {without_password(text)!r}")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ValueError(f"expected a port from 1 to 65535 in {text!r}")
+        raise ValueError(f"expected a port from 1 to 65535 in {without_password(text)!r}")
     return bare, int(port)
 
 
@@ -50,7 +50,7 @@ def _address(text: str) -> str:
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
     if lower not in ("*", LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
-        raise ValueError(f"expected an origin such as https://app.example.com, not {text!r}")
+        raise ValueError(f"expected an origin such as https://app.example.com, not {without_password(text)!r}")
     return lower
 
 
@@ -148,13 +148,13 @@ class Auth(Group):
     mode: Literal["jwt", "open"] | None = None
     """`jwt`: callers need a token. `open`: everybody may do everything; only for `dev` on loopback."""
     secret: Secret | None = None
-    """The key of tokens (HS256). It should have at least 32 bytes. `headgate token mint` signs with it."""
+    """The key of tokens (HS256). Production roles need 32 bytes or more. `headgate token mint` signs with it."""
     jwks_url: HttpUrl | None = None
     """Not built yet: must be unset."""
     issuer: Text | None = None
     """If set, a token's `iss` must be this."""
     audience: Text | None = None
-    """If set, a token's `aud` must contain this."""
+    """If set, a token's `aud` must contain this. Unset: a token with `aud` is refused."""
     query_token: bool = True
     """Whether a stream may carry its token in the URL as `?token=`."""
 
@@ -229,7 +229,7 @@ class Cluster(Group):
     dispatchers: Addresses = ("127.0.0.1:8090",)
     """Dispatchers to link to first, `host:port,host:port`. They name the others."""
     secret: Secret | None = None
-    """The key with which services prove who they are. The same in all. Unset: derived from `auth.secret`."""
+    """The key with which services prove who they are, 32 bytes or more. Unset: derived from `auth.secret`."""
     tls: Tls = Tls()
 
 
@@ -251,9 +251,9 @@ class Hot(Group):
     """Subscriber counts at which a topic goes to the inbox and back."""
 
     enter: Count = 10_000
-    """No effect yet. Later: the number of subscribers at which a topic moves to the inbox."""
+    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves to the inbox."""
     exit: Count = 8_000
-    """No effect yet. Later: the number of subscribers at which a topic moves back."""
+    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves back."""
 
 
 class Heartbeat(Group):
@@ -299,7 +299,7 @@ class Limits(Group):
     control_abuse_s: Seconds = 10.0  # above the rate for so long: 4503
     """Seconds above the rate after which the connection is closed with 4503."""
     subscribers_listed: Count = 1_000
-    """Most subscribers that one list names."""
+    """Not built yet: must be unset. Later: most subscribers that one list names."""
     auth_deadline_s: Seconds = 5.0
     """Seconds in which a WebSocket without credentials must send `auth`."""
     request_deadline_s: Seconds = 10.0

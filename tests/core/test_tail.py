@@ -41,6 +41,15 @@ def test_the_payload_is_compacted_and_not_parsed() -> None:
         ('"attachments": [{}]', "attachments[0]: Object missing required field `url`"),
         ('"attachments": [{"url": "u", "size": -1}]', "attachments[0].size: Expected"),
         ('"attachments": [1]', "attachments[0]: Expected"),
+        ('"attachments": [{"url": "javascript:alert(1)"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "JaVaScRiPt:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "java\\tscript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": " javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "\\u0001javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "data:text/html,x"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "file:///etc/passwd"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "https://x/a b"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "u\\n"}]', "attachments[0].url: Expected"),
     ],
 )
 def test_a_wrong_member_is_named(member: str, detail: str) -> None:

@@ -167,12 +167,16 @@ class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
         self.records = 0
+        self.refusals: list[str] = []
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         self.published[outcome, profile] = self.published.get((outcome, profile), 0) + count
 
     def appended(self, count: int, seconds: float) -> None:
         self.records += count
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(code)
 
 
 class World:
