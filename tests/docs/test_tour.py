@@ -84,6 +84,11 @@ def test_the_authentication_page_makes_tokens_that_work() -> None:
         published, history = (json.loads(line) for line in shell.run(use).replace("}{", "}\n{").splitlines())
         assert history["messages"][0]["message_id"] == published["message_id"]
         assert shell.run(f"export HEADGATE_AUTH__SECRET={SECRET}\n{mint}").count(".") == 2
+        (backend,) = blocks("docs/how-to/authentication.md", "python")
+        names: dict[str, str] = {}
+        exec(compile(backend, "page", "exec"), names)
+        listing = f"curl -s -f -H 'Authorization: Bearer {names['token']}' http://127.0.0.1:8080/api/v1/topics"
+        assert json.loads(shell.run(listing))["topics"] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
