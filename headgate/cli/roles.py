@@ -211,10 +211,8 @@ async def _dispatcher(settings: Settings) -> int:
     def accept(wire: WebSocketLink) -> None:
         service.accept(wire)
 
-    secret = settings.cluster_secret()
-    server = await serve_links(
-        settings.dispatcher.host, settings.dispatcher.port, secret, parts.node, parts.rng, accept
-    )
+    host, port, secret = settings.dispatcher.host, settings.dispatcher.port, settings.cluster_secret()
+    server = await serve_links(host, port, secret, parts.node, parts.rng, accept, parts.metrics.refused)
     parts.process.on_drain("shards", service.drain)
     parts.process.on_drain("log", log.close)
     logger.info("dispatcher listens", address=address, log=log.address)

@@ -19,6 +19,7 @@ from tests.e2e.conftest import Figures
 from tests.e2e.harness import SECRET, Deployment, Role, Stage, token, until
 from tests.integration.test_links_security import GREETING, Wiretap, ended, stranger, tapped
 
+LINKS = "the-key-of-the-links-of-32-bytes-or-more"
 BAD_TOKENS = 300
 RECONNECTS = 20
 
@@ -31,6 +32,10 @@ async def attacked(stage: Stage, bootstrap: str, prefix: str) -> AsyncIterator[t
     real = f"127.0.0.1:{deployment.dispatchers[0].port}"
     async with tapped(real) as (through, tap), websockets.serve(_liar, "127.0.0.1", 0) as liar:
         lies = f"127.0.0.1:{liar.sockets[0].getsockname()[1]}"
+        for role in deployment.roles:
+            role.settings["cluster.secret"] = LINKS
+        for role in deployment.dispatchers:
+            del role.settings["auth.secret"]  # it verifies no tokens
         gateway.settings["cluster.dispatchers"] = f"{lies},{through},{real}"
         await deployment.start(4)
         async with Neighbour(deployment).living() as neighbour:

@@ -38,7 +38,7 @@ async def in_memory() -> AsyncIterator[tuple[End, End]]:
 @asynccontextmanager
 async def over_websocket() -> AsyncIterator[tuple[End, End]]:
     arrived: asyncio.Queue[WebSocketLink] = asyncio.Queue()
-    server = await serve_links("127.0.0.1", 0, SECRET, "d1", SystemRng(), arrived.put_nowait)
+    server = await serve_links("127.0.0.1", 0, SECRET, "d1", SystemRng(), arrived.put_nowait, print)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     near = await open_link(address, SECRET, "gateway", "n1", SystemRng())
     far = End(await arrived.get())

@@ -42,6 +42,11 @@ async def test_another_secret_is_refused_before_anything_is_parsed() -> None:
             await socket.send(msgspec.msgpack.encode([[1, 1, 1, "gateway", "g", "", 0]]))
             assert await ended(socket) == (1008, "no link credentials")
         assert far.links == []
+        assert [text.rpartition(": ")[2] for text in far.refusals] == [
+            "the cluster secrets differ",
+            "no link credentials",
+        ]
+        assert all(text.startswith("unauthenticated a link from ('127.0.0.1', ") for text in far.refusals)
 
 
 async def test_a_message_of_a_stranger_is_read_to_its_bound() -> None:

@@ -24,6 +24,10 @@ class FarEnd:
     def __init__(self) -> None:
         self.links: list[WebSocketLink] = []
         self.got: list[link.Message] = []
+        self.refusals: list[str] = []
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(f"{code} {detail}")
 
     def accept(self, wire: WebSocketLink) -> None:
         self.links.append(wire)
@@ -41,7 +45,7 @@ class FarEnd:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[str, FarEnd]]:
     far = FarEnd()
-    server = await serve_links("127.0.0.1", 0, SECRET, "d1", RNG, far.accept)
+    server = await serve_links("127.0.0.1", 0, SECRET, "d1", RNG, far.accept, far.refused)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"127.0.0.1:{port}", far

@@ -191,9 +191,18 @@ async def open_link(address: str, secret: bytes, role: str, node: str, rng: Rng)
 
 
 async def serve_links(
-    host: str, port: int, secret: bytes, node: str, rng: Rng, accept: Callable[[WebSocketLink], None]
+    host: str,
+    port: int,
+    secret: bytes,
+    node: str,
+    rng: Rng,
+    accept: Callable[[WebSocketLink], None],
+    refused: Callable[[str, str], None],
 ) -> Server:
-    """Listens for links; `accept` gets each authenticated one before its first message is read."""
+    """Listens for links; `accept` gets each authenticated one before its first message is read.
+
+    `refused` gets a code and a sentence for each that did not prove itself.
+    """
     strangers = Strangers()
 
     async def handle(connection: ServerConnection) -> None:
@@ -201,7 +210,7 @@ async def serve_links(
             proven = await as_dispatcher(connection, secret, node, rng, MAX_BATCH_BYTES)
         except (LinkRefused, TimeoutError, ConnectionClosed) as error:
             reason = str(error) or "nothing was proved in time"
-            logger.warning("a link was refused", address=str(connection.remote_address), why=reason)
+            refused("unauthenticated", f"a link from {connection.remote_address}: {reason}")
             await connection.close(1008, _short(reason))
             return
         strangers.known(connection)
