@@ -32,8 +32,21 @@ html_use_index = False
 html_show_sphinx = False
 
 
+# Files of the repository that the pages link to, and the page of the site that includes each.
+INCLUDED = {
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "SECURITY.md": "project/reporting.md",
+    "helm/headgate/README.md": "reference/chart.md",
+}
+
+
 def _fill(_: Any, page: str, source: list[str]) -> None:
-    source[0] = filled(source[0], BUILT)
+    text = filled(source[0], BUILT)
+    to_docs = "../" * page.count("/")
+    for file, included in INCLUDED.items():
+        text = text.replace(f"](../{to_docs}{file})", f"]({to_docs}{included})")
+    source[0] = text
 
 
 def _keep_slugs(_: Any, page: nodes.document) -> None:
