@@ -66,7 +66,7 @@ class Reception:
             self._hub.openings.begin_turn(opening)
         except Refusal as refusal:
             session.turn = None
-            session.emit(client_frames.error(refusal, None, topic_id[:128]))
+            session.emit(client_frames.error(refusal, None, topic_id[:128] or None))
 
     def _settled(self, opening: Opening) -> None:
         """A subscribe has its answer, is held, or is late: the next topic of the query may be asked for."""

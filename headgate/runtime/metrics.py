@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from headgate.core.apply import Code
+from headgate.core.errors import CODES
 
 Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal["sessions", "subscriptions", "log_lag_records", "loop_lag_seconds"]
@@ -82,6 +83,12 @@ class Metrics(Collector):
         self._publishes = _Counter(
             "headgate_publishes_total", "Messages offered by publishers.", ("outcome", "profile"), outcomes
         )
+        self._refusals = _Counter(
+            "headgate_refusals_total",
+            "Requests, frames and links that were refused, by code.",
+            ("code",),
+            _each((*CODES,)),
+        )
         self._appends = _Counter("headgate_appends_total", "Records the log acknowledged.", (), [()])
         self._append_seconds = _Histogram(
             "headgate_append_seconds", "From hand-over to the log to its acknowledgement.", (), [()]
@@ -117,6 +124,10 @@ class Metrics(Collector):
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         """Counts messages offered to ingest."""
         self._publishes.add((outcome, profile), count)
+
+    def refused(self, code: str, detail: str) -> None:
+        """Counts a refused request, frame or link."""
+        self._refusals.add((code,), 1)
 
     def appended(self, count: int, seconds: float) -> None:
         """Counts records that the log acknowledged `seconds` after the hand-over."""
@@ -160,6 +171,7 @@ class Metrics(Collector):
         """Yields every family that the parts of this process have; called by the registry."""
         yield self._links.family()
         yield self._gauge("loop_lag_seconds", "How late the event loop runs what is due.")
+        yield self._refusals.family()
         if "ingest" in self._parts:
             yield self._publishes.family()
         if self._parts & {"ingest", "dispatcher"}:

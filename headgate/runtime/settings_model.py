@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from headgate.runtime.http.origins import LOOPBACK
+from headgate.runtime.http.origins import is_entry
 from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
-_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 
 
@@ -49,7 +49,7 @@ def _address(text: str) -> str:
 
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
-    if lower not in ("*", LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
+    if not is_entry(lower):
         raise ValueError(f"expected an origin such as https://app.example.com, not {text!r}")
     return lower
 
@@ -152,14 +152,14 @@ class Dev(Group):
 class Ingest(Group):
     """The HTTP side."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8080
 
 
 class Gateway(Group):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8081
     publish: bool = False
 
@@ -167,7 +167,7 @@ class Gateway(Group):
 class Dispatcher(Group):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     port: Port = 8090
     data: File = Path("headgate-data")
     advertise: Address | None = None
@@ -245,6 +245,10 @@ class Limits(Group):
     request_deadline_s: Seconds = 10.0
     publish_per_user_per_min: Count = 100
     publish_per_topic_per_s: Count = 100
+    creations_per_user_per_min: Count = 60
+    reads_per_user_per_min: Count = 600
+    held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB  # of all requests to an ingest; below its pod's limit
+    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 64 * MIB  # at least two batches
 
 
 class Drain(Group):

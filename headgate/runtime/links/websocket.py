@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 from headgate.core import linkauth
 from headgate.core.link import Message, decode_batch, encode_batch
 from headgate.runtime.ports import Clock, Rng
+from headgate.runtime.sockets import listen
 
 PATH: Final = "/link"
 PROOF_HEADER: Final = "Headgate-Proof"
@@ -23,6 +24,7 @@ MAX_BATCH_BYTES: Final = 96 * 1024 * 1024  # a page of history and a turn's mess
 PING_S: Final = 2.0  # a half-open link is noticed within PING_S + PONG_S
 PONG_S: Final = 4.0
 OPEN_S: Final = 5.0
+_BACKLOG: Final = 128  # the peers of a cluster
 SLICE_MESSAGES: Final = 2_000
 SLICE_BYTES: Final = 1024 * 1024  # a batch: small beside MAX_BATCH_BYTES, and some milliseconds of either end
 
@@ -187,8 +189,7 @@ async def serve_links(
 
     return await serve(
         handle,
-        host,
-        port,
+        sock=listen(host, port, _BACKLOG),
         process_request=check,
         process_response=prove,
         compression=None,
