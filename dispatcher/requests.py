@@ -42,6 +42,7 @@ class Requests:
             link.Subscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
+            link.Authorize: self._authorize,
             link.AskTopic: self._topic,
             link.AskTopics: self._topics,
             link.AskCount: self._counts,
@@ -144,6 +145,13 @@ class Requests:
             self._grant(session, ask, row)
         else:
             self._owner.when_complete(lambda: session.later(self._owner, ask))
+
+    def _authorize(self, session: Session, ask: link.Authorize) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
+        session.send(link.Authorized(ask.req))
 
     def _can_place(self, row: Row, position: Position) -> bool:
         """Says whether a position can be served now: while history is rebuilt, one that the index goes on from."""

@@ -64,13 +64,22 @@ class LinkSession:
             self._asks.append((owner, message))
             self._wake.set()
         else:
-            self.send(link.Refused(getattr(message, "req", 0), "overloaded", "too many requests wait on this link"))
+            self._refuse(message, "overloaded", "too many requests wait on this link")
 
     # -- the link
 
     def _on_messages(self, messages: list[link.Message]) -> None:
         for message in messages:
-            self._on_message(message)
+            try:
+                self._on_message(message)
+            except Exception:  # one bad message must not cost the others of its batch
+                logger.exception("a message of a link failed", peer=self._wire.peer, kind=type(message).__name__)
+                self._refuse(message, "internal", "the dispatcher failed at this message")
+
+    def _refuse(self, message: link.Message, code: str, detail: str) -> None:
+        req = getattr(message, "req", None)
+        if req is not None:
+            self.send(link.Refused(req, code, detail))
 
     def _on_message(self, message: link.Message) -> None:
         if isinstance(message, link.Hello):
@@ -90,9 +99,7 @@ class LinkSession:
         if desk is not None:
             self.later(self._dispatcher.owners[shard], message)
             return
-        req = getattr(message, "req", None)
-        if req is not None:
-            self.send(link.Refused(req, "not_ready", f"shard {shard} is not served here now"))
+        self._refuse(message, "not_ready", f"shard {shard} is not served here now")
 
     def _must_wait(self, message: link.Message) -> bool:
         """Says whether a request with a large answer has to wait for room on the link, behind those before it."""
@@ -107,6 +114,8 @@ class LinkSession:
 
     def _hello(self, hello: link.Hello) -> None:
         welcome = self._dispatcher.welcome(hello)
+        if self._wire.role not in ("", hello.role):
+            welcome = f"a link that was opened as {self._wire.role} says that it is {hello.role[:16]}"
         if isinstance(welcome, str):
             self.close(welcome)
             return
@@ -154,7 +163,7 @@ class LinkSession:
         if desk is not None:
             desk.handle(self, message)
         else:
-            self.send(link.Refused(getattr(message, "req", 0), "not_ready", f"shard {owner.number} was given up"))
+            self._refuse(message, "not_ready", f"shard {owner.number} was given up")
 
     def _advance(self) -> bool:
         """Serves the next route that is behind; says whether it got any further."""

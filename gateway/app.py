@@ -49,6 +49,7 @@ class GatewayApp:
         except ClientDisconnect:
             return
         except Refusal as refusal:
+            self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
             response = _problem(refusal)
         response.raw_headers += ALWAYS
         headers = request.headers

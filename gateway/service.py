@@ -181,7 +181,8 @@ class GatewayService:
         session.wanted = _wanted(head, self.options.limits.topics_allowed)
         try:
             identity = self.identify(head)
-        except Refusal:
+        except Refusal as refusal:
+            self.hub.metrics.refused(refusal.code, refusal.detail)
             self.hub.disconnect(session, 4401)
             return
         if identity is None:

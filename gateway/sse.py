@@ -94,6 +94,7 @@ class _SseRequest:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answers with a status."""
+        self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
         self._stream.write(problem_answer(refusal, self._stream.cors, body=self._head.method != "HEAD"))
         self._stream.shut()
 

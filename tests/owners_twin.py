@@ -197,6 +197,11 @@ class Owners:
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
 
+    def _Authorize(self, ask: link.Authorize) -> link.Answer:
+        topic = self._find(ask.topic_id)
+        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        return link.Authorized(ask.req)
+
     def _Subscribe(self, ask: link.Subscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
             self.create(ask.topic_id, owner_id=ask.caller.user_id)
@@ -259,6 +264,7 @@ class Numbers:
     def __init__(self) -> None:
         self.deliveries: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
+        self.refusals: list[str] = []
         self.links = 0
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
@@ -269,3 +275,6 @@ class Numbers:
 
     def link_messages(self, direction: str, count: int) -> None:
         self.links += count
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(code)

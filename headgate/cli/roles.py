@@ -1,6 +1,7 @@
 """Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
 
 import asyncio
+import os
 import resource
 import secrets
 import socket
@@ -37,6 +38,7 @@ from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
 
+PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: they are the process's own
 INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
 INIT_S: Final = 30.0
 INIT_RETRY_S: Final = 1.0
@@ -229,7 +231,9 @@ async def _dispatcher(settings: Settings) -> int:
         service.accept(wire)
 
     secret = settings.cluster_secret()
-    server = await serve_links(settings.dispatcher.host, settings.dispatcher.port, secret, parts.clock, accept)
+    server = await serve_links(
+        settings.dispatcher.host, settings.dispatcher.port, secret, parts.node, parts.rng, accept
+    )
     parts.process.on_drain("shards", service.drain)
     parts.process.on_drain("log", log.close)
     logger.info("dispatcher listens", address=address, log=log.address)
@@ -350,6 +354,7 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def dev(settings: Settings) -> int:
     """Runs everything in one process; returns the exit status."""
+    os.umask(PRIVATE_UMASK)
     return _run_role(_dev(settings))
 
 
@@ -360,6 +365,7 @@ def ingest(settings: Settings) -> int:
 
 def dispatcher(settings: Settings) -> int:
     """Runs an owner of shards; returns the exit status."""
+    os.umask(PRIVATE_UMASK)
     return _run_role(_dispatcher(settings))
 
 

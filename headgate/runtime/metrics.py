@@ -3,6 +3,7 @@
 Counting is an addition to an integer: no Prometheus object is touched until somebody asks for `/metrics`.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, Literal
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from headgate.core.apply import Code
 from headgate.core.errors import CODES
+from headgate.runtime.refusals import RefusalLog
 
 Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal["sessions", "subscriptions", "log_lag_records", "loop_lag_seconds"]
@@ -83,12 +85,6 @@ class Metrics(Collector):
         self._publishes = _Counter(
             "headgate_publishes_total", "Messages offered by publishers.", ("outcome", "profile"), outcomes
         )
-        self._refusals = _Counter(
-            "headgate_refusals_total",
-            "Requests, frames and links that were refused, by code.",
-            ("code",),
-            _each((*CODES,)),
-        )
         self._appends = _Counter("headgate_appends_total", "Records the log acknowledged.", (), [()])
         self._append_seconds = _Histogram(
             "headgate_append_seconds", "From hand-over to the log to its acknowledgement.", (), [()]
@@ -114,6 +110,13 @@ class Metrics(Collector):
         self._dead_letters = _Counter(
             "headgate_dead_letters_total", "Records that were given up.", ("reason",), _each(DEAD_LETTER_REASONS)
         )
+        self._refusals = _Counter(
+            "headgate_refusals_total",
+            "Requests, frames and links that were refused, by code.",
+            ("code",),
+            _each((*CODES,)),
+        )
+        self._refusal_log = RefusalLog(time.monotonic)
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -124,10 +127,6 @@ class Metrics(Collector):
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         """Counts messages offered to ingest."""
         self._publishes.add((outcome, profile), count)
-
-    def refused(self, code: str, detail: str) -> None:
-        """Counts a refused request, frame or link."""
-        self._refusals.add((code,), 1)
 
     def appended(self, count: int, seconds: float) -> None:
         """Counts records that the log acknowledged `seconds` after the hand-over."""
@@ -150,6 +149,11 @@ class Metrics(Collector):
     def gap(self, reason: str, count: int) -> None:
         """Counts messages that a gap frame named."""
         self._gaps.add((reason,), count)
+
+    def refused(self, code: str, detail: str) -> None:
+        """Counts a refused request, frame or link; now and then one is a log line."""
+        self._refusals.add((code,), 1)
+        self._refusal_log.note(code, detail)
 
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts records written to the dead letters."""

@@ -146,6 +146,7 @@ class Link(Protocol):
     on_messages: Callable[[list[Message]], None]  # called with each batch as it arrives
     on_close: Callable[[str], None]  # called once, with the reason, when the far end is gone or `close` was called
     peer: str  # the far end's node name once HELLO was exchanged; for log lines
+    role: str  # what a client proved to be when the link was opened; "" where there is nothing to prove
 
     def send(self, message: Message) -> None:
         """Queues a message; messages of one loop turn leave in one batch. Nothing happens on a closed link."""

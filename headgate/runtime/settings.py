@@ -12,14 +12,18 @@ from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
 from headgate.core.errors import HeadgateError
 from headgate.runtime.http.origins import LOOPBACK
-from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.settings_model import Hot, Model, is_loopback
+from headgate.runtime.logs.options import LogOptions, without_password
+from headgate.runtime.settings_model import Model, is_loopback
 
 Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
 ENV_PREFIX: Final = "HEADGATE_"
 MASK: Final = "****"
 _FILE_SUFFIX: Final = "_file"
-_NOT_BUILT: Final = ("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish")
+MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
+_NOT_BUILT: Final = (
+    *("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish"),
+    *("hot.enter", "hot.exit", "limits.subscribers_listed"),
+)
 
 
 class SettingsError(HeadgateError):
@@ -36,8 +40,9 @@ class Settings(Model):
         return self._sources.get(name, "default")
 
     def report(self) -> list[dict[str, Any]]:
-        """Returns every setting as `{name, value, source}`, secrets masked, values fit for JSON."""
-        return [{"name": n, "value": _plain(_get(self, n)), "source": self.source(n)} for n in NAMES]
+        """Returns every setting that has an effect as `{name, value, source}`, secrets masked, values fit for JSON."""
+        shown = (name for name in NAMES if name not in _NOT_BUILT)
+        return [{"name": n, "value": _plain(_get(self, n)), "source": self.source(n)} for n in shown]
 
     @property
     def stream_url(self) -> str:
@@ -105,6 +110,7 @@ def resolve(settings: Settings, role: Role) -> Settings:
     resolved = settings.model_copy(update=groups)
     if role in ("ingest", "dispatcher", "gateway"):
         resolved.cluster_secret()
+        _check_secrets(resolved, role)
     return resolved
 
 
@@ -206,15 +212,9 @@ def _validated(values: dict[str, Any], origin: dict[str, tuple[str, str]]) -> Se
             at = at.setdefault(group, {})
         at[leaf] = value
     try:
-        settings = Settings.model_validate(tree)
+        return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_first_line(error, values, origin)) from None
-    hot = settings.hot
-    if hot.exit > hot.enter and "hot.exit" in values:
-        raise SettingsError(f"hot.exit {hot.exit} is above hot.enter {hot.enter}")
-    if hot.exit > hot.enter:
-        return settings.model_copy(update={"hot": Hot(enter=hot.enter, exit=max(1, hot.enter * 4 // 5))})
-    return settings
 
 
 def _first_line(error: ValidationError, values: dict[str, Any], origin: dict[str, tuple[str, str]]) -> str:
@@ -225,7 +225,7 @@ def _first_line(error: ValidationError, values: dict[str, Any], origin: dict[str
     if first["type"] == "too_short":
         text = "must not be empty"
     elif first["type"] != "value_error" and name in _KINDS and not _is_secret(_KINDS[name]):
-        text = f"{text[:1].lower()}{text[1:]}, not {values.get(name)!r}"
+        text = f"{text[:1].lower()}{text[1:]}, not {without_password(str(values.get(name)))!r}"
     return f"{origin.get(name, ('', name))[1]}: {text}"
 
 
@@ -245,13 +245,15 @@ def _plain(value: Any) -> Any:
         return MASK
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, str):
+        return without_password(value)
     return str(value) if isinstance(value, Path) else value
 
 
 def _check_log(settings: Settings, role: Role) -> None:
     if role in ("dev", "gateway") or (settings.log.url or "").startswith("kafka://"):
         return
-    seen = f"is {settings.log.url}" if settings.log.url else "is not set"
+    seen = f"is {without_password(settings.log.url)}" if settings.log.url else "is not set"
     raise SettingsError(f"headgate {role} needs log.url kafka://host:port,... and it {seen}; headgate dev embeds a log")
 
 
@@ -279,6 +281,15 @@ def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
     if auth.mode != "open" and auth.secret is None and role != "dispatcher":
         raise SettingsError(f"headgate {role} needs auth.secret: {_why_jwt(settings, role)}")
     return auth.mode or "jwt"
+
+
+def _check_secrets(settings: Settings, role: Role) -> None:
+    """A role that others reach does not start on a key that can be guessed; `dev` says so and goes on."""
+    for name in ("auth.secret", "cluster.secret"):
+        secret: SecretStr | None = _get(settings, name)
+        size = MIN_SECRET_BYTES if secret is None else len(secret.get_secret_value().encode())
+        if size < MIN_SECRET_BYTES:
+            raise SettingsError(f"headgate {role} needs {name} of {MIN_SECRET_BYTES} bytes or more; it has {size}")
 
 
 def _why_jwt(settings: Settings, role: Role) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from headgate.runtime.http.origins import is_entry
-from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
 from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
@@ -30,9 +30,9 @@ def split_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in bare and bare == host) or any(c in bare for c in " /@[]"):
-        raise ValueError(f"expected host:port, not {text!r}")
+        raise ValueError(f"expected host:port, not {without_password(text)!r}")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ValueError(f"expected a port from 1 to 65535 in {text!r}")
+        raise ValueError(f"expected a port from 1 to 65535 in {without_password(text)!r}")
     return bare, int(port)
 
 
@@ -50,7 +50,7 @@ def _address(text: str) -> str:
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
     if not is_entry(lower):
-        raise ValueError(f"expected an origin such as https://app.example.com, not {text!r}")
+        raise ValueError(f"expected an origin such as https://app.example.com, not {without_password(text)!r}")
     return lower
 
 

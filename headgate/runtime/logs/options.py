@@ -87,11 +87,21 @@ def _broker(url: str, text: str) -> str:
     if not separator or text.endswith("]"):
         host, port = text, str(DEFAULT_KAFKA_PORT)
     if not host or any(sign in host for sign in "/@?# "):
-        raise _malformed(url, f"{text!r} is no host:port")
+        raise _malformed(url, f"{without_password(text)!r} is no host:port")
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise _malformed(url, f"{port!r} is no port")
+        raise _malformed(url, f"{without_password(text)!r} has no port")
     return f"{host}:{port}"
 
 
 def _malformed(url: str, why: str) -> ValueError:
-    return ValueError(f"log url {url!r}: {why}; expected {_FORMS}")
+    return ValueError(f"log url {without_password(url)!r}: {why}; expected {_FORMS}")
+
+
+def without_password(url: str) -> str:
+    """Returns a URL, or a part of one, for people: what stands between a user's name and the last `@` is masked."""
+    begin, at, rest = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, user = begin.rpartition("//")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{slashes}{name}{':****' if colon else ''}@{rest}"
