@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from gateway.app import GatewayApp
 from gateway.handshake import subprotocols
-from gateway.head import Head
+from gateway.head import Head, too_many_fields
 from gateway.protocol import Front, GatewayProtocol
 from gateway.stream import Stream
 from headgate.core import inbound
@@ -26,6 +26,7 @@ from headgate.core.session import Session
 from headgate.core.wheel import TICK_S, Visited
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.ports import Clock, Rng
 
@@ -40,6 +41,7 @@ class GatewayOptions(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] | None = None
     auto_create: bool = False
     query_token: bool = True
+    listening: str = ""  # the host listened on, for open mode
 
 
 class Authenticator(Protocol):
@@ -70,7 +72,8 @@ class GatewayService:
         self.directory = directory
         self.authenticator = authenticator
         self.rng = rng
-        self.origins = Origins(options.origins)
+        self.origins = Origins(options.origins, is_open=authenticator.open)
+        self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
         self.draining = False
         self._clock = clock
         self._fronts: dict[int, Front] = {}
@@ -97,7 +100,7 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol; what it does not serve goes to `fallback`, or is 404."""
-        return GatewayApp(self, fallback)
+        return self.hosts.guard(GatewayApp(self, fallback))
 
     def protocol(
         self,
@@ -175,7 +178,7 @@ class GatewayService:
 
     def begin(self, session: Session, head: Head) -> None:
         """Opens a WebSocket session: welcome and the topics of the query, or the wait for `auth`."""
-        session.wanted = _wanted(head)
+        session.wanted = _wanted(head, self.options.limits.topics_allowed)
         try:
             identity = self.identify(head)
         except Refusal as refusal:
@@ -225,10 +228,20 @@ class GatewayService:
         self.hub.flush(self._clock.now(), self._clock.wall_ms())
 
 
-def _wanted(head: Head) -> list[tuple[str, Subscribe | Refusal]]:
-    """Reads the topics of a WebSocket's query, in order; what is wrong with one is its answer."""
+def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:
+    """Reads the first `most` topics of a WebSocket's query, in order; what is wrong with one is its answer.
+
+    It may be held for seconds before anybody knows who asks: of the topics above `most` only the first is answered.
+    """
     options = {name: value for name, value in head.query if name in _SUBSCRIBE_OPTIONS}
-    return [(value, _wish(value, options)) for name, value in head.query if name == "topic_id"]
+    topics = [value for name, value in head.query if name == "topic_id"]
+    wishes = [(topic_id, _wish(topic_id, options)) for topic_id in topics[:most]]
+    if len(topics) > most:
+        detail = f"the query names {len(topics)} topics; a connection follows at most {most}"
+        wishes.append((topics[most], Refusal("limit_reached", detail)))
+    if not head.complete:
+        wishes.append(("", too_many_fields()))
+    return wishes
 
 
 def _wish(topic_id: str, options: dict[str, str]) -> Subscribe | Refusal:

@@ -72,7 +72,7 @@ class Reception:
             self._hub.openings.begin_turn(opening)
         except Refusal as refusal:
             session.turn = None
-            self._refuse(session, refusal, None, topic_id[:128])
+            self._refuse(session, refusal, None, topic_id[:128] or None)
 
     def _settled(self, opening: Opening) -> None:
         """A subscribe has its answer, is held, or is late: the next topic of the query may be asked for."""

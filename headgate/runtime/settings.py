@@ -64,6 +64,12 @@ class Settings(Model):
             raise SettingsError("set cluster.secret (or auth.secret, from which it is derived)")
         return hmac.digest(self.auth.secret.get_secret_value().encode(), b"headgate cluster 1", "sha256")
 
+    def topic_id_key(self) -> bytes:
+        """Returns the key of made topic ids, the same on every ingest; empty where there is no secret."""
+        if self.cluster.secret is None and self.auth.secret is None:
+            return b""
+        return hmac.digest(self.cluster_secret(), b"headgate topic ids 1", "sha256")
+
 
 def load(flags: Mapping[str, str], config_path: str | Path | None, environ: Mapping[str, str]) -> Settings:
     """Merges all sources and validates. `flags` maps dotted names to texts. Raises SettingsError."""

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from headgate.runtime.http.origins import LOOPBACK
+from headgate.runtime.http.origins import is_entry
 from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
+from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
-_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 
 
@@ -49,7 +49,7 @@ def _address(text: str) -> str:
 
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
-    if lower not in ("*", LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
+    if not is_entry(lower):
         raise ValueError(f"expected an origin such as https://app.example.com, not {without_password(text)!r}")
     return lower
 
@@ -173,7 +173,7 @@ class Dev(Group):
 class Ingest(Group):
     """The HTTP side."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     """The address to listen on."""
     port: Port = 8080
     """The port to listen on. 0: any free port."""
@@ -182,7 +182,7 @@ class Ingest(Group):
 class Gateway(Group):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     """The address to listen on."""
     port: Port = 8081
     """The port to listen on. 0: any free port."""
@@ -193,7 +193,7 @@ class Gateway(Group):
 class Dispatcher(Group):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
     """The address to listen on for links."""
     port: Port = 8090
     """The port to listen on for links. 0: any free port."""
@@ -308,6 +308,14 @@ class Limits(Group):
     """Messages a minute that one user may publish, sustained."""
     publish_per_topic_per_s: Count = 100
     """Messages a second that one topic takes, sustained."""
+    creations_per_user_per_min: Count = 60
+    """Topics a minute that one user may create, sustained."""
+    reads_per_user_per_min: Count = 600
+    """Requests for history, info and lists a minute of one user, sustained."""
+    held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
+    """Bytes of all requests that one ingest works on. Above: 503 `overloaded`. Keep it below the limit of its pod."""
+    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 64 * MIB  # at least two batches
+    """Bytes of the requests of one user that one ingest works on. Above: 503 `overloaded`."""
 
 
 class Drain(Group):

@@ -166,8 +166,8 @@ class TwinDirectory(LinkDirectory):
 class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
+        self.refusals: dict[str, int] = {}
         self.records = 0
-        self.refusals: list[str] = []
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         self.published[outcome, profile] = self.published.get((outcome, profile), 0) + count
@@ -176,7 +176,7 @@ class CountedMetrics:
         self.records += count
 
     def refused(self, code: str, detail: str) -> None:
-        self.refusals.append(code)
+        self.refusals[code] = self.refusals.get(code, 0) + 1
 
 
 class World:
@@ -190,9 +190,10 @@ class World:
         self.store = MemoryStore(self.clock, self.rng)
         self.owner = Owner(self.store)
         self.mode = mode
+        self.ingests: list[IngestService] = []
         self.ingest, self.log, self.directory, self.metrics = self.another(**options)
         self.client = self.client_of(self.ingest)
-        self.owner.changed = lambda topic_id: self.ingest.on_push(1, link.Changed(topic_id))
+        self.owner.changed = self._changed
 
     def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
         log = MemoryLog(self.store)
@@ -208,7 +209,12 @@ class World:
             rng=self.rng,
             metrics=metrics,
         )
+        self.ingests.append(service)
         return service, log, directory, metrics
+
+    def _changed(self, topic_id: str) -> None:
+        for ingest in self.ingests:
+            ingest.on_push(1, link.Changed(topic_id))
 
     def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(ingest.app)

@@ -38,10 +38,11 @@ def test_the_handshake_takes_what_websockets_takes_and_answers_the_same(
         fields = {"Connection": connection, "Upgrade": upgrade}
         fields |= {"Sec-WebSocket-Key": key, "Sec-WebSocket-Version": version}
         lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
-        raw = "\r\n".join([f"GET /ws/subscribe HTTP/{http}", "Host: h", *lines]).encode() + END
+        told = fields | {"Upgrade": "websocket"} if upgrade == "websocket, h2c" else fields  # RFC 9110 7.8: a list
+        raw = "\r\n".join([f"GET /ws/subscribe HTTP/{http}", "Host: localhost", *lines]).encode() + END
         request = Request(
             "/ws/subscribe",
-            Headers({name: value for name, value in fields.items() if value is not None}),
+            Headers({name: value for name, value in told.items() if value is not None}),
             "GET",
             f"HTTP/{http}",
         )

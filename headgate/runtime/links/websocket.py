@@ -18,6 +18,7 @@ from headgate.core.link import Message
 from headgate.core.linkauth import MAX_BYTES, LinkRefused, Proven
 from headgate.runtime.links.authentication import Connection, Strangers, as_client, as_dispatcher
 from headgate.runtime.ports import Rng
+from headgate.runtime.sockets import listen
 
 logger = structlog.get_logger("links")
 
@@ -26,6 +27,7 @@ MAX_BATCH_BYTES: Final = linkcodec.MAX_BYTES + 4_096  # one message of the large
 PING_S: Final = 2.0  # a half-open link is noticed within PING_S + PONG_S
 PONG_S: Final = 4.0
 OPEN_S: Final = 5.0
+_BACKLOG: Final = 128  # the peers of a cluster
 SLICE_MESSAGES: Final = 2_000
 SLICE_BYTES: Final = 1024 * 1024  # a batch: small beside MAX_BATCH_BYTES, and some milliseconds of either end
 
@@ -220,8 +222,7 @@ async def serve_links(
 
     return await serve(
         handle,
-        host,
-        port,
+        sock=listen(host, port, _BACKLOG),
         compression=None,
         max_size=MAX_BYTES,
         open_timeout=OPEN_S,
