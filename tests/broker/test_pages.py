@@ -1,9 +1,7 @@
-"""The pages of the broker: their generated parts are current, and their code runs."""
+"""The pages of the broker: their code runs."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,33 +12,6 @@ CODE = [
     for page in sorted(PAGES.glob("*.md"))
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
 ]
-
-
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", PAGES / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_generated_parts_are_current(capsys: pytest.CaptureFixture[str]) -> None:
-    assert generator().main(["--check"]) == 0, capsys.readouterr().err
-
-
-def test_a_stale_part_is_noticed_and_written_anew(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    module = generator()
-    page = tmp_path / "page.md"
-    page.write_text("# Title\n<!-- generated: breaker -->\nold\n<!-- end -->\nrest\n")
-    monkeypatch.setattr(module, "HERE", tmp_path)
-    assert module.main(["--check"]) == 1
-    assert "page.md is stale" in capsys.readouterr().err
-    assert module.main([]) == 0
-    assert "closed --> open: trip" in page.read_text()
-    assert module.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize("code", CODE)
