@@ -68,7 +68,9 @@ class OldSnapshots:
             await reader.close()
 
     def _knows(self, first: int) -> bool:
-        return len(self._bases) > BASES_KEPT and self._bases[-1].offset > first
+        """Whether enough bases above `first` are known: the one before them is the oldest that is needed."""
+        above = BASES_KEPT - 1
+        return len(self._bases) > above and self._bases[-above].offset > first
 
     def _take(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:

@@ -185,7 +185,17 @@ class Ownership:
         if parked:
             return f"shard {parked[0]}" + (f" (and {len(parked) - 1} more)" if len(parked) > 1 else "")
         missing = sorted(s for s in assigned if self._dispatcher.desk(s) is None)
-        return f"shards {missing} are assigned and not served yet" if missing else None
+        if missing:
+            return f"shards {missing} are assigned and not served yet"
+        return next((old for runner, _ in self._runners.values() if (old := runner.snapshot_is_old())), None)
+
+    def snapshot_age(self) -> float:
+        """Returns for how many seconds the oldest change of a served shard has waited for a snapshot."""
+        return max((runner.snapshot_age() for runner, _ in self._runners.values()), default=0.0)
+
+    def window_ids(self) -> int:
+        """Returns the ids in the duplicate windows of the served shards."""
+        return sum(len(r.owner.shard.window) for r, _ in self._runners.values() if r.owner is not None)
 
     def lag(self) -> int:
         """Returns the records of served shards that stand in the log and are not applied yet."""

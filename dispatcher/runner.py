@@ -14,7 +14,7 @@ from dispatcher.index_keeper import IndexKeeper, IndexPlace
 from dispatcher.rebuild import Rebuild
 from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
-from dispatcher.snapshots import Snapshots
+from dispatcher.snapshots import OLD_S, Snapshots
 from headgate.core.apply import NotConfigured
 from headgate.core.control import Config
 from headgate.core.errors import HeadgateError, NewerSnapshot, UnknownVersion
@@ -51,11 +51,21 @@ class ShardRunner:
         self.epoch = epoch
         self.owner: ShardOwner | None = None
         self.final_snapshot = False
+        self.snapshots: Snapshots | None = None
         self._log = log
         self._folder = folder
         self._dispatcher = dispatcher
         self._clock = clock
         self._frame_bytes = frame_bytes
+
+    def snapshot_age(self) -> float:
+        """Returns for how many seconds the oldest change of the shard has waited for a snapshot."""
+        return self.snapshots.age() if self.snapshots is not None else 0.0
+
+    def snapshot_is_old(self) -> str | None:
+        """Returns one sentence where changes have waited too long for a snapshot."""
+        age = self.snapshot_age()
+        return f"shard {self.number}: no snapshot could be written for {age:.0f} s" if age > OLD_S else None
 
     async def run(self) -> None:
         """Serves the shard until cancelled; a fault parks it, is logged, and is tried again later."""
@@ -88,7 +98,7 @@ class ShardRunner:
         config = owner.shard.config or await first_config(self._log, self.number)
         if config is None:
             raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
-        snapshots = Snapshots(owner, self._clock, self._dispatcher)
+        snapshots = self.snapshots = Snapshots(owner, self._clock, self._dispatcher)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(owner.tail(), name=f"tail-{self.number}")

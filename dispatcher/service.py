@@ -168,6 +168,14 @@ class DispatcherService:
         """Returns the records that stand in the log and are not applied yet."""
         return self._ownership.lag() if self._ownership is not None else 0
 
+    def snapshot_age(self) -> float:
+        """Returns for how many seconds the oldest change that no snapshot holds has waited."""
+        return self._ownership.snapshot_age() if self._ownership is not None else 0.0
+
+    def window_ids(self) -> int:
+        """Returns the ids in the duplicate windows of the shards served here."""
+        return self._ownership.window_ids() if self._ownership is not None else 0
+
     # -- topics made by a subscriber
 
     def _create_topic(self, owner: ShardOwner, topic_id: str, caller: Caller) -> None:

@@ -30,6 +30,8 @@ RETRY_MAX_S: Final = 60.0  # a base that fails again and again leaves chunks beh
 SAY_AGAIN_S: Final = 60.0
 OLD_S: Final = 600.0  # a change that waits so long for a snapshot makes the node not ready
 
+FAILURES: Final = (LogError, BadSnapshot, BrokenChain)
+
 Steps = Generator[bytes | None, None, None]
 _DONE: Final = object()
 
@@ -88,7 +90,7 @@ class Snapshots:
                 continue
             try:
                 await self._step()
-            except (LogError, BadSnapshot, BrokenChain) as error:
+            except FAILURES as error:
                 self._any.failed(self._clock.now())
                 self._failed(error)
             else:
@@ -105,15 +107,18 @@ class Snapshots:
     async def _write_due(self, now: float) -> None:
         """Writes a base where one is wanted; after one that failed deltas go on behind the last whole snapshot."""
         writer = self._owner.writer
-        if writer.wants_base and self._base.allows(now):
-            try:
-                await self._write_base()
-            except BaseException:
-                self._base.failed(self._clock.now())
-                raise
-            self._base.worked()
-        elif writer.has_chain:
+        if not writer.wants_base or not self._base.allows(now):
             await self._write_delta()
+            return
+        try:
+            await self._write_base()
+        except FAILURES as error:
+            self._base.failed(self._clock.now())
+            if not writer.has_chain:
+                raise
+            self._failed(error)
+        else:
+            self._base.worked()
 
     def _due(self, now: float) -> bool:
         pending, passed = self._owner.writer.pending(self._owner.shard), now - self._last

@@ -131,6 +131,8 @@ class Parts:
         self.metrics.watch("log_lag_records", service.lag)
         self.metrics.watch("shards_without_index", service.shards_without_index)
         self.metrics.watch("shards_history_incomplete", service.shards_filling)
+        self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
+        self.metrics.watch("window_ids", service.window_ids)
         return service
 
     def serve(self, server: HttpServer) -> None:

@@ -45,7 +45,7 @@ class BaseCheck:
         self._names.pop()
         body = chunk.body()
         yield
-        yield from self._rows_of(body)
+        yield from self._rows_of(chunk.at, body)
         for piece in body.blocks:
             place = (piece.keyed, piece.number)
             self._ids[place] = self._ids.get(place, 0) + len(piece.ids) // 16
@@ -53,12 +53,12 @@ class BaseCheck:
                 raise BadSnapshot(f"block {place} of the window is not what was written at {chunk.at}")
             yield
 
-    def _rows_of(self, body: Body) -> Iterator[None]:
+    def _rows_of(self, at: int, body: Body) -> Iterator[None]:
         for count, (key, row) in enumerate(reversed(body.rows)):
             if key not in self._seen:
                 self._seen.add(key)
                 if row != self._rows.get(key) and not self._writer.touched(key):
-                    raise BadSnapshot(f"the row of {key!r} is {row}, not {self._rows.get(key)}")
+                    raise BadSnapshot(f"the row of {key!r} is not what was written at {at}")
             if count % SLICE_ROWS == SLICE_ROWS - 1:
                 yield
 

@@ -68,6 +68,7 @@ def _latency(fast: int, slow: int) -> Series:
 
 
 _GATEWAY: Final = 'job="headgate",role="gateway",instance="gateway-0"'
+_DISPATCHER: Final = 'job="headgate",role="dispatcher",instance="dispatcher-0"'
 _INGEST: Final = 'job="headgate",role="ingest",instance="ingest-0",profile="durable"'
 
 ALERTS: Final = (
@@ -194,6 +195,27 @@ ALERTS: Final = (
             'headgate_dead_letters_total{job="headgate",role="dispatcher",reason="not_json"}': "0x25 3x15",
         },
         quiet={'headgate_dead_letters_total{job="headgate",role="dispatcher",reason="not_json"}': "3x40"},
+    ),
+    Alert(
+        name="HeadgateSnapshotsOld",
+        expr="max by (instance) (headgate_snapshot_age_seconds) > 600",
+        hold="2m",
+        severity="urgent",
+        summary="{{ $labels.instance }} has written no snapshot of a shard for {{ $value | humanizeDuration }}",
+        fires={f"headgate_snapshot_age_seconds{{{_DISPATCHER}}}": "0+60x40"},
+        quiet={f"headgate_snapshot_age_seconds{{{_DISPATCHER}}}": "600x40"},
+    ),
+    Alert(
+        name="HeadgateSnapshotsWrong",
+        expr='sum by (instance, reason) (increase(headgate_snapshot_failures_total{reason!="log"}[15m])) > 0',
+        hold="0s",
+        severity="urgent",
+        summary="A snapshot of {{ $labels.instance }} was too large or is not what was written: {{ $labels.reason }}",
+        fires={f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="too_large"}}': "0x25 1x15"},
+        quiet={
+            f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="log"}}': "0+1x40",
+            f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="content"}}': "2x40",
+        },
     ),
     Alert(
         name="HeadgateLoopLate",

@@ -36,6 +36,7 @@ def _quantiles(metric: str, by: str = "") -> tuple[tuple[str, str], ...]:
 
 
 LOST: Final = "sum(rate(headgate_gap_messages_total[5m]))"
+SLICES: Final = "headgate_slice_seconds_bucket"
 LOSS: Final = f"{LOST} / (sum(rate(headgate_deliveries_total[5m])) + {LOST} > 0)"
 FAILED: Final = 'outcome!~"accepted|duplicate"'
 UNWRITTEN: Final = 'outcome=~"log_unavailable|outcome_unknown|not_ready"'
@@ -169,6 +170,21 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Dead letters",
                 (("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),),
                 "Records given up in the last hour.",
+            ),
+            Panel(
+                "Snapshots", (("{{instance}}", "headgate_snapshot_age_seconds"),),
+                "How long the oldest change of a shard has waited for a snapshot. Normally below 30 s.", "s",
+                thresholds=((60.0, "yellow"), (600.0, "red")),
+            ),
+            Panel(
+                "Longest background slices",
+                (("{{work}}", f"histogram_quantile(1, sum by (le, work) (rate({SLICES}[$__rate_interval])))"),),
+                "How long building, checking and restoring snapshots held the loop at once. Aim: below 0.02 s.", "s",
+                thresholds=((0.05, "yellow"), (0.2, "red")),
+            ),
+            Panel(
+                "Duplicate window", (("{{instance}}", "headgate_window_ids"),),
+                "Ids that would be recognised if they came again.",
             ),
             Panel(
                 "Event loop late", (("{{role}} {{instance}}", "headgate_loop_lag_seconds"),),

@@ -13,6 +13,10 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_dead_letters_total",
     "headgate_log_lag_records",
     "headgate_log_records_read_total",
+    "headgate_slice_seconds_count",
+    "headgate_snapshot_age_seconds",
+    "headgate_snapshot_failures_total",
+    "headgate_window_ids",
 }  # fmt: skip
 GATEWAY = LINKS | {
     "headgate_deliveries_total",

@@ -1,0 +1,356 @@
+"""When snapshots are written, what happens when they cannot be, and which are kept."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import structlog
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
+from dispatcher.recovery import ShardLost, recover
+from dispatcher.shard import ShardOwner
+from dispatcher.snapshots import INTERVAL_S, RETRY_MAX_S, Snapshots
+from headgate.core.errors import NewerSnapshot
+from headgate.core.records import LogName
+from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
+from headgate.runtime.logs.chunks import newest_chain
+from headgate.runtime.logs.embedded import failed
+from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge
+from tests.contract.virtual import SeededRng, VirtualLoop, run
+from tests.core.snapshot_bed import CONFIG, bundle, configured
+
+SNAPSHOTS, MESSAGES = LogName.SNAPSHOTS, LogName.MESSAGES
+
+
+class Faulty(MemoryLog):
+    """`refuse` is asked at each append to the snapshots, with their number so far and the value."""
+
+    refuse: Callable[[int, bytes], LogError | None] = staticmethod(lambda n, value: None)
+    tries = 0
+
+    def append(self, log: LogName, shard: int, key: Any, value: Any, headers: Any = ()) -> Any:
+        if log is SNAPSHOTS:
+            self.tries += 1
+            error = self.refuse(self.tries, value)
+            if error is not None:
+                return failed(error)
+        return super().append(log, shard, key, value, headers)
+
+
+class Node:
+    """A shard as its owner has it; `apply` puts records in without a log of messages."""
+
+    def __init__(self, loop: VirtualLoop, log: Faulty) -> None:
+        self.loop = loop
+        self.log = log
+        self.metrics = Metrics({"dispatcher"})
+        self.events = Dispatcher("n", "a", loop, self.metrics, lambda owner, topic, caller: None)
+        self.owner = ShardOwner(0, 1, log, self.events)
+        self.snapshots = Snapshots(self.owner, loop, self.events)
+        self.offset = 0
+        self.fresh = 0
+
+    async def start(self) -> None:
+        await self.owner.restore()
+        if self.owner.shard.config is None:
+            self.owner.shard.next_offset = 0
+            self.owner.take(configured())
+            self.offset = 2
+
+    def messages(self, count: int, size: int = 1_000) -> None:
+        for _ in range(count // size):
+            self.owner.take([bundle(self.offset, self.fresh, size)])
+            self.offset += 1
+            self.fresh += size
+
+    @asynccontextmanager
+    async def running(self) -> Any:
+        task = asyncio.create_task(self.snapshots.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def chunks(self) -> list[Any]:
+        part = self.log._store.parts[SNAPSHOTS, 0]
+        return [c for r in part.slice(part.first, 1 << 30).records if (c := read_chunk(r.offset, r.value))]
+
+    def ends(self) -> list[tuple[bool, int]]:
+        return [(c.is_base, c.offset) for c in self.chunks() if c.is_end]
+
+    def failures(self) -> int:
+        return sum(self.metrics._snapshot_failures.values.values())
+
+
+def on_a_virtual_loop(main: Callable[[Node], Any]) -> Callable[[], None]:
+    def test() -> None:
+        loop = VirtualLoop()
+
+        async def body() -> None:
+            log = Faulty(MemoryStore(loop, SeededRng(1), 1, 1 << 30))
+            await log.open()
+            node = Node(loop, log)
+            await node.start()
+            await main(node)
+
+        run(loop, body())
+
+    test.__name__, test.__doc__ = main.__name__, main.__doc__
+    return test
+
+
+# When
+
+
+@on_a_virtual_loop
+async def test_a_snapshot_is_due_after_20000_messages_whatever_the_records(node: Node) -> None:
+    async with node.running():
+        await asyncio.sleep(2)
+        assert len(node.ends()) == 0, "the topic's creation waits for its 30 s"
+        node.messages(20_000)
+        await asyncio.sleep(2)
+        assert node.ends() == [(True, node.offset)]
+        for _ in range(5):
+            node.messages(20_000)
+            await asyncio.sleep(0.3)
+        assert len(node.ends()) <= 3, "about one a second at most"
+
+
+@on_a_virtual_loop
+async def test_one_change_is_written_within_30_seconds_and_an_idle_shard_writes_nothing(node: Node) -> None:
+    async with node.running():
+        await asyncio.sleep(INTERVAL_S + 1)
+        assert len(node.ends()) == 1
+        node.messages(1, 1)
+        await asyncio.sleep(INTERVAL_S + 1)
+        assert [base for base, _ in node.ends()] == [True, False]
+        tries = node.log.tries
+        await asyncio.sleep(3_000)
+        assert node.log.tries == tries
+        assert node.snapshots.age() == 0
+
+
+@on_a_virtual_loop
+async def test_c1_batches_then_idle_stop_growing_within_60_seconds(node: Node) -> None:
+    async with node.running():
+        for _ in range(100):
+            node.messages(1_000)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        tries = node.log.tries
+        await asyncio.sleep(600)
+        assert (node.log.tries, node.failures()) == (tries, 0)
+        chain = await newest_chain(node.log, 0)
+        assert chain[-1].offset == node.offset
+
+
+@on_a_virtual_loop
+async def test_a_drain_writes_a_delta_and_nothing_where_nothing_changed(node: Node) -> None:
+    async with node.running():
+        node.messages(20_000)
+        await asyncio.sleep(2)
+    node.messages(5_000)
+    await node.snapshots.final()
+    assert [base for base, _ in node.ends()] == [True, False]
+    assert node.ends()[-1][1] == node.offset
+    tries = node.log.tries
+    await node.snapshots.final()
+    assert node.log.tries == tries
+
+
+# When it fails
+
+
+def outage(until: float, loop: VirtualLoop) -> Callable[[int, bytes], LogError | None]:
+    return lambda n, value: LogUnavailable("away") if loop.now() < until else None
+
+
+@on_a_virtual_loop
+async def test_a_failing_snapshot_backs_off_is_counted_and_said_once_a_minute(node: Node) -> None:
+    node.log.refuse = outage(node.loop.now() + 3_600, node.loop)
+    node.messages(20_000)
+    with structlog.testing.capture_logs() as said:
+        async with node.running():
+            await asyncio.sleep(3_600)
+            assert node.log.tries < 3_600 / RETRY_MAX_S + 8
+            assert node.failures() == node.log.tries
+            lines = [line for line in said if line["event"] == "snapshot failed"]
+            assert 50 < len(lines) <= 62
+            assert lines[-1]["reason"] == "log"
+            assert "away" in lines[-1]["why"]
+            assert node.snapshots.age() > 3_590
+            await asyncio.sleep(RETRY_MAX_S + 2)
+            assert node.ends() == [(True, node.offset)]
+            assert node.snapshots.age() == 0
+
+
+@on_a_virtual_loop
+async def test_behind_a_base_that_fails_deltas_go_on(node: Node) -> None:
+    """The chain is where it was: a fail-over never reads more than about 20,000 messages again."""
+    async with node.running():
+        node.messages(20_000)
+        await asyncio.sleep(2)
+        node.owner.writer.delta_bytes = 1 << 30  # so that every next one wants to be a base
+
+        def refuse(n: int, value: bytes) -> LogError | None:
+            chunk = read_chunk(n, value)
+            return RecordTooLarge("one byte too many") if chunk and chunk.is_base and chunk.is_end else None
+
+        node.log.refuse = refuse
+        for _ in range(20):
+            node.messages(20_000)
+            await asyncio.sleep(3)
+        assert 3 <= node.failures() <= 8
+        assert node.metrics._snapshot_failures.values["too_large",] == node.failures()
+        assert [base for base, _ in node.ends()].count(False) >= 12
+        assert (await newest_chain(node.log, 0))[-1].offset >= node.offset - 20
+
+
+@on_a_virtual_loop
+async def test_bases_that_fail_where_there_is_no_chain_leave_no_litter(node: Node) -> None:
+    node.messages(100_000)
+    node.log.refuse = lambda n, value: LogUnavailable("away") if n % 3 == 0 else None
+    async with node.running():
+        await asyncio.sleep(900)
+    assert node.failures() > 10
+    assert len(node.chunks()) <= 4
+
+
+@pytest.mark.parametrize("fail_at", range(6))
+def test_a_snapshot_that_fails_at_any_chunk_is_recovered_without_it(fail_at: int) -> None:
+    @on_a_virtual_loop
+    async def body(node: Node) -> None:
+        async with node.running():
+            node.messages(60_000)
+            await asyncio.sleep(2)
+        first = node.offset
+        node.messages(60_000)
+        node.log.tries = 0
+        node.log.refuse = lambda n, value: LogUnavailable("away") if n > fail_at else None
+        with suppress(LogError):
+            await node.snapshots.final()
+        whole = node.ends()[-1][1]
+        assert whole in (first, node.offset)
+        node.log._store.parts[MESSAGES, 0].first = 0  # its records are only those that `take` was given
+        chain = await newest_chain(node.log, 0)
+        assert chain[-1].offset == whole
+
+    body()
+
+
+@on_a_virtual_loop
+async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is_dropped(node: Node) -> None:
+    async with node.running():
+        node.messages(20_000)
+        await asyncio.sleep(2)
+        kept = len(node.chunks())
+        node.owner.rows[b"t"].name = "changed behind the writer's back"
+        node.owner.writer._dirty.clear()
+        real = node.owner.writer.base
+
+        def wrong(*args: Any) -> Any:
+            yield from real(*args)
+            node.owner.rows[b"t"].name = "and once more"
+
+        node.owner.writer.base = wrong  # type: ignore[method-assign]
+        node.owner.writer.delta_bytes = 1 << 30
+        node.messages(20_000)
+        node.owner.writer._dirty.clear()
+        await asyncio.sleep(3)
+        assert node.metrics._snapshot_failures.values["content",] >= 1
+        assert len(node.chunks()) > kept
+
+
+# Which are kept
+
+
+async def bases(node: Node, count: int) -> list[int]:
+    """Writes bases with a delta after each; returns the message-log offsets at which the bases end."""
+    found = []
+    for _ in range(count):
+        node.messages(3_000)
+        await node.snapshots._write_base()
+        found.append(node.offset)
+        node.messages(3_000)
+        await node.snapshots._write_delta()
+    return found
+
+
+@on_a_virtual_loop
+async def test_h1_the_newest_base_at_or_below_the_logs_beginning_is_kept_and_all_after_it(node: Node) -> None:
+    ends = await bases(node, 8)
+    old = OldSnapshots(node.log, 0)
+    await old.drop(ends[0] - 1)
+    assert [at for base, at in node.ends() if base] == ends
+    await old.drop(ends[3] - 1)
+    assert [at for base, at in node.ends() if base] == ends[2:]
+    await old.drop(ends[3])
+    assert [at for base, at in node.ends() if base] == ends[3:]
+    await old.drop(1 << 40)
+    assert [at for base, at in node.ends() if base] == ends[-BASES_KEPT:]
+
+
+@on_a_virtual_loop
+async def test_a_fresh_owner_drops_what_the_one_before_it_wrote_and_reads_no_more_than_it_must(node: Node) -> None:
+    ends = await bases(node, 12)
+    before = node.log.records_read["snapshots-background"]
+    await OldSnapshots(node.log, 0).drop(ends[2])
+    assert [at for base, at in node.ends() if base] == ends[2:]
+    assert node.log.records_read["snapshots-background"] - before <= 16, "of 24"
+
+
+@on_a_virtual_loop
+async def test_unfinished_bases_and_another_writers_chunks_do_not_count(node: Node) -> None:
+    ends = await bases(node, 2)
+    for _ in range(70):
+        steps = node.owner.writer.base(node.owner.shard, node.owner.rows, 0)
+        for value in steps:
+            if value is not None:
+                head = bytearray(value[:-NAME_BYTES])
+                head[6] &= 1  # no end
+                cut = bytes(head)
+                name = blake2b(cut, digest_size=NAME_BYTES).digest()
+                await node.log.append(SNAPSHOTS, 0, None, cut + name)
+                break
+        steps.close()
+    ends += await bases(node, 2)
+    old = OldSnapshots(node.log, 0)
+    await old.drop(ends[1])
+    assert [at for base, at in node.ends() if base] == ends[1:]
+    assert len(old._open) <= 64
+
+
+# What a next owner does
+
+
+@on_a_virtual_loop
+async def test_a_snapshot_older_than_the_log_parks_and_says_what_to_do(node: Node) -> None:
+    await bases(node, 1)
+    part = node.log._store.parts[MESSAGES, 0]
+    part.truncate_before(part.end)
+    with pytest.raises(ShardLost, match=r"ends at offset 8 .* begins at \d+.*docs/operations.md"):
+        await recover(node.log, 0, lambda work, seconds: None)
+
+
+@on_a_virtual_loop
+async def test_m10_a_chain_of_newer_logic_parks(node: Node) -> None:
+    await bases(node, 1)
+    newest = bytearray(node.chunks()[-1].value[:-NAME_BYTES])
+    newest[4:6] = (99).to_bytes(2, "big")
+    value = bytes(newest) + blake2b(newest, digest_size=NAME_BYTES).digest()
+    await node.log.append(SNAPSHOTS, 0, None, value)
+    with pytest.raises(NewerSnapshot, match="logic 99"):
+        await recover(node.log, 0, lambda work, seconds: None)
+    assert HEADER.size == 44
+
+
+def test_the_shard_of_these_tests_is_that_of_the_store() -> None:
+    assert (CONFIG.shards, CONFIG.shard) == (1, 0)
