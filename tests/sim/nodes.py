@@ -100,14 +100,12 @@ class SimLog(MemoryLog):
 class _NoCounts:
     """Every counter a service feeds; counts nothing."""
 
-    def sequenced(self, verdict: str, count: int = 1) -> None: ...
-    def dead_letter(self, reason: str, count: int = 1) -> None: ...
-    def delivered(self, profile: str, count: int, seconds: float) -> None: ...
-    def gap(self, reason: str, count: int) -> None: ...
-    def link_messages(self, direction: str, count: int = 1) -> None: ...
-    def worked(self, *counted: object) -> None: ...
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return _count_nothing
 
-    appended = publish = snapshot_failed = worked
+
+def _count_nothing(*_what: object, **_named: object) -> None:
+    pass
 
 
 class DispatcherNode:
