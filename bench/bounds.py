@@ -12,6 +12,7 @@ from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
+from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity
 from headgate.core.answers import MAX_KNOWN, MAX_UNRESOLVED, Answers, Place
 from headgate.core.apply import Code, Deliver, Verdict
@@ -142,15 +143,15 @@ def _window(keyed: bool, items: int) -> Callable[[], Operation]:
 
 
 def _index() -> Operation:
-    index = HistoryIndex(":memory:", Identity("c", 1, 0))
-    index.complete = True
+    history = History(0, 0)
+    history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
     frame = b"x" * 250
 
     def step(n: int) -> None:
-        index.add(n, Deliver("t", 1, n + 1, n, _id(n), 0, frame, False))
-        index.advance(n + 1)
-        if index.backlog >= 1_000:
-            index.flush(1_000)
+        history.add(n, Deliver("t", 1, n + 1, n, _id(n), 0, frame, False))
+        if len(history.recent) >= BATCH:
+            history.advance(n + 1, None)
+            history.write()
 
     return step
 

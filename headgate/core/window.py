@@ -2,7 +2,7 @@
 
 Ids stand in log order in two lanes, keyed and unkeyed. A block of a lane closes at 4,096 ids or 4,096 offsets,
 whichever comes first, and ids leave by whole blocks: a pure function of the log. Newer ids keep their seq (about 190
-bytes an id); older ones are packed (about 25 bytes) and say only "seen": the seq is then in the history index. When a
+bytes an id); older ones are packed (about 35 bytes) and say only "seen": the seq is then in the history index. When a
 block is packed differs between nodes, so nothing that is decided depends on it.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 
 from headgate.core.control import Config
 from headgate.core.errors import BrokenChain
-from headgate.core.packed_ids import ID_BYTES, PackedIds
+from headgate.core.packed_ids import ID_BYTES, PackedIds, is_in_any
 
 BLOCK_IDS: Final = 4_096
 BLOCK_OFFSETS: Final = 4_096
@@ -153,12 +153,13 @@ class _Lane:
 class Window:
     """The ids a shard has seen lately. One owner, one writer; `add` and `enter` are called in log order."""
 
-    __slots__ = ("_keyed", "_may_pack", "_recent", "_unkeyed")
+    __slots__ = ("_keyed", "_may_pack", "_packed", "_recent", "_unkeyed")
 
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
         self._keyed = _Lane(True)
         self._unkeyed = _Lane(False)
+        self._packed = (self._keyed.packed, self._unkeyed.packed)
         self._may_pack = False
 
     def __len__(self) -> int:
@@ -170,8 +171,7 @@ class Window:
         seq = self._recent.get(key)
         if seq is not None:
             return seq
-        raw = key.to_bytes(ID_BYTES, "big")
-        return SEQ_UNKNOWN if raw in self._keyed.packed or raw in self._unkeyed.packed else None
+        return SEQ_UNKNOWN if is_in_any(self._packed, key) else None
 
     def add(self, key: int, seq: int, keyed: bool, offset: int, log_ms: int) -> None:
         """Takes an id in. `log_ms` is log time in milliseconds."""

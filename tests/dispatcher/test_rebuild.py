@@ -10,6 +10,7 @@ import pytest
 
 from dispatcher import rebuild as module
 from dispatcher.history import History
+from dispatcher.index import HistoryIndex, Identity
 from dispatcher.runner import ShardRunner
 from headgate.core.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
@@ -110,10 +111,16 @@ async def test_the_newest_segment_comes_first(tmp_path: Path, monkeypatch: pytes
         return fill_one(self, entries, low, high, gone)  # type: ignore[arg-type]
 
     monkeypatch.setattr(History, "fill", noting)
+    bounds = await log.bounds(LogName.MESSAGES, 0)
+    middle = (bounds.first + bounds.end) // 2
+    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    file.write([], (middle, middle + 1))  # so there are two holes
+    file.close()
     async with owning(log, tmp_path) as runner:
         await caught_up(runner, head)
         lows = [low for low, _ in order]
         assert len(order) > 5
+        assert lows[0] > middle
         assert lows == sorted(lows, reverse=True)
 
 

@@ -9,11 +9,11 @@ import pytest
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.index import Identity
 from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
 from dispatcher.recovery import ShardLost, recover
+from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
-from dispatcher.snapshots import INTERVAL_S, RETRY_MAX_S, Snapshots
+from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.errors import NewerSnapshot
 from headgate.core.records import LogName
 from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
@@ -52,14 +52,13 @@ class Node:
         self.log = log
         self.metrics = Metrics({"dispatcher"})
         self.events = Dispatcher("n", "a", loop, self.metrics, lambda owner, topic, caller: None)
-        self.owner = ShardOwner(0, 1, log, None, self.events)
+        self.owner = ShardOwner(0, 1, log, self.events)
         self.snapshots = Snapshots(self.owner, loop, self.events)
         self.offset = 0
         self.fresh = 0
 
     async def start(self) -> None:
         await self.owner.restore()
-        self.owner.open_index(Identity("c", 1, 0))
         if self.owner.shard.config is None:
             self.owner.shard.next_offset = 0
             self.owner.take(configured())
@@ -192,6 +191,21 @@ async def test_a_failing_snapshot_backs_off_is_counted_and_said_once_a_minute(no
             await asyncio.sleep(RETRY_MAX_S + 2)
             assert node.ends() == [(True, node.offset)]
             assert node.snapshots.age() == 0
+
+
+@on_a_virtual_loop
+async def test_readiness_says_when_changes_have_waited_too_long_for_a_snapshot(node: Node) -> None:
+    node.log.refuse = outage(node.loop.now() + 700, node.loop)
+    runner = ShardRunner(0, 1, node.log, None, node.events, node.loop)
+    runner.snapshots = node.snapshots
+    node.messages(1_000)
+    async with node.running():
+        await asyncio.sleep(OLD_S - 5)
+        assert runner.snapshot_is_old() is None
+        await asyncio.sleep(10)
+        assert "shard 0: no snapshot" in str(runner.snapshot_is_old())
+        await asyncio.sleep(200)
+        assert runner.snapshot_is_old() is None
 
 
 @on_a_virtual_loop

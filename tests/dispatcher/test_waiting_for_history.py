@@ -9,6 +9,7 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex, Identity
 from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.recovery import Recovered
 from dispatcher.requests import Requests
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner, State
@@ -17,12 +18,13 @@ from headgate.core.apply import Deliver
 from headgate.core.control import CONFIG_KEY, Config, CreateTopic, encode_body
 from headgate.core.envelope import Item, encode_control, encode_message
 from headgate.core.ids import make_epoch, random_id
-from headgate.core.records import Record
+from headgate.core.records import Batch, Record
 from headgate.core.rights import Caller
 from headgate.core.rows import Row
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
+from tests.dispatcher.test_recovery import a_log
 
 ANN = Caller("ann")
 CLOCK = SystemClock()
@@ -271,3 +273,17 @@ async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() 
     answer = scene.far.answer()
     assert isinstance(answer, link.Topics)
     assert [info.topic_id for info in answer.topics] == ["t"]
+
+
+async def test_a_log_that_is_silent_for_some_seconds_makes_no_shard_live() -> None:
+    """A shard that is live before it has caught up would call a good position `ahead`."""
+    scene, log = Scene(1), await a_log()
+    owner = scene.owner
+    owner.log = log
+    owner.recovered = Recovered(owner.shard, owner.rows, [], 10_000)
+    empty, some = Batch([], 200, 10_000), Batch([Record(200, 1, b"t", b"{}")], 201, 10_000)
+    for _ in range(2):
+        assert not any([await owner._caught_up(empty) for _ in range(9)])
+        assert not await owner._caught_up(some), "it was only slow"
+    assert [await owner._caught_up(empty) for _ in range(10)] == [False] * 9 + [True]
+    assert await owner._caught_up(Batch([], 10_000, 10_000))

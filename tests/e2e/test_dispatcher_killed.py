@@ -106,7 +106,8 @@ async def test_another_dispatcher_takes_over_from_snapshots_and_clients_see_ever
         f"{traffic.total} messages published meanwhile, all 200, {expected} deliveries, each once, in order; "
         f"{len(scene.late)} clients that came with a cursor meanwhile resumed within {took['resumed']:.1f} s of the "
         f"kill; from the first push on the newest 100 messages were had in {took['newest 100']:.1f} s, `last:50` in "
-        f"{took['last 50']:.1f} s, 1,000 messages behind in {took['1,000 behind']:.1f} s; history whole {took['whole']:.1f} s after the last message"
+        f"{took['last 50']:.1f} s, 1,000 messages behind in {took['1,000 behind']:.1f} s; "
+        f"history whole {took['whole']:.1f} s after the last message"
     )
     assert read <= READ_AT_MOST, "recovery reads the tail behind the snapshots, not the log"
 

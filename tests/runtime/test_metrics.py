@@ -13,6 +13,8 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_dead_letters_total",
     "headgate_log_lag_records",
     "headgate_log_records_read_total",
+    "headgate_shards_history_incomplete",
+    "headgate_shards_without_index",
     "headgate_slice_seconds_count",
     "headgate_snapshot_age_seconds",
     "headgate_snapshot_failures_total",

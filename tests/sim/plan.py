@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from headgate.core.snapshot import CHUNK_BYTES
+from headgate.core.window import BLOCK_IDS
 from tests.sim.loop import SimRng
 
 WIDE: Final = 1_000_000  # seeds from here on: batches, foreign producers, retention, damage, clocks, full disks
@@ -53,6 +55,8 @@ class Plan:
     repeats: float = 0.0  # share of batches that are sent again, whole or in part
     foreign: int = 0  # records of a foreign producer
     unkeyed_kept: int = 100_000  # `dedup_unkeyed_ids` of the config record
+    chunk_bytes: int = CHUNK_BYTES  # small ones: many chunks a snapshot, and bases often
+    block_ids: int = BLOCK_IDS  # small ones: ids leave the window although there are few
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)
@@ -179,23 +183,28 @@ def _widen(plan: Plan, rng: SimRng) -> None:
     plan.foreign = rng.choice((0, 6, 20))
     plan.warm = rng.random() < 0.4
     plan.snapshot_s = rng.choice((0.3, 1.0, 4.0, 8.0))
+    plan.chunk_bytes = rng.choice((1_000, 20_000, CHUNK_BYTES))
+    plan.block_ids = rng.choice((16, BLOCK_IDS))
     plan.pad = rng.choice((0, 0, 300))
+    plan.queue_bytes = max(plan.queue_bytes, 40_000)  # a page must carry more than two of them
     if plan.seed < HEAVY and rng.random() < 0.1:
         _relink(plan, rng)
         return
     if plan.seed >= HEAVY:
-        plan.publishes = rng.choice((12_000, 18_000))
+        plan.publishes = 20_000
         plan.batch, plan.batch_share, plan.full_batches = (1, 1_000), 0.9, 0.5
-        plan.unkeyed, plan.unkeyed_kept = rng.choice((0.6, 1.0)), 1_000
+        plan.unkeyed, plan.unkeyed_kept = rng.choice((0.8, 1.0)), 1_000
         plan.clients, plan.queue_bytes, plan.pad = 3, 1 << 20, 0
-        plan.topics, plan.shards = plan.topics[:2], min(plan.shards, 2)
+        plan.topics, plan.shards = plan.topics[:2], 1
         plan.link_s, plan.read_s = min(plan.link_s, 0.05), min(plan.read_s, 0.02)
         plan.faults += [Fault(rng.uniform(2.0, plan.active_s), "delete", t, 0.5, 0.0) for t in plan.topics[:1]]
         if plan.seed % 2:  # more than one chunk can hold
-            plan.publishes, plan.unkeyed, plan.unkeyed_kept = 60_000, 0.3, 100_000
-            plan.clients, plan.shards = 2, 1
+            plan.publishes, plan.unkeyed, plan.unkeyed_kept = 80_000, 0.3, 100_000
+            plan.clients, plan.chunk_bytes, plan.block_ids = 2, CHUNK_BYTES, BLOCK_IDS
     _mix(plan, rng, _KINDS)
     _mix(plan, rng, _WIDE_KINDS)
+    if any(fault.kind == "clock" for fault in plan.faults):
+        plan.block_ids = BLOCK_IDS  # a day of log time passes in 24 records: ids would leave that are still repeated
 
 
 def _relink(plan: Plan, rng: SimRng) -> None:
@@ -216,13 +225,14 @@ def _month(plan: Plan, rng: SimRng) -> None:
     plan.shards, plan.dispatchers, plan.clients = 1, DISPATCHERS[:2], 4
     plan.publishes, plan.foreign = 500, 20
     plan.batch, plan.batch_share, plan.repeats, plan.unkeyed = (1, 20), 0.3, 0.1, 0.3
-    plan.snapshot_s, plan.snapshot_changes, plan.pad = 30.0, 10_000, 0
+    plan.snapshot_s, plan.snapshot_changes, plan.pad, plan.chunk_bytes = 30.0, 10_000, 0, 400
+    plan.block_ids, plan.unkeyed_kept = 16, 20
     plan.link_s, plan.read_s = 0.004, 0.0
     for n in range(1, 30):
         at = n * 120.0 + rng.uniform(0.0, 60.0)
-        kind = rng.choice(("drain", "drain", "crash", "wipe", "delete", "clock", "damage"))
-        who = {"delete": rng.choice(plan.topics), "clock": "broker", "damage": "0"}.get(kind)
-        plan.faults.append(Fault(at, kind, who or rng.choice(plan.dispatchers), rng.uniform(1.0, 20.0), rng.random()))
+        kind = rng.choice(("drain", "drain", "crash", "wipe", "delete"))
+        who = rng.choice(plan.topics) if kind == "delete" else rng.choice(plan.dispatchers)
+        plan.faults.append(Fault(at, kind, who, rng.uniform(1.0, 20.0), rng.random()))
         away = f"c{rng.randrange(plan.clients)}"
         plan.faults.append(
             Fault(at - 30.0, "client", away, min(rng.uniform(1.0, 600.0), 3_600.0 - at), rng.uniform(0.2, 1.0))

@@ -331,7 +331,9 @@ def _settings(plan: Plan) -> Iterator[None]:
     try:
         setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
         setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
-        yield
+        window, writer = "headgate.core.window.BLOCK_IDS", "headgate.core.snapshot_writer.CHUNK_BYTES"
+        with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
+            yield
     finally:
         setattr(module, "INTERVAL_S", before[0])  # noqa: B010
         setattr(module, "CHANGES", before[1])  # noqa: B010
