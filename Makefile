@@ -6,10 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= headgate-data
 IMAGE ?= headgate:0.1.0
 KAFKA_PORT ?= 29092
+MINUTES ?= 30
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format kafka image image-test cluster-test lock clean
+.PHONY: help run test soak attack check lint docs format kafka image image-test cluster-test lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +21,23 @@ run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-dat
 test: $(VENV)/.dev ## every test, on real Kafka too
 	$(BIN)/python -m pytest
 
-check: lint test ## what CI does
+soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+attack: $(VENV)/.dev ## what was attacked once, and odd input through every entry: 60 s each, on this machine only
+	HEADGATE_ATTACK_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/attack
+
+check: lint docs test ## what CI does
 
 lint: $(VENV)/.dev ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs ## the documentation as a site, in build/docs; a dead link or a page nobody reaches is an error
+	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
+	$(BIN)/python -m docs.site.check build/docs
 
 format: $(VENV)/.dev ## writes what `ruff format` wants
 	$(BIN)/ruff check --fix .
@@ -48,6 +59,7 @@ lock: $(VENV)/.dev ## writes requirements/*.lock anew from pyproject.toml
 	$(PIP) 'uv>=0.9,<1'
 	$(LOCK) pyproject.toml --output-file requirements/run.lock
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.lock
+	$(LOCK) pyproject.toml --group docs --constraint requirements/dev.lock --output-file requirements/docs.lock
 	$(LOCK) --group pyproject.toml:build --output-file requirements/build.lock
 
 clean: ## removes .venv and caches, never data
@@ -64,5 +76,10 @@ $(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(V
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: requirements/docs.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/docs.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run

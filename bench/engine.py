@@ -15,6 +15,7 @@ from gateway.service import GatewayOptions, GatewayService
 from headgate.core import link
 from headgate.core.ids import shard_of, topic_key
 from headgate.core.limits import Limits
+from headgate.core.linkcodec import decode_batch
 from headgate.core.topic_settings import effective
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.server import HttpServer
@@ -61,7 +62,7 @@ class BareLink:
             try:
                 while True:
                     size = int.from_bytes(await reader.readexactly(4), "big")
-                    for message in link.decode_batch(await reader.readexactly(size)):
+                    for message in decode_batch(await reader.readexactly(size)):
                         assert isinstance(message, link.Messages)
                         self._heads[message.topic_id] = message.seq + len(message.frames) - 1
                         self.user.on_push(1, message)

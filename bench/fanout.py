@@ -26,7 +26,8 @@ import uvloop
 
 from headgate.core.frames import message_frame
 from headgate.core.framing import SSE, WEBSOCKET
-from headgate.core.link import Messages, encode_batch
+from headgate.core.link import Messages
+from headgate.core.linkcodec import encode_batch
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

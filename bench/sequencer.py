@@ -5,6 +5,7 @@ One core, no log and no link: `apply` with a warm window, the route to one gatew
 
 import time
 
+from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity
 from headgate.core.apply import Deliver, apply_many
 from headgate.core.control import Config, CreateTopic, encode_body
@@ -41,7 +42,8 @@ def run(records: list[Record], *, index: bool) -> float:
     routes: Routes[str] = Routes()
     for n in range(TOPICS):
         routes.add("gateway", f"t{n}", make_epoch(1, n + 1), 0)
-    history = HistoryIndex(":memory:", Identity("c", 1, 0))
+    history = History(0, 0)
+    history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
     started = time.process_time()
     for at in range(0, len(records), 200):
         for record, applied in apply_many(shard, rows, records[at : at + 200]):
@@ -51,8 +53,9 @@ def run(records: list[Record], *, index: bool) -> float:
                     if index:
                         history.add(record.offset, effect)
         routes.take()
-        if history.backlog >= 1_000:
-            history.flush(1_000)
+        history.advance(records[min(at + 200, len(records)) - 1].offset + 1, None)
+        if len(history.recent) >= BATCH:
+            history.write()
     spent = time.process_time() - started
     history.close()
     return spent / COUNT * 1e6

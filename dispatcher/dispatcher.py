@@ -99,10 +99,10 @@ class Dispatcher:
         self.start_pump(session)
 
     def left(self, session: LinkSession) -> None:
-        """A link is gone: so are its routes."""
+        """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():
-            owner.routes.drop_gateway(session)
+            owner.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
@@ -120,9 +120,9 @@ class Dispatcher:
         """Counts verdicts."""
         self._counters.sequenced(verdict, count)
 
-    def buried(self, reason: str, count: int) -> None:
-        """Counts dead letters."""
-        self._counters.dead_letter(reason, count)
+    def dead_letter(self, reason: str) -> None:
+        """Counts a dead letter."""
+        self._counters.dead_letter(reason)
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""

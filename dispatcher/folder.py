@@ -3,7 +3,14 @@
 import errno
 import fcntl
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Final
+
+GRACE_S: Final = 600.0  # a shard that comes back soon finds its file
+MEMORY: Final = ":memory:"
+_FILE: Final = re.compile(r"shard-([0-9]+)\.db(-wal|-shm)?")
 
 
 class IndexFolder:
@@ -12,6 +19,8 @@ class IndexFolder:
     def __init__(self, path: Path) -> None:
         """Makes and locks the folder. Raises OSError when another process has it."""
         path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._unused: dict[Path, float] = {}  # since when
         self._lock = os.open(path / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -23,3 +32,25 @@ class IndexFolder:
     def release(self) -> None:
         """Gives the folder back."""
         os.close(self._lock)
+
+    def sweep(self, used: Collection[int], now: float) -> list[Path]:
+        """Deletes the files of shards that were not `used` for GRACE_S (`now` is monotonic seconds); returns them.
+
+        Raises OSError.
+        """
+        unused = {path for path in self._path.iterdir() if _is_unused(path, used)}
+        self._unused = {path: self._unused.get(path, now) for path in unused}
+        old = sorted(path for path, since in self._unused.items() if now - since >= GRACE_S)
+        for path in old:
+            path.unlink(missing_ok=True)
+        return old
+
+
+def index_path(folder: Path | None, shard: int) -> Path | str:
+    """Returns where a shard's index file stands; without a folder it is in memory."""
+    return MEMORY if folder is None else folder / f"shard-{shard}.db"
+
+
+def _is_unused(path: Path, used: Collection[int]) -> bool:
+    match = _FILE.fullmatch(path.name)
+    return match is not None and int(match[1]) not in used

@@ -1,43 +1,55 @@
 """The history index of one shard in one SQLite file: derived, rebuildable, written behind delivery; knows no link.
 
-    frames   pos -> epoch, seq, id, frame      pos = offset << 10 | item
-    seqs     (epoch, seq) -> pos, high         high = greatest ts of the topic up to here, so that it never falls
+    frames   pos -> epoch, seq, id, ts, frame      frame is null where it was dropped for the bound
+    seqs     (epoch, seq) -> pos                   pos rises with seq
     ids      (id, epoch) -> seq
-    meta     what log it was made from, and up to which offset
+    times    block -> high                         greatest ts of the messages in 256 offsets
+    ranges   low -> high                           offsets whose messages all stand here
+    gone     epoch                                 deleted topics whose messages have yet to leave
+    meta     what log it was made from, its newest record, the bytes of its frames
 
-Everything is synchronous: one owner calls it on the loop in small batches (4-5 us a record, measured). Nothing here is
-the only copy of anything, so the file is written without waiting for the disk.
+Everything is synchronous: its owner calls it on the loop in small batches, each one commit with the range it covers, so
+that a crash at any point leaves a file that knows what it holds. Nothing here is the only copy of anything, so the file
+is written without waiting for the disk. Every method may raise IndexFault.
 """
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from headgate.core.apply import Deliver
+from dispatcher.ranges import Range, cut, joined
+from dispatcher.recent import ITEM_BITS, Entry
+from headgate.core.records import Record
 
-ITEM_BITS: Final = 10
-SCHEMA: Final = 1
-BATCH: Final = 1_000  # about 5 ms
-CLEAN: Final = 500
+SCHEMA: Final = 2
+SLICE: Final = 500  # rows that one call of a housekeeping method touches
+FREE_PAGES: Final = 256  # given back to the file system at a time: 1 MiB
+TIME_BITS: Final = ITEM_BITS + 8
+FRAME_BYTES: Final = 4096 * 1024 * 1024
 MEMORY: Final = ":memory:"
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TABLES: Final = """
+    PRAGMA auto_vacuum=INCREMENTAL; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;
+    PRAGMA cache_size=-8000;
+    CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS frames (pos INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, id BLOB, ts INTEGER,
+        frame BLOB);
+    CREATE TABLE IF NOT EXISTS seqs (epoch INTEGER, seq INTEGER, pos INTEGER, PRIMARY KEY (epoch, seq)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS ids (id BLOB, epoch INTEGER, seq INTEGER, PRIMARY KEY (id, epoch)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS times (block INTEGER PRIMARY KEY, high INTEGER);
+    CREATE TABLE IF NOT EXISTS ranges (low INTEGER PRIMARY KEY, high INTEGER);
+    CREATE TABLE IF NOT EXISTS gone (epoch INTEGER PRIMARY KEY);
+"""
+
+IndexFault = sqlite3.Error
 
 
-IndexFault = sqlite3.Error  # what any method may raise: a full disk, a damaged file, another process
-
-
-def in_use(error: sqlite3.Error) -> bool:
-    """Says whether another process holds the file: that is no damage."""
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
-class Entry(NamedTuple):
-    """One accepted message and the offset of its record; `old` when a rebuild found it behind newer ones."""
-
-    offset: int
-    message: Deliver
-    old: bool
+def is_damage(error: sqlite3.Error) -> bool:
+    """Says whether the file's content is broken, so that only a new file helps; a full disk is no damage."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
 
 
 class Identity(NamedTuple):
@@ -48,221 +60,300 @@ class Identity(NamedTuple):
     shard: int
 
 
-class Span(NamedTuple):
-    """A run of frames with consecutive seqs from `seq` on (empty: no frames)."""
+class Mark(NamedTuple):
+    """The newest record that an index took from the log: its offset and a checksum of its key and value."""
+
+    offset: int
+    checksum: bytes
+
+
+def mark_of(record: Record) -> Mark:
+    """Returns what an index remembers of a record."""
+    key, value = record.key or b"", record.value or b""
+    return Mark(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
+
+
+class Found(NamedTuple):
+    """A message as it stands in the file; `frame` is None where it has to be read from the log."""
 
     seq: int
-    ts: list[int]
-    frames: list[bytes]
+    pos: int
+    ts: int
+    frame: bytes | None
 
 
 class HistoryIndex:
-    """Frames of a shard by offset, seq and id."""
+    """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `mark` the newest record taken."""
 
-    def __init__(self, path: Path | str, identity: Identity, log_end: int | None = None) -> None:
-        """Opens or makes the file. One that goes beyond `log_end` is of another log, whatever it says."""
-        self._log_end = log_end
+    def __init__(self, path: Path | str, identity: Identity, frame_bytes: int = FRAME_BYTES) -> None:
+        """Opens or makes the file; one that is damaged or of another log is thrown away."""
         self._path = path
-        self._pending: list[Entry] = []
-        self._high: dict[tuple[int, bool], int] = {}
-        self._gone: list[int] = []
-        self._db = self._open(identity)
-        self.complete = False
-        self.pending_offset = self.next_offset
+        self._bound = frame_bytes
+        try:
+            self._open(identity)
+        except sqlite3.Error as error:
+            self.close()  # it holds the file's lock
+            if not is_damage(error):
+                raise
+            self.delete()
+            self._open(identity)
 
-    def _open(self, identity: Identity) -> sqlite3.Connection:
-        for _ in range(2):
-            try:
-                db = self._connect()
-                wanted = {"schema": SCHEMA, **identity._asdict()}
-                found = dict(db.execute("SELECT name, value FROM meta"))
-                if not found:
-                    db.executemany("INSERT INTO meta VALUES (?, ?)", [*wanted.items(), ("next_offset", 0)])
-                    db.commit()
-                elif any(found.get(name) != value for name, value in wanted.items()):
-                    raise sqlite3.DatabaseError("made from another log")
-                self.next_offset = int(dict(db.execute("SELECT name, value FROM meta"))["next_offset"])
-                if self._log_end is not None and self.next_offset > self._log_end:
-                    raise sqlite3.DatabaseError("goes beyond the log's end")
-                return db
-            except sqlite3.DatabaseError as error:
-                if in_use(error):
-                    raise
-                with contextlib.suppress(UnboundLocalError):
-                    db.close()
-                self._delete_files()
-        raise sqlite3.OperationalError(f"cannot make an index at {self._path}")
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level="DEFERRED")
-        db.executescript(
-            """
-            PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-8000;
-            CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-            CREATE TABLE IF NOT EXISTS frames (pos INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, id BLOB,
-                ts INTEGER, frame BLOB);
-            CREATE TABLE IF NOT EXISTS seqs (epoch INTEGER, seq INTEGER, pos INTEGER, high INTEGER,
-                PRIMARY KEY (epoch, seq)) WITHOUT ROWID;
-            CREATE TABLE IF NOT EXISTS ids (id BLOB, epoch INTEGER, seq INTEGER,
-                PRIMARY KEY (id, epoch)) WITHOUT ROWID;
-            """
-        )
-        return db
-
-    def _delete_files(self) -> None:
-        if self._path == MEMORY:
-            return
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-
-    def destroy(self) -> None:
-        """Deletes the file: what it holds can be made again from the log."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        self._delete_files()
+    def _open(self, identity: Identity) -> None:
+        self._db = sqlite3.connect(self._path, timeout=0, isolation_level="DEFERRED")  # the loop never waits
+        self._db.executescript(_TABLES)
+        wanted = {"schema": SCHEMA, **identity._asdict()}
+        meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        if not meta:
+            meta = {**wanted, "frame_bytes": 0, "dropped": 0, "mark_offset": -1, "mark": b""}
+            with self._db:
+                self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        elif any(meta.get(name) != value for name, value in wanted.items()):
+            error = sqlite3.DatabaseError("made from another log")
+            error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+            raise error
+        self.frame_bytes: int = meta["frame_bytes"]
+        self._dropped: int = meta["dropped"]  # below this position no frame is kept
+        self.mark = Mark(meta["mark_offset"], meta["mark"])
+        self.ranges: list[Range] = list(self._db.execute("SELECT low, high FROM ranges ORDER BY low"))
+        self.gone = {int(epoch) for (epoch,) in self._db.execute("SELECT epoch FROM gone")}
 
     def close(self) -> None:
-        """Writes what is pending and closes the file."""
-        self.flush()
-        self._db.close()
+        """Closes the file; never raises."""
+        with contextlib.suppress(sqlite3.Error, AttributeError):
+            self._db.close()
 
-    def add(self, offset: int, message: Deliver, *, old: bool = False) -> None:
-        """Takes an accepted message; it is readable at once and written at the next flush. `old` in a rebuild."""
-        self._pending.append(Entry(offset, message, old))
+    def delete(self) -> None:
+        """Closes and deletes the file: what it holds can be made again from the log."""
+        self.close()
+        if self._path != MEMORY:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
-    def advance(self, next_offset: int) -> None:
-        """Notes that everything below `next_offset` has been added."""
-        self.pending_offset = max(self.pending_offset, next_offset)
+    # -- writing
 
-    def forget(self, epoch: int) -> None:
-        """Drops a deleted topic's messages, in slices at later flushes."""
-        self._gone.append(epoch)
+    def write(
+        self, entries: Sequence[Entry], held: Range, *, gone: Iterable[int] = (), mark: Mark | None = None
+    ) -> None:
+        """Writes messages and that all of the offsets `held` are here now, in one commit.
 
-    @property
-    def backlog(self) -> int:
-        """Messages added and not yet written."""
-        return len(self._pending)
+        `gone` are topics deleted in that range. Behind newer frames, frames for which there is no room are left out.
+        """
+        ranges = joined(self.ranges, *held)
+        total, dropped = self.frame_bytes, self._dropped
+        kept: Sequence[tuple[object, ...]] = entries
+        size = sum(len(e.frame) for e in entries)
+        if entries and entries[-1].pos < self._newest() and size > self._bound - self.frame_bytes:
+            kept, size = [(*e[:5], None) for e in entries], 0
+        elif entries:
+            dropped = min(dropped, entries[0].pos)
+        with self._db:
+            self._insert(entries, kept)
+            self._db.executemany("INSERT OR IGNORE INTO gone VALUES (?)", [(epoch,) for epoch in gone])
+            self._set_ranges(ranges)
+            self._set("frame_bytes", total + size)
+            self._set("dropped", dropped)
+            if mark is not None:
+                self._set("mark_offset", mark.offset)
+                self._set("mark", mark.checksum)
+        self.ranges, self.frame_bytes, self._dropped = ranges, total + size, dropped
+        self.mark = mark or self.mark
+        self.gone.update(gone)
 
-    def flush(self, most: int | None = None) -> None:
-        """Writes up to `most` pending messages (None: all) in one commit."""
-        batch = self._pending if most is None else self._pending[:most]
-        self._pending = [] if most is None else self._pending[most:]
-        if batch:
-            self._write(batch)
-        if self.complete and not self._pending and self.pending_offset > self.next_offset:
-            self.next_offset = self.pending_offset
-            self._db.execute("UPDATE meta SET value = ? WHERE name = 'next_offset'", (self.next_offset,))
-        if self._gone:
-            self._clean(self._gone[0])
-        self._db.commit()
+    def _newest(self) -> int:
+        return self.ranges[-1][1] << ITEM_BITS if self.ranges else 0
 
-    def _write(self, batch: Sequence[Entry]) -> None:
-        frames, seqs, ids = [], [], []
-        for offset, m, old in batch:
-            pos = offset << ITEM_BITS | m.item
-            high = self._high[m.epoch, old] = max(m.ts, self._high_of(m.epoch, m.seq, old))
-            frames.append((pos, m.epoch, m.seq, m.id, m.ts, m.frame))
-            seqs.append((m.epoch, m.seq, pos, high))
-            ids.append((m.id, m.epoch, m.seq))
-        seqs.sort()
-        ids.sort()
-        self._db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)", frames)
-        self._db.executemany("INSERT OR REPLACE INTO seqs VALUES (?, ?, ?, ?)", seqs)
-        self._db.executemany("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", ids)
+    def _insert(self, entries: Sequence[Entry], kept: Sequence[tuple[object, ...]]) -> None:
+        highs: dict[int, int] = {}
+        for e in entries:
+            block = e.pos >> TIME_BITS
+            if e.ts > highs.get(block, -1):
+                highs[block] = e.ts
+        db = self._db
+        db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)", kept)
+        db.executemany("INSERT OR REPLACE INTO seqs VALUES (?, ?, ?)", sorted((e.epoch, e.seq, e.pos) for e in entries))
+        db.executemany("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", sorted((e.id, e.epoch, e.seq) for e in entries))
+        db.executemany(
+            "INSERT INTO times VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET high = max(high, excluded.high)",
+            highs.items(),
+        )
 
-    def _high_of(self, epoch: int, seq: int, old: bool) -> int:
-        high = self._high.get((epoch, old))
-        if high is not None:
-            return high
-        row = self._db.execute(
-            "SELECT high FROM seqs WHERE epoch = ? AND seq < ? ORDER BY seq DESC LIMIT 1", (epoch, seq)
-        ).fetchone()
-        return int(row[0]) if row else 0
+    def _set(self, name: str, value: object) -> None:
+        self._db.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
 
-    def _clean(self, epoch: int) -> None:
+    def _set_ranges(self, ranges: Sequence[Range]) -> None:
+        self._db.execute("DELETE FROM ranges")
+        self._db.executemany("INSERT INTO ranges VALUES (?, ?)", ranges)
+
+    # -- housekeeping, a slice a call
+
+    def tidy(self, first_offset: int) -> bool:
+        """Does one slice of what is due; says whether there may be more.
+
+        Messages of deleted topics and below the log's first offset leave, frames beyond the bound too, and free space
+        goes back to the file system.
+        """
+        if self._sweep_deleted() or self._trim(first_offset) or self._drop_frames():
+            return True
+        free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
+        if free < FREE_PAGES:
+            return False
+        self._db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        return True
+
+    def _sweep_deleted(self) -> bool:
+        if not self.gone:
+            return False
+        epoch = next(iter(self.gone))
         rows = self._db.execute(
-            "SELECT f.pos, f.id, f.seq FROM seqs s JOIN frames f ON f.pos = s.pos WHERE s.epoch = ? LIMIT ?",
-            (epoch, CLEAN),
+            "SELECT s.pos, f.id, s.epoch, s.seq, length(f.frame) FROM seqs s JOIN frames f ON f.pos = s.pos "
+            "WHERE s.epoch = ? LIMIT ?",
+            (epoch, SLICE),
         ).fetchall()
+        with self._db:
+            if not rows:
+                self._db.execute("DELETE FROM gone WHERE epoch = ?", (epoch,))
+                self._db.execute("DELETE FROM seqs WHERE epoch = ?", (epoch,))
+            size = self._delete(rows)
+        self.frame_bytes = size
         if not rows:
-            self._gone.pop(0)
-            self._high.pop((epoch, False), None)
-            return
-        self._db.executemany("DELETE FROM frames WHERE pos = ?", [(pos,) for pos, _, _ in rows])
-        self._db.executemany("DELETE FROM ids WHERE id = ? AND epoch = ?", [(i, epoch) for _, i, _ in rows])
-        self._db.executemany("DELETE FROM seqs WHERE epoch = ? AND seq = ?", [(epoch, s) for _, _, s in rows])
+            self.gone.discard(epoch)
+        return True
 
-    def trim(self, first_offset: int) -> bool:
-        """Drops up to CLEAN messages whose records the log no longer holds; says whether there may be more."""
+    def _trim(self, first_offset: int) -> bool:
+        """Drops messages whose records the log no longer holds."""
+        if not self.ranges or self.ranges[0][0] >= first_offset:
+            return False
         rows = self._db.execute(
-            "SELECT pos, id, epoch, seq FROM frames WHERE pos < ? LIMIT ?", (first_offset << ITEM_BITS, CLEAN)
+            "SELECT pos, id, epoch, seq, length(frame) FROM frames WHERE pos < ? LIMIT ?",
+            (first_offset << ITEM_BITS, SLICE),
         ).fetchall()
-        self._db.executemany("DELETE FROM frames WHERE pos = ?", [(r[0],) for r in rows])
-        self._db.executemany("DELETE FROM ids WHERE id = ? AND epoch = ?", [(r[1], r[2]) for r in rows])
-        self._db.executemany("DELETE FROM seqs WHERE epoch = ? AND seq = ?", [(r[2], r[3]) for r in rows])
-        self._db.commit()
-        return len(rows) == CLEAN
+        ranges = self.ranges if len(rows) == SLICE else cut(self.ranges, first_offset)
+        with self._db:
+            size = self._delete(rows)
+            self._set_ranges(ranges)
+            self._db.execute("DELETE FROM times WHERE block < ?", (first_offset << ITEM_BITS >> TIME_BITS,))
+        self.frame_bytes, self.ranges = size, ranges
+        return True
 
-    def first_seq(self, epoch: int, head: int) -> int:
-        """Returns the oldest seq kept of a topic whose newest is `head`; head+1 where none is."""
-        self.flush()
-        row = self._db.execute("SELECT seq FROM seqs WHERE epoch = ? ORDER BY seq LIMIT 1", (epoch,)).fetchone()
-        return int(row[0]) if row else head + 1
+    def _delete(self, rows: Sequence[tuple[int, bytes, int, int, int | None]]) -> int:
+        """Deletes messages given as (pos, id, epoch, seq, frame's length); returns the bytes of frames then left."""
+        db = self._db
+        db.executemany("DELETE FROM frames WHERE pos = ?", [(r[0],) for r in rows])
+        db.executemany("DELETE FROM ids WHERE id = ? AND epoch = ?", [(r[1], r[2]) for r in rows])
+        db.executemany("DELETE FROM seqs WHERE epoch = ? AND seq = ?", [(r[2], r[3]) for r in rows])
+        left = self.frame_bytes - sum(r[4] or 0 for r in rows)
+        self._set("frame_bytes", left)
+        return left
 
-    def seq_at(self, epoch: int, ts: int, first: int, head: int) -> int | None:
-        """Returns the first seq from `first` to `head` whose ts is not below `ts` (ms), None where there is none."""
-        self.flush()
-        low, high = first, head + 1
+    def _drop_frames(self) -> bool:
+        """Drops the oldest frames beyond the bound; their messages stay, to be read from the log."""
+        over = self.frame_bytes - self._bound
+        if over <= 0:
+            return False
+        rows = self._db.execute(
+            "SELECT pos, length(frame) FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?", (self._dropped, SLICE)
+        )
+        drop: list[tuple[int]] = []
+        for pos, size in rows:
+            if over <= 0:
+                break
+            drop.append((pos,))
+            over -= size or 0
+        rows.close()
+        if not drop:
+            return False
+        with self._db:
+            self._db.executemany("UPDATE frames SET frame = NULL WHERE pos = ?", drop)
+            self._set("frame_bytes", self._bound + over)
+            self._set("dropped", drop[-1][0] + 1)
+        self.frame_bytes, self._dropped = self._bound + over, drop[-1][0] + 1
+        return True
+
+    # -- reading
+
+    def first_seq(self, epoch: int, offset: int) -> int | None:
+        """Returns the oldest seq of a topic from the offset on, None where there is none."""
+        found = self._seek(epoch, 0, offset << ITEM_BITS)
+        return found[0] if found else None
+
+    def _seek(self, epoch: int, seq: int, pos: int) -> tuple[int, int] | None:
+        """Returns (seq, pos) of a topic's first message at or above both."""
+        next_one = "SELECT seq, pos FROM seqs WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT 1"
+        found: tuple[int, int] | None = self._db.execute(next_one, (epoch, seq)).fetchone()
+        if found is None or found[1] >= pos:
+            return found
+        last = self._db.execute("SELECT seq, pos FROM seqs WHERE epoch = ? ORDER BY seq DESC LIMIT 1", (epoch,))
+        best: tuple[int, int] = last.fetchone()
+        if best[1] < pos:
+            return None
+        low, high = found[0] + 1, best[0]
         while low < high:
             middle = (low + high) // 2
-            row = self._db.execute("SELECT high FROM seqs WHERE epoch = ? AND seq = ?", (epoch, middle)).fetchone()
-            if row is not None and row[0] >= ts:
-                high = middle
+            at = self._db.execute(next_one, (epoch, middle)).fetchone()
+            if at[1] >= pos:
+                best, high = at, middle
             else:
-                low = middle + 1
-        return low if low <= head else None
+                low = at[0] + 1
+        return best
 
-    def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> Span:
-        """Returns up to `count` frames from the first kept at or above `seq` on, at least one, else `max_bytes` long.
+    def seq_at(self, epoch: int, ts: int, first: int) -> int | None:
+        """Returns the first seq from `first` on whose append time is not below `ts` (ms), None where there is none."""
+        at = self._seek(epoch, first, 0)
+        while at is not None:
+            seq, pos = at
+            later = "SELECT block FROM times WHERE block >= ? AND high >= ? ORDER BY block LIMIT 1"
+            block = self._db.execute(later, (pos >> TIME_BITS, ts)).fetchone()
+            if block is None:
+                return None
+            if block[0] > pos >> TIME_BITS:
+                at = self._seek(epoch, seq, block[0] << TIME_BITS)
+            elif self._db.execute("SELECT ts FROM frames WHERE pos = ?", (pos,)).fetchone()[0] >= ts:
+                return seq
+            else:  # the items of a record have one time
+                at = self._seek(epoch, seq + 1, ((pos >> ITEM_BITS) + 1) << ITEM_BITS)
+        return None
 
-        The run ends before a hole (a message not indexed yet while the index is being rebuilt).
-        """
-        self.flush()
+    def run(self, epoch: int, seq: int, count: int) -> Iterator[Found]:
+        """Yields up to `count` messages of a topic from the first at or above the seq on; ends before a hole."""
         rows = self._db.execute(
-            "SELECT s.seq, f.ts, f.frame FROM seqs s JOIN frames f ON f.pos = s.pos "
+            "SELECT s.seq, s.pos, f.ts, f.frame FROM seqs s JOIN frames f ON f.pos = s.pos "
             "WHERE s.epoch = ? AND s.seq >= ? ORDER BY s.seq LIMIT ?",
             (epoch, seq, count),
         )
-        span = Span(seq, [], [])
-        size = 0
-        for found, ts, frame in rows:
-            if not span.frames:
-                span = span._replace(seq=found)
-            elif found != span.seq + len(span.frames) or size + len(frame) > max_bytes:
-                break
-            span.ts.append(ts)
-            span.frames.append(frame)
-            size += len(frame)
-        rows.close()
-        return span
+        with contextlib.closing(rows):
+            expected = None
+            for row in rows:
+                found = Found(*row)
+                if found.seq != (expected or found.seq):
+                    return
+                expected = found.seq + 1
+                yield found
 
     def has(self, epoch: int, seq: int) -> bool:
-        """Says whether a message is indexed."""
-        self.flush()
+        """Says whether a message is here."""
         found = self._db.execute("SELECT 1 FROM seqs WHERE epoch = ? AND seq = ?", (epoch, seq)).fetchone()
         return found is not None
 
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
         """Returns the seq a message id was given, None where it is not known."""
-        self.flush()
         row = self._db.execute("SELECT seq FROM ids WHERE id = ? AND epoch = ?", (record_id, epoch)).fetchone()
         return int(row[0]) if row else None
 
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
         """Returns (item, epoch, seq) of the messages a record brought."""
-        self.flush()
         rows = self._db.execute(
             "SELECT pos & ?, epoch, seq FROM frames WHERE pos >= ? AND pos < ? ORDER BY pos",
             ((1 << ITEM_BITS) - 1, offset << ITEM_BITS, (offset + 1) << ITEM_BITS),
         )
         return [(int(i), int(e), int(s)) for i, e, s in rows]
+
+    def unlist(self, epoch: int, first: int, last: int) -> None:
+        """Takes back what a rebuild took for first copies of messages before it met the message behind them."""
+        rows = self._db.execute(
+            "SELECT s.pos, f.id, s.epoch, s.seq, length(f.frame) FROM seqs s JOIN frames f ON f.pos = s.pos "
+            "WHERE s.epoch = ? AND s.seq BETWEEN ? AND ?",
+            (epoch, first, last),
+        ).fetchall()
+        with self._db:
+            size = self._delete(rows)
+        self.frame_bytes = size

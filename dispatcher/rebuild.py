@@ -1,78 +1,288 @@
-"""Rebuilds a shard's history index from the log in the background; knows neither routes nor links."""
+"""Fills the holes of a shard's history from the log in the background, newest first; knows neither routes nor links.
+
+Snapshots remember the seqs of the messages between them, so a stretch of the log is numbered without its beginning:
+nothing is applied again. Where no snapshot does, it is applied from the newest state before it.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from dispatcher.index import BATCH, HistoryIndex
-from dispatcher.recovery import restore_gently
-from headgate.core.apply import Deliver, Gone, apply_many
+import structlog
+
+from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
+from dispatcher.numbers import Numbers, numbers_back
+from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.recovery import Worked, restore_gently
+from headgate.core.apply import Deliver, Gone, apply_many, foreign_item
+from headgate.core.control import Config, DeleteTopic, decode_body
+from headgate.core.envelope import Envelope, Kind, decode, is_ours
+from headgate.core.errors import CorruptRecord, HeadgateError
+from headgate.core.frames import message_frame
 from headgate.core.records import LogName, Record
 from headgate.core.rows import Row, Shard
+from headgate.core.window import window_key
 from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.logs.chunks import newest_chain
-from headgate.runtime.ports import Log, LogUnavailable
+from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
-SLICE_RECORDS: Final = 200
-RETRY_S: Final = 0.5
+SLICE_RECORDS: Final = 250
+SLICE_BYTES: Final = 128 * 1024
+RETRY_S: Final = 1.0
+EMPTY_READS: Final = 5  # of a second each
+
+logger = structlog.get_logger("dispatcher")
+
+Take = Callable[[Record], None]
 
 
-async def rebuild(log: Log, number: int, index: HistoryIndex, have: int, until: int) -> None:
-    """Fills the index with what stands in the log from `have` up to the offset `until`.
+class Stretch:
+    """What was found in the offsets [low, high): entries that wait to be written, topics deleted and touched."""
 
-    Numbers come from applying the log again from a state that is known: the newest snapshot at or before `have`, the
-    log's beginning where it still has its config record, else the oldest snapshot kept (history then begins there).
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
+        self.entries: list[Entry] = []
+        self.bytes = 0
+        self.gone: list[int] = []
+        self.touched: set[int] = set()
+
+    def add(self, entry: Entry) -> None:
+        """Takes a message."""
+        self.entries.append(entry)
+        self.bytes += len(entry.frame)
+        self.touched.add(entry.epoch)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to write."""
+        return len(self.entries) >= BATCH or self.bytes >= BATCH_BYTES
+
+    def clear(self, low: int) -> None:
+        """Everything below `low` is written."""
+        self.low, self.bytes = low, 0
+        self.entries, self.gone = [], []
+
+
+class Numbering:
+    """Gives the messages of a stretch the seqs a snapshot remembers. The first record of an id is the message.
+
+    Where the log begins inside of what the snapshot remembers, a repeat may stand in it and its message not: then the
+    seqs of a topic do not follow each other, and what was taken before the message behind is taken back.
     """
-    shard, rows = await _start(log, number, index, have, until)
-    reader = await log.reader(LogName.MESSAGES, number, shard.next_offset, background=True)
-    try:
-        while shard.next_offset < until:
+
+    def __init__(self, history: History, rows: Mapping[bytes, Row], config: Config, numbers: Numbers) -> None:
+        self._history = history
+        self._rows = rows
+        self._config = config
+        self._seqs = numbers.seqs
+        self._cut = history.first > numbers.since
+        self._runs: dict[int, tuple[int, int]] = {}
+
+    def take(self, stretch: Stretch, record: Record) -> None:
+        """Takes the messages of one record."""
+        value = record.value or b""
+        row = self._rows.get(record.key or b"")
+        try:
+            envelope = decode(value) if is_ours(value) else None
+        except CorruptRecord:
+            return
+        if envelope is not None and envelope.kind is Kind.CONTROL:
+            self._control(stretch, row, envelope)
+        elif row is None or row.ephemeral:
+            return
+        elif envelope is None:
+            self._foreign(stretch, row, record)
+        elif envelope.epoch == row.epoch:
+            for number, item in enumerate(envelope.items):
+                self._item(stretch, row, record, number, item.id, item.tail)
+
+    def _control(self, stretch: Stretch, row: Row | None, envelope: Envelope) -> None:
+        try:
+            deletes = isinstance(decode_body(envelope.body), DeleteTopic)
+        except CorruptRecord:
+            return
+        if deletes and (row is None or row.epoch != envelope.epoch):
+            stretch.gone.append(envelope.epoch)
+
+    def _foreign(self, stretch: Stretch, row: Row, record: Record) -> None:
+        try:
+            item = foreign_item(record, self._config)
+        except ValueError:
+            return
+        self._item(stretch, row, record, 0, item.id, item.tail)
+
+    def _item(self, stretch: Stretch, row: Row, record: Record, number: int, record_id: bytes, tail: bytes) -> None:
+        seq = self._seqs.pop(window_key(record_id, row.epoch), None)
+        if seq is None or record.offset < stretch.low:
+            return
+        if self._cut and not self._follows(stretch, row.epoch, seq):
+            return
+        frame = message_frame(row.topic_id, seq, record.ts, tail)
+        stretch.add(Entry(record.offset << ITEM_BITS | number, row.epoch, seq, record_id, record.ts, frame))
+
+    def _follows(self, stretch: Stretch, epoch: int, seq: int) -> bool:
+        first, last = self._runs.get(epoch, (seq, seq - 1))
+        if seq <= last:
+            return False
+        if seq > last + 1:
+            stretch.entries = [e for e in stretch.entries if e.epoch != epoch]
+            self._history.take_back(epoch, first, last)
+            first = seq
+        self._runs[epoch] = (first, seq)
+        return True
+
+
+class Rebuild:
+    """One shard's rebuild. `run` is its task; `turn` is shared by a node's shards, which take turns by stretch."""
+
+    def __init__(
+        self,
+        log: Log,
+        number: int,
+        config: Config,
+        history: History,
+        rows: Mapping[bytes, Row],
+        turn: asyncio.Semaphore,
+        worked: Worked,
+    ) -> None:
+        self._log = log
+        self._number = number
+        self._config = config
+        self._history = history
+        self._rows = rows
+        self._turn = turn
+        self._worked = worked
+        self._now = asyncio.get_running_loop().time
+        self._walk: AsyncGenerator[Numbers, None] | None = None
+        self._numbers: Numbers | None = None
+        self._below = 0  # what the walk has left to give ends here
+
+    async def run(self) -> None:
+        """Fills holes as they come, until cancelled. A log that is away is tried again."""
+        while True:
+            await self._history.holed.wait()
             try:
-                batch = await reader.read(READ_RECORDS, 1.0)
-            except LogUnavailable:
+                async with self._turn:
+                    await self._fill_one()
+            except OffsetGone as gone:
+                self._history.log_begins(gone.first)
+                await self._restart()
+            except HeadgateError as error:
+                logger.warning("history cannot be filled now", shard=self._number, why=str(error))
+                await self._restart()
                 await asyncio.sleep(RETRY_S)
-                continue
-            for at in range(0, len(batch.records), SLICE_RECORDS):
-                _apply_slice(shard, rows, index, batch.records[at : at + SLICE_RECORDS], until)
-                await asyncio.sleep(0)
-            shard.next_offset = max(shard.next_offset, batch.next_offset)
-    finally:
-        await reader.close()
-    index.flush()
+            await asyncio.sleep(0)
+
+    async def _restart(self) -> None:
+        walk, self._walk, self._numbers = self._walk, None, None
+        if walk is not None:
+            await walk.aclose()
+
+    async def _fill_one(self) -> None:
+        """Fills the newest hole as far down as one snapshot's numbers reach."""
+        holes = self._history.holes()
+        if not holes or self._history.file is None:
+            return
+        low, high = holes[-1]
+        numbers = await self._numbers_below(high)
+        if numbers is not None and numbers.offset >= high:
+            stretch = Stretch(max(low, numbers.since), high)
+            numbering = Numbering(self._history, self._rows, self._config, numbers)
+            self._numbers = None  # used up, also when it fails on the way
+            await self._read(stretch, max(numbers.since, self._history.first), lambda r: numbering.take(stretch, r))
+        else:
+            await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
+        if not self._history.holes():
+            logger.info("history rebuilt", shard=self._number)
+            await self._restart()
+
+    async def _numbers_below(self, high: int) -> Numbers | None:
+        """Returns the newest snapshot's numbers that reach below an offset, None where there are none left."""
+        if self._walk is None or high > self._below:
+            await self._restart()
+            self._walk = numbers_back(self._log, self._number)
+        self._below = high
+        while self._numbers is None or self._numbers.since >= high:
+            self._numbers = await anext(self._walk, None)
+            if self._numbers is None:
+                return None
+        return self._numbers
+
+    async def _read(self, stretch: Stretch, start: int, take: Take) -> None:
+        """Reads from `start` to the stretch's end and writes what `take` finds, in slices."""
+        reader = await self._log.reader(LogName.MESSAGES, self._number, start, background=True)
+        empty = 0
+        try:
+            offset = start
+            while offset < stretch.high:
+                batch = await reader.read(READ_RECORDS, 1.0)
+                empty = empty + 1 if batch.next_offset <= offset else 0
+                if empty >= EMPTY_READS:
+                    raise LogUnavailable(f"{self._log.address}: messages {self._number} give nothing at {offset}")
+                offset = min(batch.next_offset, stretch.high)
+                await self._take_batch(stretch, [r for r in batch.records if r.offset < stretch.high], take)
+            self._write(stretch, stretch.high)
+        finally:
+            await reader.close()
+        self._history.release([*stretch.touched, ANY_TOPIC])
+
+    async def _take_batch(self, stretch: Stretch, batch: Sequence[Record], take: Take) -> None:
+        for records in _slices(batch):
+            started = self._now()
+            for record in records:
+                take(record)
+            if stretch.is_full:
+                self._write(stretch, records[-1].offset + 1)
+            self._worked("rebuild", self._now() - started)
+            await asyncio.sleep(0)
+
+    def _write(self, stretch: Stretch, end: int) -> None:
+        if end <= stretch.low:
+            return
+        if not self._history.fill(stretch.entries, stretch.low, end, stretch.gone):
+            raise LogUnavailable(f"shard {self._number}: {self._history.why or 'the index is away'}")
+        stretch.clear(end)
+
+    async def _apply(self, stretch: Stretch) -> None:
+        """Fills a stretch that no snapshot has the numbers of, by applying the log again from the state before it."""
+        chain = await newest_chain(self._log, self._number, at_most=stretch.low)
+        if chain and chain[-1].offset >= self._history.first:
+            shard, rows = await restore_gently(chain)
+        else:
+            first = await first_record(self._log, self._number)
+            if first is None or read_config(first) is None:
+                logger.error("history is lost: no snapshot numbers it", shard=self._number, to=stretch.high)
+                self._write(stretch, stretch.high)
+                return
+            shard, rows = Shard(), {}
+            shard.next_offset = first.offset
+
+        def take(record: Record) -> None:
+            for _, applied in apply_many(shard, rows, (record,)):
+                for effect in applied.effects:
+                    self._take(stretch, record, effect)
+
+        await self._read(stretch, shard.next_offset, take)
+
+    def _take(self, stretch: Stretch, record: Record, effect: object) -> None:
+        if record.offset < stretch.low:
+            return
+        if isinstance(effect, Gone):
+            stretch.gone.append(effect.epoch)
+        elif isinstance(effect, Deliver):
+            row = self._rows.get(record.key or b"")
+            if row is not None and row.epoch == effect.epoch:
+                pos = record.offset << ITEM_BITS | effect.item
+                stretch.add(Entry(pos, effect.epoch, effect.seq, effect.id, effect.ts, effect.frame))
 
 
-def _apply_slice(
-    shard: Shard, rows: dict[bytes, Row], index: HistoryIndex, records: Sequence[Record], until: int
-) -> None:
-    for record, applied in apply_many(shard, rows, (r for r in records if r.offset < until)):
-        for effect in applied.effects:
-            if isinstance(effect, Deliver):
-                index.add(record.offset, effect, old=True)
-            elif isinstance(effect, Gone):
-                index.forget(effect.epoch)
-    if index.backlog >= BATCH:
-        index.flush()
-
-
-async def _start(log: Log, number: int, index: HistoryIndex, have: int, until: int) -> tuple[Shard, dict[bytes, Row]]:
-    bounds = await log.bounds(LogName.MESSAGES, number)  # a snapshot from before the log's beginning leads nowhere
-    chain = await newest_chain(log, number, at_most=have, background=True)
-    if chain and chain[-1].offset >= bounds.first:
-        return await restore_gently(chain)
-    first = await first_record(log, number)
-    if first is not None and read_config(first) is not None:
-        shard = Shard()
-        shard.next_offset = first.offset
-        return shard, {}
-    more = True
-    while more:  # what is older does not join what comes next; live messages stay
-        more = index.trim(until)
-        await asyncio.sleep(0)
-    chain = await newest_chain(log, number, background=True)
-    while chain:
-        older = await newest_chain(log, number, at_most=chain[-1].offset - 1, background=True)
-        if not older or older[-1].offset < bounds.first:
-            return await restore_gently(chain)
-        chain = older
-    raise LogUnavailable(f"shard {number}: no snapshot and no beginning of the log to rebuild history from")
+def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cuts a read into pieces of a few milliseconds of work each."""
+    start, size = 0, 0
+    for at, record in enumerate(records, 1):
+        size += len(record.value or b"")
+        if at - start >= SLICE_RECORDS or size >= SLICE_BYTES or at == len(records):
+            yield records[start:at]
+            start, size = at, 0

@@ -1,26 +1,29 @@
 """Answers what gateways and ingests ask about one shard; knows no link, only sessions that can be sent to."""
 
-import heapq
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
+from dispatcher.history import ANY_TOPIC, Span
+from dispatcher.reading import Reading
 from dispatcher.shard import Session, ShardOwner
 from headgate.core import link, rights
 from headgate.core.apply import Code, Verdict
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
 from headgate.core.ids import EPOCH_OFFSET_BITS, RESERVED_PREFIXES, check_topic_id, make_epoch, topic_key
-from headgate.core.position import Position, place
+from headgate.core.position import Placed
 from headgate.core.rights import Caller
 from headgate.core.rows import Row
 from headgate.core.topic_settings import effective
 from headgate.runtime.ports import Clock
 
-HISTORY_BYTES: Final = 8 * 1024 * 1024  # one answer of history; a page ends there, whatever its limit
+LOOKED_AT: Final = 1_000  # topics of a list that one slice looks at: most may be hidden from the caller
 MEMBERS_OF_A_NEW_TOPIC: Final = 1  # its owner; member records come with members
 
+RETRY_MS: Final = 1_000
 OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
 logger = structlog.get_logger("dispatcher")
 
@@ -37,11 +40,13 @@ class Requests:
         self._clock = clock
         self._create = create
         self._linked = linked
+        self._reading = Reading(owner, clock)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.Subscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
+            link.Authorize: self._authorize,
             link.AskTopic: self._topic,
             link.AskTopics: self._topics,
             link.AskCount: self._counts,
@@ -54,8 +59,12 @@ class Requests:
         """Answers one message, now or later. A refusal is an answer; it never raises."""
         if not session.open:
             return  # an answer that had to wait, for a link that did not
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            _refuse(session, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
+            return
         try:
-            self._handlers[type(message)](session, message)
+            handler(session, message)
         except Refusal as refusal:
             _refuse(session, message, refusal)
         except Exception:  # one bad question must not end the process that answers all others
@@ -92,13 +101,21 @@ class Requests:
         session.send(link.Topic(ask.req, self.info(row)))
 
     def _topics(self, session: Session, ask: link.AskTopics) -> None:
-        seen = (
-            row.topic_id
-            for row in self._owner.rows.values()
-            if row.topic_id > ask.after and row.topic_id.startswith(ask.prefix) and _shown(ask.caller, row)
-        )
-        page = heapq.nsmallest(ask.limit, seen)
-        session.send(link.Topics(ask.req, [self.info(self._row(topic_id)) for topic_id in page]))
+        self._list(session, ask, ask.after, [])
+
+    def _list(self, session: Session, ask: link.AskTopics, after: str, page: list[link.TopicInfo]) -> None:
+        """Looks at the next topics of a list; goes on in another slice where many are hidden from the caller."""
+        for looked_at, topic_id in enumerate(self._owner.topics.above(after, ask.prefix)):
+            if looked_at == LOOKED_AT and session.open:
+                asyncio.get_running_loop().call_soon(self._list, session, ask, after, page)
+                return
+            row = self._row(topic_id)
+            if _shown(ask.caller, row):
+                page.append(self.info(row))
+                if len(page) >= ask.limit:
+                    break
+            after = topic_id
+        session.send(link.Topics(ask.req, page))
 
     def _counts(self, session: Session, ask: link.AskCount) -> None:
         session.send(link.Counts(ask.req, [self._owner.routes.count(t) for t in ask.topic_ids]))
@@ -109,27 +126,19 @@ class Requests:
         owner = self._owner
         if attach.first:
             owner.routes.drop_gateway(session)
+            owner.arrivals.left(session)
         for topic in attach.topics:
             made_at = topic.epoch & OFFSET_MASK
             if made_at >= owner.shard.next_offset:  # created where this owner has not read yet
-                owner.verdicts.wait(made_at, lambda _, topic=topic: self._attach_topic(session, topic))  # type: ignore[misc]
+                owner.arrivals.expect(session, topic, made_at)
             else:
-                self._attach_topic(session, topic)
+                owner.attach(session, topic)
         if attach.last:
             session.send(link.Attached(attach.shard, owner.epoch))
 
-    def _attach_topic(self, session: Session, topic: link.AttachTopic) -> None:
-        owner = self._owner
-        row = owner.rows.get(topic_key(topic.topic_id))
-        if row is None or row.epoch != topic.epoch:
-            session.send(link.Ended(topic.topic_id, topic.epoch, "deleted"))
-        elif session.open:
-            route = owner.routes.add(session, topic.topic_id, row.epoch, topic.cursor, topic.count)
-            if not row.ephemeral and topic.cursor < row.seq:
-                session.fall_behind(owner, route)
-
     def _leave(self, session: Session, leave: link.Leave) -> None:
-        self._owner.routes.leave(session, leave.topic_id, leave.epoch, leave.count)
+        if not self._owner.arrivals.leave(session, leave.topic_id, leave.epoch, leave.count):
+            self._owner.routes.leave(session, leave.topic_id, leave.epoch, leave.count)
 
     def _subscribe(self, session: Session, ask: link.Subscribe) -> None:
         check_topic_id(ask.topic_id)
@@ -140,21 +149,29 @@ class Requests:
         if row is None:
             raise rights.unknown_topic(ask.topic_id)
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
-        if ask.position is None or row.ephemeral or self._can_place(row, ask.position):
-            self._grant(session, ask, row)
+        self._owner.send_open()
+        if row.ephemeral:
+            resumed = False if ask.position is not None and ask.position[0] == "seq" else None
+            self._grant(session, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
+            return
+        placed = self._reading.place(row, ask.position)
+        if placed is None:
+            self._later(session, ask, row)
         else:
-            self._owner.when_complete(lambda: session.later(self._owner, ask))
+            self._grant(session, ask, row, *placed)
 
-    def _can_place(self, row: Row, position: Position) -> bool:
-        """Says whether a position can be served now: while history is rebuilt, one that the index goes on from."""
-        if self._owner.index.complete:
-            return True
-        form, epoch, seq = position
-        return form == "seq" and epoch == row.epoch and 0 < seq <= row.seq and self._goes_on(row, seq)
+    def _later(self, session: Session, ask: link.Subscribe | link.Fetch, row: Row) -> None:
+        """Handles a request again once more of the topic's history is here."""
+        if self._owner.history.crowded:
+            raise Refusal("not_ready", "too many wait for this shard's history", retry_after_ms=RETRY_MS)
+        self._owner.history.wait(row.epoch, session, lambda: session.later(self._owner, ask))
 
-    def _goes_on(self, row: Row, seq: int) -> bool:
-        """Says whether the index has what follows `seq`, so that older history does not matter."""
-        return seq == row.seq or self._owner.index.has(row.epoch, seq + 1)
+    def _authorize(self, session: Session, ask: link.Authorize) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
+        session.send(link.Authorized(ask.req))
 
     def _may_make(self, ask: link.Subscribe) -> bool:
         reserved = ask.topic_id.startswith(RESERVED_PREFIXES)  # answered like any topic that is not there
@@ -169,24 +186,13 @@ class Requests:
             else:
                 session.send(link.Refused(ask.req, "not_ready", f"topic {ask.topic_id} could not be made now"))
 
-        if self._owner.when_made(ask.topic_id, made):
+        if self._owner.when_made(ask.topic_id, session, made):
             self._create(self._owner, ask.topic_id, ask.caller)
 
-    def _grant(self, session: Session, ask: link.Subscribe, row: Row) -> None:
+    def _grant(self, session: Session, ask: link.Subscribe, row: Row, first: int, placed: Placed) -> None:
         """Adds the route and answers; everything applied so far is below the answer, everything later above it."""
         owner = self._owner
-        owner.send_open()
         owner.routes.add(session, row.topic_id, row.epoch, row.seq)
-        if row.ephemeral:
-            resumed = None if ask.position is None or ask.position[0] == "earliest" else False
-            reason = "ephemeral" if resumed is False else None
-            first, cursor = 0, 0
-        else:
-            first = self.first_seq(row)
-            if not self._owner.index.complete and ask.position is not None:
-                first = min(first, ask.position[2] + 1)  # what is kept before it is not known yet
-            placed = place(ask.position, row.epoch, first, row.seq, lambda ms: self._seq_at(row, ms, first))
-            cursor, resumed, reason = placed
         session.send(
             link.Subscribed(
                 req=ask.req,
@@ -194,104 +200,67 @@ class Requests:
                 epoch=row.epoch,
                 seq=row.seq,
                 first_seq=first,
-                cursor=cursor,
+                cursor=placed.cursor,
                 count=owner.routes.count(row.topic_id),
-                resumed=resumed,
-                reason=reason,
+                resumed=placed.resumed,
+                reason=placed.reason,
                 settings=effective(row.settings),
-            )
-        )
-
-    def _fetch(self, session: Session, ask: link.Fetch) -> None:
-        row = self._row(ask.topic_id)
-        if row.epoch != ask.epoch:
-            raise rights.unknown_topic(ask.topic_id)
-        if not self._owner.index.complete and not self._goes_on(row, ask.after_seq):
-            self._owner.when_complete(lambda: session.later(self._owner, ask))
-            return
-        first = self.first_seq(row) if self._owner.index.complete else ask.after_seq + 1
-        begin = max(ask.after_seq + 1, first)
-        count = min(ask.max_count, max(row.seq - begin + 1, 0))
-        span = self._owner.index.span(row.epoch, begin, count, ask.max_bytes)
-        session.send(
-            link.Page(
-                req=ask.req,
-                topic_id=row.topic_id,
-                epoch=row.epoch,
-                first_seq=first,
-                seq=span.seq,
-                ts=span.ts,
-                frames=span.frames,
             )
         )
 
     # -- history
 
-    def first_seq(self, row: Row) -> int:
-        """Returns the oldest seq a reader may get now: retention holds exactly for readers."""
-        settings = effective(row.settings)
-        first = self._owner.index.first_seq(row.epoch, row.seq)
-        if settings["retention_messages"] is not None:
-            first = max(first, row.seq - settings["retention_messages"] + 1)
-        if settings["retention_ms"] is not None:
-            since = self._seq_at(row, self._clock.wall_ms() - settings["retention_ms"], first)
-            first = max(first, row.seq + 1 if since is None else since)
-        return first
-
-    def _seq_at(self, row: Row, ms: int, first: int) -> int | None:
-        return self._owner.index.seq_at(row.epoch, ms, first, row.seq)
+    def _fetch(self, session: Session, ask: link.Fetch) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        page = self._reading.page(row, ask)
+        if page is None:
+            self._later(session, ask, row)
+        else:
+            self._answer(session, ask, row, page)
 
     def _history(self, session: Session, ask: link.AskHistory) -> None:
         row = self._row(ask.topic_id)
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "read the history of")
         if row.ephemeral:
             raise Refusal("not_in_profile", f"topic {row.topic_id} is ephemeral: nothing of it is kept")
-        first = self.first_seq(row)
-        if self._owner.index.complete and 0 < ask.after_seq < first - 1:
-            raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)
-        low, count = self._range(row, ask, first)
-        span = self._owner.index.span(row.epoch, low, count, HISTORY_BYTES) if count > 0 else None
-        session.send(
-            link.HistoryPage(
-                req=ask.req,
-                epoch=row.epoch,
-                first_seq=first,
-                last_seq=row.seq,
-                complete=self._owner.index.complete,
-                frames=span.frames if span else [],
-            )
-        )
+        self._answer(session, ask, row, self._reading.history(row, ask))
 
-    def _range(self, row: Row, ask: link.AskHistory, first: int) -> tuple[int, int]:
-        """Returns the first seq and the number of messages of a page."""
-        above = ask.before_seq if ask.before_seq >= 0 else row.seq + 1
-        above = min(above, row.seq + 1)
-        if ask.after_seq >= 0 or ask.since_ts >= 0:
-            low = max(ask.after_seq + 1, first)
-            if ask.since_ts >= 0:
-                found = self._seq_at(row, ask.since_ts, first)
-                low = max(low, row.seq + 1 if found is None else found)
-            return low, min(ask.limit, above - low)
-        low = max(above - ask.limit, first)
-        return low, above - low
+    def _answer(
+        self,
+        session: Session,
+        ask: link.Fetch | link.AskHistory,
+        row: Row,
+        page: link.Page | link.HistoryPage | Span,
+    ) -> None:
+        """Sends a page, once its frames are here."""
+        if not isinstance(page, Span):
+            session.send(page)
+        elif self._owner.pages.crowded:
+            raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
+        else:
+            self._owner.pages.want(row, page.absent, session, lambda: self.handle(session, ask))
 
     # -- verdicts
 
     def _verdict(self, session: Session, ask: link.AskVerdict) -> None:
-        def answer(verdicts: Sequence[Verdict]) -> None:
-            session.send(link.Verdicts(ask.req, [self._wire(ask.offset, i, v) for i, v in enumerate(verdicts)]))
-
-        kept = self._owner.verdicts.get(ask.offset)
+        owner = self._owner
+        kept = owner.verdicts.get(ask.offset)
         if kept is not None:
-            answer(kept)
-        elif ask.offset >= self._owner.shard.next_offset:
-            self._owner.verdicts.wait(ask.offset, answer)
+            self._tell(session, ask, kept)
+        elif ask.offset >= owner.shard.next_offset:
+            if not owner.verdicts.wait(ask.offset, session, lambda verdicts: self._tell(session, ask, verdicts)):
+                raise Refusal("not_ready", "too many publishes of this shard wait for their verdict")
         else:
             left = self._what_is_left(ask.offset)
-            if left[0].code is Code.UNKNOWN and not self._owner.index.complete:
-                self._owner.when_complete(lambda: session.later(self._owner, ask))
+            if left[0].code is Code.UNKNOWN and not owner.history.holds(ask.offset):
+                owner.history.wait(ANY_TOPIC, session, lambda: session.later(owner, ask))
             else:
-                answer(left)
+                self._tell(session, ask, left)
+
+    def _tell(self, session: Session, ask: link.AskVerdict, verdicts: Sequence[Verdict]) -> None:
+        session.send(link.Verdicts(ask.req, [self._wire(ask.offset, i, v) for i, v in enumerate(verdicts)]))
 
     def _wire(self, offset: int, item: int, verdict: Verdict) -> link.Verdict:
         return link.Verdict(int(verdict.code), verdict.seq, verdict.epoch)
@@ -299,9 +268,9 @@ class Requests:
     def _what_is_left(self, offset: int) -> list[Verdict]:
         """Answers for an offset older than the verdicts kept, from what the record left behind."""
         epoch = make_epoch(self._owner.shard.generation, offset)
-        if any(row.epoch == epoch for row in self._owner.rows.values()):
+        if self._owner.topics.has_epoch(epoch):
             return [Verdict(Code.CREATED, 0, epoch)]
-        found = self._owner.index.at_offset(offset)
+        found = self._owner.history.at_offset(offset)
         if not found:
             return [Verdict(Code.UNKNOWN)]
         verdicts = [Verdict(Code.UNKNOWN)] * (found[-1][0] + 1)

@@ -1,18 +1,22 @@
 """The life of one owned shard: restore, catch up, serve, hand over; knows no link."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.index import Identity, IndexFault, in_use
-from dispatcher.rebuild import rebuild
+from dispatcher.folder import index_path
+from dispatcher.index import FRAME_BYTES, Identity
+from dispatcher.index_keeper import IndexKeeper, IndexPlace
+from dispatcher.rebuild import Rebuild
 from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import OLD_S, Snapshots
 from headgate.core.apply import NotConfigured
+from headgate.core.control import Config
 from headgate.core.errors import HeadgateError, NewerSnapshot, UnknownVersion
 from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
@@ -21,16 +25,27 @@ logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
 PARKED_RETRY_S: Final = 15.0
-REBUILD_WAIT_S: Final = 10.0  # a shard that cannot catch up holds up the others' history no longer
-REBUILD_POLL_S: Final = 0.1
+OPENED_S: Final = 0.5  # how long a shard that is live waits for its index file, so that the first answers are whole
+REBUILD_WAIT_S: Final = 1.0  # shards on their way to being live come first, but not for ever
+REBUILD_POLL_S: Final = 0.05
 PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, NewerSnapshot)
 
 
 class ShardRunner:
-    """One shard of this node, from claim to release. `run` is its task; cancelling it releases the shard."""
+    """One shard of this node, from claim to release. `run` is its task; cancelling it releases the shard.
+
+    Index files stand in `folder` (None: in memory), each with at most `frame_bytes` of frames.
+    """
 
     def __init__(
-        self, number: int, epoch: int, log: Log, folder: Path | None, dispatcher: Dispatcher, clock: Clock
+        self,
+        number: int,
+        epoch: int,
+        log: Log,
+        folder: Path | None,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        frame_bytes: int = FRAME_BYTES,
     ) -> None:
         self.number = number
         self.epoch = epoch
@@ -41,6 +56,7 @@ class ShardRunner:
         self._folder = folder
         self._dispatcher = dispatcher
         self._clock = clock
+        self._frame_bytes = frame_bytes
 
     def snapshot_age(self) -> float:
         """Returns for how many seconds the oldest change of the shard has waited for a snapshot."""
@@ -60,11 +76,6 @@ class ShardRunner:
             except PARKING as error:
                 self._park(error)
                 await asyncio.sleep(PARKED_RETRY_S)
-            except IndexFault as error:
-                self._park(error)
-                if self.owner is not None and not in_use(error):
-                    self.owner.index.destroy()  # derived: the next try makes it anew from the log
-                await asyncio.sleep(PARKED_RETRY_S)
             except LogError as error:
                 logger.warning("shard waits for the log", shard=self.number, why=str(error))
                 await asyncio.sleep(RETRY_S)
@@ -81,28 +92,34 @@ class ShardRunner:
             self.owner.park(str(error))
 
     async def _serve(self) -> None:
-        owner = ShardOwner(self.number, self.epoch, self._log, self._folder, self._dispatcher)
+        owner = ShardOwner(self.number, self.epoch, self._log, self._dispatcher)
         self.owner = owner
         await owner.restore()
         config = owner.shard.config or await first_config(self._log, self.number)
         if config is None:
             raise NotConfigured(f"shard {self.number} has no config record; run `headgate init`")
-        identity = Identity(config.cluster_id, config.generation, self.number)
-        have = owner.open_index(identity)
-        until = owner.shard.next_offset
         snapshots = self.snapshots = Snapshots(owner, self._clock, self._dispatcher)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(owner.tail(), name=f"tail-{self.number}")
-                tasks.create_task(self._announce(owner), name=f"announce-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
-                if have is not None:
-                    tasks.create_task(self._rebuild(owner, have, until), name=f"rebuild-{self.number}")
+                self._start_history(tasks, owner, config)
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
             self._dispatcher.stop_serving(self.number)
             await self._release(owner, snapshots)
+
+    def _start_history(self, tasks: asyncio.TaskGroup, owner: ShardOwner, config: Config) -> None:
+        identity = Identity(config.cluster_id, config.generation, self.number)
+        place = IndexPlace(index_path(self._folder, self.number), identity, self._frame_bytes)
+        worked, turn = self._dispatcher.worked, self._dispatcher.rebuilding
+        keeper = IndexKeeper(self._log, self.number, owner.history, place, worked)
+        rebuild = Rebuild(self._log, self.number, config, owner.history, owner.rows, turn, worked)
+        tasks.create_task(keeper.run(), name=f"index-{self.number}")
+        tasks.create_task(owner.pages.run(config), name=f"pages-{self.number}")
+        tasks.create_task(self._announce(owner, keeper), name=f"announce-{self.number}")
+        tasks.create_task(self._rebuild(owner, rebuild), name=f"rebuild-{self.number}")
 
     async def _release(self, owner: ShardOwner, snapshots: Snapshots) -> None:
         if self.final_snapshot and owner.live.is_set():
@@ -110,37 +127,26 @@ class ShardRunner:
                 await snapshots.final()
             except HeadgateError as error:  # the next owner then starts from an older one
                 logger.warning("no final snapshot", shard=self.number, why=str(error))
-        try:
-            owner.index.close()
-        except IndexFault as error:
-            logger.warning("the index was not closed cleanly", shard=self.number, why=str(error))
+        while owner.history.write():  # noqa: ASYNC110 - gives way between slices, waits for nothing
+            await asyncio.sleep(0)
+        owner.history.close()
 
-    async def _announce(self, owner: ShardOwner) -> None:
+    async def _announce(self, owner: ShardOwner, keeper: IndexKeeper) -> None:
         await owner.live.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPENED_S):
+                await keeper.opened.wait()
         logger.info("shard live", shard=self.number, epoch=self.epoch, offset=owner.shard.next_offset)
         self._dispatcher.restoring.discard(self.number)
         self._dispatcher.serve(owner)
 
-    async def _rebuild(self, owner: ShardOwner, have: int, until: int) -> None:
-        """After live delivery, of the node's other shards too: history follows, one shard after the other."""
+    async def _rebuild(self, owner: ShardOwner, rebuild: Rebuild) -> None:
+        """After live delivery, of the node's other shards too, history follows."""
         await owner.live.wait()
         started = self._clock.now()
         while self._dispatcher.restoring and self._clock.now() - started < REBUILD_WAIT_S:  # noqa: ASYNC110 - many end it
             await asyncio.sleep(REBUILD_POLL_S)
-        async with self._dispatcher.rebuilding:
-            while not await self._rebuilt(owner, have, until):  # noqa: ASYNC110 - tries again, waits for nothing
-                await asyncio.sleep(RETRY_S)
-        owner.index_done()
-        logger.info("history rebuilt", shard=self.number, seconds=round(self._clock.now() - started, 2))
-
-    async def _rebuilt(self, owner: ShardOwner, have: int, until: int) -> bool:
-        """Tries once. A log that is away, or whose beginning went meanwhile, is no reason to stop live delivery."""
-        try:
-            await rebuild(self._log, self.number, owner.index, have, until)
-        except LogError as error:
-            logger.warning("history cannot be rebuilt now", shard=self.number, why=str(error))
-            return False
-        return True
+        await rebuild.run()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,7 +10,9 @@ import structlog
 
 from dispatcher.dispatcher import Counters, Dispatcher
 from dispatcher.folder import IndexFolder
+from dispatcher.index import FRAME_BYTES
 from dispatcher.ownership import Ownership
+from dispatcher.retention import Retention
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
@@ -26,15 +28,20 @@ from headgate.runtime.ports import Clock, Link, Log, LogError, Rng
 logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
+SWEEP_S: Final = 60.0
 AWAY_LOG_S: Final = 60.0  # one line a minute while the log cannot be reached
 
 
 class DispatcherOptions(NamedTuple):
-    """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: memory)."""
+    """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: memory).
+
+    `frame_bytes` bounds the frames in each index file.
+    """
 
     node: str
     address: str
     folder: Path | None
+    frame_bytes: int = FRAME_BYTES
 
 
 class DispatcherService:
@@ -75,6 +82,9 @@ class DispatcherService:
                 for shard in range(config.shards):
                     tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
                 tasks.create_task(ownership.run(tasks), name="ownership")
+                tasks.create_task(Retention(self._log, dispatcher, self._clock).run(), name="retention")
+                if self._folder is not None:
+                    tasks.create_task(self._sweep(self._folder), name="index-files")
                 self.ready.set()
         finally:
             if self._folder is not None:
@@ -109,8 +119,19 @@ class DispatcherService:
                 await asyncio.sleep(RETRY_S)
 
     def _new_runner(self, shard: int, epoch: int) -> ShardRunner:
-        folder = self._options.folder
-        return ShardRunner(shard, epoch, self._log, folder, self.dispatcher, self._clock)
+        folder, frame_bytes = self._options.folder, self._options.frame_bytes
+        return ShardRunner(shard, epoch, self._log, folder, self.dispatcher, self._clock, frame_bytes)
+
+    async def _sweep(self, folder: IndexFolder) -> None:
+        """Deletes the index files of shards that this node has not had for a while."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            used = {*self.dispatcher.owners, *self.dispatcher.restoring}
+            try:
+                for path in folder.sweep(used, self._clock.now()):
+                    logger.info("index file of a shard of others deleted", path=str(path))
+            except OSError as error:
+                logger.warning("index files cannot be looked through", why=str(error))
 
     def _start_pump(self, session: LinkSession) -> None:
         if self._tasks is not None:
@@ -130,6 +151,20 @@ class DispatcherService:
     def not_ready(self) -> str | None:
         """Returns None when it owns its share and is caught up, else one sentence."""
         return self._ownership.not_live() if self._ownership is not None else self._why
+
+    def index_fault(self) -> str | None:
+        """Returns None while every index file works, else one sentence; live delivery goes on without."""
+        owners = self.dispatcher.owners.values()
+        faults = [f"shard {o.number}: {o.history.why}; live delivery goes on" for o in owners if o.history.why]
+        return f"{faults[0]} (and {len(faults) - 1} more)" if len(faults) > 1 else faults[0] if faults else None
+
+    def shards_without_index(self) -> int:
+        """Returns how many shards are served without their index file."""
+        return sum(1 for owner in self.dispatcher.owners.values() if owner.history.why)
+
+    def shards_filling(self) -> int:
+        """Returns how many shards cannot answer yet for all that the log holds."""
+        return sum(1 for owner in self.dispatcher.owners.values() if not owner.history.complete)
 
     def lag(self) -> int:
         """Returns the records that stand in the log and are not applied yet."""

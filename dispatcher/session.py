@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 logger = structlog.get_logger("dispatcher")
 
 LOW_BYTES: Final = LINK_BYTES // 4
-PUMP_IDLE_S: Final = 0.2
-
 MAX_ASKS: Final = 100_000  # requests of one link that wait for room; a gateway asks at most two a session
 
 _LARGE = (link.Fetch, link.AskHistory)
@@ -64,13 +62,22 @@ class LinkSession:
             self._asks.append((owner, message))
             self._wake.set()
         else:
-            self.send(link.Refused(getattr(message, "req", 0), "overloaded", "too many requests wait on this link"))
+            self._refuse(message, "overloaded", "too many requests wait on this link")
 
     # -- the link
 
     def _on_messages(self, messages: list[link.Message]) -> None:
         for message in messages:
-            self._on_message(message)
+            try:
+                self._on_message(message)
+            except Exception:  # one bad message must not cost the others of its batch
+                logger.exception("a message of a link failed", peer=self._wire.peer, kind=type(message).__name__)
+                self._refuse(message, "internal", "the dispatcher failed at this message")
+
+    def _refuse(self, message: link.Message, code: str, detail: str) -> None:
+        req = getattr(message, "req", None)
+        if req is not None:
+            self.send(link.Refused(req, code, detail))
 
     def _on_message(self, message: link.Message) -> None:
         if isinstance(message, link.Hello):
@@ -90,9 +97,7 @@ class LinkSession:
         if desk is not None:
             self.later(self._dispatcher.owners[shard], message)
             return
-        req = getattr(message, "req", None)
-        if req is not None:
-            self.send(link.Refused(req, "not_ready", f"shard {shard} is not served here now"))
+        self._refuse(message, "not_ready", f"shard {shard} is not served here now")
 
     def _must_wait(self, message: link.Message) -> bool:
         """Says whether a request with a large answer has to wait for room on the link, behind those before it."""
@@ -107,6 +112,8 @@ class LinkSession:
 
     def _hello(self, hello: link.Hello) -> None:
         welcome = self._dispatcher.welcome(hello)
+        if self._wire.role not in ("", hello.role):
+            welcome = f"a link that was opened as {self._wire.role} says that it is {hello.role[:16]}"
         if isinstance(welcome, str):
             self.close(welcome)
             return
@@ -133,20 +140,16 @@ class LinkSession:
             self.close("the dispatcher failed at this link")
 
     async def _serve(self) -> None:
-        stuck = 0  # turns since the last page
         while self.open:
             if not self._behind and not self._asks:
-                stuck = 0
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             await self._wire.drained(LOW_BYTES)
             if self._asks:
                 self._answer(*self._asks.popleft())
-            stuck = stuck + 1 if self._behind and not self._advance() else 0
-            if stuck > len(self._behind) and not self._asks:  # all wait for a rebuild
-                stuck = 0
-                await asyncio.sleep(PUMP_IDLE_S)
+            if self._behind:
+                self._advance()
             await asyncio.sleep(0)
 
     def _answer(self, owner: ShardOwner, message: link.Message) -> None:
@@ -154,22 +157,24 @@ class LinkSession:
         if desk is not None:
             desk.handle(self, message)
         else:
-            self.send(link.Refused(getattr(message, "req", 0), "not_ready", f"shard {owner.number} was given up"))
+            self._refuse(message, "not_ready", f"shard {owner.number} was given up")
 
-    def _advance(self) -> bool:
-        """Serves the next route that is behind; says whether it got any further."""
+    def _advance(self) -> None:
+        """Serves the next route that is behind."""
         owner, route = self._behind.popleft()
         served = self._dispatcher.owners.get(owner.number) is owner
         if not served or owner.routes.get(self, route.topic_id) is not route:
-            return True
-        sent = route.sent
-        if self._page(owner, route):
-            return True
+            return
+        if not self._page(owner, route):
+            self._behind.append((owner, route))
+
+    def _again(self, owner: ShardOwner, route: Route[Session]) -> None:
+        """Goes on with a route that waited for its next page."""
         self._behind.append((owner, route))
-        return route.sent != sent
+        self._wake.set()
 
     def _page(self, owner: ShardOwner, route: Route[Session]) -> bool:
-        """Sends one page; says whether the route is in step again (or gone)."""
+        """Sends one page; says whether the route is in step again, gone, or waits for more of its topic's history."""
         row = owner.rows.get(topic_key(route.topic_id))
         if row is None or row.epoch != route.epoch:
             return True
@@ -178,9 +183,13 @@ class LinkSession:
             route.behind = False
             return True
         count = min(link.PAGE_COUNT, row.seq - route.sent)
-        span = owner.index.span(route.epoch, route.sent + 1, count, link.PAGE_BYTES)
-        if not owner.index.complete and not (span.frames and span.seq == route.sent + 1):
-            return False  # older than the newest snapshot: the rebuild is on its way to it
+        span = owner.history.span(route.epoch, route.sent + 1, count, link.PAGE_BYTES)
+        if span.absent:
+            owner.pages.want(row, span.absent, self, lambda: self._again(owner, route))
+            return True
+        if not owner.history.complete and not (span.frames and span.seq == route.sent + 1):
+            owner.history.wait(route.epoch, self, lambda: self._again(owner, route))
+            return True
         if not span.frames:  # all of it is gone from the log: the gateway sees the hole and says it
             route.sent = row.seq
             return False

@@ -3,15 +3,19 @@
 import asyncio
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
-from dispatcher.graveyard import Graveyard
-from dispatcher.index import BATCH, HistoryIndex, Identity
+from dispatcher.arrivals import Arrivals
+from dispatcher.dead_letters import DeadLetters
+from dispatcher.history import History
+from dispatcher.index import mark_of
+from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
-from headgate.core.apply import Applied, Bury, Code, Deliver, Effect, Gone, Made, Verdict, apply_many
+from dispatcher.topic_list import TopicList
+from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Effect, Gone, Made, Verdict, apply_many
 from headgate.core.envelope import decode
-from headgate.core.link import Ended, Message
+from headgate.core.ids import topic_key
+from headgate.core.link import AttachTopic, Ended, Message
 from headgate.core.records import Batch, LogName, Record
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
@@ -24,8 +28,8 @@ READ_RECORDS: Final = 2_000
 SLICE_RECORDS: Final = 200  # about 2 ms of applying and routing, then others have the loop
 LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live messages; its routes fall behind
 RETRY_S: Final = 0.5
+SLICE_TOPICS: Final = 5_000
 SLICE_BYTES: Final = 128 * 1024  # bundles: many messages in few records
-BACKLOG: Final = 20_000  # messages kept in memory; above, the index is written faster than messages come
 EMPTY_READS: Final = 3  # of a second each: then what is left cannot be read, an open foreign transaction
 
 
@@ -57,8 +61,8 @@ class Events(Protocol):
     def sequenced(self, verdict: str, count: int) -> None:
         """Counts verdicts."""
 
-    def buried(self, reason: str, count: int) -> None:
-        """Counts dead letters."""
+    def dead_letter(self, reason: str) -> None:
+        """Counts a dead letter."""
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
@@ -78,7 +82,7 @@ class State(enum.Enum):
 class ShardOwner:
     """The state of one shard and what is done with it. One task runs `tail`; requests come in between, on the loop."""
 
-    def __init__(self, number: int, epoch: int, log: Log, index_folder: Path | None, events: Events) -> None:
+    def __init__(self, number: int, epoch: int, log: Log, events: Events) -> None:
         self.number = number
         self.epoch = epoch
         self.log = log
@@ -89,16 +93,18 @@ class ShardOwner:
         self.routes: Routes[Session] = Routes()
         self.verdicts = Verdicts()
         self.writer = SnapshotWriter()
-        self.graveyard = Graveyard(log, number)
+        self.dead_letters = DeadLetters(log, number)
         self.recovered: Recovered | None = None
+        self.snapshot_offset = 0  # what the newest snapshot in the log reaches: messages before it may be dropped
         self.lag = 0
         self._empty_reads = 0
-        self._folder = index_folder
+        self.history = History(0, 0)
+        self.pages = LogPages(log, number, self.history)
+        self.topics = TopicList()
+        self.arrivals: Arrivals[Session] = Arrivals()
         self._events = events
-        self._when_complete: list[Callable[[], None]] = []
-        self._when_made: dict[str, list[Callable[[bool], None]]] = {}
+        self._when_made: dict[str, list[tuple[Session, Callable[[bool], None]]]] = {}
         self.live = asyncio.Event()
-        self.index: HistoryIndex
 
     # -- life
 
@@ -106,23 +112,17 @@ class ShardOwner:
         """Reads the newest snapshot. Raises what `recover` does."""
         found = await recover(self.log, self.number, self._events.worked)
         self.shard, self.rows = found.shard, found.rows
+        bounds = await self.log.bounds(LogName.MESSAGES, self.number)
+        self.history = History(bounds.first, self.shard.next_offset)
+        self.pages = LogPages(self.log, self.number, self.history)
+        for at, row in enumerate(self.rows.values()):
+            self.topics.add(row.topic_id, row.epoch)
+            if at % SLICE_TOPICS == 0:
+                await asyncio.sleep(0)
         if found.chain:
             self.writer.resume(found.chain, found.shard.window)
+            self.snapshot_offset = found.shard.next_offset
         self.recovered = found._replace(chain=found.chain[-1:])  # its end; the rest is a copy of the state
-
-    def open_index(self, identity: Identity) -> int | None:
-        """Opens the index file. Returns the offset from which history must be rebuilt, None where it is whole."""
-        path: Path | str = ":memory:"
-        if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"shard-{self.number}.db"
-        assert self.recovered is not None
-        self.index = HistoryIndex(path, identity, self.recovered.end)
-        from_the_log_alone = not self.recovered.chain  # then `tail` reads it all
-        if from_the_log_alone or self.index.next_offset >= self.shard.next_offset:
-            self.index_done()
-            return None
-        return self.index.next_offset
 
     async def tail(self) -> None:
         """Applies the log's records as they come, until cancelled. Raises what parks the shard."""
@@ -142,13 +142,16 @@ class ShardOwner:
         for records in _slices(batch.records):
             self.take(records)
             await asyncio.sleep(0)
-        self.shard.next_offset = max(self.shard.next_offset, batch.next_offset)  # over transaction markers too
+            await self.dead_letters.room()
+            while self.history.overfull:  # noqa: ASYNC110 - the file takes a batch each turn
+                await asyncio.sleep(0)
+        if batch.next_offset > self.shard.next_offset:  # over transaction markers too
+            self.shard.next_offset = batch.next_offset
+            self.history.advance(batch.next_offset, None)
         self.lag = max(batch.end - batch.next_offset, 0)
         if self.state is State.RESTORING and await self._caught_up(batch):
             self.state, self.why = State.LIVE, ""
             self.live.set()
-        if self.index.backlog >= (BATCH if batch.records else 1):
-            self.index.flush(BATCH * (1 + self.index.backlog // BACKLOG))
 
     async def _caught_up(self, batch: Batch) -> bool:
         """Says whether what stood in the log at the claim is applied, or waits behind a foreign transaction."""
@@ -178,9 +181,12 @@ class ShardOwner:
             self._take_one(record, applied)
             for verdict in applied.verdicts:
                 counts[verdict.code.name] = counts.get(verdict.code.name, 0) + 1
-        self.index.advance(self.shard.next_offset)
+        if records:
+            self.history.advance(self.shard.next_offset, mark_of(records[-1]))
         self.send_open()
         self.verdicts.release()
+        for session, topic in self.arrivals.due(self.shard.next_offset):
+            self.attach(session, topic)
         for name, count in counts.items():
             self._events.sequenced(name.lower(), count)
 
@@ -190,7 +196,7 @@ class ShardOwner:
         for effect in applied.effects:
             if type(effect) is Deliver:
                 self.routes.push(effect)
-                self.index.add(record.offset, effect)
+                self.history.add(record.offset, effect)
             else:
                 self._rare(record, effect)
         self.verdicts.put(record.offset, self._with_seqs(record, applied.verdicts))
@@ -201,24 +207,35 @@ class ShardOwner:
             return verdicts
         items = decode(record.value or b"").items
         return [
-            v._replace(seq=self.index.seq_of(item.id, v.epoch) or SEQ_UNKNOWN) if v.seq == SEQ_UNKNOWN else v
+            v._replace(seq=self.history.seq_of(item.id, v.epoch) or SEQ_UNKNOWN) if v.seq == SEQ_UNKNOWN else v
             for v, item in zip(verdicts, items, strict=True)
         ]
 
     def _rare(self, record: Record, effect: Effect) -> None:
-        if isinstance(effect, Bury):
-            self.graveyard.bury(record, effect)
-            self._events.buried(effect.reason, 1)
+        if isinstance(effect, DeadLetter):
+            self.dead_letters.add(record, effect)
+            self._events.dead_letter(effect.reason)
         elif isinstance(effect, Made):
+            self.topics.add(effect.row.topic_id, effect.row.epoch)
             self._events.changed(effect.row.topic_id)
-            for callback in self._when_made.pop(effect.row.topic_id, ()):
-                callback(True)
+            self._made(effect.row.topic_id, there=True)
         elif isinstance(effect, Gone):
+            self.topics.remove(effect.topic_id, effect.epoch)
             self.send_open()
             for session in self.routes.drop_topic(effect.topic_id):
                 session.send(Ended(effect.topic_id, effect.epoch, "deleted"))
-            self.index.forget(effect.epoch)
+            self.history.forget(record.offset, effect.epoch)
             self._events.changed(effect.topic_id)
+
+    def attach(self, session: Session, topic: AttachTopic) -> None:
+        """Serves a gateway's subscriptions to a topic from its cursor on; tells it of one that is no more."""
+        row = self.rows.get(topic_key(topic.topic_id))
+        if row is None or row.epoch != topic.epoch:
+            session.send(Ended(topic.topic_id, topic.epoch, "deleted"))
+        elif session.open:
+            route = self.routes.add(session, topic.topic_id, row.epoch, topic.cursor, topic.count)
+            if not row.ephemeral and topic.cursor < row.seq:
+                session.fall_behind(self, route)
 
     def send_open(self) -> None:
         """Sends the open batches; a congested link's routes fall behind instead."""
@@ -232,32 +249,31 @@ class ShardOwner:
                 session.send(messages)
                 self._events.linked(len(messages.frames))
 
-    # -- history
+    # -- who waits
 
-    def index_done(self) -> None:
-        """The index answers for the whole range from now on: whoever waited for that is served."""
-        self.index.complete = True
-        waiting, self._when_complete = self._when_complete, []
-        for callback in waiting:
-            callback()
-
-    def when_complete(self, callback: Callable[[], None]) -> None:
-        """Calls back once the index is whole."""
-        if self.index.complete:
-            callback()
-        else:
-            self._when_complete.append(callback)
-
-    def when_made(self, topic_id: str, callback: Callable[[bool], None]) -> bool:
+    def when_made(self, topic_id: str, session: Session, callback: Callable[[bool], None]) -> bool:
         """Calls back once the topic exists, or could not be made. Says whether this is the first to wait for it."""
         waiting = self._when_made.setdefault(topic_id, [])
-        waiting.append(callback)
+        waiting.append((session, callback))
         return len(waiting) == 1
 
     def not_made(self, topic_id: str) -> None:
         """Tells who waits for a topic that its create record did not reach the log."""
-        for callback in self._when_made.pop(topic_id, ()):
-            callback(False)
+        self._made(topic_id, there=False)
+
+    def _made(self, topic_id: str, *, there: bool) -> None:
+        for session, callback in self._when_made.pop(topic_id, ()):
+            if session.open:
+                callback(there)
+
+    def left(self, session: Session) -> None:
+        """Forgets a closed session: its routes, and what it waited for."""
+        self.routes.drop_gateway(session)
+        self.arrivals.left(session)
+        self.verdicts.forget(session)
+        self.history.left(session)
+        for topic_id, waiting in self._when_made.items():  # the topic itself is still on its way
+            self._when_made[topic_id] = [(s, callback) for s, callback in waiting if s is not session]
 
 
 def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -162,8 +162,7 @@ class Snapshots:
         if bounds.first != self._first:
             await self._old.drop(bounds.first)
             self._first = bounds.first
-        while owner.index.trim(bounds.first):  # noqa: ASYNC110 - gives way between slices, waits for nothing
-            await asyncio.sleep(0)
+        owner.history.log_begins(bounds.first)
         self._trimmed = self._clock.now()
 
     async def final(self) -> None:
@@ -205,13 +204,14 @@ class Snapshots:
                 await self._append(value, names)
         self._last = self._clock.now()
         self._waiting_since = None
+        self._owner.snapshot_offset = self._owner.writer.offset
         return names
 
     async def _append(self, value: bytes | None, names: list[bytes]) -> None:
         if value is None:
             await asyncio.sleep(0)
             return
-        await self._owner.graveyard.safe()
+        await self._owner.dead_letters.safe()
         await self._owner.log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
         names.append(name_of(value))
 

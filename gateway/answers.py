@@ -14,7 +14,7 @@ def stream_head(cors: Sequence[Header]) -> bytes:
     """Returns the head of an SSE stream: a body that is written until the connection closes (RFC 9112 section 6.3)."""
     headers = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store"),
+        (b"cache-control", b"no-store, no-transform"),
         (b"x-accel-buffering", b"no"),
     ]
     return closing_answer(200, [*headers, *cors], b"")
@@ -23,10 +23,3 @@ def stream_head(cors: Sequence[Header]) -> bytes:
 def stream_begin(cors: Sequence[Header], chance: float) -> bytes:
     """Returns the head and the `retry` line, from 1 to 3 s by `chance` in [0, 1)."""
     return stream_head(cors) + retry(_RETRY_LOW_MS + int(chance * _RETRY_SPAN_MS))
-
-
-def cors_headers(origin: str | None) -> list[Header]:
-    """Returns what lets a page of an allowed origin read the answer."""
-    if origin is None:
-        return []
-    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]

@@ -1,7 +1,6 @@
 """The gateway's HTTP application (ASGI): ending subscriptions by request, refusals for the rest; no stream passes here.
 
-Streams are taken by `gateway.protocol` before uvicorn sees them. What reaches a stream path here came within one TCP
-segment behind another request (HTTP pipelining): it is sent to a new connection.
+Streams are taken by `gateway.protocol` before uvicorn sees them.
 """
 
 import asyncio
@@ -13,12 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.answers import cors_headers
 from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import AskTopic
+from headgate.runtime.http.answers import ALWAYS
 from headgate.runtime.http.bodies import media_type
+from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
 from headgate.runtime.http.problem import problem_of
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _MAX_BODY: Final = 256 * 1024  # PROTOCOL section 0
 _ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is such a topic
-_PREFLIGHT_AGE_S: Final = b"600"
-_ALLOWED_HEADERS: Final = b"Authorization, Content-Type, Last-Event-ID, X-Headgate-User"
 
 
 class GatewayApp:
@@ -51,10 +49,11 @@ class GatewayApp:
         except ClientDisconnect:
             return
         except Refusal as refusal:
+            self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
             response = _problem(refusal)
-        origin = request.headers.get("origin")
-        if origin is not None and self._gateway.origins.allows(origin, request.headers.get("host")):
-            response.raw_headers += cors_headers(origin)
+        response.raw_headers += ALWAYS
+        headers = request.headers
+        response.raw_headers += cors_headers(self._gateway.origins, headers.get("origin"), headers.get("host"))
         if response.status_code == 408:
             response.headers["connection"] = "close"  # the rest of the body may still come
         if request.method == "HEAD":
@@ -64,23 +63,17 @@ class GatewayApp:
     async def _answer(self, request: Request, methods: tuple[str, ...]) -> Response:
         if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
             return self._preflight(request, methods)
-        if request.method not in methods:
-            raise Refusal("method_not_allowed", f"this path takes {', '.join(methods)}", allow=list(methods))
-        if request.method == "DELETE":
+        if request.method == "DELETE" and "DELETE" in methods:
             return await self._end(request)
-        query = request.scope["query_string"]
-        location = request.scope["raw_path"] + (b"?" + query if query else b"")
-        return Response(status_code=307, headers={"location": location.decode("latin-1"), "connection": "close"})
+        raise Refusal("method_not_allowed", f"this path takes {', '.join(methods)}", allow=list(methods))
 
     def _preflight(self, request: Request, methods: tuple[str, ...]) -> Response:
-        if not self._gateway.origins.allows(request.headers.get("origin", ""), request.headers.get("host")):
-            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
+        headers = request.headers
+        asked = headers.get("access-control-request-headers")
         response = Response(status_code=204)
-        response.raw_headers += [
-            (b"access-control-allow-methods", ", ".join(methods).encode()),
-            (b"access-control-allow-headers", _ALLOWED_HEADERS),
-            (b"access-control-max-age", _PREFLIGHT_AGE_S),
-        ]
+        response.raw_headers += preflight_headers(
+            self._gateway.origins, headers.get("origin"), headers.get("host"), list(methods), asked
+        )
         return response
 
     async def _end(self, request: Request) -> Response:

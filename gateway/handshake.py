@@ -31,8 +31,8 @@ def check(head: Head, origins: Origins, full: str | None) -> None:
     headers = head.headers
     if head.version != "1.1" or "upgrade" not in tokens(headers.get("connection", "")):
         raise _upgrade_required("this path serves WebSockets: connect with a WebSocket client")
-    if tokens(headers.get("upgrade", "")) != ["websocket"]:
-        raise _upgrade_required("the Upgrade header must be 'websocket'")
+    if "websocket" not in tokens(headers.get("upgrade", "")):
+        raise _upgrade_required("the Upgrade header must name 'websocket'")
     if headers.get("sec-websocket-version") != _VERSION:
         raise _upgrade_required(f"the Sec-WebSocket-Version header must be {_VERSION}")
     if not _is_key(headers.get("sec-websocket-key", "")):

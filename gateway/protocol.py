@@ -8,12 +8,14 @@ from uvicorn.server import ServerState
 
 from gateway.handover import HandedOn
 from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import END, BadHead, Head, Route, read_head, route_of
+from gateway.head import OTHER, Head, HeadRefused, Route, read_head, route_of
 from gateway.sse import open_sse
 from gateway.websocket import WebSocketStream
 from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET
-from headgate.runtime.http.answers import head_too_large, head_too_late, problem_answer
+from headgate.runtime.http.answers import head_too_late, problem_answer
+from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_head, refusal_of_start
+from headgate.runtime.http.unread import close_after
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -30,11 +32,11 @@ class Front:
         self.server_state = server_state
         self.app_state = app_state
         self.connections: set[Any] = server_state.connections
+        self.budget = HeadBudget()
 
-    def look_again(self, handed: HandedOn, data: bytes) -> None:
-        """Takes a connection back at the boundary of a request."""
-        transport = handed.transport
-        protocol = GatewayProtocol(self, handed)
+    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Takes a connection whose next request asks for a stream; `data` begins with its head."""
+        protocol = GatewayProtocol(self)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(data)
@@ -43,11 +45,10 @@ class Front:
 class GatewayProtocol(asyncio.Protocol):
     """Gathers a request's head for at most ten seconds, then hands the connection over and is gone."""
 
-    __slots__ = ("_buffer", "_front", "_handed", "_transport")
+    __slots__ = ("_buffer", "_front", "_transport")
 
-    def __init__(self, front: Front, handed: HandedOn | None = None) -> None:
+    def __init__(self, front: Front) -> None:
         self._front = front
-        self._handed = handed
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -62,16 +63,22 @@ class GatewayProtocol(asyncio.Protocol):
         """Takes bytes of the head."""
         if self._transport is None:
             return  # answered; what still comes has no meaning
-        self._buffer = data = (self._buffer + data if self._buffer else data).lstrip(b"\r\n")
-        if END in data:
-            self._decide(route_of(data), data)
-        elif data and not data[:1].isalpha():
-            self._hand_over(data)  # no HTTP: uvicorn's parser says so
-        elif len(data) > self._front.gateway.hub.limits.head_bytes:
-            self._refuse(head_too_large())
+        before, limits = self._buffer, self._front.gateway.hub.limits
+        data = before + data if before else data
+        data = data[begin_of(data, 0) :]
+        end = data.find(END, max(len(before) - len(END), 0))
+        if end >= 0:
+            self._decide(data, end + len(END))
+            return
+        answer = refusal_of_start(data, 0, limits.head_bytes)
+        self._buffer = data
+        if not self._front.budget.move(len(before), len(data)):
+            answer = overloaded()
+        if answer is not None:
+            self._refuse(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went away before it had asked for anything."""
+        """The client went away before it had asked for anything, or it was refused."""
         self._release()
 
     def visit(self, now: float) -> None:
@@ -88,14 +95,28 @@ class GatewayProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._release().close()
 
-    def _decide(self, route: Route, data: bytes) -> None:
-        if route.kind == "other":
+    def abort(self) -> None:
+        """The process cannot wait any longer."""
+        if self._transport is not None:
+            self._release().abort()
+
+    def _decide(self, data: bytes, end: int) -> None:
+        """The head is complete: it ends at `end`."""
+        answer = refusal_of_head(data[:end], self._front.gateway.hub.limits.head_bytes)
+        route = route_of(data)
+        if answer is not None:
+            self._refuse(answer)
+        elif route == OTHER:
             self._hand_over(data)
-            return
+        else:
+            self._open(route, data)
+
+    def _open(self, route: Route, data: bytes) -> None:
         try:
             head = read_head(data)
-        except BadHead:
-            self._hand_over(data)  # uvicorn's parser refuses it in its own words
+            self._front.gateway.hosts.check(head.headers.get("host"))
+        except HeadRefused as refused:
+            self._refuse(refused.answer)
             return
         except Refusal as refusal:
             self._refuse(problem_answer(refusal))
@@ -124,25 +145,21 @@ class GatewayProtocol(asyncio.Protocol):
             stream.data_received(head.rest)
 
     def _hand_over(self, data: bytes) -> None:
-        front, handed = self._front, self._handed
+        handed = HandedOn(self._front)
         transport = self._release()
-        if handed is None:
-            handed = HandedOn(front)
-            handed.connection_made(transport)
-        else:
-            front.connections.add(handed)
+        handed.connection_made(transport)
         transport.set_protocol(handed)
-        handed.take(data)
+        handed.data_received(data)
 
     def _refuse(self, answer: bytes) -> None:
         transport = self._release()
-        transport.write(answer)
-        transport.close()
+        self._front.connections.add(self)  # until it is gone
+        close_after(transport, asyncio.get_running_loop(), answer)
 
     def _release(self) -> asyncio.Transport:
         """Lets go of the connection; the wheel may hold this object a little longer."""
         transport, self._transport = self._transport, None
         self._front.connections.discard(self)
-        self._handed = None
+        self._front.budget.move(len(self._buffer), 0)
         self._buffer = b""
         return transport  # type: ignore[return-value]  # called once, by whoever has it

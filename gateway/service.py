@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from gateway.app import GatewayApp
 from gateway.handshake import subprotocols
-from gateway.head import Head
+from gateway.head import Head, too_many_fields
 from gateway.protocol import Front, GatewayProtocol
 from gateway.stream import Stream
 from headgate.core import inbound
@@ -26,6 +26,7 @@ from headgate.core.session import Session
 from headgate.core.wheel import TICK_S, Visited
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.ports import Clock, Rng
 
@@ -40,6 +41,7 @@ class GatewayOptions(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] | None = None
     auto_create: bool = False
     query_token: bool = True
+    listening: str = ""  # the host listened on, for open mode
 
 
 class Authenticator(Protocol):
@@ -70,7 +72,8 @@ class GatewayService:
         self.directory = directory
         self.authenticator = authenticator
         self.rng = rng
-        self.origins = Origins(options.origins)
+        self.origins = Origins(options.origins, is_open=authenticator.open)
+        self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
         self.draining = False
         self._clock = clock
         self._fronts: dict[int, Front] = {}
@@ -97,7 +100,7 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol; what it does not serve goes to `fallback`, or is 404."""
-        return GatewayApp(self, fallback)
+        return self.hosts.guard(GatewayApp(self, fallback))
 
     def protocol(
         self,
@@ -175,10 +178,11 @@ class GatewayService:
 
     def begin(self, session: Session, head: Head) -> None:
         """Opens a WebSocket session: welcome and the topics of the query, or the wait for `auth`."""
-        session.wanted = _wanted(head)
+        session.wanted = _wanted(head, self.options.limits.topics_allowed)
         try:
             identity = self.identify(head)
-        except Refusal:
+        except Refusal as refusal:
+            self.hub.metrics.refused(refusal.code, refusal.detail)
             self.hub.disconnect(session, 4401)
             return
         if identity is None:
@@ -194,6 +198,17 @@ class GatewayService:
     def receive(self, session: Session, message: bytes) -> None:
         """A message came from the client."""
         self.reception.receive(session, message)
+
+    def counts_frame(self, session: Session) -> bool:
+        """Counts a frame that is no whole message; false when there are too many."""
+        return session.counts_frame(self.hub.now, self.options.limits)
+
+    def pong(self, session: Session, frame: bytes) -> None:
+        """Answers a ping of the socket's; who asks and does not read the answers is cut."""
+        if session.paused and session.outlet.queued() > self.options.limits.queue_bytes:
+            self.hub.disconnect(session, 4508)
+        else:
+            session.put(frame)
 
     def paused(self, session: Session) -> None:
         """The socket takes no more."""
@@ -224,10 +239,20 @@ class GatewayService:
         self.hub.flush(self._clock.now(), self._clock.wall_ms())
 
 
-def _wanted(head: Head) -> list[tuple[str, Subscribe | Refusal]]:
-    """Reads the topics of a WebSocket's query, in order; what is wrong with one is its answer."""
+def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:
+    """Reads the first `most` topics of a WebSocket's query, in order; what is wrong with one is its answer.
+
+    It may be held for seconds before anybody knows who asks: of the topics above `most` only the first is answered.
+    """
     options = {name: value for name, value in head.query if name in _SUBSCRIBE_OPTIONS}
-    return [(value, _wish(value, options)) for name, value in head.query if name == "topic_id"]
+    topics = [value for name, value in head.query if name == "topic_id"]
+    wishes = [(topic_id, _wish(topic_id, options)) for topic_id in topics[:most]]
+    if len(topics) > most:
+        detail = f"the query names {len(topics)} topics; a connection follows at most {most}"
+        wishes.append((topics[most], Refusal("limit_reached", detail)))
+    if not head.complete:
+        wishes.append(("", too_many_fields()))
+    return wishes
 
 
 def _wish(topic_id: str, options: dict[str, str]) -> Subscribe | Refusal:

@@ -2,12 +2,13 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.answers import cors_headers, stream_begin, stream_head
-from gateway.head import Head
+from gateway.answers import stream_begin, stream_head
+from gateway.head import Head, too_many_fields
 from gateway.stream import Stream
 from headgate.core import inbound
 from headgate.core.errors import Refusal
@@ -15,9 +16,10 @@ from headgate.core.framing import SSE
 from headgate.core.ids import check_topic_id
 from headgate.core.inbound import Subscribe
 from headgate.core.link import Answer, AskTopic, Refused, Request, Topic
-from headgate.core.rights import Caller, may_subscribe, require
+from headgate.core.rights import Caller, may_create, may_subscribe, require
 from headgate.core.session import Session
 from headgate.runtime.http.answers import Header, problem_answer
+from headgate.runtime.http.cors import cors_headers
 
 if TYPE_CHECKING:
     from gateway.protocol import Front
@@ -49,12 +51,11 @@ class SseStream(Stream):
 def open_sse(front: "Front", transport: asyncio.Transport, head: Head, topic_id: str | None) -> None:
     """Answers a GET or HEAD of a stream path; it becomes a stream when the owner grants it."""
     gateway = front.gateway
-    origin = head.headers.get("origin")
-    allowed = origin is None or gateway.origins.allows(origin, head.headers.get("host"))
-    stream = SseStream(front, transport, cors_headers(origin) if allowed else [])
+    origin, host = head.headers.get("origin"), head.headers.get("host")
+    stream = SseStream(front, transport, cors_headers(gateway.origins, origin, host))
     request = _SseRequest(stream, head, topic_id)
     try:
-        if not allowed:
+        if origin is not None and not gateway.origins.allows(origin, host):
             raise Refusal("forbidden", "pages of this origin may not connect")
         request.start()
     except Refusal as refusal:
@@ -81,6 +82,8 @@ class _SseRequest:
         identity = gateway.identify(self._head)
         if identity is None:
             raise Refusal("unauthenticated", "this stream needs a token: a header, ?token= or a ticket")
+        if not self._head.complete:
+            raise too_many_fields()
         topic_id = check_topic_id(self._topic_of())
         wanted = self._wanted(topic_id)
         if wanted is None or self._head.method == "HEAD":
@@ -92,10 +95,12 @@ class _SseRequest:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answers with a status."""
+        self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
         self._stream.write(problem_answer(refusal, self._stream.cors, body=self._head.method != "HEAD"))
         self._stream.shut()
 
     def _session(self) -> Session:
+        _end_when_dead(self._stream.transport, self._gateway.hub.limits.dead_s)
         session = self._gateway.new_session(self._stream, SSE)
         session.preface = stream_begin(self._stream.cors, self._gateway.rng.random())
         return session
@@ -135,26 +140,36 @@ class _SseRequest:
             return AskTopic(req, topic_id, caller)
 
         self._gateway.plan(self._stream, self._gateway.hub.limits.hold_s)  # an owner that never answers
-        upstream.request(upstream.shard_of(topic_id), build, partial(self._looked, caller))
+        upstream.request(upstream.shard_of(topic_id), build, partial(self._looked, topic_id, caller))
 
-    def _looked(self, caller: Caller, answer: Answer) -> None:
+    def _looked(self, topic_id: str, caller: Caller, answer: Answer) -> None:
         if self._stream.ended:
             return
         try:
-            self._judge(caller, answer)
+            self._judge(topic_id, caller, answer)
         except Refusal as refusal:
             self.refuse(refusal)
         else:
             self._stream.write(stream_head(self._stream.cors))
             self._stream.shut()
 
-    def _judge(self, caller: Caller, answer: Answer) -> None:
+    def _judge(self, topic_id: str, caller: Caller, answer: Answer) -> None:
         if isinstance(answer, Topic):
             require(may_subscribe(caller, answer.info), caller, answer.info, "subscribe to")
-        elif isinstance(answer, Refused) and not self._creatable(answer):
+        elif isinstance(answer, Refused) and not (
+            answer.code == "topic_not_found" and self._gateway.hub.auto_create and may_create(caller, topic_id)
+        ):
             raise Refusal(answer.code, answer.detail)
         if self._bad is not None:
             raise self._bad
 
-    def _creatable(self, answer: Refused) -> bool:
-        return answer.code == "topic_not_found" and self._gateway.hub.auto_create
+
+def _end_when_dead(transport: asyncio.Transport, seconds: float) -> None:
+    """Lets the kernel end a connection whose far end takes no byte for so long (RFC 5482, where the system has it).
+
+    Only the kernel knows: comments are a few bytes, and its own buffer takes them for hours after a reader has gone.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    pipe = transport.get_extra_info("socket")
+    if option is not None and pipe is not None:
+        pipe.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1_000))

@@ -75,6 +75,10 @@ class Stream(asyncio.Protocol):
         else:
             self.shut()
 
+    def abort(self) -> None:
+        """The process cannot wait any longer."""
+        self.transport.abort()
+
     # What the transport says
 
     def pause_writing(self) -> None:

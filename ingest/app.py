@@ -13,18 +13,18 @@ from starlette.types import Message, Receive, Scope, Send
 
 from headgate.core.errors import Refusal
 from headgate.runtime.http import credentials
+from headgate.runtime.http.answers import ALWAYS
 from headgate.runtime.http.bodies import JSON, media_type
+from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.tokens import Authenticator, Identity
 from ingest.exchange import Call, Handler, Query, Reply
-from ingest.held import REQUEST_BYTES, Held, Share
+from ingest.held import Held, Share
+from ingest.seams import Metrics
 
 MAX_QUERY_FIELDS: Final = 1_000
 PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
-PREFLIGHT_AGE_S: Final = 600
-_ALLOWED_HEADERS: Final = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Headgate-User"
-_EXPOSED_HEADERS: Final = b"Allow, Retry-After, WWW-Authenticate"
 _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 _log = logging.getLogger("headgate.ingest")
 
@@ -54,16 +54,26 @@ class _Gone(Exception):
 class IngestApp:
     """The ASGI application."""
 
-    def __init__(self, paths: Paths, authenticator: Authenticator, origins: Origins, body_deadline_s: float) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        authenticator: Authenticator,
+        origins: Origins,
+        held: Held,
+        metrics: Metrics,
+        deadline_s: float,
+    ) -> None:
+        """`deadline_s`: for a body to come, and for each piece of an answer to be taken."""
         self._by_length: dict[int, list[tuple[tuple[str, ...], Methods]]] = {}
         for pattern, methods in paths.items():
             full = {"HEAD": methods["GET"], **methods} if "GET" in methods else methods
             self._by_length.setdefault(len(pattern), []).append((pattern, full))
         self._authenticator = authenticator
         self._origins = origins
-        self._body_deadline_s = body_deadline_s
+        self._held = held
+        self._metrics = metrics
+        self._deadline_s = deadline_s
         self._active = 0
-        self._held = Held()
         self._idle: asyncio.Future[None] | None = None  # while somebody waits for the last answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,9 +105,8 @@ class IngestApp:
                 status, raw, body = await self._outcome(scope, headers, receive, share)
             except _Gone:
                 return
-            origin = headers.get(b"origin")
-            if origin is not None:
-                raw.extend(self._cors(origin, headers))
+            raw += ALWAYS
+            raw += cors_headers(self._origins, _text(headers, b"origin"), _text(headers, b"host"))
             await send({"type": "http.response.start", "status": status, "headers": raw})
             await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
 
@@ -107,6 +116,7 @@ class IngestApp:
         try:
             answer = await self._answer(scope, headers, receive, share)
         except Refusal as refusal:
+            self._metrics.refused(refusal.code, refusal.detail)
             status, raw, body = problem_of(refusal)
             if status == 408:
                 raw.append((b"connection", b"close"))  # the rest of the body may still come
@@ -124,14 +134,13 @@ class IngestApp:
         while len(body) - at > PIECE_BYTES:
             piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
             at += PIECE_BYTES
-            async with asyncio.timeout(self._body_deadline_s):
+            async with asyncio.timeout(self._deadline_s):
                 await send(piece)
         await send({"type": "http.response.body", "body": body[at:] if at else body})
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, share: Share) -> Reply:
         """The order of checks (PROTOCOL section 0), as far as it is the same everywhere; handlers do the rest."""
-        segments = _segments(scope)
-        methods, parameters = self._match(segments)
+        methods, parameters = self._match(_segments(scope))
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return self._preflight(methods, headers)
         endpoint = methods.get(scope["method"])
@@ -142,23 +151,28 @@ class IngestApp:
         if endpoint.handler is None:
             return _redirect(parameters[0], scope["query_string"])
         announced = _announced(headers, endpoint.body_bytes)
-        share.grow(REQUEST_BYTES + (announced or 0))
-        # A body of unknown length may be too large, and that comes before who sends it.
-        body = await self._read(receive, endpoint.body_bytes, share) if announced is None else None
         query = _query(scope["query_string"])
-        caller = self._authenticate(headers, query).caller
+        try:
+            caller = self._authenticate(headers, query).caller
+        except Refusal:
+            if announced is None:  # it may be too large, and that comes before who sends it
+                await self._read(receive, endpoint.body_bytes, None)
+            raise
+        share.open(caller.user_id, announced or 0)
         kind = _media_type(headers, endpoint)
-        if body is None:
-            body = await self._read(receive, endpoint.body_bytes, None)
-        return await endpoint.handler(Call(caller, parameters, query, kind, _key(headers), body, share))
+        body = await self._read(receive, endpoint.body_bytes, share)
+        return await endpoint.handler(
+            Call(caller, parameters, query, kind, _text(headers, b"idempotency-key"), body, share)
+        )
 
     def _check_page(self, headers: Headers) -> None:
         """Where nobody needs a token, a page of a foreign origin must not act: a POST needs no preflight.
 
         What it reads its browser keeps from it: the answer names no allowed origin.
         """
-        origin = headers.get(b"origin")
-        if self._authenticator.open and origin is not None and not self._allows(origin, headers):
+        origin = _text(headers, b"origin")
+        is_foreign = origin is not None and not self._origins.allows(origin, _text(headers, b"host"))
+        if self._authenticator.open and is_foreign:
             raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
 
     def _match(self, segments: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:
@@ -173,46 +187,22 @@ class IngestApp:
             return self._authenticator.anonymous_caller(
                 credentials.open_user(query, None if user is None else user.decode("utf-8", "replace"))
             )
-        header = headers.get(b"authorization")
-        token = credentials.of_request(None if header is None else header.decode("latin-1"))
-        return self._authenticator.authenticate(token)
+        return self._authenticator.authenticate(credentials.of_request(_text(headers, b"authorization")))
 
     async def _read(self, receive: Receive, limit: int, share: Share | None) -> bytes:
-        """Reads the body; `share` grows with it where its length was not announced."""
+        """Returns the body; without a `share` it is waited for and thrown away."""
         if not limit:
             return b""
         try:
-            async with asyncio.timeout(self._body_deadline_s):
+            async with asyncio.timeout(self._deadline_s):
                 return await _read_all(receive, limit, share)
         except TimeoutError:
-            detail = f"the body was not whole after {self._body_deadline_s:g} s"
-            raise Refusal("request_timeout", detail) from None
-
-    def _allows(self, origin: bytes, headers: Headers) -> bool:
-        host = headers.get(b"host")
-        return self._origins.allows(origin.decode("latin-1"), None if host is None else host.decode("latin-1"))
-
-    def _cors(self, origin: bytes, headers: Headers) -> RawHeaders:
-        if not self._allows(origin, headers):
-            return [(b"vary", b"Origin")]
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", _EXPOSED_HEADERS),
-            (b"vary", b"Origin"),
-        ]
+            raise Refusal("request_timeout", f"the body was not whole after {self._deadline_s:g} s") from None
 
     def _preflight(self, methods: Methods, headers: Headers) -> Reply:
-        if not self._allows(headers.get(b"origin", b""), headers):
-            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
-        return Reply(
-            204,
-            b"",
-            (
-                (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
-                (b"access-control-allow-headers", _ALLOWED_HEADERS),
-                (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
-            ),
-        )
+        asked = _text(headers, b"access-control-request-headers")
+        origin, host = _text(headers, b"origin"), _text(headers, b"host")
+        return Reply(204, b"", tuple(preflight_headers(self._origins, origin, host, sorted(methods), asked)))
 
 
 def _headers_of(answer: Reply) -> RawHeaders:
@@ -251,9 +241,9 @@ def _announced(headers: Headers, limit: int) -> int | None:
     return int(length)
 
 
-def _key(headers: Headers) -> str | None:
-    key = headers.get(b"idempotency-key")
-    return None if key is None else key.decode("latin-1")
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _media_type(headers: Headers, endpoint: Endpoint) -> str:
@@ -275,12 +265,13 @@ async def _read_all(receive: Receive, limit: int, share: Share | None) -> bytes:
     size, more = 0, True
     while more:
         message = await receive()
-        chunks.append(_chunk(message))
-        size += len(chunks[-1])
+        chunk = _chunk(message)
+        size += len(chunk)
         if size > limit:
             raise Refusal("too_large", f"the body has more than {limit} bytes")
         if share is not None:
-            share.grow(len(chunks[-1]))
+            share.hold(size)
+            chunks.append(chunk)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

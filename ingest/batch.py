@@ -3,122 +3,135 @@
 Messages of one topic go into as few records as their sizes allow, in the order of the batch.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from headgate.core import payload, rights
 from headgate.core.answers import Key
+from headgate.core.batch import cut_array, cut_lines
 from headgate.core.envelope import ITEM
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import TopicInfo
 from headgate.core.rights import Caller, unknown_topic
-from headgate.core.tail import read_topic_id
+from headgate.core.tail import Publish, read_topic_id
 from headgate.runtime.http.problem import members_of
 from headgate.runtime.ports import Clock
-from ingest.catalog import Catalog, Found
-from ingest.durable import Durable
+from ingest.catalog import Found
 from ingest.durable import Ticket as DurableTicket
 from ingest.exchange import NDJSON, Call, Reply, reply
 from ingest.offers import Answer, Offer, Wait
 from ingest.owners import OUTCOME_S
 from ingest.publish import Publishing
-from ingest.topics import TopicHandlers
 from ingest.volatile import Ticket as VolatileTicket
-from ingest.volatile import Volatile
 
 BUNDLE_ITEMS: Final = 1_000
 BUNDLE_BYTES: Final = 512 * 1024  # half of what the log takes as one record
 
 Ticket = DurableTicket | VolatileTicket
 Outcome = Offer | Ticket | Answer | Refusal  # of one item, as it goes along
-_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Item(NamedTuple):
+    """What an item offers, or why it is none; and the topic that it names, where items do."""
+
+    publish: Publish | Refusal
+    topic_id: str | Refusal
 
 
 class Batches:
     """The two handlers."""
 
-    def __init__(
-        self,
-        *,
-        publishing: Publishing,
-        topics: TopicHandlers,
-        catalog: Catalog,
-        durable: Durable,
-        volatile: Volatile,
-        clock: Clock,
-        max_items: int,
-    ) -> None:
+    def __init__(self, publishing: Publishing, clock: Clock, *, max_items: int, item_bytes: int) -> None:
         self._publishing = publishing
-        self._topics = topics
-        self._catalog = catalog
-        self._durable = durable
-        self._volatile = volatile
+        self._access = publishing.access
+        self._topics = publishing.topics
+        self._rates = publishing.rates
+        self._durable = publishing.durable
+        self._volatile = publishing.volatile
         self._clock = clock
         self._max_items = max_items
+        self._item_bytes = item_bytes
 
     async def of_topic(self, call: Call) -> Reply:
         """POST /api/v1/topics/{topic_id}/publish/batch: topic and right are those of the whole batch."""
         topic_id = check_topic_id(call.segments[0])
-        info = await self._topics.resolve(topic_id, call.caller, lambda: self._check(call))
-        rights.require(rights.may_publish(call.caller, info), call.caller, info, "publish to")
-        raws, wait = self._read(call)
-        return await self._publish([self._offer(info, call.caller, raw) for raw in raws], wait)
+        info = await self._access.to_publish(topic_id, call.caller)
+        raws, wait = self._cut(call)
+        publishes = [self._read(raw) for raw in raws]
+        first = next((publish for publish in publishes if isinstance(publish, Publish)), None)
+        is_new = info is None
+        if info is None:
+            if first is None:
+                raise unknown_topic(topic_id)
+            info = await self._topics.make(topic_id, call.caller)
+        outcomes = [self._offer(info, call.caller, publish, paid=is_new and publish is first) for publish in publishes]
+        return await self._publish(outcomes, wait)
 
     async def of_any(self, call: Call) -> Reply:
         """POST /api/v1/publish/batch: every item names its topic."""
-        raws, wait = self._read(call)
-        named = [_topic_of(raw) for raw in raws]
-        by_topic: dict[str, list[bytes]] = {}
-        for raw, name in zip(raws, named, strict=True):
-            if isinstance(name, str):
-                by_topic.setdefault(name, []).append(raw)
-        found = await self._find(by_topic, call.caller)
+        if call.caller.only and not call.caller.publish:
+            raise Refusal("forbidden", f"the token of {call.caller.user_id} lets it publish nowhere")
+        raws, wait = self._cut(call)
+        items = [self._item(raw) for raw in raws]
+        firsts: dict[str, Publish | None] = {}  # the first good item of each topic
+        for publish, topic_id in items:
+            if isinstance(topic_id, str) and firsts.get(topic_id) is None:
+                firsts[topic_id] = publish if isinstance(publish, Publish) else None
+        found, made = await self._find(firsts, call.caller)
         outcomes: list[Outcome] = []
-        for raw, name in zip(raws, named, strict=True):
-            info = found[name] if isinstance(name, str) else name
-            outcomes.append(info if isinstance(info, Refusal) else self._offer(info, call.caller, raw))
+        for publish, topic_id in items:
+            info = found[topic_id] if isinstance(topic_id, str) else topic_id
+            if isinstance(info, Refusal):
+                outcomes.append(info)
+            else:
+                is_paid = info.topic_id in made and publish is firsts[info.topic_id]
+                outcomes.append(self._offer(info, call.caller, publish, paid=is_paid))
         return await self._publish(outcomes, wait)
 
-    def _read(self, call: Call) -> tuple[list[bytes], Wait]:
+    def _cut(self, call: Call) -> tuple[list[bytes], Wait]:
         if call.idempotency_key is not None:
             raise Refusal("bad_request", "a batch takes no Idempotency-Key; give each item a client_msg_id")
         wait = self._publishing.wait(call.query)
-        raws = split(call.body, call.media_type)
-        if len(raws) > self._max_items:
-            raise Refusal("too_large", f"a batch of {len(raws)} items; at most {self._max_items} are taken")
-        return raws, wait
+        self._rates.body(call.caller, len(call.body))
+        cut = cut_lines if call.media_type == NDJSON else cut_array
+        return cut(call.body, self._max_items), wait
 
-    def _offer(self, info: TopicInfo, caller: Caller, raw: bytes) -> Outcome:
+    def _read(self, raw: bytes) -> Publish | Refusal:
         try:
-            return self._publishing.offer(info, caller, raw)
+            if len(raw) > self._item_bytes:
+                raise Refusal("too_large", f"an item of {len(raw)} bytes; at most {self._item_bytes} are taken")
+            return self._publishing.read(raw)
         except Refusal as refusal:
-            return refusal
+            return _bare(refusal)
 
-    def _check(self, call: Call) -> None:
-        raws, _ = self._read(call)
-        if not self._any_good(raws):
-            raise unknown_topic(call.segments[0])
+    def _item(self, raw: bytes) -> Item:
+        publish = self._read(raw)
+        if len(raw) > self._item_bytes and isinstance(publish, Refusal):
+            return Item(publish, publish)  # not even its topic is looked for
+        try:
+            return Item(publish, check_topic_id(read_topic_id(raw)))
+        except Refusal as refusal:
+            return Item(publish, _bare(refusal))
 
-    def _any_good(self, raws: Iterable[bytes]) -> bool:
-        for raw in raws:
-            with suppress(Refusal):
-                self._publishing.read(raw)
-                return True
-        return False
+    def _offer(self, info: TopicInfo, caller: Caller, publish: Publish | Refusal, *, paid: bool) -> Outcome:
+        if isinstance(publish, Refusal):
+            return publish
+        return self._publishing.offer(info, caller, publish, paid=paid)
 
-    async def _find(self, by_topic: dict[str, list[bytes]], caller: Caller) -> dict[str, Found]:
-        """Returns each topic, or why this caller cannot publish to it; asks for all at once, creates one by one."""
-        found = await self._catalog.get_many(by_topic)
+    async def _find(self, firsts: dict[str, Publish | None], caller: Caller) -> tuple[dict[str, Found], set[str]]:
+        """Returns each topic, or why this caller cannot publish to it, and which were made; makes them one by one."""
+        found: dict[str, Found] = {}
+        made: set[str] = set()
         deadline = self._clock.now() + OUTCOME_S
-        for topic_id, info in found.items():
-            is_missing = isinstance(info, Refusal) and info.code == "topic_not_found"
-            if is_missing and self._topics.may_make(topic_id, caller) and self._any_good(by_topic[topic_id]):
+        for topic_id, info in (await self._access.all_to_publish(firsts, caller)).items():
+            if info is not None:
+                found[topic_id] = info
+            elif firsts[topic_id] is None:
+                found[topic_id] = unknown_topic(topic_id)
+            else:
                 found[topic_id] = await self._make(topic_id, caller, deadline)
-        return {topic_id: _permitted(info, caller) for topic_id, info in found.items()}
+                made.add(topic_id)
+        return found, made
 
     async def _make(self, topic_id: str, caller: Caller, deadline: float) -> Found:
         if self._clock.now() > deadline:
@@ -190,48 +203,9 @@ class Batches:
         return {"status": 200, **answer}, "duplicate" if answer.get("duplicate") else "accepted"
 
 
-def split(body: bytes, media_type: str) -> list[bytes]:
-    """Returns the items of a batch as they were written. Raises Refusal `bad_request` for what is no batch."""
-    if media_type == NDJSON:
-        return [line for line in (line.strip(b" \t\r") for line in body.split(b"\n")) if line]
-    try:
-        payload.check_utf8(body)
-        return [bytes(raw) for raw in _raws.decode(body)]
-    except msgspec.ValidationError:
-        raise Refusal("bad_request", "a batch is a JSON array of objects") from None
-    except (msgspec.DecodeError, RecursionError):
-        return _split_lone(body)
-    except ValueError:
-        raise Refusal("bad_request", "the body is not UTF-8") from None
-
-
-def _split_lone(body: bytes) -> list[bytes]:
-    """Takes apart what msgspec refuses although it may only hold a lone surrogate escape."""
-    try:
-        text = payload.compact(body)
-    except ValueError as error:
-        detail = "nested deeper than 64" if str(error) == "too_deep" else "not JSON"
-        raise Refusal("bad_request", f"the body is {detail}") from None
-    if not text.startswith(b"["):
-        raise Refusal("bad_request", "a batch is a JSON array of objects")
-    return payload.parts(text)
-
-
-def _topic_of(raw: bytes) -> str | Refusal:
-    try:
-        return check_topic_id(read_topic_id(raw))
-    except Refusal as refusal:
-        return refusal
-
-
-def _permitted(info: Found, caller: Caller) -> Found:
-    if isinstance(info, Refusal):
-        return info
-    try:
-        rights.require(rights.may_publish(caller, info), caller, info, "publish to")
-    except Refusal as refusal:
-        return refusal
-    return info
+def _bare(refusal: Refusal) -> Refusal:
+    """Returns a refusal that waits for its turn without the item it was raised for: its traceback holds all of it."""
+    return Refusal(refusal.code, refusal.detail, retry_after_ms=refusal.retry_after_ms, **refusal.extra)
 
 
 def _chunks(outcomes: list[Outcome], places: list[int]) -> Iterator[list[int]]:

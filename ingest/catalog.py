@@ -1,26 +1,31 @@
-"""What ingest knows of topics: asked from their owners, cached for a moment; knows neither callers nor HTTP.
+"""What ingest knows of topics: asked from their owners and remembered; knows neither callers nor HTTP.
 
-Rights are checked by whoever asks, so an entry serves every caller. While the owner is linked an entry is good for 2 s
-(`Changed` ends it earlier); while it is away, for 60 s after the owner last confirmed it (PROTOCOL section 2).
+An entry is used at once for 60 s and asked for again behind its use when it is older than 2 s, so that a publish never
+waits for an owner (PROTOCOL section 2, Owner away). `Changed` ends an entry; one from before its owner's present link
+may have missed that, so the owner is asked first, for 20 ms.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from headgate.core.errors import Refusal
 from headgate.core.link import Answer, AskTopic, Refused, Topic, TopicInfo
 from headgate.core.rights import Caller, unknown_topic
+from headgate.core.topic_settings import PROFILES, effective
 from headgate.runtime.directory import Directory
 from headgate.runtime.ports import Clock
-from ingest.owners import ASK_S, away
+from ingest.owners import ASK_S, COUNT_S, away
 
 FRESH_S: Final = 2.0
 STALE_S: Final = 60.0
-MAX_TOPICS: Final = 100_000  # about 100 MB
+MAX_TOPICS: Final = 100_000  # about 55 MB with the usual settings, 200 MB with others
 INGEST: Final = Caller("hg:ingest", publish=("*",), subscribe=("*",), admin=True, service=True)
+_USUAL: Final = {profile: effective({"profile": profile}) for profile in PROFILES}
 
 Found = TopicInfo | Refusal
+Suffices = Callable[[TopicInfo], bool]
 
 
 class _Entry(NamedTuple):
@@ -34,44 +39,49 @@ class Catalog:
     def __init__(self, directory: Directory, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}  # oldest first
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
         self._asking: dict[str, asyncio.Future[Found]] = {}
         self._linked_at: dict[int, float] = {}  # pushes may have been missed before
 
     def peek(self, topic_id: str) -> TopicInfo | None:
-        """Returns the topic if what is known of it is fresh."""
+        """Returns what may be used at once; asks for it behind its use when it is not fresh."""
         entry = self._entries.get(topic_id)
-        if entry is None or self._clock.now() - entry.at > FRESH_S:
+        if entry is None:
+            return None
+        age = self._clock.now() - entry.at
+        if age > STALE_S:
             return None
         shard = self._directory.shard_of(topic_id)
-        if entry.at < self._linked_at.get(shard, 0.0):
-            return None
+        if self._directory.linked(shard):
+            if entry.at < self._linked_at.get(shard, 0.0):
+                return None
+            if age > FRESH_S:
+                self._ask(topic_id)
         return entry.info
 
-    async def get(self, topic_id: str) -> TopicInfo:
-        """Returns the topic. Raises Refusal `topic_not_found`, or `not_ready` when its owner is away too long."""
-        info = self.peek(topic_id)
-        if info is not None:
-            return info
-        return _info((await self._find([topic_id]))[topic_id])
+    async def get_many(self, topic_ids: Iterable[str], suffices: Suffices) -> dict[str, Found]:
+        """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
 
-    async def get_many(self, topic_ids: Iterable[str]) -> dict[str, Found]:
-        """Returns each topic or the refusal that `get` would raise; asks for all of them at once."""
+        What is remembered is returned only where it `suffices`.
+        """
         found: dict[str, Found] = {}
-        missing: list[str] = []
+        unsure: dict[str, TopicInfo | None] = {}  # to be asked for, with what will do in 20 ms
         for topic_id in topic_ids:
             info = self.peek(topic_id)
-            if info is None:
-                missing.append(topic_id)
-            else:
+            if info is not None and suffices(info):
                 found[topic_id] = info
-        return found | await self._find(missing) if missing else found
+            else:
+                unsure[topic_id] = self._stale(topic_id, suffices)
+        return found | await self._find(unsure) if unsure else found
 
     async def fetch(self, topic_id: str) -> TopicInfo:
-        """Returns the topic as its owner sees it now. Raises Refusal as `get`, `not_ready` whenever it is away."""
+        """Returns the topic as its owner sees it now. Raises Refusal, `not_ready` whenever it is away."""
         future = self._ask(topic_id)
         await asyncio.wait((future,), timeout=ASK_S)
-        return _info(future.result() if future.done() else self._late(topic_id, future))
+        found = future.result() if future.done() else self._late(topic_id, future)
+        if isinstance(found, Refusal):
+            raise found
+        return found
 
     def drop(self, topic_id: str) -> None:
         """Forgets a topic that is known to have changed."""
@@ -82,19 +92,26 @@ class Catalog:
         if up:
             self._linked_at[shard] = self._clock.now()
 
-    async def _find(self, topic_ids: list[str]) -> dict[str, Found]:
-        asked = {topic_id: self._ask(topic_id) for topic_id in topic_ids}
-        await asyncio.wait(set(asked.values()), timeout=ASK_S)
-        found: dict[str, Found] = {}
-        for topic_id, future in asked.items():
-            answer = future.result() if future.done() else self._late(topic_id, future)
-            is_away = isinstance(answer, Refusal) and answer.code == "not_ready"
-            found[topic_id] = self._stale(topic_id) or answer if is_away else answer
-        return found
-
-    def _stale(self, topic_id: str) -> TopicInfo | None:
+    def _stale(self, topic_id: str, suffices: Suffices) -> TopicInfo | None:
         entry = self._entries.get(topic_id)
-        return entry.info if entry is not None and self._clock.now() - entry.at <= STALE_S else None
+        if entry is None or self._clock.now() - entry.at > STALE_S or not suffices(entry.info):
+            return None
+        return entry.info
+
+    async def _find(self, unsure: dict[str, TopicInfo | None]) -> dict[str, Found]:
+        asked = {topic_id: self._ask(topic_id) for topic_id in unsure}
+        futures = set(asked.values())
+        await asyncio.wait(futures, timeout=COUNT_S)
+        if any(known is None and not asked[topic_id].done() for topic_id, known in unsure.items()):
+            await asyncio.wait(futures, timeout=ASK_S - COUNT_S)
+        return {topic_id: self._outcome(topic_id, future, unsure[topic_id]) for topic_id, future in asked.items()}
+
+    def _outcome(self, topic_id: str, future: "asyncio.Future[Found]", known: TopicInfo | None) -> Found:
+        if not future.done():
+            return self._late(topic_id, future) if known is None else known
+        answer = future.result()
+        is_away = isinstance(answer, Refusal) and answer.code == "not_ready"
+        return known if is_away and known is not None else answer
 
     def _late(self, topic_id: str, future: "asyncio.Future[Found]") -> Refusal:
         if self._asking.get(topic_id) is future:
@@ -128,10 +145,10 @@ class Catalog:
 
     def _take(self, topic_id: str, answer: Answer) -> Found:
         if isinstance(answer, Topic):
-            self._entries.pop(topic_id, None)
-            while len(self._entries) >= MAX_TOPICS:
-                del self._entries[next(iter(self._entries))]
-            self._entries[topic_id] = _Entry(answer.info, self._clock.now())
+            if topic_id not in self._entries and len(self._entries) >= MAX_TOPICS:
+                self._entries.popitem(last=False)
+            self._entries[topic_id] = _Entry(_with_shared_settings(answer.info), self._clock.now())
+            self._entries.move_to_end(topic_id)
             return answer.info
         assert isinstance(answer, Refused)
         if answer.code == "not_ready":
@@ -140,7 +157,9 @@ class Catalog:
         return unknown_topic(topic_id)
 
 
-def _info(found: Found) -> TopicInfo:
-    if isinstance(found, Refusal):
-        raise found
-    return found
+def _with_shared_settings(info: TopicInfo) -> TopicInfo:
+    """The settings are most of an entry, and nearly always the usual ones."""
+    usual = _USUAL.get(info.settings["profile"])
+    if info.settings == usual:
+        info.settings = usual
+    return info

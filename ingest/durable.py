@@ -50,7 +50,6 @@ class Durable:
 
     def __init__(
         self,
-        *,
         appender: Appends,
         owners: Owners,
         catalog: Catalog,
@@ -116,8 +115,7 @@ class Durable:
     async def _appended(self, ticket: Ticket, flight: Flight) -> Appended:
         offer = ticket.offer
         try:
-            # What another request waits for must outlive this one.
-            return await (asyncio.shield(flight.future) if ticket.repeat else flight.future)
+            return await asyncio.shield(flight.future)  # others wait for it: it must outlive this request
         except LogUnavailable as error:
             if offer.entry is not None and offer.entry.unresolved:
                 raise offer.unknown(f"an earlier attempt may be in the log, and {error}") from None

@@ -7,9 +7,10 @@ from headgate.core import rights
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import AskHistory, HistoryPage
-from ingest.catalog import Catalog
+from ingest.access import Access
 from ingest.exchange import Call, Query, Reply, integer, page_limit
 from ingest.owners import Owners
+from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
 _SEQ: Final = re.compile(rb'"seq":([0-9]+)')  # stands before anything that a publisher wrote
@@ -27,15 +28,16 @@ class Range(NamedTuple):
 class History:
     """The handler."""
 
-    def __init__(self, catalog: Catalog, owners: Owners) -> None:
-        self._catalog = catalog
+    def __init__(self, access: Access, owners: Owners, rates: Rates) -> None:
+        self._access = access
         self._owners = owners
+        self._rates = rates
 
     async def page(self, call: Call) -> Reply:
         """The handler."""
         topic_id = check_topic_id(call.segments[0])
-        info = await self._catalog.get(topic_id)
-        rights.require(rights.may_subscribe(call.caller, info), call.caller, info, "read")
+        self._rates.read(call.caller)
+        info = await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")
         wanted = read_query(call.query)
         if info.settings["profile"] == "ephemeral":
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")

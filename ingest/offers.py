@@ -5,15 +5,14 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from headgate.core.answers import Answers, Entry, Key
-from headgate.core.buckets import Buckets, Rate
 from headgate.core.envelope import KEYED, LOW, Item
 from headgate.core.errors import Refusal
 from headgate.core.ids import id_text, keyed_id, topic_key
 from headgate.core.link import TopicInfo
 from headgate.core.rights import Caller
 from headgate.core.tail import Publish, build
-from headgate.core.topic_settings import DEFAULTS
 from headgate.runtime.ports import Clock
+from ingest.rates import Rates
 
 Answer = dict[str, Any]
 
@@ -31,11 +30,22 @@ class Offer:
     """A checked publish to a topic that the caller may publish to.
 
     `given` says whether `client_msg_id` came from the client; ingest's own makes the same kind of id, so that a publish
-    that ended in 504 can be repeated with it, but needs no long memory.
+    that ended in 504 can be repeated with it, but needs no long memory. `paid` says that the user's rate was taken when
+    its topic was made for it.
     """
 
-    def __init__(self, info: TopicInfo, caller: Caller, publish: Publish, client_msg_id: str, *, given: bool) -> None:
+    def __init__(
+        self,
+        info: TopicInfo,
+        caller: Caller,
+        publish: Publish,
+        client_msg_id: str,
+        *,
+        given: bool,
+        paid: bool = False,
+    ) -> None:
         self.info = info
+        self.paid = paid
         self.caller = caller
         self.client_msg_id = client_msg_id
         self.given = given
@@ -84,42 +94,20 @@ def answer_to(offer: Offer, count: int | None) -> Answer:
 
 
 class Admission:
-    """Decides about offers. Rates hold for this process: n ingests allow n times the rate (PROTOCOL section 7)."""
+    """Decides about offers."""
 
-    def __init__(self, clock: Clock, user_per_min: float, topic_per_s: float) -> None:
+    def __init__(self, clock: Clock, rates: Rates) -> None:
         self.answers = Answers()
-        self._buckets = Buckets()
         self._clock = clock
-        self._user_rate = Rate(user_per_min / 60, user_per_min)
-        self._topic_default = Rate(topic_per_s, 2 * topic_per_s)
+        self._rates = rates
 
     def admit(self, offer: Offer) -> Entry | None:
         """Returns what is known of an earlier attempt; without one a token of each rate is taken.
 
         Raises Refusal `idempotency_conflict` or `rate_limited`.
         """
-        now = self._clock.now()
-        offer.entry = self.answers.find(offer.key, offer.fingerprint, now) if offer.given else None
+        if offer.given:
+            offer.entry = self.answers.find(offer.key, offer.fingerprint, self._clock.now())
         if offer.entry is None:
-            self._charge(offer, now)
+            self._rates.publish(offer.caller, offer.info, paid=offer.paid)
         return offer.entry
-
-    def _charge(self, offer: Offer, now: float) -> None:
-        if offer.caller.service:
-            return
-        user, topic = f"u:{offer.caller.user_id}", f"t:{offer.info.topic_id}"
-        topic_rate = self._topic_rate(offer.info)
-        wait_user = self._buckets.wait(user, self._user_rate, now)
-        wait_topic = self._buckets.wait(topic, topic_rate, now)
-        if wait_user or wait_topic:
-            whose = "user" if wait_user >= wait_topic else "topic"
-            wait_ms = max(1, int(max(wait_user, wait_topic) * 1_000))
-            raise Refusal("rate_limited", f"the publish rate of this {whose} is used up", retry_after_ms=wait_ms)
-        self._buckets.take(user, self._user_rate, now)
-        self._buckets.take(topic, topic_rate, now)
-
-    def _topic_rate(self, info: TopicInfo) -> Rate:
-        limit = info.settings["rate_limit"]
-        if limit == DEFAULTS["rate_limit"]:
-            return self._topic_default
-        return Rate(limit["per_s"], limit["burst"])

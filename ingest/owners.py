@@ -21,8 +21,10 @@ Count = asyncio.Future[int | None]
 class Owners:
     """Asks through a directory. Starts no task; each question has a timer."""
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    def __init__(self, directory: Directory, clock: Clock, count_s: float | None = COUNT_S) -> None:
+        """`count_s`: how long a count may take; None where the owner is in the process, and so always answers."""
         self._directory = directory
+        self._count_s = count_s
         self._clock = clock
         self._counting: dict[int, dict[str, Count]] = {}  # what this loop turn asks, by shard and topic
         self._returns: dict[int, asyncio.Event] = {}  # set when an owner comes; made while somebody waits
@@ -88,7 +90,7 @@ class Owners:
         raise Refusal("outcome_unknown", "the log has the record; the topic's owner has not said what became of it")
 
     def count(self, shard: int, topic_id: str) -> Count:
-        """Returns a future of the topic's subscriptions: None when the owner has not answered in COUNT_S.
+        """Returns a future of the topic's subscriptions: None when the owner cannot say, or not in time.
 
         The questions of one loop turn to one shard leave as one.
         """
@@ -109,10 +111,13 @@ class Owners:
 
     def _ask_counts(self, shard: int) -> None:
         asking = self._counting.pop(shard)
-        timer = asyncio.get_running_loop().call_later(COUNT_S, _resolve, asking, None)
+        timer: asyncio.TimerHandle | None = None
+        if self._count_s is not None:
+            timer = asyncio.get_running_loop().call_later(self._count_s, _resolve, asking, None)
 
         def on_answer(answer: Answer) -> None:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             _resolve(asking, answer.counts if isinstance(answer, Counts) else None)
 
         topic_ids = list(asking)

@@ -2,17 +2,18 @@
 
 from typing import Final
 
-from headgate.core import rights
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import TopicInfo
 from headgate.core.rights import Caller
 from headgate.core.tail import Publish, check_client_msg_id, read_publish
 from headgate.runtime.ports import Clock, Rng
+from ingest.access import Access
 from ingest.durable import Durable
 from ingest.exchange import Call, Query, Reply, integer, reply
 from ingest.offers import Answer, Offer, Wait
 from ingest.owners import OUTCOME_S
+from ingest.rates import Rates
 from ingest.seams import Metrics
 from ingest.topics import TopicHandlers
 from ingest.volatile import Volatile
@@ -27,7 +28,9 @@ class Publishing:
     def __init__(
         self,
         *,
+        access: Access,
         topics: TopicHandlers,
+        rates: Rates,
         durable: Durable,
         volatile: Volatile,
         clock: Clock,
@@ -35,9 +38,11 @@ class Publishing:
         metrics: Metrics,
         payload_bytes: int,
     ) -> None:
-        self._topics = topics
-        self._durable = durable
-        self._volatile = volatile
+        self.access = access
+        self.topics = topics
+        self.rates = rates
+        self.durable = durable
+        self.volatile = volatile
         self._clock = clock
         self._rng = rng
         self._metrics = metrics
@@ -48,8 +53,15 @@ class Publishing:
         info: TopicInfo | None = None
         try:
             topic_id = check_topic_id(call.segments[0])
-            info = await self._topics.resolve(topic_id, call.caller, lambda: self._check(call))
-            answer = await self._publish(call, info)
+            info = await self.access.to_publish(topic_id, call.caller)
+            wait = self.wait(call.query)
+            self.rates.body(call.caller, len(call.body))
+            publish = self.read(call.body)
+            given = _client_msg_id(publish, call.idempotency_key)
+            is_new = info is None
+            if info is None:
+                info = await self.topics.make(topic_id, call.caller)
+            answer = await self._publish(self.offer(info, call.caller, publish, given, paid=is_new), wait)
         except Refusal as refusal:
             self.count(refusal.code, info)
             raise
@@ -70,30 +82,24 @@ class Publishing:
         """Reads the body of a publish. Raises Refusal."""
         return read_publish(raw, self._payload_bytes)
 
-    def offer(self, info: TopicInfo, caller: Caller, raw: bytes, idempotency_key: str | None = None) -> Offer:
-        """Returns what the body of a publish offers to a topic. Raises Refusal."""
-        publish = self.read(raw)
-        given = _client_msg_id(publish, idempotency_key)
+    def offer(
+        self, info: TopicInfo, caller: Caller, publish: Publish, given: str | None = None, *, paid: bool = False
+    ) -> Offer:
+        """Returns what a publish offers to a topic; `given` is its client_msg_id, from the body or the header."""
+        given = publish.client_msg_id if given is None else given
         client_msg_id = given or self._rng.entropy(_GENERATED_BYTES).hex()
-        return Offer(info, caller, publish, client_msg_id, given=given is not None)
+        return Offer(info, caller, publish, client_msg_id, given=given is not None, paid=paid)
 
     def count(self, outcome: str, info: TopicInfo | None, count: int = 1) -> None:
         """Counts messages that were offered."""
         profile = "durable" if info is None else info.settings.get("profile", "durable")
         self._metrics.publish(outcome, profile, count)
 
-    def _check(self, call: Call) -> None:
-        self.wait(call.query)
-        _client_msg_id(self.read(call.body), call.idempotency_key)
-
-    async def _publish(self, call: Call, info: TopicInfo) -> Answer:
-        rights.require(rights.may_publish(call.caller, info), call.caller, info, "publish to")
-        wait = self.wait(call.query)
-        offer = self.offer(info, call.caller, call.body, call.idempotency_key)
+    async def _publish(self, offer: Offer, wait: Wait) -> Answer:
         if offer.ephemeral:
-            return await self._volatile.settle(self._volatile.relay(offer), wait)
-        ticket = self._durable.admit(offer) or self._durable.hand_over((offer,))[0]
-        return await self._durable.settle(ticket, wait)
+            return await self.volatile.settle(self.volatile.relay(offer), wait)
+        ticket = self.durable.admit(offer) or self.durable.hand_over((offer,))[0]
+        return await self.durable.settle(ticket, wait)
 
 
 def _client_msg_id(publish: Publish, idempotency_key: str | None) -> str | None:

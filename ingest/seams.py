@@ -25,6 +25,9 @@ class Metrics(Protocol):
     def appended(self, count: int, seconds: float) -> None:
         """Counts records the log has acknowledged, and how long that took."""
 
+    def refused(self, code: str, detail: str) -> None:
+        """Counts a request that was answered with a problem."""
+
 
 class NoMetrics:
     """Counts nothing."""
@@ -33,4 +36,7 @@ class NoMetrics:
         """Counts nothing."""
 
     def appended(self, count: int, seconds: float) -> None:
+        """Counts nothing."""
+
+    def refused(self, code: str, detail: str) -> None:
         """Counts nothing."""

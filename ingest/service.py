@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headgate.core.link import Changed, Message
 from headgate.runtime.directory import Directory
@@ -11,19 +11,24 @@ from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.ports import Clock, Log, Rng
 from headgate.runtime.tokens import Authenticator
+from ingest.access import Access
 from ingest.app import Endpoint, IngestApp, Paths
 from ingest.batch import Batches
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.durable import Durable
 from ingest.exchange import NDJSON
+from ingest.held import Held
 from ingest.history import History
 from ingest.offers import Admission
-from ingest.owners import Owners
+from ingest.owners import COUNT_S, Owners
 from ingest.publish import Publishing
+from ingest.rates import Allowed, Rates
 from ingest.seams import Appends, Metrics, NoMetrics
 from ingest.topics import TopicHandlers
 from ingest.volatile import Volatile
+
+ID_KEY_BYTES: Final = 32
 
 
 class IngestOptions(NamedTuple):
@@ -31,14 +36,16 @@ class IngestOptions(NamedTuple):
 
     auto_create: bool = False
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
+    owner_in_process: bool = False  # in `dev`: then every count is exact
     origins: tuple[str, ...] | None = None
     payload_bytes: int = 65_536
-    body_bytes: int = 256 * 1024
     batch_bytes: int = 8 * 1024 * 1024
     batch_items: int = 1_000
-    body_deadline_s: float = 10.0
-    publish_per_user_per_min: float = 100
-    publish_per_topic_per_s: float = 100
+    held_bytes: int = 256 * 1024 * 1024
+    held_bytes_per_user: int = 64 * 1024 * 1024
+    request_deadline_s: float = 10.0
+    rates: Allowed = Allowed()
+    id_key: bytes = b""  # of made topic ids; empty: one of this process
 
 
 class IngestService:
@@ -60,42 +67,41 @@ class IngestService:
         self._log = log
         self._appender = appender
         self._directory = directory
-        self._owners = Owners(directory, clock)
+        self._owners = Owners(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
-        controls = Controls(appender, self._owners, clock, rng, counts)
-        topics = TopicHandlers(self._catalog, controls, self._owners, rng, auto_create=options.auto_create)
-        admission = Admission(clock, options.publish_per_user_per_min, options.publish_per_topic_per_s)
-        durable = Durable(
-            appender=appender,
-            owners=self._owners,
+        access = Access(self._catalog, auto_create=options.auto_create)
+        rates = Rates(clock, options.rates)
+        topics = TopicHandlers(
+            access=access,
             catalog=self._catalog,
-            admission=admission,
-            clock=clock,
-            metrics=counts,
+            controls=Controls(appender, self._owners, clock, rng, counts),
+            owners=self._owners,
+            rates=rates,
+            rng=rng,
+            id_key=options.id_key or rng.entropy(ID_KEY_BYTES),
         )
-        volatile = Volatile(directory, self._catalog, admission, clock)
+        history = History(access, self._owners, rates)
+        admission = Admission(clock, rates)
         publishing = Publishing(
+            access=access,
             topics=topics,
-            durable=durable,
-            volatile=volatile,
+            rates=rates,
+            durable=Durable(appender, self._owners, self._catalog, admission, clock, counts),
+            volatile=Volatile(directory, self._catalog, admission, clock),
             clock=clock,
             rng=rng,
             metrics=counts,
             payload_bytes=options.payload_bytes,
         )
-        batches = Batches(
-            publishing=publishing,
-            topics=topics,
-            catalog=self._catalog,
-            durable=durable,
-            volatile=volatile,
-            clock=clock,
-            max_items=options.batch_items,
+        batches = Batches(publishing, clock, max_items=options.batch_items, item_bytes=options.rates.body_bytes)
+        self.app = IngestApp(
+            paths_of(options, topics, publishing, batches, history),
+            authenticator,
+            Origins(options.origins, is_open=authenticator.open),
+            Held(options.held_bytes, options.held_bytes_per_user),
+            counts,
+            options.request_deadline_s,
         )
-        history = History(self._catalog, self._owners)
-        paths = paths_of(options, topics, publishing, batches, history)
-        origins = Origins(options.origins)
-        self.app = IngestApp(paths, authenticator, origins, options.body_deadline_s)
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes what an owner pushes: of interest are topics that changed."""
@@ -129,7 +135,7 @@ def paths_of(
     options: IngestOptions, topics: TopicHandlers, publishing: Publishing, batches: Batches, history: History
 ) -> Paths:
     """Returns what is served, by path and method; what is not built is not in it."""
-    body = options.body_bytes
+    body = options.rates.body_bytes
     batch = frozenset({JSON, NDJSON})
     one_topic = ("api", "v1", "topics", "*")
     paths: Paths = {

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections import OrderedDict
 from datetime import UTC, datetime
 from hashlib import blake2b
 from heapq import merge
@@ -17,10 +17,12 @@ from headgate.core.link import AskTopics, TopicInfo, Topics
 from headgate.core.rights import Caller
 from headgate.core.tail import check_client_msg_id, read_object
 from headgate.runtime.ports import Rng
+from ingest.access import Access
 from ingest.catalog import Catalog
 from ingest.controls import ENTROPY, Controls, Landed
 from ingest.exchange import MAX_PAGE, NO_CONTENT, Call, Reply, page_limit, reply
 from ingest.owners import Owners
+from ingest.rates import Rates
 
 MAX_NAME: Final = 256
 LISTED: Final = 2_000  # infos that one page asks of all shards together, at least one of each
@@ -31,22 +33,37 @@ MAX_DELETES: Final = 10_000  # remembered by Idempotency-Key
 class TopicHandlers:
     """The handlers of `/api/v1/topics` and `/api/v1/topics/{topic_id}`, and creation by a first publish."""
 
-    def __init__(self, catalog: Catalog, controls: Controls, owners: Owners, rng: Rng, *, auto_create: bool) -> None:
+    def __init__(
+        self,
+        *,
+        access: Access,
+        catalog: Catalog,
+        controls: Controls,
+        owners: Owners,
+        rates: Rates,
+        rng: Rng,
+        id_key: bytes,
+    ) -> None:
+        """`id_key` makes the ids of topics that are created without one; the same on every ingest."""
+        self._access = access
         self._catalog = catalog
         self._controls = controls
         self._owners = owners
+        self._rates = rates
         self._rng = rng
-        self._auto_create = auto_create
-        self._deleted: dict[bytes, None] = {}  # record ids of deletes that carried an Idempotency-Key, oldest first
+        self._id_key = id_key
+        self._deleted: OrderedDict[bytes, None] = OrderedDict()  # deletes that carried an Idempotency-Key, oldest first
 
     async def create(self, call: Call) -> Reply:
         """POST /api/v1/topics."""
         wanted = self._wanted(call)
+        self._rates.create(call.caller)
         return reply(created(await self._create(call.caller, wanted, call.idempotency_key)), 201)
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
         topic_id = check_topic_id(call.segments[0])
+        self._rates.read(call.caller)
         info = await self._catalog.fetch(topic_id)
         rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
         return reply(shown(info))
@@ -57,8 +74,7 @@ class TopicHandlers:
         record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
         if record_id in self._deleted:
             return NO_CONTENT
-        info = await self._catalog.get(topic_id)
-        rights.require(rights.may_administer(call.caller, info), call.caller, info, "delete")
+        info = await self._access.require(topic_id, call.caller, rights.may_administer, "delete")
         _check_key(call)
         landed = await self._controls.change(topic_id, DeleteTopic(topic_id), info.epoch, record_id)
         self._catalog.drop(topic_id)
@@ -69,7 +85,7 @@ class TopicHandlers:
         if call.idempotency_key is not None:
             self._deleted[record_id] = None
             if len(self._deleted) > MAX_DELETES:
-                del self._deleted[next(iter(self._deleted))]
+                self._deleted.popitem(last=False)
         return NO_CONTENT
 
     async def listed(self, call: Call) -> Reply:
@@ -77,6 +93,7 @@ class TopicHandlers:
         limit = page_limit(call.query)
         prefix = call.query.get("prefix", "")
         after = _read_page(call.query.get("page"))
+        self._rates.read(call.caller)
         share = min(limit, MAX_PAGE - 1, -(-LISTED // max(1, self._owners.shards))) + 1  # one more says "not the last"
         answers = await self._owners.ask_all(
             lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, share)
@@ -90,31 +107,18 @@ class TopicHandlers:
         following = _write_page(page[-1].topic_id) if page and more else None
         return reply({"topics": [shown(info) for info in page], "next_page": following})
 
-    async def resolve(self, topic_id: str, caller: Caller, check: Callable[[], object]) -> TopicInfo:
-        """Returns the topic to publish to, made now where `topics.auto_create` lets the caller. Raises Refusal.
-
-        `check` raises for a request that is no good: no topic is made for it.
-        """
-        try:
-            return await self._catalog.get(topic_id)
-        except Refusal as refusal:
-            if refusal.code != "topic_not_found" or not self.may_make(topic_id, caller):
-                raise
-        check()
-        return await self.make(topic_id, caller)
-
-    def may_make(self, topic_id: str, caller: Caller) -> bool:
-        """Says whether a publish to this unknown topic creates it."""
-        if not self._auto_create or topic_id.startswith(("hg:", "dm:")):
-            return False
-        return rights.may_create(caller, topic_id)
-
     async def make(self, topic_id: str, caller: Caller) -> TopicInfo:
-        """Creates a public, durable topic for its first publish; another's creation in the same moment is as good."""
+        """Creates a public, durable topic for its first publish; another's creation in the same moment is as good.
+
+        The user's rates, of publishes too, are taken first. Raises Refusal.
+        """
+        self._rates.publish_and_create(caller)
         wanted = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
         record_id = self._controls.id_of("create", topic_id, caller, None)
         await self._controls.change(topic_id, wanted, 0, record_id)
-        return await self._catalog.fetch(topic_id)
+        info = await self._catalog.fetch(topic_id)
+        rights.require(rights.may_publish(caller, info), caller, info, "publish to")
+        return info
 
     def _wanted(self, call: Call) -> CreateTopic:
         body = read_object(call.body)
@@ -135,15 +139,16 @@ class TopicHandlers:
         if permissions not in rights.PERMISSIONS:
             raise Refusal("bad_request", f"permissions must be one of {', '.join(rights.PERMISSIONS)}")
         settings = topic_settings.create(body.get("settings"))
+        topic_settings.require_built(settings)
         _check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
     def _new_id(self, call: Call) -> str:
-        """A repeat with the same Idempotency-Key must name the same topic; without one any unused id will do."""
+        """A repeat with the same Idempotency-Key must name the same topic, which nobody else can name before."""
         if call.idempotency_key is None:
             return self._rng.entropy(ENTROPY).hex()
         named = f"{call.caller.user_id}\0{call.idempotency_key}".encode()
-        return blake2b(named, digest_size=ENTROPY).hexdigest()
+        return blake2b(named, key=self._id_key, digest_size=ENTROPY).hexdigest()
 
     async def _create(self, caller: Caller, wanted: CreateTopic, idempotency_key: str | None) -> TopicInfo:
         topic_id = wanted.topic_id
@@ -174,7 +179,7 @@ class TopicHandlers:
         """`owner_id` and `epoch` tell whose it is, to those who may see it."""
         detail = f"topic {topic_id} exists"
         try:
-            info = await self._catalog.get(topic_id)
+            info = await self._catalog.fetch(topic_id)
         except Refusal:
             return Refusal("topic_exists", detail)
         if not rights.may_see(caller, info):
@@ -200,7 +205,7 @@ def shown(info: TopicInfo) -> dict[str, Any]:
         "seq": info.seq,
         "epoch": info.epoch,
         "mode": info.mode,
-        "settings": info.settings,
+        "settings": topic_settings.shown(info.settings),
     }
 
 

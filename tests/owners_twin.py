@@ -197,13 +197,19 @@ class Owners:
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
 
+    def _Authorize(self, ask: link.Authorize) -> link.Answer:
+        topic = self._find(ask.topic_id)
+        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        return link.Authorized(ask.req)
+
     def _Subscribe(self, ask: link.Subscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
             self.create(ask.topic_id, owner_id=ask.caller.user_id)
         topic = self._find(ask.topic_id)
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
         topic.count += 1
-        cursor, resumed, reason = 0, False if ask.position else None, "ephemeral"
+        named = ask.position is not None and ask.position[0] == "seq"
+        cursor, resumed, reason = 0, False if named else None, "ephemeral"
         if topic.durable:
 
             def seq_at(ms: int) -> int | None:
@@ -259,6 +265,7 @@ class Numbers:
     def __init__(self) -> None:
         self.deliveries: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
+        self.refusals: list[str] = []
         self.links = 0
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
@@ -269,3 +276,6 @@ class Numbers:
 
     def link_messages(self, direction: str, count: int) -> None:
         self.links += count
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(code)

@@ -48,23 +48,46 @@ def depth_of(node: ast.AST) -> int:
     return deepest
 
 
-@pytest.mark.parametrize("path", ALL_PYTHON, ids=name_of)
-def test_file_and_functions_are_short_enough(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert text.count("\n") <= MAX_FILE_LINES
-    spans = {f"{f.name}:{f.lineno}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions_in(ast.parse(text))}
+def parsed(paths: list[Path]) -> Iterator[tuple[str, ast.Module]]:
+    return ((name_of(path), ast.parse(path.read_text("utf-8"))) for path in paths)
+
+
+def test_files_are_short_enough() -> None:
+    lines = {name_of(path): path.read_text("utf-8").count("\n") for path in ALL_PYTHON}
+    assert {name: count for name, count in lines.items() if count > MAX_FILE_LINES} == {}
+
+
+def test_functions_are_short_enough() -> None:
+    spans = {
+        f"{name}:{function.lineno} {function.name}": (function.end_lineno or function.lineno) - function.lineno + 1
+        for name, tree in parsed(ALL_PYTHON)
+        for function in functions_in(tree)
+    }
     assert {name: lines for name, lines in spans.items() if lines > MAX_FUNCTION_LINES} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_source_is_flat_documented_and_absolute(path: Path) -> None:
-    tree = ast.parse(path.read_text("utf-8"))
-    assert ast.get_docstring(tree), "a module says in one sentence what it is and in one what it must not know"
-    deep = {f"{f.name}:{f.lineno}": depth_of(f) for f in functions_in(tree)}
-    assert {name: depth for name, depth in deep.items() if depth > MAX_NESTING} == {}
-    relative = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
-    assert relative == [], "imports are absolute"
-    assert path.stem not in NAMES_THAT_SAY_NOTHING
+def test_functions_are_flat() -> None:
+    depths = {
+        f"{name}:{function.lineno} {function.name}": depth_of(function)
+        for name, tree in parsed(SOURCES)
+        for function in functions_in(tree)
+    }
+    assert {name: depth for name, depth in depths.items() if depth > MAX_NESTING} == {}
+
+
+def test_modules_say_what_they_are_and_have_a_name_that_says_something() -> None:
+    assert [name for name, tree in parsed(SOURCES) if not ast.get_docstring(tree)] == []
+    assert [name_of(path) for path in SOURCES if path.stem in NAMES_THAT_SAY_NOTHING] == []
+
+
+def test_imports_are_absolute() -> None:
+    relative = [
+        f"{name}:{node.lineno}"
+        for name, tree in parsed(SOURCES)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,14 +5,13 @@ outcome, `next_due` says when to come back. It is consistent after each call.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from headgate.broker.events import Events
-from headgate.broker.group import Group
 from headgate.broker.intake import Intake
-from headgate.broker.lane import Attempt, Lane
+from headgate.broker.lane import Attempt, Group, Lane
 from headgate.broker.message import Draft, Entry, Receipt
 from headgate.broker.runner import Latency, Runner
 from headgate.broker.subscriber import Subscriber
@@ -20,7 +19,7 @@ from headgate.broker.topic import Topic
 from headgate.core.backpressure import Admission, Backpressure
 from headgate.core.breaker import Breaker, BreakerPolicy
 from headgate.core.control import Config
-from headgate.core.deadletters import DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
+from headgate.core.deadletters import Buried, DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
 from headgate.core.delivery import Status
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id, keyed_id, topic_key
@@ -47,24 +46,28 @@ class Rules(msgspec.Struct, frozen=True):
     max_dead_letters: int = 1_000
 
 
+class Hooks(NamedTuple):
+    """Whom an engine tells: of a queue that has a place again, and of each change of the dead letters."""
+
+    on_room: Callable[[Topic], None]
+    on_dead_letter: Callable[[DeadLetterRecord], None]
+
+
+NO_HOOKS: Final = Hooks(lambda topic: None, lambda record: None)
+
+
 class Engine:
     """All topics of one broker. One owner, no locks; `now` never goes back."""
 
-    def __init__(self, rules: Rules, draw: Draw = no_jitter) -> None:
+    def __init__(self, rules: Rules, draw: Draw = no_jitter, hooks: Hooks = NO_HOOKS) -> None:
         self.events = Events()
         self.topics: dict[str, Topic] = {}
         self.dead_letters = DeadLetterStore(rules.max_dead_letters)
-        self.on_dead_letter: Callable[[DeadLetterRecord], None] | None = None  # told of each change of the store
         self._rules = rules
         self._timers: Timers[Callable[[float], None]] = Timers()
-        self._runner = Runner(self.events, self._timers, draw, rules.latency)
-        self.intake = Intake(self.events, self._timers, self._runner.poke)
-        self._runner.settled = lambda lane, entry, now: self.intake.left(lane.topic, lane, entry, now)
-        self._runner.departed = self._depart
-        self._runner.buried = self._apply
-        self.next_attempt = self._runner.next_attempt
-        self.finish = self._runner.finish
-        self.next_due = self._timers.next_due
+        self._on_dead_letter = hooks.on_dead_letter
+        self._runner = Runner(self.topics, self.events, self._timers, draw, rules.latency)
+        self.intake = Intake(self.events, self._timers, self._runner.poke, hooks.on_room)
 
     # Publishing
 
@@ -136,20 +139,20 @@ class Engine:
         if len(topic.lanes) >= MAX_SUBSCRIBERS:
             raise Refusal("limit_reached", f"a topic has at most {MAX_SUBSCRIBERS} subscribers")
         policy = breaker or self._rules.breaker
-        lane = Lane(topic, subscriber, topic.last_id, Breaker(policy) if policy else None)
+        share = None if group is None else topic.groups.get(group) or self._new_group(topic, group)
+        lane = Lane(name, subscriber, topic.last_id, Breaker(policy) if policy else None, share)
         topic.lanes[subscriber.name] = lane
-        if group is None:
+        if share is None:
             topic.audience.append(lane)
         else:
-            lane.group = topic.groups.get(group) or self._new_group(topic, group)
-            lane.group.members.append(lane)
+            share.members.append(lane)
         if self.events.listening:
             self.events.emit(Event(EventName.SUBSCRIBER_ADDED, now, name, None, subscriber.name, 0, None))
         return lane
 
     def unsubscribe(self, lane: Lane, now: float) -> None:
         """Removes a subscriber. A try under way is finished; what still waits goes to its group or is withdrawn."""
-        topic, group = lane.topic, lane.group
+        topic, group = self.topics[lane.topic], lane.group
         if lane.closed or topic.lanes.get(lane.name) is not lane:
             raise Refusal("not_found", f"{lane.name} does not subscribe to {topic.name}")
         if group is None:
@@ -170,6 +173,33 @@ class Engine:
         elif group is None or not group.members:
             self._withdraw(lane, now)
         self.intake.refill(topic, now)
+
+    # Trying
+
+    def next_attempt(self, now: float) -> Attempt | None:
+        """Returns the next try to make now, None when there is none; `finish` must be called with each."""
+        return self._runner.next_attempt(now)
+
+    def next_due(self) -> float | None:
+        """Returns when to ask `next_attempt` again although nobody called; None when no timer is set."""
+        return self._timers.next_due()
+
+    def finish(self, attempt: Attempt, error: str | None, now: float) -> None:
+        """Takes the outcome of a try: `error` is None where it succeeded."""
+        lane = attempt.lane
+        settled, letter = self._runner.conclude(attempt, error, now)
+        if letter is not None:
+            self._apply(Buried(letter))
+        if settled:
+            lane.finish_first()
+        lane.attempt = None
+        if settled:
+            self.intake.left(self.topics[lane.topic], lane, attempt.entry, now)
+        self._runner.record(attempt, error is None, now)
+        if lane.closed:
+            self._depart(lane, now)
+        else:
+            self._runner.poke(lane)
 
     def start(self, lane: Lane, now: float) -> Attempt | None:
         """Begins a try by hand (a pulled subscriber); None when nothing is there or the last is not settled."""
@@ -218,9 +248,10 @@ class Engine:
 
     def again(self, lane: Lane, entry: Entry, now: float) -> None:
         """Queues a message for one subscriber only; in a group, for the member that its key belongs to."""
-        if lane.group is not None and entry.key is not None:
-            lane = lane.group.pick(entry)
-        self.intake.enqueue_for(lane.topic, lane, entry, now)
+        topic, group = self.topics[lane.topic], lane.group
+        if group is not None and entry.key is not None:
+            lane = group.pick(entry)
+        self.intake.enqueue_for(topic, lane, entry, now)
 
     def purge(self, topic: str | None, subscriber: str | None) -> int:
         """Removes dead letters; returns how many."""
@@ -246,7 +277,7 @@ class Engine:
 
     def _depart(self, lane: Lane, now: float) -> None:
         """Ends a closed lane whose last try is over."""
-        topic, group = lane.topic, lane.group
+        topic, group = self.topics[lane.topic], lane.group
         if group is None or not group.members:
             self._withdraw(lane, now)
         else:
@@ -255,14 +286,14 @@ class Engine:
         del topic.lanes[lane.name]
 
     def _withdraw(self, lane: Lane, now: float) -> None:
-        entries = lane.empty()
-        lane.topic.counts.withdrawn += len(entries)
+        entries, topic = lane.empty(), self.topics[lane.topic]
+        topic.counts.withdrawn += len(entries)
         for entry in entries:
-            self.intake.left(lane.topic, lane, entry, now)
+            self.intake.left(topic, lane, entry, now)
 
     def _apply(self, record: DeadLetterRecord) -> None:
-        if self.dead_letters.apply(record) and self.on_dead_letter is not None:
-            self.on_dead_letter(record)
+        if self.dead_letters.apply(record):
+            self._on_dead_letter(record)
 
 
 def _dedup_id(topic: Topic, dedup_key: str) -> int:

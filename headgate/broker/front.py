@@ -3,7 +3,7 @@
 import inspect
 from typing import Any, Protocol, TypedDict
 
-from headgate.broker.engine import Engine, Rules
+from headgate.broker.engine import NO_HOOKS, Engine, Hooks, Rules
 from headgate.broker.events import Listener
 from headgate.broker.lane import Attempt, Lane
 from headgate.broker.message import Message
@@ -59,12 +59,12 @@ class Subscription:
     @property
     def topic(self) -> str:
         """The topic's name."""
-        return self._lane.topic.name
+        return self._lane.topic
 
     @property
     def position(self) -> int:
         """The newest message id up to which everything is delivered or given up; with a log, where to replay from."""
-        return self._lane.topic.settled_up_to(self._lane)
+        return self._front.position(self._lane)
 
     def unsubscribe(self) -> None:
         """Leaves. A try under way is finished; what waits goes to the rest of the group, or is withdrawn."""
@@ -106,8 +106,8 @@ class Front:
 
     _calls_async_handlers = False
 
-    def __init__(self, rules: Rules, rng: Randomness) -> None:
-        self._engine = Engine(rules, rng.random)
+    def __init__(self, rules: Rules, rng: Randomness, hooks: Hooks = NO_HOOKS) -> None:
+        self._engine = Engine(rules, rng.random, hooks)
 
     def subscribe(
         self,
@@ -196,6 +196,10 @@ class Front:
     def listener_errors(self) -> int:
         """How often a listener raised."""
         return self._engine.events.errors
+
+    def position(self, lane: Lane) -> int:
+        """Returns the newest message id up to which everything of a subscriber is settled; see Subscription."""
+        return self._engine.topic(lane.topic).settled_up_to(lane)
 
     def start_by_hand(self, lane: Lane) -> Attempt | None:
         """Begins a try of a pulled subscription; see PullSubscription."""

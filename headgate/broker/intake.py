@@ -19,13 +19,22 @@ from headgate.core.timers import Timers
 
 
 class Intake:
-    """Changes topics and says so in events. `poke` is told of each lane that has something new."""
+    """Changes topics and says so in events.
 
-    def __init__(self, events: Events, timers: Timers[Callable[[float], None]], poke: Callable[[Lane], None]) -> None:
+    `poke` is told of each lane that has something new, `on_room` when a queue has a place again.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        timers: Timers[Callable[[float], None]],
+        poke: Callable[[Lane], None],
+        on_room: Callable[[Topic], None],
+    ) -> None:
         self._events = events
         self._timers = timers
         self._poke = poke
-        self.on_room: Callable[[Topic], None] | None = None  # told when a queue has a place again
+        self._on_room = on_room
 
     def admit(self, topic: Topic, now: float) -> Admission:
         """Judges a publish, and makes room for it where the policy is to drop the oldest."""
@@ -103,8 +112,7 @@ class Intake:
         """Moves messages from the overflow queue into the room there is, and tells who waits for room."""
         while topic.overflow and topic.queued < topic.pressure.max_queue_size:
             self._enqueue(topic, topic.overflow.popleft(), now)
-        if self.on_room is not None:
-            self.on_room(topic)
+        self._on_room(topic)
 
     def enqueue_for(self, topic: Topic, lane: Lane, entry: Entry, now: float) -> None:
         """Puts a message that comes again into one subscriber's queue only."""

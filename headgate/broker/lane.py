@@ -1,18 +1,14 @@
-"""One subscriber's queue, its order and the try that is under way; knows no other subscriber and no clock."""
+"""The queue of one subscriber, and the group in which several share the messages; knows no topic and no clock."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from headgate.broker.message import Entry, Message
 from headgate.broker.subscriber import Subscriber
 from headgate.core.breaker import Breaker
 from headgate.core.delivery import Delivery, Status
+from headgate.core.ids import murmur2
 from headgate.core.timers import Timer
-
-if TYPE_CHECKING:
-    from headgate.broker.group import Group
-    from headgate.broker.topic import Topic
 
 
 class Attempt:
@@ -27,7 +23,7 @@ class Attempt:
         self.started = started
         self.message = Message(
             id=entry.id,
-            topic=lane.topic.name,
+            topic=lane.topic,
             payload=entry.payload,
             status=delivery.status,
             attempts=delivery.attempts,
@@ -42,7 +38,7 @@ class Lane:
     """The entries a subscriber has still to get, oldest first; only the first is ever tried, so a retry holds the rest.
 
     An entry in `queue` is QUEUED; the first one gets a `delivery` of its own when its turn comes. `after` is the newest
-    message id from before the subscription: only later ones come here.
+    message id from before the subscription: only later ones come here. `topic` is a name.
     """
 
     __slots__ = (
@@ -60,12 +56,14 @@ class Lane:
         "waiting",
     )
 
-    def __init__(self, topic: "Topic", subscriber: Subscriber, after: int, breaker: Breaker | None) -> None:
+    def __init__(
+        self, topic: str, subscriber: Subscriber, after: int, breaker: Breaker | None, group: "Group | None" = None
+    ) -> None:
         self.topic = topic
         self.subscriber = subscriber
         self.after = after
         self.breaker = breaker
-        self.group: Group | None = None
+        self.group = group
         self.queue: deque[Entry] = deque()
         self.delivery: Delivery | None = None
         self.attempt: Attempt | None = None
@@ -113,3 +111,51 @@ class Lane:
         entries = list(self.queue)
         self.queue = deque(keep)
         return entries
+
+
+class Group:
+    """The members that share a topic's messages, in the order of their joining.
+
+    A message with a key goes to the member that still has messages of this key, else to the one with the highest hash
+    of (key, name) (rendezvous hashing: a member that comes or goes moves its own keys only). So messages of a key stay
+    in order, through changes of membership too. A message without one goes to the member with the shortest queue.
+    """
+
+    __slots__ = ("_keys", "after", "members", "name")
+
+    def __init__(self, name: str, after: int) -> None:
+        self.name = name
+        self.after = after
+        self.members: list[Lane] = []
+        self._keys: dict[str, tuple[Lane, int]] = {}  # where a key's messages wait, and how many; empty when none do
+
+    def pick(self, entry: Entry) -> Lane:
+        """Returns the member that gets this entry, and notes its key. There must be a member."""
+        if entry.key is None:
+            return min(self.members, key=lambda lane: len(lane.queue))
+        lane, count = self._keys.get(entry.key) or (self._rank(entry.key), 0)
+        self._keys[entry.key] = (lane, count + 1)
+        return lane
+
+    def done(self, entry: Entry) -> None:
+        """Forgets one entry of a key: it left its member's queue."""
+        if entry.key is None or entry.key not in self._keys:
+            return
+        lane, count = self._keys.pop(entry.key)
+        if count > 1:
+            self._keys[entry.key] = (lane, count - 1)
+
+    def hand_over(self, entries: list[Entry]) -> list[Lane]:
+        """Gives the entries of a member that left to the others; returns those that got some, in order of joining."""
+        for entry in entries:
+            self.done(entry)
+        shares: dict[str, list[Entry]] = {}
+        for entry in entries:
+            shares.setdefault(self.pick(entry).name, []).append(entry)
+        receivers = [lane for lane in self.members if lane.name in shares]
+        for lane in receivers:
+            lane.merge(shares[lane.name])
+        return receivers
+
+    def _rank(self, key: str) -> Lane:
+        return max(self.members, key=lambda lane: murmur2(f"{key}\0{lane.name}".encode()))

@@ -1,13 +1,15 @@
 """Tries: which is next, and what follows from its outcome (success, retry, dead letter, breaker); calls no handler."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from headgate.broker.events import Events
 from headgate.broker.lane import Attempt, Lane
-from headgate.broker.message import Entry, Message
-from headgate.core.deadletters import MAX_ATTEMPTS, Buried, DeadLetter
+from headgate.broker.message import Message
+from headgate.broker.topic import Topic
+from headgate.core.deadletters import MAX_ATTEMPTS, DeadLetter
 from headgate.core.delivery import Delivery
 from headgate.core.lifecycle import Event, EventName
 from headgate.core.retry import Draw
@@ -16,25 +18,31 @@ from headgate.core.timers import Timers
 Latency = Callable[[Message, str], float]  # (message, subscriber) -> seconds on the way to the handler
 
 
-class Runner:
-    """The lanes that have something to do stand in line; each takes one try and goes to the end.
+class Conclusion(NamedTuple):
+    """What one try came to: whether its entry is `settled` (it left the lane), and its dead letter, if it got one."""
 
-    `settled` is told of each entry that left a lane, `departed` of each closed lane whose last try is over, `buried` of
-    each dead letter.
-    """
+    settled: bool
+    letter: DeadLetter | None = None
+
+
+class Runner:
+    """The lanes that have something to do stand in line; each takes one try and goes to the end."""
 
     def __init__(
-        self, events: Events, timers: Timers[Callable[[float], None]], draw: Draw, latency: Latency | None
+        self,
+        topics: Mapping[str, Topic],
+        events: Events,
+        timers: Timers[Callable[[float], None]],
+        draw: Draw,
+        latency: Latency | None,
     ) -> None:
+        self._topics = topics
         self._events = events
         self._timers = timers
         self._draw = draw
         self._latency = latency
         self._line: deque[Lane] = deque()
         self._arrived: deque[Attempt] = deque()
-        self.settled: Callable[[Lane, Entry, float], None]
-        self.departed: Callable[[Lane, float], None]
-        self.buried: Callable[[Buried], None]
 
     def poke(self, lane: Lane) -> None:
         """Puts a lane in line unless it stands there or has nothing to do."""
@@ -43,7 +51,7 @@ class Runner:
             self._line.append(lane)
 
     def next_attempt(self, now: float) -> Attempt | None:
-        """Returns the next try to make now, None when there is none; `finish` must be called with each."""
+        """Returns the next try to make now, None when there is none; `conclude` must be called with each."""
         while (timer := self._timers.pop(now)) is not None:
             timer(now)
         if self._arrived:
@@ -69,19 +77,18 @@ class Runner:
             self._say(EventName.DELIVERING, lane.attempt, now)
         return lane.attempt
 
-    def finish(self, attempt: Attempt, error: str | None, now: float) -> None:
-        """Takes the outcome of a try: `error` is None where it succeeded."""
+    def conclude(self, attempt: Attempt, error: str | None, now: float) -> Conclusion:
+        """Takes the outcome of a try: `error` is None where it succeeded. A retry is scheduled here."""
+        return self._delivered(attempt, now) if error is None else self._failed(attempt, error, now)
+
+    def record(self, attempt: Attempt, ok: bool, now: float) -> None:
+        """Tells the subscriber's circuit breaker how a try ended."""
         lane = attempt.lane
-        if error is None:
-            self._delivered(attempt, now)
-        else:
-            self._failed(attempt, error, now)
-        lane.attempt = None
-        self._breaker(lane, error is None, now - attempt.started, now)
-        if lane.closed:
-            self.departed(lane, now)
-        else:
-            self.poke(lane)
+        if lane.breaker is None:
+            return
+        probe_at = lane.breaker.record(ok, now - attempt.started, now)
+        if probe_at is not None:
+            self._timers.at(probe_at, partial(self._probe, lane))
 
     def _is_on_its_way(self, attempt: Attempt, now: float) -> bool:
         delay = 0.0 if self._latency is None else self._latency(attempt.message, attempt.lane.name)
@@ -90,69 +97,39 @@ class Runner:
         self._timers.at(now + delay, lambda _: self._arrived.append(attempt))
         return True
 
-    def _delivered(self, attempt: Attempt, now: float) -> None:
+    def _delivered(self, attempt: Attempt, now: float) -> Conclusion:
         attempt.delivery.succeed(now)
-        counts = attempt.lane.topic.counts
+        counts = self._topics[attempt.lane.topic].counts
         counts.delivered += 1
         counts.latency_s += now - attempt.entry.created_ts
         if self._events.listening:
             self._say(EventName.DELIVERED, attempt, now)
-        self._leave(attempt, now)
+        return Conclusion(settled=True)
 
-    def _failed(self, attempt: Attempt, error: str, now: float) -> None:
-        lane, delivery, topic = attempt.lane, attempt.delivery, attempt.lane.topic
+    def _failed(self, attempt: Attempt, error: str, now: float) -> Conclusion:
+        lane, delivery, topic = attempt.lane, attempt.delivery, self._topics[attempt.lane.topic]
         delivery.fail(error, now)
         topic.counts.failed += 1
         if self._events.listening:
             self._say(EventName.FAILED, attempt, now, error=delivery.last_error)
         if lane.closed and topic.retry.should_retry(delivery.attempts):
-            return  # the subscriber has left: `departed` decides what becomes of it
+            return Conclusion(settled=False)  # the subscriber has left: its group gets the entry, or it is withdrawn
         delay_s = delivery.resolve(topic.retry, now, self._draw)
         if delay_s is None or delivery.due is None:
-            self._bury(attempt, now)
-            return
+            topic.counts.dead_lettered += 1
+            if self._events.listening:
+                self._say(EventName.DEAD_LETTER, attempt, now, error=delivery.last_error, reason=MAX_ATTEMPTS)
+            return Conclusion(settled=True, letter=_letter(attempt, now))
         topic.counts.retried += 1
         if self._events.listening:
             self._say(EventName.RETRY_SCHEDULED, attempt, now, delay_s=delay_s)
         lane.timer = self._timers.at(delivery.due, partial(self._requeue, lane, delivery))
+        return Conclusion(settled=False)
 
     def _requeue(self, lane: Lane, delivery: Delivery, now: float) -> None:
         lane.timer = None
         delivery.requeue(now)
         self.poke(lane)
-
-    def _bury(self, attempt: Attempt, now: float) -> None:
-        lane, entry, delivery = attempt.lane, attempt.entry, attempt.delivery
-        lane.topic.counts.dead_lettered += 1
-        if self._events.listening:
-            self._say(EventName.DEAD_LETTER, attempt, now, error=delivery.last_error, reason=MAX_ATTEMPTS)
-        letter = DeadLetter(
-            topic=lane.topic.name,
-            message_id=entry.id,
-            subscriber=lane.name,
-            attempts=delivery.attempts,
-            reason=MAX_ATTEMPTS,
-            last_error=delivery.last_error,
-            at=now,
-            created_ts=entry.created_ts,
-            payload=entry.payload,
-            key=entry.key,
-            group=None if lane.group is None else lane.group.name,
-        )
-        self.buried(Buried(letter))
-        self._leave(attempt, now)
-
-    def _leave(self, attempt: Attempt, now: float) -> None:
-        attempt.lane.finish_first()
-        attempt.lane.attempt = None
-        self.settled(attempt.lane, attempt.entry, now)
-
-    def _breaker(self, lane: Lane, ok: bool, took_s: float, now: float) -> None:
-        if lane.breaker is None:
-            return
-        probe_at = lane.breaker.record(ok, took_s, now)
-        if probe_at is not None:
-            self._timers.at(probe_at, partial(self._probe, lane))
 
     def _probe(self, lane: Lane, now: float) -> None:
         if lane.breaker is not None:
@@ -173,7 +150,7 @@ class Runner:
         event = Event(
             name,
             now,
-            lane.topic.name,
+            lane.topic,
             attempt.entry.id,
             lane.subscriber.name,
             delivery.attempts,
@@ -184,3 +161,20 @@ class Runner:
             trace=attempt.entry.trace,
         )
         self._events.emit(event)
+
+
+def _letter(attempt: Attempt, now: float) -> DeadLetter:
+    lane, entry, delivery = attempt.lane, attempt.entry, attempt.delivery
+    return DeadLetter(
+        topic=lane.topic,
+        message_id=entry.id,
+        subscriber=lane.name,
+        attempts=delivery.attempts,
+        reason=MAX_ATTEMPTS,
+        last_error=delivery.last_error,
+        at=now,
+        created_ts=entry.created_ts,
+        payload=entry.payload,
+        key=entry.key,
+        group=None if lane.group is None else lane.group.name,
+    )

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Final, Self, Unpack
 
+from headgate.broker.engine import NO_HOOKS, Hooks
 from headgate.broker.front import Front, Randomness, Settings, Subscription, describe, make_rules
 from headgate.broker.journal import Journal
 from headgate.broker.lane import Attempt
@@ -50,9 +51,10 @@ class AsyncBroker(Front):
         grace_s: float = 5.0,
         **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(make_rules(settings), rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._journal = journal = Journal(log, os.urandom, keep_records) if log is not None else None
+        hooks = Hooks(self._on_room, NO_HOOKS.on_dead_letter if journal is None else journal.note)
+        super().__init__(make_rules(settings), rng or random.Random(), hooks)  # noqa: S311 - jitter is no secret
         self._clock = clock
-        self._journal = Journal(log, os.urandom, keep_records) if log is not None else None
         self._handler_timeout_s = handler_timeout_s
         self._grace_s = grace_s
         self._loop: asyncio.AbstractEventLoop | None = None  # set while the broker is open
@@ -62,7 +64,6 @@ class AsyncBroker(Front):
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: dict[str, deque[asyncio.Future[None]]] = {}
         self._idle: list[asyncio.Future[None]] = []
-        self._engine.intake.on_room = self._on_room
 
     async def __aenter__(self) -> Self:
         """Opens the log, if there is one, and begins. Raises LogUnavailable."""
@@ -126,12 +127,13 @@ class AsyncBroker(Front):
         if self._journal is None:
             raise HeadgateError("there is no log to replay from; give the broker one")
         lane = subscription._lane
+        topic = self._engine.topic(lane.topic)
         count = 0
         async for stored in self._journal.messages(subscription.topic, since):
-            await self._room(lane.topic)
-            lane.topic.reserved -= 1
+            await self._room(topic)
+            topic.reserved -= 1
             if lane.closed:
-                self._on_room(lane.topic)
+                self._on_room(topic)
                 break
             draft = stored.draft
             entry = Entry(stored.offset, draft.payload, draft.key, self._now(), draft.trace)
@@ -243,10 +245,8 @@ class AsyncBroker(Front):
             self._begin(journal.trim(topic.name, topic.last_id))
 
     async def _recover(self, journal: Journal) -> None:
-        self._engine.on_dead_letter = None
         async for record in journal.dead_letters():
             self._engine.dead_letters.apply(record)
-        self._engine.on_dead_letter = journal.note
         async for stored in journal.keyed():
             if stored.draft.dedup_key is not None:
                 topic = self._engine.topic(stored.topic)

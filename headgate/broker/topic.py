@@ -5,8 +5,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from headgate.broker.group import Group
-from headgate.broker.lane import Lane
+from headgate.broker.lane import Group, Lane
 from headgate.broker.message import Entry
 from headgate.broker.metrics import Counts, TopicMetrics
 from headgate.core.backpressure import Backpressure

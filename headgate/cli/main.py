@@ -20,6 +20,7 @@ from headgate.cli.subscribe import subscribe
 from headgate.cli.token import app as token
 from headgate.core.errors import HeadgateError
 from headgate.runtime.settings import Role, Settings, SettingsError, resolve
+from headgate.runtime.sockets import ANY
 
 SERVERS: Final = "Servers"
 CLIENTS: Final = "Commands that talk to a server"
@@ -33,7 +34,6 @@ Every setting can be given as a flag (--group.name VALUE), a variable (HEADGATE_
 (--config FILE); headgate config lists them.
 
 Exit status: 0 done, 1 the operation failed, 2 the command was wrong."""
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - shown in the help, not bound
 SERVER_EPILOG: Final = "Every setting is a flag too, for instance --admin.port 9091; headgate config lists them."
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def dev(
 def ingest(
     context: typer.Context,
     port: Annotated[str | None, _port(8080)] = None,
-    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+    host: Annotated[str | None, _host(ANY)] = None,
 ) -> int:
     """Runs the HTTP side: publish, topics, history. Needs --log.url kafka://HOST:PORT."""
     return _run(context, "ingest", {"ingest.port": port, "ingest.host": host})
@@ -122,7 +122,7 @@ def ingest(
 def dispatcher(
     context: typer.Context,
     port: Annotated[str | None, _port(8090)] = None,
-    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+    host: Annotated[str | None, _host(ANY)] = None,
     data: Annotated[str | None, _data("The folder for index files, else ./headgate-data.")] = None,
 ) -> int:
     """Runs an owner of shards: numbers messages and sends them to gateways. Needs --log.url kafka://HOST:PORT."""
@@ -133,7 +133,7 @@ def dispatcher(
 def gateway(
     context: typer.Context,
     port: Annotated[str | None, _port(8081)] = None,
-    host: Annotated[str | None, _host(EVERYWHERE)] = None,
+    host: Annotated[str | None, _host(ANY)] = None,
 ) -> int:
     """Runs the stream side: WebSocket and SSE. Needs --cluster.dispatchers HOST:PORT, and no Kafka."""
     return _run(context, "gateway", {"gateway.port": port, "gateway.host": host})

@@ -1,6 +1,7 @@
 """Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
 
 import asyncio
+import os
 import resource
 import secrets
 import socket
@@ -17,6 +18,7 @@ from headgate.cli.invocation import CommandFailed
 from headgate.core.limits import Limits
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.lifecycle import Process, run
 from headgate.runtime.links.directory import LinkDirectory
@@ -28,12 +30,15 @@ from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
 from headgate.runtime.settings import Settings, advertised
+from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, weakness
+from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
 
+PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: they are the process's own
 INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
 INIT_S: Final = 30.0
 INIT_RETRY_S: Final = 1.0
@@ -84,20 +89,28 @@ class Parts:
         self.process.task("links", pool.run)
         return directory
 
-    def ingest(self, log: Log, directory: LinkDirectory, *, redirect_streams: bool) -> IngestService:
-        """Builds ingest on a log and a directory."""
+    def ingest(self, log: Log, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
+        """Builds ingest on a log and a directory; `in_dev` beside a gateway and the owner of every shard."""
         limits = self.settings.limits
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
-            redirect_streams=redirect_streams,
+            redirect_streams=not in_dev,
+            owner_in_process=in_dev,
             origins=self.settings.http.origins,
             payload_bytes=limits.payload_bytes,
-            body_bytes=limits.body_bytes,
             batch_bytes=limits.batch_bytes,
             batch_items=limits.batch_items,
-            body_deadline_s=limits.request_deadline_s,
-            publish_per_user_per_min=limits.publish_per_user_per_min,
-            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+            held_bytes=limits.held_bytes,
+            held_bytes_per_user=limits.held_bytes_per_user,
+            request_deadline_s=limits.request_deadline_s,
+            rates=Allowed(
+                publish_per_user_per_min=limits.publish_per_user_per_min,
+                publish_per_topic_per_s=limits.publish_per_topic_per_s,
+                creations_per_user_per_min=limits.creations_per_user_per_min,
+                reads_per_user_per_min=limits.reads_per_user_per_min,
+                body_bytes=limits.body_bytes,
+            ),
+            id_key=self.settings.topic_id_key(),
         )
         service = IngestService(
             options=options,
@@ -118,7 +131,7 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        options = DispatcherOptions(self.node, address, folder)
+        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes)
         service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
 
         async def start() -> None:
@@ -127,7 +140,10 @@ class Parts:
 
         self.process.task("dispatcher", start)
         self.process.checks["shards"] = service.not_ready
+        self.process.checks["index"] = service.index_fault
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("shards_without_index", service.shards_without_index)
+        self.metrics.watch("shards_history_incomplete", service.shards_filling)
         self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
         self.metrics.watch("window_ids", service.window_ids)
         return service
@@ -135,6 +151,7 @@ class Parts:
     def serve(self, server: HttpServer) -> None:
         """Serves a port until the drain has come to it."""
         self.process.task("http", server.serve)
+        self.process.at_drain(server.end_idle)
         self.process.on_drain("http", server.finish)
 
     def gateway(self, directory: LinkDirectory) -> GatewayService:
@@ -144,6 +161,7 @@ class Parts:
             origins=self.settings.http.origins,
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
+            listening=self.settings.dev.host,
         )
         service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
         directory.user = service
@@ -154,22 +172,30 @@ class Parts:
         self.metrics.watch("subscriptions", lambda: service.hub.subscription_count)
         return service
 
-    async def finish(self) -> int:
-        """Runs the process on its admin port."""
+    async def finish(self, hosts: Hosts | None = None) -> int:
+        """Runs the process on its admin port, which serves requests to these `hosts` only (None: to any)."""
         admin = self.settings.admin
-        return await self.process.run(admin.host or "127.0.0.1", admin.port)
+        return await self.process.run(admin.host or "127.0.0.1", admin.port, hosts)
+
+
+def connections_of(settings: Settings) -> int:
+    """Returns how many connections the port of a role may hold."""
+    given = settings.limits.connections
+    return descriptors_allow() if given is None else given
 
 
 def gateway_limits(settings: Settings) -> Limits:
     """Returns the gateway's bounds as the settings have them."""
     limits, heartbeat = settings.limits, settings.heartbeat
     return Limits(
-        connections=descriptors_allow() if limits.connections is None else limits.connections,
+        connections=connections_of(settings),
         topics=limits.topics_per_connection,
         frame_bytes=limits.inbound_frame_bytes,
         control_per_s=limits.control_per_s,
         control_burst=limits.control_burst,
         control_patience_s=limits.control_abuse_s,
+        frames_per_s=limits.frames_per_s,
+        frames_burst=limits.frames_burst,
         queue_bytes=limits.outbound_bytes,
         queue_frames=limits.outbound_frames,
         connections_per_user=limits.connections_per_user,
@@ -193,9 +219,9 @@ def descriptors_allow() -> int:
 async def _ingest(settings: Settings) -> int:
     parts = Parts(settings, "ingest", frozenset({"ingest"}))
     log, _ = parts.log()
-    service = parts.ingest(log, parts.directory("ingest"), redirect_streams=True)
-    heads = bounded(settings.limits.request_deadline_s)
-    server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads)
+    service = parts.ingest(log, parts.directory("ingest"), in_dev=False)
+    heads, most = bounded(settings.limits.request_deadline_s), connections_of(settings)
+    server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads, connections=most)
     parts.serve(server)
     parts.process.on_drain("log", log.close)
     logger.info("ingest listens", port=server.port, log=log.address)
@@ -211,8 +237,8 @@ async def _dispatcher(settings: Settings) -> int:
     def accept(wire: WebSocketLink) -> None:
         service.accept(wire)
 
-    secret = settings.cluster_secret()
-    server = await serve_links(settings.dispatcher.host, settings.dispatcher.port, secret, parts.clock, accept)
+    host, port, secret = settings.dispatcher.host, settings.dispatcher.port, settings.cluster_secret()
+    server = await serve_links(host, port, secret, parts.node, parts.rng, accept, parts.metrics.refused)
     parts.process.on_drain("shards", service.drain)
     parts.process.on_drain("log", log.close)
     logger.info("dispatcher listens", address=address, log=log.address)
@@ -226,7 +252,8 @@ async def _dispatcher(settings: Settings) -> int:
 async def _gateway(settings: Settings) -> int:
     parts = Parts(settings, "gateway", frozenset({"gateway"}))
     service = parts.gateway(parts.directory("gateway"))
-    server = HttpServer(settings.gateway.host, settings.gateway.port, service.app(), service.protocol)
+    host, port, most = settings.gateway.host, settings.gateway.port, connections_of(settings)
+    server = HttpServer(host, port, service.app(), service.protocol, connections=most)
     parts.serve(server)
     logger.info("gateway listens", port=server.port)
     return await parts.finish()
@@ -248,8 +275,9 @@ async def _dev(settings: Settings) -> int:
 
     parts.process.task("connect", connect)
     gateway = parts.gateway(directories["gateway"])
-    ingest = parts.ingest(log, directories["ingest"], redirect_streams=False)
-    server = HttpServer(settings.dev.host, settings.dev.port, gateway.app(ingest.app), gateway.protocol)
+    ingest = parts.ingest(log, directories["ingest"], in_dev=True)
+    host, port, most = settings.dev.host, settings.dev.port, connections_of(settings)
+    server = HttpServer(host, port, gateway.app(ingest.app), gateway.protocol, connections=most)
     parts.serve(server)
     parts.process.on_drain("shards", dispatcher.drain)
     parts.process.on_drain("log", log.close)
@@ -257,13 +285,13 @@ async def _dev(settings: Settings) -> int:
         await log.open()  # an embedded log that cannot be opened is an error now, not something to wait for
         watch.found()
     sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
-    return await parts.finish()
+    return await parts.finish(gateway.hosts)
 
 
 def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:
     """Returns what `headgate dev` says at its start: where it is, whether data survives, and a command to copy."""
-    host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", "::") else settings.dev.host  # noqa: S104 - compared, not bound
-    base = f"{host}:{port}"
+    host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", ANY) else settings.dev.host  # noqa: S104 - compared, not bound
+    base = authority(host, port)
     survives = (
         f"What is published stays in {address}."
         if durable
@@ -277,7 +305,7 @@ def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> s
   HTTP       http://{base}/api/v1/topics
   WebSocket  ws://{base}/ws/subscribe?topic_id=hello
   SSE        http://{base}/sse/subscribe?topic_id=hello
-  Metrics    http://{settings.admin.host}:{settings.admin.port}/metrics
+  Metrics    http://{authority(settings.admin.host or "127.0.0.1", settings.admin.port)}/metrics
 {survives} {who}
 
 Listen in one terminal:
@@ -313,6 +341,7 @@ async def _init(settings: Settings) -> int:
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
     """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
+    os.umask(0o077)  # logs and indexes hold everybody's messages: only this user reads them
     try:
         return run(main)
     except BaseExceptionGroup as group:
@@ -331,6 +360,7 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def dev(settings: Settings) -> int:
     """Runs everything in one process; returns the exit status."""
+    os.umask(PRIVATE_UMASK)
     return _run_role(_dev(settings))
 
 
@@ -341,6 +371,7 @@ def ingest(settings: Settings) -> int:
 
 def dispatcher(settings: Settings) -> int:
     """Runs an owner of shards; returns the exit status."""
+    os.umask(PRIVATE_UMASK)
     return _run_role(_dispatcher(settings))
 
 

@@ -54,7 +54,7 @@ def mint(
     except BadAuthSettings as error:
         raise WrongCommand(str(error)) from None
     except ValueError as error:
-        raise WrongCommand(f"--sub: {error}") from None
+        raise WrongCommand(f"--{error}") from None
     kept = {name: value for name, value in rights.items() if value}
     shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl, **kept}).decode() if as_json else text
     sys.stdout.write(shown + "\n")

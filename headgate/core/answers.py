@@ -11,12 +11,13 @@ An entry that was unresolved once stays so until an attempt is acknowledged: a r
 would have been `log_unavailable` is `outcome_unknown` (PROTOCOL section 2, Publish).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from headgate.core.errors import Refusal
 
-MAX_KNOWN: Final = 100_000  # about 50 MB
+MAX_KNOWN: Final = 100_000  # about 40 MB: no body is kept
 MAX_UNRESOLVED: Final = 100_000  # six seconds of 16,000 publishes a second, the time until a circuit opens
 KNOWN_S: Final = 600.0  # retries come within seconds; later ones are the sequencer's business
 UNRESOLVED_S: Final = 86_400.0  # as long as the duplicate window
@@ -56,8 +57,8 @@ class Answers:
     def __init__(self, max_known: int = MAX_KNOWN, max_unresolved: int = MAX_UNRESOLVED) -> None:
         self._max_known = max_known
         self._max_unresolved = max_unresolved
-        self._known: dict[Key, Entry] = {}  # and those in flight; oldest first
-        self._unresolved: dict[Key, Entry] = {}  # apart, so that traffic does not push them out
+        self._known: OrderedDict[Key, Entry] = OrderedDict()  # and those in flight; oldest first
+        self._unresolved: OrderedDict[Key, Entry] = OrderedDict()  # apart, so that traffic does not push them out
 
     def __len__(self) -> int:
         return len(self._known) + len(self._unresolved)
@@ -117,10 +118,10 @@ class Answers:
         return now - entry.at > (UNRESOLVED_S if entry.unresolved else KNOWN_S)
 
 
-def _bound(entries: dict[Key, Entry], limit: int, is_old: Callable[[Entry], bool]) -> None:
+def _bound(entries: OrderedDict[Key, Entry], limit: int, is_old: Callable[[Entry], bool]) -> None:
     """Makes room for one more: at most two go a call, so that age never costs in bulk."""
     for _ in range(2):
         key = next(iter(entries), None)
         if key is None or not (len(entries) >= limit or is_old(entries[key])):
             return
-        del entries[key]
+        entries.popitem(last=False)

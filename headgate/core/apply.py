@@ -60,10 +60,10 @@ class Deliver(NamedTuple):
     low: bool
 
 
-class Bury(NamedTuple):
-    """A dead letter: item `item` of the record takes no number, for `reason`."""
+class DeadLetter(NamedTuple):
+    """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
 
-    item: int
+    items: int
     reason: str
     detail: str
 
@@ -81,7 +81,7 @@ class Gone(NamedTuple):
     epoch: int
 
 
-Effect = Deliver | Bury | Made | Gone
+Effect = Deliver | DeadLetter | Made | Gone
 
 
 class Applied(NamedTuple):
@@ -131,6 +131,29 @@ def apply_many(
         yield record, applied
 
 
+def foreign_item(record: Record, config: Config) -> Item:
+    """Returns the message of a foreign producer's record. Raises ValueError with the reason of its dead letter."""
+    key, value = record.key or b"", record.value or b""
+    payload = read_foreign(value, config.payload_bytes)
+    record_id = foreign_id(key, config.shard, record.offset)
+    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
+        id_text(record_id).encode(),
+        FOREIGN_PUBLISHER.encode(),
+        payload,
+    )
+    return Item(record_id, 0, tail)
+
+
+def items_of(record: Record, config: Config) -> Sequence[Item]:
+    """Returns the messages a record carries, whatever became of them; none where it cannot be read."""
+    try:
+        if is_ours(record.value or b""):
+            return decode(record.value or b"").items
+        return (foreign_item(record, config),)
+    except (CorruptRecord, ValueError):
+        return ()
+
+
 def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
     value = record.value or b""
     try:
@@ -164,7 +187,7 @@ def _advance(shard: Shard, record: Record) -> Shard:
 
 
 def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
-    return Applied(shard, row, [Verdict(Code.DEAD)], [Bury(0, reason, detail)])
+    return Applied(shard, row, [Verdict(Code.DEAD)], [DeadLetter(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -174,16 +197,10 @@ def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
         raise _missing(shard, record)
     assert shard.config is not None
     try:
-        payload = read_foreign(record.value, shard.config.payload_bytes)
+        item = foreign_item(record, shard.config)
     except ValueError as error:
         raise _Dead(str(error)) from None
-    record_id = foreign_id(record.key, shard.config.shard, record.offset)
-    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
-        id_text(record_id).encode(),
-        FOREIGN_PUBLISHER.encode(),
-        payload,
-    )
-    return _messages(shard, row, record, row.epoch, (Item(record_id, 0, tail),))
+    return _messages(shard, row, record, row.epoch, (item,))
 
 
 def _missing(shard: Shard, record: Record) -> _Dead:
@@ -218,15 +235,14 @@ def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: 
 
 
 def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
-    """All items of a record whose topic is not (or no more) the one they were decided against."""
+    """Refuses all items of a record whose topic no longer exists, has been recreated, or keeps nothing."""
     if row is None:
         code, reason = Code.NO_TOPIC, _missing(shard, record).reason
     elif row.ephemeral:
         code, reason = Code.DEAD, "not_durable"
     else:
         code, reason = Code.STALE_EPOCH, "no_topic"
-    verdicts = [Verdict(code) for _ in range(count)]
-    return Applied(shard, row, verdicts, [Bury(index, reason, "") for index in range(count)])
+    return Applied(shard, row, [Verdict(code) for _ in range(count)], [DeadLetter(count, reason, "")])
 
 
 def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:

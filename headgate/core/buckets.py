@@ -1,9 +1,10 @@
-"""Token buckets for the publish rates (PROTOCOL section 7); knows no clock and no request.
+"""Token buckets for the rates (PROTOCOL section 7); knows no clock and no request.
 
 A bucket holds up to `burst` tokens and gains `per_s` a second; a publish takes one of its user's and one of its
 topic's, or none of either. Buckets that nobody asked for longest are forgotten first, which makes them full again.
 """
 
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 MAX_BUCKETS: Final = 50_000  # about 10 MB
@@ -21,7 +22,7 @@ class Buckets:
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max_buckets = max_buckets
-        self._levels: dict[str, tuple[float, float]] = {}  # level at a time; the one asked for last is last
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # level at a time; taken from last is last
 
     def __len__(self) -> int:
         return len(self._levels)
@@ -31,13 +32,13 @@ class Buckets:
         level = self._level(key, rate, now)
         return 0.0 if level >= 1 else (1 - level) / rate.per_s
 
-    def take(self, key: str, rate: Rate, now: float) -> None:
-        """Takes one token, which must be there."""
-        level = self._level(key, rate, now) - 1
-        self._levels.pop(key, None)
-        while len(self._levels) >= self._max_buckets:
-            del self._levels[next(iter(self._levels))]
+    def take(self, key: str, rate: Rate, now: float, count: int = 1) -> None:
+        """Takes `count` tokens; one must be there, and what is missing of the rest is owed."""
+        level = self._level(key, rate, now) - count
+        if key not in self._levels and len(self._levels) >= self._max_buckets:
+            self._levels.popitem(last=False)
         self._levels[key] = (level, now)
+        self._levels.move_to_end(key)
 
     def _level(self, key: str, rate: Rate, now: float) -> float:
         found = self._levels.get(key)

@@ -32,6 +32,7 @@ CODES: Final[dict[str, Code]] = {
     "gone": Code(410, False, "Gone"),
     "too_large": Code(413, False, "Too large"),
     "unsupported_media_type": Code(415, False, "Unsupported media type"),
+    "misdirected": Code(421, False, "Misdirected"),
     "idempotency_conflict": Code(422, False, "Idempotency conflict"),
     "not_in_profile": Code(422, False, "Not in the topic's profile"),
     "immutable": Code(422, False, "Immutable"),

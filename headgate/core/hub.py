@@ -16,6 +16,7 @@ from headgate.core.limits import Limits
 from headgate.core.link import Attach, AttachTopic, Ended, Leave, Message, Messages, Subscribed, Volatile
 from headgate.core.opening import Opening, Openings
 from headgate.core.ports import GatewayMetrics, Identity, Upstream
+from headgate.core.renewals import Renewals
 from headgate.core.session import Session
 from headgate.core.vigil import Vigil
 
@@ -48,6 +49,7 @@ class Hub:
         self.subscription_count = 0
         self.catchup = CatchUp(self)
         self.openings = Openings(self)
+        self.renewals = Renewals(self)
         self.vigil = Vigil(self, now)
         self._holes = Holes(self)
         self._flush = Flush(self, schedule)
@@ -88,6 +90,7 @@ class Hub:
         for at, chunk in enumerate(chunks):
             self.upstream.send(shard, Attach(shard, at == 0, at == len(chunks) - 1, chunk))
         self.openings.resend(shard)
+        self.renewals.resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
                 self.catchup.pump(subscription.session)
@@ -137,6 +140,7 @@ class Hub:
         caller = identity.caller
         count = self._users.get(caller.user_id, 0)
         if count >= self.limits.connections_per_user and not caller.service:
+            self.metrics.refused("limit_reached", f"{caller.user_id} has {count} connections")
             self.disconnect(session, 4529, retry_after_ms=5_000)
             return False
         self._users[caller.user_id] = count + 1
@@ -183,6 +187,8 @@ class Hub:
         if feed.durable and answer.seq > feed.head:
             feed.hole = max(feed.hole, answer.seq)
             self._holes.fill(feed)
+        if opening.caller is not session.caller:  # refreshed while the owner decided on the old rights
+            self.renewals.ask(subscription)
         self.catchup.pump(session)
 
     def unsubscribe(self, subscription: Subscription, reason: str, frame_id: client_frames.FrameId = None) -> None:
@@ -263,5 +269,6 @@ class Hub:
             return
         self._looked_at = now
         self.openings.tick(now)
+        self.renewals.tick()
         self._holes.tick()
         self.vigil.look_at_parked(now)

@@ -199,6 +199,21 @@ class Changed(_Wire, tag=20):
     topic_id: str
 
 
+class Authorize(_Wire, tag=21):
+    """Asks whether a live subscription may go on with its user's new rights. Answer: Authorized or Refused."""
+
+    req: int
+    topic_id: str
+    epoch: int
+    caller: Caller
+
+
+class Authorized(_Wire, tag=22):
+    """It may."""
+
+    req: int
+
+
 class AskTopic(_Wire, tag=30):
     """Asks for one topic as the caller may see it. Answer: Topic or Refused."""
 
@@ -343,21 +358,8 @@ class Refused(_Wire, tag=50):
 
 Message = (
     Hello | Welcome | Owners | Refuse | Attach | Attached | Subscribe | Subscribed | Leave | Fetch | Page
-    | Messages | Volatile | Ended | Changed | AskTopic | Topic | AskTopics | Topics | AskCount | Counts
-    | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
+    | Messages | Volatile | Ended | Changed | Authorize | Authorized | AskTopic | Topic | AskTopics | Topics
+    | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
 )  # fmt: skip
-Request = Subscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
-Answer = Subscribed | Page | Topic | Topics | Counts | Verdicts | HistoryPage | Relayed | Refused
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Message])
-
-
-def encode_batch(messages: list[Message]) -> bytes:
-    """Returns one batch as bytes."""
-    return _encoder.encode(messages)
-
-
-def decode_batch(data: bytes) -> list[Message]:
-    """Reads a batch. Raises msgspec.DecodeError for what is no batch of version 1."""
-    return _decoder.decode(data)
+Request = Subscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+Answer = Subscribed | Page | Authorized | Topic | Topics | Counts | Verdicts | HistoryPage | Relayed | Refused

@@ -10,6 +10,7 @@ from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET, ClientFrame
 from headgate.core.limits import Limits
 from headgate.core.link import Answer, Leave, Refused, Request, Subscribe, Subscribed
+from headgate.core.linkcodec import refusal_of
 from headgate.core.ports import GatewayMetrics, Upstream
 from headgate.core.position import Position
 from headgate.core.session import Session
@@ -21,7 +22,18 @@ PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to
 class Opening:
     """What one session waits for since `begun`. `over` once it was granted, refused or given up."""
 
-    __slots__ = ("begun", "deadline", "frame_id", "over", "position", "presence", "session", "shard", "topic_id")
+    __slots__ = (
+        "begun",
+        "caller",
+        "deadline",
+        "frame_id",
+        "over",
+        "position",
+        "presence",
+        "session",
+        "shard",
+        "topic_id",
+    )
 
     def __init__(
         self,
@@ -35,6 +47,7 @@ class Opening:
         deadline: float,
     ) -> None:
         self.session = session
+        self.caller = session.caller  # with whose rights the owner was asked
         self.topic_id = topic_id
         self.position = position
         self.presence = presence
@@ -127,6 +140,7 @@ class Openings:
         """Answers an opening that came to nothing: an `error` frame, or the end of an SSE request."""
         session = opening.session
         self.give_up(opening)
+        self._hub.metrics.refused(refusal.code, refusal.detail)
         if session.framing is WEBSOCKET:
             session.emit(client_frames.error(refusal, opening.frame_id, opening.topic_id))
             self.settled(opening)
@@ -161,7 +175,7 @@ class Openings:
         upstream.request(opening.shard, partial(self._request, opening), partial(self._answered, opening))
 
     def _request(self, opening: Opening, req: int) -> Request:
-        caller = opening.session.caller
+        caller = opening.caller = opening.session.caller
         assert caller is not None
         return Subscribe(req, opening.topic_id, caller, opening.position, self._hub.auto_create)
 
@@ -176,9 +190,7 @@ class Openings:
         elif opening.over:
             return
         elif isinstance(answer, Refused) and answer.code != "not_ready":
-            extra = {name: value for name, value in answer.extra.items() if isinstance(name, str)}
-            retry = extra.pop("retry_after_ms", None)
-            self.refuse(opening, Refusal(answer.code, answer.detail, retry_after_ms=retry, **extra))
+            self.refuse(opening, refusal_of(answer))
         else:
             self._hold(opening)
 

@@ -13,11 +13,17 @@ MAX_DEPTH: Final = 64
 
 # Strings are one token (possessive: linear on any input), so that brackets in them are not counted.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
-_SPACE: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")|[ \t\r\n]+', re.DOTALL)
 _MEMBER: Final = re.compile(rb'[ \t\r\n]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+(.*)', re.DOTALL)
 _PAIR_OR_LONE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_ALL_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+
+# What stands for `\\`, `\ud` and `\uD` in hidden text: bytes that no UTF-8 has.
+_HIDDEN: Final = ((b"\\\\", b"\xf8"), (b"\\ud", b"\xf9"), (b"\\uD", b"\xfa"))
+_NO_ESCAPE: Final = re.compile(rb"[\xf9\xfa](?![0-9a-fA-F]{3})")
 
 
 def read_foreign(value: bytes, max_bytes: int) -> bytes:
@@ -60,14 +66,43 @@ def compact(raw: bytes) -> bytes:
 
 
 def check_depth(text: bytes, limit: int = MAX_DEPTH) -> None:
-    """Raises ValueError `too_deep` when arrays and objects are nested more than `limit` deep in this JSON text."""
+    """Raises ValueError `too_deep` when arrays and objects are nested more than `limit` deep in this JSON text.
+
+    Only brackets outside strings are kept. Depth is the highest peak of their rise and fall, and stays so when a
+    valley (`n` closing, then `n` opening ones) is cut out: each pass cuts out every valley, and so halves the peaks.
+    """
     if text.count(b"[") + text.count(b"{") <= limit:
         return
-    depth = 0
-    for token in _TOKEN.findall(text):
-        depth += (token in b"[{") - (token in b"]}")
-        if depth > limit:
+    brackets = _brackets(text)
+    while b"][" in brackets:
+        if b"[" * (limit + 1) in brackets or b"]" * (limit + 1) in brackets:
             raise ValueError("too_deep")
+        width = 1 << limit.bit_length()
+        while width:
+            brackets = brackets.replace(b"]" * width + b"[" * width, b"")
+            width //= 2
+    if brackets.count(b"[") > limit:
+        raise ValueError("too_deep")
+
+
+def hide_escapes(text: bytes) -> bytes:
+    """Returns UTF-8 JSON text in which surrogate escapes, paired or lone, do not look like escapes to a parser.
+
+    The JSON that msgspec refuses has a lone one; here it reads it, in its speed. Raises ValueError `not_json` for half
+    an escape. What a parser cuts out of the text, `show_escapes` makes what was written again.
+    """
+    for written, hidden in _HIDDEN:
+        text = text.replace(written, hidden)
+    if _NO_ESCAPE.search(text) is not None:
+        raise ValueError("not_json")
+    return text
+
+
+def show_escapes(text: bytes) -> bytes:
+    """Returns hidden text as it was written."""
+    for written, hidden in _HIDDEN:
+        text = text.replace(hidden, written)
+    return text
 
 
 def without_lone(raw: bytes) -> bytes:
@@ -102,15 +137,24 @@ def members(text: bytes) -> dict[str, bytes]:
     return found
 
 
+def _brackets(text: bytes) -> bytes:
+    """Returns the brackets outside strings, all of them as square ones."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    text = text.translate(_ALL_SQUARE, _NOT_BRACKETS)
+    # Where one string ends as the next begins, they count as one: what is inside and outside does not change.
+    text = text.replace(b'""', b"")
+    return b"".join(text.split(b'"')[::2]) if b'"' in text else text
+
+
 def _compact_lone(raw: bytes) -> bytes:
-    """The slow way, for text that msgspec refuses: the one JSON it does not take has a lone surrogate escape."""
-    stand_in = without_lone(raw)
-    if stand_in == raw:
+    """Compacts text that msgspec refuses: the one JSON it does not take has a lone surrogate escape."""
+    hidden = hide_escapes(raw)
+    if hidden == raw:
         raise ValueError("not_json")
     try:
-        msgspec.json.format(stand_in, indent=-1)
+        return show_escapes(msgspec.json.format(hidden, indent=-1))
     except RecursionError:
         raise ValueError("too_deep") from None
     except msgspec.DecodeError:
         raise ValueError("not_json") from None
-    return _SPACE.sub(lambda m: m[1] or b"", raw)

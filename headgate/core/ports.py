@@ -37,6 +37,9 @@ class GatewayMetrics(Protocol):
     def link_messages(self, direction: str, count: int) -> None:
         """Counts messages that came over a link."""
 
+    def refused(self, code: str, detail: str) -> None:
+        """Counts what a client was refused."""
+
 
 class Identity(Protocol):
     """Who a credential belongs to. `expires_at` in Unix seconds, None for never."""

@@ -8,6 +8,7 @@ from headgate.core.errors import Refusal
 from headgate.core.hub import Hub
 from headgate.core.inbound import Allowance, AskPresence, Auth, BadFrame, Envelope, Ping, Subscribe, Unsubscribe
 from headgate.core.link import Answer, AskCount, Counts, Refused, Request
+from headgate.core.linkcodec import refusal_of
 from headgate.core.opening import PATIENCE_S, Opening
 from headgate.core.ports import TokenReader
 from headgate.core.session import Session
@@ -28,7 +29,8 @@ class Reception:
             return
         try:
             frame = inbound.open_envelope(data)
-        except BadFrame:
+        except BadFrame as error:
+            self._hub.metrics.refused("bad_frame", str(error))
             self._hub.disconnect(session, 4400)
             return
         if session.caller is None:
@@ -39,7 +41,11 @@ class Reception:
         try:
             self._obey(session, frame)
         except Refusal as refusal:
-            session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
+            self._refuse(session, refusal, frame.id, frame.topic_id)
+
+    def _refuse(self, session: Session, refusal: Refusal, frame_id: FrameId, topic_id: str | None) -> None:
+        self._hub.metrics.refused(refusal.code, refusal.detail)
+        session.emit(client_frames.error(refusal, frame_id, topic_id))
 
     def begin(self, session: Session) -> None:
         """Asks for the topics of the query in order, from the admission on, which is now."""
@@ -66,7 +72,7 @@ class Reception:
             self._hub.openings.begin_turn(opening)
         except Refusal as refusal:
             session.turn = None
-            session.emit(client_frames.error(refusal, None, topic_id[:128]))
+            self._refuse(session, refusal, None, topic_id[:128] or None)
 
     def _settled(self, opening: Opening) -> None:
         """A subscribe has its answer, is held, or is late: the next topic of the query may be asked for."""
@@ -98,7 +104,8 @@ class Reception:
             if frame.type != "auth" or not isinstance(command, Auth):
                 raise Refusal("unauthenticated", "the first frame must be auth")
             identity = self._tokens.authenticate(command.token)
-        except Refusal:
+        except Refusal as refusal:
+            self._hub.metrics.refused(refusal.code, refusal.detail)
             self._hub.disconnect(session, 4401)
             return
         if self._hub.admit(session, identity, frame.id):
@@ -114,7 +121,7 @@ class Reception:
             self._hub.disconnect(session, 4503, retry_after_ms=10_000)
         else:
             refusal = Refusal("rate_limited", f"at most {limits.control_per_s:g} frames a second", retry_after_ms=1_000)
-            session.emit(client_frames.error(refusal, frame.id, frame.topic_id))
+            self._refuse(session, refusal, frame.id, frame.topic_id)
         return False
 
     def _obey(self, session: Session, frame: Envelope) -> None:
@@ -140,6 +147,8 @@ class Reception:
                 raise Refusal("forbidden", "a refreshed token must keep its sub")
             self._hub.identify(session, identity)
         session.emit(client_frames.refreshed(frame_id))
+        if not self._tokens.open:
+            self._hub.renewals.begin(session)
 
     def _unsubscribe(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
         wished = session.unwish(topic_id)
@@ -172,7 +181,7 @@ def _tell_presence(session: Session, topic_id: str, frame_id: FrameId, answer: A
     if isinstance(answer, Counts):
         session.emit(client_frames.presence(topic_id, answer.counts[0], frame_id))
     elif isinstance(answer, Refused):
-        session.emit(client_frames.error(Refusal(answer.code, answer.detail), frame_id, topic_id))
+        session.emit(client_frames.error(refusal_of(answer), frame_id, topic_id))
 
 
 def _not_followed(topic_id: str) -> Refusal:

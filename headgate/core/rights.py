@@ -1,13 +1,16 @@
 """Who may do what with a topic (PROTOCOL section 1); knows neither tokens nor how a caller proved who he is."""
 
+import re
 from typing import Final, Protocol
 
 import msgspec
 
 from headgate.core.errors import Refusal
+from headgate.core.ids import TOPIC_ID
 
 PERMISSIONS: Final = ("PUBLIC", "PRIVATE", "PUBLISH_ONLY", "SUBSCRIBE_ONLY")
 ANYONE_PUBLISHES: Final = frozenset({"PUBLIC", "PUBLISH_ONLY"})
+_PREFIX: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})?\*")  # of a topic id; "*" alone is every topic
 ANYONE_SUBSCRIBES: Final = frozenset({"PUBLIC", "SUBSCRIBE_ONLY"})
 
 
@@ -34,6 +37,11 @@ class Guarded(Protocol):
     def permissions(self) -> str: ...
     @property
     def owner_id(self) -> str: ...
+
+
+def is_pattern(text: str) -> bool:
+    """Says whether a text is a topic id, or the beginning of one and `*`: at most 129 characters, all of them ASCII."""
+    return TOPIC_ID.fullmatch(text) is not None or _PREFIX.fullmatch(text) is not None
 
 
 def matches(patterns: tuple[str, ...], topic_id: str) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 
 from headgate.core.errors import Refusal
 from headgate.core.ids import PRINTABLE_ASCII, id_bytes, id_text
-from headgate.core.payload import check_depth, check_utf8, compact, members, without_lone
+from headgate.core.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
 
 MAX_ATTACHMENTS: Final = 10
 _NO_RAW: Final = msgspec.Raw(b"")
@@ -16,6 +16,7 @@ _DETAILS: Final = {
     "not_json": "the body is not JSON",
     "too_deep": "the body is nested deeper than 64",
 }
+_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8, UTF-16 in both orders
 
 
 class Publish(NamedTuple):
@@ -27,8 +28,12 @@ class Publish(NamedTuple):
     rest: bytes
 
 
+# A page will make a link of it: http, https or relative, and nothing that a browser reads over (blanks, controls).
+_URL: Final = r"^(?:[hH][tT][tT][pP][sS]?:|[^:/?#\x00-\x20\x7f]*(?:[/?#]|\Z))[^\x00-\x20\x7f]*\Z"
+
+
 class _Attachment(msgspec.Struct, omit_defaults=True):
-    url: Annotated[str, msgspec.Meta(min_length=1)]
+    url: Annotated[str, msgspec.Meta(min_length=1, pattern=_URL)]
     name: str | None = None
     content_type: str | None = None
     size: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
@@ -47,8 +52,21 @@ class _Routed(msgspec.Struct):
     topic_id: str | None = None
 
 
+class _Texts(msgspec.Struct):
+    """The members that are read, each as its text."""
+
+    topic_id: msgspec.Raw = _NO_RAW
+    payload: msgspec.Raw = _NO_RAW
+    client_msg_id: msgspec.Raw = _NO_RAW
+    priority: msgspec.Raw = _NO_RAW
+    parent_message_id: msgspec.Raw = _NO_RAW
+    parent_version: msgspec.Raw = _NO_RAW
+    attachments: msgspec.Raw = _NO_RAW
+
+
 _body = msgspec.json.Decoder(_Body)
 _routed = msgspec.json.Decoder(_Routed)
+_texts = msgspec.json.Decoder(_Texts)
 _anything = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
@@ -62,13 +80,13 @@ def read_publish(raw: bytes, max_bytes: int) -> Publish:
     check_text(raw)
     try:
         body = _body.decode(raw)
+        payload = _compacted(bytes(body.payload))
     except msgspec.ValidationError as error:
         raise _bad_member(error) from None
     except (msgspec.DecodeError, RecursionError):
-        body = _read_lone(raw)
-    if body.payload == _NO_RAW:
+        body, payload = _read_lone(raw)
+    if not payload:
         raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
-    payload = compact(bytes(body.payload))
     if body.client_msg_id is not None:
         check_client_msg_id(body.client_msg_id, "client_msg_id")
     rest, counted = _rest(body)
@@ -79,15 +97,15 @@ def read_publish(raw: bytes, max_bytes: int) -> Publish:
 
 def read_topic_id(raw: bytes) -> str:
     """Returns the member `topic_id` of a body that names its topic. Raises Refusal `bad_request`; checks no more."""
-    check_text(raw)
     try:
+        check_utf8(raw)
         topic_id = _routed.decode(raw).topic_id
     except msgspec.ValidationError as error:
         raise _bad_member(error) from None
     except (msgspec.DecodeError, RecursionError):
-        _read_lone(raw)
-        value = _anything.decode(without_lone(members(raw).get("topic_id", b"null")))
-        topic_id = value if isinstance(value, str) else None
+        topic_id = _lone_topic_id(raw)
+    except ValueError:
+        raise Refusal("bad_request", what_is_wrong(raw, "not_utf8")) from None
     if topic_id is None:
         raise Refusal("bad_request", "topic_id is missing; every item of this batch names its topic")
     return topic_id
@@ -99,7 +117,7 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         value = _anything.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Refusal("bad_request", _DETAILS["not_json"]) from None
+        raise Refusal("bad_request", what_is_wrong(raw, "not_json")) from None
     if not isinstance(value, dict):
         raise Refusal("bad_request", _NOT_OBJECT)
     return value
@@ -111,7 +129,14 @@ def check_text(raw: bytes) -> None:
         check_utf8(raw)
         check_depth(raw)
     except ValueError as error:
-        raise Refusal("bad_request", _DETAILS[str(error)]) from None
+        raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
+
+
+def what_is_wrong(raw: bytes, reason: str) -> str:
+    """Returns one sentence about a body, or a line, that cannot be read; `reason` is one of `payload`'s."""
+    if raw.startswith(_MARKS):
+        return f"{_DETAILS[reason]}: it begins with a byte order mark; send UTF-8 without one"
+    return _DETAILS[reason]
 
 
 def check_client_msg_id(value: str, name: str) -> None:
@@ -161,21 +186,48 @@ def _bad_member(error: msgspec.ValidationError) -> Refusal:
     return Refusal("bad_request", f"{name}: {what}")
 
 
-def _read_lone(raw: bytes) -> _Body:
-    """Reads what msgspec refuses as JSON although it may only hold a lone surrogate escape."""
+def _read_lone(raw: bytes) -> tuple[_Body, bytes]:
+    """Reads what msgspec refuses as JSON although it may only hold a lone surrogate escape; also its payload's text."""
+    texts = _hidden_texts(raw)
+    payload = texts.pop("payload", b"")
+    texts.pop("topic_id", None)
+    others = b",".join(_encode(name) + b":" + show_escapes(text) for name, text in texts.items())
     try:
-        compact(raw)
-    except ValueError as error:
-        raise Refusal("bad_request", _DETAILS[str(error)]) from None
-    if not raw.lstrip(b" \t\r\n").startswith(b"{"):
-        raise Refusal("bad_request", _NOT_OBJECT)
-    found = {name: text for name, text in members(raw).items() if name in _Body.__struct_fields__}
-    payload = found.pop("payload", b"")
-    try:
-        body = _body.decode(b"{" + b",".join(_encode(name) + b":" + text for name, text in found.items()) + b"}")
+        body = _body.decode(b"{" + others + b"}")
     except msgspec.ValidationError as error:
         raise _bad_member(error) from None
     except msgspec.DecodeError:
         raise Refusal("bad_request", "only the payload may hold a lone surrogate escape") from None
-    body.payload = msgspec.Raw(payload)
-    return body
+    return body, show_escapes(_compacted(payload))
+
+
+def _compacted(payload: bytes) -> bytes:
+    try:
+        return compact(payload) if payload else b""
+    except ValueError as error:
+        raise Refusal("bad_request", _DETAILS[str(error)]) from None
+
+
+def _lone_topic_id(raw: bytes) -> str | None:
+    try:
+        value = _anything.decode(show_escapes(_hidden_texts(raw).get("topic_id", b"null")))
+    except msgspec.DecodeError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _hidden_texts(raw: bytes) -> dict[str, bytes]:
+    """Returns the text, hidden, of each member that is read. Raises Refusal `bad_request`."""
+    why = "not_json"
+    try:
+        hidden = hide_escapes(raw)
+        if hidden != raw:
+            texts = msgspec.structs.asdict(_texts.decode(hidden))
+            return {name: bytes(text) for name, text in texts.items() if text is not _NO_RAW}
+    except msgspec.ValidationError:
+        raise Refusal("bad_request", _NOT_OBJECT) from None
+    except RecursionError:
+        why = "too_deep"
+    except ValueError:  # msgspec's DecodeError too
+        pass
+    raise Refusal("bad_request", what_is_wrong(raw, why))

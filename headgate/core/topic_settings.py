@@ -37,6 +37,9 @@ DEFAULTS: Final[Settings] = {
     "retention_messages": None,
 }
 
+NOT_BUILT: Final = ("strategy", "retry", "hot_enter", "hot_exit", "queue_limit")
+_VALUES_NOT_BUILT: Final = {"presence": ("list",)}
+
 
 def effective(overrides: Settings) -> Settings:
     """Returns the whole table: every setting with its value. Nested objects are shared and not to be changed."""
@@ -50,6 +53,20 @@ def effective(overrides: Settings) -> Settings:
 def create(settings: object) -> Settings:
     """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`."""
     return merge({}, settings, new=True)
+
+
+def require_built(overrides: Settings) -> None:
+    """Raises Refusal `bad_request` for a setting that nothing obeys yet: none is accepted and ignored."""
+    for name, value in overrides.items():
+        if name in NOT_BUILT and value != DEFAULTS[name]:
+            raise Refusal("bad_request", f"settings.{name} is not built yet; leave it out")
+        if value in _VALUES_NOT_BUILT.get(name, ()):
+            raise Refusal("bad_request", f"settings.{name} {value} is not built yet; take another value")
+
+
+def shown(settings: Settings) -> Settings:
+    """Returns the effective settings that have an effect."""
+    return {name: value for name, value in settings.items() if name not in NOT_BUILT}
 
 
 def merge(overrides: Settings, changes: object, *, new: bool = False) -> Settings:

@@ -6,6 +6,7 @@ from headgate.core import client_frames
 from headgate.core.catchup import CatchUp
 from headgate.core.framing import WEBSOCKET
 from headgate.core.limits import Limits
+from headgate.core.ports import GatewayMetrics
 from headgate.core.session import Session
 from headgate.core.wheel import TICK_S, Visited, Wheel
 
@@ -16,6 +17,7 @@ class Watched(Protocol):
     """What watching asks of the hub."""
 
     limits: Limits
+    metrics: GatewayMetrics
     catchup: CatchUp
 
     def disconnect(self, session: Session, code: int) -> None:
@@ -51,6 +53,8 @@ class Vigil:
             return None
         code = self._verdict(session, now)
         if code:
+            if session.caller is None:
+                self._hub.metrics.refused("unauthenticated", "no auth frame in time")
             self._hub.disconnect(session, code)
             return None
         if session.caller is None:

@@ -1,17 +1,22 @@
 """The admin port: probes and metrics over HTTP; knows no service, only named checks that say why not."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from headgate.core.errors import Refusal
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.metrics import CONTENT_TYPE, Metrics
+
+CONNECTIONS: Final = 64  # of the descriptors that the process keeps back from its port
 
 Check = Callable[[], str | None]  # None: fine; else one sentence why the role is not ready
 
@@ -19,9 +24,12 @@ Check = Callable[[], str | None]  # None: fine; else one sentence why the role i
 class AdminServer(HttpServer):
     """Serves the admin port. `checks` is read anew at every request, so it may grow."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, host: str, port: int, metrics: Metrics, checks: Mapping[str, Check], hosts: Hosts | None = None
+    ) -> None:
         """Binds. Raises OSError whose message names the address."""
-        super().__init__(host, port, make_app(metrics, checks))
+        app: ASGIApp = make_app(metrics, checks)
+        super().__init__(host, port, app if hosts is None else hosts.guard(app), connections=CONNECTIONS)
 
 
 def make_app(metrics: Metrics, checks: Mapping[str, Check]) -> Starlette:

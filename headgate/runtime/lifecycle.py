@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from headgate.runtime.admin import AdminServer, Check
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Clock
 
@@ -34,6 +35,7 @@ class Process:
         }
         self.stopping = asyncio.Event()
         self._steps: list[tuple[str, Step]] = []
+        self._first: list[Callable[[], None]] = []
         self._tasks: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = []
         self._metrics = metrics
         self._clock = clock
@@ -49,9 +51,13 @@ class Process:
         """Adds a step that SIGTERM runs, after those added before it."""
         self._steps.append((name, step))
 
-    async def run(self, admin_host: str, admin_port: int) -> int:
+    def at_drain(self, call: Callable[[], None]) -> None:
+        """Adds what SIGTERM does at once, before the first step."""
+        self._first.append(call)
+
+    async def run(self, admin_host: str, admin_port: int, hosts: Hosts | None = None) -> int:
         """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
-        admin = AdminServer(admin_host, admin_port, self._metrics, self.checks)
+        admin = AdminServer(admin_host, admin_port, self._metrics, self.checks, hosts)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
@@ -73,6 +79,8 @@ class Process:
     async def _drain(self) -> None:
         started = self._clock.now()
         logger.info("draining", deadline_s=self._deadline_s)
+        for call in self._first:
+            call()
         try:
             async with asyncio.timeout(self._deadline_s):
                 for name, step in self._steps:

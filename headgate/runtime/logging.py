@@ -10,13 +10,28 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-REPEAT_S: Final = 10.0  # aiokafka logs an unreachable broker or unknown topic many times a second
-_SECRETS: Final = (
-    (re.compile(r"(/[^\s?\"'<>]*)\?[^\s\"'<>]+"), r"\1"),  # the query of a URL or request line
-    (re.compile(r"(?i)\b(bearer[ .]|(?:token|ticket|password|secret)=)[^\s\"',;&]+"), r"\1****"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "****"),  # a JWT wherever it stands
+REPEAT_S: Final = 10.0
+REPEATING: Final = (  # what a broker that is away, or a stranger, makes a library say many times a second
+    "aiokafka",
+    "uvicorn.error",
 )
-_NAMES: Final = frozenset({"token", "ticket", "authorization", "query", "query_string", "secret", "password"})
+_NAMED: Final = (  # `password=`, `'token': `, `\"secret\":\"`, with whatever stands before the name
+    r"(?i)((?:token|ticket|passwd|password|secret)(?:[ ]{0,8}=|[\\]?[\"'][ ]{0,8}:)[ ]{0,8}[\\\"']{0,4})"
+)
+_SECRETS: Final = (  # each reads a text once: no pattern begins again inside what an earlier try has read
+    (re.compile(r"(?i)(bearer[ .]{1,8})[^\s\"',;&]+"), r"\1****"),
+    (re.compile(r"(?i)(authorization[\\\"']{0,4}[ ]{0,8}[=:])[^\"'\\;\r\n]*[\\\"']{0,4}[^\"'\\;\r\n]*"), r"\1 ****"),
+    (re.compile(_NAMED + r"[^\s\"'\\,;&]+"), r"\1****"),
+    (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), ""),  # the query of a URL or request line
+    (re.compile(r"(//[^\s/@:\"'<>]{0,256}):[^\s/@\"'<>]{1,1024}@"), r"\1:****@"),  # a URL's password
+    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), "****"),  # a JWT wherever it stands
+)
+_NAMES: Final = frozenset(
+    (
+        *("token", "ticket", "authorization", "cookie", "set-cookie", "query", "query_string"),
+        *("secret", "password", "passwd", "access_token", "refresh_token", "client_secret", "sasl_plain_password"),
+    )
+)
 
 
 def configure(*, role: str, stream: TextIO | None = None, level: int = logging.INFO) -> None:
@@ -45,7 +60,7 @@ def configure(*, role: str, stream: TextIO | None = None, level: int = logging.I
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(_formatter(shared, readable=out.isatty()))
-    handler.addFilter(RateLimit(("aiokafka",), REPEAT_S, time.monotonic))
+    handler.addFilter(RateLimit(REPEATING, REPEAT_S, time.monotonic))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -54,29 +69,37 @@ def configure(*, role: str, stream: TextIO | None = None, level: int = logging.I
 
 
 def redact(text: str) -> str:
-    """Returns a text without queries, bearer tokens, tickets and JWTs."""
+    """Returns a text without queries, bearer tokens, tickets, passwords and JWTs, in linear time."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
 
 
 class RateLimit(logging.Filter):
-    """Lets one line of the same message through in `every_s` seconds, for loggers under the given names."""
+    """Lets one line of the same message through in `every_s` seconds, for loggers under the given names.
+
+    The next one says how many were left out. An unexpected error (with a traceback) is never left out.
+    """
 
     def __init__(self, names: tuple[str, ...], every_s: float, now: Callable[[], float]) -> None:
         super().__init__()
         self._names, self._every_s, self._now = names, every_s, now
         self._last: dict[tuple[str, str], float] = {}  # bounded by the messages in a library's source
+        self._left_out: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Says whether the line is written."""
-        if not record.name.startswith(self._names):
+        if not record.name.startswith(self._names) or record.exc_info:
             return True
         key, now = (record.name, str(record.msg)), self._now()
         last = self._last.get(key)
         if last is not None and now - last < self._every_s:
+            self._left_out[key] = self._left_out.get(key, 0) + 1
             return False
         self._last[key] = now
+        left_out = self._left_out.pop(key, 0)
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more like it since the last)"
         return True
 
 

@@ -3,6 +3,7 @@
 Counting is an addition to an integer: no Prometheus object is touched until somebody asks for `/metrics`.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, Literal
@@ -12,10 +13,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from headgate.core.apply import Code
+from headgate.core.errors import CODES
+from headgate.runtime.refusals import RefusalLog
 
 Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal[
-    "sessions", "subscriptions", "log_lag_records", "loop_lag_seconds", "snapshot_age_seconds", "window_ids"
+    "sessions",
+    "subscriptions",
+    "log_lag_records",
+    "loop_lag_seconds",
+    "snapshot_age_seconds",
+    "window_ids",
+    "shards_without_index",
+    "shards_history_incomplete",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,7 +44,7 @@ DEAD_LETTER_REASONS: Final = (
 )
 LOGS_READ: Final = ("messages", "messages-background", "snapshots", "snapshots-background")
 SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
-WORKS: Final = ("snapshot", "check", "restore")
+WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels = tuple[str, ...]
@@ -120,6 +130,13 @@ class Metrics(Collector):
         self._slices = _Histogram(
             "headgate_slice_seconds", "How long one slice of background work held the loop.", ("work",), _each(WORKS)
         )
+        self._refusals = _Counter(
+            "headgate_refusals_total",
+            "Requests, frames and links that were refused, by code.",
+            ("code",),
+            _each((*CODES,)),
+        )
+        self._refusal_log = RefusalLog(time.monotonic)
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -153,6 +170,11 @@ class Metrics(Collector):
         """Counts messages that a gap frame named."""
         self._gaps.add((reason,), count)
 
+    def refused(self, code: str, detail: str) -> None:
+        """Counts a refused request, frame or link; now and then one is a log line."""
+        self._refusals.add((code,), 1)
+        self._refusal_log.note(code, detail)
+
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts records written to the dead letters."""
         self._dead_letters.add((reason,), count)
@@ -181,6 +203,7 @@ class Metrics(Collector):
         """Yields every family that the parts of this process have; called by the registry."""
         yield self._links.family()
         yield self._gauge("loop_lag_seconds", "How late the event loop runs what is due.")
+        yield self._refusals.family()
         if "ingest" in self._parts:
             yield self._publishes.family()
         if self._parts & {"ingest", "dispatcher"}:
@@ -197,6 +220,8 @@ class Metrics(Collector):
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")
+        yield self._gauge("shards_without_index", "Shards served without their index file.")
+        yield self._gauge("shards_history_incomplete", "Shards that cannot answer yet for all that the log holds.")
         yield self._snapshot_failures.family()
         yield self._slices.family()
         reads = _Counter("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))

@@ -1,7 +1,7 @@
 """The ports: what the services ask of the world. Each has an in-memory twin; none lets a thread or socket show."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from headgate.core.errors import HeadgateError
@@ -91,6 +91,7 @@ class Log(Protocol):
     durable: bool  # whether what was acknowledged outlives the process
     address: str  # for messages to people: where the log is, without credentials
     records_read: dict[str, int]  # by log's name; of background readers by that and BACKGROUND
+    keep_ms: Mapping[LogName, int]  # how long the owners keep records; a log that is not in it drops them by itself
 
     async def open(self) -> None:
         """Connects, and creates an embedded log that is not there. Raises LogUnavailable."""
@@ -146,6 +147,7 @@ class Link(Protocol):
     on_messages: Callable[[list[Message]], None]  # called with each batch as it arrives
     on_close: Callable[[str], None]  # called once, with the reason, when the far end is gone or `close` was called
     peer: str  # the far end's node name once HELLO was exchanged; for log lines
+    role: str  # what a client proved to be when the link was opened; "" where there is nothing to prove
 
     def send(self, message: Message) -> None:
         """Queues a message; messages of one loop turn leave in one batch. Nothing happens on a closed link."""

@@ -11,15 +11,21 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
 from headgate.core.errors import HeadgateError
+from headgate.core.records import LogName
 from headgate.runtime.http.origins import LOOPBACK
-from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.settings_model import Hot, Model, is_loopback
+from headgate.runtime.logs.options import LogOptions, without_password
+from headgate.runtime.settings_model import Model, is_loopback
 
 Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
 ENV_PREFIX: Final = "HEADGATE_"
 MASK: Final = "****"
 _FILE_SUFFIX: Final = "_file"
-_NOT_BUILT: Final = ("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish")
+_EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
+MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
+_NOT_BUILT: Final = (
+    *("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish"),
+    *("hot.enter", "hot.exit", "limits.subscribers_listed"),
+)
 
 
 class SettingsError(HeadgateError):
@@ -36,8 +42,9 @@ class Settings(Model):
         return self._sources.get(name, "default")
 
     def report(self) -> list[dict[str, Any]]:
-        """Returns every setting as `{name, value, source}`, secrets masked, values fit for JSON."""
-        return [{"name": n, "value": _plain(_get(self, n)), "source": self.source(n)} for n in NAMES]
+        """Returns every setting that has an effect as `{name, value, source}`, secrets masked, values fit for JSON."""
+        shown = (name for name in NAMES if name not in _NOT_BUILT)
+        return [{"name": n, "value": _plain(_get(self, n)), "source": self.source(n)} for n in shown]
 
     @property
     def stream_url(self) -> str:
@@ -49,7 +56,14 @@ class Settings(Model):
         log = self.log
         if log.url is None:
             raise SettingsError("log.url is not set; it is memory:, sqlite:PATH or kafka://host:port,host:port")
-        return LogOptions(log.url, log.prefix, log.shards, log.replication, log.memory_bytes, log.security.options())
+        keep_ms = {
+            LogName.MESSAGES: int(log.messages_s * 1_000),
+            LogName.INBOX: int(log.messages_s * 1_000),
+            LogName.DEAD_LETTERS: int(log.dead_letters_s * 1_000),
+        }
+        return LogOptions(
+            log.url, log.prefix, log.shards, log.replication, log.memory_bytes, keep_ms, log.security.options()
+        )
 
     def cluster_secret(self) -> bytes:
         """Returns the key of the links between services. Raises SettingsError when there is nothing to derive it of."""
@@ -58,6 +72,12 @@ class Settings(Model):
         if self.auth.secret is None:
             raise SettingsError("set cluster.secret (or auth.secret, from which it is derived)")
         return hmac.digest(self.auth.secret.get_secret_value().encode(), b"headgate cluster 1", "sha256")
+
+    def topic_id_key(self) -> bytes:
+        """Returns the key of made topic ids, the same on every ingest; empty where there is no secret."""
+        if self.cluster.secret is None and self.auth.secret is None:
+            return b""
+        return hmac.digest(self.cluster_secret(), b"headgate topic ids 1", "sha256")
 
 
 def load(flags: Mapping[str, str], config_path: str | Path | None, environ: Mapping[str, str]) -> Settings:
@@ -99,6 +119,7 @@ def resolve(settings: Settings, role: Role) -> Settings:
     resolved = settings.model_copy(update=groups)
     if role in ("ingest", "dispatcher", "gateway"):
         resolved.cluster_secret()
+        _check_secrets(resolved, role)
     return resolved
 
 
@@ -200,15 +221,9 @@ def _validated(values: dict[str, Any], origin: dict[str, tuple[str, str]]) -> Se
             at = at.setdefault(group, {})
         at[leaf] = value
     try:
-        settings = Settings.model_validate(tree)
+        return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_first_line(error, values, origin)) from None
-    hot = settings.hot
-    if hot.exit > hot.enter and "hot.exit" in values:
-        raise SettingsError(f"hot.exit {hot.exit} is above hot.enter {hot.enter}")
-    if hot.exit > hot.enter:
-        return settings.model_copy(update={"hot": Hot(enter=hot.enter, exit=max(1, hot.enter * 4 // 5))})
-    return settings
 
 
 def _first_line(error: ValidationError, values: dict[str, Any], origin: dict[str, tuple[str, str]]) -> str:
@@ -219,7 +234,7 @@ def _first_line(error: ValidationError, values: dict[str, Any], origin: dict[str
     if first["type"] == "too_short":
         text = "must not be empty"
     elif first["type"] != "value_error" and name in _KINDS and not _is_secret(_KINDS[name]):
-        text = f"{text[:1].lower()}{text[1:]}, not {values.get(name)!r}"
+        text = f"{text[:1].lower()}{text[1:]}, not {without_password(str(values.get(name)))!r}"
     return f"{origin.get(name, ('', name))[1]}: {text}"
 
 
@@ -239,13 +254,18 @@ def _plain(value: Any) -> Any:
         return MASK
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, str):
+        return without_password(value)
     return str(value) if isinstance(value, Path) else value
 
 
 def _check_log(settings: Settings, role: Role) -> None:
+    for name in _EMBEDDED_ONLY:
+        if (settings.log.url or "").startswith("kafka://") and settings.source(name) != "default":
+            raise SettingsError(f"{name} is of embedded logs; in Kafka set the topic's retention.ms")
     if role in ("dev", "gateway") or (settings.log.url or "").startswith("kafka://"):
         return
-    seen = f"is {settings.log.url}" if settings.log.url else "is not set"
+    seen = f"is {without_password(settings.log.url)}" if settings.log.url else "is not set"
     raise SettingsError(f"headgate {role} needs log.url kafka://host:port,... and it {seen}; headgate dev embeds a log")
 
 
@@ -273,6 +293,15 @@ def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
     if auth.mode != "open" and auth.secret is None and role != "dispatcher":
         raise SettingsError(f"headgate {role} needs auth.secret: {_why_jwt(settings, role)}")
     return auth.mode or "jwt"
+
+
+def _check_secrets(settings: Settings, role: Role) -> None:
+    """A role that others reach does not start on a key that can be guessed; `dev` says so and goes on."""
+    for name in ("auth.secret", "cluster.secret"):
+        secret: SecretStr | None = _get(settings, name)
+        size = MIN_SECRET_BYTES if secret is None else len(secret.get_secret_value().encode())
+        if size < MIN_SECRET_BYTES:
+            raise SettingsError(f"headgate {role} needs {name} of {MIN_SECRET_BYTES} bytes or more; it has {size}")
 
 
 def _why_jwt(settings: Settings, role: Role) -> str:

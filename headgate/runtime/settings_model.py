@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from headgate.runtime.http.origins import LOOPBACK
-from headgate.runtime.logs.options import LogSecurity, parse_url
+from headgate.runtime.http.origins import is_entry
+from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
+from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
-_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+DAY_S: Final = 86_400.0
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 
 
@@ -30,9 +31,9 @@ def split_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in bare and bare == host) or any(c in bare for c in " /@[]"):
-        raise ValueError(f"expected host:port, not {text!r}")
+        raise ValueError(f"expected host:port, not {without_password(text)!r}")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ValueError(f"expected a port from 1 to 65535 in {text!r}")
+        raise ValueError(f"expected a port from 1 to 65535 in {without_password(text)!r}")
     return bare, int(port)
 
 
@@ -49,8 +50,8 @@ def _address(text: str) -> str:
 
 def _origin(text: str) -> str:
     lower = text.lower().rstrip("/")
-    if lower not in ("*", LOOPBACK) and _ORIGIN.fullmatch(lower) is None:
-        raise ValueError(f"expected an origin such as https://app.example.com, not {text!r}")
+    if not is_entry(lower):
+        raise ValueError(f"expected an origin such as https://app.example.com, not {without_password(text)!r}")
     return lower
 
 
@@ -94,12 +95,19 @@ class Security(Group):
     """How the Kafka adapter proves itself and checks the brokers; `ca`, `certificate` and `key` are PEM files."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers. It must match their listener."""
     ca: File | None = None
+    """PEM file with the certificate authority that signed the brokers' certificates. Unset: the system's."""
     certificate: File | None = None
+    """PEM file with our certificate, for mutual TLS."""
     key: File | None = None
+    """PEM file with the private key of `certificate`."""
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How to log in, where `protocol` begins with `SASL`."""
     user: Text | None = None
+    """The SASL user."""
     password: Secret | None = None
+    """The SASL password."""
 
     def options(self) -> LogSecurity:
         """Returns what the adapter takes. Raises ValueError for combinations that cannot work."""
@@ -123,10 +131,19 @@ class Log(Group):
     """The log. `shards` and `replication` unset: the log's own value, or the adapter's default when it is created."""
 
     url: LogUrl | None = None
+    """Where the log is: `memory:`, `sqlite:PATH`, or `kafka://host:port,host:port`, which production roles need."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] = "headgate"
+    """The first part of the name of every Kafka topic that Headgate uses."""
     shards: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """The number of shards of a log that is created: 64 in Kafka, 4 embedded. It cannot change later."""
     replication: Annotated[int, Field(ge=1, le=100)] | None = None
+    """The replication of Kafka topics that are created. Unset: 3, or the number of brokers if smaller."""
     memory_bytes: Count = 256 * MIB
+    """Bytes that `memory:` keeps. Above: old records are removed. Above twice this: publishes are refused."""
+    messages_s: Seconds = 7 * DAY_S
+    """Seconds that an embedded log keeps messages. In Kafka the topic's `retention.ms` decides: setting it is refused."""
+    dead_letters_s: Seconds = 30 * DAY_S
+    """Seconds that an embedded log keeps dead letters. In Kafka the topic's `retention.ms` decides."""
     security: Security = Security()
 
 
@@ -134,65 +151,90 @@ class Auth(Group):
     """Who callers are. `mode` unset: `open` for `dev` on loopback without `secret` and `jwks_url`, else `jwt`."""
 
     mode: Literal["jwt", "open"] | None = None
+    """`jwt`: callers need a token. `open`: everybody may do everything; only for `dev` on loopback."""
     secret: Secret | None = None
+    """The key of tokens (HS256). Production roles need 32 bytes or more. `headgate token mint` signs with it."""
     jwks_url: HttpUrl | None = None
+    """Not built yet: must be unset."""
     issuer: Text | None = None
+    """If set, a token's `iss` must be this."""
     audience: Text | None = None
+    """If set, a token's `aud` must contain this. Unset: a token with `aud` is refused."""
     query_token: bool = True
+    """Whether a stream may carry its token in the URL as `?token=`."""
 
 
 class Dev(Group):
     """Everything in one process."""
 
     host: Text = "127.0.0.1"
+    """The address to listen on."""
     port: Port = 8080
+    """The one port for HTTP, WebSocket and SSE. 0: any free port."""
     data: File | None = None
+    """The folder that keeps everything. Unset, and no `log.url`: nothing survives the process."""
 
 
 class Ingest(Group):
     """The HTTP side."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
+    """The address to listen on."""
     port: Port = 8080
+    """The port to listen on. 0: any free port."""
 
 
 class Gateway(Group):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
+    """The address to listen on."""
     port: Port = 8081
+    """The port to listen on. 0: any free port."""
     publish: bool = False
+    """Not built yet: must be false. Later: whether clients may publish over their WebSocket."""
 
 
 class Dispatcher(Group):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - a production role is reached from other machines
+    host: Text = ANY  # a production role is reached from other machines
+    """The address to listen on for links."""
     port: Port = 8090
+    """The port to listen on for links. 0: any free port."""
     data: File = Path("headgate-data")
+    """The folder for index files. It is a cache: if lost, it is built again from the log."""
     advertise: Address | None = None
+    """The `host:port` at which gateways and ingests reach this dispatcher. Unset: the host name and the port."""
 
 
 class Admin(Group):
     """Probes and metrics. `host` unset: the role's own, in `dev` 127.0.0.1."""
 
     host: Text | None = None
+    """The address of the port for probes and metrics. Unset: the role's own host; in `dev` 127.0.0.1."""
     port: Port = 9090
+    """The port for `/livez`, `/readyz` and `/metrics`."""
 
 
 class Tls(Group):
     """TLS between the services (PEM files)."""
 
     ca: File | None = None
+    """Not built yet: must be unset."""
     certificate: File | None = None
+    """Not built yet: must be unset."""
     key: File | None = None
+    """Not built yet: must be unset."""
 
 
 class Cluster(Group):
     """How services find and trust each other. `secret` unset: derived from `auth.secret`."""
 
     dispatchers: Addresses = ("127.0.0.1:8090",)
+    """Dispatchers to link to first, `host:port,host:port`. They name the others."""
     secret: Secret | None = None
+    """The key with which services prove who they are, 32 bytes or more. Unset: derived from `auth.secret`."""
     tls: Tls = Tls()
 
 
@@ -200,72 +242,116 @@ class Topics(Group):
     """`auto_create` unset: true in `dev`, false elsewhere."""
 
     auto_create: bool | None = None
+    """Whether a publish or subscribe creates an unknown topic. Unset: true in `dev`, false elsewhere."""
 
 
 class Http(Group):
     """`origins` of browsers that may call, for CORS and WebSocket. Unset: the same origin, in `dev` also loopback."""
 
     origins: Origins | None = None
+    """Web pages that may call us, such as `https://app.example.com`. `*`: all. `loopback`: pages of this machine."""
 
 
 class Hot(Group):
     """Subscriber counts at which a topic goes to the inbox and back."""
 
     enter: Count = 10_000
+    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves to the inbox."""
     exit: Count = 8_000
+    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves back."""
 
 
 class Heartbeat(Group):
     """A connection is dead after `interval` x `missed_limit` seconds without a byte."""
 
     interval: Seconds = 30.0
+    """Seconds between two pings to a client."""
     missed_limit: Count = 2
+    """After this many intervals without a byte the connection is closed."""
 
 
 class Limits(Group):
     """PROTOCOL section 7 (and the body sizes of section 0). Rates are per process."""
 
     payload_bytes: Count = 65_536
+    """Largest payload of a message, in bytes of JSON text."""
     body_bytes: Count = 256 * 1024
+    """Largest body of a request, except batches."""
     batch_bytes: Count = 8 * MIB
+    """Largest body of a batch request."""
     batch_items: Annotated[int, Field(ge=1, le=1_000)] = 1_000
+    """Most messages in one batch request."""
     topics_per_connection: Annotated[int, Field(ge=1, le=1_000)] = 128
+    """Most topics that one WebSocket follows."""
     connections: Count | None = None  # unset: what the file descriptor limit allows
+    """Most client connections of one gateway. Unset: what the limit on open files allows."""
     connections_per_user: Count = 20
+    """Most connections of one user to one gateway."""
     outbound_bytes: Count = MIB
+    """Bytes that may wait for one client's socket. Above: the session is parked."""
     outbound_frames: Count = 1_000
+    """Frames that may wait for one client's socket. Above: the session is parked."""
     slow_messages: Count = 10_000
+    """Messages that a client may be behind before the topic's `on_slow` applies."""
     slow_bytes: Count = 64 * MIB
+    """Bytes that a client may be behind before the topic's `on_slow` applies."""
     inbound_frame_bytes: Count = 65_536
+    """Largest WebSocket frame from a client. Above: close code 1009."""
     control_per_s: Seconds = 10.0
+    """Frames a second that one client may send, sustained."""
     control_burst: Count = 150
+    """Frames that one client may send at once."""
     control_abuse_s: Seconds = 10.0  # above the rate for so long: 4503
+    """Seconds above the rate after which the connection is closed with 4503."""
+    frames_per_s: Seconds = 100.0
+    """Frames of any kind (pings, pongs and fragments too) a second that one client may send. Above: 1008."""
+    frames_burst: Count = 1_000
+    """Frames of any kind that one client may send at once."""
     subscribers_listed: Count = 1_000
+    """Not built yet: must be unset. Later: most subscribers that one list names."""
     auth_deadline_s: Seconds = 5.0
+    """Seconds in which a WebSocket without credentials must send `auth`."""
     request_deadline_s: Seconds = 10.0
+    """Seconds for the head of a request to arrive, and again for its body."""
     publish_per_user_per_min: Count = 100
+    """Messages a minute that one user may publish, sustained."""
     publish_per_topic_per_s: Count = 100
+    """Messages a second that one topic takes, sustained."""
+    creations_per_user_per_min: Count = 60
+    """Topics a minute that one user may create, sustained."""
+    reads_per_user_per_min: Count = 600
+    """Requests for history, info and lists a minute of one user, sustained."""
+    held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
+    """Bytes of all requests that one ingest works on. Above: 503 `overloaded`. Keep it below the limit of its pod."""
+    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 64 * MIB  # at least two batches
+    """Bytes of the requests of one user that one ingest works on. Above: 503 `overloaded`."""
 
 
 class Drain(Group):
     """A SIGTERM ends the role within `deadline_s`; its sessions are told over the first `spread_s` of it."""
 
     deadline_s: Seconds = 20.0
+    """Seconds from SIGTERM to the end of the process, at most."""
     spread_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    """Seconds over which a gateway spreads the goodbye to its clients, so that they do not reconnect all at once."""
 
 
 class Client(Group):
     """Commands that talk to a server. `stream_url` unset: `url`."""
 
     url: HttpUrl = "http://127.0.0.1:8080"
+    """The server that commands talk to."""
     stream_url: HttpUrl | None = None
+    """The gateway, if it is not at `url`."""
     token: Secret | None = None
+    """The bearer token that commands send."""
 
 
 class Index(Group):
     """The history index: frames kept per shard, newest first."""
 
     frame_bytes: Count = 4096 * MIB
+    """Bytes of messages kept for history and resume, per shard. The oldest are dropped first."""
 
 
 class Model(Group):

@@ -11,17 +11,21 @@ import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.errors import HeadgateError, Refusal
-from headgate.core.rights import Caller
+from headgate.core.ids import FOREIGN_PUBLISHER
+from headgate.core.rights import Caller, is_pattern
 from headgate.runtime.ports import Clock
+from headgate.runtime.settings import MIN_SECRET_BYTES
 
 Mode = Literal["jwt", "open"]
 
 ALGORITHM: Final = "HS256"
 LEEWAY_S: Final = 5.0
-MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size
 MAX_CACHED: Final = 20_000  # verified tokens, about 1 KB each
 MAX_USER_BYTES: Final = 128
+MAX_TIME_S: Final = 1 << 53  # beyond it a float is no whole second; no NaN and no infinity is between the bounds
 ANYBODY: Final = "anonymous"
+NO_USER: Final = f"a user is 1 to {MAX_USER_BYTES} bytes of printable UTF-8, and not {FOREIGN_PUBLISHER!r}"
+TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # RFC 8725 section 3.11; none is fine too
 _EVERYTHING: Final = ("*",)
 
 
@@ -79,7 +83,7 @@ class Authenticator:
         """
         user_id = user or ANYBODY
         if not is_user_id(user_id):
-            raise Refusal("bad_request", f"a user is 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+            raise Refusal("bad_request", NO_USER)
         caller = Caller(user_id, publish=_EVERYTHING, subscribe=_EVERYTHING, admin=True, service=True)
         return Identity(caller, None, b"")
 
@@ -101,7 +105,7 @@ class Authenticator:
         options |= dict.fromkeys(unchecked, False)
         try:
             with _any_key_length():
-                return jwt.decode(
+                decoded = jwt.decode_complete(
                     token,
                     self._secret,
                     algorithms=[ALGORITHM],
@@ -112,6 +116,16 @@ class Authenticator:
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             # PyJWT's messages name claims and algorithms, never the token.
             raise _unauthenticated(f"the token is not valid: {error}") from None
+        self._check_purpose(decoded["header"], decoded["payload"])
+        claims: dict[str, Any] = decoded["payload"]
+        return claims
+
+    def _check_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
+        """Refuses tokens that the issuer made for somebody or something else (RFC 7519 4.1.3, RFC 8725 3.11)."""
+        if self._audience is None and "aud" in claims:
+            raise _unauthenticated("the token names an audience (aud) and auth.audience is not set")
+        if str(header.get("typ", "jwt")).lower() not in TOKEN_TYPES:
+            raise _unauthenticated("the token's header says that it is no access token (typ)")
 
 
 def check_secret(secret: str | bytes | None) -> bytes:
@@ -154,10 +168,11 @@ def mint(
 ) -> str:
     """Returns a token for `sub` that is good for `ttl_s` seconds from the Unix second `now_s`.
 
-    Raises BadAuthSettings for the secret, and ValueError for a `sub` that is no user id.
+    Raises BadAuthSettings for the secret, and ValueError for a `sub` that is no user id or a pattern that is none.
     """
     if not is_user_id(sub):
-        raise ValueError(f"a user is 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+        raise ValueError(f"sub: {NO_USER}")
+    _check_patterns(publish=publish, subscribe=subscribe)
     rights: dict[str, Any] = {"publish": list(publish), "subscribe": list(subscribe)}
     rights |= {"admin": admin, "only": only, "service": service}
     claims: dict[str, Any] = {"sub": sub, "iat": int(now_s), "exp": math.ceil(now_s + ttl_s)}
@@ -175,8 +190,10 @@ def hash_of(token: str) -> bytes:
 
 
 def is_user_id(user: object) -> bool:
-    """Says whether this is 1 to 128 bytes of printable UTF-8."""
-    return isinstance(user, str) and user.isprintable() and 1 <= len(user.encode()) <= MAX_USER_BYTES
+    """Says whether this is 1 to 128 bytes of printable UTF-8 and not the name that foreign records publish under."""
+    if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_BYTES or not user.isprintable():
+        return False  # what is printable has no lone surrogate
+    return len(user.encode()) <= MAX_USER_BYTES and user != FOREIGN_PUBLISHER
 
 
 def _unauthenticated(detail: str) -> Refusal:
@@ -184,7 +201,7 @@ def _unauthenticated(detail: str) -> Refusal:
 
 
 def _is_time(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1 << 53  # type: ignore[arg-type]  # narrowed by type()
+    return type(value) in (int, float) and -MAX_TIME_S < value < MAX_TIME_S  # type: ignore[operator]  # narrowed by type()
 
 
 def _expiry(claims: dict[str, Any]) -> float:
@@ -195,7 +212,7 @@ def _expiry(claims: dict[str, Any]) -> float:
 
 def _caller(claims: dict[str, Any]) -> Caller:
     if not is_user_id(claims["sub"]):
-        raise _unauthenticated(f"the token's sub must be 1 to {MAX_USER_BYTES} bytes of printable UTF-8")
+        raise _unauthenticated(f"the token's sub is no user: {NO_USER}")
     rights = claims.get("headgate", {})
     if not isinstance(rights, dict):
         raise _unauthenticated("the token's claim headgate must be an object")
@@ -211,9 +228,16 @@ def _caller(claims: dict[str, Any]) -> Caller:
 
 def _patterns(rights: dict[str, Any], name: str) -> tuple[str, ...]:
     value = rights.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(pattern, str) for pattern in value):
-        raise _unauthenticated(f"the token's claim headgate.{name} must be a list of strings")
+    if not isinstance(value, list) or not all(isinstance(p, str) and is_pattern(p) for p in value):
+        raise _unauthenticated(f"the token's claim headgate.{name} must list topic ids or prefixes that end in '*'")
     return tuple(value)
+
+
+def _check_patterns(**lists: tuple[str, ...]) -> None:
+    for name, patterns in lists.items():
+        wrong = [pattern for pattern in patterns if not is_pattern(pattern)]
+        if wrong:
+            raise ValueError(f"{name}: {wrong[0]!r} is neither a topic id nor a prefix that ends in '*'")
 
 
 def _flag(rights: dict[str, Any], name: str) -> bool:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from headgate.core import link
+from headgate.core.rights import Caller
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Link
-from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.system import SystemRng
 
 SECRET = b"k" * 32
 
@@ -37,9 +38,9 @@ async def in_memory() -> AsyncIterator[tuple[End, End]]:
 @asynccontextmanager
 async def over_websocket() -> AsyncIterator[tuple[End, End]]:
     arrived: asyncio.Queue[WebSocketLink] = asyncio.Queue()
-    server = await serve_links("127.0.0.1", 0, SECRET, SystemClock(), arrived.put_nowait)
+    server = await serve_links("127.0.0.1", 0, SECRET, "d1", SystemRng(), arrived.put_nowait, print)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    near = await open_link(address, SECRET, "n1", SystemClock(), SystemRng())
+    near = await open_link(address, SECRET, "gateway", "n1", SystemRng())
     far = End(await arrived.get())
     task = asyncio.create_task(near.run())
     try:
@@ -121,4 +122,21 @@ async def test_far_more_than_one_batch_may_hold_arrives_whole(pair: object) -> N
             near.wire.send(numbered(seq, 256 * 1024))
         await until(lambda: len(far.got) == 450)
         assert [m.seq for m in far.got] == list(range(1, 451))
+        assert near.closed == far.closed == []
+
+
+@PAIRS
+async def test_a_message_that_cannot_be_sent_is_dropped_alone_and_answered(pair: object) -> None:
+    """One client's claim took the link down for everybody, at every reconnect again."""
+    async with pair() as (near, far):  # type: ignore[operator]
+        near.wire.send(numbered(1))
+        near.wire.send(link.Subscribe(7, "t", Caller("eve", subscribe=("\ud83d*",))))
+        near.wire.send(link.Changed("\ud83d"))
+        near.wire.send(numbered(2))
+        far.wire.send(link.Topic(8, object()))  # type: ignore[arg-type]
+        far.wire.send(numbered(3))
+        await until(lambda: len(far.got) == 2 and len(near.got) == 3)
+        assert far.got == [numbered(1), numbered(2)]
+        refused = {m.req: m.code for m in near.got if isinstance(m, link.Refused)}
+        assert refused == {7: "internal", 8: "internal"}
         assert near.closed == far.closed == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.apply import Applied, Bury, Code, Deliver, Gone, Made, NotConfigured, apply, apply_many
+from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Gone, Made, NotConfigured, apply, apply_many
 from headgate.core.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message
 from headgate.core.errors import UnknownVersion
@@ -100,8 +100,19 @@ def test_a_message_for_the_topic_that_was_is_a_dead_letter() -> None:
     assert code(bed.publish("a", old)) is Code.NO_TOPIC
     new = bed.create("2").verdicts[0].epoch
     late = bed.publish("a", old)
-    assert (code(late), late.effects) == (Code.STALE_EPOCH, [Bury(0, "no_topic", "")])
+    assert (code(late), late.effects) == (Code.STALE_EPOCH, [DeadLetter(1, "no_topic", "")])
     assert bed.publish("a", new).verdicts[0].seq == 1  # the same id in another epoch is another message
+
+
+def test_a_refused_bundle_is_one_dead_letter_for_all_its_items() -> None:
+    bed = Bed()
+    epoch = bed.create().verdicts[0].epoch
+    bed.delete(epoch)
+    items = [Item(keyed_id(KEY, "p", str(n)), KEYED, TAIL) for n in range(1_000)]
+    refused = bed.feed(KEY, encode_bundle(items, epoch))
+    assert refused.effects == [DeadLetter(1_000, "no_topic", "")]
+    assert {v.code for v in refused.verdicts} == {Code.NO_TOPIC}
+    assert len(refused.verdicts) == 1_000
 
 
 def test_each_item_of_a_bundle_has_its_own_verdict() -> None:
@@ -146,18 +157,18 @@ def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(
     epoch = bed.create().verdicts[0].epoch
     applied = bed.feed(key, value)
     assert code(applied) is Code.DEAD
-    (bury,) = applied.effects
-    assert isinstance(bury, Bury)
-    assert bury.reason == reason
+    (letter,) = applied.effects
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason == reason
     assert bed.publish("a", epoch).verdicts[0].seq == 1
 
 
 def test_a_key_that_does_not_hash_here_is_a_dead_letter() -> None:
     number = 1 - shard_of(KEY, 2)
     bed = Bed(shards=2, number=number)
-    (bury,) = bed.feed(KEY, b"1").effects
-    assert isinstance(bury, Bury)
-    assert bury.reason == "wrong_partition"
+    (letter,) = bed.feed(KEY, b"1").effects
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason == "wrong_partition"
     assert code(bed.create()) is Code.DEAD
 
 

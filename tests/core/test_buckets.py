@@ -1,5 +1,7 @@
 """Token buckets: burst, refill, exact waits, a bound."""
 
+import time
+
 import pytest
 
 from headgate.core.buckets import Buckets, Rate
@@ -46,3 +48,23 @@ def test_the_bucket_asked_for_longest_ago_goes_first() -> None:
     assert len(buckets) == 2
     assert buckets.wait("a", RATE, 0) > 0
     assert buckets.wait("b", RATE, 0) == 0
+
+
+def test_what_is_owed_is_waited_for() -> None:
+    buckets = Buckets()
+    buckets.take("a", RATE, 0, 7)
+    assert buckets.wait("a", RATE, 0) == pytest.approx(2.5)
+    assert buckets.wait("a", RATE, 2.5) == 0
+
+
+def test_a_bucket_at_the_bound_costs_what_one_below_it_does() -> None:
+    """Popping the first key of a dict looks at every deleted slot before it: 58 us each at 50,000."""
+    buckets = Buckets()
+    seconds = []
+    for begin in (0, 50_000, 100_000, 150_000):
+        started = time.process_time()
+        for at in range(begin, begin + 50_000):
+            buckets.take(str(at), RATE, 0)
+        seconds.append(time.process_time() - started)
+    assert len(buckets) == 50_000
+    assert max(seconds[1:]) < 4 * seconds[0] + 0.1

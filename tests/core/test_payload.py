@@ -1,12 +1,24 @@
 """What the publisher wrote is what is carried; what would break a reader is refused with its reason."""
 
+import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.core.payload import check_depth, compact, members, parts, read_foreign, without_lone
+from headgate.core.payload import (
+    check_depth,
+    compact,
+    hide_escapes,
+    members,
+    parts,
+    read_foreign,
+    show_escapes,
+    without_lone,
+)
+from tests.core.json_texts import BAD_STRINGS, VALUES, compacted, depth_of, is_json, spaced
 
 LIMIT = 65_536
 
@@ -104,3 +116,53 @@ def test_members_take_time_in_proportion_to_the_text() -> None:
     text = b'{"payload":"\\ud800' + b" " * 250_000 + b'x" , "a" : 1 }'
     assert list(members(text)) == ["payload", "a"]
     assert members(text)["a"] == b"1"
+
+
+@given(VALUES, st.randoms(use_true_random=False))
+def test_what_is_carried_is_what_a_slow_reader_finds(value: str, chance: object) -> None:
+    written = spaced(value, chance)
+    assert compact(written.encode()).decode() == compacted(written)
+    assert show_escapes(hide_escapes(written.encode())).decode() == written
+
+
+@given(BAD_STRINGS)
+def test_what_the_standard_library_refuses_is_not_carried(text: str) -> None:
+    if is_json(text.encode()):
+        assert compact(text.encode()).decode() == text
+    else:
+        assert reason(text.encode()) == "not_json"
+
+
+def _nested(items: list[str]) -> str:
+    """Arrays and objects in turn, one level more."""
+    if len(items) % 2:
+        return "{" + ",".join(f'"]{at}":{item}' for at, item in enumerate(items)) + "}"
+    return "[" + ",".join(items) + "]"
+
+
+@given(st.recursive(st.just("[]"), lambda inner: st.lists(inner, max_size=3).map(_nested)), VALUES)
+def test_depth_is_what_a_slow_reader_counts(nested: str, value: str) -> None:
+    text = nested.replace("[]", f'[{value},"[\\"["]', 1)
+    depth = depth_of(text)
+    check_depth(text.encode(), depth)
+    if depth > 1:
+        with pytest.raises(ValueError, match="too_deep"):
+            check_depth(text.encode(), depth - 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" + b",".join([b"[" * 63 + b"]" * 63] * 66_000) + b"]",
+        b"[" + b",".join([b"[]"] * 2_800_000) + b"]",
+        b"[" + b",".join([b'["["]'] * 1_400_000) + b"]",
+        b'["' + b"\\ud800" * 1_400_000 + b'"]',
+        b'["' + b'\\"[' * 2_800_000 + b'"]' + b"[]" * 70,
+    ],
+)
+def test_eight_megabytes_of_anything_take_a_fraction_of_a_second(text: bytes) -> None:
+    started = time.process_time()
+    check_depth(text)
+    with contextlib.suppress(ValueError):
+        compact(text)
+    assert time.process_time() - started < 1

@@ -134,5 +134,31 @@ def test_where_credentials_are_ignored_an_auth_frame_is_refreshed() -> None:
     assert [(f["type"], f.get("id")) for f in pipe.frames()][1:] == [("error", 1), ("refreshed", 2)]
 
 
+def test_every_refusal_leaves_a_trace_by_its_code() -> None:
+    scene = Scene(Limits(control_burst=6))
+    scene.owners.create("a", permissions="PRIVATE")
+    scene.owners.create("b", permissions="PUBLISH_ONLY")
+    for frame in ({"type": "auth", "token": "bad"}, {"type": "ping"}):
+        scene.say(scene.open(), **frame)
+    silent = scene.open()
+    assert silent.session is not None
+    silent.session.deadline = scene.now + 5
+    scene.hub.vigil.plan(silent.session, scene.now + 5)
+    scene.pass_time(10)
+    pipe = scene.socket()
+    scene.say(pipe, type="subscribe", topic_id="a")
+    scene.say(pipe, type="subscribe", topic_id="b")
+    scene.say(pipe, type="subscribe", topic_id="?")
+    scene.say(pipe, type="dance")
+    scene.say(pipe, type="refresh", token="eve")
+    for _ in range(2):
+        scene.say(pipe, type="ping")
+    scene.reception.receive(pipe.session, b"junk")  # type: ignore[arg-type]
+    assert scene.numbers.refusals == [
+        *("unauthenticated", "unauthenticated", "unauthenticated"),
+        *("topic_not_found", "forbidden", "invalid_topic_id", "unknown_type", "forbidden", "rate_limited", "bad_frame"),
+    ]
+
+
 def _broken(*_: Any) -> Any:
     raise ValueError("planted")

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate.core.errors import Refusal
 from headgate.core.frames import message_frame
 from headgate.core.ids import id_text
 from headgate.core.tail import Publish, build, read_object, read_publish, read_topic_id
+from tests.core.json_texts import STRINGS, VALUES, compacted, depth_of, is_json, spaced
 
 LIMIT = 65_536
 ID = bytes(range(16))
@@ -41,6 +44,15 @@ def test_the_payload_is_compacted_and_not_parsed() -> None:
         ('"attachments": [{}]', "attachments[0]: Object missing required field `url`"),
         ('"attachments": [{"url": "u", "size": -1}]', "attachments[0].size: Expected"),
         ('"attachments": [1]', "attachments[0]: Expected"),
+        ('"attachments": [{"url": "javascript:alert(1)"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "JaVaScRiPt:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "java\\tscript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": " javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "\\u0001javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "data:text/html,x"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "file:///etc/passwd"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "https://x/a b"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "u\\n"}]', "attachments[0].url: Expected"),
     ],
 )
 def test_a_wrong_member_is_named(member: str, detail: str) -> None:
@@ -119,3 +131,33 @@ def test_other_bodies_are_objects() -> None:
     for raw in (b"[]", b"", b"{", b'"\xff"', b"[" * 100):
         with pytest.raises(Refusal, match="bad_request"):
             read_object(raw)
+
+
+@given(st.lists(st.tuples(STRINGS | st.just('"payload"') | st.just('"pa\\u0079load"'), VALUES), max_size=5), st.data())
+def test_a_publish_is_read_as_a_slow_reader_does(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
+    text = "{" + ",".join(f"{name}:{value}" for name, value in pairs) + "}"
+    written = spaced(text, data.draw(st.randoms(use_true_random=False)))
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(written) - 1))
+        written = written[:at] + written[at + 1 :]
+    raw = written.encode()
+    try:
+        carried = read_publish(raw, LIMIT).payload.decode()
+    except Refusal as refusal:
+        if not is_json(raw) or not isinstance(json.loads(raw), dict) or depth_of(written) > 64:
+            assert refusal.code == "bad_request"
+        else:
+            assert refusal.code == "invalid_payload" and "payload" not in json.loads(raw)
+    else:
+        assert is_json(raw)
+        assert json.loads(carried) == json.loads(raw)["payload"]
+        assert carried == compacted(carried) and carried in compacted(written)
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    for mark in (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"):
+        assert "byte order mark" in refused(mark + b'{"payload":1}').detail
+        with pytest.raises(Refusal, match="byte order mark"):
+            read_object(mark + b"{}")
+        with pytest.raises(Refusal, match="byte order mark"):
+            read_topic_id(mark + b'{"topic_id":"t"}')

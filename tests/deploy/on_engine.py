@@ -121,7 +121,12 @@ def compose() -> Iterator[Callable[..., str]]:
     """docker compose on a project of its own; down after the test, volumes too."""
     program = wheel_tool("docker-compose")
     ports = {"HEADGATE_PORT": PORT, "PROMETHEUS_PORT": PROMETHEUS_PORT}
-    environ = ports | {"HEADGATE_SECRET": SECRET, "HEADGATE_IMAGE": IMAGE, "COMPOSE_PROGRESS": "quiet"}
+    environ = ports | {
+        "HEADGATE_SECRET": SECRET,
+        "HEADGATE_CLUSTER_SECRET": SECRET[::-1],
+        "HEADGATE_IMAGE": IMAGE,
+        "COMPOSE_PROGRESS": "quiet",
+    }
 
     def call(*arguments: str) -> str:
         status, text = run(program, "--file", COMPOSE, "--project-name", PROJECT, *arguments, timeout_s=300, **environ)
@@ -140,7 +145,9 @@ async def test_compose_loses_nothing_when_a_gateway_and_a_dispatcher_are_killed(
     began = time.monotonic()
     compose("up", "--detach", "--wait", "--no-build")
     up = time.monotonic() - began
-    given = compose("run", "--rm", "--no-deps", "--no-TTY", "init", "headgate", "token", "mint", "--sub", "me").split()
+    given = compose(
+        "run", "--rm", "--no-deps", "--no-TTY", "ingest", "headgate", "token", "mint", "--sub", "me"
+    ).split()
     assert any(part.count(".") == 2 for part in given), given
     url = f"http://127.0.0.1:{PORT}"
     async with Traffic(url, url, token, topics=8, listeners=24) as traffic:

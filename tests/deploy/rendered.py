@@ -12,6 +12,7 @@ from tests.deploy.places import CHART, COMPOSE, documents
 from tests.deploy.tools import run
 
 Documents = list[dict[str, Any]]
+COMPOSE_SECRETS = {"HEADGATE_SECRET": "callers-" * 4, "HEADGATE_CLUSTER_SECRET": "services" * 4}
 
 
 class RenderFailed(AssertionError):
@@ -30,7 +31,7 @@ def chart(helm: Path, values: Path | None, *arguments: str, release: str = "hg")
 def compose_services(compose: Path, *profiles: str) -> dict[str, Any]:
     """Returns the services of docker-compose.yml as the engine would be told."""
     chosen = [part for profile in profiles for part in ("--profile", profile)]
-    status, text = run(compose, "--file", COMPOSE, *chosen, "config", "--format", "json")
+    status, text = run(compose, "--file", COMPOSE, *chosen, "config", "--format", "json", **COMPOSE_SECRETS)
     if status != 0:
         raise RenderFailed(text)
     services: dict[str, Any] = json.loads(text)["services"]

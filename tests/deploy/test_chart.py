@@ -1,5 +1,6 @@
 """The chart renders what it should for every value set, refuses what is wrong by name, and is documented."""
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ REFUSED = (  # what is given on top of the minimal set, and words of the answer
     ("strimzi.topics.enabled=true", "kafka.replication"),
     ("strimzi.user.enabled=true", "strimzi.cluster"),
     ("extraEnv[0].value=x", "name"),
+    ("monitoring.podMonitor.enabled=true", "networkPolicy.monitoring"),
     ("monitoring.podMonitor.interval=15", "/monitoring/podMonitor/interval"),
 )
 
@@ -133,6 +135,44 @@ def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
     assert callers == {"ingest", "gateway"} and to_dispatcher["ports"] == [{"port": 8090}]
     kafka = {port["port"] for rule in policies["dispatcher"]["egress"] for port in rule["ports"]} - {53}
     assert kafka == ({9092} if values == SETS["minimal"] else {9093})
+
+
+@each_set
+def test_dispatchers_have_no_key_that_signs_tokens(helm: Path, values: Path) -> None:
+    found = workloads(chart(helm, values))
+    keys = {name: _keys(workload) for name, workload in found.items() if name != "init"}
+    assert keys["dispatcher"] == {"cluster-secret"}
+    assert keys["ingest"] == keys["gateway"] == {"auth-secret", "cluster-secret"} and keys["test"] == {"auth-secret"}
+    given = [env["name"] for env in container(found["dispatcher"])["env"] if "SECRET" in env["name"]]
+    assert given == ["HEADGATE_CLUSTER__SECRET_FILE"]
+
+
+def test_a_secret_without_a_cluster_key_is_derived_by_every_role(helm: Path) -> None:
+    found = workloads(chart(helm, SETS["minimal"], "--set", "auth.secret=,auth.existingSecret=mine"))
+    assert _keys(found["dispatcher"]) == _keys(found["gateway"]) == {"auth-secret"}
+
+
+def test_the_chart_s_own_secret_holds_both_keys(helm: Path) -> None:
+    (secret,) = (d for d in chart(helm, SETS["minimal"]) if d["kind"] == "Secret")
+    values = {name: base64.b64decode(text) for name, text in secret["data"].items()}
+    assert set(values) == {"auth-secret", "cluster-secret"} and len(values["cluster-secret"]) == 64
+    assert values["auth-secret"] not in values["cluster-secret"]
+
+
+def test_admin_ports_are_closed_until_somebody_is_named(helm: Path) -> None:
+    def opened(values: Path) -> list[Any]:
+        policies = [d["spec"] for d in chart(helm, values) if d["kind"] == "NetworkPolicy"]
+        rules = [rule for policy in policies for rule in policy["ingress"]]
+        return [rule for rule in rules if any(port["port"] == 9090 for port in rule["ports"])]
+
+    assert opened(SETS["minimal"]) == []
+    assert len(opened(SETS["production"])) == 3 and all(rule["from"] for rule in opened(SETS["production"]))
+
+
+def _keys(workload: dict[str, Any]) -> set[str]:
+    """The files of secrets that a pod is given."""
+    return {item["path"] for volume in pod_spec(workload)["volumes"] if volume["name"] == "auth"
+            for item in volume["secret"]["items"]}  # fmt: skip
 
 
 def test_streams_and_the_rest_have_their_ways_in(helm: Path) -> None:

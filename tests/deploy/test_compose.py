@@ -9,7 +9,7 @@ import yaml
 
 from tests.deploy.conftest import needed
 from tests.deploy.places import COMPOSE, DOCKERFILE, ROOT
-from tests.deploy.rendered import compose_services
+from tests.deploy.rendered import COMPOSE_SECRETS, compose_services
 from tests.deploy.tools import run, wheel_tool
 from tests.kafka import jars
 
@@ -46,14 +46,14 @@ def test_only_what_is_copied_reaches_the_engine() -> None:
 
 
 def test_compose_and_its_schema_take_the_file(compose: Path, tmp_path: Path) -> None:
-    assert run(compose, "--file", COMPOSE, "config", "--quiet") == (0, "")
+    assert run(compose, "--file", COMPOSE, "config", "--quiet", **COMPOSE_SECRETS) == (0, "")
     checker = needed(lambda: wheel_tool("check-jsonschema"))
     schema = ("--builtin-schema", "vendor.compose-spec")
     assert run(checker, *schema, COMPOSE)[0] == 0
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(COMPOSE.read_text("utf-8").replace("read_only: true", "readonly: true", 1), "utf-8")
     for command in ([compose, "--file", wrong, "config", "--quiet"], [checker, *schema, wrong]):
-        status, text = run(*command)
+        status, text = run(*command, **COMPOSE_SECRETS)
         assert status != 0 and "readonly" in text, "the check itself"
 
 
@@ -75,12 +75,27 @@ def test_images_are_pinned_and_kafka_is_the_tested_one(services: dict[str, Any])
 
 
 def test_services_are_hardened_and_start_in_order(services: dict[str, Any]) -> None:
-    for name in set(services) - {"kafka"}:
-        assert services[name]["read_only"] is True and services[name]["cap_drop"] == ["ALL"], name
-        assert services[name]["security_opt"] == ["no-new-privileges:true"], name
+    for name, service in services.items():
+        assert service.get("read_only") is True or name == "kafka", name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
     assert services["init"]["depends_on"]["kafka"]["condition"] == "service_healthy"
     for name in ("ingest", "dispatcher-1", "dispatcher-2", "gateway-1", "gateway-2"):
         assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully", name
+
+
+@pytest.mark.parametrize("missing", sorted(COMPOSE_SECRETS))
+def test_nothing_starts_without_a_secret_of_ones_own(compose: Path, missing: str) -> None:
+    status, text = run(compose, "--file", COMPOSE, "config", "--quiet", **(COMPOSE_SECRETS | {missing: ""}))
+    assert status != 0 and missing in text and "32 random bytes" in text
+
+
+def test_who_signs_no_tokens_has_no_key_for_it(services: dict[str, Any]) -> None:
+    keys = {name: {k for k in s.get("environment") or {} if "SECRET" in k} for name, s in services.items()}
+    with_both = {"HEADGATE_AUTH__SECRET", "HEADGATE_CLUSTER__SECRET"}
+    assert keys["ingest"] == keys["gateway-1"] == keys["gateway-2"] == with_both
+    assert keys["dispatcher-1"] == keys["dispatcher-2"] == {"HEADGATE_CLUSTER__SECRET"}
+    assert keys["init"] == keys["kafka"] == keys["proxy"] == set()
 
 
 def test_gateways_are_not_on_kafkas_network(services: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dispatcher.service import DispatcherOptions, DispatcherService
 from headgate.core import link
 from headgate.core.apply import Code
 from headgate.core.control import CreateTopic, DeleteTopic, encode_body
-from headgate.core.envelope import Item, encode_control, encode_message
+from headgate.core.envelope import Item, encode_bundle, encode_control, encode_message
 from headgate.core.errors import Refusal
 from headgate.core.ids import keyed_id, topic_key
 from headgate.core.records import LogName
@@ -174,3 +174,48 @@ async def test_positions_are_placed_by_the_owner() -> None:
         assert (other.cursor, other.reason) == (0, "epoch_changed")
         with pytest.raises(Refusal, match="topic_not_found"):
             await bed.subscribe("nowhere")
+
+
+async def test_messages_arrive_before_the_verdicts_that_speak_of_them() -> None:
+    """A publisher that hears "seq 3" over a link must find message 3 there already, not behind it."""
+    async with running() as bed:
+        made = await bed.create("t")
+        await bed.subscribe("t")
+        key, shard = topic_key("t"), bed.directory.shard_of("t")
+        first = (await bed.log.bounds(LogName.MESSAGES, shard)).end
+        heard: list[tuple[int, list[int]]] = []
+
+        def answered(answer: link.Answer) -> None:
+            assert isinstance(answer, link.Verdicts)
+            heard.append((answer.verdicts[-1].seq, bed.pushes.seqs("t")))
+
+        for record in range(3):
+            bed.directory.request(shard, lambda req, at=first + record: link.AskVerdict(req, shard, at), answered)  # type: ignore[misc]
+        await asyncio.sleep(0.05)  # the owner has the questions, and waits
+        for record in range(3):
+            items = [
+                Item(keyed_id(key, "ann", f"{record}.{n}"), 1, b'"message_id":"x","publisher_id":"a","payload":1}')
+                for n in range(5)
+            ]
+            bed.log.append(LogName.MESSAGES, shard, key, encode_bundle(items, made.epoch))
+        async with asyncio.timeout(5):
+            while len(heard) < 3:
+                await asyncio.sleep(0.01)
+        assert [seq for seq, _ in heard] == [5, 10, 15]
+        assert all(seqs[-1] >= seq for seq, seqs in heard)
+
+
+async def test_a_closed_link_leaves_no_waiter_behind() -> None:
+    async with running() as bed:
+        shard = bed.directory.shard_of("t")
+        owner = bed.service.dispatcher.owners[shard]
+        for offset in range(100):
+            at = owner.shard.next_offset + 1_000 + offset
+            bed.directory.request(shard, lambda req, at=at: link.AskVerdict(req, shard, at), lambda _: None)  # type: ignore[misc]
+        await asyncio.sleep(0.05)
+        assert owner.verdicts._waiting == 100
+        bed.directory.nodes["node-1"].close("gone")
+        async with asyncio.timeout(5):
+            while owner.verdicts._waiting:
+                await asyncio.sleep(0.01)
+        assert not owner.verdicts._waiters

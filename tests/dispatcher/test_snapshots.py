@@ -9,7 +9,6 @@ import pytest
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.index import Identity
 from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
 from dispatcher.recovery import ShardLost, recover
 from dispatcher.runner import ShardRunner
@@ -53,14 +52,13 @@ class Node:
         self.log = log
         self.metrics = Metrics({"dispatcher"})
         self.events = Dispatcher("n", "a", loop, self.metrics, lambda owner, topic, caller: None)
-        self.owner = ShardOwner(0, 1, log, None, self.events)
+        self.owner = ShardOwner(0, 1, log, self.events)
         self.snapshots = Snapshots(self.owner, loop, self.events)
         self.offset = 0
         self.fresh = 0
 
     async def start(self) -> None:
         await self.owner.restore()
-        self.owner.open_index(Identity("c", 1, 0))
         if self.owner.shard.config is None:
             self.owner.shard.next_offset = 0
             self.owner.take(configured())

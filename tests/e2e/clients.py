@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.e2e.http import Http, HttpAnswer, NoAnswer
@@ -146,6 +146,7 @@ class Subscriber:
         self._cursors: dict[str, tuple[int, int]] = {}
         self._granted: set[str] = set()
         self._on_message = on_message
+        self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -182,9 +183,9 @@ class Subscriber:
             try:
                 async with connect(url, additional_headers=self._headers, compression=None, max_size=None) as socket:
                     self.connections += 1
+                    self._socket = socket
                     for topic in self.topics:
-                        wish = {"type": "subscribe", "topic_id": topic, "from": self._from(topic)}
-                        await socket.send(_encode(wish).decode())
+                        await self.ask(topic)
                     async for text in socket:
                         self._take(text.encode() if isinstance(text, str) else text)
                 self.closes.append(socket.close_code)
@@ -195,6 +196,12 @@ class Subscriber:
             self._granted.clear()
             self._at += 1
             await asyncio.sleep(random.uniform(*BACK_OFF_S))
+
+    async def ask(self, topic: str) -> None:
+        """Subscribes to a topic on the present connection, from where it is."""
+        if self._socket is not None:
+            wish = {"type": "subscribe", "topic_id": topic, "from": self._from(topic)}
+            await self._socket.send(_encode(wish).decode())
 
     def _from(self, topic: str) -> object:
         if topic not in self._cursors:

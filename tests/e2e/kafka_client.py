@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from headgate.core.envelope import Item, encode_message
@@ -63,6 +64,28 @@ async def fill(bootstrap: str, prefix: str, shards: int, topics: Mapping[str, in
             if builders[shard].record_count():
                 await ship(shard)
     return counts
+
+
+async def ends(bootstrap: str, log: str) -> dict[int, int]:
+    """Returns the offset that the next record of each partition gets."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(log, number) for number in await _partitions(consumer, log)]
+        return {place.partition: end for place, end in (await consumer.end_offsets(partitions)).items()}
+    finally:
+        await consumer.stop()
+
+
+async def cut(bootstrap: str, log: str, before: Mapping[int, int]) -> None:
+    """Deletes the records of each partition before an offset, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        places = {TopicPartition(log, number): RecordsToDelete(offset) for number, offset in before.items()}
+        await admin.delete_records(places)
+    finally:
+        await admin.close()
 
 
 async def read_all(bootstrap: str, log: str) -> list[ConsumerRecord]:

@@ -105,7 +105,8 @@ async def test_another_dispatcher_takes_over_from_snapshots_and_clients_see_ever
         f"message records read by the other before its first push: {read:.0f} (at most {READ_AT_MOST}); "
         f"{traffic.total} messages published meanwhile, all 200, {expected} deliveries, each once, in order; "
         f"{len(scene.late)} clients that came with a cursor meanwhile resumed within {took['resumed']:.1f} s of the "
-        f"kill; history whole {took['whole']:.1f} s after the last message"
+        f"kill; from the first push on the newest 100 messages were had in {took['newest 100']:.1f} s, `last:50` in "
+        f"{took['last 50']:.1f} s, 1,000 messages behind in {took['1,000 behind']:.1f} s; history whole {took['whole']:.1f} s after the last message"
     )
     assert read <= READ_AT_MOST, "recovery reads the tail behind the snapshots, not the log"
 
@@ -154,11 +155,34 @@ async def _kill_and_wait(scene: Scene, stack: AsyncExitStack) -> None:
     await until("the first push", lambda: first.read is not None, 60)
     assert first.read is not None
     took["first push"], took["read"] = first.at - first.killed, await first.read - read_before
+    await _read_the_newest(scene, mine[0], stack)
     await until("every shard is back", lambda: _back(scene), 60)
     took["back"] = time.monotonic() - first.killed
     await until("clients that resumed meanwhile are served", lambda: all(s.connected for s in scene.late), 60)
     took["resumed"] = time.monotonic() - first.killed
     await probe
+
+
+async def _read_the_newest(scene: Scene, topic: str, stack: AsyncExitStack) -> None:
+    """Asks for what is new while history is being filled: nobody waits for what is old."""
+    began = time.monotonic()
+    head = 0
+
+    async def newest() -> bool:
+        nonlocal head
+        page = await scene.publisher.call("GET", f"/api/v1/topics/{topic}/messages", limit=100)
+        head = page.body["last_seq"] if page.status == 200 else 0
+        return page.status == 200 and len(page.body["messages"]) == 100
+
+    await until("the newest 100 are there", newest, 30, 0.05)
+    scene.took["newest 100"] = time.monotonic() - began
+    urls = [scene.deployment.gateways[1].url]
+    for name, start, wanted in (("last 50", {"last": 50}, 50), ("1,000 behind", {"seq": head - 1_000}, 1_000)):
+        began = time.monotonic()
+        late = Subscriber(name.replace(" ", "-"), urls, [topic], token=token("new", service=True), start=start)
+        await stack.enter_async_context(late)
+        await until(f"{name}", lambda late=late, wanted=wanted: late.count >= wanted, 30, 0.02)
+        scene.took[name] = time.monotonic() - began
 
 
 async def _check(scene: Scene, traffic: Traffic) -> None:

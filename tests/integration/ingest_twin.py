@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from headgate.core import link, topic_settings
-from headgate.core.apply import Bury, Deliver, Gone, Made, apply
+from headgate.core.apply import DeadLetter, Deliver, Gone, Made, apply
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
 from headgate.core.ids import shard_of, topic_key
@@ -36,7 +36,7 @@ class Owner:
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
         self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
-        self.buried: list[Bury] = []
+        self.dead_letters: list[DeadLetter] = []
         self.counts: dict[str, int] = {}
         self.relayed: list[bytes] = []
         self.changed: Callable[[str], None] = lambda topic_id: None
@@ -69,8 +69,8 @@ class Owner:
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
-            elif isinstance(effect, Bury):
-                self.buried.append(effect)
+            elif isinstance(effect, DeadLetter):
+                self.dead_letters.append(effect)
             else:
                 assert isinstance(effect, Made | Gone)
                 topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id
@@ -166,6 +166,7 @@ class TwinDirectory(LinkDirectory):
 class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
+        self.refusals: dict[str, int] = {}
         self.records = 0
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
@@ -173,6 +174,9 @@ class CountedMetrics:
 
     def appended(self, count: int, seconds: float) -> None:
         self.records += count
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals[code] = self.refusals.get(code, 0) + 1
 
 
 class World:
@@ -186,9 +190,10 @@ class World:
         self.store = MemoryStore(self.clock, self.rng)
         self.owner = Owner(self.store)
         self.mode = mode
+        self.ingests: list[IngestService] = []
         self.ingest, self.log, self.directory, self.metrics = self.another(**options)
         self.client = self.client_of(self.ingest)
-        self.owner.changed = lambda topic_id: self.ingest.on_push(1, link.Changed(topic_id))
+        self.owner.changed = self._changed
 
     def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
         log = MemoryLog(self.store)
@@ -204,7 +209,12 @@ class World:
             rng=self.rng,
             metrics=metrics,
         )
+        self.ingests.append(service)
         return service, log, directory, metrics
+
+    def _changed(self, topic_id: str) -> None:
+        for ingest in self.ingests:
+            ingest.on_push(1, link.Changed(topic_id))
 
     def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(ingest.app)

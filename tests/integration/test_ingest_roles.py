@@ -20,7 +20,7 @@ def of(role: Role = "dev", **env: str) -> Settings:
 async def test_ingest_is_not_ready_while_a_shard_s_circuit_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(of(), "ingest", frozenset({"ingest"}))
     log, watch = parts.log()
-    service = parts.ingest(log, LinkDirectory("ingest", "twin"), redirect_streams=True)
+    service = parts.ingest(log, LinkDirectory("ingest", "twin"), in_dev=False)
     check = parts.process.checks["log"]
     assert check() == "the log has not been reached yet"
     watch.found()
@@ -32,7 +32,7 @@ async def test_ingest_is_not_ready_while_a_shard_s_circuit_is_open(monkeypatch: 
 def test_the_word_loopback_beside_an_origin_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(of(HTTP__ORIGINS="https://app.example.com,loopback"), "dev", frozenset({"ingest", "gateway"}))
     log, _ = parts.log()
-    ingest = parts.ingest(log, LinkDirectory("ingest", "twin"), redirect_streams=False)
+    ingest = parts.ingest(log, LinkDirectory("ingest", "twin"), in_dev=True)
     gateway = parts.gateway(LinkDirectory("gateway", "twin"))
     for origins in (ingest.app._origins, gateway.origins):
         assert origins.allows("http://localhost:3000", "h") and origins.allows("https://app.example.com", "h")

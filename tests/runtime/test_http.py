@@ -5,7 +5,9 @@ import json
 import pytest
 
 from headgate.core.errors import CODES, Refusal
+from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import Credential, of_request, of_stream, open_user
+from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 
@@ -98,3 +100,115 @@ def test_origins() -> None:
     assert both.allows("http://localhost:3", "x") and both.allows("https://app.test", "x")
     assert not both.allows("http://a.test", "a.test")
     assert Origins(("HTTPS://App.test",)).allows("https://app.TEST", "x")
+
+
+APP = "https://app.example.com"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "host", "expected"),
+    [
+        (None, APP, "app.example.com:443", True),
+        (None, f"{APP}:443", "app.example.com", True),
+        (None, "http://app.example.com", "app.example.com:80", True),
+        (None, "http://app.example.com:80", "app.example.com", True),
+        (None, "https://app.example.com.", "app.example.com", True),
+        (None, APP, "app.example.com.:443", True),
+        (None, APP, "app.example.com:80", False),
+        (None, APP, "app.example.com:8443", False),
+        (None, "capacitor://app.example.com", "app.example.com", False),
+        (None, "null", "null", False),
+        (None, "", "", False),
+        ((f"{APP}:443",), APP, "x", True),
+        ((f"{APP}.",), APP, "x", True),
+        ((APP,), f"{APP}:443", "x", True),
+        ((APP,), "http://app.example.com", "x", False),
+        ((APP,), "https://app.example.com:8443", "x", False),
+        (("capacitor://localhost",), "capacitor://localhost", "x", True),
+        (("capacitor://localhost",), "ionic://localhost", "x", False),
+        (("capacitor://localhost",), "http://localhost", "x", False),
+        (("chrome-extension://abcdef",), "chrome-extension://abcdef", "x", True),
+        (("https://*.example.com",), APP, "x", True),
+        (("https://*.example.com",), f"{APP}:443", "x", True),
+        (("https://*.example.com",), "https://example.com", "x", False),
+        (("https://*.example.com",), "https://a.b.example.com", "x", False),
+        (("https://*.example.com",), "https://.example.com", "x", False),
+        (("https://*.example.com",), "https://evil-example.com", "x", False),
+        (("https://*.example.com",), "https://app.example.com.evil.test", "x", False),
+        (("https://*.example.com",), "http://app.example.com", "x", False),
+        (("null",), "null", "x", True),
+        (("null",), APP, "x", False),
+        (("*",), "null", "x", True),
+        (("*",), "anything at all", "x", True),
+        ((APP,), "https://app.example.com/", "x", False),
+        ((APP,), "https://user@app.example.com", "x", False),
+        ((APP,), "https://app.example.com\\@evil.test", "x", False),
+    ],
+)
+def test_an_origin_may_call_where_an_entry_names_it_or_it_is_the_same(
+    allowed: tuple[str, ...] | None, origin: str, host: str, expected: bool
+) -> None:
+    assert Origins(allowed).allows(origin, host) is expected
+
+
+def test_credentials_are_sent_where_an_entry_names_the_origin_never_for_a_star_and_never_in_open_mode() -> None:
+    credentials = (b"access-control-allow-credentials", b"true")
+    for entry in (APP, "https://*.example.com"):
+        assert credentials in cors_headers(Origins((entry, "*")), APP, "x")
+        assert credentials not in cors_headers(Origins((entry,), is_open=True), APP, "x")
+        assert credentials not in cors_headers(Origins((entry, "*")), "https://other.test", "x")
+    for allowed in (("*",), None, ("loopback",)):
+        assert credentials not in cors_headers(Origins(allowed), "http://localhost", "localhost")
+
+
+def test_vary_is_sent_always() -> None:
+    vary = (b"vary", b"Origin")
+    for origin in (None, APP, "https://evil.test"):
+        headers = cors_headers(Origins((APP,)), origin, "x")
+        assert headers.count(vary) == 1
+        assert ((b"access-control-allow-origin", APP.encode()) in headers) == (origin == APP)
+
+
+def test_a_preflight_is_answered_with_the_header_names_it_asked_for() -> None:
+    def asked(names: str | None, origin: str | None = APP) -> bytes | None:
+        headers = preflight_headers(Origins((APP,)), origin, "x", ["GET", "POST"], names)
+        assert (b"access-control-allow-methods", b"GET, POST") in headers
+        return dict(headers).get(b"access-control-allow-headers")
+
+    assert asked("authorization,cache-control, last-event-id") == b"authorization, cache-control, last-event-id"
+    assert asked("traceparent, X-Requested-With") == b"traceparent, X-Requested-With"
+    assert asked(None) is asked("") is asked(" , ") is None
+    many = ",".join(f"x-{at}" for at in range(64))
+    assert asked(many) is not None
+    for bad in (f"{many},y", "a b", "a\r\nb: c", "é", "x" * 129, "a:b"):
+        with pytest.raises(Refusal, match="bad_request"):
+            asked(bad)
+    for origin in ("https://evil.test", None):
+        with pytest.raises(Refusal, match="forbidden"):
+            asked("x", origin)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *[(name, True) for name in ("localhost", "LOCALHOST:80", "app.localhost:3", "localhost.", "127.0.0.1:8080")],
+        *[
+            (name, True)
+            for name in ("127.9.9.9", "[::1]", "[::1]:8080", "dev.test:8080", "app.example.com", "p1.x.test")
+        ],
+        *[
+            (name, False)
+            for name in ("evil.example", "evil.example:8080", "127.0.0.1.evil.test", "localhost.evil.test")
+        ],
+        *[(name, False) for name in ("", "a.p1.x.test", "x.test", "10.0.0.1", "[::2]", "0.0.0.0", "localhost, evil")],
+    ],
+)
+def test_in_open_mode_a_host_that_is_not_this_machine_s_is_misdirected(host: str, expected: bool) -> None:
+    origins = Origins((APP, "https://*.x.test", "*"))
+    if expected:
+        Hosts(origins, "dev.test", is_open=True).check(host)
+    else:
+        with pytest.raises(Refusal) as caught:
+            Hosts(origins, "dev.test", is_open=True).check(host)
+        assert (caught.value.code, caught.value.status) == ("misdirected", 421)
+    Hosts(origins, "dev.test", is_open=False).check(host)

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headgate.runtime.metrics import Metrics, Part
 
-LINKS = {"headgate_link_messages_total", "headgate_loop_lag_seconds"}
+LINKS = {"headgate_link_messages_total", "headgate_loop_lag_seconds", "headgate_refusals_total"}
 APPENDS = {"headgate_appends_total", "headgate_append_seconds_count"}
 INGEST = LINKS | APPENDS | {"headgate_publishes_total"}
 DISPATCHER = LINKS | APPENDS | {

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, advertised, load, resolve
 
 KAFKA = {"log.url": "kafka://a:9092,b:9092"}
 SECRET = {"auth.secret": "s" * 32}
+NOT_BUILT = [
+    *(("auth.jwks_url", "https://id.example/jwks"), ("gateway.publish", "true"), ("limits.subscribers_listed", "5")),
+    *(("cluster.tls.ca", "ca.pem"), ("cluster.tls.certificate", "c.pem"), ("cluster.tls.key", "k.pem")),
+    *(("hot.enter", "5"), ("hot.exit", "4")),
+]
 
 
 def entry(settings: Settings, name: str) -> tuple[object, str]:
@@ -37,19 +44,16 @@ def refused_by(role: Role, flags: dict[str, str]) -> str:
         ("dispatcher.port", 8090),
         ("admin.port", 9090),
         ("dev.host", "127.0.0.1"),
-        ("ingest.host", "0.0.0.0"),
-        ("gateway.host", "0.0.0.0"),
-        ("dispatcher.host", "0.0.0.0"),
+        ("ingest.host", "::"),
+        ("gateway.host", "::"),
+        ("dispatcher.host", "::"),
         ("dispatcher.data", "headgate-data"),
         ("drain.deadline_s", 20.0),
         ("log.prefix", "headgate"),
         ("heartbeat.interval", 30.0),
         ("heartbeat.missed_limit", 2),
-        ("hot.enter", 10_000),
-        ("hot.exit", 8_000),
         ("client.url", "http://127.0.0.1:8080"),
         ("auth.query_token", True),
-        ("gateway.publish", False),
         ("limits.payload_bytes", 65_536),
         ("limits.topics_per_connection", 128),
         ("limits.connections_per_user", 20),
@@ -70,8 +74,10 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     assert entry(settings, "admin.port") == (9090, "default")
 
 
-def test_every_setting_is_reported_once() -> None:
-    assert [e["name"] for e in load({}, None, {}).report()] == list(NAMES)
+def test_every_setting_that_has_an_effect_is_reported_once() -> None:
+    reported = [e["name"] for e in load({}, None, {}).report()]
+    assert len(set(reported)) == len(reported)
+    assert set(NAMES) - set(reported) == {name for name, _ in NOT_BUILT}
 
 
 def test_a_secret_is_masked_and_may_stand_in_a_file(tmp_path: Path) -> None:
@@ -134,17 +140,13 @@ def test_variables_without_two_underscores_are_not_settings() -> None:
         ("client.url", "127.0.0.1:8080", "http://"),
         ("limits.topics_per_connection", "1001", "1000"),
         ("log.security.protocol", "SASL_SSL", "user"),
-        ("hot.exit", "10001", "hot.enter"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line(name: str, value: str, says: str) -> None:
     assert says in refused({name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("auth.jwks_url", "https://id.example/jwks"), ("cluster.tls.ca", "ca.pem"), ("gateway.publish", "true")],
-)
+@pytest.mark.parametrize(("name", "value"), NOT_BUILT)
 def test_what_is_not_built_says_so(name: str, value: str) -> None:
     assert "not built yet" in refused({name: value})
     load({"gateway.publish": "false"}, None, {})
@@ -156,16 +158,34 @@ def test_a_secret_never_stands_in_an_error(tmp_path: Path) -> None:
     assert "12345678" not in refused({}, path=path)
 
 
+@pytest.mark.parametrize("url", ["http://me:top-secret@h:1", "https://me:top-secret@h/x", "http://me:top:secret@@h"])
+def test_a_password_in_a_url_is_not_shown(url: str) -> None:
+    shown = str(entry(load({"client.url": url}, None, {}), "client.url")[0])
+    assert "secret" not in shown and shown.startswith(url.partition("top")[0] + "****@")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("log.url", "kafka://me:top-secret@h:9092"),
+        ("log.url", "kafka://me:top-secret@h:port"),
+        ("log.url", "kafka://h:1,me:top-secret@h:2"),
+        ("log.url", "postgres://me:top-secret@h"),
+        ("dev.port", "http://me:top-secret@h"),
+        ("cluster.dispatchers", "me:top-secret@h:1"),
+        ("http.origins", "https://me:top-secret@h"),
+    ],
+)
+def test_a_password_in_a_url_is_not_repeated_by_an_error(name: str, value: str) -> None:
+    assert "secret" not in refused({name: value})
+
+
 @pytest.mark.parametrize("content", [None, "not toml", b"\xff\xfe"])
 def test_an_unreadable_file_is_refused(tmp_path: Path, content: str | bytes | None) -> None:
     path = tmp_path / "headgate.toml"
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     assert "headgate.toml" in refused({}, path=path)
-
-
-def test_hot_exit_follows_a_small_hot_enter() -> None:
-    assert load({"hot.enter": "50"}, None, {}).hot.exit == 40
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -193,7 +213,7 @@ class TestRoles:
     def test_dev_takes_a_log_it_is_given(self) -> None:
         assert resolve(load({"dev.data": "/d"} | KAFKA, None, {}), "dev").log.url == KAFKA["log.url"]
 
-    @pytest.mark.parametrize("flags", [{"dev.host": "0.0.0.0"}, {"auth.mode": "jwt"}])
+    @pytest.mark.parametrize("flags", [{"dev.host": "::"}, {"auth.mode": "jwt"}])
     def test_dev_needs_a_secret_where_it_is_not_open(self, flags: dict[str, str]) -> None:
         assert "auth.secret" in refused_by("dev", flags)
         assert resolve(load(flags | SECRET, None, {}), "dev").auth.mode == "jwt"
@@ -202,7 +222,7 @@ class TestRoles:
         assert resolve(load(SECRET, None, {}), "dev").auth.mode == "jwt"
 
     def test_open_is_refused_off_loopback(self) -> None:
-        assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "0.0.0.0"})
+        assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "::"})
         assert "open" in refused_by("ingest", {"auth.mode": "open"} | KAFKA)
         assert "open" in refused_by("gateway", {"auth.mode": "open"})
 
@@ -217,14 +237,26 @@ class TestRoles:
         settings = resolve(load(SECRET, None, {}), "gateway")
         assert settings.topics.auto_create is False
         assert settings.http.origins == ()
-        assert settings.admin.host == "0.0.0.0"
+        assert settings.admin.host == "::"
 
     def test_a_dispatcher_needs_a_secret_of_either_kind(self) -> None:
         assert "cluster.secret" in refused_by("dispatcher", KAFKA)
-        own = resolve(load(KAFKA | {"cluster.secret": "c"}, None, {}), "dispatcher")
+        own = resolve(load(KAFKA | {"cluster.secret": "c" * 32}, None, {}), "dispatcher")
         derived = resolve(load(KAFKA | SECRET, None, {}), "dispatcher")
-        assert own.cluster_secret() == b"c"
-        assert derived.cluster_secret() not in (b"c", SECRET["auth.secret"].encode())
+        assert own.cluster_secret() == b"c" * 32
+        assert own.auth.secret is None, "it signs no tokens and verifies none"
+        assert derived.cluster_secret() not in (b"", SECRET["auth.secret"].encode())
+
+    @pytest.mark.parametrize("role", ["ingest", "dispatcher", "gateway"])
+    @pytest.mark.parametrize("name", ["auth.secret", "cluster.secret"])
+    def test_production_refuses_a_secret_that_can_be_guessed(self, role: Role, name: str) -> None:
+        for short in ("x", "x" * 31, "ä" * 15):
+            error = refused_by(role, KAFKA | SECRET | {name: short})
+            assert f"{name} of 32 bytes" in error and "x" * 31 not in error
+        resolve(load(KAFKA | SECRET | {name: "ä" * 16}, None, {}), role)
+
+    def test_dev_takes_a_short_secret(self) -> None:
+        assert resolve(load({"auth.secret": "x"}, None, {}), "dev").auth.mode == "jwt"
 
     def test_sources_survive(self) -> None:
         assert entry(resolve(load(SECRET | KAFKA, None, {}), "ingest"), "log.url")[1] == "flag"
@@ -239,3 +271,12 @@ def test_log_options_carry_the_credentials() -> None:
     flags = {"log.security.protocol": "SASL_SSL", "log.security.user": "u", "log.security.password": "p"}
     options = load(KAFKA | flags, None, {}).log_options()
     assert (options.security.user, options.security.password, options.url) == ("u", "p", KAFKA["log.url"])
+
+
+def test_how_long_an_embedded_log_keeps_records_is_a_setting_and_kafka_has_its_own() -> None:
+    settings = resolve(load({"log.messages_s": "3600", "log.dead_letters_s": "60"}, None, {}), "dev")
+    keep_ms = settings.log_options().keep_ms
+    assert keep_ms == {LogName.MESSAGES: 3_600_000, LogName.INBOX: 3_600_000, LogName.DEAD_LETTERS: 60_000}
+    default = resolve(load({}, None, {}), "dev").log_options().keep_ms
+    assert default == KEEP_MS
+    assert "retention.ms" in refused_by("ingest", {**KAFKA, **SECRET, "log.messages_s": "3600"})

@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
+from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.requests import Requests
 from dispatcher.shard import Session, ShardOwner
 from headgate.core import link
+from headgate.core.control import Config
 from headgate.core.ids import topic_key
 from headgate.core.records import Appended, LogName, Record
+from headgate.core.snapshot import MAX_OFFSET
+from headgate.core.window import Window
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.embedded import Headers
-from headgate.runtime.ports import Clock, Log
+from headgate.runtime.ports import Clock, Link, Log
 from tests.sim.nodes import SimLog
+from tests.sim.plan import HEAVY, MONTH, WIDE
 from tests.sim.world import Bugs
 
 
@@ -106,6 +111,80 @@ class StaleAnswers(Bugs):
             yield
 
 
+class EndlessChunk(Bugs):
+    """A chunk of a snapshot is as large as what it holds (C1): the log does not take it."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the bound away."""
+        with mock.patch("headgate.core.snapshot_writer._Chunks._make_room", lambda chunks, size: iter(())):
+            yield
+
+
+class CountOffsets(Bugs):
+    """Unkeyed ids leave the window by offsets, as if a record were one message (C3)."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the rule of leaving."""
+
+        def enter(window: Window, log_ms: int, config: Config) -> None:
+            lane = window._unkeyed
+            while lane.blocks and lane.blocks[-1].last - lane.blocks[0].last > config.dedup_unkeyed_ids:
+                window._drop_first(lane)
+
+        with mock.patch.object(Window, "enter", enter):
+            yield
+
+
+class ByTimeAlone(Bugs):
+    """Unkeyed ids leave the window by log time alone (H5): a clock that was ahead keeps them for ever."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the rule of leaving."""
+
+        def enter(window: Window, log_ms: int, config: Config) -> None:
+            lane = window._unkeyed
+            while lane.blocks and log_ms - lane.blocks[0].last_ms > config.dedup_unkeyed_ms:
+                window._drop_first(lane)
+
+        with mock.patch.object(Window, "enter", enter):
+            yield
+
+
+class ThreeBases(Bugs):
+    """The three newest bases are kept, whatever the message log still holds (H1)."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches what old snapshots are measured by."""
+        drop = OldSnapshots.drop
+
+        async def blindly(self: OldSnapshots, first: int) -> None:
+            await drop(self, MAX_OFFSET)
+
+        with mock.patch.object(OldSnapshots, "drop", blindly):
+            yield
+
+
+class ForgottenEpoch(Bugs):
+    """A directory forgets the highest epoch of a shard with the link to its owner (M5)."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the loss of a link."""
+        lost = LinkDirectory._lost
+
+        def forgetting(self: LinkDirectory, shard: int, wire: Link) -> None:
+            lost(self, shard, wire)
+            if shard not in self._served:
+                self._highest.pop(shard, None)
+
+        with mock.patch.object(LinkDirectory, "_lost", forgetting):
+            yield
+
+
 class Planted(NamedTuple):
     """A bug, the invariant it breaks, what its witness must say, and the seeds to look in."""
 
@@ -119,5 +198,10 @@ PLANTED: Final = {
     "acknowledge before the append": Planted(AckBeforeAppend(), "P1", "it is not in the log"),
     "attach live instead of from the cursor": Planted(AttachLive(), "D1", "for ever"),
     "number only when somebody subscribes": Planted(NumberWhenHeard(), "S6", "uninterrupted"),
+    "a chunk without a bound": Planted(EndlessChunk(), "S7", "newest valid snapshot", range(HEAVY, HEAVY + 4)),
+    "a bound that counts offsets": Planted(CountOffsets(), "R1", "unkeyed ids", range(HEAVY, HEAVY + 4)),
+    "ids that leave by time alone": Planted(ByTimeAlone(), "R1", "unkeyed ids", range(HEAVY, HEAVY + 4)),
+    "only three bases": Planted(ThreeBases(), "H1", "", range(MONTH, MONTH + 6)),
+    "a forgotten epoch": Planted(ForgottenEpoch(), "O1", "is heard after", range(WIDE, WIDE + 60)),
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (171, 196)),
 }

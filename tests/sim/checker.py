@@ -1,16 +1,18 @@
 """The invariants of DESIGN section 15, checked on what was sent, what the log holds and what everybody was told."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import ShardOwner
 from headgate.core.apply import apply_many
-from headgate.core.records import Batch, LogName, Record
 from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Chunk, chain_among, read_chunk, restore
+from headgate.core.snapshot import chain_among, restore
+from tests.sim import bounds
 from tests.sim.clients import Client, Follow, Seen
+from tests.sim.faults import chunks_of, readable_from
 from tests.sim.publishers import Sent
-from tests.sim.truth import Numbered, Truth
+from tests.sim.truth import Numbered
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -23,7 +25,11 @@ class Checker:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._truth = Truth(world.written)
+        self._truth = world.truth
+        self._truth.read_on()
+        self._dead = {(letter.topic_id, letter.id) for letter in self._truth.dead}
+        self._told: dict[str, Counter[str]] = {}  # topic -> ids that history tells
+        self._readable = {number: readable_from(world, number) for number in range(world.plan.shards)}
         self._places: dict[tuple[str, str], list[Numbered]] = {}  # (topic, message id) -> one an epoch
         self._bodies: dict[tuple[str, int], list[Numbered]] = {}  # (publisher, number)
         for kept in self._truth.messages.values():
@@ -33,8 +39,9 @@ class Checker:
 
     def check(self, histories: dict[str, dict[int, str]]) -> None:
         """Checks everything. `histories` are each topic's messages as the owner tells them: seq -> id."""
+        self._told = {topic_id: Counter(told.values()) for topic_id, told in histories.items()}
         for sent in self._sent():
-            self._acked(sent, histories)
+            self._acked(sent)
             self._repeated(sent)
             self._refused(sent)
         self._order()
@@ -46,12 +53,13 @@ class Checker:
                     self._restored(f"owner {node.name}", number, owner)
         for number in range(self._world.plan.shards):
             self._snapshots(number)
+            bounds.check(self._world, number)
         for client in self._world.clients:
             for follow in client.follows.values():
                 self._client(client, follow)
 
     def _sent(self) -> Iterable[Sent]:
-        return (sent for publisher in self._world.publishers for sent in publisher.sent)
+        return (sent for who in (*self._world.publishers, self._world.foreign) for sent in who.sent)
 
     def _found(self, sent: Sent) -> list[Numbered]:
         return self._bodies.get((sent.publisher, sent.number), [])
@@ -61,18 +69,18 @@ class Checker:
 
     # P: what publishers were promised
 
-    def _acked(self, sent: Sent, histories: dict[str, dict[int, str]]) -> None:
+    def _acked(self, sent: Sent) -> None:
         """P1: every acked publish gets exactly one seq; a topic deleted in the same moment: a dead letter."""
         if not sent.acks:
             return
         found = self._found(sent)
         if not found:
-            if not any(d.id == sent.message_id and d.topic_id == sent.topic_id for d in self._truth.dead):
+            if (sent.topic_id, sent.message_id) not in self._dead:
                 self._violate("P1", f"{sent} was acked and has no seq: it is not in the log")
             return
-        told = list(histories.get(sent.topic_id, {}).values())
+        told = self._told.get(sent.topic_id, Counter())
         for one in found:
-            if self._is_kept(one) and told.count(one.id) != 1:
+            if self._is_kept(one) and told[one.id] != 1:
                 self._violate("P1", f"{sent} was acked, the log gives it seq {one.seq}, history does not have it")
         for ack in sent.acks:
             if ack.seq and (ack.epoch, ack.seq) not in {(one.epoch, one.seq) for one in found}:
@@ -81,7 +89,7 @@ class Checker:
 
     def _is_kept(self, one: Numbered) -> bool:
         alive = self._truth.alive.get(one.topic_id) == one.epoch
-        return alive and one.offset >= self._world.forgotten(one.shard)
+        return alive and one.offset >= self._readable[one.shard]
 
     def _repeated(self, sent: Sent) -> None:
         """P2: the same client_msg_id, one seq (in each life of a topic)."""
@@ -136,9 +144,9 @@ class Checker:
             kept = self._truth.messages[topic_id, epoch]
             expected = {one.seq: one.id for one in kept}
             low = min(told, default=len(kept) + 1)
-            oldest = next((o.seq for o in kept if o.offset >= self._world.forgotten(o.shard)), len(kept) + 1)
+            oldest = next((o.seq for o in kept if o.offset >= self._readable[o.shard]), len(kept) + 1)
             if low > oldest:
-                self._violate("S1", f"topic {topic_id}: history begins at {low}, the log keeps {oldest}")
+                self._violate("H1", f"topic {topic_id}: history begins at {low}, the log keeps {oldest}")
             for seq in range(low, max(len(kept), *told, 0) + 1):
                 if told.get(seq) != expected.get(seq):
                     text = f"history has {told.get(seq)}, the log says {expected.get(seq)}"
@@ -153,9 +161,7 @@ class Checker:
         self._equal(what, number, owner.shard, owner.rows)
 
     def _snapshots(self, number: int) -> None:
-        part = self._world.store.parts[LogName.SNAPSHOTS, number]
-        records: Batch = part.slice(part.first, 1_000_000)
-        chunks = _chunks(records.records)
+        chunks = chunks_of(self._world, number)
         ends = [chunk.offset for chunk in chunks if chunk.is_end]
         wanted = ends[:1] + ends[-(CHAINS - 1) :]
         for end in sorted(set(wanted)):
@@ -220,10 +226,6 @@ class Checker:
         missing = [seq for seq in range(begin, max(told, default=begin - 1) + 1) if seq not in told]
         if missing:
             self._violate("D1", f"{name}: epoch {epoch} without seq {missing[:5]}, and no gap says so")
-
-
-def _chunks(records: Iterable[Record]) -> list[Chunk]:
-    return [chunk for r in records if (chunk := read_chunk(r.offset, r.value)) is not None]
 
 
 def ids_of(frames: Iterable[dict[str, object]]) -> dict[int, str]:

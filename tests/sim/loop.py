@@ -56,6 +56,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._virtual = _Selector()
         super().__init__(self._virtual)
         self.complaints: list[str] = []
+        self.wall_rate = 1.0  # above 1: log time runs ahead of the loop's, a month in an hour
         self.set_exception_handler(self._complain)
 
     def time(self) -> float:
@@ -67,7 +68,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def wall_ms(self) -> int:
         """Returns virtual Unix milliseconds."""
-        return WALL_MS + int(self._virtual.now * 1000)
+        return WALL_MS + int(self._virtual.now * 1000 * self.wall_rate)
 
     @property
     def turns(self) -> int:
@@ -75,14 +76,17 @@ class SimLoop(asyncio.SelectorEventLoop):
         return self._virtual.turns
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
+        self.complain(str(context.get("message")), context.get("exception"))
+
+    def complain(self, message: str, error: BaseException | None) -> None:
+        """Keeps what went wrong without anybody's knowledge, and where."""
         where = ""
         if error is not None and error.__traceback__ is not None:
             trace = error.__traceback__
             while trace.tb_next is not None:
                 trace = trace.tb_next
             where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        self.complaints.append(f"{context.get('message')}: {error!r}{where}")
+        self.complaints.append(f"{message}: {error!r}{where}")
 
 
 class SimRng(random.Random):

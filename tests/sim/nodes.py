@@ -1,31 +1,32 @@
-"""The processes of a run: dispatchers, gateways and ingests from production classes, and the links between them."""
+"""The processes of a run: dispatchers, gateways and ingests from production classes."""
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.core.limits import Limits
-from headgate.core.link import Message
+from headgate.core.link import Attached, Message
 from headgate.core.records import LogName
 from headgate.core.wheel import TICK_S
+from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import MemoryLink, memory_link
 from headgate.runtime.logs.memory import MemoryLog
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_store import Part
 from headgate.runtime.ports import Group
 from headgate.runtime.tokens import Authenticator
 from ingest.service import IngestOptions, IngestService
+from tests.sim.disk import Disk, disk_of_task
 
 if TYPE_CHECKING:
     from tests.sim.world import World
-
-NEVER_S: Final = 1e6
 
 
 class SimGroup(MemoryGroup):
@@ -116,6 +117,8 @@ class DispatcherNode:
         self.up = False
         self.run = 0
         self._world = world
+        self._folder: Path | None = world.folder / name if world.folder is not None else None
+        self.disk = Disk(self._folder)
         self.log: SimLog
         self.service: DispatcherService
         self._task: asyncio.Task[None]
@@ -127,9 +130,12 @@ class DispatcherNode:
         node = f"{self.name}.{self.run}"
         self.log = SimLog(world, node)
         await self.log.open()
-        options = DispatcherOptions(self.name, f"{node}:1", None)
+        self.disk = Disk(self._folder)
+        options = DispatcherOptions(self.name, f"{node}:1", self._folder)
         self.service = DispatcherService(options, self.log, world.loop, world.rng(f"node:{node}"), _NoCounts())
+        outer = disk_of_task.set(self.disk)
         self._task = asyncio.create_task(self.service.run(), name=node)
+        disk_of_task.reset(outer)
         self._task.add_done_callback(lambda task: self._ended(node, task))
         self.up = True
         world.trace("node", f"{node} starts")
@@ -145,7 +151,13 @@ class DispatcherNode:
         for line in self._world.lines_of(self.name):
             line.lose_far()
         self._world.trace("node", f"{self.name}.{self.run} crashes")
+        self.disk.cut()
         await self.end()
+
+    def wipe(self) -> None:
+        """Deletes the index files of a node that is down."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     async def drain(self) -> None:
         """Ends it as SIGTERM does."""
@@ -197,6 +209,32 @@ class ClientNode:
             line.lose_near()
 
 
+class HighestEpoch:
+    """Between a directory and its user: what an owner pushes that was replaced must not come through (O1)."""
+
+    def __init__(self, node: ClientNode, user: DirectoryUser) -> None:
+        self._node = node
+        self._user = user
+        self._highest: dict[int, int] = {}
+
+    def on_push(self, epoch: int, message: Message) -> None:
+        """Looks and hands on."""
+        if isinstance(message, Attached):
+            shard = message.shard
+        else:
+            shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))
+        highest = self._highest.get(shard, 0)
+        if epoch < highest:
+            name = f"{self._node.name}.{self._node.run}"
+            self._node.world.violate("O1", f"{name}: shard {shard}: an owner of epoch {epoch} is heard after {highest}")
+        self._highest[shard] = max(epoch, highest)
+        self._user.on_push(epoch, message)
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        """Hands on."""
+        self._user.on_owner(shard, up)
+
+
 class IngestNode(ClientNode):
     """An ingest: the production service over a log handle of its own."""
 
@@ -212,7 +250,7 @@ class IngestNode(ClientNode):
         self.log = SimLog(world, node)
         await self.log.open()
         self.service = IngestService(
-            options=IngestOptions(),
+            options=IngestOptions(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9),
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
@@ -220,7 +258,7 @@ class IngestNode(ClientNode):
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
         )
-        self.directory.user = self.service
+        self.directory.user = HighestEpoch(self, self.service)
         self.connect()
 
     def crash(self, extra: float) -> None:
@@ -276,6 +314,8 @@ class GatewayNode(ClientNode):
         """Starts a new run of the node."""
         world, node = self.world, self.begin()
         limits = Limits(ring_frames=world.plan.ring_frames, queue_bytes=world.plan.queue_bytes, hold_s=12.0)
+        if world.plan.is_wide:  # no reader is so slow that its policy may leave something out
+            limits = msgspec.structs.replace(limits, slow_messages=1 << 40, slow_bytes=1 << 40, stalled_s=1e6)
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
@@ -284,7 +324,7 @@ class GatewayNode(ClientNode):
             rng=world.rng(f"node:{node}"),
             metrics=_NoCounts(),
         )
-        self.directory.user = self.service
+        self.directory.user = HighestEpoch(self, self.service)
         self._tick()
         self.connect()
 
@@ -300,96 +340,6 @@ class GatewayNode(ClientNode):
         cut, self.on_crash = self.on_crash, {}
         for callback in cut.values():
             callback()
-
-
-class Line:
-    """Keeps one link between a gateway or ingest and a dispatcher, as the pool of links does."""
-
-    def __init__(self, world: "World", client: ClientNode, node: DispatcherNode) -> None:
-        self.client = client
-        self.node = node
-        self._world = world
-        self._rng = world.rng(f"line:{client.name}:{node.name}")
-        self._near: MemoryLink | None = None
-        self._far: MemoryLink | None = None
-        self._closed_until = 0.0
-        self._black = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connect(self) -> None:
-        """Connects, now or later."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._near is not None:
-            return
-        if not (self.client.up and self.node.up) or self._world.loop.now() < self._closed_until:
-            self._again()
-            return
-        self._black = False
-        near, far = memory_link(self.client.name, self.node.name, codec=True, latency_s=self._latency)
-        self._near, self._far = near, far
-        self.node.service.accept(far)
-        self.client.directory.add(near)
-        told = near.on_close
-
-        def closed(reason: str) -> None:
-            self._near = self._far = None
-            told(reason)
-            self._again()
-
-        near.on_close = closed
-
-    def cut(self, length: float) -> None:
-        """Both ends learn that the link is gone; it stays so for a while."""
-        self._closed_until = self._world.loop.now() + length
-        if self._near is not None:
-            self._near.close("cut")
-
-    def hole(self, length: float) -> None:
-        """Nothing arrives any more, in either direction; it is noticed after a while."""
-        self._black = True
-        near = self._near
-        self._world.loop.call_later(length, lambda: near.close("keepalive") if near is not None else None)
-
-    def lose_near(self) -> None:
-        """The gateway or ingest is gone: only the far end notices."""
-        if self._near is not None:
-            self._near.on_messages = _nothing
-            self._near.on_close = self._forget
-            self._near.close("gone")
-
-    def lose_far(self) -> None:
-        """The dispatcher is gone: only the near end notices."""
-        if self._far is not None and self._near is not None:
-            self._far.on_messages = _nothing
-            self._far.on_close = _nobody
-            self._near.close("gone")
-
-    def _forget(self, _reason: str) -> None:
-        self._near = self._far = None
-        self._again()
-
-    def _again(self) -> None:
-        if self._timer is None:
-            self._timer = self._world.loop.call_later(0.05 + self._rng.random() * 0.4, self._retry)
-
-    def _retry(self) -> None:
-        self._timer = None
-        self.connect()
-
-    def _latency(self) -> float:
-        if self._black:
-            return NEVER_S
-        return 0.0003 + self._rng.random() * (self._world.plan.link_s if self._rng.random() < 0.95 else 0.2)
-
-
-def _nothing(_messages: list[Message]) -> None:
-    pass
-
-
-def _nobody(_reason: str) -> None:
-    pass
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:

@@ -5,6 +5,9 @@ from typing import Final, NamedTuple
 
 from tests.sim.loop import SimRng
 
+WIDE: Final = 1_000_000  # seeds from here on: batches, foreign producers, retention, damage, clocks, full disks
+HEAVY: Final = 2_000_000  # and from here on: batches of up to 1,000 into a small duplicate window
+MONTH: Final = 3_000_000  # and from here on: 30 days of log time, slow traffic, a deploy every other day
 DISPATCHERS: Final = ("d1", "d2", "d3")
 GATEWAYS: Final = ("g1", "g2")
 INGESTS: Final = ("i1", "i2")
@@ -43,11 +46,25 @@ class Plan:
     pad: int = 0
     link_s: float = 0.004
     read_s: float = 0.0
+    batch_share: float = 0.15
+    batch: tuple[int, int] = (2, 5)
+    full_batches: float = 0.0  # share of batches that are as large as can be
+    unkeyed: float = 0.0  # share of a batch's items that have no client_msg_id
+    repeats: float = 0.0  # share of batches that are sent again, whole or in part
+    foreign: int = 0  # records of a foreign producer
+    unkeyed_kept: int = 100_000  # `dedup_unkeyed_ids` of the config record
+    warm: bool = False  # index files outlive a crash
+    wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the run is one of those with batches, retention, damage and clocks."""
+        return self.seed >= WIDE
 
-# kind: (who, weight, shortest, longest)
-_KINDS: Final[dict[str, tuple[tuple[str, ...], int, float, float]]] = {
+
+Kinds = dict[str, tuple[tuple[str, ...], int, float, float]]  # kind: (who, weight, shortest, longest)
+_KINDS: Final[Kinds] = {
     "crash": (DISPATCHERS, 5, 0.5, 12.0),
     "drain": (DISPATCHERS, 2, 0.5, 6.0),
     "zombie": (DISPATCHERS, 5, 6.5, 14.0),
@@ -66,10 +83,35 @@ _KINDS: Final[dict[str, tuple[tuple[str, ...], int, float, float]]] = {
 }
 
 
+# What only wide runs have; as above.
+_WIDE_KINDS: Final[Kinds] = {
+    "retain": ((), 6, 0.0, 0.0),
+    "damage": ((), 3, 0.0, 0.0),
+    "clock": (("broker",), 3, 0.5, 6.0),
+    "full": (DISPATCHERS, 4, 1.0, 12.0),
+    "wipe": (DISPATCHERS, 4, 0.5, 8.0),
+}
+
+
 def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     """Returns the plan of a seed."""
     rng = SimRng(f"{seed}:plan")
     plan = Plan(seed, skip)
+    _draw_sizes(plan, rng)
+    if seed >= MONTH:
+        _month(plan, rng)
+    elif seed >= WIDE:
+        _widen(plan, rng)
+    elif rng.random() < 0.15:
+        _take_over(plan, rng)
+    else:
+        _mix(plan, rng, _KINDS)
+        _stir(plan, rng)
+    plan.faults.sort()
+    return plan
+
+
+def _draw_sizes(plan: Plan, rng: SimRng) -> None:
     plan.shards = rng.choice((1, 2, 2, 3))
     plan.dispatchers = DISPATCHERS[: rng.choice((2, 3))]
     plan.topics = tuple(f"t{n}" for n in range(rng.choice((2, 3, 4))))
@@ -84,25 +126,18 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     plan.link_s = rng.choice((0.004, 0.004, 0.05, 0.8))
     plan.read_s = rng.choice((0.0, 0.0, 0.02, 0.5))
     plan.pad = rng.choice((0, 0, 4_000))
-    if rng.random() < 0.15:
-        _take_over(plan, rng)
-    else:
-        _mix(plan, rng)
-        _stir(plan, rng)
-    plan.faults.sort()
-    return plan
 
 
-def _mix(plan: Plan, rng: SimRng) -> None:
+def _mix(plan: Plan, rng: SimRng, kinds: Kinds) -> None:
     """Two to eight faults of any kind."""
-    names = list(_KINDS)
-    weights = [_KINDS[name][1] for name in names]
+    names = list(kinds)
+    weights = [kinds[name][1] for name in names]
     for _ in range(rng.randint(2, 8)):
         kind = rng.choices(names, weights)[0]
-        who, _, shortest, longest = _KINDS[kind]
+        who, _, shortest, longest = kinds[kind]
         if kind == "delete":
             who = plan.topics
-        elif kind == "forget":
+        elif kind in ("forget", "retain", "damage"):
             who = tuple(str(n) for n in range(plan.shards))
         elif kind in ("client", "stall"):
             who = tuple(f"c{n}" for n in range(plan.clients))
@@ -134,3 +169,62 @@ def _churn(plan: Plan, rng: SimRng, since: float, count: int) -> None:
         who = f"c{rng.randrange(plan.clients)}"
         at = min(since + rng.uniform(5.0, 7.5), plan.active_s)
         plan.faults.append(Fault(at, "client", who, rng.uniform(0.02, 0.3), rng.uniform(0.2, 1.0)))
+
+
+def _widen(plan: Plan, rng: SimRng) -> None:
+    """Batches, foreign producers, and the faults of logs, disks and clocks among the others."""
+    plan.publishes = rng.choice((80, 200, 400))
+    plan.batch, plan.batch_share = (1, rng.choice((5, 40, 120))), rng.choice((0.15, 0.4, 0.8))
+    plan.unkeyed, plan.repeats = rng.choice((0.0, 0.2, 0.6)), rng.choice((0.0, 0.2, 0.4))
+    plan.foreign = rng.choice((0, 6, 20))
+    plan.warm = rng.random() < 0.4
+    plan.snapshot_s = rng.choice((0.3, 1.0, 4.0, 8.0))
+    plan.pad = rng.choice((0, 0, 300))
+    if plan.seed < HEAVY and rng.random() < 0.1:
+        _relink(plan, rng)
+        return
+    if plan.seed >= HEAVY:
+        plan.publishes = rng.choice((12_000, 18_000))
+        plan.batch, plan.batch_share, plan.full_batches = (1, 1_000), 0.9, 0.5
+        plan.unkeyed, plan.unkeyed_kept = rng.choice((0.6, 1.0)), 1_000
+        plan.clients, plan.queue_bytes, plan.pad = 3, 1 << 20, 0
+        plan.topics, plan.shards = plan.topics[:2], min(plan.shards, 2)
+        plan.link_s, plan.read_s = min(plan.link_s, 0.05), min(plan.read_s, 0.02)
+        plan.faults += [Fault(rng.uniform(2.0, plan.active_s), "delete", t, 0.5, 0.0) for t in plan.topics[:1]]
+        if plan.seed % 2:  # more than one chunk can hold
+            plan.publishes, plan.unkeyed, plan.unkeyed_kept = 60_000, 0.3, 100_000
+            plan.clients, plan.shards = 2, 1
+    _mix(plan, rng, _KINDS)
+    _mix(plan, rng, _WIDE_KINDS)
+
+
+def _relink(plan: Plan, rng: SimRng) -> None:
+    """An owner is replaced while its links are cut; it does not know it, and links again while its successor is cut."""
+    old, new = plan.dispatchers = DISPATCHERS[:2]
+    plan.active_s = 16.0
+    at = rng.uniform(1.0, 3.0)
+    plan.faults = [
+        Fault(at, "zombie", old, 14.0, 0.0),
+        Fault(at + 4.0, "cut", old, 5.0, 0.99),
+        Fault(at + 8.7, "cut", new, 2.0, 0.99),
+    ]
+
+
+def _month(plan: Plan, rng: SimRng) -> None:
+    """30 days of log time in an hour: retention of 7 days, a deploy every other day, clients away for days."""
+    plan.active_s, plan.wall_rate = 3_600.0, 720.0
+    plan.shards, plan.dispatchers, plan.clients = 1, DISPATCHERS[:2], 4
+    plan.publishes, plan.foreign = 500, 20
+    plan.batch, plan.batch_share, plan.repeats, plan.unkeyed = (1, 20), 0.3, 0.1, 0.3
+    plan.snapshot_s, plan.snapshot_changes, plan.pad = 30.0, 10_000, 0
+    plan.link_s, plan.read_s = 0.004, 0.0
+    for n in range(1, 30):
+        at = n * 120.0 + rng.uniform(0.0, 60.0)
+        kind = rng.choice(("drain", "drain", "crash", "wipe", "delete", "clock", "damage"))
+        who = {"delete": rng.choice(plan.topics), "clock": "broker", "damage": "0"}.get(kind)
+        plan.faults.append(Fault(at, kind, who or rng.choice(plan.dispatchers), rng.uniform(1.0, 20.0), rng.random()))
+        away = f"c{rng.randrange(plan.clients)}"
+        plan.faults.append(
+            Fault(at - 30.0, "client", away, min(rng.uniform(1.0, 600.0), 3_600.0 - at), rng.uniform(0.2, 1.0))
+        )
+    plan.faults += [Fault(60.0 * n, "expire", "0", 0.0, 0.0) for n in range(1, 60)]

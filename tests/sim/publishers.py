@@ -87,16 +87,29 @@ class Publisher:
         """Publishes everything; returns when the last message has an answer or was given up."""
         plan, rng = self._world.plan, self._rng
         pace = plan.active_s / max(1, self._count)
+        if plan.is_wide:  # a request carries many messages
+            pace *= 1 + plan.batch_share * sum(plan.batch) / 2
+        ends = self._world.loop.now() + plan.active_s if plan.is_wide else float("inf")
         async with asyncio.TaskGroup() as tasks:
-            while len(self.sent) < self._count:
-                await asyncio.sleep(rng.expovariate(1 / pace))
+            while len(self.sent) < self._count and self._world.loop.now() < ends:
+                await asyncio.sleep(min(rng.expovariate(1 / pace), ends - self._world.loop.now()))
                 topic_id = rng.choice(plan.topics)
-                if rng.random() < 0.15:
-                    batch = [self._new(topic_id, keyed=True) for _ in range(rng.randint(2, 5))]
+                if rng.random() < plan.batch_share:
+                    batch = [self._new(topic_id, keyed=self._keyed()) for _ in range(self._size())]
                     tasks.create_task(self._publish_batch(batch), name=f"{self.name}-{batch[0].number}")
                 else:
                     sent = self._new(topic_id, keyed=rng.random() < 0.8)
                     tasks.create_task(self._publish(sent), name=f"{self.name}-{sent.number}")
+
+    def _size(self) -> int:
+        plan, rng = self._world.plan, self._rng
+        if plan.full_batches and rng.random() < plan.full_batches:
+            return plan.batch[1]
+        return rng.randint(*plan.batch)
+
+    def _keyed(self) -> bool:
+        unkeyed = self._world.plan.unkeyed
+        return not unkeyed or self._rng.random() >= unkeyed
 
     def _new(self, topic_id: str, *, keyed: bool) -> Sent:
         number = len(self.sent)
@@ -124,9 +137,22 @@ class Publisher:
             body = b"[" + b",".join(self._body(sent) for sent in open_) + b"]"
             path = f"/api/v1/topics/{open_[0].topic_id}/publish/batch"
             if not await self._attempt(open_, path, body, ""):
-                return
+                break
             open_ = [sent for sent in open_ if not sent.acks and self._retries(sent)]
             await asyncio.sleep(self._rng.random() * 1.5)
+        if self._world.plan.repeats and self._rng.random() < self._world.plan.repeats:
+            await self._repeat([sent for sent in batch if sent.keyed and sent.acks])
+
+    async def _repeat(self, batch: list[Sent]) -> None:
+        """Sends again what is known already: the whole batch, or single items out of it."""
+        await asyncio.sleep(self._rng.random() * 1.5)
+        if self._rng.random() < 0.5:
+            for sent in self._rng.sample(batch, min(len(batch), 3)):
+                path = f"/api/v1/topics/{sent.topic_id}/publish"
+                await self._attempt([sent], path, self._body(sent), "wait=sequenced")
+        elif batch:
+            body = b"[" + b",".join(self._body(sent) for sent in batch) + b"]"
+            await self._attempt(batch, f"/api/v1/topics/{batch[0].topic_id}/publish/batch", body, "")
 
     def _body(self, sent: Sent) -> bytes:
         body: dict[str, Any] = {"payload": sent.payload | {"pad": "x" * self._world.plan.pad}}
@@ -144,7 +170,7 @@ class Publisher:
         except Lost:
             for sent in batch:
                 sent.unknown = True
-            return all(sent.client_msg_id is not None for sent in batch) and self._world.is_active
+            return any(sent.client_msg_id is not None for sent in batch) and self._world.is_active
         answers = answer["results"] if status == 200 and "results" in answer else [answer] * len(batch)
         for sent, item in zip(batch, answers, strict=True):
             self._note(sent, item)

@@ -6,7 +6,8 @@ import msgspec
 
 from headgate.core.control import CreateTopic, DeleteTopic, decode_body
 from headgate.core.envelope import Kind, decode, is_ours
-from headgate.core.ids import id_text, make_epoch
+from headgate.core.errors import CorruptRecord
+from headgate.core.ids import foreign_id, id_text, make_epoch
 from headgate.core.records import Record
 
 
@@ -35,27 +36,42 @@ class Dead(NamedTuple):
 
 
 class Truth:
-    """All shards' logs, read from the beginning. `messages` by (topic, epoch), in order of seq."""
+    """All shards' logs, read from the beginning. `messages` by (topic, epoch), in order of seq.
+
+    `logs` may grow: `read_on` takes what came since. `spoiled` are (shard, offset) of records that nobody can read.
+    """
 
     def __init__(self, logs: dict[int, list[Record]]) -> None:
         self.messages: dict[tuple[str, int], list[Numbered]] = {}
         self.alive: dict[str, int] = {}  # topic -> epoch
         self.epochs: dict[str, list[int]] = {}
         self.dead: list[Dead] = []
+        self.spoiled: list[tuple[int, int]] = []
         self._seen: set[tuple[int, bytes]] = set()
-        for shard, records in sorted(logs.items()):
-            for record in records:
+        self._logs = logs
+        self._read = dict.fromkeys(logs, 0)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Takes what was written since."""
+        for shard, records in sorted(self._logs.items()):
+            for record in records[self._read[shard] :]:
                 self._take(shard, record)
+            self._read[shard] = len(records)
 
     def head(self, topic_id: str) -> int:
         """Returns the newest seq of a topic that exists."""
         return len(self.messages[topic_id, self.alive[topic_id]])
 
     def _take(self, shard: int, record: Record) -> None:
-        assert record.value is not None
-        if not is_ours(record.value):
+        if record.value is None or not is_ours(record.value):
+            self._foreign(shard, record)
             return
-        envelope = decode(record.value)
+        try:
+            envelope = decode(record.value)
+        except CorruptRecord:
+            self.spoiled.append((shard, record.offset))
+            return
         topic_id = (record.key or b"").decode()
         if envelope.kind is Kind.CONTROL:
             self._control(topic_id, record, envelope)
@@ -70,6 +86,21 @@ class Truth:
                 text = id_text(message.id)
                 place = (shard, record.offset, item)
                 kept.append(Numbered(topic_id, envelope.epoch, len(kept) + 1, text, record.ts, *place, tail["payload"]))
+
+    def _foreign(self, shard: int, record: Record) -> None:
+        """A foreign producer's record: what is good says who sent it, so that no JSON has to be judged here."""
+        key, value = record.key or b"", record.value or b""
+        if b'"by":"kafka"' not in value:
+            self.spoiled.append((shard, record.offset))
+            return
+        topic_id, text = key.decode(), id_text(foreign_id(key, shard, record.offset))
+        epoch = self.alive.get(topic_id)
+        if epoch is None:
+            self.dead.append(Dead(topic_id, shard, record.offset, 0, text))
+            return
+        kept = self.messages[topic_id, epoch]
+        payload = msgspec.json.decode(value)
+        kept.append(Numbered(topic_id, epoch, len(kept) + 1, text, record.ts, shard, record.offset, 0, payload))
 
     def _control(self, topic_id: str, record: Record, envelope: Any) -> None:
         control = decode_body(envelope.body)

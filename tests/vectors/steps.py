@@ -77,7 +77,7 @@ class Run:
                     raise AssertionError(f"step {at} {json.dumps(step)[:400]}: {said}") from error
 
     async def _step(self, step: Step) -> None:
-        for kind, run in _STEPS.items():
+        for kind, run in STEPS.items():
             if kind in step:
                 await run(self, step)
                 return
@@ -356,7 +356,7 @@ def _part_of(part: str | dict[str, Any]) -> bytes:
     return str(part["repeat"]).encode() * int(part["times"])
 
 
-_STEPS: Final = {
+STEPS: Final = {
     "http": Run.http,
     "ws": Run.open_socket,
     "sse": Run.open_stream,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
@@ -9,6 +10,8 @@ from headgate.core.errors import Refusal
 from headgate.runtime.http.problem import CONTENT_TYPE, members_of, problem_of
 
 Header = tuple[bytes, bytes]
+
+ALWAYS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))  # PROTOCOL section 0
 
 
 def problem_answer(refusal: Refusal, extra: Sequence[Header] = (), *, body: bool = True) -> bytes:
@@ -35,8 +38,10 @@ def head_too_late() -> bytes:
 
 
 def closing_answer(status: int, headers: Sequence[Header], body: bytes) -> bytes:
-    """Returns an answer after which the connection ends."""
+    """Returns an answer after which the connection ends; `headers` may say `ALWAYS` in their own way."""
+    named = {name for name, _ in headers}
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()]
+    lines += [b"%b: %b\r\n" % header for header in ALWAYS if header[0] not in named]
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"connection: close\r\n\r\n")
     lines.append(body)

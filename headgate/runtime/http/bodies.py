@@ -13,7 +13,10 @@ def media_type(content_type: str, content_encoding: str, taken: frozenset[str] =
     Raises Refusal `unsupported_media_type` for one that is not `taken`, for any encoding, and for no UTF-8.
     """
     if content_encoding.strip().lower() not in ("identity", ""):
-        raise Refusal("unsupported_media_type", "bodies with a Content-Encoding are not taken")
+        raise Refusal(
+            "unsupported_media_type",
+            f"Content-Encoding {content_encoding.strip()[:32]} is not taken; send the body as it is",
+        )
     named, _, parameters = content_type.lower().partition(";")
     named = named.strip() or JSON
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')

@@ -1,18 +1,30 @@
-"""uvicorn's HTTP protocol with what it leaves open: bounds on a request's head, and on what nobody reads; no route."""
+"""uvicorn's HTTP protocol with bounds: heads, pipelines, bodies in pieces, answers that nobody reads; no route.
+
+Bytes are cut at the border of head and body before httptools sees them: so a head is checked and rewritten as a
+whole, and no byte behind a message's end is parsed before we decide to.
+"""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from headgate.runtime.http.answers import head_too_large, head_too_late
+from headgate.runtime.http import heads
+from headgate.runtime.http.answers import head_too_late
+from headgate.runtime.http.heads import END, HeadBudget
+from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
 
 HEAD_S: Final = 10.0  # PROTOCOL section 7: request head and body deadline
 HEAD_BYTES: Final = 64 * 1024
-_BETWEEN_FIELDS: Final = 4  # the colon, the space and the line's end
+WAITING: Final = 16  # PROTOCOL section 0: pipelined requests
+MAX_HELD: Final = 1024 * 1024  # a few reads of the loop's: more than came before reading was paused
+PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
+PIECE_BYTES: Final = 64
+SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -21,7 +33,8 @@ class BoundedHttp(HttpToolsProtocol):
     """A connection whose heads have `head_s` seconds and `head_bytes` bytes each: 408 and 431.
 
     An answer may be complete before its request is (413, 401, 415): what still comes of the body is thrown away, for
-    `head_s` seconds at most. Closing at once would make the kernel send a reset, and the client lose the answer.
+    `head_s` seconds at most. Closing at once would make the kernel send a reset, and the client lose the answer. A far
+    end that takes nothing of an answer for `unread_s` seconds is reset.
     """
 
     def __init__(
@@ -33,72 +46,243 @@ class BoundedHttp(HttpToolsProtocol):
         *,
         head_s: float = HEAD_S,
         head_bytes: int = HEAD_BYTES,
+        unread_s: float = UNREAD_S,
+        budget: HeadBudget | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.access_log = False  # it would carry query strings, and so tokens
         self._head_s = head_s
         self._head_bytes = head_bytes
+        self._unread_s = unread_s
+        self._budget = HeadBudget() if budget is None else budget
+        self._held = b""  # came and was not given to the parser: an incomplete head, or requests that wait
+        self._searched = 0  # bytes of `_held` in which no head ends
+        self._counted = 0  # bytes of `_held` that stand in the budget
         self._in_head = True  # also while the next one has not begun
-        self._gathered = 0  # bytes of a head that is not complete, as far as they came in pieces of their own
-        self._heads = 0
-        self._refused = False
+        self._reading_head = False  # the parser is being given a head
+        self._waits = False  # a complete head is held until what is before it was answered
+        self._left: int | None = 0  # bytes of the body that have not come; None: chunked
+        self._pieces = self._body_bytes = self._wire_bytes = 0  # of a chunked body
+        self._over = False  # no byte is parsed any more
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: UnreadAnswers | None = None
+
+    # The transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._unread = UnreadAnswers(transport, self.loop, self._unread_s)
         self._begin_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
+        self._hold(b"")
+        if self._unread is not None:
+            self._unread.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._over:
             return
-        began_in_head, heads = self._in_head, self._heads
-        if began_in_head:
-            self._begin_deadline()
-        super().data_received(data)
-        if began_in_head and heads == self._heads and not self._refused:
-            self._gathered += len(data)
-            if self._gathered > self._head_bytes:
-                self._refuse(head_too_large())
+        self._unset_keepalive_if_required()
+        data = self._held + data if self._held else data
+        at, searched, self._searched = 0, self._searched, 0
+        self._waits = False
+        while at < len(data) and not self._over:
+            if self._in_head:
+                at = heads.begin_of(data, at)
+                end = data.find(END, max(at, searched - len(END)))
+                if end < 0 or not self._take_head(data, at, end + len(END)):
+                    break
+                at, searched = end + len(END), 0
+            elif (end := self._body_end(data, at)) > at:
+                self._feed(data if at == 0 and end == len(data) else data[at:end])
+                at = end
+            else:
+                break
+        self._keep(data, at)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._written()
+
+    def shutdown(self) -> None:
+        """uvicorn stops, or a drain begins: closes now, or after the answer."""
+        if self.transport is not None:
+            super().shutdown()
+
+    def end_idle(self) -> None:
+        """A drain begins: a connection that waits for a next request is closed, another ends with its answer."""
+        if self.cycle is not None and not self._held:
+            self.shutdown()
+
+    def abort(self) -> None:
+        """Ends the connection without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    # The parser
 
     def on_message_begin(self) -> None:
-        if self._refused:
-            return
-        self._begin_deadline()
-        self._gathered = max(self._gathered, 1)
-        super().on_message_begin()
+        if not self._reading_head:
+            self._end_after_answers()  # the parser saw the end of a body where we did not
+        elif not self._over:
+            super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading_head:  # a trailer may not add to what was checked
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._refused:
+        if self._over:
             return
         self._end_deadline()
+        answer = heads.refusal_of_fields(self.parser.get_http_version(), self.headers)
+        if answer is not None:
+            self._refuse(answer)
+            return
         self._in_head = False
-        self._gathered = 0
-        self._heads += 1
-        size = len(self.url) + sum(len(name) + len(value) + _BETWEEN_FIELDS for name, value in self.headers)
-        if size > self._head_bytes:
-            self._refuse(head_too_large())
-        else:
-            super().on_headers_complete()
+        fields = dict(self.headers)
+        self._left = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
+        self._pieces = self._body_bytes = self._wire_bytes = 0
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            super().on_body(body)
+        if self._over:
+            return
+        self._pieces += 1
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        if self._over:
             return
         self._end_deadline()
         self._in_head = True
         super().on_message_complete()
+        if not self.cycle.keep_alive:
+            self._over = True  # the connection ends with this answer: what comes behind has no meaning
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self._in_head and self.cycle.response_complete and not self.transport.is_closing():
+        self._written()
+        if self.transport.is_closing():
+            return
+        if not self._in_head and self.cycle.response_complete:
             self._begin_deadline()
+        if self._waits and not self.pipeline:
+            self.data_received(b"")
+
+    # Heads and bodies
+
+    def route(self, head: bytes, data: bytes, at: int) -> bool:
+        """Says whether the request of a complete head may begin here and now.
+
+        A subclass may say later (it is asked again after each answer), or take the connection and `data` from `at` on.
+        """
+        return True
+
+    @property
+    def answering(self) -> bool:
+        """Says that an answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def release(self) -> asyncio.Transport:
+        """Lets go of the connection at the border of a request; another protocol takes it."""
+        self._over = True
+        self._end_deadline()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        return self.transport
+
+    def _take_head(self, data: bytes, at: int, end: int) -> bool:
+        """Gives one head to the parser; false when it stays with us."""
+        head = data[at:end]
+        answer = heads.refusal_of_head(head, self._head_bytes)
+        if answer is not None:
+            self._refuse(answer)
+            return False
+        if len(self.pipeline) >= WAITING:
+            self._end_after_answers()
+            return False
+        if not self.route(head, data, at):
+            self._waits = not self._over
+            return False
+        self._reading_head = True
+        try:
+            self._feed(heads.without_upgrade(head))
+        finally:
+            self._reading_head = False
+        return True
+
+    def _body_end(self, data: bytes, at: int) -> int:
+        """Returns how far the body reaches in `data` for certain; `at` when more must come first.
+
+        A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
+        A slice at most, so that its pieces are counted before the next.
+        """
+        if self._left is not None:
+            end = min(len(data), at + self._left)
+            self._left -= end - at
+            return end
+        border = data.find(END, at, at + SLICE_BYTES + len(END))
+        if 0 <= border <= at + SLICE_BYTES - len(END):
+            end = border + len(END)
+        else:
+            end = min(at + SLICE_BYTES, border if border >= 0 else len(data) - _open_end(data))
+        self._wire_bytes += max(end - at, 0)
+        return end
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:  # CONNECT; other upgrades are never seen by the parser
+            self._end_after_answers()
+        except httptools.HttpParserError:
+            self._refuse(heads.malformed())
+        if not self._in_head and not self._over:
+            thin = self._pieces * PIECE_BYTES > PIECES * PIECE_BYTES + self._body_bytes
+            if self._left == 0 or (self._left is None and (thin or self._wordy())):
+                self._refuse(heads.malformed())
+
+    def _wordy(self) -> bool:
+        """Says that a chunked body is more chunk sizes, extensions and trailers than body."""
+        return self._wire_bytes > 2 * self._body_bytes + HEAD_BYTES
+
+    def _keep(self, data: bytes, at: int) -> None:
+        """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
+        rest = b"" if self._over else data[at:]
+        if self._waits:
+            self._end_deadline()
+            self._hold(b"")
+            self._held = rest
+            self.flow.pause_reading()
+            if len(rest) > MAX_HELD:
+                self._refuse(b"")
+        elif self._in_head and not self._over and (rest or not self.answering):
+            self._begin_deadline()
+            self._keep_head(rest)
+        elif rest or self._held:
+            self._hold(b"")
+            self._held = rest
+
+    def _keep_head(self, rest: bytes) -> None:
+        answer = heads.refusal_of_start(rest, 0, self._head_bytes)
+        if answer is None and not self._hold(rest):
+            answer = heads.overloaded()
+        if answer is not None:
+            self._refuse(answer)
+            return
+        self._searched = len(rest)
+
+    def _hold(self, rest: bytes) -> bool:
+        """Holds the begin of a head; false when all connections together hold too much."""
+        before, self._counted = self._counted, len(rest)
+        self._held = rest
+        return self._budget.move(before, len(rest))
+
+    # Deadlines
 
     def _begin_deadline(self) -> None:
         if self._deadline is None:
@@ -111,30 +295,58 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._deadline = None
-        if self._in_head and self._gathered:
+        if self._in_head and self._held:
             self._refuse(head_too_late())
         elif self._in_head:
             self._refuse(b"")  # it never said anything
         else:
             self.transport.close()  # the answer is long there, and the body still comes
+            self._written()
+
+    def _written(self) -> None:
+        if self._unread is not None:
+            self._unread.look()
+
+    # Ends
+
+    def _end_after_answers(self) -> None:
+        """Parses nothing more; the connection ends with the newest request's answer."""
+        self._over = True
+        self._end_deadline()
+        if self.answering:
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
+        self._hold(b"")
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
-        self._refused = True
-        self._end_deadline()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-            return
-        if answer:
-            self.transport.write(answer)
-        self.transport.close()
+        if self.answering and not self._in_head:
+            self._break_off(answer)
+        elif answer and not self.answering:
+            self._say(answer)
+        else:
+            self._end_after_answers()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade that nobody serves is answered as a plain request; no reason to warn."""
+    def _break_off(self, answer: bytes) -> None:
+        """The newest request will never be whole: its application is told that the client is gone."""
+        if self.pipeline or self.cycle.response_started:
+            self.transport.abort()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._say(answer)
+
+    def _say(self, answer: bytes) -> None:
+        self._over = True
+        self._end_deadline()
+        self._hold(b"")
+        close_after(self.transport, self.loop, answer)
 
 
 def bounded(head_s: float) -> Factory:
     """Returns the value of uvicorn's setting `http` for heads of at most `head_s` seconds."""
+    budget = HeadBudget()
 
     def make(
         config: Config,
@@ -142,6 +354,11 @@ def bounded(head_s: float) -> Factory:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> asyncio.Protocol:
-        return BoundedHttp(config, server_state, app_state, _loop, head_s=head_s)
+        return BoundedHttp(config, server_state, app_state, _loop, head_s=head_s, budget=budget)
 
     return make
+
+
+def _open_end(data: bytes) -> int:
+    """Returns how many bytes at the end of `data` may be the begin of END."""
+    return next((size for size in (3, 2, 1) if data.endswith(END[:size])), 0)

@@ -12,7 +12,8 @@ from headgate.core.errors import CODES, Refusal
 Headers = list[tuple[bytes, bytes]]
 
 CONTENT_TYPE: Final = b"application/problem+json"
-DOCUMENTATION: Final = "https://headgate.dev/errors#"  # one anchor a code
+SITE: Final = "https://headgate.dev/"  # where the pages of docs/ are published
+DOCUMENTATION: Final = SITE + "reference/errors.html#"  # docs/reference/errors.md, one anchor a code
 RETRY_AFTER_S: Final = 1  # where the refusal does not know better
 _MUST_RETRY: Final = frozenset({429, 503})
 

@@ -10,6 +10,7 @@ import structlog
 from headgate.core import link
 from headgate.core.errors import Refusal
 from headgate.core.ids import shard_of, topic_key
+from headgate.core.linkcodec import refusal_of
 from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.ports import Link
 
@@ -43,9 +44,10 @@ class LinkDirectory:
         self.user: DirectoryUser | None = None
         self.on_hint: Callable[[str], None] = lambda address: None
         self.nodes: dict[str, Link] = {}
-        self._role = role
+        self.role = role
         self._node = node
         self._served: dict[int, Served] = {}
+        self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
         self._next_req = 1
         self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
@@ -91,7 +93,7 @@ class LinkDirectory:
             if future.done():
                 return
             if isinstance(answer, link.Refused):
-                future.set_exception(Refusal(answer.code, answer.detail, **answer.extra))
+                future.set_exception(refusal_of(answer))
             else:
                 future.set_result(answer)
 
@@ -122,20 +124,26 @@ class LinkDirectory:
         wire.on_messages = lambda messages: self._on_messages(wire, messages)
         wire.on_close = lambda reason: self._on_close(wire, reason)
         wire.send(
-            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self._role, self._node, self.cluster_id, self.generation)
+            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self.role, self._node, self.cluster_id, self.generation)
         )
 
     def _on_messages(self, wire: Link, messages: list[link.Message]) -> None:
         for message in messages:
-            req = getattr(message, "req", None)
-            if req is not None:
-                self._answer(req, message)
-            elif isinstance(message, link.Welcome):
-                self._welcome(wire, message)
-            elif isinstance(message, link.Owners):
-                self._owners(wire, message.owners)
-            else:
-                self._push(wire, message)
+            try:
+                self._on_message(wire, message)
+            except Exception:  # a fault with one message (one session, one topic) must not end the link of all
+                logger.exception("a message from a dispatcher failed", peer=wire.peer, kind=type(message).__name__)
+
+    def _on_message(self, wire: Link, message: link.Message) -> None:
+        req = getattr(message, "req", None)
+        if req is not None:
+            self._answer(req, message)
+        elif isinstance(message, link.Welcome):
+            self._welcome(wire, message)
+        elif isinstance(message, link.Owners):
+            self._owners(wire, message.owners)
+        else:
+            self._push(wire, message)
 
     def _answer(self, req: int, message: link.Message) -> None:
         pending = self._pending.pop(req, None)
@@ -179,10 +187,11 @@ class LinkDirectory:
                 self._gained(owner, wire)
 
     def _gained(self, owner: link.Owner, wire: Link) -> None:
-        current = self._served.get(owner.shard)
-        if current is not None and current.epoch > owner.epoch:
-            wire.send(link.Refuse(owner.shard, current.epoch))
+        current, highest = self._served.get(owner.shard), self._highest.get(owner.shard, 0)
+        if owner.epoch < highest:
+            wire.send(link.Refuse(owner.shard, highest))
             return
+        self._highest[owner.shard] = owner.epoch
         if current is not None and current.wire is wire and current.epoch == owner.epoch:
             return
         if current is not None:

@@ -5,7 +5,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from headgate.core.link import Message, Messages, decode_batch, encode_batch
+import structlog
+
+from headgate.core.link import Message, Messages
+from headgate.core.linkcodec import Unsendable, decode_batch, encode, encode_batch
+
+logger = structlog.get_logger("links")
 
 FRAME_OVERHEAD: Final = 64  # bytes a message is counted for beside its frames
 
@@ -21,6 +26,7 @@ class MemoryLink:
         self.on_messages: Callable[[list[Message]], None] = lambda messages: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.peer = peer
+        self.role = ""  # nobody has to prove one within a process
         self.pending_bytes = 0
         self.closed = False
         self._far: MemoryLink = self
@@ -32,9 +38,26 @@ class MemoryLink:
         self._drained = asyncio.Event()
 
     def send(self, message: Message) -> None:
-        """Queues a message; the far end gets the turn's batch at its next turn."""
+        """Queues a message; the far end gets the turn's batch at its next turn. One that cannot be sent is answered."""
         if self.closed:
             return
+        try:
+            if self._codec:
+                encode(message)
+        except Unsendable as fault:
+            logger.error("a message was dropped", peer=self.peer, why=str(fault))
+            self._answer(fault)
+        else:
+            self._queue(message)
+
+    def _answer(self, fault: Unsendable) -> None:
+        refused = fault.answer
+        if refused is not None and fault.of_request:
+            asyncio.get_running_loop().call_soon(lambda: self.on_messages([refused]))
+        elif refused is not None:
+            self._queue(refused)
+
+    def _queue(self, message: Message) -> None:
         self.pending_bytes += _size(message)
         self._out.append(message)
         if len(self._out) == 1:

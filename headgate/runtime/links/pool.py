@@ -76,7 +76,7 @@ class LinkPool:
         while address in self._wanted and self._hints.get(address, 0) < HINT_TRIES:
             started = self._clock.now()
             try:
-                wire = await open_link(address, self._secret, self._node, self._clock, self._rng)
+                wire = await open_link(address, self._secret, self._directory.role, self._node, self._rng)
                 self._directory.add(wire)
                 await wire.run()
                 while wire.peer in self._directory.nodes:  # noqa: ASYNC110 - an alias: rare, and minutes long
@@ -85,6 +85,8 @@ class LinkPool:
                 self._say(address, str(error))
                 if address in self._hints:
                     self._hints[address] += 1
+            except Exception:  # the task's root: one link's fault ends neither the others nor the process
+                logger.exception("a link failed", address=address)
             if self._clock.now() - started > BACKOFF_MAX_S:
                 backoff = BACKOFF_FIRST_S
             await asyncio.sleep(backoff * (0.5 + self._rng.random()))

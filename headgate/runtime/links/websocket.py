@@ -1,57 +1,78 @@
-"""Links over WebSocket with the `websockets` library: both ends, authenticated before anything is parsed."""
+"""Links over WebSocket with the `websockets` library: both ends; what they say is authenticated before it is parsed."""
 
 import asyncio
 import contextlib
-import http
 import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
+import structlog
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
-from headgate.core import linkauth
-from headgate.core.link import Message, decode_batch, encode_batch
-from headgate.runtime.ports import Clock, Rng
+from headgate.core import linkcodec
+from headgate.core.errors import HeadgateError
+from headgate.core.link import Message
+from headgate.core.linkauth import MAX_BYTES, LinkRefused, Proven
+from headgate.runtime.links.authentication import Connection, Strangers, as_client, as_dispatcher
+from headgate.runtime.ports import Rng
+from headgate.runtime.sockets import listen
+
+logger = structlog.get_logger("links")
 
 PATH: Final = "/link"
-PROOF_HEADER: Final = "Headgate-Proof"
-MAX_BATCH_BYTES: Final = 96 * 1024 * 1024  # a page of history and a turn's messages fit; a foreign flood does not
+MAX_BATCH_BYTES: Final = linkcodec.MAX_BYTES + 4_096  # one message of the largest size, the batch's head and its mark
 PING_S: Final = 2.0  # a half-open link is noticed within PING_S + PONG_S
 PONG_S: Final = 4.0
 OPEN_S: Final = 5.0
+_BACKLOG: Final = 128  # the peers of a cluster
 SLICE_MESSAGES: Final = 2_000
 SLICE_BYTES: Final = 1024 * 1024  # a batch: small beside MAX_BATCH_BYTES, and some milliseconds of either end
 
 _QUIET = logging.getLogger("headgate.link.websockets")
 _QUIET.setLevel(logging.CRITICAL)  # refused and cut links are ours to report
 
-Connection = ClientConnection | ServerConnection
-
 
 class WebSocketLink:
     """One end of a link. `run` is its task: it reads until the connection ends; a second one inside writes."""
 
-    def __init__(self, connection: Connection, peer: str) -> None:
+    def __init__(self, connection: Connection, peer: str, proven: Proven) -> None:
         self.on_messages: Callable[[list[Message]], None] = lambda messages: None
         self.on_close: Callable[[str], None] = lambda reason: None
         self.peer = peer
+        self.role = proven.role
+        self._sent_seal, self._received_seal = proven.sent, proven.received
         self._connection = connection
-        self._out: list[Message] = []
+        self._out: list[bytes] = []
         self._queued = 0
         self._wake = asyncio.Event()
         self._sent = asyncio.Event()
         self._reason: str | None = None
 
     def send(self, message: Message) -> None:
-        """Queues a message for this turn's batch."""
-        if self._reason is None:
-            self._out.append(message)
-            self._queued += _estimate(message)
-            self._wake.set()
+        """Queues a message for this turn's batch; one that cannot be sent is dropped alone and answered."""
+        if self._reason is not None:
+            return
+        try:
+            self._queue(linkcodec.encode(message))
+        except linkcodec.Unsendable as fault:
+            logger.error("a message was dropped", peer=self.peer, why=str(fault))
+            self._answer(fault)
+
+    def _answer(self, fault: linkcodec.Unsendable) -> None:
+        """A request is refused here, in the next turn; an answer becomes a refusal."""
+        refused = fault.answer
+        if refused is not None and fault.of_request:
+            asyncio.get_running_loop().call_soon(lambda: self.on_messages([refused]))
+        elif refused is not None:
+            self._queue(linkcodec.encode(refused))
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(data)
+        self._queued += len(data)
+        self._wake.set()
 
     @property
     def pending_bytes(self) -> int:
@@ -80,25 +101,26 @@ class WebSocketLink:
         finally:
             for task in (writer, reader):
                 task.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
-            reason = self._reason or self._why(reader)
+            ends = await asyncio.gather(reader, writer, return_exceptions=True)
+            reason = self._reason or _fault(ends) or self._far_end()
             self.close(reason)
             with contextlib.suppress(Exception):
-                await self._connection.close(1000, reason[:100])
+                await self._connection.close(1000, _short(reason))
             self.on_close(reason)
 
-    def _why(self, reader: "asyncio.Future[None]") -> str:
-        error = None if reader.cancelled() else reader.exception()
-        return str(error) if error is not None else "the far end closed the link"
+    def _far_end(self) -> str:
+        said = self._connection.close_reason
+        return f"the far end closed the link: {said}" if said else "the far end closed the link"
 
     async def _read(self) -> None:
         async for data in self._connection:
             if not isinstance(data, bytes):
-                raise ValueError("a text message on a link")
+                raise LinkRefused("a text message on a link")
+            batch = self._received_seal.check(data)
             try:
-                messages = decode_batch(data)
+                messages = linkcodec.decode_batch(batch)
             except msgspec.DecodeError as error:
-                raise ValueError(f"not a batch of link version 1: {error}") from None
+                raise LinkRefused(f"not a batch of link version 1: {error}") from None
             self.on_messages(messages)
 
     async def _write(self) -> None:
@@ -106,95 +128,107 @@ class WebSocketLink:
             await self._wake.wait()
             self._wake.clear()
             queue, self._out = self._out, []
-            for part in _parts(queue):
+            for part, size in _parts(queue):
                 try:
-                    await self._connection.send(encode_batch(part))
+                    await self._connection.send(self._sent_seal.mark(linkcodec.batch_of(part)))
                 except ConnectionClosed:
                     return
-                self._queued -= sum(map(_estimate, part))
+                self._queued -= size
                 self._sent.set()
             if self._reason is not None:
                 return
 
 
-def _parts(queue: list[Message]) -> Iterator[list[Message]]:
+def _fault(ends: tuple[BaseException | None, ...]) -> str | None:
+    """Returns what ended the reader or the writer here; what was not foreseen is logged, with where it came from."""
+    for error in ends:
+        if isinstance(error, HeadgateError):
+            return str(error)
+        if isinstance(error, Exception) and not isinstance(error, ConnectionClosed):
+            logger.error("a link failed", exc_info=error)
+            return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _short(reason: str) -> str:
+    """Returns what fits into a close frame: 123 bytes of UTF-8 (RFC 6455 section 5.5)."""
+    return reason.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
+
+
+def _parts(queue: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
     """Cuts a turn's messages into batches of bounded size; a single large message is a batch of its own."""
-    part: list[Message] = []
+    part: list[bytes] = []
     size = 0
     for message in queue:
         part.append(message)
-        size += _estimate(message)
+        size += len(message)
         if size >= SLICE_BYTES or len(part) >= SLICE_MESSAGES:
-            yield part
+            yield part, size
             part, size = [], 0
     if part:
-        yield part
+        yield part, size
 
 
-def _estimate(message: Message) -> int:
-    frames: list[bytes] = getattr(message, "frames", [])
-    return 64 + sum(map(len, frames))
-
-
-async def open_link(address: str, secret: bytes, node: str, clock: Clock, rng: Rng) -> WebSocketLink:
-    """Connects to a dispatcher (host:port). Raises OSError, TimeoutError, or ConnectionError with the reason."""
-    nonce = rng.entropy(linkauth.NONCE_BYTES).hex()
-    headers = {"Authorization": linkauth.offer(secret, node, clock.wall_ms(), nonce)}
+async def open_link(address: str, secret: bytes, role: str, node: str, rng: Rng) -> WebSocketLink:
+    """Connects to a dispatcher (host:port). Raises ConnectionError with the reason."""
     try:
         connection = await connect(
             f"ws://{address}{PATH}",
-            additional_headers=headers,
             compression=None,
-            max_size=MAX_BATCH_BYTES,
+            max_size=MAX_BYTES,
             open_timeout=OPEN_S,
             close_timeout=1.0,
             ping_interval=PING_S,
             ping_timeout=PONG_S,
             proxy=None,
         )
-    except Exception as error:
+    except Exception as error:  # whatever answers there is not ours to foresee
         raise ConnectionError(f"no link to {address}: {error or type(error).__name__}") from error
-    answer = connection.response.headers.get(PROOF_HEADER, "") if connection.response else ""
-    if not linkauth.check_proof(secret, nonce, answer):
+    try:
+        proven = await as_client(connection, secret, role, node, rng, MAX_BATCH_BYTES)
+    except (LinkRefused, TimeoutError, ConnectionClosed) as error:
         await connection.close()
-        raise ConnectionError(f"{address} does not know the cluster secret")
-    return WebSocketLink(connection, address)
+        raise ConnectionError(f"no link to {address}: {error or type(error).__name__}") from error
+    return WebSocketLink(connection, address, proven)
 
 
 async def serve_links(
-    host: str, port: int, secret: bytes, clock: Clock, accept: Callable[[WebSocketLink], None]
+    host: str,
+    port: int,
+    secret: bytes,
+    node: str,
+    rng: Rng,
+    accept: Callable[[WebSocketLink], None],
+    refused: Callable[[str, str], None],
 ) -> Server:
-    """Listens for links; `accept` gets each authenticated one before its first message is read."""
+    """Listens for links; `accept` gets each authenticated one before its first message is read.
 
-    def check(connection: ServerConnection, request: Request) -> Response | None:
-        try:
-            nonce = linkauth.check_offer(secret, request.headers.get("Authorization", ""), clock.wall_ms())
-        except ValueError as error:
-            return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"{error}\n")
-        connection.nonce = nonce  # type: ignore[attr-defined]  # carried to the response
-        return None
-
-    def prove(connection: ServerConnection, _request: Request, response: Response) -> Response | None:
-        nonce = getattr(connection, "nonce", None)
-        if nonce is not None:
-            response.headers[PROOF_HEADER] = linkauth.proof(secret, nonce)
-        return None
+    `refused` gets a code and a sentence for each that did not prove itself.
+    """
+    strangers = Strangers()
 
     async def handle(connection: ServerConnection) -> None:
-        wire = WebSocketLink(connection, "unknown")
+        try:
+            proven = await as_dispatcher(connection, secret, node, rng, MAX_BATCH_BYTES)
+        except (LinkRefused, TimeoutError, ConnectionClosed) as error:
+            reason = str(error) or "nothing was proved in time"
+            refused("unauthenticated", f"a link from {connection.remote_address}: {reason}")
+            await connection.close(1008, _short(reason))
+            return
+        strangers.known(connection)
+        wire = WebSocketLink(connection, proven.node, proven)
         accept(wire)
         await wire.run()
 
     return await serve(
         handle,
-        host,
-        port,
-        process_request=check,
-        process_response=prove,
+        sock=listen(host, port, _BACKLOG),
         compression=None,
-        max_size=MAX_BATCH_BYTES,
+        max_size=MAX_BYTES,
+        open_timeout=OPEN_S,
         ping_interval=PING_S,
         ping_timeout=PONG_S,
         close_timeout=1.0,
         logger=_QUIET,
+        create_connection=strangers.connection(),
     )

@@ -15,6 +15,8 @@ MAX_RECORD_BYTES: Final = 1_000_000  # Kafka's default takes 1,048,588 with its 
 HEADER_OVERHEAD: Final = 16  # generous framing of one header in a Kafka record
 RECORD_OVERHEAD: Final = 64  # of one record, for the byte counts that bound queues and memory
 APPEND_WAIT_S: Final = 6.0  # our own wait, a little over the producer's request_timeout_ms of 5 s (KAFKA.md section 0)
+DAY_MS: Final = 86_400_000
+KEEP_MS: Final = {LogName.MESSAGES: 7 * DAY_MS, LogName.INBOX: 7 * DAY_MS, LogName.DEAD_LETTERS: 30 * DAY_MS}
 SINGLE_PART: Final = frozenset({LogName.REVOCATIONS})
 
 Headers = Sequence[tuple[str, bytes]]

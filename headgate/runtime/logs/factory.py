@@ -15,9 +15,10 @@ def make_log(options: LogOptions, clock: Clock, rng: Rng) -> Log:
     url = parse_url(options.url)
     match url:
         case MemoryUrl():
-            return MemoryLog(MemoryStore(clock, rng, options.shards or EMBEDDED_SHARDS, options.memory_bytes))
+            shards = options.shards or EMBEDDED_SHARDS
+            return MemoryLog(MemoryStore(clock, rng, shards, options.memory_bytes, options.keep_ms))
         case SqliteUrl(path):
-            return SqliteLog(path, clock, rng, options.shards)
+            return SqliteLog(path, clock, rng, options.shards, options.keep_ms)
         case KafkaUrl():
             from headgate.runtime.logs.kafka import KafkaLog  # noqa: PLC0415  aiokafka costs an embedded log 0.2 s
 

@@ -1,7 +1,8 @@
 """The log in Kafka: puts the batcher, the consumers and the group behind the port; knows no application topic."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from aiokafka.structs import TopicPartition
 
@@ -34,6 +35,7 @@ class KafkaLog:
     """
 
     durable = True
+    keep_ms: Mapping[LogName, int] = MappingProxyType({})  # the topics' own retention drops records
 
     def __init__(
         self, options: LogOptions, *, node: str = "headgate", find_config: ConfigFinder = snapshot_config

@@ -12,7 +12,7 @@ from typing import Final
 from headgate.core.control import Config
 from headgate.core.records import LogName
 from headgate.runtime.logs.beginning import first_config, snapshot_config
-from headgate.runtime.logs.embedded import SettingsConflict, config_record, parts_of
+from headgate.runtime.logs.embedded import KEEP_MS, SettingsConflict, config_record, parts_of
 from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog
 from headgate.runtime.logs.kafka_admin import KafkaAdmin, Topic
 from headgate.runtime.logs.kafka_connect import Site, site_of
@@ -24,17 +24,22 @@ MAX_REPLICATION: Final = 3
 READY_S: Final = 30.0
 POLL_S: Final = 0.1
 OTHER_S: Final = 3.0  # for another init that created the topics and has not written yet
-DAY_MS: Final = 86_400_000
 GENERATION: Final = 1
 
 _FIXED: Final = ("cleanup.policy", "message.timestamp.type")  # a log that differs here does not work
 _DRIFTING: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")  # an operator's to decide: only reported
+
+
+def _kept_for(ms: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(ms), "retention.bytes": "-1"}
+
+
 _KEPT: Final = {
-    LogName.MESSAGES: {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "retention.bytes": "-1"},
-    LogName.INBOX: {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "retention.bytes": "-1"},
-    LogName.SNAPSHOTS: {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+    LogName.MESSAGES: _kept_for(KEEP_MS[LogName.MESSAGES]),
+    LogName.INBOX: _kept_for(KEEP_MS[LogName.INBOX]),
+    LogName.SNAPSHOTS: _kept_for(-1),
     LogName.OWNERSHIP: {"cleanup.policy": "compact"},
-    LogName.DEAD_LETTERS: {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "retention.bytes": "-1"},
+    LogName.DEAD_LETTERS: _kept_for(KEEP_MS[LogName.DEAD_LETTERS]),
     LogName.REVOCATIONS: {"cleanup.policy": "compact"},
 }
 

@@ -66,6 +66,7 @@ class MemoryLog:
         self.reach = Reach.OK
         self.latency = latency
         self.records_read: dict[str, int] = read_counts()
+        self.keep_ms = store.keep_ms
         self._store = store
         self._opened = False
         self._flights: dict[Place, deque[_Flight]] = {}
@@ -100,7 +101,7 @@ class MemoryLog:
         return self._store.cluster_id
 
     def above_limit(self) -> bool:
-        """Whether the log holds more than `memory_bytes`: time to truncate behind a snapshot."""
+        """Whether it is time to truncate messages behind a snapshot."""
         return self._store.above_limit()
 
     def append(

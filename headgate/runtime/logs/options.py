@@ -1,8 +1,12 @@
 """How to reach a log, as values: URL, prefix, sizes and credentials; knows no adapter and where settings come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import KEEP_MS
 
 DEFAULT_PREFIX: Final = "headgate"
 DEFAULT_KAFKA_PORT: Final = 9092
@@ -44,6 +48,7 @@ class LogOptions:
     shards: int | None = None
     replication: int | None = None
     memory_bytes: int = 256 << 20
+    keep_ms: Mapping[LogName, int] = field(default_factory=lambda: KEEP_MS)  # of embedded logs
     security: LogSecurity = LogSecurity()
 
 
@@ -87,11 +92,21 @@ def _broker(url: str, text: str) -> str:
     if not separator or text.endswith("]"):
         host, port = text, str(DEFAULT_KAFKA_PORT)
     if not host or any(sign in host for sign in "/@?# "):
-        raise _malformed(url, f"{text!r} is no host:port")
+        raise _malformed(url, f"{without_password(text)!r} is no host:port")
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise _malformed(url, f"{port!r} is no port")
+        raise _malformed(url, f"{without_password(text)!r} has no port")
     return f"{host}:{port}"
 
 
 def _malformed(url: str, why: str) -> ValueError:
-    return ValueError(f"log url {url!r}: {why}; expected {_FORMS}")
+    return ValueError(f"log url {without_password(url)!r}: {why}; expected {_FORMS}")
+
+
+def without_password(url: str) -> str:
+    """Returns a URL, or a part of one, for people: what stands between a user's name and the last `@` is masked."""
+    begin, at, rest = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, user = begin.rpartition("//")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{slashes}{name}{':****' if colon else ''}@{rest}"

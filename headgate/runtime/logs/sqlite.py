@@ -11,12 +11,13 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from headgate.core.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.embedded import (
+    KEEP_MS,
     MAX_RECORD_BYTES,
     RECORD_OVERHEAD,
     EmbeddedGroup,
@@ -45,7 +46,15 @@ class SqliteLog:
 
     durable = True
 
-    def __init__(self, path: str | os.PathLike[str], clock: Clock, rng: Rng, shards: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        clock: Clock,
+        rng: Rng,
+        shards: int | None = None,
+        keep_ms: Mapping[LogName, int] = KEEP_MS,
+    ) -> None:
+        self.keep_ms = keep_ms
         self.address = f"sqlite:{os.fspath(path)}"
         self.records_read: dict[str, int] = read_counts()
         self._clock = clock
@@ -123,10 +132,12 @@ class SqliteLog:
         return self._file.bounds((log, shard))
 
     async def truncate_before(self, log: LogName, shard: int, offset: int) -> None:
-        """Forgets all records of a part before `offset`, in steps with commits between them."""
+        """Forgets all records of a part before `offset` and gives their room back, in steps that let appends pass."""
         self.check_open()
         try:
             while await self._thread.call(self._file.truncate_step, (log, shard), offset):
+                pass
+            while await self._thread.call(self._file.shrink_step):
                 pass
         except (sqlite3.Error, CommitUnknown) as error:
             raise LogUnavailable(f"{self.address}: {error}") from error

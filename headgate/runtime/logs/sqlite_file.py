@@ -26,7 +26,10 @@ from headgate.runtime.ports import LogError, LogUnavailable, Rng
 FORMAT: Final = 1
 APPLICATION_ID: Final = 0x48474C31  # "HGL1", in the file's header: tells a log from any other SQLite file
 OFFSET_BITS: Final = 44
+INCREMENTAL: Final = 2  # of PRAGMA auto_vacuum
 READ_BYTES: Final = 4 << 20  # one read stops here, so that a few large records do not occupy the loop
+WAL_BYTES: Final = 16 << 20  # what a checkpoint leaves of the write-ahead log after a burst
+SHRINK_PAGES: Final = 256  # of 4 KiB, given back in one transaction
 TRUNCATE_ROWS: Final = 2_000  # rows a transaction deletes at most: appends wait behind it
 
 _SCHEMA: Final = """
@@ -75,8 +78,11 @@ class SqliteFile:
         Raises LogInUse, LogUnavailable, and SettingsConflict when the file is not ours or has another shard count.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _lock(self.path)
+            os.close(
+                os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            )  # what SQLite makes, all may read
             self._writer, self._reader = _connect(self.path), _connect(self.path)
             if not self._is_ours():
                 self._create(shards or EMBEDDED_SHARDS, new_cluster_id(rng), now_ms)
@@ -112,7 +118,7 @@ class SqliteFile:
     def commit(self, writes: Sequence[Write], now_ms: int) -> list[Appended]:
         """Writes all in one transaction and returns their places; a part's end moves with it.
 
-        Raises sqlite3.Error when nothing was written, CommitUnknown when that is not known.
+        Raises sqlite3.Error when nothing was written (a full disk), CommitUnknown when that is not known.
         """
         ends = {part: bounds.end for part, bounds in self._bounds.items()}
         rows: list[tuple[int, int, bytes | None, bytes | None]] = []
@@ -142,6 +148,19 @@ class SqliteFile:
         self._bounds[part] = Bounds(first, end)
         left = self._connection(self._writer).execute(_SELECT, (base, base | first, 1)).fetchone()
         return left is not None
+
+    def shrink_step(self) -> bool:
+        """Gives some of the pages that truncation left free back to the disk; says whether some are left.
+
+        A file made before this version has no `auto_vacuum`: its free pages are only used again. Raises sqlite3.Error.
+        """
+        connection = self._connection(self._writer)
+        (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if mode != INCREMENTAL:
+            return False
+        connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        return bool(free)
 
     def read(self, place: Place, offset: int, max_records: int) -> list[Record]:
         """Returns committed records from `offset` on. Raises sqlite3.Error."""
@@ -174,6 +193,8 @@ class SqliteFile:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _roll_back(connection)
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:  # the commit frame found no room: it is not in the file
+                raise
             raise CommitUnknown(str(error)) from error
 
     def _is_ours(self) -> bool:
@@ -238,8 +259,10 @@ def _lock(path: Path) -> int:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file: before anything is written to it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -45,6 +45,20 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- end -}}
 {{- end -}}
 
+{{/* The key in that Secret which services prove themselves with; empty: they derive it from the signing key. */}}
+{{- define "headgate.clusterKey" -}}
+{{- if .Values.auth.clusterSecretKey -}}
+{{ .Values.auth.clusterSecretKey }}
+{{- else if not .Values.auth.existingSecret -}}
+cluster-secret
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a role is given the key that signs callers' tokens: dispatchers only where they must derive theirs of it. */}}
+{{- define "headgate.signs" -}}
+{{- if or (ne (index . 1) "dispatcher") (not (include "headgate.clusterKey" (index . 0))) }}yes{{ end -}}
+{{- end -}}
+
 {{/* Kafka as init, ingest and dispatchers are given it; gateways are given none of it. */}}
 {{- define "headgate.kafkaEnv" -}}
 {{- $kafka := .Values.kafka -}}
@@ -96,8 +110,10 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- if ne $role "gateway" }}
 {{ include "headgate.kafkaEnv" $ }}
 {{- end }}
+{{- if include "headgate.signs" . }}
 - {name: HEADGATE_AUTH__SECRET_FILE, value: /etc/headgate/auth/auth-secret}
-{{- if $.Values.auth.clusterSecretKey }}
+{{- end }}
+{{- if include "headgate.clusterKey" $ }}
 - {name: HEADGATE_CLUSTER__SECRET_FILE, value: /etc/headgate/auth/cluster-secret}
 {{- end }}
 - {name: HEADGATE_CLUSTER__DISPATCHERS, value: "{{ include "headgate.fullname" $ }}-dispatcher:{{ $.Values.ports.links }}"}
@@ -233,7 +249,7 @@ spec:
         - {name: data, mountPath: /var/lib/headgate}
         {{- end }}
   volumes:
-    {{- include "headgate.authVolume" $ | nindent 4 }}
+    {{- include "headgate.authVolume" . | nindent 4 }}
     {{- if ne $role "gateway" }}
     {{- include "headgate.kafkaVolume" $ | nindent 4 }}
     {{- end }}
@@ -242,14 +258,18 @@ spec:
     {{- end }}
 {{- end -}}
 
+{{/* The keys of a role. Takes (list context role). */}}
 {{- define "headgate.authVolume" -}}
+{{- $ := index . 0 -}}
 - name: auth
   secret:
-    secretName: {{ include "headgate.authSecret" . }}
+    secretName: {{ include "headgate.authSecret" $ }}
     items:
-      - {key: {{ .Values.auth.secretKey }}, path: auth-secret}
-      {{- if .Values.auth.clusterSecretKey }}
-      - {key: {{ .Values.auth.clusterSecretKey }}, path: cluster-secret}
+      {{- if include "headgate.signs" . }}
+      - {key: {{ $.Values.auth.secretKey }}, path: auth-secret}
+      {{- end }}
+      {{- if and (include "headgate.clusterKey" $) (ne (index . 1) "test") }}
+      - {key: {{ include "headgate.clusterKey" $ }}, path: cluster-secret}
       {{- end }}
 {{- end -}}
 

@@ -1,0 +1,332 @@
+"""What a shard can answer of its past: the newest messages in memory, older ones in the index file.
+
+A fault of the file costs history and never delivery: the file is let go, what is in memory is still answered, older
+questions wait or are answered `complete: false`, and whatever the file missed is read from the log again later.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import structlog
+
+from dispatcher.index import HistoryIndex, IndexFault, Mark, is_damage
+from dispatcher.ranges import Range, joined, missing
+from dispatcher.recent import ITEM_BITS, Entry, Recent
+from headgate.core.apply import Deliver
+
+BATCH: Final = 1_000  # messages written at a time: about 5 ms
+BATCH_BYTES: Final = 1 << 20
+RECENT_MESSAGES: Final = 20_000  # kept in memory when the file takes none
+RECENT_BYTES: Final = 32 << 20
+LOADED_BYTES: Final = 16 << 20  # frames read from the log again, for those who asked
+MAX_WAITING: Final = 100_000
+ANY_TOPIC: Final = 0  # no topic's epoch
+
+logger = structlog.get_logger("dispatcher")
+T = TypeVar("T")
+
+
+class Asker(Protocol):
+    """Who waits for an answer; nothing is kept for one that has closed."""
+
+    open: bool  # False once it is closed
+
+
+class Span(NamedTuple):
+    """A run of frames with consecutive seqs from `seq` on (empty: no frames).
+
+    `absent` are positions whose frames the log has to give first; then there are no frames.
+    """
+
+    seq: int
+    ts: list[int]
+    frames: list[bytes]
+    absent: list[tuple[int, int]]
+
+
+class _Page:
+    """A span on the way, within its bounds; the first frame is always taken."""
+
+    def __init__(self, seq: int, count: int, max_bytes: int) -> None:
+        self.span = Span(seq, [], [], [])
+        self.open = count > 0
+        self._count = count
+        self._bytes = max_bytes
+
+    @property
+    def next_seq(self) -> int:
+        return self.span.seq + len(self.span.frames)
+
+    def take(self, seq: int, ts: int, frame: bytes) -> bool:
+        """Takes a frame if it is the next one and there is room; says whether there may be more."""
+        if not self.span.frames:
+            self.span = self.span._replace(seq=seq)
+        elif seq != self.next_seq or self._bytes < len(frame):
+            self.open = False
+            return False
+        self.span.ts.append(ts)
+        self.span.frames.append(frame)
+        self._bytes -= len(frame)
+        self.open = len(self.span.frames) < self._count
+        return self.open
+
+
+class History:
+    """One shard's past from the log's `first` offset on. `why` says what is wrong with the file (empty: nothing).
+
+    `complete`: it answers for every message that the log holds; only then may something missing be called gone.
+    """
+
+    def __init__(self, first: int, start: int) -> None:
+        self.first = first
+        self.recent = Recent(start)
+        self.file: HistoryIndex | None = None
+        self.why = ""
+        self.faults = 0
+        self.complete = False
+        self.whole_from = start  # everything from this offset on is here
+        self.holed = asyncio.Event()  # there are holes, and a file to fill
+        self.wake: Callable[[], None] = lambda: None
+        self._gone: list[tuple[int, int]] = []
+        self._mark: Mark | None = None
+        self._loaded: OrderedDict[int, bytes] = OrderedDict()
+        self._loaded_bytes = 0
+        self._waiting: dict[int, list[tuple[Asker, Callable[[], None]]]] = {}
+        self._waiters = 0
+        self._settle()
+
+    # -- the file
+
+    def opened(self, file: HistoryIndex) -> None:
+        """Uses a file from now on."""
+        self.file, self.why = file, ""
+        self._settle()
+        self.release()
+
+    def fault(self, error: IndexFault) -> None:
+        """Lets the file go; one that is damaged is deleted. It is opened again later."""
+        if self.file is not None:
+            self.file.close()
+            if is_damage(error):
+                self.file.delete()
+        self.file, self.why = None, f"the index file: {error}"
+        self.faults += 1
+        logger.error("history without its index file", why=str(error))
+        self._settle()
+        self.wake()
+
+    def _ask(self, question: Callable[[HistoryIndex], T], otherwise: T) -> T:
+        if self.file is None:
+            return otherwise
+        try:
+            return question(self.file)
+        except IndexFault as error:
+            self.fault(error)
+            return otherwise
+
+    def close(self) -> None:
+        """Closes the file; what was not written is read from the log again."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    # -- what comes in
+
+    def add(self, offset: int, message: Deliver) -> None:
+        """Takes an accepted message; it is readable at once."""
+        m = message
+        self.recent.add(Entry(offset << ITEM_BITS | m.item, m.epoch, m.seq, m.id, m.ts, m.frame))
+
+    def forget(self, offset: int, epoch: int) -> None:
+        """A topic was deleted at the offset: its messages leave the file in slices."""
+        self._gone.append((offset, epoch))
+
+    def advance(self, next_offset: int, mark: Mark | None) -> None:
+        """Notes that everything below `next_offset` has been added; `mark` names the record before it."""
+        self.recent.end = next_offset
+        self._mark = mark or self._mark
+        if self.file is None and self._is_full:
+            while self._is_full:
+                some, end = self.recent.oldest(BATCH, BATCH_BYTES)
+                self.recent.drop(len(some), end)
+            self._settle()
+        self.wake()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.recent) > RECENT_MESSAGES or self.recent.bytes > RECENT_BYTES
+
+    @property
+    def overfull(self) -> bool:
+        """Whether delivery has to wait for the file to take more: it is slow, not broken."""
+        return self._is_full and self.file is not None
+
+    def write(self) -> bool:
+        """Writes the oldest pending messages; says whether there was anything to write."""
+        recent = self.recent
+        if self.file is None or recent.start >= recent.end:
+            return False
+        entries, end = recent.oldest(BATCH, BATCH_BYTES)
+        gone = [epoch for offset, epoch in self._gone if offset < end]
+        mark = self._mark if end == recent.end else None
+        start = recent.start
+
+        def writing(file: HistoryIndex) -> bool:
+            if missing(file.ranges, start, end):  # an index that was ahead of the newest snapshot has them
+                file.write(entries, (start, end), gone=gone, mark=mark)
+            return True
+
+        if not self._ask(writing, False):
+            return False
+        self._gone = self._gone[len(gone) :]
+        recent.drop(len(entries), end)
+        self._settle()
+        return True
+
+    def fill(self, entries: Sequence[Entry], low: int, high: int, gone: Iterable[int] = ()) -> bool:
+        """Takes the messages of [low, high) that a rebuild found; says whether the file took them."""
+
+        def filling(file: HistoryIndex) -> bool:
+            file.write(entries, (low, high), gone=gone)
+            return True
+
+        done = self._ask(filling, False)
+        self._settle()
+        self.wake()  # there may be something to tidy
+        return done
+
+    def take_back(self, epoch: int, first: int, last: int) -> None:
+        """Forgets messages that a rebuild took wrongly."""
+        self._ask(lambda file: file.unlist(epoch, first, last), None)
+
+    def tidy(self) -> bool:
+        """Does one slice of the file's housekeeping; says whether there may be more."""
+        return self._ask(lambda file: file.tidy(self.first), False)
+
+    def log_begins(self, first: int) -> None:
+        """Notes the log's first offset: what is below it is gone."""
+        if first > self.first:
+            self.first = first
+            self._settle()
+            self.wake()
+
+    # -- what is there
+
+    def holes(self) -> list[Range]:
+        """Returns the offsets that the log holds and this does not, ascending."""
+        held = self.file.ranges if self.file is not None else []
+        return missing(joined(held, self.recent.start, self.recent.end), self.first, self.recent.end)
+
+    def holds(self, offset: int) -> bool:
+        """Says whether what the record at an offset brought is here, or gone from the log."""
+        return not any(low <= offset < high for low, high in self.holes())
+
+    def _settle(self) -> None:
+        holes = self.holes()
+        self.whole_from = holes[-1][1] if holes else self.first
+        was, self.complete = self.complete, not holes
+        if holes and self.file is not None:
+            self.holed.set()
+        else:
+            self.holed.clear()
+        if self.complete and not was:
+            self.release()
+
+    def first_seq(self, epoch: int, head: int) -> int:
+        """Returns the seq from which on every message of a topic up to its newest, `head`, is here (none: head+1)."""
+        found = self._ask(lambda file: file.first_seq(epoch, self.whole_from), None)
+        if found is not None:
+            return found
+        recent = self.recent.first(epoch)
+        return head + 1 if recent is None else recent
+
+    def seq_at(self, epoch: int, ts: int, first: int, head: int) -> int | None:
+        """Returns the first seq from `first` to `head` whose ts is not below `ts` (ms), None where there is none."""
+        found = self._ask(lambda file: file.seq_at(epoch, ts, first), None)
+        if found is None:
+            found = self.recent.seq_at(epoch, ts, first)
+        return found if found is None or found <= head else None
+
+    def has(self, epoch: int, seq: int) -> bool:
+        """Says whether a message is here."""
+        return self.recent.has(epoch, seq) or self._ask(lambda file: file.has(epoch, seq), False)
+
+    def seq_of(self, record_id: bytes, epoch: int) -> int | None:
+        """Returns the seq a message id was given, None where it is not known."""
+        found = self.recent.seq_of(record_id, epoch)
+        return found if found is not None else self._ask(lambda file: file.seq_of(record_id, epoch), None)
+
+    def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
+        """Returns (item, epoch, seq) of the messages a record brought."""
+        if offset >= self.recent.start:
+            item = (1 << ITEM_BITS) - 1
+            return [(e.pos & item, e.epoch, e.seq) for e in self.recent.at_offset(offset)]
+        return self._ask(lambda file: file.at_offset(offset), [])
+
+    def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> Span:
+        """Returns up to `count` frames from the first kept at or above `seq` on, at least one, else `max_bytes` long.
+
+        The run ends before a hole (messages not read from the log yet).
+        """
+        page = _Page(seq, count, max_bytes)
+        if page.open and not self.recent.has(epoch, seq):
+            self._ask(lambda file: self._from_file(file, page, epoch, count), None)
+        if page.span.absent or not page.open:
+            return page.span
+        begin = page.next_seq if page.span.frames else max(seq, self.recent.first(epoch) or 0)
+        if self.recent.has(epoch, begin):
+            for e in self.recent.following(epoch, begin):
+                if not page.take(e.seq, e.ts, e.frame):
+                    break
+        return page.span
+
+    def _from_file(self, file: HistoryIndex, page: _Page, epoch: int, count: int) -> None:
+        for found in file.run(epoch, page.span.seq, count):
+            frame = found.frame if found.frame is not None else self._loaded.get(found.pos)
+            if frame is None and not page.span.frames:
+                page.span.absent.append((found.pos, found.seq))
+            elif frame is None or page.span.absent:
+                page.open = False
+                return
+            elif not page.take(found.seq, found.ts, frame):
+                return
+
+    def loaded(self, pos: int, frame: bytes) -> None:
+        """Keeps a frame that was read from the log again, for as long as there is room."""
+        self._loaded_bytes += len(frame) - len(self._loaded.pop(pos, b""))
+        self._loaded[pos] = frame
+        while self._loaded_bytes > LOADED_BYTES:
+            self._loaded_bytes -= len(self._loaded.popitem(last=False)[1])
+
+    # -- who waits
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that no further request should."""
+        return self._waiters >= MAX_WAITING
+
+    def wait(self, epoch: int, asker: Asker, again: Callable[[], None]) -> None:
+        """Calls back once more of a topic is here."""
+        self._waiters += 1
+        self._waiting.setdefault(epoch, []).append((asker, again))
+
+    def release(self, epochs: Iterable[int] | None = None) -> None:
+        """Calls back who waits for these topics (None: all)."""
+        for epoch in list(self._waiting) if epochs is None else epochs:
+            waiting = self._waiting.pop(epoch, ())
+            self._waiters -= len(waiting)
+            for asker, again in waiting:
+                if asker.open:
+                    again()
+
+    def left(self, asker: Asker) -> None:
+        """Forgets what a closed session waited for."""
+        for epoch, waiting in list(self._waiting.items()):
+            kept = [(a, again) for a, again in waiting if a is not asker]
+            self._waiters -= len(waiting) - len(kept)
+            if kept:
+                self._waiting[epoch] = kept
+            else:
+                del self._waiting[epoch]

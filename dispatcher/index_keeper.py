@@ -1,0 +1,124 @@
+"""Writes a shard's index file behind delivery and opens it again after a fault; knows no request."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from dispatcher.history import BATCH, History
+from dispatcher.index import HistoryIndex, Identity, IndexFault, Mark, mark_of
+from dispatcher.recovery import Worked
+from headgate.core.records import LogName, Record
+from headgate.runtime.ports import Log, LogError, OffsetGone
+
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+GATHER_S: Final = 0.05  # messages of so long make one commit
+IDLE_S: Final = 30.0
+READ_S: Final = 2.0
+
+logger = structlog.get_logger("dispatcher")
+
+
+class IndexPlace(NamedTuple):
+    """Where a shard's index stands (":memory:" without a folder), what log it is of, and its bound on frames."""
+
+    path: Path | str
+    identity: Identity
+    frame_bytes: int
+
+
+class IndexKeeper:
+    """The one writer of a shard's index file. `run` is its task; `opened` is set once the file was tried."""
+
+    def __init__(self, log: Log, number: int, history: History, place: IndexPlace, worked: Worked) -> None:
+        self.opened = asyncio.Event()
+        self._log = log
+        self._number = number
+        self._history = history
+        self._place = place
+        self._worked = worked
+        self._now = asyncio.get_running_loop().time
+        self._wake = asyncio.Event()
+        history.wake = self._wake.set
+
+    async def run(self) -> None:
+        """Works until cancelled. A file that cannot be used is tried again, each time after twice as long."""
+        wait_s = RETRY_S
+        while True:
+            is_open = self._history.file is not None or await self._open()
+            self.opened.set()
+            if is_open and await self._work():
+                wait_s = RETRY_S
+            if self._history.file is None:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+    async def _work(self) -> bool:
+        """Does a slice, or waits for something to do; says whether the file took messages."""
+        started = self._now()
+        wrote = self._history.write()
+        if wrote or self._history.tidy():
+            self._worked("index", self._now() - started)
+            await asyncio.sleep(0)
+            return wrote
+        if self._history.file is not None:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._wake.wait()
+            if len(self._history.recent) < BATCH:
+                await asyncio.sleep(GATHER_S)
+        return False
+
+    async def _open(self) -> bool:
+        try:
+            file = await self._checked(HistoryIndex(*self._place))
+        except (IndexFault, OSError) as error:
+            self._history.why = f"the index file: {error}"
+            logger.error("the index file cannot be opened", shard=self._number, why=str(error))
+            return False
+        except LogError as error:
+            self._history.why = f"the index cannot be compared with the log: {error}"
+            return False
+        self._history.opened(file)
+        return True
+
+    async def _checked(self, file: HistoryIndex) -> HistoryIndex:
+        """Returns the file, or a new one where it was made from another log."""
+        try:
+            if await self._matches(file):
+                return file
+        except BaseException:
+            file.close()  # it holds the file's lock
+            raise
+        logger.warning("the index is of another log and made anew", shard=self._number)
+        file.delete()
+        return HistoryIndex(*self._place)
+
+    async def _matches(self, file: HistoryIndex) -> bool:
+        """Says whether the log still is the one the file was made from: its length, and the newest record taken."""
+        bounds = await self._log.bounds(LogName.MESSAGES, self._number)
+        if file.ranges and file.ranges[-1][1] > bounds.end:
+            return False
+        mark = file.mark
+        return mark.offset < bounds.first or await self._mark_at(mark.offset) == mark
+
+    async def _mark_at(self, offset: int) -> Mark | None:
+        record = await read_record(self._log, self._number, offset)
+        return mark_of(record) if record is not None else None
+
+
+async def read_record(log: Log, number: int, offset: int) -> Record | None:
+    """Returns the message record at an offset, None where there is none. Raises LogError."""
+    try:
+        reader = await log.reader(LogName.MESSAGES, number, offset, background=True)
+        try:
+            batch = await reader.read(1, READ_S)
+        finally:
+            await reader.close()
+    except OffsetGone:
+        return None
+    return batch.records[0] if batch.records and batch.records[0].offset == offset else None

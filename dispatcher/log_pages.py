@@ -1,0 +1,122 @@
+"""Reads frames that the index file has dropped from the log again, for those who asked; knows no request."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from dispatcher.history import Asker, History
+from dispatcher.recent import ITEM_BITS
+from headgate.core.apply import items_of
+from headgate.core.control import Config
+from headgate.core.frames import message_frame
+from headgate.core.records import LogName, Record
+from headgate.core.rows import Row
+from headgate.runtime.ports import Log, LogError, OffsetGone
+
+NEAR_OFFSETS: Final = 500  # records between two wanted ones that are read rather than skipped
+RUNS: Final = 16  # places in the log that one page is read from; it is shorter where there are more
+READ_RECORDS: Final = 500
+READ_S: Final = 2.0
+RETRY_S: Final = 0.5
+MAX_WANTED: Final = 10_000
+
+Position = tuple[int, int]  # pos, seq
+logger = structlog.get_logger("dispatcher")
+
+
+class Wanted(NamedTuple):
+    """Frames of one topic that somebody waits for."""
+
+    topic_id: str
+    absent: Sequence[Position]
+    asker: Asker
+    again: Callable[[], None]
+
+
+class LogPages:
+    """One shard's dropped frames. `run` is its task; each page is handed on before the next is read."""
+
+    def __init__(self, log: Log, number: int, history: History) -> None:
+        self._log = log
+        self._number = number
+        self._history = history
+        self._wanted: deque[Wanted] = deque()
+        self._wake = asyncio.Event()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that no further request should."""
+        return len(self._wanted) >= MAX_WANTED
+
+    def want(self, row: Row, absent: Sequence[Position], asker: Asker, again: Callable[[], None]) -> None:
+        """Calls back once the frames can be had."""
+        self._wanted.append(Wanted(row.topic_id, absent, asker, again))
+        self._wake.set()
+
+    async def run(self, config: Config) -> None:
+        """Reads what is wanted, in turn, until cancelled. While the log is away, who asked waits."""
+        while True:
+            if not self._wanted:
+                self._wake.clear()
+                await self._wake.wait()
+            wanted = self._wanted.popleft()
+            if not wanted.asker.open:
+                continue
+            try:
+                await self._read(wanted, config)
+            except OffsetGone as gone:
+                self._history.log_begins(gone.first)
+            except LogError as error:
+                logger.warning("old messages cannot be read now", shard=self._number, why=str(error))
+                self._wanted.append(wanted)
+                await asyncio.sleep(RETRY_S)
+                continue
+            wanted.again()
+
+    async def _read(self, wanted: Wanted, config: Config) -> None:
+        for run in _runs(wanted.absent):
+            positions = dict(run)
+            async for record in self._records(run[0][0] >> ITEM_BITS, run[-1][0] >> ITEM_BITS):
+                self._take(wanted.topic_id, record, positions, config)
+
+    async def _records(self, offset: int, last: int) -> AsyncIterator[Record]:
+        """Yields the records from an offset to another."""
+        reader = await self._log.reader(LogName.MESSAGES, self._number, offset, background=True)
+        try:
+            while offset <= last:
+                batch = await reader.read(READ_RECORDS, READ_S)
+                for record in batch.records:
+                    yield record
+                if batch.next_offset <= offset:
+                    return
+                offset = batch.next_offset
+                await asyncio.sleep(0)
+        finally:
+            await reader.close()
+
+    def _take(self, topic_id: str, record: Record, positions: dict[int, int], config: Config) -> None:
+        first = record.offset << ITEM_BITS
+        if (record.key or b"").rpartition(b"/")[2] != topic_id.encode():
+            return
+        for number, item in enumerate(items_of(record, config)):
+            seq = positions.get(first | number)
+            if seq is not None:
+                self._history.loaded(first | number, message_frame(topic_id, seq, record.ts, item.tail))
+
+
+def _runs(absent: Sequence[Position]) -> Iterator[list[Position]]:
+    """Cuts positions into runs that are near each other, at most RUNS of them."""
+    run: list[Position] = []
+    count = 0
+    for position in absent:
+        if run and (position[0] - run[-1][0]) >> ITEM_BITS > NEAR_OFFSETS:
+            yield run
+            run, count = [], count + 1
+            if count == RUNS:
+                return
+        run.append(position)
+    if run:
+        yield run

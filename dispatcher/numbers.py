@@ -1,0 +1,49 @@
+"""The numbers that snapshots remember of the messages in the log, newest first; knows no index."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NamedTuple
+
+from headgate.core.snapshot import Body
+from headgate.runtime.logs.chunks import chunks_back
+from headgate.runtime.ports import Log
+
+
+class Numbers(NamedTuple):
+    """The seq of each message accepted in the offsets [since, offset), by `window_key` of its id and topic epoch."""
+
+    since: int
+    offset: int
+    seqs: dict[int, int]
+
+    def take(self, body: Body) -> None:
+        """Takes in what a chunk of the snapshot holds."""
+        for piece in body.blocks:
+            if piece.last >= self.since:
+                self.seqs.update(piece.numbers())
+
+
+async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
+    """Yields what each whole snapshot of a shard adds, from the newest back; use it with `aclosing`.
+
+    Raises LogUnavailable, NewerSnapshot, BrokenChain.
+    """
+    wanted: dict[bytes, Numbers] = {}  # snapshots on the way, by the chunk that comes next
+    async with aclosing(chunks_back(log, number)) as chunks:
+        async for chunk in chunks:
+            found = wanted.pop(chunk.name, None)
+            if found is None and not chunk.is_end:
+                continue  # of a snapshot that was not finished
+            body = chunk.body()
+            if body.rest is not None:
+                if found is not None:
+                    yield found
+                found = Numbers(body.rest.since, chunk.offset, {})
+            assert found is not None
+            found.take(body)
+            if chunk.is_first:
+                yield found
+            else:
+                wanted[chunk.prev] = found
+            await asyncio.sleep(0)

@@ -1,0 +1,126 @@
+"""Places readers in a topic and serves them pages of its past; knows no link.
+
+While the index is being filled, newest first, a reader is served as soon as what he needs is there, and waits until
+then; only what is known to be gone from the log is called gone.
+"""
+
+from typing import Final, NamedTuple
+
+from dispatcher.history import Span
+from dispatcher.shard import ShardOwner
+from headgate.core import link
+from headgate.core.errors import Refusal
+from headgate.core.position import NO_EPOCH, Placed, Position, place
+from headgate.core.rows import Row
+from headgate.core.topic_settings import effective
+from headgate.runtime.ports import Clock
+
+HISTORY_BYTES: Final = 8 * 1024 * 1024  # one answer of history; a page ends there, whatever its limit
+
+
+class Kept(NamedTuple):
+    """What a reader may get of a topic: everything from `first` on. `known`: what is below is gone, not on its way."""
+
+    first: int
+    known: bool
+
+
+class Reading:
+    """Positions and pages of one shard's topics."""
+
+    def __init__(self, owner: ShardOwner, clock: Clock) -> None:
+        self._owner = owner
+        self._clock = clock
+
+    def kept(self, row: Row) -> Kept:
+        """Returns what a reader may get now: retention holds exactly for readers."""
+        history = self._owner.history
+        here = first = history.first_seq(row.epoch, row.seq)
+        settings = effective(row.settings)
+        if settings["retention_messages"] is not None:
+            first = max(first, row.seq - settings["retention_messages"] + 1)
+        if settings["retention_ms"] is not None:
+            since = self._seq_at(row, self._clock.wall_ms() - settings["retention_ms"], first)
+            first = max(first, row.seq + 1 if since is None else since)
+        return Kept(first, history.complete or here == 1 or first > here)
+
+    def _seq_at(self, row: Row, ms: int, first: int) -> int | None:
+        return self._owner.history.seq_at(row.epoch, ms, first, row.seq)
+
+    def place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
+        """Returns the oldest seq kept and where a position stands; None where that cannot be told yet."""
+        first, known = self.kept(row)
+        if position is not None and not known:
+            wanted = self._wanted(row, position, first)
+            if wanted is None or not (wanted >= first or self._owner.history.has(row.epoch, wanted)):
+                return None
+            first = min(first, wanted)
+        return first, place(position, row.epoch, first, row.seq, lambda ms: self._seq_at(row, ms, first))
+
+    def _wanted(self, row: Row, position: Position, first: int) -> int | None:
+        """Returns the first seq that a reader at a position needs; None where older messages may change it."""
+        form, epoch, number = position
+        if form == "seq" and epoch in (NO_EPOCH, row.epoch) and number > 0:
+            return min(number, row.seq) + 1
+        if form == "ts":
+            found = self._seq_at(row, number, first)
+            return row.seq + 1 if found is None else found if found > first else None
+        oldest = 1 if form != "last" else max(row.seq - number + 1, 1)
+        messages = effective(row.settings)["retention_messages"]
+        return oldest if messages is None else max(oldest, row.seq - messages + 1)
+
+    def page(self, row: Row, ask: link.Fetch) -> link.Page | Span | None:
+        """Returns a page for a parked session, a span whose frames have to be loaded, None where it has to wait."""
+        first, known = self.kept(row)
+        begin = ask.after_seq + 1
+        if not known and begin < first:
+            if not self._owner.history.has(row.epoch, begin):
+                return None
+            first = begin
+        begin = max(begin, first)
+        count = min(ask.max_count, max(row.seq - begin + 1, 0))
+        span = self._owner.history.span(row.epoch, begin, count, ask.max_bytes)
+        if span.absent:
+            return span
+        return link.Page(
+            req=ask.req,
+            topic_id=row.topic_id,
+            epoch=row.epoch,
+            first_seq=first,
+            seq=span.seq,
+            ts=span.ts,
+            frames=span.frames,
+        )
+
+    def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | Span:
+        """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`."""
+        first, known = self.kept(row)
+        if known and 0 < ask.after_seq < first - 1:
+            raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)
+        if not known and 0 <= ask.after_seq < first - 1 and self._owner.history.has(row.epoch, ask.after_seq + 1):
+            first = ask.after_seq + 1
+        low, count = self._range(row, ask, first)
+        span = self._owner.history.span(row.epoch, low, count, HISTORY_BYTES) if count > 0 else None
+        if span is not None and span.absent:
+            return span
+        return link.HistoryPage(
+            req=ask.req,
+            epoch=row.epoch,
+            first_seq=first,
+            last_seq=row.seq,
+            complete=known,
+            frames=span.frames if span else [],
+        )
+
+    def _range(self, row: Row, ask: link.AskHistory, first: int) -> tuple[int, int]:
+        """Returns the first seq and the number of messages of a page."""
+        above = ask.before_seq if ask.before_seq >= 0 else row.seq + 1
+        above = min(above, row.seq + 1)
+        if ask.after_seq >= 0 or ask.since_ts >= 0:
+            low = max(ask.after_seq + 1, first)
+            if ask.since_ts >= 0:
+                found = self._seq_at(row, ask.since_ts, first)
+                low = max(low, row.seq + 1 if found is None else found)
+            return low, min(ask.limit, above - low)
+        low = max(above - ask.limit, first)
+        return low, above - low

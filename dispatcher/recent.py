@@ -1,0 +1,98 @@
+"""The newest messages of a shard that its index file does not hold yet; bounded; knows no file.
+
+Offsets rise, and the seqs of a topic follow each other without a hole, so a topic's messages are found by counting.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+ITEM_BITS: Final = 10
+
+
+class Entry(NamedTuple):
+    """An accepted message: `pos` is offset << ITEM_BITS | item of its record, `ts` its append time (Unix ms)."""
+
+    pos: int
+    epoch: int
+    seq: int
+    id: bytes
+    ts: int
+    frame: bytes
+
+
+class Recent:
+    """Entries in log order, oldest first. `start` is the offset from which on every accepted message is here."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.end = start  # the offset up to which records were taken
+        self.bytes = 0
+        self._entries: deque[Entry] = deque()
+        self._topics: dict[int, deque[Entry]] = {}
+        self._ids: dict[tuple[bytes, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Takes the next message."""
+        self._entries.append(entry)
+        topic = self._topics.get(entry.epoch)
+        if topic is None:
+            topic = self._topics[entry.epoch] = deque()
+        topic.append(entry)
+        self._ids[entry.id, entry.epoch] = entry.seq
+        self.bytes += len(entry.frame)
+
+    def oldest(self, most: int, max_bytes: int) -> tuple[list[Entry], int]:
+        """Returns the oldest messages within both bounds, whole records (one at least), and the offset they end at."""
+        some: list[Entry] = []
+        size = 0
+        for entry in self._entries:
+            full = len(some) >= most or size >= max_bytes
+            if full and entry.pos >> ITEM_BITS != some[-1].pos >> ITEM_BITS:
+                return some, entry.pos >> ITEM_BITS
+            some.append(entry)
+            size += len(entry.frame)
+        return some, self.end
+
+    def drop(self, count: int, start: int) -> None:
+        """Forgets the `count` oldest; what is below the offset `start` is no longer here."""
+        for _ in range(count):
+            entry = self._entries.popleft()
+            topic = self._topics[entry.epoch]
+            topic.popleft()
+            if not topic:
+                del self._topics[entry.epoch]
+            del self._ids[entry.id, entry.epoch]
+            self.bytes -= len(entry.frame)
+        self.start = start
+
+    def first(self, epoch: int) -> int | None:
+        """Returns the oldest seq of a topic that is here, None where there is none."""
+        topic = self._topics.get(epoch)
+        return topic[0].seq if topic else None
+
+    def has(self, epoch: int, seq: int) -> bool:
+        """Says whether a message is here."""
+        topic = self._topics.get(epoch)
+        return topic is not None and topic[0].seq <= seq <= topic[-1].seq
+
+    def following(self, epoch: int, seq: int) -> Iterator[Entry]:
+        """Returns a topic's messages from the seq on, which is here."""
+        topic = self._topics.get(epoch)
+        return islice(topic, seq - topic[0].seq, None) if topic else iter(())
+
+    def seq_of(self, record_id: bytes, epoch: int) -> int | None:
+        """Returns the seq a message id was given, None where it is not here."""
+        return self._ids.get((record_id, epoch))
+
+    def seq_at(self, epoch: int, ts: int, first: int) -> int | None:
+        """Returns the first seq from `first` on whose append time is not below `ts` (ms)."""
+        return next((e.seq for e in self._topics.get(epoch, ()) if e.seq >= first and e.ts >= ts), None)
+
+    def at_offset(self, offset: int) -> list[Entry]:
+        """Returns the messages a record brought."""
+        return [e for e in self._entries if e.pos >> ITEM_BITS == offset]

@@ -1,0 +1,75 @@
+"""Drops old records of the served shards where the log does not do so by itself; knows no link."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.shard import ShardOwner
+from headgate.core.ids import EPOCH_OFFSET_BITS
+from headgate.core.records import LogName
+from headgate.runtime.ports import Clock, Log, LogError, OffsetGone
+
+logger = structlog.get_logger("dispatcher")
+
+INTERVAL_S: Final = 60.0
+READ_S: Final = 5.0  # for a record that is there
+
+
+class Retention:
+    """Keeps records for `log.keep_ms`, messages as far back as the newest snapshot whatever their age.
+
+    Claims before the one that is served are dropped too: they are never asked for again. `run` is a task of the
+    service's; it ends at once where the log drops records by itself (Kafka).
+    """
+
+    def __init__(self, log: Log, dispatcher: Dispatcher, clock: Clock) -> None:
+        self._log = log
+        self._dispatcher = dispatcher
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Looks every INTERVAL_S seconds, until cancelled; a log that is away is tried again then."""
+        while self._log.keep_ms:
+            await asyncio.sleep(INTERVAL_S)
+            for owner in list(self._dispatcher.owners.values()):
+                try:
+                    await self.apply(owner)
+                except (LogError, OffsetGone) as error:
+                    logger.warning("old records cannot be dropped now", shard=owner.number, why=str(error))
+
+    async def apply(self, owner: ShardOwner) -> None:
+        """Drops what is too old of one shard. Raises LogError."""
+        now_ms = self._clock.wall_ms()
+        for name, ms in self._log.keep_ms.items():
+            offset = await first_since(self._log, name, owner.number, now_ms - ms)
+            if name is LogName.MESSAGES:
+                offset = min(offset, owner.snapshot_offset)
+            await self._drop(name, owner.number, offset)
+        await self._drop(LogName.OWNERSHIP, owner.number, owner.epoch & ((1 << EPOCH_OFFSET_BITS) - 1))
+
+    async def _drop(self, name: LogName, shard: int, offset: int) -> None:
+        bounds = await self._log.bounds(name, shard)
+        if offset > bounds.first:
+            await self._log.truncate_before(name, shard, offset)
+
+
+async def first_since(log: Log, name: LogName, shard: int, ms: int) -> int:
+    """Returns the offset of the first record not older than `ms` (Unix milliseconds), the end where there is none.
+
+    Halves the range, one record a step, since append times rise in an embedded log. Raises LogError.
+    """
+    low, high = await log.bounds(name, shard)
+    while low < high:
+        middle = (low + high) // 2
+        reader = await log.reader(name, shard, middle, background=True)
+        try:
+            batch = await reader.read(1, READ_S)
+        finally:
+            await reader.close()
+        if batch.records and batch.records[0].ts < ms:
+            low = batch.records[0].offset + 1
+        else:
+            high = middle
+    return low

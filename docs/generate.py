@@ -1,0 +1,72 @@
+"""Fills the generated parts of the pages: `python -m docs.generate` writes, `--check` only names stale pages.
+
+Two kinds of parts, both ended by `<!-- end -->`:
+
+* `<!-- generated: NAME -->`: kept in the page, to be read without a build. A test says when it is stale.
+* `<!-- built: NAME -->`: empty in the page, filled each time `make docs` builds the site. It cannot become stale.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from docs.site.command_lines import command_lines
+from docs.site.diagrams import diagram
+from docs.site.error_tables import error_table
+from docs.site.metric_sections import metric_sections
+from docs.site.setting_sections import setting_sections
+from headgate.broker.demos import DEMOS, Stage
+from headgate.cli.demo import line_of
+from headgate.core import breaker, circuit, delivery
+
+HERE: Final = Path(__file__).parent
+
+KEPT: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BUILT: Final = re.compile(r"(<!-- built: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main(argv: list[str]) -> int:
+    """Writes or checks the kept parts of every page; returns the exit status."""
+    stale = [page for page in sorted(HERE.rglob("*.md")) if filled(page.read_text()) != page.read_text()]
+    for page in stale:
+        if "--check" in argv:
+            sys.stderr.write(f"{page.relative_to(HERE)} is stale: run python -m docs.generate\n")
+        else:
+            page.write_text(filled(page.read_text()))
+    return int(bool(stale) and "--check" in argv)
+
+
+def filled(text: str, marks: re.Pattern[str] = KEPT) -> str:
+    """Returns a page with its generated parts as they should be. Raises KeyError for a name that is not in PARTS."""
+    return marks.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", text)
+
+
+def demo_output() -> str:
+    """Returns what `headgate demo` prints to a person, without its colours."""
+    lines: list[str] = []
+
+    def show(line: dict[str, object]) -> None:
+        lines.extend(line_of(line).plain.split("\n"))
+
+    for number, (name, run) in enumerate(DEMOS.items(), 1):
+        show({"say": f"\n{number} {name}\n{run.__doc__}"})
+        run(Stage(name, show, lambda text: show({"say": text})))
+    return "```text\n$ headgate demo" + "\n".join(lines) + "\n```\n"
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "breaker": lambda: diagram(breaker.BREAKER_TRANSITIONS, breaker.BreakerState.CLOSED),
+    "circuit": lambda: diagram(circuit.TRANSITIONS, circuit.State.CLOSED),
+    "commands": command_lines,
+    "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),
+    "demo": demo_output,
+    "errors": error_table,
+    "metrics": metric_sections,
+    "settings": setting_sections,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

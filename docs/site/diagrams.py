@@ -1,0 +1,23 @@
+"""State diagrams in Mermaid, drawn from the transition tables of the code."""
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+
+def diagram(transitions: Mapping[tuple[Any, Any], Any], first: enum.Enum) -> str:
+    """Returns a fenced state diagram; `transitions` maps (state, event) to the next state.
+
+    A state that no transition leaves is final.
+    """
+    sources = {source for source, _ in transitions}
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {_name(first)}"]
+    for (source, event), target in transitions.items():
+        lines.append(f"    {_name(source)} --> {_name(target)}: {event.value}")
+    finals = [state for state in dict.fromkeys(transitions.values()) if state not in sources]
+    lines += [f"    {_name(state)} --> [*]" for state in finals]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def _name(state: enum.Enum) -> str:
+    return str(state.value).replace(" ", "_")

@@ -1,0 +1,103 @@
+"""What a request's head may be before a parser sees it (RFC 9112): pure functions on bytes; knows no socket."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from headgate.core.errors import Refusal
+from headgate.runtime.http.answers import head_too_large, plain_answer, problem_answer
+
+END: Final = b"\r\n\r\n"
+HEAD_FIELDS: Final = 128  # each costs a call: 13,000 fields of five bytes would keep the loop for 15 ms
+BUDGET_BYTES: Final = 32 * 1024 * 1024
+
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_BLANK: Final = re.compile(rb"[\r\n]{0,64}")  # a flood of them is no request
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fVv:.]+\])(?::[0-9]*)?")
+_SINGLE: Final = (b"host", b"authorization", b"idempotency-key", b"transfer-encoding")  # PROTOCOL section 0
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+
+class HeadBudget:
+    """The bytes of incomplete heads that all connections of one port hold together, at most `most`."""
+
+    def __init__(self, most: int = BUDGET_BYTES) -> None:
+        self._most = most
+        self.held = 0
+
+    def move(self, before: int, after: int) -> bool:
+        """A connection holds `after` bytes instead of `before`; false when there is no room for more."""
+        self.held += after - before
+        return after <= before or self.held <= self._most
+
+
+def begin_of(data: bytes, at: int) -> int:
+    """Returns where the request line begins: RFC 9112 section 2.2 lets empty lines stand before it."""
+    if data[at : at + 1].isalpha():
+        return at
+    match = _BLANK.match(data, at)
+    return at if match is None else match.end()
+
+
+def refusal_of_start(data: bytes, at: int, head_bytes: int) -> bytes | None:
+    """Returns the answer to a head that is not complete and can never be good, None where more may come.
+
+    A line that ends in LF alone would never bring the END we wait for.
+    """
+    if len(data) - at > head_bytes:
+        return head_too_large()
+    if len(data) > at and (not data[at : at + 1].isalpha() or _BARE_LF.search(data, at)):
+        return malformed()
+    return None
+
+
+def refusal_of_head(head: bytes, head_bytes: int) -> bytes | None:
+    """Returns the answer to a complete head with too many bytes or fields; counted before anything is parsed."""
+    if not head[:1].isalpha():
+        return malformed()
+    if len(head) > head_bytes or head.count(b"\n") > HEAD_FIELDS + 2:
+        return head_too_large()
+    return None
+
+
+def without_upgrade(head: bytes) -> bytes:
+    """Returns a complete head without its `Upgrade` fields.
+
+    A server may ignore them (RFC 9110 section 7.8) and then reads the body as usual. httptools does not: it ends the
+    message at the head, and the body becomes the next request.
+    """
+    return _UPGRADE.sub(b"", head) if b"upgrade:" in head.lower() else head
+
+
+def refusal_of_fields(version: str, fields: Fields) -> bytes | None:
+    """Returns the answer to parsed fields (names in lower case) that no application may see: 400 or 501, else None."""
+    named = dict(fields)
+    if len(named) < len(fields):
+        names = [name for name, _ in fields]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                return _bad(f"the header {name.decode()} stands there more than once")
+    coding = named.get(b"transfer-encoding")
+    if coding is not None and coding.strip().lower() != b"chunked":
+        detail = "the only Transfer-Encoding that is understood is 'chunked'"
+        return plain_answer(501, Refusal("bad_request", detail))
+    host = named.get(b"host")
+    if host is None:
+        return _bad("a request needs a Host header") if version == "1.1" else None
+    return None if _HOST.fullmatch(host.strip()) else _bad("the Host header is no host with an optional port")
+
+
+def malformed() -> bytes:
+    """Returns the answer to what is no HTTP request."""
+    return _bad("this is no HTTP/1.1 request")
+
+
+def overloaded() -> bytes:
+    """Returns the answer where there is no room for an incomplete head."""
+    return problem_answer(Refusal("overloaded", "too many requests that are not complete; try again"))
+
+
+def _bad(detail: str) -> bytes:
+    return problem_answer(Refusal("bad_request", detail))

@@ -1,0 +1,61 @@
+"""The topic that a request names, as far as its caller may use it; knows neither the log nor HTTP.
+
+What is remembered of a topic can only let a caller in. A refusal is always its owner's present word, so that a topic
+which is hidden from the caller takes the same time as one that is not there.
+"""
+
+from collections.abc import Callable, Iterable
+
+from headgate.core import rights
+from headgate.core.errors import Refusal
+from headgate.core.ids import RESERVED_PREFIXES
+from headgate.core.link import TopicInfo
+from headgate.core.rights import Caller, Guarded
+from ingest.catalog import Catalog, Found
+
+Allowed = Callable[[Caller, Guarded], bool]
+
+
+class Access:
+    """Looks topics up for callers. `auto_create` is the setting `topics.auto_create`."""
+
+    def __init__(self, catalog: Catalog, *, auto_create: bool) -> None:
+        self._catalog = catalog
+        self._auto_create = auto_create
+
+    async def require(self, topic_id: str, caller: Caller, allowed: Allowed, action: str) -> TopicInfo:
+        """Returns a topic to which the caller may do `action`. Raises Refusal."""
+        found = await self._catalog.get_many((topic_id,), lambda info: allowed(caller, info))
+        return _permitted(found[topic_id], caller, allowed, action)
+
+    async def to_publish(self, topic_id: str, caller: Caller) -> TopicInfo | None:
+        """Returns a topic that the caller may publish to; None where his publish makes it. Raises Refusal."""
+        info = self._catalog.peek(topic_id)
+        if info is not None and rights.may_publish(caller, info):
+            return info
+        found = (await self.all_to_publish((topic_id,), caller))[topic_id]
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    async def all_to_publish(self, topic_ids: Iterable[str], caller: Caller) -> dict[str, Found | None]:
+        """Returns what `to_publish` would return or raise for each topic; asks for all of them at once."""
+        found = await self._catalog.get_many(topic_ids, lambda info: rights.may_publish(caller, info))
+        return {topic_id: self._publishable(topic_id, info, caller) for topic_id, info in found.items()}
+
+    def _publishable(self, topic_id: str, found: Found, caller: Caller) -> Found | None:
+        try:
+            return _permitted(found, caller, rights.may_publish, "publish to")
+        except Refusal as refusal:
+            is_missing = isinstance(found, Refusal) and found.code == "topic_not_found"
+            return None if is_missing and self._may_make(topic_id, caller) else refusal
+
+    def _may_make(self, topic_id: str, caller: Caller) -> bool:
+        return self._auto_create and not topic_id.startswith(RESERVED_PREFIXES) and rights.may_create(caller, topic_id)
+
+
+def _permitted(found: Found, caller: Caller, allowed: Allowed, action: str) -> TopicInfo:
+    if isinstance(found, Refusal):
+        raise found
+    rights.require(allowed(caller, found), caller, found, action)
+    return found

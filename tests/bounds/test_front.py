@@ -1,0 +1,50 @@
+"""Each bounded memory of ingest and gateway, filled past its bound by half: it holds its number, the newest stay."""
+
+import pytest
+
+from headgate.core.answers import Answers, Place
+from headgate.core.buckets import Buckets, Rate
+from headgate.core.feed import Feed
+from headgate.core.limits import Limits
+
+MANY = 1_500
+BOUND = 1_000
+
+
+def test_known_answers_are_bounded_and_the_newest_stay() -> None:
+    answers = Answers(max_known=BOUND)
+    for n in range(MANY):
+        key = (1, n.to_bytes(16))
+        answers.acknowledged(key, answers.attempt(key, b"f", None, 0.0), Place(0, n, 0), 0.0)
+    assert len(answers) <= BOUND
+    assert answers.find((1, (MANY - 1).to_bytes(16)), b"f", 0.0) is not None
+    assert answers.find((1, (0).to_bytes(16)), b"f", 0.0) is None
+
+
+def test_unresolved_answers_are_bounded_apart_from_the_known() -> None:
+    answers = Answers(max_known=BOUND, max_unresolved=BOUND)
+    for n in range(MANY):
+        key = (1, n.to_bytes(16))
+        answers.unknown(key, answers.attempt(key, b"f", None, 0.0), 0.0)
+    assert len(answers) <= BOUND
+
+
+def test_rate_buckets_are_bounded_and_a_user_who_publishes_keeps_his() -> None:
+    buckets, rate = Buckets(max_buckets=BOUND), Rate(0.001, 5.0)
+    for n in range(MANY):
+        for user in (f"u{n}", "busy"):
+            if buckets.wait(user, rate, 0.0) == 0:
+                buckets.take(user, rate, 0.0)
+    assert len(buckets) <= BOUND
+    assert buckets.wait("busy", rate, 0.0) > 0
+
+
+@pytest.mark.parametrize(("frame", "most"), [(b"x" * 100, 1_250), (b"x" * 100_000, 13)])
+def test_a_ring_is_bounded_in_frames_and_in_bytes_with_the_largest_bundles(frame: bytes, most: int) -> None:
+    limits = Limits()
+    feed = Feed("t", 0, 1, 0, {})
+    for bundle in range(4):
+        feed.append(bundle * 1_000 + 1, [0] * 1_000, [frame] * 1_000)
+        while feed.pending:
+            feed.take(limits)
+            assert len(feed.ring.frames) <= most and feed.ring.size <= limits.ring_bytes * 1.25

@@ -1,0 +1,45 @@
+"""docs/bounds.md names each bound by its constant, with its value as the code has it."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.core.limits import Limits
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
+MODULES = {
+    "window": "headgate.core.window",
+    "verdicts": "headgate.core.verdicts",
+    "dead_letters": "dispatcher.dead_letters",
+    "snapshot": "headgate.core.snapshot",
+    "chunks": "headgate.runtime.logs.chunks",
+    "session": "dispatcher.session",
+    "held": "ingest.held",
+    "answers": "headgate.core.answers",
+    "buckets": "headgate.core.buckets",
+    "catalog": "ingest.catalog",
+    "topics": "ingest.topics",
+    "tokens": "headgate.runtime.tokens",
+    "kafka_producer": "headgate.runtime.logs.kafka_producer",
+    "limits": "headgate.core.limits",
+}
+NAMED = re.findall(r"`(\w+)\.([A-Z_]+)` ([\d,]+)", PAGE)
+LIMITS = re.findall(r"`([a-z]+_(?:bytes|frames)|connections)` ([\d,]+)", PAGE)
+
+
+@pytest.mark.parametrize(("module", "name", "value"), NAMED)
+def test_a_constant_has_the_value_of_the_page(module: str, name: str, value: str) -> None:
+    found: Any = getattr(importlib.import_module(MODULES[module]), name)
+    assert found == int(value.replace(",", ""))
+
+
+@pytest.mark.parametrize(("name", "value"), LIMITS)
+def test_a_limit_of_a_gateway_has_the_value_of_the_page(name: str, value: str) -> None:
+    assert getattr(Limits(), name) == int(value.replace(",", ""))
+
+
+def test_the_page_names_bounds_of_every_process() -> None:
+    assert len(NAMED) >= 14 and len(LIMITS) >= 5

@@ -1,0 +1,187 @@
+"""A shard whose index file cannot be used, was made from another log, or was left in the middle of a rebuild."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher import folder as folder_module
+from dispatcher.folder import IndexFolder
+from dispatcher.index import HistoryIndex, Identity
+from dispatcher.shard import State
+from headgate.core.records import LogName
+from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill, owning
+
+PAGE = 1 << 22
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.index_keeper.RETRY_S", 0.05)
+    monkeypatch.setattr("dispatcher.rebuild.RETRY_S", 0.05)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=False) if mount else None
+    if done is None or done.returncode:
+        pytest.skip("this test mounts a small file system, which is not permitted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+async def all_frames(runner: object, epoch: int, count: int) -> None:
+    owner = runner.owner  # type: ignore[attr-defined]
+    found = 0
+    while found < count:
+        page = owner.history.span(epoch, found + 1, 1_000, PAGE)
+        assert page.seq == found + 1
+        assert page.frames
+        found += len(page.frames)
+
+
+async def test_a_full_disk_never_parks_a_shard_and_what_the_index_missed_is_read_from_the_log_again(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file system is really full; live delivery goes on, nothing is called gone, and it heals by itself."""
+    monkeypatch.setattr("dispatcher.history.RECENT_MESSAGES", 200)
+    monkeypatch.setattr("dispatcher.history.BATCH", 50)
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, small_disk) as runner:
+        await fill(log, 0, 100, epoch)
+        await caught_up(runner, 100)
+        owner = runner.owner
+        assert owner is not None
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(b"x" * 1_500_000)
+        await fill(log, 100, 2_000, epoch, size=1_000)
+        async with asyncio.timeout(20):
+            while not owner.history.why or owner.rows[KEY].seq < 2_100:
+                await asyncio.sleep(0.01)
+        assert owner is runner.owner
+        assert owner.state is State.LIVE
+        assert not owner.history.complete
+        assert len(owner.history.recent) <= 300
+        assert len(owner.history.span(epoch, 2_050, 51, PAGE).frames) == 51, "the newest are answered from memory"
+        ballast.unlink()
+        subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+        await caught_up(runner, 2_100)
+        assert owner.history.why == ""
+        assert owner.history.first_seq(epoch, 2_100) == 1
+        await all_frames(runner, epoch, 2_100)
+
+
+async def test_a_folder_that_is_full_from_the_start_does_not_keep_a_shard_from_being_live(small_disk: Path) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    await fill(log, 0, 100, epoch)
+    async with owning(log, small_disk) as runner:
+        async with asyncio.timeout(5):
+            while runner.owner is None or not runner.owner.live.is_set() or not runner.owner.history.why:
+                await asyncio.sleep(0.01)
+        assert runner.owner.rows[KEY].seq == 100
+        ballast.unlink()
+        await caught_up(runner, 100)
+        await all_frames(runner, epoch, 100)
+
+
+async def test_a_file_that_fails_in_use_is_opened_again_and_its_shard_stays_live(tmp_path: Path) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+        owner = runner.owner
+        assert owner is not None
+        assert owner.history.file is not None
+        owner.history.file._db.close()  # every use raises
+        await fill(log, 50, 10, epoch)
+        async with asyncio.timeout(5):
+            while not owner.history.faults:
+                await asyncio.sleep(0.01)
+        await caught_up(runner, 60)
+        assert runner.owner is owner
+        await all_frames(runner, epoch, 60)
+
+
+async def test_a_damaged_file_is_made_anew_while_its_shard_is_live(tmp_path: Path) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path, final=True) as runner:
+        await fill(log, 0, 3_000, epoch, size=200)
+        await caught_up(runner, 3_000)
+    path = tmp_path / "shard-0.db"
+    damaged = bytearray(path.read_bytes())
+    damaged[8_192:] = os.urandom(len(damaged) - 8_192)
+    path.write_bytes(damaged)
+    async with owning(log, tmp_path) as runner:
+        assert runner.owner is not None
+        assert runner.owner.state is State.LIVE
+        await caught_up(runner, 3_000)
+        async with asyncio.timeout(20):
+            while runner.owner.history.span(epoch, 1, 10, PAGE).seq != 1 or not runner.owner.history.complete:
+                await asyncio.sleep(0.01)
+        await all_frames(runner, epoch, 3_000)
+
+
+async def test_an_index_of_a_log_that_was_cut_and_grew_past_it_is_thrown_away(tmp_path: Path) -> None:
+    """After an unclean election of a Kafka leader the same offsets may hold other records."""
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    assert file.mark.offset == (await log.bounds(LogName.MESSAGES, 0)).end - 1
+    file.write([], (0, 0), mark=file.mark._replace(checksum=b"another record  "))
+    file.close()
+    async with owning(log, tmp_path) as runner:
+        await caught_up(runner, 50)
+        assert log.records_read["messages-background"] > 0
+        await all_frames(runner, epoch, 50)
+
+
+async def test_an_index_that_goes_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    end = file.ranges[-1][1]
+    file.write([], (end, end + 1_000))
+    file.close()
+    async with owning(log, tmp_path) as runner:
+        await caught_up(runner, 50)
+        assert runner.owner is not None
+        assert runner.owner.history.file is not None
+        assert runner.owner.history.file.ranges[-1][1] <= (await log.bounds(LogName.MESSAGES, 0)).end
+        await all_frames(runner, epoch, 50)
+
+
+def test_files_of_shards_of_others_go_after_a_grace_and_no_file_else(tmp_path: Path) -> None:
+    folder = IndexFolder(tmp_path)
+    names = ["shard-1.db", "shard-1.db-wal", "shard-2.db", "shard-x.db", "notes.txt", "index.lock"]
+    for name in names:
+        (tmp_path / name).touch()
+    grace = folder_module.GRACE_S
+    assert folder.sweep({2}, 0.0) == []
+    assert folder.sweep({1, 2}, grace - 1) == [], "it came back"
+    assert folder.sweep({2}, grace) == []
+    assert folder.sweep({2}, 2 * grace - 1) == []
+    assert [p.name for p in folder.sweep({2}, 2 * grace)] == ["shard-1.db", "shard-1.db-wal"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(set(names) - {"shard-1.db", "shard-1.db-wal"})
+    folder.release()

@@ -1,0 +1,174 @@
+"""Embedded logs drop what is old, behind snapshots only, and give the room back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher.retention import Retention, first_since
+from dispatcher.runner import ShardRunner
+from headgate.core.records import LogName
+from headgate.runtime.logs.embedded import DAY_MS, KEEP_MS
+from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_store import DEAD_LETTERS_SHARE, MemoryStore
+from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.ports import Log
+from headgate.runtime.system import SystemClock, SystemRng
+from tests.contract.log_suite import read_from
+from tests.dispatcher.test_recovery import KEY, caught_up, create, fill, owning
+
+
+class Calendar(SystemClock):
+    """A clock whose days can be moved on."""
+
+    def __init__(self) -> None:
+        self.days = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.days * DAY_MS
+
+
+@pytest.fixture
+def clock() -> Calendar:
+    return Calendar()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def log(request: pytest.FixtureRequest, clock: Calendar, tmp_path: Path) -> AsyncIterator[Log]:
+    rng = SystemRng()
+    log: Log = (
+        MemoryLog(MemoryStore(clock, rng)) if request.param == "memory" else SqliteLog(tmp_path / "log.db", clock, rng)
+    )
+    await log.open()
+    yield log
+    await log.close()
+
+
+async def apply(log: Log, clock: Calendar, runner: ShardRunner) -> None:
+    assert runner.owner is not None
+    await Retention(log, runner._dispatcher, clock).apply(runner.owner)
+
+
+async def snapshotted(runner: ShardRunner) -> None:
+    assert runner.owner is not None
+    async with asyncio.timeout(10):
+        while runner.owner.snapshot_offset < runner.owner.shard.next_offset:
+            await asyncio.sleep(0.02)
+
+
+async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(
+    log: Log, clock: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.snapshots.QUIET_OFFSETS", 1)
+    monkeypatch.setattr("dispatcher.snapshots.CHANGES", 1)
+    epoch = await create(log)
+    async with owning(log, None) as runner:
+        await fill(log, 0, 100, epoch)
+        await log.append(LogName.MESSAGES, 0, KEY, b"\xffnot JSON")
+        inbox = await log.append(LogName.INBOX, 0, b"k", b"v")
+        await caught_up(runner, 100)
+        await snapshotted(runner)
+        assert runner.owner is not None
+        await runner.owner.dead_letters.safe()
+        letters = await log.bounds(LogName.DEAD_LETTERS, 0)
+        clock.days = 6
+        await fill(log, 100, 10, epoch)
+        await caught_up(runner, 110)
+        await apply(log, clock, runner)
+        assert (await log.bounds(LogName.INBOX, 0)).first == inbox.offset
+        clock.days = 8
+        await snapshotted(runner)
+        young = runner.owner.shard.next_offset - 10
+        await apply(log, clock, runner)
+        assert (await log.bounds(LogName.MESSAGES, 0)).first == young
+        assert (await log.bounds(LogName.INBOX, 0)).first == inbox.offset + 1
+        assert await log.bounds(LogName.DEAD_LETTERS, 0) == letters
+        clock.days = 31
+        await apply(log, clock, runner)
+        assert (await log.bounds(LogName.DEAD_LETTERS, 0)).first == letters.end
+    async with owning(log, None) as runner:
+        await caught_up(runner, 110)
+
+
+async def test_no_message_goes_that_the_newest_snapshot_does_not_reach(
+    log: Log, clock: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.snapshots.INTERVAL_S", 3_600.0)
+    epoch = await create(log)
+    first = (await log.bounds(LogName.MESSAGES, 0)).first
+    async with owning(log, None) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+        clock.days = 400
+        await apply(log, clock, runner)
+        assert runner.owner is not None
+        assert runner.owner.snapshot_offset == 0
+        assert (await log.bounds(LogName.MESSAGES, 0)).first == first
+
+
+async def test_claims_before_the_one_that_is_served_go(log: Log, clock: Calendar) -> None:
+    claims = [await log.append(LogName.OWNERSHIP, 0, b"0", b"{}") for _ in range(20)]
+    async with owning(log, None) as runner:
+        assert runner.owner is not None
+        runner.owner.epoch = (1 << 44) | claims[-1].offset
+        await apply(log, clock, runner)
+        assert await log.bounds(LogName.OWNERSHIP, 0) == (claims[-1].offset, claims[-1].offset + 1)
+
+
+async def test_the_first_record_not_older_is_found_by_halving(log: Log, clock: Calendar) -> None:
+    start = clock.wall_ms()
+    offsets = []
+    for day in range(40):
+        clock.days = day
+        offsets += [(await log.append(LogName.INBOX, 1, None, b"v")).offset for _ in range(day % 3)]
+    days = [day for day in range(40) for _ in range(day % 3)]
+    for day in range(41):
+        expected = next((o for o, d in zip(offsets, days, strict=True) if d >= day), offsets[-1] + 1)
+        assert await first_since(log, LogName.INBOX, 1, start + day * DAY_MS - 1_000) == expected
+
+
+def test_kafka_keeps_as_long_by_the_topics_own_retention() -> None:
+    from headgate.runtime.logs.kafka import KafkaLog  # noqa: PLC0415 - aiokafka is slow to import
+    from headgate.runtime.logs.kafka_init import _KEPT  # noqa: PLC0415
+
+    assert KafkaLog.keep_ms == {}
+    assert {log: _KEPT[log]["retention.ms"] for log in KEEP_MS} == {log: str(ms) for log, ms in KEEP_MS.items()}
+
+
+async def test_dead_letters_never_fill_a_memory_log() -> None:
+    store = MemoryStore(SystemClock(), SystemRng(), 4, 1 << 20)
+    log = MemoryLog(store)
+    await log.open()
+    for number in range(1_000):
+        await log.append(LogName.DEAD_LETTERS, 0, b"k", b"%d" % number * 3_000)
+        assert store._usage.traffic < (1 << 20) // DEAD_LETTERS_SHARE
+    assert not log.above_limit()
+    end = (await log.bounds(LogName.DEAD_LETTERS, 0)).end
+    newest = await read_from(log, LogName.DEAD_LETTERS, 0, end - 1, 1)
+    assert newest[0].value == b"999" * 3_000
+
+
+async def test_a_full_memory_log_heals_whatever_filled_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages, dead letters and snapshots together beyond both limits: publishes are refused, then taken again."""
+    monkeypatch.setattr("dispatcher.snapshots.CHECK_S", 0.02)
+    log = MemoryLog(MemoryStore(SystemClock(), SystemRng(), 4, 400_000))
+    await log.open()
+    epoch = await create(log)
+    for number in range(30):
+        log.append(LogName.SNAPSHOTS, 1, None, b"%d" % number * 20_000)
+        log.append(LogName.DEAD_LETTERS, 0, b"k", bytes(30_000))
+    async with owning(log, None) as runner:
+        taken, refused = 0, 0
+        async with asyncio.timeout(20):
+            while taken < 3_000 or not refused:
+                try:
+                    await fill(log, taken, 100, epoch, size=3_000)
+                    taken += 100
+                except Exception:
+                    refused += 1
+                    await asyncio.sleep(0.05)
+            while log.above_limit():
+                await asyncio.sleep(0.02)
+        await fill(log, taken, 1, epoch)
+        assert runner.owner is not None

