@@ -63,7 +63,7 @@ async def test_h6_a_shard_whose_log_ends_with_a_transaction_marker_comes_back(
             await foreign.send_and_wait(f"{log_prefix}.messages", b'{"a":1}', key=b"t", partition=0)
             await (foreign.commit_transaction() if commit else foreign.abort_transaction())
         assert runner.owner is not None
-        end = (await log.bounds(LogName.MESSAGES, 0)).end
+        end = 4  # behind the config, the topic, the foreign record and its marker
         async with asyncio.timeout(20):
             while runner.owner.shard.next_offset < end:
                 await asyncio.sleep(0.05)
