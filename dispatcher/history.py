@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 
-from dispatcher.index import HistoryIndex, IndexFault, Mark, is_damage
+from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Entry, Recent
 from headgate.core.apply import Deliver
@@ -90,7 +90,7 @@ class History:
         self.holed = asyncio.Event()  # there are holes, and a file to fill
         self.wake: Callable[[], None] = lambda: None
         self._gone: list[tuple[int, int]] = []
-        self._mark: Mark | None = None
+        self._last: LastRecord | None = None
         self._loaded: OrderedDict[int, bytes] = OrderedDict()
         self._loaded_bytes = 0
         self._waiting: dict[int, list[tuple[Asker, Callable[[], None]]]] = {}
@@ -143,10 +143,10 @@ class History:
         """A topic was deleted at the offset: its messages leave the file in slices."""
         self._gone.append((offset, epoch))
 
-    def advance(self, next_offset: int, mark: Mark | None) -> None:
-        """Notes that everything below `next_offset` has been added; `mark` names the record before it."""
+    def advance(self, next_offset: int, last: LastRecord | None) -> None:
+        """Notes that everything below `next_offset` has been added; `last` names the record before it."""
         self.recent.end = next_offset
-        self._mark = mark or self._mark
+        self._last = last or self._last
         if self.file is None and self._is_full:
             while self._is_full:
                 some, end = self.recent.oldest(BATCH, BATCH_BYTES)
@@ -170,12 +170,12 @@ class History:
             return False
         entries, end = recent.oldest(BATCH, BATCH_BYTES)
         gone = [epoch for offset, epoch in self._gone if offset < end]
-        mark = self._mark if end == recent.end else None
+        last = self._last if end == recent.end else None
         start = recent.start
 
         def writing(file: HistoryIndex) -> bool:
             if missing(file.ranges, start, end):  # an index that was ahead of the newest snapshot has them
-                file.write(entries, (start, end), gone=gone, mark=mark)
+                file.write(entries, (start, end), gone=gone, last=last)
             return True
 
         if not self._ask(writing, False):

@@ -60,17 +60,17 @@ class Identity(NamedTuple):
     shard: int
 
 
-class Mark(NamedTuple):
+class LastRecord(NamedTuple):
     """The newest record that an index took from the log: its offset and a checksum of its key and value."""
 
     offset: int
     checksum: bytes
 
 
-def mark_of(record: Record) -> Mark:
+def last_record_of(record: Record) -> LastRecord:
     """Returns what an index remembers of a record."""
     key, value = record.key or b"", record.value or b""
-    return Mark(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
+    return LastRecord(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
 
 
 class Found(NamedTuple):
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 
 
 class HistoryIndex:
-    """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `mark` the newest record taken."""
+    """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `last` the newest record taken."""
 
     def __init__(self, path: Path | str, identity: Identity, frame_bytes: int = FRAME_BYTES) -> None:
         """Opens or makes the file; one that is damaged or of another log is thrown away."""
@@ -104,7 +104,7 @@ class HistoryIndex:
         wanted = {"schema": SCHEMA, **identity._asdict()}
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         if not meta:
-            meta = {**wanted, "frame_bytes": 0, "dropped": 0, "mark_offset": -1, "mark": b""}
+            meta = {**wanted, "frame_bytes": 0, "dropped": 0, "last_offset": -1, "last_checksum": b""}
             with self._db:
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         elif any(meta.get(name) != value for name, value in wanted.items()):
@@ -113,7 +113,7 @@ class HistoryIndex:
             raise error
         self.frame_bytes: int = meta["frame_bytes"]
         self._dropped: int = meta["dropped"]  # below this position no frame is kept
-        self.mark = Mark(meta["mark_offset"], meta["mark"])
+        self.last = LastRecord(meta["last_offset"], meta["last_checksum"])
         self.ranges: list[Range] = list(self._db.execute("SELECT low, high FROM ranges ORDER BY low"))
         self.gone = {int(epoch) for (epoch,) in self._db.execute("SELECT epoch FROM gone")}
 
@@ -132,7 +132,7 @@ class HistoryIndex:
     # -- writing
 
     def write(
-        self, entries: Sequence[Entry], held: Range, *, gone: Iterable[int] = (), mark: Mark | None = None
+        self, entries: Sequence[Entry], held: Range, *, gone: Iterable[int] = (), last: LastRecord | None = None
     ) -> None:
         """Writes messages and that all of the offsets `held` are here now, in one commit.
 
@@ -152,11 +152,11 @@ class HistoryIndex:
             self._set_ranges(ranges)
             self._set("frame_bytes", total + size)
             self._set("dropped", dropped)
-            if mark is not None:
-                self._set("mark_offset", mark.offset)
-                self._set("mark", mark.checksum)
+            if last is not None:
+                self._set("last_offset", last.offset)
+                self._set("last_checksum", last.checksum)
         self.ranges, self.frame_bytes, self._dropped = ranges, total + size, dropped
-        self.mark = mark or self.mark
+        self.last = last or self.last
         self.gone.update(gone)
 
     def _newest(self) -> int:

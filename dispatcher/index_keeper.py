@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.history import BATCH, History
-from dispatcher.index import HistoryIndex, Identity, IndexFault, Mark, mark_of
+from dispatcher.index import HistoryIndex, Identity, IndexFault, LastRecord, last_record_of
 from dispatcher.recovery import Worked
 from headgate.core.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, OffsetGone
@@ -103,12 +103,12 @@ class IndexKeeper:
         bounds = await self._log.bounds(LogName.MESSAGES, self._number)
         if file.ranges and file.ranges[-1][1] > bounds.end:
             return False
-        mark = file.mark
-        return mark.offset < bounds.first or await self._mark_at(mark.offset) == mark
+        last = file.last
+        return last.offset < bounds.first or await self._record_at(last.offset) == last
 
-    async def _mark_at(self, offset: int) -> Mark | None:
+    async def _record_at(self, offset: int) -> LastRecord | None:
         record = await read_record(self._log, self._number, offset)
-        return mark_of(record) if record is not None else None
+        return last_record_of(record) if record is not None else None
 
 
 async def read_record(log: Log, number: int, offset: int) -> Record | None:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from dispatcher.arrivals import Arrivals
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.history import History
-from dispatcher.index import mark_of
+from dispatcher.index import last_record_of
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
@@ -184,7 +184,7 @@ class ShardOwner:
             for verdict in applied.verdicts:
                 counts[verdict.code.name] = counts.get(verdict.code.name, 0) + 1
         if records:
-            self.history.advance(self.shard.next_offset, mark_of(records[-1]))
+            self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
         self.send_open()
         self.verdicts.release()
         for session, topic in self.arrivals.due(self.shard.next_offset):

@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher import history as module
 from dispatcher.history import ANY_TOPIC, History
-from dispatcher.index import HistoryIndex, Identity, Mark
+from dispatcher.index import HistoryIndex, Identity, LastRecord
 from dispatcher.recent import ITEM_BITS, Entry
 from headgate.core.apply import Deliver
 
@@ -24,7 +24,7 @@ def taken(history: History, *seqs: int) -> None:
     """Messages with these seqs come in, each at the offset 100 + seq."""
     for seq in seqs:
         history.add(100 + seq, message(seq))
-        history.advance(101 + seq, Mark(100 + seq, b"%016d" % seq))
+        history.advance(101 + seq, LastRecord(100 + seq, b"%016d" % seq))
 
 
 def a_history(path: Path | str = ":memory:", frame_bytes: int = 1 << 30) -> History:
@@ -83,7 +83,7 @@ def test_the_file_says_it_holds_only_what_was_written(tmp_path: Path) -> None:
     again.close()
     assert history.file is not None
     assert history.file.ranges == [(101, 104)]
-    assert history.file.mark.offset == 103
+    assert history.file.last.offset == 103
     history.close()
     reopened = HistoryIndex(tmp_path / "i.db", ME)
     assert reopened.ranges == [(101, 104)]

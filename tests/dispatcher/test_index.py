@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.index import FREE_PAGES, HistoryIndex, Identity, Mark
+from dispatcher.index import FREE_PAGES, HistoryIndex, Identity, LastRecord
 from dispatcher.recent import ITEM_BITS, Entry
 
 ME = Identity("cluster", 1, 0)
@@ -83,11 +83,11 @@ def test_many_messages_of_one_record_are_found_by_time() -> None:
 
 def test_it_goes_on_where_it_was_and_knows_what_it_holds(tmp_path: Path) -> None:
     index = filled(tmp_path / "i.db")
-    index.write([entry(40)], (140, 150), mark=Mark(149, b"m" * 16))
+    index.write([entry(40)], (140, 150), last=LastRecord(149, b"m" * 16))
     index.close()
     again = HistoryIndex(tmp_path / "i.db", ME)
     assert again.ranges == [(101, 111), (140, 150)]
-    assert again.mark == Mark(149, b"m" * 16)
+    assert again.last == LastRecord(149, b"m" * 16)
     assert again.first_seq(EPOCH, 0) == 1
     again.close()
 

@@ -145,8 +145,8 @@ async def test_an_index_of_a_log_that_was_cut_and_grew_past_it_is_thrown_away(tm
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
     file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
-    assert file.mark.offset == (await log.bounds(LogName.MESSAGES, 0)).end - 1
-    file.write([], (0, 0), mark=file.mark._replace(checksum=b"another record  "))
+    assert file.last.offset == (await log.bounds(LogName.MESSAGES, 0)).end - 1
+    file.write([], (0, 0), last=file.last._replace(checksum=b"another record  "))
     file.close()
     async with owning(log, tmp_path) as runner:
         await caught_up(runner, 50)
