@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+from dispatcher.announcements import Announcements
+from dispatcher.lease import Lease
 from dispatcher.requests import CreateTopic, Requests
 from dispatcher.session import LinkSession
-from dispatcher.shard import ShardOwner, State
+from dispatcher.shard import Session, ShardOwner, State
 from headgate.core import link
 from headgate.runtime.ports import Clock, Link
+
+GATEWAY: Final = "gateway"  # the role a gateway says HELLO with
 
 
 class Counters(Protocol):
@@ -39,25 +43,30 @@ class Dispatcher:
         self._counters = counters
         self._create = create
         self._desks: dict[int, Requests] = {}
+        self.lease = Lease(clock)
 
     # -- shards
 
     def serve(self, owner: ShardOwner) -> None:
         """Serves a shard from now on: it is live."""
         self.owners[owner.number] = owner
-        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked)
+        gateways = Announcements[Session](session for session in self.sessions if session.role == GATEWAY)
+        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked, gateways)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
         """Serves a shard no more; clients look for its next owner."""
-        self._desks.pop(number, None)
+        desk = self._desks.pop(number, None)
+        if desk is not None:
+            desk.announcements.close()
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
     def desk(self, shard: int) -> Requests | None:
         """Returns what answers for a shard, None where it is not served here."""
         owner = self.owners.get(shard)
-        return self._desks.get(shard) if owner is not None and owner.state is State.LIVE else None
+        served = owner is not None and owner.state is State.LIVE and self.lease.held()
+        return self._desks.get(shard) if served else None
 
     def announce(self, owners: list[link.Owner]) -> None:
         """Tells every link what changed."""
@@ -94,6 +103,9 @@ class Dispatcher:
     def joined(self, session: LinkSession) -> None:
         """A link has said HELLO."""
         self.sessions[session] = None
+        if session.role == GATEWAY:
+            for desk in self._desks.values():
+                desk.announcements.expect(session)
         self.start_pump(session)
 
     def left(self, session: LinkSession) -> None:
@@ -102,12 +114,18 @@ class Dispatcher:
         for owner in self.owners.values():
             owner.routes.drop_gateway(session)
             owner.verdicts.forget(session)
+        for desk in self._desks.values():
+            desk.announcements.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
         self.on_refused(shard, epoch)
 
     # -- what shards tell
+
+    async def may_push(self) -> None:
+        """Waits until this node is known to be the owner of what it serves: after a pause it asks first."""
+        await self.lease.wait()
 
     def changed(self, topic_id: str) -> None:
         """Invalidates what ingests cached of a topic."""

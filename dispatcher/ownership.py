@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
+from dispatcher.lease import BEAT_S
 from dispatcher.runner import ShardRunner
 from headgate.core.ids import make_epoch
 from headgate.core.link import Owner
@@ -106,10 +107,46 @@ class Ownership:
             self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
         self._group.changed.clear()
 
+    async def keep_lease(self) -> None:
+        """Beats; after a pause reads the newest claims and gives up what others have claimed, before all pushes."""
+        lease = self._dispatcher.lease
+        while True:
+            if not lease.beat():
+                logger.warning("this node stood still; it asks who owns its shards")
+                await self._ask()
+                lease.renew()
+            await asyncio.sleep(BEAT_S)
+
+    async def _ask(self) -> None:
+        """Reads the claims of the served shards to their present ends and stops what has a newer owner.
+
+        A log that does not answer is no evidence: then the shards are served on.
+        """
+        try:
+            async with asyncio.timeout(CLAIM_WAIT_S):
+                shards = list(self._runners)
+                bounds = await asyncio.gather(*(self._log.bounds(LogName.OWNERSHIP, shard) for shard in shards))
+                ends = {shard: found.end for shard, found in zip(shards, bounds, strict=True)}
+                while any(self._read.get(shard, -1) < end for shard, end in ends.items()):
+                    await self._claims_moved()
+        except (LogError, TimeoutError) as error:
+            logger.warning("nobody says who owns the shards now", why=str(error) or f"no answer in {CLAIM_WAIT_S} s")
+        for shard in reconcile(None, self._standings, self._mine, self._serving()).stop:
+            logger.info("shard has another owner", shard=shard)
+            await self.stop(shard)
+
+    async def _claims_moved(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _serving(self) -> dict[int, int]:
+        return {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
-        assigned = self._group.assigned()
+        settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
+        assigned = self._group.assigned() if settled else None
         known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
-        serving = {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+        serving = self._serving()
         plan = reconcile(known, self._standings, self._mine, serving)
         outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
         for shard in {*plan.stop, *outdated}:
@@ -146,8 +183,7 @@ class Ownership:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLAIM_WAIT_S):
                 while not self.draining and any(self._read.get(s, -1) <= at for s, at in offsets.items()):
-                    self._moved.clear()
-                    await self._moved.wait()
+                    await self._claims_moved()
         self._moved.set()
 
     # -- stopping

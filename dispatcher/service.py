@@ -76,6 +76,7 @@ class DispatcherService:
                 for shard in range(config.shards):
                     tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
                 tasks.create_task(ownership.run(tasks), name="ownership")
+                tasks.create_task(ownership.keep_lease(), name="lease")
                 tasks.create_task(Retention(self._log, dispatcher, self._clock).run(), name="retention")
                 self.ready.set()
         finally:

@@ -141,6 +141,7 @@ class LinkSession:
                 await self._wake.wait()
                 continue
             await self._wire.drained(LOW_BYTES)
+            await self._dispatcher.may_push()
             if self._asks:
                 self._answer(*self._asks.popleft())
             stuck = stuck + 1 if self._behind and not self._advance() else 0

@@ -51,6 +51,9 @@ class Session(Protocol):
 class Events(Protocol):
     """What a shard tells its dispatcher."""
 
+    async def may_push(self) -> None:
+        """Waits until this node is known to be the owner of what it serves."""
+
     def changed(self, topic_id: str) -> None:
         """A topic came, went or changed."""
 
@@ -140,6 +143,7 @@ class ShardOwner:
 
     async def _take_batch(self, batch: Batch) -> None:
         for records in _slices(batch.records):
+            await self._events.may_push()
             self.take(records)
             await asyncio.sleep(0)
             await self.dead_letters.room()
