@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import structlog
+
 from dispatcher.announcements import Announcements
 from dispatcher.lease import Lease
 from dispatcher.requests import CreateTopic, Requests
 from dispatcher.session import LinkSession
 from dispatcher.shard import Session, ShardOwner, State
 from headgate.core import link
+from headgate.core.marks import Disagreement, Mark
 from headgate.runtime.ports import Clock, Link
+
+logger = structlog.get_logger("dispatcher")
 
 GATEWAY: Final = "gateway"  # the role a gateway says HELLO with
 
@@ -21,6 +26,7 @@ class Counters(Protocol):
     def sequenced(self, verdict: str, count: int = 1) -> None: ...
     def dead_letter(self, reason: str, count: int = 1) -> None: ...
     def link_messages(self, direction: str, count: int = 1) -> None: ...
+    def disagreed(self) -> None: ...
 
 
 class Dispatcher:
@@ -43,6 +49,7 @@ class Dispatcher:
         self._counters = counters
         self._create = create
         self._desks: dict[int, Requests] = {}
+        self._marks: dict[int, Mark] = {}
         self.lease = Lease(clock)
 
     # -- shards
@@ -78,6 +85,13 @@ class Dispatcher:
         self.claims[claim.shard] = claim
         if claim.address != self.address:
             self.announce([claim])
+
+    def heard_mark(self, shard: int, mark: Mark) -> None:
+        """Takes the newest digest that another run announced of a shard."""
+        self._marks[shard] = mark
+        owner = self.owners.get(shard)
+        if owner is not None:
+            owner.heard(mark)
 
     # -- links
 
@@ -140,6 +154,22 @@ class Dispatcher:
     def dead_letter(self, reason: str) -> None:
         """Counts a dead letter."""
         self._counters.dead_letter(reason)
+
+    def mark_of(self, shard: int) -> Mark | None:
+        """Returns the newest digest that another run announced of a shard."""
+        return self._marks.get(shard)
+
+    def disagreed(self, shard: int, found: Disagreement) -> None:
+        """Two nodes decided differently from the same log: a fault of ours, or a log that was changed."""
+        self._counters.disagreed()
+        logger.error(
+            "two nodes decided differently",
+            shard=shard,
+            below=found.offset,
+            ours=found.ours.hex(),
+            other=found.theirs.node,
+            theirs=found.theirs.digest.hex(),
+        )
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""

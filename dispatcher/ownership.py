@@ -12,6 +12,7 @@ from dispatcher.lease import BEAT_S
 from dispatcher.runner import ShardRunner
 from headgate.core.ids import make_epoch
 from headgate.core.link import Owner
+from headgate.core.marks import Mark, decode_mark, encode_mark
 from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
 from headgate.core.records import Appended, LogName, Record
 from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
@@ -21,6 +22,7 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
+MARK_S: Final = 60.0
 RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
 RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
 
@@ -77,11 +79,28 @@ class Ownership:
             await reader.close()
 
     def _note(self, shard: int, record: Record) -> None:
+        mark = decode_mark(record.value)
+        if mark is not None:
+            if mark.incarnation != self._mine.incarnation:
+                self._dispatcher.heard_mark(shard, mark)
+            return
         claim, standing = decode_claim(record.value), self._standings.get(shard)
         epoch = make_epoch(self._dispatcher.generation, record.offset)
         if claim is not None and (standing is None or epoch > standing.epoch):
             self._standings[shard] = Standing(epoch, claim)
             self._dispatcher.heard(Owner(shard, epoch, claim.address))
+
+    async def announce_marks(self) -> None:
+        """Appends the newest mark of each served shard every MARK_S seconds; the next owner compares its own."""
+        said: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(MARK_S)
+            for shard, owner in self._dispatcher.owners.items():
+                newest = owner.marks.newest
+                if newest is not None and newest[0] != said.get(shard):
+                    said[shard] = newest[0]
+                    mark = Mark(self._mine.node, self._mine.incarnation, *newest)
+                    self._log.append(LogName.OWNERSHIP, shard, b"%d.digest" % shard, encode_mark(mark))
 
     def _known(self, shard: int) -> bool:
         """Whether all claims that stood when the watch began have been read."""

@@ -77,6 +77,7 @@ class DispatcherService:
                     tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
                 tasks.create_task(ownership.run(tasks), name="ownership")
                 tasks.create_task(ownership.keep_lease(), name="lease")
+                tasks.create_task(ownership.announce_marks(), name="marks")
                 tasks.create_task(Retention(self._log, dispatcher, self._clock).run(), name="retention")
                 self.ready.set()
         finally:

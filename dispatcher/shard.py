@@ -12,6 +12,7 @@ from dispatcher.recovery import Recovered, recover
 from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Effect, Gone, Made, Verdict, apply_many
 from headgate.core.envelope import decode
 from headgate.core.link import Ended, Message
+from headgate.core.marks import Disagreement, Mark, Marks
 from headgate.core.records import Batch, LogName, Record
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
@@ -66,6 +67,12 @@ class Events(Protocol):
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""
 
+    def mark_of(self, shard: int) -> Mark | None:
+        """Returns what another run said it had decided."""
+
+    def disagreed(self, shard: int, found: Disagreement) -> None:
+        """Another node decided something else from the same log."""
+
 
 class State(enum.Enum):
     """RESTORING until caught up, then LIVE; PARKED with a reason that an operator has to end."""
@@ -99,6 +106,7 @@ class ShardOwner:
         self._when_complete: list[Callable[[], None]] = []
         self._when_made: dict[str, list[Callable[[bool], None]]] = {}
         self.live = asyncio.Event()
+        self.marks = Marks(0)
         self.index: HistoryIndex
 
     # -- life
@@ -108,6 +116,10 @@ class ShardOwner:
         found = await recover(self.log, self.number)
         self.recovered = found
         self.shard, self.rows = found.shard, found.rows
+        self.marks = Marks(found.shard.next_offset)
+        said = self._events.mark_of(self.number)
+        if said is not None:
+            self.heard(said)
         if found.chain:
             self.writer.resume(found.chain)
             self.snapshot_offset = found.shard.next_offset
@@ -180,6 +192,8 @@ class ShardOwner:
         counts: dict[str, int] = {}
         for record, applied in apply_many(self.shard, self.rows, records):
             self._take_one(record, applied)
+            if record.offset >= self.marks.due:
+                self._compared(self.marks.add(self.shard.next_offset, self.shard.digest.value))
             for verdict in applied.verdicts:
                 counts[verdict.code.name] = counts.get(verdict.code.name, 0) + 1
         self.index.advance(self.shard.next_offset)
@@ -187,6 +201,14 @@ class ShardOwner:
         self.verdicts.release()
         for name, count in counts.items():
             self._events.sequenced(name.lower(), count)
+
+    def heard(self, mark: Mark) -> None:
+        """Compares what this node decided with what another says it did."""
+        self._compared(self.marks.heard(mark))
+
+    def _compared(self, found: Disagreement | None) -> None:
+        if found is not None:
+            self._events.disagreed(self.number, found)
 
     def _take_one(self, record: Record, applied: Applied) -> None:
         if applied.effects:

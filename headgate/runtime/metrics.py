@@ -107,6 +107,9 @@ class Metrics(Collector):
         self._dead_letters = _Counter(
             "headgate_dead_letters_total", "Records that were given up.", ("reason",), _each(DEAD_LETTER_REASONS)
         )
+        self._disagreements = _Counter(
+            "headgate_disagreements_total", "Digests of a shard in which this node and another differ.", (), [()]
+        )
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -144,6 +147,10 @@ class Metrics(Collector):
         """Counts records written to the dead letters."""
         self._dead_letters.add((reason,), count)
 
+    def disagreed(self) -> None:
+        """Counts a digest in which two nodes differ."""
+        self._disagreements.add((), 1)
+
     def watch(self, name: Gauge, read: Callable[[], float]) -> None:
         """Sets where a gauge's value is read when somebody asks; until then it is 0."""
         self._gauges[name] = read
@@ -173,6 +180,7 @@ class Metrics(Collector):
     def _dispatcher(self) -> Iterator[Metric]:
         yield self._sequenced.family()
         yield self._dead_letters.family()
+        yield self._disagreements.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         reads = _Counter("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))
         for log, count in self._reads().items():
