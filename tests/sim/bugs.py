@@ -13,7 +13,6 @@ from headgate.core.ids import topic_key
 from headgate.core.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.embedded import Headers
 from headgate.runtime.ports import Clock, Log
 from tests.sim.nodes import SimLog
 from tests.sim.world import Bugs
@@ -28,11 +27,9 @@ class _EagerAppender(Appender):
         self._node = log
         self._time = clock
 
-    def append(
-        self, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
+    def append(self, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands over, and does not wait."""
-        real = super().append(shard, key, value, headers)
+        real = super().append(shard, key, value)
         if real.done():
             return real
         real.add_done_callback(lambda done: None if done.cancelled() else done.exception())
