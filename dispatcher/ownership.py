@@ -23,6 +23,7 @@ INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
 MARK_S: Final = 60.0
+FINAL_S: Final = 10.0  # of a drain, for the final snapshots of all shards together: half of `drain.deadline_s`
 RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
 RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
 
@@ -217,11 +218,18 @@ class Ownership:
         await asyncio.wait({task})  # its end, without taking a cancellation that is meant for the caller
 
     async def drain(self) -> None:
-        """Claims nothing more, writes final snapshots, releases all shards, leaves the group."""
+        """Claims nothing more, writes final snapshots, releases all shards, leaves the group.
+
+        It leaves after FINAL_S seconds at the latest: a next owner that reads more of the log is sooner there than one
+        that has to wait for this member's session to end.
+        """
         self.draining = True
         self._moved.set()
-        stops = (self.stop(shard, final=True) for shard in list(self._runners))
-        for error in await asyncio.gather(*stops, return_exceptions=True):
+        stops = [asyncio.ensure_future(self.stop(shard, final=True)) for shard in list(self._runners)]
+        done, late = await asyncio.wait(stops, timeout=FINAL_S) if stops else (set(), set())
+        if late:
+            logger.warning("final snapshots take too long; the next owners start from older ones", shards=len(late))
+        for error in [stop.exception() for stop in done]:
             if error is not None:
                 logger.error("a shard did not stop cleanly", why=str(error))
         await self._group.stop()

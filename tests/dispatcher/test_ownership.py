@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.lease import SETTLE_S
 from dispatcher.ownership import Ownership
@@ -26,9 +28,12 @@ class ToldGroup:
     def __init__(self, assigned: frozenset[int] | None) -> None:
         self.changed = asyncio.Event()
         self._assigned = assigned
+        self.left = False
 
     async def start(self) -> None: ...
-    async def stop(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.left = True
 
     def assigned(self) -> frozenset[int] | None:
         return self._assigned
@@ -151,6 +156,22 @@ async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
         await until(["old", "new"], first)
         await asyncio.sleep(4.5)
         assert await claims(first) == ["old", "new"]
+
+
+async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.ownership.FINAL_S", 0.2)
+    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    group = ToldGroup(frozenset({0}))
+    async with owning(log, group) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.desk(0) is None:
+                await asyncio.sleep(0.01)
+        log.latency = lambda name, _shard: 60.0 if name is LogName.SNAPSHOTS else 0.0
+        async with asyncio.timeout(2):
+            await ownership.drain()
+        assert group.left
 
 
 async def test_after_a_pause_the_old_assignment_is_not_believed() -> None:
