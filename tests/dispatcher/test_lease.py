@@ -155,6 +155,20 @@ async def test_what_gateways_say_during_the_pause_is_heard_after_it_and_in_order
                 await asyncio.sleep(0.01)
 
 
+async def test_what_comes_right_after_the_pause_does_not_overtake_what_came_in_it() -> None:
+    async with serving() as rig:
+        dispatcher = rig.service.dispatcher
+        (session,) = dispatcher.sessions
+        rig.clock.ahead_s += 20.0
+        session._on_messages([link.Attach(0, True, True, [link.AttachTopic("t", rig.epoch, 0, 5)])])
+        dispatcher.lease.renew()
+        session._on_messages([link.Leave("t", rig.epoch, 2)])
+        async with asyncio.timeout(5):
+            while session._asks:
+                await asyncio.sleep(0)
+        assert dispatcher.owners[0].routes.count("t") == 3
+
+
 async def test_a_log_that_does_not_answer_is_no_evidence() -> None:
     """Ephemeral topics flow while the log is away: the node asks, hears nothing, and serves on."""
     async with serving() as rig:
