@@ -7,7 +7,7 @@ from headgate.runtime.ports import Clock
 
 BEAT_S: Final = 0.5
 PAUSE_S: Final = 5.0  # a group's session is 6 s: after a longer pause somebody else may own what this node serves
-SETTLE_S: Final = 2.0  # until a member that woke up has had its heartbeat, and its assignment is no longer an old one
+SETTLE_S: Final = 10.0  # then a member that woke up and was given nothing new is still one: its heartbeats went through
 
 
 class Lease:
@@ -46,6 +46,10 @@ class Lease:
         self._lost = False
         self._seen = self._renewed = self._clock.now()
         self._moved.set()
+
+    def confirm(self) -> None:
+        """The group has given an assignment: it is to be believed, whatever happened before."""
+        self._renewed = float("-inf")
 
     async def wait(self) -> None:
         """Waits until it is held."""

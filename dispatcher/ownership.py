@@ -124,6 +124,7 @@ class Ownership:
                 wait.cancel()
         self._moved.clear()
         if self._group.changed.is_set():
+            self._dispatcher.lease.confirm()
             self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
         self._group.changed.clear()
 

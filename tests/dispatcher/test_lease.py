@@ -48,7 +48,20 @@ def test_a_pause_longer_than_the_session_loses_the_lease_whoever_looks_first() -
     lease.renew()
     assert lease.held()
     assert not lease.settled(), "the assignment may be of before the pause"
-    clock.ahead_s += SETTLE_S + 0.1
+    clock.ahead_s += PAUSE_S - 0.1
+    assert lease.beat()
+    assert not lease.settled()
+    clock.ahead_s += PAUSE_S - 0.1
+    assert lease.beat()
+    clock.ahead_s += SETTLE_S - 2 * PAUSE_S + 0.3
+    assert lease.settled()
+
+
+def test_after_a_pause_an_assignment_is_believed_as_soon_as_the_group_gives_one() -> None:
+    lease = Lease(Jumping())
+    lease.renew()
+    assert not lease.settled()
+    lease.confirm()
     assert lease.settled()
 
 
@@ -188,6 +201,6 @@ async def test_after_a_pause_nothing_is_claimed_on_an_old_assignment() -> None:
         rig.claimed_elsewhere()
         await asyncio.sleep(1.0)
         end = (await rig.log.bounds(LogName.OWNERSHIP, 0)).end
-        await asyncio.sleep(SETTLE_S / 2 - 0.3)
+        await asyncio.sleep(2.5)
         assert (await rig.log.bounds(LogName.OWNERSHIP, 0)).end == end
         assert rig.service.dispatcher.owners == {}
