@@ -2,13 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+import structlog
+
+from dispatcher.announcements import Announcements
+from dispatcher.lease import Lease
 from dispatcher.requests import CreateTopic, Requests
 from dispatcher.session import LinkSession
-from dispatcher.shard import ShardOwner, State
+from dispatcher.shard import Session, ShardOwner, State
 from headgate.core import link
+from headgate.core.marks import Disagreement, Mark
 from headgate.runtime.ports import Clock, Link
+
+logger = structlog.get_logger("dispatcher")
+
+GATEWAY: Final = "gateway"  # the role a gateway says HELLO with
 
 
 class Counters(Protocol):
@@ -19,6 +28,7 @@ class Counters(Protocol):
     def link_messages(self, direction: str, count: int = 1) -> None: ...
     def snapshot_failed(self, reason: str) -> None: ...
     def worked(self, work: str, seconds: float) -> None: ...
+    def disagreed(self) -> None: ...
 
 
 class Dispatcher:
@@ -41,18 +51,23 @@ class Dispatcher:
         self._counters = counters
         self._create = create
         self._desks: dict[int, Requests] = {}
+        self._marks: dict[int, Mark] = {}
+        self.lease = Lease(clock)
 
     # -- shards
 
     def serve(self, owner: ShardOwner) -> None:
         """Serves a shard from now on: it is live."""
         self.owners[owner.number] = owner
-        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked)
+        gateways = Announcements[Session](session for session in self.sessions if session.role == GATEWAY)
+        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked, gateways)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
         """Serves a shard no more; clients look for its next owner."""
-        self._desks.pop(number, None)
+        desk = self._desks.pop(number, None)
+        if desk is not None:
+            desk.announcements.close()
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
@@ -71,6 +86,13 @@ class Dispatcher:
         self.claims[claim.shard] = claim
         if claim.address != self.address:
             self.announce([claim])
+
+    def heard_mark(self, shard: int, mark: Mark) -> None:
+        """Takes the newest digest that another run announced of a shard."""
+        self._marks[shard] = mark
+        owner = self.owners.get(shard)
+        if owner is not None:
+            owner.heard(mark)
 
     # -- links
 
@@ -96,6 +118,9 @@ class Dispatcher:
     def joined(self, session: LinkSession) -> None:
         """A link has said HELLO."""
         self.sessions[session] = None
+        if session.role == GATEWAY:
+            for desk in self._desks.values():
+                desk.announcements.expect(session)
         self.start_pump(session)
 
     def left(self, session: LinkSession) -> None:
@@ -103,12 +128,18 @@ class Dispatcher:
         self.sessions.pop(session, None)
         for owner in self.owners.values():
             owner.left(session)
+        for desk in self._desks.values():
+            desk.announcements.left(session)
 
     def refused(self, shard: int, epoch: int) -> None:
         """A client knows a higher epoch: evidence that the shard has another owner."""
         self.on_refused(shard, epoch)
 
     # -- what shards tell
+
+    async def may_push(self) -> None:
+        """Waits until this node is known to be the owner of what it serves: after a pause it asks first."""
+        await self.lease.wait()
 
     def changed(self, topic_id: str) -> None:
         """Invalidates what ingests cached of a topic."""
@@ -123,6 +154,22 @@ class Dispatcher:
     def dead_letter(self, reason: str) -> None:
         """Counts a dead letter."""
         self._counters.dead_letter(reason)
+
+    def mark_of(self, shard: int) -> Mark | None:
+        """Returns the newest digest that another run announced of a shard."""
+        return self._marks.get(shard)
+
+    def disagreed(self, shard: int, found: Disagreement) -> None:
+        """Two nodes decided differently from the same log: a fault of ours, or a log that was changed."""
+        self._counters.disagreed()
+        logger.error(
+            "two nodes decided differently",
+            shard=shard,
+            below=found.offset,
+            ours=found.ours.hex(),
+            other=found.theirs.node,
+            theirs=found.theirs.digest.hex(),
+        )
 
     def linked(self, count: int) -> None:
         """Counts messages sent to gateways."""

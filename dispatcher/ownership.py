@@ -8,9 +8,11 @@ from typing import Final
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
+from dispatcher.lease import BEAT_S
 from dispatcher.runner import ShardRunner
 from headgate.core.ids import make_epoch
 from headgate.core.link import Owner
+from headgate.core.marks import Mark, decode_mark, encode_mark
 from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
 from headgate.core.records import Appended, LogName, Record
 from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
@@ -20,6 +22,8 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
+MARK_S: Final = 60.0
+FINAL_S: Final = 10.0  # of a drain, for the final snapshots of all shards together: half of `drain.deadline_s`
 RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
 RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
 
@@ -76,11 +80,28 @@ class Ownership:
             await reader.close()
 
     def _note(self, shard: int, record: Record) -> None:
+        mark = decode_mark(record.value)
+        if mark is not None:
+            if mark.incarnation != self._mine.incarnation:
+                self._dispatcher.heard_mark(shard, mark)
+            return
         claim, standing = decode_claim(record.value), self._standings.get(shard)
         epoch = make_epoch(self._dispatcher.generation, record.offset)
         if claim is not None and (standing is None or epoch > standing.epoch):
             self._standings[shard] = Standing(epoch, claim)
             self._dispatcher.heard(Owner(shard, epoch, claim.address))
+
+    async def announce_marks(self) -> None:
+        """Appends the newest mark of each served shard every MARK_S seconds; the next owner compares its own."""
+        said: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(MARK_S)
+            for shard, owner in self._dispatcher.owners.items():
+                newest = owner.marks.newest
+                if newest is not None and newest[0] != said.get(shard):
+                    said[shard] = newest[0]
+                    mark = Mark(self._mine.node, self._mine.incarnation, *newest)
+                    self._log.append(LogName.OWNERSHIP, shard, b"%d.digest" % shard, encode_mark(mark))
 
     def _known(self, shard: int) -> bool:
         """Whether all claims that stood when the watch began have been read."""
@@ -103,13 +124,50 @@ class Ownership:
                 wait.cancel()
         self._moved.clear()
         if self._group.changed.is_set():
+            self._dispatcher.lease.confirm()
             self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
         self._group.changed.clear()
 
+    async def keep_lease(self) -> None:
+        """Beats; after a pause reads the newest claims and gives up what others have claimed, before all pushes."""
+        lease = self._dispatcher.lease
+        while True:
+            if not lease.beat():
+                logger.warning("this node stood still; it asks who owns its shards")
+                await self._ask()
+                lease.renew()
+            await asyncio.sleep(BEAT_S)
+
+    async def _ask(self) -> None:
+        """Reads the claims of the served shards to their present ends and stops what has a newer owner.
+
+        A log that does not answer is no evidence: then the shards are served on.
+        """
+        try:
+            async with asyncio.timeout(CLAIM_WAIT_S):
+                shards = list(self._runners)
+                bounds = await asyncio.gather(*(self._log.bounds(LogName.OWNERSHIP, shard) for shard in shards))
+                ends = {shard: found.end for shard, found in zip(shards, bounds, strict=True)}
+                while any(self._read.get(shard, -1) < end for shard, end in ends.items()):
+                    await self._claims_moved()
+        except (LogError, TimeoutError) as error:
+            logger.warning("nobody says who owns the shards now", why=str(error) or f"no answer in {CLAIM_WAIT_S} s")
+        for shard in reconcile(None, self._standings, self._mine, self._serving()).stop:
+            logger.info("shard has another owner", shard=shard)
+            await self.stop(shard)
+
+    async def _claims_moved(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _serving(self) -> dict[int, int]:
+        return {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
-        assigned = self._group.assigned()
+        settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
+        assigned = self._group.assigned() if settled else None
         known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
-        serving = {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+        serving = self._serving()
         plan = reconcile(known, self._standings, self._mine, serving)
         outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
         for shard in {*plan.stop, *outdated}:
@@ -146,8 +204,7 @@ class Ownership:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLAIM_WAIT_S):
                 while not self.draining and any(self._read.get(s, -1) <= at for s, at in offsets.items()):
-                    self._moved.clear()
-                    await self._moved.wait()
+                    await self._claims_moved()
         self._moved.set()
 
     # -- stopping
@@ -162,11 +219,18 @@ class Ownership:
         await asyncio.wait({task})  # its end, without taking a cancellation that is meant for the caller
 
     async def drain(self) -> None:
-        """Claims nothing more, writes final snapshots, releases all shards, leaves the group."""
+        """Claims nothing more, writes final snapshots, releases all shards, leaves the group.
+
+        It leaves after FINAL_S seconds at the latest: a next owner that reads more of the log is sooner there than one
+        that has to wait for this member's session to end.
+        """
         self.draining = True
         self._moved.set()
-        stops = (self.stop(shard, final=True) for shard in list(self._runners))
-        for error in await asyncio.gather(*stops, return_exceptions=True):
+        stops = [asyncio.ensure_future(self.stop(shard, final=True)) for shard in list(self._runners)]
+        done, late = await asyncio.wait(stops, timeout=FINAL_S) if stops else (set(), set())
+        if late:
+            logger.warning("final snapshots take too long; the next owners start from older ones", shards=len(late))
+        for error in [stop.exception() for stop in done]:
             if error is not None:
                 logger.error("a shard did not stop cleanly", why=str(error))
         await self._group.stop()

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from dispatcher.announcements import Announcements
 from dispatcher.history import ANY_TOPIC, Span
 from dispatcher.reading import Reading
 from dispatcher.shard import Session, ShardOwner
@@ -35,7 +36,15 @@ class Requests:
     `linked` counts messages sent to gateways.
     """
 
-    def __init__(self, owner: ShardOwner, clock: Clock, create: CreateTopic, linked: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        owner: ShardOwner,
+        clock: Clock,
+        create: CreateTopic,
+        linked: Callable[[int], None],
+        announcements: Announcements[Session],
+    ) -> None:
+        self.announcements = announcements
         self._owner = owner
         self._clock = clock
         self._create = create
@@ -118,6 +127,8 @@ class Requests:
         session.send(link.Topics(ask.req, page))
 
     def _counts(self, session: Session, ask: link.AskCount) -> None:
+        if not self._subscribers_known(session, ask, 0):
+            return
         session.send(link.Counts(ask.req, [self._owner.routes.count(t) for t in ask.topic_ids]))
 
     # -- subscriptions
@@ -135,6 +146,7 @@ class Requests:
                 owner.attach(session, topic)
         if attach.last:
             session.send(link.Attached(attach.shard, owner.epoch))
+            self.announcements.heard(session)
 
     def _leave(self, session: Session, leave: link.Leave) -> None:
         if not self._owner.arrivals.leave(session, leave.topic_id, leave.epoch, leave.count):
@@ -284,6 +296,8 @@ class Requests:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch or not row.ephemeral:
             raise rights.unknown_topic(ask.topic_id)
+        if not self._subscribers_known(session, ask, len(ask.tail)):
+            return
         now = self._clock.wall_ms()
         message = link.Volatile(row.topic_id, row.epoch, [now], [volatile_frame(row.topic_id, now, ask.tail)])
         for route in self._owner.routes.hosts(row.topic_id):
@@ -291,6 +305,17 @@ class Requests:
                 route.gateway.send(message)
                 self._linked(1)
         session.send(link.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
+
+    def _subscribers_known(self, session: Session, ask: link.Relay | link.AskCount, size: int) -> bool:
+        """Says whether every gateway has announced its subscriptions; if not, the question is answered once they have.
+
+        Raises Refusal when too many wait.
+        """
+        if self.announcements.complete:
+            return True
+        if not self.announcements.hold(lambda: self.handle(session, ask), size):
+            raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
+        return False
 
 
 def _refuse(session: Session, message: link.Message, refusal: Refusal) -> None:

@@ -82,6 +82,8 @@ class DispatcherService:
                 for shard in range(config.shards):
                     tasks.create_task(ownership.watch(shard), name=f"claims-{shard}")
                 tasks.create_task(ownership.run(tasks), name="ownership")
+                tasks.create_task(ownership.keep_lease(), name="lease")
+                tasks.create_task(ownership.announce_marks(), name="marks")
                 tasks.create_task(Retention(self._log, dispatcher, self._clock).run(), name="retention")
                 if self._folder is not None:
                     tasks.create_task(self._sweep(self._folder), name="index-files")

@@ -33,6 +33,7 @@ class LinkSession:
         self._behind: deque[tuple[ShardOwner, Route[Session]]] = deque()
         self._asks: deque[tuple[ShardOwner, link.Message]] = deque()
         self._wake = asyncio.Event()
+        self._paused = False
         self.role = ""
         self.open = True
         wire.on_messages = self._on_messages
@@ -100,7 +101,17 @@ class LinkSession:
         self._refuse(message, "not_ready", f"shard {shard} is not served here now")
 
     def _must_wait(self, message: link.Message) -> bool:
-        """Says whether a request with a large answer has to wait for room on the link, behind those before it."""
+        """Says whether a message has to wait for `pump`.
+
+        A request with a large answer waits for room on the link, behind those before it. After a pause all wait until
+        this node knows what it owns, and none overtakes those that came meanwhile: a lost attach is a lost route.
+        """
+        if not self._dispatcher.lease.held():
+            self._paused = True
+        elif not self._asks:
+            self._paused = False
+        if self._paused:
+            return True
         large = isinstance(message, _LARGE) or (isinstance(message, link.Subscribe) and message.position is not None)
         return large and (bool(self._asks) or self._wire.pending_bytes >= LOW_BYTES)
 
@@ -146,6 +157,7 @@ class LinkSession:
                 await self._wake.wait()
                 continue
             await self._wire.drained(LOW_BYTES)
+            await self._dispatcher.may_push()
             if self._asks:
                 self._answer(*self._asks.popleft())
             if self._behind:

@@ -16,6 +16,7 @@ from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Effect, Gone
 from headgate.core.envelope import decode
 from headgate.core.ids import topic_key
 from headgate.core.link import AttachTopic, Ended, Message
+from headgate.core.marks import Disagreement, Mark, Marks
 from headgate.core.records import Batch, LogName, Record
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
@@ -57,6 +58,9 @@ class Session(Protocol):
 class Events(Protocol):
     """What a shard tells its dispatcher."""
 
+    async def may_push(self) -> None:
+        """Waits until this node is known to be the owner of what it serves."""
+
     def changed(self, topic_id: str) -> None:
         """A topic came, went or changed."""
 
@@ -71,6 +75,12 @@ class Events(Protocol):
 
     def worked(self, work: str, seconds: float) -> None:
         """Notes how long one slice of background work held the loop."""
+
+    def mark_of(self, shard: int) -> Mark | None:
+        """Returns what another run said it had decided."""
+
+    def disagreed(self, shard: int, found: Disagreement) -> None:
+        """Another node decided something else from the same log."""
 
 
 class State(enum.Enum):
@@ -107,6 +117,7 @@ class ShardOwner:
         self._events = events
         self._when_made: dict[str, list[tuple[Session, Callable[[bool], None]]]] = {}
         self.live = asyncio.Event()
+        self.marks = Marks(0)
 
     # -- life
 
@@ -121,6 +132,10 @@ class ShardOwner:
             self.topics.add(row.topic_id, row.epoch)
             if at % SLICE_TOPICS == 0:
                 await asyncio.sleep(0)
+        self.marks = Marks(found.shard.next_offset)
+        said = self._events.mark_of(self.number)
+        if said is not None:
+            self.heard(said)
         if found.chain:
             self.writer.resume(found.chain, found.shard.window)
             self.snapshot_offset = found.shard.next_offset
@@ -142,6 +157,7 @@ class ShardOwner:
 
     async def _take_batch(self, batch: Batch) -> None:
         for records in _slices(batch.records):
+            await self._events.may_push()
             self.take(records)
             await asyncio.sleep(0)
             await self.dead_letters.room()
@@ -181,6 +197,8 @@ class ShardOwner:
         counts: dict[str, int] = {}
         for record, applied in apply_many(self.shard, self.rows, records):
             self._take_one(record, applied)
+            if record.offset >= self.marks.due:
+                self._compared(self.marks.add(self.shard.next_offset, self.shard.digest.value))
             for verdict in applied.verdicts:
                 counts[verdict.code.name] = counts.get(verdict.code.name, 0) + 1
         if records:
@@ -191,6 +209,14 @@ class ShardOwner:
             self.attach(session, topic)
         for name, count in counts.items():
             self._events.sequenced(name.lower(), count)
+
+    def heard(self, mark: Mark) -> None:
+        """Compares what this node decided with what another says it did."""
+        self._compared(self.marks.heard(mark))
+
+    def _compared(self, found: Disagreement | None) -> None:
+        if found is not None:
+            self._events.disagreed(self.number, found)
 
     def _take_one(self, record: Record, applied: Applied) -> None:
         if applied.effects:

@@ -14,7 +14,7 @@ from headgate.core.circuit import Circuit, Wave
 from headgate.core.control import PROBE_KEY, Probe, encode_body
 from headgate.core.envelope import encode_control
 from headgate.core.records import Appended, LogName
-from headgate.runtime.logs.embedded import APPEND_WAIT_S, Headers, fail, failed
+from headgate.runtime.logs.embedded import APPEND_WAIT_S, fail, failed
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 
 TICK_S: Final = 0.1  # how often circuits are looked at while appends are outstanding
@@ -61,9 +61,7 @@ class Appender:
         self._stopped = False
         self._announced_open = False
 
-    def append(
-        self, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
+    def append(self, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands a record to the shard's message log; the future ends as the module says. Never raises itself.
 
         A future that is cancelled counts as answered.
@@ -74,7 +72,7 @@ class Appender:
         if not kept.circuit.passes or self._stopped:
             why = "is stopping" if self._stopped else f"did not answer for shard {shard}; it is being probed"
             return failed(LogUnavailable(f"{self._log.address} {why}"))
-        future = self._log.append(LogName.MESSAGES, shard, key, value, headers)
+        future = self._log.append(LogName.MESSAGES, shard, key, value)
         if not future.done():
             self._watch(kept, future)
         return future

@@ -137,6 +137,9 @@ class Metrics(Collector):
             _each((*CODES,)),
         )
         self._refusal_log = RefusalLog(time.monotonic)
+        self._disagreements = _Counter(
+            "headgate_disagreements_total", "Digests of a shard in which this node and another differ.", (), [()]
+        )
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
         self._parts = parts
@@ -187,6 +190,10 @@ class Metrics(Collector):
         """Counts one slice of background work that held the loop for `seconds`."""
         self._slices.observe((work,), 1, seconds)
 
+    def disagreed(self) -> None:
+        """Counts a digest in which two nodes differ."""
+        self._disagreements.add((), 1)
+
     def watch(self, name: Gauge, read: Callable[[], float]) -> None:
         """Sets where a gauge's value is read when somebody asks; until then it is 0."""
         self._gauges[name] = read
@@ -217,6 +224,7 @@ class Metrics(Collector):
     def _dispatcher(self) -> Iterator[Metric]:
         yield self._sequenced.family()
         yield self._dead_letters.family()
+        yield self._disagreements.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")

@@ -1,7 +1,7 @@
 """The ports: what the services ask of the world. Each has an in-memory twin; none lets a thread or socket show."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from headgate.core.errors import HeadgateError
@@ -113,7 +113,6 @@ class Log(Protocol):
         shard: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = (),
     ) -> "asyncio.Future[Appended]":
         """Hands one record over and returns a future of its place; never blocks and never raises itself.
 

@@ -218,6 +218,18 @@ ALERTS: Final = (
         },
     ),
     Alert(
+        name="HeadgateDisagreement",
+        expr="sum by (instance) (increase(headgate_disagreements_total[1h])) > 0",
+        hold="0s",
+        severity="urgent",
+        summary="{{ $labels.instance }} decided differently from another dispatcher that read the same log",
+        fires={
+            'headgate_disagreements_total{job="headgate",role="dispatcher",instance="dispatcher-0"}': "0x60 1x40",
+        },
+        quiet={'headgate_disagreements_total{job="headgate",role="dispatcher",instance="dispatcher-0"}': "1x90"},
+        at="80m",
+    ),
+    Alert(
         name="HeadgateLoopLate",
         expr="max by (role, instance) (headgate_loop_lag_seconds) > 0.25",
         hold="5m",

@@ -218,12 +218,6 @@ class LogContract:
             records = await read_from(log, LogName.INBOX, 0, acked[0].offset, len(pairs))
             assert [(r.key, r.value) for r in records] == pairs
 
-    async def test_headers_are_taken(self, rig: Rig) -> None:
-        async with rig.log() as log:
-            appended = await log.append(LogName.DEAD_LETTERS, 0, b"k", b"v", [("reason", b"x"), ("reason", b"")])
-            (record,) = await read_from(log, LogName.DEAD_LETTERS, 0, appended.offset, 1)
-            assert record.value == b"v"
-
     async def test_large_records_come_through_whole(self, rig: Rig) -> None:
         async with rig.log() as log:
             values = [b"%d" % i * 400_000 for i in range(5)] + [b"x" * (MAX_RECORD_BYTES - 10)]

@@ -32,7 +32,7 @@ def test_an_append_ends_with_its_place() -> None:
 
     async def main() -> None:
         log, appender = await rig(loop)
-        appended = await appender.append(2, b"k", b"v", [("trace", b"1")])
+        appended = await appender.append(2, b"k", b"v")
         (record,) = await messages(log, 2)
         assert (record.offset, record.key, record.value) == (appended.offset, b"k", b"v")
         await appender.stop()

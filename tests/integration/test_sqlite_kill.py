@@ -17,7 +17,7 @@ import pytest
 from headgate.core.records import LogName
 from headgate.runtime.logs.embedded import SettingsConflict
 from headgate.runtime.logs.sqlite import SqliteLog
-from headgate.runtime.logs.sqlite_file import LogInUse
+from headgate.runtime.logs.sqlite_file import SHRINK_PAGES, LogInUse
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
 from tests.contract.log_suite import SystemClock, SystemRng, read_from
 
@@ -215,7 +215,17 @@ async def test_what_is_truncated_is_given_back_to_the_disk(tmp_path: Path) -> No
     log = make(tmp_path / "log.db")
     await log.open()
     acked = await asyncio.gather(*(log.append(LogName.MESSAGES, 0, b"k", bytes(50_000)) for _ in range(600)))
+    steps = 0
+    shrink = log._file.shrink_step
+
+    def counted() -> bool:
+        nonlocal steps
+        steps += 1
+        return shrink()
+
+    log._file.shrink_step = counted  # type: ignore[method-assign]
     await log.truncate_before(LogName.MESSAGES, 0, acked[-10].offset)
+    assert 600 * 50_000 / 4_096 / SHRINK_PAGES < steps < 40, "many pages a step, and not all at once"
     for _ in range(3):  # a checkpoint takes the pages over; the log of writes is cut at the next round
         await log.append(LogName.MESSAGES, 0, b"k", b"v")
     await log.close()

@@ -17,7 +17,6 @@ from headgate.core.snapshot import MAX_OFFSET
 from headgate.core.window import Window
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.embedded import Headers
 from headgate.runtime.ports import Clock, Link, Log
 from tests.sim.nodes import SimLog
 from tests.sim.plan import HEAVY, MONTH, WIDE
@@ -33,11 +32,9 @@ class _EagerAppender(Appender):
         self._node = log
         self._time = clock
 
-    def append(
-        self, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
+    def append(self, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands over, and does not wait."""
-        real = super().append(shard, key, value, headers)
+        real = super().append(shard, key, value)
         if real.done():
             return real
         real.add_done_callback(lambda done: None if done.cancelled() else done.exception())

@@ -1,7 +1,6 @@
 """What all adapters share: limits, the parts of each log, the config record, ready futures; knows no storage."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -12,14 +11,12 @@ from headgate.runtime.ports import BACKGROUND, LogError, RecordTooLarge, Rng
 
 EMBEDDED_SHARDS: Final = 4  # DESIGN section 1
 MAX_RECORD_BYTES: Final = 1_000_000  # Kafka's default takes 1,048,588 with its own framing; one limit for all adapters
-HEADER_OVERHEAD: Final = 16  # generous framing of one header in a Kafka record
 RECORD_OVERHEAD: Final = 64  # of one record, for the byte counts that bound queues and memory
 APPEND_WAIT_S: Final = 6.0  # our own wait, a little over the producer's request_timeout_ms of 5 s (KAFKA.md section 0)
 DAY_MS: Final = 86_400_000
 KEEP_MS: Final = {LogName.MESSAGES: 7 * DAY_MS, LogName.INBOX: 7 * DAY_MS, LogName.DEAD_LETTERS: 30 * DAY_MS}
 SINGLE_PART: Final = frozenset({LogName.REVOCATIONS})
 
-Headers = Sequence[tuple[str, bytes]]
 Place = tuple[LogName, int]
 
 
@@ -88,12 +85,9 @@ def config_record(cluster_id: str, shards: int, shard: int, generation: int = 1)
     return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
 
 
-def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Returns about how many bytes a record takes in a log."""
-    size = (len(key) if key else 0) + (len(value) if value else 0)
-    for name, content in headers:
-        size += len(name) + len(content) + HEADER_OVERHEAD
-    return size
+def record_bytes(key: bytes | None, value: bytes | None) -> int:
+    """Returns the bytes of a record's key and value."""
+    return (len(key) if key else 0) + (len(value) if value else 0)
 
 
 def too_large(size: int) -> RecordTooLarge:

@@ -10,7 +10,6 @@ from headgate.core.control import Config
 from headgate.core.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import (
-    Headers,
     Place,
     SettingsConflict,
     all_places,
@@ -90,11 +89,9 @@ class KafkaLog:
         """Always False: retention bounds this log."""
         return False
 
-    def append(
-        self, log: LogName, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
+    def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands one record to the batcher; see the port."""
-        return self._batcher.append(self._lanes[log, shard], key, value, headers)
+        return self._batcher.append(self._lanes[log, shard], key, value)
 
     async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "KafkaReader":
         """Opens a position. Raises LogUnavailable."""

@@ -1,7 +1,8 @@
 """Membership of a dispatcher in the consumer group on the ownership log; knows shards, reads no record.
 
-aiokafka's group consumer does the protocol; its partitions are paused, so that it fetches nothing. During a rebalance
-the old assignment stands until the new one is there: whoever stops serving does so on evidence (DESIGN section 6).
+aiokafka's group consumer does the protocol; its partitions are paused, so that it fetches nothing. During a rebalance,
+and while this node is no member, nothing is known of its assignment: it claims nothing then. What it serves it
+serves on, until there is evidence of another owner (a claim).
 """
 
 import asyncio
@@ -48,7 +49,8 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
     def __init__(self, site: Site) -> None:
         self.changed = asyncio.Event()
         self._site = site
-        self._assigned: frozenset[int] | None = None
+        self._assigned: frozenset[int] = frozenset()
+        self._member = False  # from an assignment until a rebalance begins or membership is lost
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._said = float("-inf")
@@ -59,8 +61,8 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self._task = asyncio.get_running_loop().create_task(self._run(), name="headgate-kafka-group")
 
     def assigned(self) -> frozenset[int] | None:
-        """Returns the shards last assigned, None before the first time and after `stop`."""
-        return self._assigned
+        """Returns the shards assigned, None while this node is no member or a rebalance is under way."""
+        return self._assigned if self._member else None
 
     async def stop(self) -> None:
         """Leaves the group, so that it rebalances at once."""
@@ -69,11 +71,11 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             await asyncio.wait({self._task})
             self._task = None
         await self._leave()
-        self._assigned = None
         self.changed.set()
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """Does nothing: what was assigned stands until something else is."""
+        """Claims nothing more on an assignment that is at its end; what is served is served on until claimed."""
+        self._member = False
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         """Takes an assignment; aiokafka calls it."""
@@ -81,10 +83,9 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             for partition in assigned:  # a position of ours, or aiokafka would ask for committed ones
                 self._consumer.seek(partition, 0)
             self._consumer.pause(*assigned)
-        shards = frozenset(partition.partition for partition in assigned)
-        if shards != self._assigned:
-            self._assigned = shards
-            self.changed.set()
+        self._member = True
+        self._assigned = frozenset(partition.partition for partition in assigned)
+        self.changed.set()
 
     async def _join(self) -> None:
         consumer = await started(self._site, group_arguments(self._site))
@@ -92,6 +93,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         consumer.subscribe([self._site.topic(LogName.OWNERSHIP)], listener=self)
 
     async def _leave(self) -> None:
+        self._member = False
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await stopped(consumer)

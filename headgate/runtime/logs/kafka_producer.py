@@ -20,7 +20,6 @@ from headgate.runtime.logs.embedded import (
     APPEND_WAIT_S,
     MAX_RECORD_BYTES,
     RECORD_OVERHEAD,
-    Headers,
     fail,
     failed,
     record_bytes,
@@ -117,20 +116,17 @@ class Batcher:
         producer, self._producer = self._producer, None
         await stopped(producer)
 
-    def append(
-        self, lane: Lane, key: bytes | None, value: bytes | None, headers: Headers
-    ) -> "asyncio.Future[Appended]":
+    def append(self, lane: Lane, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Puts one record into the lane's open batch; the future ends as the port says."""
-        size = record_bytes(key, value, headers) + RECORD_OVERHEAD
+        size = record_bytes(key, value) + RECORD_OVERHEAD
         if self._closed or size > _TOO_LARGE or lane.size + size > PARTITION_BYTES or self._size + size > TOTAL_BYTES:
             return failed(self._refusal(lane, size))
         loop = asyncio.get_running_loop()
         queue = lane.queue
-        listed = list(headers) if headers else _NO_HEADERS
         batch = queue[-1] if queue else None
-        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=listed) is None:
+        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=_NO_HEADERS) is None:
             batch = _Batch(self._builder(), loop.time())
-            batch.builder.append(timestamp=None, key=key, value=value, headers=listed)
+            batch.builder.append(timestamp=None, key=key, value=value, headers=_NO_HEADERS)
             queue.append(batch)
         future: asyncio.Future[Appended] = loop.create_future()
         batch.futures.append(future)

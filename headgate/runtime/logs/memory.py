@@ -16,7 +16,6 @@ from headgate.runtime.logs.embedded import (
     APPEND_WAIT_S,
     MAX_RECORD_BYTES,
     EmbeddedGroup,
-    Headers,
     Place,
     counter_of,
     fail,
@@ -104,12 +103,10 @@ class MemoryLog:
         """Whether it is time to truncate messages behind a snapshot."""
         return self._store.above_limit()
 
-    def append(
-        self, log: LogName, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
-        """Appends one record; see the port. Headers are accepted and not kept."""
+    def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
+        """Appends one record; see the port."""
         part = self._store.parts[log, shard]
-        refused = self._refusal(log, record_bytes(key, value, headers))
+        refused = self._refusal(log, record_bytes(key, value))
         if refused is not None:
             return failed(refused)
         if self.latency is not None or self.reach is Reach.SILENT or (log, shard) in self._flights:

@@ -102,7 +102,7 @@ class Part:
 
 
 def _size(key: bytes | None, value: bytes | None) -> int:
-    return record_bytes(key, value, ()) + RECORD_OVERHEAD
+    return record_bytes(key, value) + RECORD_OVERHEAD
 
 
 class MemoryStore:

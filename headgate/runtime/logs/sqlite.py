@@ -21,7 +21,6 @@ from headgate.runtime.logs.embedded import (
     MAX_RECORD_BYTES,
     RECORD_OVERHEAD,
     EmbeddedGroup,
-    Headers,
     Place,
     counter_of,
     fail,
@@ -102,12 +101,10 @@ class SqliteLog:
         """Always False: the disk bounds this log."""
         return False
 
-    def append(
-        self, log: LogName, shard: int, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> "asyncio.Future[Appended]":
-        """Hands one record to the next commit; see the port. Headers are accepted and not kept."""
+    def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
+        """Hands one record to the next commit; see the port."""
         self._file.bounds((log, shard))  # a part that does not exist is the caller's error
-        size = record_bytes(key, value, headers)
+        size = record_bytes(key, value)
         refused = self._refusal(size)
         if refused is not None:
             return failed(refused)

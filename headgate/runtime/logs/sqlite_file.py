@@ -158,7 +158,7 @@ class SqliteFile:
         (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         if mode != INCREMENTAL:
             return False
-        connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+        connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")  # `execute` would stop after one page
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         return bool(free)
 

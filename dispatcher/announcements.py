@@ -1,0 +1,61 @@
+"""Which gateways still have to say what they host of a shard that has just come here; knows no topic."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
+
+G = TypeVar("G")
+
+WAIT_S: Final = 5.0
+HELD: Final = 1_000  # questions that wait; ephemeral messages are at most 64 KiB each
+HELD_BYTES: Final = 4 << 20
+
+
+class Announcements(Generic[G]):
+    """Complete once every gateway that is linked, and one at least, has announced; or WAIT_S seconds after the start.
+
+    Until then the number of subscribers is not known: what depends on it is held.
+    """
+
+    def __init__(self, gateways: Iterable[G]) -> None:
+        self._missing = set(gateways)
+        self._any = False
+        self._held: list[Callable[[], None]] = []
+        self._held_bytes = 0
+        self.complete = False
+        self._timer = asyncio.get_running_loop().call_later(WAIT_S, self._end)
+
+    def expect(self, gateway: G) -> None:
+        """A gateway has linked: it will announce too."""
+        self._missing.add(gateway)
+
+    def heard(self, gateway: G) -> None:
+        """A gateway has announced everything."""
+        self._any = True
+        self.left(gateway)
+
+    def left(self, gateway: G) -> None:
+        """A gateway is gone: it is not waited for."""
+        self._missing.discard(gateway)
+        if self._any and not self._missing:
+            self._end()
+
+    def hold(self, again: Callable[[], None], size: int) -> bool:
+        """Calls `again` once complete, in the order of the calls. Returns False when too much is held already."""
+        if len(self._held) >= HELD or self._held_bytes + size > HELD_BYTES:
+            return False
+        self._held.append(again)
+        self._held_bytes += size
+        return True
+
+    def close(self) -> None:
+        """The shard is given up: nothing held is done any more."""
+        self._timer.cancel()
+        self._held.clear()
+
+    def _end(self) -> None:
+        self.complete = True
+        self._timer.cancel()
+        held, self._held = self._held, []
+        for again in held:
+            again()

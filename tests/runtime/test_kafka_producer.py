@@ -1,0 +1,106 @@
+"""The batcher of the Kafka adapter over a producer that ends as the test says: what an append's error promises."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, RequestTimedOutError
+
+from headgate.core.records import Appended
+from headgate.runtime.logs.kafka_connect import site_of
+from headgate.runtime.logs.kafka_producer import Batcher, Lane
+from headgate.runtime.logs.options import LogOptions
+from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge
+
+
+class Meta(NamedTuple):
+    offset: int
+    timestamp: int
+
+
+class Builder:
+    """A batch of at most two records."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(self, *, value: bytes, **_: Any) -> object | None:
+        if len(self.values) == 2:
+            return None
+        self.values.append(value)
+        return self
+
+
+class Producer:
+    """Takes batches and answers none of them by itself."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[list[bytes], asyncio.Future[Meta]]] = []
+
+    def create_batch(self) -> Builder:
+        return Builder()
+
+    async def send_batch(self, builder: Builder, topic: str, *, partition: int) -> "asyncio.Future[Meta]":
+        future: asyncio.Future[Meta] = asyncio.get_running_loop().create_future()
+        self.sent.append((builder.values, future))
+        return future
+
+
+def batcher() -> tuple[Batcher, Producer, Lane]:
+    made, producer = Batcher(site_of(LogOptions("kafka://nowhere:1"), "n")), Producer()
+    made._producer = producer  # type: ignore[assignment]
+    made._closed = False
+    return made, producer, Lane("t", 0)
+
+
+def append(made: Batcher, lane: Lane, values: list[bytes]) -> list["asyncio.Future[Appended]"]:
+    return [made.append(lane, b"k", value) for value in values]
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("error", [RequestTimedOutError, NotLeaderForPartitionError])
+async def test_batches_behind_a_failed_one_are_not_sent_on(error: type[Exception]) -> None:
+    """They were never handed over, so their publishers hear that they will not appear; sent on, they would overtake."""
+    made, producer, lane = batcher()
+    futures = append(made, lane, [b"1", b"2", b"3", b"4", b"5"])
+    await turns()
+    assert [values for values, _ in producer.sent] == [[b"1", b"2"]]
+    producer.sent[0][1].set_exception(error())
+    await turns()
+    assert [type(future.exception()) for future in futures] == [AppendUnknown] * 2 + [LogUnavailable] * 3
+    assert len(producer.sent) == 1, "what was refused is not sent"
+    later = append(made, lane, [b"6"])
+    await turns()
+    assert producer.sent[1][0] == [b"6"]
+    producer.sent[1][1].set_result(Meta(70, 5))
+    await turns()
+    assert later[0].result() == Appended(70, 5)
+    assert made._size == lane.size == 0
+
+
+async def test_a_batch_that_was_too_large_fails_alone() -> None:
+    made, producer, lane = batcher()
+    futures = append(made, lane, [b"1", b"2", b"3"])
+    await turns()
+    producer.sent[0][1].set_exception(MessageSizeTooLargeError())
+    await turns()
+    assert [values for values, _ in producer.sent] == [[b"1", b"2"], [b"3"]]
+    producer.sent[1][1].set_result(Meta(9, 5))
+    await turns()
+    assert isinstance(futures[0].exception(), RecordTooLarge)
+    assert futures[2].result() == Appended(9, 5)
+
+
+async def test_records_of_a_batch_have_its_base_offset_and_their_places() -> None:
+    made, producer, lane = batcher()
+    futures = append(made, lane, [b"1", b"2", b"3"])
+    await turns()
+    producer.sent[0][1].set_result(Meta(40, 5))
+    await turns()
+    producer.sent[1][1].set_result(Meta(42, 6))
+    await turns()
+    assert [future.result() for future in futures] == [Appended(40, 5), Appended(41, 5), Appended(42, 6)]
