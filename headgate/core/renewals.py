@@ -30,7 +30,7 @@ class Renewals:
     def __init__(self, hub: Ender) -> None:
         self._hub = hub
         self._asked: dict[Subscription, Caller] = {}
-        self._waiting: dict[Subscription, None] = {}  # for an owner that is away
+        self._waiting: dict[int, dict[Subscription, None]] = {}  # by shard, for an owner that is away
 
     def begin(self, session: Session) -> None:
         """Asks for every subscription of a session whose rights are new."""
@@ -42,7 +42,6 @@ class Renewals:
         caller = subscription.session.caller
         if subscription in self._asked or caller is None:
             return
-        self._waiting.pop(subscription, None)
         self._asked[subscription] = caller
         feed = subscription.feed
 
@@ -53,16 +52,14 @@ class Renewals:
 
     def resend(self, shard: int) -> None:
         """Asks again what waits for an owner of the shard."""
-        for subscription in [waiting for waiting in self._waiting if waiting.feed.shard == shard]:
-            self.ask(subscription)
+        for subscription in self._waiting.pop(shard, ()):
+            if _live(subscription):
+                self.ask(subscription)
 
     def tick(self) -> None:
         """Asks again where an owner is linked; called about once a second."""
-        for subscription in list(self._waiting):
-            if not _live(subscription):
-                del self._waiting[subscription]
-            elif self._hub.upstream.linked(subscription.feed.shard):
-                self.ask(subscription)
+        for shard in [shard for shard in self._waiting if self._hub.upstream.linked(shard)]:
+            self.resend(shard)
 
     def _answered(self, subscription: Subscription, answer: Answer) -> None:
         caller = self._asked.pop(subscription)
@@ -73,7 +70,7 @@ class Renewals:
         elif isinstance(answer, Refused) and answer.code in LOST:
             self._hub.unsubscribe(subscription, "forbidden")
         elif not isinstance(answer, Authorized):
-            self._waiting[subscription] = None
+            self._waiting.setdefault(subscription.feed.shard, {})[subscription] = None
 
 
 def _live(subscription: Subscription) -> bool:
