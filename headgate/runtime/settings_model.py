@@ -141,7 +141,7 @@ class Log(Group):
     memory_bytes: Count = 256 * MIB
     """Bytes that `memory:` keeps. Above: old records are removed. Above twice this: publishes are refused."""
     messages_s: Seconds = 7 * DAY_S
-    """Seconds that an embedded log keeps messages. In Kafka the topic's `retention.ms` decides: setting it is refused."""
+    """Seconds that an embedded log keeps messages. In Kafka its `retention.ms` decides; setting this is refused."""
     dead_letters_s: Seconds = 30 * DAY_S
     """Seconds that an embedded log keeps dead letters. In Kafka the topic's `retention.ms` decides."""
     security: Security = Security()
