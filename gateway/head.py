@@ -37,9 +37,9 @@ class Head(NamedTuple):
     method: str
     version: str
     query: list[tuple[str, str]]
-    complete: bool
     headers: dict[str, str]
     rest: bytes
+    complete: bool = True
 
     def last_of(self, name: str) -> str | None:
         """Returns the last value of a query parameter."""
@@ -91,7 +91,7 @@ def read_head(data: bytes) -> Head:
     if answer is not None:
         raise HeadRefused(answer)
     query, complete = _fields_of(reader.url.partition(b"?")[2])
-    return Head(parser.get_method().decode(), version, query, complete, _joined(reader.fields), rest)
+    return Head(parser.get_method().decode(), version, query, _joined(reader.fields), rest, complete)
 
 
 def too_many_fields() -> Refusal:

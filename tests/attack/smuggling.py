@@ -1,7 +1,7 @@
 """Victims behind a proxy with one upstream connection, a smuggler beside them: does anybody get another's answer?
 
-`python -m tests.attack.smuggling [--url http://127.0.0.1:8080] [--answers 2000]` runs `headgate dev` (or takes what
-serves at --url), puts Go's ReverseProxy and nginx in front of it, and counts. Exit status 1 when an answer was foreign.
+`python -m tests.attack.smuggling [--port 8080] [--answers 2000]` runs `headgate dev` (or takes what serves at
+--port), puts Go's ReverseProxy and nginx in front of it, and counts. Exit status 1 when an answer was foreign.
 """
 
 import argparse
@@ -95,7 +95,8 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return status, body
 
 
-async def _prepare(port: int) -> None:
+async def prepare(port: int) -> None:
+    """Creates the victims' topics on the server at `port`."""
     for number in range(_VICTIMS):
         body = json.dumps({"topic_id": f"victim-{number}", "name": "v"}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -113,7 +114,7 @@ def main() -> int:
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         port = options.port or stack.enter_context(dev()).port
-        asyncio.run(_prepare(port))
+        asyncio.run(prepare(port))
         return max(_through(name, port, options.answers) for name in PROXIES)
 
 

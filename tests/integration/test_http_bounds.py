@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from headgate.core.limits import Limits
 from headgate.runtime.http import bounded
@@ -178,10 +179,8 @@ async def test_heads_that_are_not_complete_share_one_budget(monkeypatch: pytest.
             client.close()
 
 
-async def test_connections_above_the_bound_are_closed_at_once_and_it_is_said_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
+async def test_connections_above_the_bound_are_closed_at_once_and_it_is_said_once() -> None:
+    with structlog.testing.capture_logs() as said:
         async with serving(HttpServer("127.0.0.1", 0, Echo(), connections=3)) as at:
             kept = [await Raw.to(at) for _ in range(3)]
             for _ in range(20):
@@ -197,6 +196,7 @@ async def test_connections_above_the_bound_are_closed_at_once_and_it_is_said_onc
             assert (await fresh.answer())[0] == 200, "a place that became free is taken"
             for client in (*kept, fresh):
                 client.close()
+    assert [line["event"] for line in said] == ["all connections are taken; more are closed at once"]
 
 
 async def test_streams_and_requests_share_the_places() -> None:
