@@ -178,7 +178,7 @@ class Requests:
         owner.send_open()
         owner.routes.add(session, row.topic_id, row.epoch, row.seq)
         if row.ephemeral:
-            resumed = None if ask.position is None or ask.position[0] == "earliest" else False
+            resumed = False if ask.position is not None and ask.position[0] == "seq" else None
             reason = "ephemeral" if resumed is False else None
             first, cursor = 0, 0
         else:

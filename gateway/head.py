@@ -111,16 +111,18 @@ def _path_of(target: bytes) -> bytes:
 
 def _fields_of(query: bytes) -> tuple[list[tuple[str, str]], bool]:
     """Returns the fields of a query string, and whether they are all of them."""
-    parts = query.split(b"&", _MAX_QUERY_FIELDS)
-    text = b"&".join(parts[:_MAX_QUERY_FIELDS]).decode("latin-1")
-    return parse_qsl(text, keep_blank_values=True), len(parts) <= _MAX_QUERY_FIELDS
+    complete = query.count(b"&") < _MAX_QUERY_FIELDS
+    if not complete:
+        query = b"&".join(query.split(b"&", _MAX_QUERY_FIELDS)[:-1])
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True), complete
 
 
 def _joined(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in fields:
-        key, text = name.decode("latin-1"), value.decode("latin-1").strip()
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in fields}
+    if len(headers) < len(fields):
+        for name in headers:
+            values = [value.decode("latin-1").strip() for key, value in fields if key == name.encode("latin-1")]
+            headers[name] = ", ".join(values)
     return headers
 
 

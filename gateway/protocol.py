@@ -14,7 +14,7 @@ from gateway.websocket import WebSocketStream
 from headgate.core.errors import Refusal
 from headgate.core.framing import WEBSOCKET
 from headgate.runtime.http.answers import head_too_late, problem_answer
-from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_size, refusal_of_start
+from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_head, refusal_of_start
 from headgate.runtime.http.unread import close_after
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def _decide(self, data: bytes, end: int) -> None:
         """The head is complete: it ends at `end`."""
-        answer = refusal_of_size(data[:end], self._front.gateway.hub.limits.head_bytes)
+        answer = refusal_of_head(data[:end], self._front.gateway.hub.limits.head_bytes)
         route = route_of(data)
         if answer is not None:
             self._refuse(answer)

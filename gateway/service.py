@@ -198,6 +198,17 @@ class GatewayService:
         """A message came from the client."""
         self.reception.receive(session, message)
 
+    def counts_frame(self, session: Session) -> bool:
+        """Counts a frame that is no whole message; false when there are too many."""
+        return session.counts_frame(self.hub.now, self.options.limits)
+
+    def pong(self, session: Session, frame: bytes) -> None:
+        """Answers a ping of the socket's; who asks and does not read the answers is cut."""
+        if session.paused and session.outlet.queued() > self.options.limits.queue_bytes:
+            self.hub.disconnect(session, 4508)
+        else:
+            session.put(frame)
+
     def paused(self, session: Session) -> None:
         """The socket takes no more."""
         self.hub.catchup.park(session, self._clock.now())

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -98,6 +99,7 @@ class _SseRequest:
         self._stream.shut()
 
     def _session(self) -> Session:
+        _end_when_dead(self._stream.transport, self._gateway.hub.limits.dead_s)
         session = self._gateway.new_session(self._stream, SSE)
         session.preface = stream_begin(self._stream.cors, self._gateway.rng.random())
         return session
@@ -159,3 +161,14 @@ class _SseRequest:
             raise Refusal(answer.code, answer.detail)
         if self._bad is not None:
             raise self._bad
+
+
+def _end_when_dead(transport: asyncio.Transport, seconds: float) -> None:
+    """Lets the kernel end a connection whose far end takes no byte for so long (RFC 5482, where the system has it).
+
+    Only the kernel knows: comments are a few bytes, and its own buffer takes them for hours after a reader has gone.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    pipe = transport.get_extra_info("socket")
+    if option is not None and pipe is not None:
+        pipe.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1_000))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Close, CloseCode, Frame, Opcode
@@ -15,8 +15,9 @@ from headgate.core.session import Session
 if TYPE_CHECKING:
     from gateway.protocol import Front
 
-_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-_CONTROL_BYTES = 125  # RFC 6455 section 5.5: a control frame may stand between the fragments of any message
+_WHOLE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
+_FRAMES_A_TURN: Final = 256  # parsed before the others have their turn: a read may hold 40,000
+_CONTROL_BYTES: Final = 125  # RFC 6455 section 5.5: a control frame may stand between the fragments of any message
 
 
 class FrameReader:
@@ -101,44 +102,70 @@ class WebSocketStream(Stream):
         session = self.session
         if self.ended or session is None:
             return
-        gateway = self.front.gateway
-        gateway.heard(session)
-        reader = self._reader
-        if reader is None:
-            reader = FrameReader(gateway.hub.limits.frame_bytes)
-        try:
-            self._take(session, reader, data)
-        except ProtocolError as error:
-            self._fail(CloseCode.PROTOCOL_ERROR, str(error))
-        except UnicodeDecodeError:
-            self._fail(CloseCode.INVALID_DATA, "a text frame is UTF-8")
-        except PayloadTooBig:
-            self._fail(CloseCode.MESSAGE_TOO_BIG, f"a frame has at most {gateway.hub.limits.frame_bytes} bytes")
-        self._reader = None if self.ended or reader.idle else reader
+        self.front.gateway.heard(session)
+        self._parse(session, data)
 
     def end(self, code: int, reason: str) -> None:
         """Writes a close frame and closes our side."""
         self.write(close_frame(code, reason))
         self.shut()
 
-    def _take(self, session: Session, reader: FrameReader, data: bytes) -> None:
+    def _parse(self, session: Session, data: bytes) -> None:
+        reader, limits = self._reader, self.front.gateway.options.limits
+        if reader is None:
+            reader = FrameReader(limits.frame_bytes)
+        more = False
+        try:
+            more = self._take(session, reader, data)
+        except ProtocolError as error:
+            self._fail(CloseCode.PROTOCOL_ERROR, str(error))
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "a text frame is UTF-8")
+        except PayloadTooBig:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, f"a frame has at most {limits.frame_bytes} bytes")
+        self._reader = None if self.ended or (reader.idle and not more) else reader
+        if more:
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Takes the next frames of what came: the others had their turn."""
+        if self.ended or self.session is None or self._reader is None:
+            return
+        self.transport.resume_reading()
+        self._parse(self.session, b"")
+
+    def _take(self, session: Session, reader: FrameReader, data: bytes) -> bool:
+        """Takes the frames that are complete, some hundred of them; true when there may be more."""
         ping: Frame | None = None
+        count = 0
         for frame in reader.feed(data):
-            if frame.opcode in _DATA:
-                message = reader.message(frame)
-                if message is not None:
-                    self.front.gateway.receive(session, message)
+            count += 1
+            whole = frame.fin and frame.opcode in _WHOLE
+            if not whole and not self.front.gateway.counts_frame(session):
+                self._fail(CloseCode.POLICY_VIOLATION, "too many pings, pongs or fragments")
             elif frame.opcode is Opcode.PING:
                 ping = frame
-            elif frame.opcode is Opcode.CLOSE:
-                answer = reader.goodbye(frame)
-                self.front.gateway.lost(session)
-                self.write(answer)
-                self.shut()
+            elif frame.opcode is not Opcode.PONG:
+                self._obey(session, reader, frame)
             if self.ended:
-                return
+                return False
+            if count == _FRAMES_A_TURN:
+                break
         if ping is not None:  # RFC 6455 section 5.5.3: the most recent one may stand for all
-            session.put(Frame(Opcode.PONG, ping.data).serialize(mask=False))
+            self.front.gateway.pong(session, Frame(Opcode.PONG, ping.data).serialize(mask=False))
+        return count == _FRAMES_A_TURN and not self.ended
+
+    def _obey(self, session: Session, reader: FrameReader, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            answer = reader.goodbye(frame)
+            self.front.gateway.lost(session)
+            self.write(answer)
+            self.shut()
+            return
+        message = reader.message(frame)
+        if message is not None:
+            self.front.gateway.receive(session, message)
 
     def _fail(self, code: int, reason: str) -> None:
         session = self.session

@@ -203,7 +203,8 @@ class Owners:
         topic = self._find(ask.topic_id)
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
         topic.count += 1
-        cursor, resumed, reason = 0, False if ask.position else None, "ephemeral"
+        named = ask.position is not None and ask.position[0] == "seq"
+        cursor, resumed, reason = 0, False if named else None, "ephemeral"
         if topic.durable:
 
             def seq_at(ms: int) -> int | None:

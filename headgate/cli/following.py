@@ -68,7 +68,7 @@ class Place:
             self._start = "live"
         elif self._epoch is None:
             self._epoch = frame.epoch
-            self._seq = frame.seq if self._start == "live" else None
+            self._seq = frame.seq if self._start in ("live", {"last": 0}) else None
         elif frame.epoch != self._epoch:
             self._epoch, self._seq, self._start = frame.epoch, None, "earliest"  # created again: all of it is new
         elif frame.reason == "ahead":

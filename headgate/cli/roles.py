@@ -187,6 +187,8 @@ def gateway_limits(settings: Settings) -> Limits:
         control_per_s=limits.control_per_s,
         control_burst=limits.control_burst,
         control_patience_s=limits.control_abuse_s,
+        frames_per_s=limits.frames_per_s,
+        frames_burst=limits.frames_burst,
         queue_bytes=limits.outbound_bytes,
         queue_frames=limits.outbound_frames,
         connections_per_user=limits.connections_per_user,

@@ -47,17 +47,23 @@ def welcome(
 
 
 def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
-    """`first_seq` only for durable topics; `resumed` only where a position was given, `reason` when it is false."""
+    """`first_seq` only for durable topics; `resumed` only where a place was named, `reason` when it is false.
+
+    An event stream gets the place behind which delivery begins: who is cut off before the first message comes back
+    there, and not to the head of that moment.
+    """
     profile = answer.settings.get("profile", "durable")
     members: dict[str, Any] = {"topic_id": topic_id, "profile": profile, "epoch": answer.epoch, "seq": answer.seq}
+    mark = ""
     if profile == "durable":
         members["first_seq"] = answer.first_seq
+        mark = f"{answer.epoch}:{answer.cursor}"
     members["subscriber_count"] = answer.count
     if answer.resumed is not None:
         members["resumed"] = answer.resumed
     if answer.resumed is False and answer.reason is not None:
         members["reason"] = answer.reason
-    return _frame("subscribed", frame_id, **members)
+    return _frame("subscribed", frame_id, mark, **members)
 
 
 def caught_up(topic_id: str, seq: int) -> ClientFrame:

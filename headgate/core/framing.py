@@ -12,7 +12,7 @@ _MAX_REASON: Final = 123  # RFC 6455 section 5.5: a control frame carries 125 by
 
 
 class ClientFrame(NamedTuple):
-    """A frame that is not a message: its type `name`, its JSON, and the SSE id it carries (only `gap` has one)."""
+    """A frame that is not a message: its type `name`, its JSON, and the SSE id that `subscribed` and `gap` carry."""
 
     name: str
     data: bytes

@@ -17,7 +17,10 @@ _FORMS: Final = (
 
 
 class Placed(NamedTuple):
-    """The answer to a position: begin above `cursor`; `resumed` and `reason` as in the `subscribed` frame."""
+    """The answer to a position: begin above `cursor`; `resumed` and `reason` as in the `subscribed` frame.
+
+    `resumed` is None for every form but `seq`: only who names a place can find it again.
+    """
 
     cursor: int
     resumed: bool | None
@@ -84,10 +87,10 @@ def place(
     if form == "earliest":
         return Placed(oldest, None, None)
     if form == "last":
-        return Placed(max(seq - number, oldest), True, None)
+        return Placed(max(seq - number, oldest), None, None)
     if form == "ts":
         found = seq_at(number)
-        return Placed(seq if found is None else found - 1, True, None)
+        return Placed(seq if found is None else found - 1, None, None)
     return _place_seq(wanted_epoch, number, epoch, oldest, seq)
 
 

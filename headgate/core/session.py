@@ -6,6 +6,7 @@ from headgate.core.client_frames import CLOSE_REASONS, disconnect
 from headgate.core.errors import Refusal
 from headgate.core.framing import ClientFrame, Framing
 from headgate.core.inbound import Allowance, Subscribe
+from headgate.core.limits import Limits
 from headgate.core.rights import Caller
 
 if TYPE_CHECKING:  # a session holds its subscriptions, a subscription its session
@@ -34,14 +35,14 @@ class Session:
 
     `behind` are its subscriptions out of step, `paused` says that its socket takes no more at the moment. `preface`
     goes before the first frame (the head of an SSE answer). `wanted` are the topics of the query that were not asked
-    for yet, `turn` is the one whose answer comes next, `asking` says that they are being asked for just now. Times are
-    monotonic seconds.
+    for yet, `turn` is the one whose answer comes next, `asking` says that they are being asked for just now.
+    `frames_until` is when the frames that came would have come at the allowed rate. Times are monotonic seconds.
     """
 
     __slots__ = (
         "admitted_at", "allowance", "asked", "asking", "beat_at", "behind", "caller", "closed", "connection_id",
-        "deadline", "expires", "framing", "heard_at", "outlet", "paused", "preface", "queued", "stalled_at",
-        "subscriptions", "turn", "vigil", "wanted", "warned",
+        "deadline", "expires", "frames_until", "framing", "heard_at", "outlet", "paused", "preface", "queued",
+        "stalled_at", "subscriptions", "turn", "vigil", "wanted", "warned",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float) -> None:
@@ -65,6 +66,7 @@ class Session:
         self.heard_at = now
         self.beat_at = now
         self.stalled_at = now
+        self.frames_until = now
         self.queued = 0
         self.deadline: float | None = None
         self.expires: float | None = None
@@ -128,6 +130,14 @@ class Session:
 
     def _wishes(self) -> set[str]:
         return {topic_id for topic_id, wish in self.wanted or () if not isinstance(wish, Refusal)}
+
+    def counts_frame(self, now: float, limits: Limits) -> bool:
+        """Counts a frame that is no whole message (ping, pong, fragment); false when there are too many of them.
+
+        The generic cell rate algorithm (ITU-T I.371): a token bucket in one number, as every session has it.
+        """
+        self.frames_until = max(self.frames_until, now) + 1 / limits.frames_per_s
+        return self.frames_until - now <= limits.frames_burst / limits.frames_per_s
 
     def took(self, now: float) -> bool:
         """Says whether the socket has taken a byte since the last call, or had none to take."""

@@ -240,6 +240,8 @@ class Limits(Group):
     control_per_s: Seconds = 10.0
     control_burst: Count = 150
     control_abuse_s: Seconds = 10.0  # above the rate for so long: 4503
+    frames_per_s: Seconds = 100.0  # pings, pongs and fragments; above: 1008
+    frames_burst: Count = 1_000
     subscribers_listed: Count = 1_000
     auth_deadline_s: Seconds = 5.0
     request_deadline_s: Seconds = 10.0

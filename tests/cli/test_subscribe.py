@@ -192,6 +192,17 @@ def test_comes_back_where_it_was(headgate: Headgate, streams: Streams, code: int
     assert [frame["from"] for frame in streams.heard[1]] == [{"epoch": 7, "seq": 5}, {"epoch": 8, "seq": 0}]
 
 
+def test_last_none_comes_back_to_where_it_began(headgate: Headgate, streams: Streams) -> None:
+    def first(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 3)
+        end(ws, 4601)
+
+    streams.scripts = [first, gives(streams, 1)]
+    assert headgate("subscribe", "a", "--from", "last:0", "--count", "1", "--url", streams.url).status == 0
+    assert [heard[0]["from"] for heard in streams.heard] == [{"last": 0}, {"epoch": 7, "seq": 3}]
+
+
 def test_a_topic_created_again_is_read_from_its_beginning(headgate: Headgate, streams: Streams) -> None:
     def first(ws: ServerConnection) -> None:
         streams.hears(ws)

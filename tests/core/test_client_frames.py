@@ -73,3 +73,9 @@ def test_disconnect_says_whether_to_come_back(code: int) -> None:
     frame = members(client_frames.disconnect(code))
     assert frame == {"code": code, "reason": client_frames.CLOSE_REASONS[code], "reconnect": code >= 4500}
     assert members(client_frames.disconnect(code, retry_after_ms=5))["retry_after_ms"] == 5
+
+
+def test_subscribed_carries_the_place_behind_which_delivery_begins() -> None:
+    assert client_frames.subscribed(granted("durable"), "a", None).mark == "7:5"
+    assert client_frames.subscribed(granted("durable", False, "expired"), "a", None).mark == "7:5"
+    assert client_frames.subscribed(granted("ephemeral"), "a", None).mark == ""

@@ -102,7 +102,7 @@ def test_a_parked_session_comes_back_from_the_ring_and_misses_nothing(framing: s
         assert slow.seqs() == other.seqs() == list(range(1, 1_002))
     else:
         assert [int(line.split(b":")[2]) for line in slow.data.split(b"\n") if line.startswith(b"id: ")] == list(
-            range(1, 1_002)
+            range(1_002)  # the first is that of `subscribed`
         )
     assert not any(isinstance(asked, Fetch) for asked in scene.owners.asked)
 

@@ -85,7 +85,7 @@ def test_expired_ahead_and_epoch_changed() -> None:
 def test_ts_begins_at_the_first_message_not_older() -> None:
     assert at(from_json({"ts": 650})).cursor == 6
     assert at(from_json({"ts": 0})).cursor == 3
-    assert at(from_json({"ts": 1001})) == Placed(10, True, None)
+    assert at(from_json({"ts": 1001})) == Placed(10, None, None)
 
 
 def test_last_is_cut_at_the_first_kept() -> None:
@@ -97,3 +97,10 @@ def test_last_is_cut_at_the_first_kept() -> None:
 def test_an_empty_topic() -> None:
     for form in ("earliest", {"seq": 0}, {"last": 5}, {"ts": 5}):
         assert at(from_json(form), first=1, head=0).cursor == 0
+
+
+def test_only_a_place_that_was_named_is_resumed() -> None:
+    for form in (None, "earliest", {"last": 0}, {"last": 2}, {"ts": 0}, {"ts": 650}, {"ts": 1001}):
+        assert at(from_json(form)).resumed is None
+    for form in ({"seq": 0}, {"seq": 7}, {"epoch": EPOCH, "seq": 7}, {"seq": 2}, {"epoch": 0, "seq": 7}):
+        assert at(from_json(form)).resumed is not None

@@ -85,6 +85,37 @@ async def test_eventsource_resumes_by_itself_after_a_cut_in_mid_stream(stage: St
             assert all(line["state"] == 0 for line in client.of("error")), "never CLOSED: it does not give up"
 
 
+@pytest.mark.parametrize("moment", ["live", "last:0", "caught_up", "drain"])
+async def test_eventsource_that_has_heard_nothing_yet_loses_nothing(stage: Stage, moment: str) -> None:
+    dev = stage.dev(data=True, drain__spread_s=0.1).start()
+    await dev.ready()
+    async with AsyncExitStack() as stack:
+        path = await stack.enter_async_context(CutPath(dev.port))
+        publisher = await stack.enter_async_context(Publisher(dev.url))
+        await _create(dev.url)
+        begin = {"live": "live", "drain": "live", "caught_up": "earliest"}.get(moment, moment)
+        url = f"http://127.0.0.1:{path.port}/sse/subscribe?topic_id={TOPIC}&from={begin}"
+        client = await stack.enter_async_context(await Told.event_source(url))
+        last = "subscribed" if begin == "live" else "caught_up"
+        await until("the stream stands", lambda: len(client.of(last)) == 1, WAIT_S)
+        if moment == "drain":
+            dev.sigterm()
+            assert await dev.ended(WAIT_S) == 0
+            dev.start()
+            await dev.ready()
+        else:
+            assert path.cut() == 1
+        await publisher.publish(3)
+        await until("it has them all", lambda: len(client.of("message")) >= 3, WAIT_S)
+        _once_in_order([line["data"] for line in client.of("message")], 3)
+
+
+async def _create(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        answer = await http.post("/api/v1/topics", json={"topic_id": TOPIC, "name": TOPIC})
+        assert answer.status_code == 201, answer.text
+
+
 async def test_eventsource_resumes_by_itself_after_a_draining_gateway_refused_it(stage: Stage) -> None:
     dev = stage.dev(data=True, drain__spread_s=SPREAD_S).start()
     await dev.ready()

@@ -272,3 +272,64 @@ def test_empty_fragments_are_not_kept() -> None:
     assert not reader._parts and not reader.idle
     (frame,) = reader.feed(masked(Opcode.CONT, b"{}"))
     assert reader.message(frame) == b"{}" and reader.idle
+
+
+FLOODS = {
+    "pings": masked(Opcode.PING, b""),
+    "pongs": masked(Opcode.PONG, b"x"),
+    "empty fragments": masked(Opcode.CONT, b"", fin=False),
+    "fragments": masked(Opcode.CONT, b"x", fin=False),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("mode", ["open", "jwt"])
+async def test_every_frame_is_counted_and_too_many_close_with_1008(kind: str, mode: str) -> None:
+    async with gateway(limits=Limits(frames_burst=300), mode=mode) as gate:
+        for count, closed in ((295, False), (330, True), (40_000, True)):
+            client = await opened(gate)  # in mode jwt nobody has said who he is
+            if mode == "open":
+                await server_frame(client)
+            client.writer.write(masked(Opcode.TEXT, b"", fin=False) + FLOODS[kind] * count)
+            if not closed:
+                client.writer.write(masked(Opcode.PING, b"alive"))
+                found = [await server_frame(client)]
+                while found[-1][1] != b"alive":
+                    found.append(await server_frame(client))
+                assert {opcode for opcode, _ in found} == {Opcode.PONG}
+                client.close()
+                continue
+            frames = [await server_frame(client)]
+            while frames[-1][0] != Opcode.CLOSE:
+                frames.append(await server_frame(client))
+            assert int.from_bytes(frames[-1][1][:2], "big") == 1008
+            client.close()
+        await until(lambda: gate.service.hub.session_count == 0)
+
+
+async def test_a_flood_of_frames_takes_turns_with_the_others() -> None:
+    async with gateway(limits=Limits(frames_burst=1_000_000)) as gate:
+        flood, other = await opened(gate), await opened(gate)
+        for client in (flood, other):
+            await server_frame(client)
+        flood.writer.write(masked(Opcode.PONG, b"") * 20_000)
+        other.writer.write(masked(Opcode.PING, b"me"))
+        assert (await server_frame(other))[1] == b"me"
+        flood.writer.write(masked(Opcode.PING, b"last"))
+        assert (await server_frame(flood))[1] == b"last", "nothing is lost between two turns"
+        flood.close()
+        other.close()
+
+
+async def test_who_pings_and_does_not_read_is_cut_at_the_outbound_bound() -> None:
+    limits = Limits(queue_bytes=64 * 1024, frames_burst=1_000_000)
+    async with gateway(limits=limits) as gate:
+        client = await slow_subscriber(gate, "topic_id=a")
+        (session,) = gate.service.hub.sessions
+        most, ping = 0, masked(Opcode.PING, b"x" * 125)
+        while not session.closed and not client.writer.is_closing():
+            client.writer.write(ping)
+            await asyncio.sleep(0)
+            most = max(most, session.outlet.queued())
+        assert most <= limits.queue_bytes + 1_024
+        client.close()

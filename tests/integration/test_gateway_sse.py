@@ -78,7 +78,7 @@ async def test_a_stream_begins_with_welcome_and_carries_messages_by_default_name
         client, (retry, welcome, subscribed, presence) = await stream(gate, "/api/v1/topics/a/subscribe?user=bob")
         assert 1_000 <= int(retry["retry"]) <= 3_000
         assert [e["event"] for e in (welcome, subscribed, presence)] == ["welcome", "subscribed", "presence"]
-        assert welcome["data"]["user_id"] == "bob" and "id" not in subscribed
+        assert welcome["data"]["user_id"] == "bob" and subscribed["id"] == f"{topic.epoch}:0"
         gate.owners.publish("a", "é", 2)
         first, second = await client.event(), await client.event()
         assert (first["id"], first["data"]["payload"], "event" in first) == (f"{topic.epoch}:1", "é", False)

@@ -37,9 +37,9 @@ def refused_by(role: Role, flags: dict[str, str]) -> str:
         ("dispatcher.port", 8090),
         ("admin.port", 9090),
         ("dev.host", "127.0.0.1"),
-        ("ingest.host", "0.0.0.0"),
-        ("gateway.host", "0.0.0.0"),
-        ("dispatcher.host", "0.0.0.0"),
+        ("ingest.host", "::"),
+        ("gateway.host", "::"),
+        ("dispatcher.host", "::"),
         ("dispatcher.data", "headgate-data"),
         ("drain.deadline_s", 20.0),
         ("log.prefix", "headgate"),
@@ -193,7 +193,7 @@ class TestRoles:
     def test_dev_takes_a_log_it_is_given(self) -> None:
         assert resolve(load({"dev.data": "/d"} | KAFKA, None, {}), "dev").log.url == KAFKA["log.url"]
 
-    @pytest.mark.parametrize("flags", [{"dev.host": "0.0.0.0"}, {"auth.mode": "jwt"}])
+    @pytest.mark.parametrize("flags", [{"dev.host": "::"}, {"auth.mode": "jwt"}])
     def test_dev_needs_a_secret_where_it_is_not_open(self, flags: dict[str, str]) -> None:
         assert "auth.secret" in refused_by("dev", flags)
         assert resolve(load(flags | SECRET, None, {}), "dev").auth.mode == "jwt"
@@ -202,7 +202,7 @@ class TestRoles:
         assert resolve(load(SECRET, None, {}), "dev").auth.mode == "jwt"
 
     def test_open_is_refused_off_loopback(self) -> None:
-        assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "0.0.0.0"})
+        assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "::"})
         assert "open" in refused_by("ingest", {"auth.mode": "open"} | KAFKA)
         assert "open" in refused_by("gateway", {"auth.mode": "open"})
 
@@ -217,7 +217,7 @@ class TestRoles:
         settings = resolve(load(SECRET, None, {}), "gateway")
         assert settings.topics.auto_create is False
         assert settings.http.origins == ()
-        assert settings.admin.host == "0.0.0.0"
+        assert settings.admin.host == "::"
 
     def test_a_dispatcher_needs_a_secret_of_either_kind(self) -> None:
         assert "cluster.secret" in refused_by("dispatcher", KAFKA)

@@ -24,6 +24,7 @@ WAITING: Final = 16  # PROTOCOL section 0: pipelined requests
 MAX_HELD: Final = 1024 * 1024  # a few reads of the loop's: more than came before reading was paused
 PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
 PIECE_BYTES: Final = 64
+SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -87,8 +88,6 @@ class BoundedHttp(HttpToolsProtocol):
         data = self._held + data if self._held else data
         at, searched, self._searched = 0, self._searched, 0
         self._waits = False
-        if self._in_head:
-            self._begin_deadline()
         while at < len(data) and not self._over:
             if self._in_head:
                 at = heads.begin_of(data, at)
@@ -200,7 +199,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _take_head(self, data: bytes, at: int, end: int) -> bool:
         """Gives one head to the parser; false when it stays with us."""
         head = data[at:end]
-        answer = heads.refusal_of_size(head, self._head_bytes)
+        answer = heads.refusal_of_head(head, self._head_bytes)
         if answer is not None:
             self._refuse(answer)
             return False
@@ -221,13 +220,17 @@ class BoundedHttp(HttpToolsProtocol):
         """Returns how far the body reaches in `data` for certain; `at` when more must come first.
 
         A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
+        A slice at most, so that its pieces are counted before the next.
         """
         if self._left is not None:
             end = min(len(data), at + self._left)
             self._left -= end - at
             return end
-        end = data.find(END, at)
-        end = len(data) - _open_end(data) if end < 0 else end + len(END)
+        border = data.find(END, at, at + SLICE_BYTES + len(END))
+        if 0 <= border <= at + SLICE_BYTES - len(END):
+            end = border + len(END)
+        else:
+            end = min(at + SLICE_BYTES, border if border >= 0 else len(data) - _open_end(data))
         self._wire_bytes += max(end - at, 0)
         return end
 
@@ -249,26 +252,29 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _keep(self, data: bytes, at: int) -> None:
         """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
-        rest = b"" if self._over else data[at:] if at else data
-        if rest and self._in_head and not self._waits:
-            self._begin_deadline()
-            answer = heads.refusal_of_start(rest, 0, self._head_bytes)
-            if answer is None and not self._hold(rest):
-                answer = heads.overloaded()
-            if answer is not None:
-                self._refuse(answer)
-                return
-            self._searched = len(rest)
-        elif rest and self._waits:
+        rest = b"" if self._over else data[at:]
+        if self._waits:
             self._end_deadline()
             self._hold(b"")
             self._held = rest
             self.flow.pause_reading()
             if len(rest) > MAX_HELD:
                 self._refuse(b"")
-        else:
+        elif self._in_head and not self._over and (rest or not self.answering):
+            self._begin_deadline()
+            self._keep_head(rest)
+        elif rest or self._held:
             self._hold(b"")
             self._held = rest
+
+    def _keep_head(self, rest: bytes) -> None:
+        answer = heads.refusal_of_start(rest, 0, self._head_bytes)
+        if answer is None and not self._hold(rest):
+            answer = heads.overloaded()
+        if answer is not None:
+            self._refuse(answer)
+            return
+        self._searched = len(rest)
 
     def _hold(self, rest: bytes) -> bool:
         """Holds the begin of a head; false when all connections together hold too much."""
@@ -315,13 +321,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
-        if answer and not self.answering:
-            close_after(self.transport, self.loop, answer)
-            self._over = True
-            self._end_deadline()
-            self._hold(b"")
+        if self.answering and not self._in_head:
+            self._break_off(answer)
+        elif answer and not self.answering:
+            self._say(answer)
         else:
             self._end_after_answers()
+
+    def _break_off(self, answer: bytes) -> None:
+        """The newest request will never be whole: its application is told that the client is gone."""
+        if self.pipeline or self.cycle.response_started:
+            self.transport.abort()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._say(answer)
+
+    def _say(self, answer: bytes) -> None:
+        self._over = True
+        self._end_deadline()
+        self._hold(b"")
+        close_after(self.transport, self.loop, answer)
 
 
 def bounded(head_s: float) -> Factory:

@@ -1,7 +1,7 @@
 """What a request's head may be before a parser sees it (RFC 9112): pure functions on bytes; knows no socket."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from headgate.core.errors import Refusal
@@ -13,11 +13,11 @@ BUDGET_BYTES: Final = 32 * 1024 * 1024
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-_BLANK: Final = re.compile(rb"[\r\n]*")
+_BLANK: Final = re.compile(rb"[\r\n]{0,64}")  # a flood of them is no request
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fVv:.]+\])(?::[0-9]*)?")
-_SINGLE: Final = (b"host", b"authorization", b"idempotency-key")  # PROTOCOL section 0: twice is 400
+_SINGLE: Final = (b"host", b"authorization", b"idempotency-key", b"transfer-encoding")  # PROTOCOL section 0
 
-Fields = Iterable[tuple[bytes, bytes]]
+Fields = Sequence[tuple[bytes, bytes]]
 
 
 class HeadBudget:
@@ -35,6 +35,8 @@ class HeadBudget:
 
 def begin_of(data: bytes, at: int) -> int:
     """Returns where the request line begins: RFC 9112 section 2.2 lets empty lines stand before it."""
+    if data[at : at + 1].isalpha():
+        return at
     match = _BLANK.match(data, at)
     return at if match is None else match.end()
 
@@ -51,8 +53,10 @@ def refusal_of_start(data: bytes, at: int, head_bytes: int) -> bytes | None:
     return None
 
 
-def refusal_of_size(head: bytes, head_bytes: int) -> bytes | None:
+def refusal_of_head(head: bytes, head_bytes: int) -> bytes | None:
     """Returns the answer to a complete head with too many bytes or fields; counted before anything is parsed."""
+    if not head[:1].isalpha():
+        return malformed()
     if len(head) > head_bytes or head.count(b"\n") > HEAD_FIELDS + 2:
         return head_too_large()
     return None
@@ -69,20 +73,20 @@ def without_upgrade(head: bytes) -> bytes:
 
 def refusal_of_fields(version: str, fields: Fields) -> bytes | None:
     """Returns the answer to parsed fields (names in lower case) that no application may see: 400 or 501, else None."""
-    seen: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name in seen and name in _SINGLE:
-            return _bad(f"the header {name.decode('latin-1')} stands there more than once")
-        if name == b"transfer-encoding" and (name in seen or value.strip().lower() != b"chunked"):
-            detail = "the only Transfer-Encoding that is understood is 'chunked'"
-            return plain_answer(501, Refusal("bad_request", detail))
-        seen[name] = value
-    host = seen.get(b"host")
-    if host is None and version == "1.1":
-        return _bad("a request needs a Host header")
-    if host is not None and _HOST.fullmatch(host.strip()) is None:
-        return _bad("the Host header is no host with an optional port")
-    return None
+    named = dict(fields)
+    if len(named) < len(fields):
+        names = [name for name, _ in fields]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                return _bad(f"the header {name.decode()} stands there more than once")
+    coding = named.get(b"transfer-encoding")
+    if coding is not None and coding.strip().lower() != b"chunked":
+        detail = "the only Transfer-Encoding that is understood is 'chunked'"
+        return plain_answer(501, Refusal("bad_request", detail))
+    host = named.get(b"host")
+    if host is None:
+        return _bad("a request needs a Host header") if version == "1.1" else None
+    return None if _HOST.fullmatch(host.strip()) else _bad("the Host header is no host with an optional port")
 
 
 def malformed() -> bytes:
