@@ -16,7 +16,6 @@ from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import AskTopic
-from headgate.runtime.http.answers import ALWAYS
 from headgate.runtime.http.bodies import media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
@@ -51,7 +50,6 @@ class GatewayApp:
         except Refusal as refusal:
             self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
             response = _problem(refusal)
-        response.raw_headers += ALWAYS
         headers = request.headers
         response.raw_headers += cors_headers(self._gateway.origins, headers.get("origin"), headers.get("host"))
         if response.status_code == 408:

@@ -13,7 +13,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from headgate.core.errors import Refusal
 from headgate.runtime.http import credentials
-from headgate.runtime.http.answers import ALWAYS
 from headgate.runtime.http.bodies import JSON, media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.origins import Origins
@@ -105,7 +104,6 @@ class IngestApp:
                 status, raw, body = await self._outcome(scope, headers, receive, share)
             except _Gone:
                 return
-            raw += ALWAYS
             raw += cors_headers(self._origins, _text(headers, b"origin"), _text(headers, b"host"))
             await send({"type": "http.response.start", "status": status, "headers": raw})
             await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
