@@ -152,6 +152,7 @@ async def test_dead_letters_never_fill_a_memory_log() -> None:
 async def test_a_full_memory_log_heals_whatever_filled_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages, dead letters and snapshots together beyond both limits: publishes are refused, then taken again."""
     monkeypatch.setattr("dispatcher.snapshots.CHECK_S", 0.02)
+    monkeypatch.setattr("dispatcher.snapshots.LEAST_S", 0.05)
     log = MemoryLog(MemoryStore(SystemClock(), SystemRng(), 4, 400_000))
     await log.open()
     epoch = await create(log)

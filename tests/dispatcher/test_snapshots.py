@@ -35,13 +35,13 @@ class Faulty(MemoryLog):
     refuse: Callable[[int, bytes], LogError | None] = staticmethod(lambda n, value: None)
     tries = 0
 
-    def append(self, log: LogName, shard: int, key: Any, value: Any, headers: Any = ()) -> Any:
+    def append(self, log: LogName, shard: int, key: Any, value: Any) -> Any:
         if log is SNAPSHOTS:
             self.tries += 1
             error = self.refuse(self.tries, value)
             if error is not None:
                 return failed(error)
-        return super().append(log, shard, key, value, headers)
+        return super().append(log, shard, key, value)
 
 
 class Node:
