@@ -161,19 +161,25 @@ class Rebuild:
 
     async def run(self) -> None:
         """Fills holes as they come, until cancelled. A log that is away is tried again."""
-        while True:
-            await self._history.holed.wait()
-            try:
-                async with self._turn:
-                    await self._fill_one()
-            except OffsetGone as gone:
-                self._history.log_begins(gone.first)
-                await self._restart()
-            except HeadgateError as error:
-                logger.warning("history cannot be filled now", shard=self._number, why=str(error))
-                await self._restart()
-                await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(0)
+        try:
+            while True:
+                await self._history.holed.wait()
+                await self._take_turn()
+                await asyncio.sleep(0)
+        finally:
+            await self._restart()
+
+    async def _take_turn(self) -> None:
+        try:
+            async with self._turn:
+                await self._fill_one()
+        except OffsetGone as gone:
+            self._history.log_begins(gone.first)
+            await self._restart()
+        except HeadgateError as error:
+            logger.warning("history cannot be filled now", shard=self._number, why=str(error))
+            await self._restart()
+            await asyncio.sleep(RETRY_S)
 
     async def _restart(self) -> None:
         walk, self._walk, self._numbers = self._walk, None, None

@@ -29,7 +29,7 @@ _CONNECTIONS = 8  # that one flood keeps open at a time
 _HALF_OPEN = 400
 _PAUSE_S = 0.02  # between two of the good client's requests
 _HANDSHAKE = (
-    b"GET /ws/subscribe HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET /ws/subscribe HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 
@@ -64,7 +64,7 @@ KINDS: dict[str, Kind] = {
     "fragments": Kind(_HANDSHAKE + _frames(Opcode.TEXT, b"", fin=False), _many(_frames(Opcode.CONT, b"x", fin=False))),
     "text frames": Kind(_HANDSHAKE, _many(_frames(Opcode.TEXT, b'{"type":"ping"}'))),
     "half a frame": Kind(_HANDSHAKE + b"\x81\xfe\xff\xff\0\0\0\0", lambda: b"x" * 60_000, 200),
-    "pipelined heads": Kind(b"", _many(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")),
+    "pipelined heads": Kind(b"", _many(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")),
     "heads without end": Kind(b"GET / HTTP/1.1\r\n", _many(b"a: b\r\n")),
     "half heads": Kind(b"GET / HTTP/1.1\r\na: ", lambda: b"x" * 63_000, _HALF_OPEN),
     "heads of many fields": Kind(b"", _many(request("GET", "/", b"", *["a:b"] * 10_000))),

@@ -123,7 +123,7 @@ class Raw:
 
 def request(method: str, path: str, body: bytes = b"", *fields: str) -> bytes:
     """Returns a request; with a body its length is announced unless `fields` name a framing."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: h", *fields]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *fields]
     if body and not any("transfer" in field.lower() for field in fields):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -168,12 +168,12 @@ async def test_heads_that_are_not_complete_share_one_budget(monkeypatch: pytest.
             await client.say(b"GET / HTTP/1.1\r\na: " + b"x" * 40_000)
             await asyncio.sleep(0.05)
         assert (await clients[2].answer())[0] == 503
-        await clients[0].say(b"\r\nHost: h\r\n\r\n")
+        await clients[0].say(b"\r\nHost: localhost\r\n\r\n")
         assert (await clients[0].answer())[0] == 200
         again = await Raw.to(at)
         await again.say(b"GET / HTTP/1.1\r\na: " + b"x" * 40_000)
         await asyncio.sleep(0.05)
-        await again.say(b"\r\nHost: h\r\n\r\n")
+        await again.say(b"\r\nHost: localhost\r\n\r\n")
         assert (await again.answer())[0] == 200, "what was answered or closed is given back"
         for client in (*clients, again):
             client.close()
@@ -311,8 +311,8 @@ async def test_every_answer_says_nosniff_and_no_store(port: Port) -> None:
 async def test_a_stream_in_absolute_form_is_a_stream_and_waits_for_its_turn() -> None:
     async with gateway() as gate:
         gate.owners.create("a")
-        stream = b"GET http://hub.example/sse/subscribe?topic_id=a HTTP/1.1\r\nHost: hub.example\r\n\r\n"
-        topic = b"GET http://hub.example/api/v1/topics/a/subscribe HTTP/1.1\r\nHost: hub.example\r\n\r\n"
+        stream = b"GET http://hub.localhost/sse/subscribe?topic_id=a HTTP/1.1\r\nHost: hub.localhost\r\n\r\n"
+        topic = b"GET http://hub.localhost/api/v1/topics/a/subscribe HTTP/1.1\r\nHost: hub.localhost\r\n\r\n"
         for raw in (stream, topic):
             for before in (0, 1, 3):
                 client = await Raw.to(gate.server.port)
