@@ -22,6 +22,7 @@ from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_store import Part
 from headgate.runtime.ports import Group
 from headgate.runtime.tokens import Authenticator
+from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 from tests.sim.disk import Disk, disk_of_task
 
@@ -250,7 +251,7 @@ class IngestNode(ClientNode):
         self.log = SimLog(world, node)
         await self.log.open()
         self.service = IngestService(
-            options=IngestOptions(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9),
+            options=IngestOptions(rates=Allowed(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9)),
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
