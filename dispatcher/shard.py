@@ -31,9 +31,6 @@ LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live mess
 RETRY_S: Final = 0.5
 SLICE_TOPICS: Final = 5_000
 SLICE_BYTES: Final = 128 * 1024  # bundles: many messages in few records
-# Of a second each: then what is left cannot be read, an open foreign transaction. Under load a log is silent for some
-# seconds, and a shard that is live before it has caught up calls good positions `ahead`.
-EMPTY_READS: Final = 10
 
 
 class Session(Protocol):
@@ -109,7 +106,6 @@ class ShardOwner:
         self.recovered: Recovered | None = None
         self.snapshot_offset = 0  # what the newest snapshot in the log reaches: messages before it may be dropped
         self.lag = 0
-        self._empty_reads = 0
         self.history = History(0, 0)
         self.pages = LogPages(log, number, self.history)
         self.topics = TopicList()
@@ -167,24 +163,18 @@ class ShardOwner:
             self.shard.next_offset = batch.next_offset
             self.history.advance(batch.next_offset, None)
         self.lag = max(batch.end - batch.next_offset, 0)
-        if self.state is State.RESTORING and await self._caught_up(batch):
+        if self.state is State.RESTORING and self._caught_up(batch):
             self.state, self.why = State.LIVE, ""
             self.live.set()
 
-    async def _caught_up(self, batch: Batch) -> bool:
-        """Says whether what stood in the log at the claim is applied, or waits behind a foreign transaction."""
+    def _caught_up(self, batch: Batch) -> bool:
+        """Says whether what stood in the log at the claim is applied, or waits behind a foreign transaction.
+
+        A log that is only silent is not at its end: a shard that went live then would call good positions `ahead`.
+        """
         if self.shard.config is None or self.recovered is None:
             return self.shard.config is not None
-        if batch.next_offset >= self.recovered.end:
-            return True
-        self._empty_reads = 0 if batch.records else self._empty_reads + 1
-        if self._empty_reads < EMPTY_READS:
-            return False
-        try:
-            await self.log.bounds(LogName.MESSAGES, self.number)
-        except LogUnavailable:
-            return False  # the log is silent, not at its end
-        return True
+        return batch.next_offset >= min(self.recovered.end, batch.end if batch.stable is None else batch.stable)
 
     def park(self, why: str) -> None:
         """Stops serving: skipping a record would make this node's numbers differ from others'."""

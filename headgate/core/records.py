@@ -40,8 +40,12 @@ class Bounds(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One read: `records` ascending by offset (gaps are possible), `next_offset` where to go on, `end` as in Bounds."""
+    """One read: `records` ascending by offset (gaps are possible), `next_offset` where to go on, `end` as in Bounds.
+
+    `stable` is how far a reader can get now: below `end` while somebody's transaction is open in the log. None: not known.
+    """
 
     records: Sequence[Record]
     next_offset: int
     end: int
+    stable: int | None = None

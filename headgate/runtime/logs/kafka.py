@@ -188,7 +188,7 @@ class KafkaReader:
             feed.pump.resume(feed)
         self._log.records_read[self._counter] += len(records)
         next_offset = feed.fetched if feed.is_empty else records[-1].offset + 1
-        return Batch(records, next_offset, feed.end)
+        return Batch(records, next_offset, feed.end, feed.stable)
 
     async def close(self) -> None:
         """Gives up the position."""

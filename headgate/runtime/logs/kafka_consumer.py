@@ -50,12 +50,16 @@ def consumer_arguments(site: Site, isolation: str = "read_committed") -> dict[st
 
 
 class Feed:
-    """The buffer of one reader. `fetched` is the offset after what was buffered, `end` the high watermark last seen."""
+    """The buffer of one reader. `fetched` is the offset after what was buffered, `end` the high watermark last seen.
+
+    `stable` is the last stable offset (KIP-98) of the newest fetch, None before the first.
+    """
 
     def __init__(self, partition: TopicPartition, offset: int, end: int) -> None:
         self.partition = partition
         self.fetched = offset
         self.end = end
+        self.stable: int | None = None
         self.caught_up = offset >= end  # which consumer it joins next
         self.gone = not 0 <= offset <= end  # the log does not have `fetched`, as far as is known
         self.pump: Pump | None = None
@@ -232,6 +236,7 @@ class Pump:
         """Lets readers go that have caught up (history) or do not keep up (live), and pauses for full buffers."""
         stable = consumer.last_stable_offset(partition)
         for feed in list(feeds):
+            feed.stable = feed.stable if stable is None else stable
             if self._live:
                 if feed.is_over(LIVE_RECORDS, LIVE_BYTES):
                     feed.caught_up = False
