@@ -42,7 +42,7 @@ class Bounds(NamedTuple):
 class Batch(NamedTuple):
     """One read: `records` ascending by offset (gaps are possible), `next_offset` where to go on, `end` as in Bounds.
 
-    `stable` is how far a reader can get now: below `end` while somebody's transaction is open in the log. None: not known.
+    `stable` is how far a reader can get now: below `end` while a transaction is open in the log. None: not known.
     """
 
     records: Sequence[Record]
