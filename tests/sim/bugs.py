@@ -119,5 +119,5 @@ PLANTED: Final = {
     "acknowledge before the append": Planted(AckBeforeAppend(), "P1", "it is not in the log"),
     "attach live instead of from the cursor": Planted(AttachLive(), "D1", "for ever"),
     "number only when somebody subscribes": Planted(NumberWhenHeard(), "S6", "uninterrupted"),
-    "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (171, 196)),
+    "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (461, 1299)),
 }
