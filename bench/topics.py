@@ -18,6 +18,7 @@ import structlog
 from bench.made_log import FIRST, MadeLog, Recipe
 from bench.shard import owning, reached
 from bench.slices import Slices, resident_mb
+from dispatcher.announcements import Announcements
 from dispatcher.requests import Requests
 from dispatcher.shard import ShardOwner
 from headgate.core import link
@@ -46,7 +47,8 @@ class _Session:
 
 def _page_ms(owner: ShardOwner) -> float:
     """CPU of one page in the middle of the list."""
-    requests = Requests(owner, SystemClock(), lambda *_: None, lambda _: None)
+    announcements: Announcements[Any] = Announcements(())
+    requests = Requests(owner, SystemClock(), lambda *_: None, lambda _: None, announcements)
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dispatcher.announcements import Announcements
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex, Identity
@@ -12,7 +13,7 @@ from dispatcher.recent import ITEM_BITS, Entry
 from dispatcher.recovery import Recovered
 from dispatcher.requests import Requests
 from dispatcher.session import LinkSession
-from dispatcher.shard import ShardOwner, State
+from dispatcher.shard import Session, ShardOwner, State
 from headgate.core import link
 from headgate.core.apply import Deliver
 from headgate.core.control import CONFIG_KEY, Config, CreateTopic, encode_body
@@ -59,6 +60,13 @@ def message_at(seq: int) -> Deliver:
     return Deliver("t", EPOCH, seq, 1_000 + seq, b"%016d" % seq, 0, b"frame-%d" % seq, False)
 
 
+def announced() -> Announcements[Session]:
+    """Of a shard whose only gateway has said what it hosts."""
+    announcements: Announcements[Session] = Announcements(())
+    announcements.heard(Far())
+    return announcements
+
+
 class Scene:
     """A shard with one topic of HEAD messages, seq n at offset n+1, of which only those from `here` on are known."""
 
@@ -82,7 +90,7 @@ class Scene:
         self.history.advance(HEAD + 2, None)
         self.history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
         self.here = here
-        self.requests = Requests(owner, CLOCK, lambda *_: None, lambda _: None)
+        self.requests = Requests(owner, CLOCK, lambda *_: None, lambda _: None, announced())
         self.far = Far()
         self.far.requests = self.requests
 
