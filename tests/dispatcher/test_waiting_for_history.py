@@ -131,7 +131,7 @@ class Scene:
         (("seq", EPOCH, 500), 100),
     ],
 )
-def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:
+async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:
     answer = Scene(51).subscribe(position)
     assert answer is not None
     assert answer.cursor == cursor
@@ -150,7 +150,7 @@ def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, i
         (("last", 0, 1_000), 1, 0),
     ],
 )
-def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int, int], low: int, cursor: int) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int, int], low: int, cursor: int) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)
@@ -162,7 +162,7 @@ def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int
     assert answer.cursor == cursor
 
 
-def test_only_what_the_log_has_lost_is_called_expired() -> None:
+async def test_only_what_the_log_has_lost_is_called_expired() -> None:
     scene = Scene(51)
     assert scene.subscribe(("seq", EPOCH, 5)) is None
     scene.fill(20)
@@ -173,7 +173,7 @@ def test_only_what_the_log_has_lost_is_called_expired() -> None:
     assert (answer.resumed, answer.reason, answer.cursor, answer.first_seq) == (False, "expired", 19, 20)
 
 
-def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
+async def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
     scene = Scene(51)
 
     def ask(after: int = -1, limit: int = 1_000) -> link.HistoryPage:
@@ -190,7 +190,7 @@ def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
     assert (len(page.frames), page.complete, page.first_seq) == (100, True, 1)
 
 
-def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:
+async def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:
     scene = Scene(51)
     ask: Callable[[int], link.Fetch] = lambda after: link.Fetch(1, "t", EPOCH, after)  # noqa: E731
     scene.requests.handle(scene.far, ask(60))
@@ -205,7 +205,7 @@ def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:
     assert (page.seq, len(page.frames), page.first_seq) == (31, 70, 31)
 
 
-def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
+async def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
     scene = Scene(51)
     assert scene.subscribe(("earliest", 0, 0)) is None
     scene.requests.handle(scene.far, link.AskVerdict(2, 0, 10_000))
@@ -220,7 +220,7 @@ def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
     assert scene.owner.verdicts._waiting == 0
 
 
-def test_no_topic_is_called_ended_before_its_create_was_read() -> None:
+async def test_no_topic_is_called_ended_before_its_create_was_read() -> None:
     """`Ended` sent for a topic whose create has not been read yet would end a subscription that stands."""
     scene = Scene(1)
     offset = HEAD + 2

@@ -195,14 +195,10 @@ PLANTED: Final = {
     "acknowledge before the append": Planted(AckBeforeAppend(), "P1", "it is not in the log"),
     "attach live instead of from the cursor": Planted(AttachLive(), "D1", "for ever"),
     "number only when somebody subscribes": Planted(NumberWhenHeard(), "S6", "uninterrupted"),
-<<<<<<< HEAD
     "a chunk without a bound": Planted(EndlessChunk(), "S7", "newest valid snapshot", range(HEAVY, HEAVY + 4)),
     "a bound that counts offsets": Planted(CountOffsets(), "R1", "unkeyed ids", range(HEAVY, HEAVY + 4)),
     "ids that leave by time alone": Planted(ByTimeAlone(), "R1", "unkeyed ids", range(HEAVY, HEAVY + 4)),
     "only three bases": Planted(ThreeBases(), "H1", "", range(MONTH, MONTH + 6)),
     "a forgotten epoch": Planted(ForgottenEpoch(), "O1", "is heard after", range(WIDE, WIDE + 60)),
-    "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (171, 196)),
-=======
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", (461, 1299)),
->>>>>>> wp-f
 }
