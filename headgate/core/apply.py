@@ -39,6 +39,10 @@ class Code(enum.IntEnum):
     UNKNOWN = 11  # never given by `apply`: the owner no longer knows
 
 
+_ACCEPTED: Final = Code.ACCEPTED  # a name of the module: looked up for every message
+_DUPLICATE: Final = Code.DUPLICATE
+
+
 class Verdict(NamedTuple):
     """`code`, and `seq` and `epoch` where the code gives them (else 0)."""
 
@@ -111,7 +115,8 @@ def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
     Raises UnknownVersion or NotConfigured: the shard parks, and nothing has changed.
     """
     applied = _judge(shard, row, record)
-    shard.digest.fold(record.offset, [(v.code, v.seq if v.code is Code.ACCEPTED else 0) for v in applied.verdicts])
+    after = applied.row
+    shard.digest.fold(record.offset, 0 if after is None else after.seq, bytes([v[0] for v in applied.verdicts]))
     return applied
 
 
@@ -217,19 +222,20 @@ def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: 
         return _refuse_all(shard, row, record, len(items))
     verdicts: list[Verdict] = []
     effects: list[Effect] = []
-    window = shard.window
-    for index, item in enumerate(items):
-        key = window_key(item.id, epoch)
+    window, log_ms, topic_id, seq = shard.window, shard.log_ms, row.topic_id, row.seq
+    offset, ts = record.offset, record.ts
+    for index, (record_id, flags, tail) in enumerate(items):
+        key = window_key(record_id, epoch)
         seen = window.find(key)
         if seen is not None:
-            verdicts.append(Verdict(Code.DUPLICATE, seen, epoch))
+            verdicts.append(Verdict(_DUPLICATE, seen, epoch))
             continue
-        row.seq += 1
-        window.add(key, row.seq, bool(item.flags & KEYED), record.offset, shard.log_ms)
-        verdicts.append(Verdict(Code.ACCEPTED, row.seq, epoch))
-        frame = message_frame(row.topic_id, row.seq, record.ts, item.tail)
-        low = bool(item.flags & LOW)
-        effects.append(Deliver(row.topic_id, epoch, row.seq, record.ts, item.id, index, frame, low))
+        seq += 1
+        window.add(key, seq, bool(flags & KEYED), offset, log_ms)
+        verdicts.append(Verdict(_ACCEPTED, seq, epoch))
+        frame = message_frame(topic_id, seq, ts, tail)
+        effects.append(Deliver(topic_id, epoch, seq, ts, record_id, index, frame, bool(flags & LOW)))
+    row.seq = seq
     shard.changes += len(effects)
     return Applied(shard, row, verdicts, effects)
 

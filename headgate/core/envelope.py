@@ -24,7 +24,9 @@ from headgate.core.errors import CorruptRecord, UnknownVersion
 MAGIC: Final = b"\xffHG\x00"
 VERSION: Final = 1
 HEADER: Final = struct.Struct(">4sBBH16sQ")
+HEADER_BYTES: Final = HEADER.size
 ITEM: Final = struct.Struct(">16sHI")
+ITEM_BYTES: Final = ITEM.size
 MAX_ITEMS: Final = 1024  # an index has ten bits in a history position; a batch has at most 1,000
 
 
@@ -36,6 +38,8 @@ class Kind(enum.IntEnum):
     CONTROL = 3
 
 
+_MESSAGE: Final = Kind.MESSAGE  # names of the module: looked up for every record
+_BUNDLE: Final = Kind.BUNDLE
 KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may repeat it
 LOW: Final = 2  # flag: priority LOW
 NO_ID: Final = bytes(16)
@@ -90,28 +94,28 @@ def decode(value: bytes) -> Envelope:
     """Reads a value that carries the magic. Raises UnknownVersion (park) or CorruptRecord (dead letter)."""
     if len(value) > 4 and value[4] != VERSION:
         raise UnknownVersion(f"record version {value[4]}, this code reads {VERSION}")
-    if len(value) < HEADER.size:
-        raise CorruptRecord(f"header of {len(value)} bytes, expected {HEADER.size}")
+    if len(value) < HEADER_BYTES:
+        raise CorruptRecord(f"header of {len(value)} bytes, expected {HEADER_BYTES}")
     _, _, kind, flags, record_id, epoch = HEADER.unpack_from(value)
-    if kind == Kind.MESSAGE:
-        item = Item(record_id, flags, value[HEADER.size :])
-        return Envelope(Kind.MESSAGE, flags, record_id, epoch, (item,), b"")
-    if kind == Kind.BUNDLE:
-        return Envelope(Kind.BUNDLE, flags, record_id, epoch, _items(value), b"")
+    if kind == _MESSAGE:
+        item = Item(record_id, flags, value[HEADER_BYTES:])
+        return Envelope(_MESSAGE, flags, record_id, epoch, (item,), b"")
+    if kind == _BUNDLE:
+        return Envelope(_BUNDLE, flags, record_id, epoch, _items(value), b"")
     if kind == Kind.CONTROL:
-        return Envelope(Kind.CONTROL, flags, record_id, epoch, (), value[HEADER.size :])
+        return Envelope(Kind.CONTROL, flags, record_id, epoch, (), value[HEADER_BYTES:])
     raise CorruptRecord(f"record kind {kind}, expected 1, 2 or 3")
 
 
 def _items(value: bytes) -> list[Item]:
     items: list[Item] = []
-    at = HEADER.size
-    while at < len(value):
-        if len(value) - at < ITEM.size or len(items) == MAX_ITEMS:
+    at, end, unpack = HEADER_BYTES, len(value), ITEM.unpack_from
+    while at < end:
+        if end - at < ITEM_BYTES or len(items) == MAX_ITEMS:
             raise CorruptRecord(f"bundle broken at byte {at}")
-        record_id, flags, length = ITEM.unpack_from(value, at)
-        at += ITEM.size
-        if len(value) - at < length:
+        record_id, flags, length = unpack(value, at)
+        at += ITEM_BYTES
+        if end - at < length:
             raise CorruptRecord(f"bundle item of {length} bytes at {at} runs over the end")
         items.append(Item(record_id, flags, value[at : at + length]))
         at += length

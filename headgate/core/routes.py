@@ -96,15 +96,20 @@ class Routes(Generic[G]):
 
     def push(self, message: Deliver) -> None:
         """Adds a message to the open batch of each gateway that hosts the topic and is in step."""
-        for route in self._topics.get(message.topic_id, {}).values():
-            if route.behind or message.seq <= route.sent:
+        routes = self._topics.get(message.topic_id)
+        if routes is None:
+            return
+        seq = message.seq
+        for route in routes.values():
+            if route.behind or seq <= route.sent:
                 continue
-            if route.open is None:
-                route.open = Messages(message.topic_id, message.epoch, message.seq, [], [])
+            batch = route.open
+            if batch is None:
+                batch = route.open = Messages(message.topic_id, message.epoch, seq, [], [])
                 self._open.append(route)
-            route.open.ts.append(message.ts)
-            route.open.frames.append(message.frame)
-            route.sent = message.seq
+            batch.ts.append(message.ts)
+            batch.frames.append(message.frame)
+            route.sent = seq
 
     def take(self) -> list[tuple[G, Messages]]:
         """Closes and returns the open batches, in the order in which they were begun."""

@@ -23,11 +23,12 @@ BLOCK_OFFSETS: Final = 4_096
 RECENT_BLOCKS: Final = 4  # of each lane, newest: never packed, a repeat usually comes soon
 UNSAVED_IDS: Final = 250_000  # not in a snapshot and not packed: about 50 MB; above, the oldest are packed all the same
 SEQ_UNKNOWN: Final = 0
+_int: Final = int.from_bytes  # a name of the module: looked up for every message
 
 
 def window_key(record_id: bytes, epoch: int) -> int:
     """Returns the key of (id, topic epoch): ids are hashes, so the exclusive or is as good as the pair."""
-    return int.from_bytes(record_id, "big") ^ epoch
+    return _int(record_id, "big") ^ epoch
 
 
 class Place(NamedTuple):
@@ -159,7 +160,7 @@ class Window:
         self._recent: dict[int, int] = {}
         self._keyed = _Lane(True)
         self._unkeyed = _Lane(False)
-        self._packed = (self._keyed.packed, self._unkeyed.packed)
+        self._packed: tuple[PackedIds, ...] = ()  # those of the lanes that have any
         self._may_pack = False
 
     def __len__(self) -> int:
@@ -169,7 +170,7 @@ class Window:
     def find(self, key: int) -> int | None:
         """Returns the seq that was given to this id, SEQ_UNKNOWN where it is packed, None where it was not seen."""
         seq = self._recent.get(key)
-        if seq is not None:
+        if seq is not None or not self._packed:
             return seq
         return SEQ_UNKNOWN if is_in_any(self._packed, key) else None
 
@@ -231,15 +232,20 @@ class Window:
         self._may_pack = False
 
     def _pack(self, lane: _Lane, block: _Block) -> None:
-        block.packed = b"".join([key.to_bytes(ID_BYTES, "big") for key in block.keys])
-        lane.packed.add(block.number, block.packed)
+        self._take_packed(lane, block, b"".join([key.to_bytes(ID_BYTES, "big") for key in block.keys]))
         for key in block.keys:
             self._recent.pop(key, None)
         if block.number >= lane.saved:
             lane.unsaved -= block.count
         block.keys, block.seqs = [], array("Q")
+
+    def _take_packed(self, lane: _Lane, block: _Block, ids: bytes) -> None:
+        block.packed = ids
+        lane.packed.add(block.number, ids)
         lane.to_pack = block.number + 1
         lane.whole_from = block.last + 1
+        if lane.packed not in self._packed:
+            self._packed = (*self._packed, lane.packed)
 
     # -- snapshots
 
@@ -329,10 +335,7 @@ class Window:
             block.seqs = _seqs(seqs)
             self._recent.update(zip(block.keys, block.seqs, strict=True))
             return
-        block.packed = ids
-        lane.packed.add(block.number, ids)
-        lane.to_pack = block.number + 1
-        lane.whole_from = block.last + 1
+        self._take_packed(lane, block, ids)
 
 
 def _joined(pieces: Iterable[BlockState], oldest: tuple[int, int]) -> dict[tuple[bool, int], list[BlockState]]:
