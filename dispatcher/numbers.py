@@ -1,27 +1,52 @@
-"""The numbers that snapshots remember of the messages in the log, newest first; knows no index."""
+"""The seqs that snapshots remember of the messages in the log, newest first; knows no index."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
+from headgate.core.packed_ids import ID_BYTES
 from headgate.core.snapshot import Body
+from headgate.core.window import BlockState
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Log
 
 
+class Part(NamedTuple):
+    """The seq of each message accepted in the offsets [low, high), by `window_key` of its id and topic epoch.
+
+    A repeat is told from its message by reading from `start` (not above `low`) on: the first record of an id is it.
+    """
+
+    start: int
+    low: int
+    high: int
+    seqs: dict[int, int]
+
+
 class Numbers(NamedTuple):
-    """The seq of each message accepted in the offsets [since, offset), by `window_key` of its id and topic epoch."""
+    """What a snapshot remembers of the messages accepted in the offsets [since, offset)."""
 
     since: int
     offset: int
-    seqs: dict[int, int]
+    pieces: list[BlockState]
 
     def take(self, body: Body) -> None:
         """Takes in what a chunk of the snapshot holds."""
-        for piece in body.blocks:
-            if piece.last >= self.since:
-                self.seqs.update(piece.numbers())
+        self.pieces.extend(piece for piece in body.blocks if piece.last >= self.since)
+
+    def newest(self, low: int, high: int, messages: int) -> Part:
+        """Returns the newest part of [low, high) with about so many messages, by whole blocks of the window."""
+        inside = [piece for piece in self.pieces if piece.first < high and piece.last >= low]
+        edge, count = low, 0
+        for piece in sorted(inside, key=lambda p: p.first, reverse=True):
+            count += len(piece.ids) // ID_BYTES
+            if count >= messages:
+                edge = max(low, piece.first)
+                break
+        wanted = [piece for piece in inside if piece.last >= edge]
+        start = min([edge, *(piece.first for piece in wanted)])
+        return Part(start, edge, high, {key: seq for piece in wanted for key, seq in piece.numbers()})
 
 
 async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
@@ -39,7 +64,7 @@ async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
             if body.rest is not None:
                 if found is not None:
                     yield found
-                found = Numbers(body.rest.since, chunk.offset, {})
+                found = Numbers(body.rest.since, chunk.offset, [])
             assert found is not None
             found.take(body)
             if chunk.is_first:

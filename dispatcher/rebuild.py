@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
-from dispatcher.numbers import Numbers, numbers_back
+from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import ITEM_BITS, Entry
 from dispatcher.recovery import Worked, restore_gently
 from headgate.core.apply import Deliver, Gone, apply_many, foreign_item
@@ -28,9 +28,12 @@ from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
 SLICE_RECORDS: Final = 250
-SLICE_BYTES: Final = 128 * 1024
+SLICE_BYTES: Final = 64 * 1024
 RETRY_S: Final = 1.0
 EMPTY_READS: Final = 5  # of a second each
+NEWEST_MESSAGES: Final = 4_096  # of the first turn: what is asked for after a fail-over is new, on every shard
+LATER_MESSAGES: Final = 65_536
+GROWTH: Final = 4  # a turn takes so many times what the one before took
 
 logger = structlog.get_logger("dispatcher")
 
@@ -72,12 +75,12 @@ class Numbering:
     seqs of a topic do not follow each other, and what was taken before the message behind is taken back.
     """
 
-    def __init__(self, history: History, rows: Mapping[bytes, Row], config: Config, numbers: Numbers) -> None:
+    def __init__(self, history: History, rows: Mapping[bytes, Row], config: Config, part: Part) -> None:
         self._history = history
         self._rows = rows
         self._config = config
-        self._seqs = numbers.seqs
-        self._cut = history.first > numbers.since
+        self._seqs = part.seqs
+        self._cut = history.first > part.start
         self._runs: dict[int, tuple[int, int]] = {}
 
     def take(self, stretch: Stretch, record: Record) -> None:
@@ -158,6 +161,7 @@ class Rebuild:
         self._walk: AsyncGenerator[Numbers, None] | None = None
         self._numbers: Numbers | None = None
         self._below = 0  # what the walk has left to give ends here
+        self._messages = NEWEST_MESSAGES  # of the next turn
 
     async def run(self) -> None:
         """Fills holes as they come, until cancelled. A log that is away is tried again."""
@@ -183,21 +187,23 @@ class Rebuild:
 
     async def _restart(self) -> None:
         walk, self._walk, self._numbers = self._walk, None, None
+        self._messages = NEWEST_MESSAGES
         if walk is not None:
             await walk.aclose()
 
     async def _fill_one(self) -> None:
-        """Fills the newest hole as far down as one snapshot's numbers reach."""
+        """Fills the newest part of the newest hole."""
         holes = self._history.holes()
         if not holes or self._history.file is None:
             return
         low, high = holes[-1]
         numbers = await self._numbers_below(high)
         if numbers is not None and numbers.offset >= high:
-            stretch = Stretch(max(low, numbers.since), high)
-            numbering = Numbering(self._history, self._rows, self._config, numbers)
-            self._numbers = None  # used up, also when it fails on the way
-            await self._read(stretch, max(numbers.since, self._history.first), lambda r: numbering.take(stretch, r))
+            part = numbers.newest(max(low, numbers.since), high, self._messages)
+            self._messages = min(self._messages * GROWTH, LATER_MESSAGES)
+            stretch = Stretch(part.low, part.high)
+            numbering = Numbering(self._history, self._rows, self._config, part)
+            await self._read(stretch, max(part.start, self._history.first), lambda r: numbering.take(stretch, r))
         else:
             await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
         if not self._history.holes():

@@ -26,7 +26,7 @@ logger = structlog.get_logger("dispatcher")
 RETRY_S: Final = 1.0
 PARKED_RETRY_S: Final = 15.0
 OPENED_S: Final = 0.5  # how long a shard that is live waits for its index file, so that the first answers are whole
-REBUILD_WAIT_S: Final = 1.0  # shards on their way to being live come first, but not for ever
+REBUILD_WAIT_S: Final = 0.5  # shards on their way to being live come first, but not for ever
 REBUILD_POLL_S: Final = 0.05
 PARKING: Final = (NotConfigured, UnknownVersion, OffsetGone, ShardLost, NewerSnapshot)
 

@@ -1,0 +1,70 @@
+"""The parts of a snapshot's numbers: newest first, small, and exact whatever is repeated over their edges."""
+
+import random
+
+import pytest
+
+from dispatcher.numbers import Numbers
+from headgate.core.window import START, Window
+
+RECORDS = 3_000
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.core.window.BLOCK_IDS", 64)
+    monkeypatch.setattr("headgate.core.window.BLOCK_OFFSETS", 64)
+
+
+def a_log(seed: int) -> tuple[list[list[int]], list[dict[int, int]], Numbers]:
+    """Returns the ids each record carries, the seqs given to them at each offset, and what a snapshot remembers."""
+    rng = random.Random(seed)
+    window = Window()
+    records: list[list[int]] = []
+    given: list[dict[int, int]] = []
+    seq = 0
+    for offset in range(RECORDS):
+        items: list[int] = []
+        taken: dict[int, int] = {}
+        for _ in range(rng.choice((1, 1, 1, 40))):
+            repeated = rng.random() < 0.2 and records
+            back = records[max(offset - rng.choice((1, 3, 50, 500)), 0)] if repeated and offset else []
+            key = rng.choice(back) if back else rng.getrandbits(100)
+            items.append(key)
+            if window.find(key) is None and key not in taken:
+                seq += 1
+                taken[key] = seq
+                window.add(key, seq, rng.random() < 0.5, offset, 1)
+        records.append(items)
+        given.append(taken)
+    return records, given, Numbers(0, RECORDS, list(window.pieces(START, window.mark())))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_part_gives_every_message_of_its_offsets_its_seq_and_takes_no_repeat_for_one(seed: int) -> None:
+    records, given, numbers = a_log(seed)
+    high = RECORDS
+    while high > 0:
+        part = numbers.newest(0, high, 200)
+        assert part.start <= part.low < part.high == high
+        found: list[dict[int, int]] = [{} for _ in records]
+        for offset in range(part.start, high):
+            for key in records[offset]:
+                seq = part.seqs.pop(key, None)
+                if seq is not None and offset >= part.low:
+                    found[offset][key] = seq
+        assert found[part.low : high] == given[part.low : high]
+        high = part.low
+
+
+def test_a_part_is_as_large_as_was_asked_for_and_a_block_or_two() -> None:
+    _, given, numbers = a_log(1)
+    part = numbers.newest(0, RECORDS, 200)
+    assert 200 <= sum(map(len, given[part.low :])) <= 200 + 2 * 64 + 40
+    assert len(part.seqs) <= 200 + 4 * 64 + 40
+
+
+def test_a_part_does_not_go_below_what_is_wanted() -> None:
+    _, _, numbers = a_log(1)
+    assert numbers.newest(RECORDS - 5, RECORDS, 10_000).low == RECORDS - 5
+    assert Numbers(7, 100, []).newest(7, 100, 200) == (7, 7, 100, {})
