@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -72,6 +73,9 @@ class Requests:
         if handler is None:
             _refuse(session, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
             return
+        self._answer_with(handler, session, message)
+
+    def _answer_with(self, handler: Callable[..., None], session: Session, message: link.Message) -> None:
         try:
             handler(session, message)
         except Refusal as refusal:
@@ -152,7 +156,7 @@ class Requests:
         if not self._owner.arrivals.leave(session, leave.topic_id, leave.epoch, leave.count):
             self._owner.routes.leave(session, leave.topic_id, leave.epoch, leave.count)
 
-    def _subscribe(self, session: Session, ask: link.Subscribe) -> None:
+    def _subscribe(self, session: Session, ask: link.Subscribe, *, at_end: bool = False) -> None:
         check_topic_id(ask.topic_id)
         row = self._owner.rows.get(topic_key(ask.topic_id))
         if row is None and ask.create and self._may_make(ask):
@@ -169,8 +173,19 @@ class Requests:
         placed = self._reading.place(row, ask.position)
         if placed is None:
             self._later(session, ask, row)
+        elif placed[1].reason == "ahead" and not at_end:
+            self._subscribe_at_end(session, ask)
         else:
             self._grant(session, ask, row, *placed)
+
+    def _subscribe_at_end(self, session: Session, ask: link.Subscribe) -> None:
+        """Places a position that is above the head again once all that the log holds now is applied."""
+
+        def again(applied: bool) -> None:
+            self._answer_with(partial(self._subscribe, at_end=True) if applied else _behind, session, ask)
+
+        if not self._owner.log_end.wait(session, again):
+            raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
 
     def _later(self, session: Session, ask: link.Subscribe | link.Fetch, row: Row) -> None:
         """Handles a request again once more of the topic's history is here."""
@@ -316,6 +331,10 @@ class Requests:
         if not self.announcements.hold(lambda: self.handle(session, ask), size):
             raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
         return False
+
+
+def _behind(session: Session, ask: link.Subscribe) -> None:
+    raise Refusal("not_ready", "this shard is behind the end of its log", retry_after_ms=RETRY_MS)
 
 
 def _refuse(session: Session, message: link.Message, refusal: Refusal) -> None:

@@ -118,6 +118,7 @@ class ShardRunner:
         rebuild = Rebuild(self._log, self.number, config, owner.history, owner.rows, turn, worked)
         tasks.create_task(keeper.run(), name=f"index-{self.number}")
         tasks.create_task(owner.pages.run(config), name=f"pages-{self.number}")
+        tasks.create_task(owner.log_end.run(), name=f"log-end-{self.number}")
         tasks.create_task(self._announce(owner, keeper), name=f"announce-{self.number}")
         tasks.create_task(self._rebuild(owner, rebuild), name=f"rebuild-{self.number}")
 

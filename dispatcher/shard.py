@@ -9,6 +9,7 @@ from dispatcher.arrivals import Arrivals
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.history import History
 from dispatcher.index import last_record_of
+from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
@@ -110,6 +111,7 @@ class ShardOwner:
         self.lag = 0
         self.history = History(0, 0)
         self.pages = LogPages(log, number, self.history)
+        self.log_end = LogEnd(log, number)
         self.topics = TopicList()
         self.arrivals: Arrivals[Session] = Arrivals()
         self._events = events
@@ -166,6 +168,7 @@ class ShardOwner:
             self.shard.next_offset = batch.next_offset
             self.history.advance(batch.next_offset, None)
         self.lag = max(batch.end - batch.next_offset, 0)
+        self.log_end.applied(batch.next_offset)
         if self.state is State.RESTORING and self._caught_up(batch):
             self.state, self.why = State.LIVE, ""
             self.live.set()

@@ -128,7 +128,6 @@ class Scene:
         (("last", 0, 0), 100),
         (("ts", 0, 1_070), 69),
         (("ts", 0, 5_000), 100),
-        (("seq", EPOCH, 500), 100),
     ],
 )
 async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:

@@ -1,0 +1,83 @@
+"""Has questions wait until all that stands in the log when they are asked is applied; knows no request.
+
+A position above the head is wrong only if the log does not hold it either: an owner that has just taken a shard over
+may be behind what the one before it has sent.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from dispatcher.history import Asker
+from headgate.core.records import LogName
+from headgate.runtime.ports import Log, LogError
+
+APPLIED_S: Final = 10.0  # a question that waits longer is refused: it may be asked again
+RETRY_S: Final = 0.5
+MAX_WAITING: Final = 10_000
+
+Again = Callable[[bool], None]
+
+
+class _Question(NamedTuple):
+    asker: Asker
+    again: Again
+
+
+class LogEnd:
+    """The end of one shard's log as those who ask need it. `run` is its task."""
+
+    def __init__(self, log: Log, number: int) -> None:
+        self._log = log
+        self._number = number
+        self._next_offset = -1
+        self._moved = asyncio.Event()
+        self._waiting: deque[_Question] = deque()
+        self._asked = asyncio.Event()
+
+    def applied(self, next_offset: int) -> None:
+        """Notes that everything below the offset is applied."""
+        self._next_offset = next_offset
+        self._moved.set()
+
+    def wait(self, asker: Asker, again: Again) -> bool:
+        """Calls back with True once all that the log holds now is applied, with False if that takes too long.
+
+        Returns False when too many wait already.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(_Question(asker, again))
+        self._asked.set()
+        return True
+
+    async def run(self) -> None:
+        """Answers those who wait, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            waiting = list(self._waiting)
+            is_applied = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(APPLIED_S):
+                    await self._all_applied()
+                    is_applied = True
+            for question in waiting:
+                self._waiting.popleft()
+                if question.asker.open:
+                    question.again(is_applied)
+
+    async def _all_applied(self) -> None:
+        end = await self._end()
+        while self._next_offset < end:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _end(self) -> int:
+        while True:
+            try:
+                return (await self._log.bounds(LogName.MESSAGES, self._number)).end
+            except LogError:
+                await asyncio.sleep(RETRY_S)
