@@ -263,6 +263,39 @@ async def test_pages_over_dropped_frames_are_read_from_the_log_and_are_the_same(
         assert 3 < loads < 60
 
 
+async def test_a_page_of_large_dropped_frames_comes_however_little_of_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred frames of which the memory for loaded ones takes twenty: each read gives the beginning of a page."""
+    monkeypatch.setattr("dispatcher.history.LOADED_BYTES", 20_000)
+    monkeypatch.setattr("dispatcher.log_pages.READ_BYTES", 10_000)
+    log = await a_log()
+    epoch = await create(log)
+
+    class Asker:
+        open = True
+
+    async with owning(log, tmp_path, frame_bytes=1) as runner:
+        await fill(log, 0, 100, epoch, size=1_000)
+        await caught_up(runner, 100)
+        owner = runner.owner
+        assert owner is not None
+        assert owner.history.file is not None
+        async with asyncio.timeout(5):
+            while owner.history.file.frame_bytes > 1 or len(owner.history.recent):
+                await asyncio.sleep(0.01)
+        found = loads = 0
+        while found < 100:
+            span = owner.history.span(epoch, found + 1, 1_000, PAGE)
+            found += len(span.frames)
+            if span.absent:
+                loads += 1
+                assert loads <= 20, "what was read first must still be there"
+                loaded = asyncio.Event()
+                owner.pages.want(owner.rows[KEY], span.absent, Asker(), loaded.set)
+                await asyncio.wait_for(loaded.wait(), 5)
+
+
 async def test_the_seq_of_a_duplicate_whose_first_is_packed_is_looked_up(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
