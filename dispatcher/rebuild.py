@@ -77,7 +77,7 @@ class Numbering:
         self._rows = rows
         self._config = config
         self._seqs = numbers.seqs
-        self._cut = history.first > numbers.since
+        self._cut = history.first > numbers.begin
         self._runs: dict[int, tuple[int, int]] = {}
 
     def take(self, stretch: Stretch, record: Record) -> None:
@@ -197,7 +197,7 @@ class Rebuild:
             stretch = Stretch(max(low, numbers.since), high)
             numbering = Numbering(self._history, self._rows, self._config, numbers)
             self._numbers = None  # used up, also when it fails on the way
-            await self._read(stretch, max(numbers.since, self._history.first), lambda r: numbering.take(stretch, r))
+            await self._read(stretch, max(numbers.begin, self._history.first), lambda r: numbering.take(stretch, r))
         else:
             await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
         if not self._history.holes():

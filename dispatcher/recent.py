@@ -66,7 +66,7 @@ class Recent:
             topic.popleft()
             if not topic:
                 del self._topics[entry.epoch]
-            del self._ids[entry.id, entry.epoch]
+            self._ids.pop((entry.id, entry.epoch), None)  # once the window has forgotten an id it may come again
             self.bytes -= len(entry.frame)
         self.start = start
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from unittest import mock
 
 import pytest
 import structlog
@@ -17,6 +18,7 @@ from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.errors import NewerSnapshot
 from headgate.core.records import LogName
 from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
+from headgate.core.snapshot_writer import SnapshotWriter
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
 from headgate.runtime.logs.memory import MemoryLog
@@ -267,7 +269,7 @@ async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is
     async with node.running():
         node.messages(20_000)
         await asyncio.sleep(2)
-        kept = len(node.chunks())
+        kept, safe = len(node.chunks()), node.owner.snapshot_offset
         node.owner.rows[b"t"].name = "changed behind the writer's back"
         node.owner.writer._dirty.clear()
         real = node.owner.writer.base
@@ -276,13 +278,36 @@ async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is
             yield from real(*args)
             node.owner.rows[b"t"].name = "and once more"
 
+        reached: list[int] = []
+        forget = node.owner.writer.forget
+
+        def noting() -> None:
+            reached.append(node.owner.snapshot_offset)
+            forget()
+
         node.owner.writer.base = wrong  # type: ignore[method-assign]
+        node.owner.writer.forget = noting  # type: ignore[method-assign]
         node.owner.writer.delta_bytes = 1 << 30
         node.messages(20_000)
         node.owner.writer._dirty.clear()
         await asyncio.sleep(3)
         assert node.metrics._snapshot_failures.values["content",] >= 1
         assert len(node.chunks()) > kept
+        assert reached == [safe], "messages may be dropped behind what was checked alone"
+
+
+@on_a_virtual_loop
+async def test_a_quiet_shard_has_a_base_a_day(node: Node) -> None:
+    with mock.patch("dispatcher.snapshots.BASE_S", 300.0):
+        await a_quiet_hour(node)
+
+
+async def a_quiet_hour(node: Node) -> None:
+    async with node.running():
+        for _ in range(20):
+            node.messages(1, 1)
+            await asyncio.sleep(60)
+        assert 3 <= sum(1 for base, _ in node.ends() if base) <= 5
 
 
 # Which are kept
@@ -342,6 +367,28 @@ async def test_unfinished_bases_and_another_writers_chunks_do_not_count(node: No
     await old.drop(ends[1])
     assert [at for base, at in node.ends() if base] == ends[1:]
     assert len(old._open) <= 64
+
+
+@on_a_virtual_loop
+async def test_a_base_that_began_before_the_oldest_kept_and_ended_after_it_stays_whole(node: Node) -> None:
+    await bases(node, 1)
+    node.messages(50_000)
+    steps = node.owner.writer.base(node.owner.shard, node.owner.rows, 0)
+    await node.log.append(SNAPSHOTS, 0, None, next(value for value in steps if value is not None))  # it ends later
+    node.messages(1_000)
+    zombie = SnapshotWriter()
+    for value in zombie.base(node.owner.shard, node.owner.rows, 0):
+        if value is not None:
+            await node.log.append(SNAPSHOTS, 0, None, value)
+    for value in steps:
+        if value is not None:
+            await node.log.append(SNAPSHOTS, 0, None, value)
+    await bases(node, 1)
+    await OldSnapshots(node.log, 0).drop(1 << 40)
+    chunks = node.chunks()
+    names = {c.name for c in chunks}
+    broken = [c.at for c in chunks if c.is_base and not c.is_first and c.prev not in names]
+    assert not broken
 
 
 # What a next owner does
