@@ -66,7 +66,8 @@ class Recent:
             topic.popleft()
             if not topic:
                 del self._topics[entry.epoch]
-            self._ids.pop((entry.id, entry.epoch), None)  # once the window has forgotten an id it may come again
+            if self._ids.get((entry.id, entry.epoch)) == entry.seq:  # the window may have forgotten it, and it came again
+                del self._ids[entry.id, entry.epoch]
             self.bytes -= len(entry.frame)
         self.start = start
 
