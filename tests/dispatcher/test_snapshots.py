@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
 from dispatcher.recovery import ShardLost, recover
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
@@ -18,7 +17,6 @@ from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.errors import NewerSnapshot
 from headgate.core.records import LogName
 from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
-from headgate.core.snapshot_writer import SnapshotWriter
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
 from headgate.runtime.logs.memory import MemoryLog
@@ -310,9 +308,6 @@ async def a_quiet_hour(node: Node) -> None:
         assert 3 <= sum(1 for base, _ in node.ends() if base) <= 5
 
 
-# Which are kept
-
-
 async def bases(node: Node, count: int) -> list[int]:
     """Writes bases with a delta after each; returns the message-log offsets at which the bases end."""
     found = []
@@ -323,72 +318,6 @@ async def bases(node: Node, count: int) -> list[int]:
         node.messages(3_000)
         await node.snapshots._write_delta()
     return found
-
-
-@on_a_virtual_loop
-async def test_h1_the_newest_base_at_or_below_the_logs_beginning_is_kept_and_all_after_it(node: Node) -> None:
-    ends = await bases(node, 8)
-    old = OldSnapshots(node.log, 0)
-    await old.drop(ends[0] - 1)
-    assert [at for base, at in node.ends() if base] == ends
-    await old.drop(ends[3] - 1)
-    assert [at for base, at in node.ends() if base] == ends[2:]
-    await old.drop(ends[3])
-    assert [at for base, at in node.ends() if base] == ends[3:]
-    await old.drop(1 << 40)
-    assert [at for base, at in node.ends() if base] == ends[-BASES_KEPT:]
-
-
-@on_a_virtual_loop
-async def test_a_fresh_owner_drops_what_the_one_before_it_wrote_and_reads_no_more_than_it_must(node: Node) -> None:
-    ends = await bases(node, 12)
-    before = node.log.records_read["snapshots-background"]
-    await OldSnapshots(node.log, 0).drop(ends[2])
-    assert [at for base, at in node.ends() if base] == ends[2:]
-    assert node.log.records_read["snapshots-background"] - before <= 16, "of 24"
-
-
-@on_a_virtual_loop
-async def test_unfinished_bases_and_another_writers_chunks_do_not_count(node: Node) -> None:
-    ends = await bases(node, 2)
-    for _ in range(70):
-        steps = node.owner.writer.base(node.owner.shard, node.owner.rows, 0)
-        for value in steps:
-            if value is not None:
-                head = bytearray(value[:-NAME_BYTES])
-                head[6] &= 1  # no end
-                cut = bytes(head)
-                name = blake2b(cut, digest_size=NAME_BYTES).digest()
-                await node.log.append(SNAPSHOTS, 0, None, cut + name)
-                break
-        steps.close()
-    ends += await bases(node, 2)
-    old = OldSnapshots(node.log, 0)
-    await old.drop(ends[1])
-    assert [at for base, at in node.ends() if base] == ends[1:]
-    assert len(old._open) <= 64
-
-
-@on_a_virtual_loop
-async def test_a_base_that_began_before_the_oldest_kept_and_ended_after_it_stays_whole(node: Node) -> None:
-    await bases(node, 1)
-    node.messages(50_000)
-    steps = node.owner.writer.base(node.owner.shard, node.owner.rows, 0)
-    await node.log.append(SNAPSHOTS, 0, None, next(value for value in steps if value is not None))  # it ends later
-    node.messages(1_000)
-    zombie = SnapshotWriter()
-    for value in zombie.base(node.owner.shard, node.owner.rows, 0):
-        if value is not None:
-            await node.log.append(SNAPSHOTS, 0, None, value)
-    for value in steps:
-        if value is not None:
-            await node.log.append(SNAPSHOTS, 0, None, value)
-    await bases(node, 1)
-    await OldSnapshots(node.log, 0).drop(1 << 40)
-    chunks = node.chunks()
-    names = {c.name for c in chunks}
-    broken = [c.at for c in chunks if c.is_base and not c.is_first and c.prev not in names]
-    assert not broken
 
 
 # What a next owner does
