@@ -311,6 +311,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _end_after_answers(self) -> None:
         """Parses nothing more; the connection ends with the newest request's answer."""
+        if self._over:
+            return
         self._over = True
         self._end_deadline()
         if self.answering:
@@ -320,7 +322,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._hold(b"")
 
     def _refuse(self, answer: bytes) -> None:
-        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
+        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them.
+
+        Only the first reason counts: a parser goes on behind a head that was refused, and fails at it once more.
+        """
+        if self._over:
+            return
         if self.answering and not self._in_head:
             self._break_off(answer)
         elif answer and not self.answering:
