@@ -123,6 +123,24 @@ async def test_what_a_head_must_say_is_the_same_on_every_port(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.parametrize("port", [plain_port, dev_port])
+async def test_who_asked_and_closed_his_side_gets_his_answers(port: Port) -> None:
+    echo = Echo()
+    async with port(echo) as at:
+        whole, half = request("GET", "/1") + request("POST", "/2", b"{}"), request("POST", "/3", b"{}")[:-1]
+        for said, count in ((whole, 2), (half, 0), (b"", 0)):
+            echo.wait.clear()
+            echo.asked.clear()
+            client = await Raw.to(at)
+            await client.say(said)
+            client.writer.write_eof()
+            await asyncio.sleep(0.05)  # the end has been seen while the answer is awaited
+            echo.wait.set()
+            text = await client.ended()
+            assert text.count(b" 200 OK") == count == len(echo.asked)
+            client.close()
+
+
 @pytest.mark.parametrize("port", EVERYWHERE)
 async def test_a_flood_of_empty_lines_is_no_request(port: Port) -> None:
     async with port(Echo()) as at:

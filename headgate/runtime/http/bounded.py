@@ -102,6 +102,13 @@ class BoundedHttp(HttpToolsProtocol):
                 break
         self._keep(data, at)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's does nothing, which closes
+        """The far end sends nothing more, and may still read: what it asked for as a whole is answered."""
+        if not self.answering or not self._in_head:
+            return False
+        self._end_after_answers()
+        return True
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._written()
