@@ -14,7 +14,7 @@ from headgate.core import link, rights
 from headgate.core.apply import Code, Verdict
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
-from headgate.core.ids import EPOCH_OFFSET_BITS, RESERVED_PREFIXES, check_topic_id, make_epoch, topic_key
+from headgate.core.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
 from headgate.core.linkcodec import refused_with
 from headgate.core.position import Placed
 from headgate.core.rights import Caller
@@ -156,7 +156,7 @@ class Requests:
     def _subscribe(self, session: Session, ask: link.Subscribe) -> None:
         check_topic_id(ask.topic_id)
         row = self._owner.rows.get(topic_key(ask.topic_id))
-        if row is None and ask.create and self._may_make(ask):
+        if row is None and ask.create and rights.may_create(ask.caller, ask.topic_id):
             self._subscribe_once_made(session, ask)
             return
         if row is None:
@@ -185,10 +185,6 @@ class Requests:
             raise rights.unknown_topic(ask.topic_id)
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
         session.send(link.Authorized(ask.req))
-
-    def _may_make(self, ask: link.Subscribe) -> bool:
-        reserved = ask.topic_id.startswith(RESERVED_PREFIXES)  # answered like any topic that is not there
-        return not reserved and rights.may_create(ask.caller, ask.topic_id)
 
     def _subscribe_once_made(self, session: Session, ask: link.Subscribe) -> None:
         again = link.Subscribe(ask.req, ask.topic_id, ask.caller, ask.position, False)

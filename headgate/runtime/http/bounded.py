@@ -136,10 +136,6 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self._over:
             super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading_head:  # a trailer may not add to what was checked
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._over:
             return
@@ -153,6 +149,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._left = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
         self._pieces = self._body_bytes = self._wire_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # the request has the other list: a trailer may not add to what was checked
 
     def on_body(self, body: bytes) -> None:
         if self._over:
