@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from headgate.core.packed_ids import ID_BYTES
 from headgate.core.snapshot import Body
-from headgate.core.window import BlockState
+from headgate.core.window import BLOCK_OFFSETS, BlockState
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Log
 
@@ -25,8 +25,13 @@ class Part(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """What a snapshot remembers of the messages accepted in the offsets [since, offset)."""
+    """What a snapshot remembers of the messages accepted in the offsets [since, offset).
 
+    Some were accepted before `since`, from `begin` on: whoever looks for first copies reads from there, or a repeat
+    behind `since` is taken for one.
+    """
+
+    begin: int
     since: int
     offset: int
     pieces: list[BlockState]
@@ -45,7 +50,7 @@ class Numbers(NamedTuple):
                 edge = max(low, piece.first)
                 break
         wanted = [piece for piece in inside if piece.last >= edge]
-        start = min([edge, *(piece.first for piece in wanted)])
+        start = max(min([edge, *(piece.first for piece in wanted)]), self.begin)
         return Part(start, edge, high, {key: seq for piece in wanted for key, seq in piece.numbers()})
 
 
@@ -54,21 +59,23 @@ async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
 
     Raises LogUnavailable, NewerSnapshot, BrokenChain.
     """
-    wanted: dict[bytes, Numbers] = {}  # snapshots on the way, by the chunk that comes next
+    wanted: dict[bytes, list[Numbers]] = {}  # snapshots on the way, by the chunk that comes next
     async with aclosing(chunks_back(log, number)) as chunks:
         async for chunk in chunks:
-            found = wanted.pop(chunk.name, None)
-            if found is None and not chunk.is_end:
+            found = wanted.pop(chunk.name, [])
+            if not found and not chunk.is_end:
                 continue  # of a snapshot that was not finished
             body = chunk.body()
-            if body.rest is not None:
-                if found is not None:
-                    yield found
-                found = Numbers(body.rest.since, chunk.offset, [])
-            assert found is not None
-            found.take(body)
+            if body.rest is not None:  # several: two owners went on behind one snapshot
+                for one in sorted(found, key=lambda numbers: -numbers.offset):
+                    exact = one.since <= chunk.offset  # it has only what came after this snapshot
+                    yield one._replace(begin=one.since) if exact else one
+                since = body.rest.since
+                found = [Numbers(max(since - BLOCK_OFFSETS, 0), since, chunk.offset, [])]
+            (current,) = found
+            current.take(body)
             if chunk.is_first:
-                yield found
+                yield current
             else:
-                wanted[chunk.prev] = found
+                wanted.setdefault(chunk.prev, []).append(current)
             await asyncio.sleep(0)

@@ -37,7 +37,7 @@ def a_log(seed: int) -> tuple[list[list[int]], list[dict[int, int]], Numbers]:
                 window.add(key, seq, rng.random() < 0.5, offset, 1)
         records.append(items)
         given.append(taken)
-    return records, given, Numbers(0, RECORDS, list(window.pieces(START, window.mark())))
+    return records, given, Numbers(0, 0, RECORDS, list(window.pieces(START, window.mark())))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -67,4 +67,4 @@ def test_a_part_is_as_large_as_was_asked_for_and_a_block_or_two() -> None:
 def test_a_part_does_not_go_below_what_is_wanted() -> None:
     _, _, numbers = a_log(1)
     assert numbers.newest(RECORDS - 5, RECORDS, 10_000).low == RECORDS - 5
-    assert Numbers(7, 100, []).newest(7, 100, 200) == (7, 7, 100, {})
+    assert Numbers(7, 7, 100, []).newest(7, 100, 200) == (7, 7, 100, {})
