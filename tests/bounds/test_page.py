@@ -14,6 +14,7 @@ MODULES = {
     "window": "headgate.core.window",
     "verdicts": "headgate.core.verdicts",
     "dead_letters": "dispatcher.dead_letters",
+    "log_end": "dispatcher.log_end",
     "snapshot": "headgate.core.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
     "session": "dispatcher.session",
