@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headgate.core.limits import Limits
-from headgate.runtime.settings_model import Settings
+from headgate.runtime.settings_model import Model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
 MODULES = {
@@ -46,7 +46,7 @@ def test_a_limit_of_a_gateway_has_the_value_of_the_page(name: str, value: str) -
 
 @pytest.mark.parametrize(("name", "value"), SETTINGS)
 def test_a_setting_has_the_value_of_the_page(name: str, value: str) -> None:
-    assert getattr(Settings().limits, name) == int(value.replace(",", ""))
+    assert getattr(Model().limits, name) == int(value.replace(",", ""))
 
 
 def test_the_page_names_bounds_of_every_process() -> None:
