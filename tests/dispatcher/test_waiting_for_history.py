@@ -131,7 +131,9 @@ class Scene:
         (("seq", EPOCH, 500), 100),
     ],
 )
-async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:
+async def test_what_stands_in_the_newest_part_is_served_at_once(
+    position: tuple[str, int, int] | None, cursor: int
+) -> None:
     answer = Scene(51).subscribe(position)
     assert answer is not None
     assert answer.cursor == cursor
@@ -150,7 +152,9 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[
         (("last", 0, 1_000), 1, 0),
     ],
 )
-async def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int, int], low: int, cursor: int) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(
+    position: tuple[str, int, int], low: int, cursor: int
+) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)

@@ -57,11 +57,12 @@ async def test_no_more_wishes_are_kept_than_a_connection_may_have_topics(topic: 
 
 async def test_head_of_a_stream_knows_who_may_create_the_topic() -> None:
     async with gateway(mode="jwt", auto_create=True) as gate:
-        for claims, status in (
+        cases: list[tuple[dict[str, Any], int]] = [
             ({"only": True, "publish": ["b*"]}, 404),
             ({"only": True, "publish": ["a"]}, 200),
             ({}, 200),
-        ):
+        ]
+        for claims, status in cases:
             client = await Raw.to(gate.server.port)
             bearer = f"Authorization: Bearer {gate.token(**claims)}"
             await client.say(request("HEAD", "/sse/subscribe?topic_id=a", b"", bearer))

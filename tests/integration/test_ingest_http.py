@@ -113,7 +113,7 @@ def test_a_client_that_goes_away_gets_no_answer() -> None:
 
 def test_trouble_inside_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(world: World) -> None:
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **named: Any) -> Any:
             raise ValueError("planted")
 
         world.directory.shard_of = broken  # type: ignore[method-assign]
