@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.claims import claimed_at, live_at
+from bench.claims import claimed_at, cpu_s, live_at
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import Deployment, Role, Stage, token, until
 from tests.e2e.kafka_client import read_all
@@ -81,6 +81,7 @@ async def in_dev(batches: int, folder: Path) -> bool:
         said = [line for line in dev.errors().splitlines() if "no final snapshot" in line]
         restart = await live_after(dev)
         print(f"SIGTERM ends with {status}{', ' + said[-1] if said else ''}; live again after {restart:.2f} s")
+        print(f"of which the process was on a core for {cpu_s(dev.pid):.2f} s")
         return growing < STILL_S and restart < 2.0 and not said
     finally:
         stage.close()
@@ -108,7 +109,7 @@ async def on_kafka(batches: int, folder: Path, bootstrap: str) -> bool:
         await until("the cold node serves the shard", lambda: 0 in live_at(cold), 60)
         took = live_at(cold)[0] - (await claimed_at(bootstrap, prefix))[0]
         print(f"a cold node after kill -9: ready {restart:.1f} s after its start, live {took:.2f} s after its claim")
-        print(f"{resident_mb(cold.pid):.0f} MB resident")
+        print(f"{resident_mb(cold.pid):.0f} MB resident, {cpu_s(cold.pid):.2f} s of CPU since its start")
         return took < 5.0
     finally:
         stage.close()

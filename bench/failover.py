@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from bench.claims import claimed_at, live_at
+from bench.claims import claimed_at, cpu_s, live_at
 from headgate.core.ids import shard_of, topic_key
 from tests.e2e.clients import Publisher, Subscriber
 from tests.e2e.harness import Deployment, Stage, token, until
@@ -98,7 +98,7 @@ async def _measure(deployment: Deployment, publisher: Publisher, topics: list[st
     print(f"{records:,} records in {SHARDS} shards; killing the owner of {sorted(lost)}", flush=True)
     victim.kill9()
     shutil.rmtree(deployment.index(victim))
-    killed = time.time()
+    killed, before = time.time(), cpu_s(other.pid)
     url = deployment.gateways[0].url
     asked = []
     for topic in mine[:3]:
@@ -109,7 +109,10 @@ async def _measure(deployment: Deployment, publisher: Publisher, topics: list[st
     await asyncio.gather(*(asking.run() for _, asking in asked))
     claims = await claimed_at(deployment.bootstrap, deployment.prefix)
     good = _print(asked, claims, live_at(other), killed)
-    print(f"{resident_mb(other.pid):.0f} MB resident", flush=True)
+    print(
+        f"{cpu_s(other.pid) - before:.2f} s of its CPU since the kill, {resident_mb(other.pid):.0f} MB resident",
+        flush=True,
+    )
     started = time.time()
     await until("all history is there", lambda: _whole(publisher, mine), WHOLE_S, 1.0)
     print(f"everything the log holds readable {time.time() - started:.0f} s later; {resident_mb(other.pid):.0f} MB")
