@@ -31,7 +31,7 @@ RETRY_S: Final = 1.0
 EMPTY_READS: Final = 5  # of a second each
 NEWEST_MESSAGES: Final = 4_096  # of the first turn: what is asked for after a fail-over is new, on every shard
 LATER_MESSAGES: Final = 65_536
-GROWTH: Final = 4  # a turn takes so many times what the one before took
+GROWTH: Final = 2  # a turn takes so many times what the one before took
 
 logger = structlog.get_logger("dispatcher")
 
