@@ -123,6 +123,22 @@ async def test_what_breaks_the_rules_closes_with_the_code_websockets_uses(data: 
         assert await client.rest() == b"" and gate.service.hub.session_count == 0
 
 
+async def test_a_ping_is_answered_before_what_came_behind_it() -> None:
+    async with gateway() as gate:
+        client = await opened(gate)
+        await server_frame(client)
+        begun = masked(Opcode.TEXT, b'{"type":"pi', fin=False) + masked(Opcode.PING, b"1") + masked(Opcode.PING, b"2")
+        end = masked(Opcode.CONT, b'ng"}') + masked(Opcode.PING, b"3") + masked(Opcode.CLOSE, b"\x03\xe8")
+        client.writer.write(begun + end)
+        assert [await server_frame(client) for _ in range(4)] == [
+            (Opcode.PONG, b"2"),
+            (Opcode.TEXT, b'{"type":"pong"}'),
+            (Opcode.PONG, b"3"),
+            (Opcode.CLOSE, b"\x03\xe8"),
+        ]
+        client.writer.close()
+
+
 async def test_a_frame_in_any_number_of_pieces_is_one_frame() -> None:
     async with gateway() as gate:
         client = await opened(gate)

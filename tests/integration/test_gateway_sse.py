@@ -132,7 +132,7 @@ REFUSED = [
     ("/api/v1/topics/a/subscribe?last_event_id=last:5", 400, "bad_request"),
     ("/api/v1/topics/a/subscribe?ack=true", 400, "bad_request"),
     ("/api/v1/topics/a%2Fb/subscribe", 400, "invalid_topic_id"),
-    ("/sse/subscribe", 400, "invalid_topic_id"),
+    ("/sse/subscribe", 400, "bad_request"),
     ("/sse/subscribe?topic_id=a&topic_id=a", 400, "bad_request"),
     ("/nothing", 404, "not_found"),
     ("/ws/subscribe", 426, "bad_request"),

@@ -126,7 +126,7 @@ async def _soak(minutes: float, seed: int, folder: Path, cluster: KafkaCluster) 
     folder.mkdir(parents=True, exist_ok=True)
     stage = Stage(folder)
     try:
-        deployment = Deployment(stage, cluster.bootstrap, "soak", ingests=2, dispatchers=2, gateways=2)
+        deployment = Deployment(stage, cluster.bootstrap, "soak", ingests=2, dispatchers=3, gateways=2)
         await deployment.start(SHARDS)
         soak = Soak(deployment, cluster, seed)
         began = time.monotonic()
