@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
+from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.recovery import ShardLost, recover
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
@@ -310,8 +310,13 @@ async def test_h1_the_newest_base_at_or_below_the_logs_beginning_is_kept_and_all
     assert [at for base, at in node.ends() if base] == ends[2:]
     await old.drop(ends[3])
     assert [at for base, at in node.ends() if base] == ends[3:]
-    await old.drop(1 << 40)
-    assert [at for base, at in node.ends() if base] == ends[-BASES_KEPT:]
+
+
+@on_a_virtual_loop
+async def test_three_bases_are_kept_however_little_the_log_holds(node: Node) -> None:
+    ends = await bases(node, 6)
+    await OldSnapshots(node.log, 0).drop(1 << 40)
+    assert [at for base, at in node.ends() if base] == ends[-3:]
 
 
 @on_a_virtual_loop
