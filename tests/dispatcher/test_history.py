@@ -147,6 +147,29 @@ def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_hole(monkeypatch
     assert len(frames(history, 1)) == 500
 
 
+def test_an_id_that_came_again_after_the_window_forgot_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the file messages stay in memory for longer than their ids in the window of a quiet shard."""
+    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
+    monkeypatch.setattr(module, "BATCH", 1)
+    history = History(101, 101)
+    for seq in range(1, 31):
+        history.add(100 + seq, message(2 if seq == 8 else seq)._replace(seq=seq))
+        history.advance(101 + seq, None)
+        assert history.seq_of(message(2).id, EPOCH) == (None if seq < 2 or seq > 17 else 2 if seq < 8 else 8)
+    assert len(history.recent) <= 11
+
+
+def test_topics_deleted_while_the_file_is_away_are_remembered_no_longer_than_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
+    history = History(101, 101)
+    for seq in range(1, 101):
+        taken(history, seq)
+        history.forget(100 + seq, 1_000 + seq)
+    assert len(history._gone) <= 12
+
+
 def test_memory_without_a_file_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECENT_BYTES", 1_000_000)
     monkeypatch.setattr(module, "BATCH", 1)
