@@ -17,7 +17,6 @@ MODULES = {
     "snapshot": "headgate.core.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
     "session": "dispatcher.session",
-    "held": "ingest.held",
     "answers": "headgate.core.answers",
     "buckets": "headgate.core.buckets",
     "catalog": "ingest.catalog",
