@@ -5,6 +5,7 @@ questions wait or are answered `complete: false`, and whatever the file missed i
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -110,7 +111,8 @@ class History:
         if self.file is not None:
             self.file.close()
             if is_damage(error):
-                self.file.delete()
+                with contextlib.suppress(OSError):  # it cannot be deleted now: its keeper meets the damage again
+                    self.file.delete()
         self.file, self.why = None, f"the index file: {error}"
         self.faults += 1
         logger.error("history without its index file", why=str(error))
@@ -151,6 +153,7 @@ class History:
             while self._is_full:
                 some, end = self.recent.oldest(BATCH, BATCH_BYTES)
                 self.recent.drop(len(some), end)
+            self._gone = [gone for gone in self._gone if gone[0] >= self.recent.start]  # a rebuild finds the others
             self._settle()
         self.wake()
 

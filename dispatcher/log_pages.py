@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final, NamedTuple
 
 import structlog
 
-from dispatcher.history import Asker, History
+from dispatcher.history import LOADED_BYTES, Asker, History
 from dispatcher.recent import ITEM_BITS
 from headgate.core.apply import items_of
 from headgate.core.control import Config
@@ -18,6 +19,7 @@ from headgate.runtime.ports import Log, LogError, OffsetGone
 
 NEAR_OFFSETS: Final = 500  # records between two wanted ones that are read rather than skipped
 RUNS: Final = 16  # places in the log that one page is read from; it is shorter where there are more
+READ_BYTES: Final = LOADED_BYTES // 8  # a page is shorter above: what one reader loads must not push its own begin out
 READ_RECORDS: Final = 500
 READ_S: Final = 2.0
 RETRY_S: Final = 0.5
@@ -77,12 +79,16 @@ class LogPages:
             wanted.again()
 
     async def _read(self, wanted: Wanted, config: Config) -> None:
+        size = 0
         for run in _runs(wanted.absent):
             positions = dict(run)
-            async for record in self._records(run[0][0] >> ITEM_BITS, run[-1][0] >> ITEM_BITS):
-                self._take(wanted.topic_id, record, positions, config)
+            async with aclosing(self._records(run[0][0] >> ITEM_BITS, run[-1][0] >> ITEM_BITS)) as records:
+                async for record in records:
+                    size += self._take(wanted.topic_id, record, positions, config)
+                    if size >= READ_BYTES:
+                        return
 
-    async def _records(self, offset: int, last: int) -> AsyncIterator[Record]:
+    async def _records(self, offset: int, last: int) -> AsyncGenerator[Record, None]:
         """Yields the records from an offset to another."""
         reader = await self._log.reader(LogName.MESSAGES, self._number, offset, background=True)
         try:
@@ -97,14 +103,19 @@ class LogPages:
         finally:
             await reader.close()
 
-    def _take(self, topic_id: str, record: Record, positions: dict[int, int], config: Config) -> None:
+    def _take(self, topic_id: str, record: Record, positions: dict[int, int], config: Config) -> int:
+        """Keeps the wanted frames of a record; returns their bytes."""
         first = record.offset << ITEM_BITS
+        size = 0
         if (record.key or b"").rpartition(b"/")[2] != topic_id.encode():
-            return
+            return size
         for number, item in enumerate(items_of(record, config)):
             seq = positions.get(first | number)
             if seq is not None:
-                self._history.loaded(first | number, message_frame(topic_id, seq, record.ts, item.tail))
+                frame = message_frame(topic_id, seq, record.ts, item.tail)
+                self._history.loaded(first | number, frame)
+                size += len(frame)
+        return size
 
 
 def _runs(absent: Sequence[Position]) -> Iterator[list[Position]]:

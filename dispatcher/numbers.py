@@ -6,13 +6,19 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from headgate.core.snapshot import Body
+from headgate.core.window import BLOCK_OFFSETS
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Log
 
 
 class Numbers(NamedTuple):
-    """The seq of each message accepted in the offsets [since, offset), by `window_key` of its id and topic epoch."""
+    """The seq of each message accepted in the offsets [since, offset), by `window_key` of its id and topic epoch.
 
+    Some were accepted before `since`, from `begin` on: whoever looks for first copies reads from there, or a repeat
+    behind `since` is taken for one.
+    """
+
+    begin: int
     since: int
     offset: int
     seqs: dict[int, int]
@@ -29,21 +35,23 @@ async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
 
     Raises LogUnavailable, NewerSnapshot, BrokenChain.
     """
-    wanted: dict[bytes, Numbers] = {}  # snapshots on the way, by the chunk that comes next
+    wanted: dict[bytes, list[Numbers]] = {}  # snapshots on the way, by the chunk that comes next
     async with aclosing(chunks_back(log, number)) as chunks:
         async for chunk in chunks:
-            found = wanted.pop(chunk.name, None)
-            if found is None and not chunk.is_end:
+            found = wanted.pop(chunk.name, [])
+            if not found and not chunk.is_end:
                 continue  # of a snapshot that was not finished
             body = chunk.body()
-            if body.rest is not None:
-                if found is not None:
-                    yield found
-                found = Numbers(body.rest.since, chunk.offset, {})
-            assert found is not None
-            found.take(body)
+            if body.rest is not None:  # several: two owners went on behind one snapshot
+                for one in sorted(found, key=lambda numbers: -numbers.offset):
+                    exact = one.since <= chunk.offset  # it has only what came after this snapshot
+                    yield one._replace(begin=one.since) if exact else one
+                since = body.rest.since
+                found = [Numbers(max(since - BLOCK_OFFSETS, 0), since, chunk.offset, {})]
+            (current,) = found
+            current.take(body)
             if chunk.is_first:
-                yield found
+                yield current
             else:
-                wanted[chunk.prev] = found
+                wanted.setdefault(chunk.prev, []).append(current)
             await asyncio.sleep(0)

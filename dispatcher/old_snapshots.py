@@ -41,11 +41,14 @@ class OldSnapshots:
             return
         if not self._bases:
             return
-        before = self._bases[0].at
+        before = self._begins()
         while len(self._bases) > BASES_KEPT and self._bases[1].offset <= first:
             self._bases.popleft()
-        if self._bases[0].at > before:
-            await self._log.truncate_before(LogName.SNAPSHOTS, self._number, self._bases[0].at)
+        if self._begins() > before:
+            await self._log.truncate_before(LogName.SNAPSHOTS, self._number, self._begins())
+
+    def _begins(self) -> int:
+        return min(base.at for base in self._bases)  # of two writers at once, one may begin first and end last
 
     async def _look(self, first: int) -> None:
         """Reads on until it knows which bases can go now."""

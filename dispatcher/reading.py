@@ -4,7 +4,8 @@ While the index is being filled, newest first, a reader is served as soon as wha
 then; only what is known to be gone from the log is called gone.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 from dispatcher.history import Span
 from dispatcher.shard import ShardOwner
@@ -14,6 +15,8 @@ from headgate.core.position import NO_EPOCH, Placed, Position, place
 from headgate.core.rows import Row
 from headgate.core.topic_settings import effective
 from headgate.runtime.ports import Clock
+
+T = TypeVar("T")
 
 HISTORY_BYTES: Final = 8 * 1024 * 1024  # one answer of history; a page ends there, whatever its limit
 
@@ -32,8 +35,18 @@ class Reading:
         self._owner = owner
         self._clock = clock
 
+    def _sure(self, answer: Callable[[], T]) -> T:
+        """Answers anew where the index file failed on the way: without it less is known, and nothing is called gone."""
+        history = self._owner.history
+        faults = history.faults
+        found = answer()
+        return found if history.faults == faults else answer()  # the file has been let go: it fails once
+
     def kept(self, row: Row) -> Kept:
         """Returns what a reader may get now: retention holds exactly for readers."""
+        return self._sure(lambda: self._kept(row))
+
+    def _kept(self, row: Row) -> Kept:
         history = self._owner.history
         here = first = history.first_seq(row.epoch, row.seq)
         settings = effective(row.settings)
@@ -49,6 +62,9 @@ class Reading:
 
     def place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
         """Returns the oldest seq kept and where a position stands; None where that cannot be told yet."""
+        return self._sure(lambda: self._place(row, position))
+
+    def _place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
         first, known = self.kept(row)
         if position is not None and not known:
             wanted = self._wanted(row, position, first)
@@ -64,13 +80,18 @@ class Reading:
             return min(number, row.seq) + 1
         if form == "ts":
             found = self._seq_at(row, number, first)
-            return row.seq + 1 if found is None else found if found > first else None
+            if found is None:  # later than all there is, unless nothing of the topic is here
+                return row.seq + 1 if first <= row.seq else None
+            return found if found > first else None
         oldest = 1 if form != "last" else max(row.seq - number + 1, 1)
         messages = effective(row.settings)["retention_messages"]
         return oldest if messages is None else max(oldest, row.seq - messages + 1)
 
     def page(self, row: Row, ask: link.Fetch) -> link.Page | Span | None:
         """Returns a page for a parked session, a span whose frames have to be loaded, None where it has to wait."""
+        return self._sure(lambda: self._page(row, ask))
+
+    def _page(self, row: Row, ask: link.Fetch) -> link.Page | Span | None:
         first, known = self.kept(row)
         begin = ask.after_seq + 1
         if not known and begin < first:
@@ -94,6 +115,9 @@ class Reading:
 
     def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | Span:
         """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`."""
+        return self._sure(lambda: self._history_page(row, ask))
+
+    def _history_page(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | Span:
         first, known = self.kept(row)
         if known and 0 < ask.after_seq < first - 1:
             raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)

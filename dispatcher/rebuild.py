@@ -5,7 +5,7 @@ nothing is applied again. Where no snapshot does, it is applied from the newest 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -19,7 +19,7 @@ from headgate.core.control import Config, DeleteTopic, decode_body
 from headgate.core.envelope import Envelope, Kind, decode, is_ours
 from headgate.core.errors import CorruptRecord, HeadgateError
 from headgate.core.frames import message_frame
-from headgate.core.records import LogName, Record
+from headgate.core.records import LogName, Record, slices
 from headgate.core.rows import Row, Shard
 from headgate.core.window import window_key
 from headgate.runtime.logs.beginning import first_record, read_config
@@ -27,8 +27,6 @@ from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
-SLICE_RECORDS: Final = 250
-SLICE_BYTES: Final = 128 * 1024
 RETRY_S: Final = 1.0
 EMPTY_READS: Final = 5  # of a second each
 
@@ -77,7 +75,7 @@ class Numbering:
         self._rows = rows
         self._config = config
         self._seqs = numbers.seqs
-        self._cut = history.first > numbers.since
+        self._cut = history.first > numbers.begin
         self._runs: dict[int, tuple[int, int]] = {}
 
     def take(self, stretch: Stretch, record: Record) -> None:
@@ -197,7 +195,7 @@ class Rebuild:
             stretch = Stretch(max(low, numbers.since), high)
             numbering = Numbering(self._history, self._rows, self._config, numbers)
             self._numbers = None  # used up, also when it fails on the way
-            await self._read(stretch, max(numbers.since, self._history.first), lambda r: numbering.take(stretch, r))
+            await self._read(stretch, max(numbers.begin, self._history.first), lambda r: numbering.take(stretch, r))
         else:
             await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
         if not self._history.holes():
@@ -235,7 +233,7 @@ class Rebuild:
         self._history.release([*stretch.touched, ANY_TOPIC])
 
     async def _take_batch(self, stretch: Stretch, batch: Sequence[Record], take: Take) -> None:
-        for records in _slices(batch):
+        for records in slices(batch):
             started = self._now()
             for record in records:
                 take(record)
@@ -282,13 +280,3 @@ class Rebuild:
             if row is not None and row.epoch == effect.epoch:
                 pos = record.offset << ITEM_BITS | effect.item
                 stretch.add(Entry(pos, effect.epoch, effect.seq, effect.id, effect.ts, effect.frame))
-
-
-def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Cuts a read into pieces of a few milliseconds of work each."""
-    start, size = 0, 0
-    for at, record in enumerate(records, 1):
-        size += len(record.value or b"")
-        if at - start >= SLICE_RECORDS or size >= SLICE_BYTES or at == len(records):
-            yield records[start:at]
-            start, size = at, 0

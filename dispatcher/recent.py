@@ -66,7 +66,8 @@ class Recent:
             topic.popleft()
             if not topic:
                 del self._topics[entry.epoch]
-            del self._ids[entry.id, entry.epoch]
+            if self._ids.get((entry.id, entry.epoch)) == entry.seq:  # else it came again after the window forgot it
+                del self._ids[entry.id, entry.epoch]
             self.bytes -= len(entry.frame)
         self.start = start
 

@@ -14,7 +14,8 @@ from headgate.runtime.ports import Clock, Log, LogError, OffsetGone
 logger = structlog.get_logger("dispatcher")
 
 INTERVAL_S: Final = 60.0
-READ_S: Final = 5.0  # for a record that is there
+READ_RECORDS: Final = 500
+READ_S: Final = 5.0  # for records that are there
 
 
 class Retention:
@@ -58,18 +59,21 @@ class Retention:
 async def first_since(log: Log, name: LogName, shard: int, ms: int) -> int:
     """Returns the offset of the first record not older than `ms` (Unix milliseconds), the end where there is none.
 
-    Halves the range, one record a step, since append times rise in an embedded log. Raises LogError.
+    Looks at what is to go record by record: where the clock was wrong for a while append times do not rise, and halving
+    the range would pass young records. Raises LogError.
     """
-    low, high = await log.bounds(name, shard)
-    while low < high:
-        middle = (low + high) // 2
-        reader = await log.reader(name, shard, middle, background=True)
-        try:
-            batch = await reader.read(1, READ_S)
-        finally:
-            await reader.close()
-        if batch.records and batch.records[0].ts < ms:
-            low = batch.records[0].offset + 1
-        else:
-            high = middle
-    return low
+    offset, end = await log.bounds(name, shard)
+    reader = await log.reader(name, shard, offset, background=True)
+    try:
+        while offset < end:
+            batch = await reader.read(READ_RECORDS, READ_S)
+            young = next((record.offset for record in batch.records if record.ts >= ms), None)
+            if young is not None:
+                return young
+            if batch.next_offset <= offset:
+                break
+            offset = batch.next_offset
+            await asyncio.sleep(0)
+    finally:
+        await reader.close()
+    return offset

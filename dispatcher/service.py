@@ -69,6 +69,13 @@ class DispatcherService:
 
     async def run(self) -> None:
         """Serves until cancelled. Keeps trying while the log is away or not initialised."""
+        try:
+            await self._serve()
+        finally:
+            if self._folder is not None:
+                self._folder.release()
+
+    async def _serve(self) -> None:
         config = await self._config()
         dispatcher = self.dispatcher
         dispatcher.shards, dispatcher.cluster_id = config.shards, config.cluster_id
@@ -94,8 +101,6 @@ class DispatcherService:
                     tasks.create_task(self._sweep(self._folder), name="index-files")
                 self.ready.set()
         finally:
-            if self._folder is not None:
-                self._folder.release()
             dispatcher.start_pump = lambda session: None
             with contextlib.suppress(LogError):
                 await group.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from dispatcher.arrivals import Arrivals
@@ -17,7 +17,7 @@ from headgate.core.envelope import decode
 from headgate.core.ids import topic_key
 from headgate.core.link import AttachTopic, Ended, Message
 from headgate.core.marks import Disagreement, Mark, Marks
-from headgate.core.records import Batch, LogName, Record
+from headgate.core.records import Batch, LogName, Record, slices
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot_writer import SnapshotWriter
@@ -26,11 +26,9 @@ from headgate.core.window import SEQ_UNKNOWN
 from headgate.runtime.ports import Log, LogUnavailable
 
 READ_RECORDS: Final = 2_000
-SLICE_RECORDS: Final = 200  # about 2 ms of applying and routing, then others have the loop
 LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live messages; its routes fall behind
 RETRY_S: Final = 0.5
 SLICE_TOPICS: Final = 5_000
-SLICE_BYTES: Final = 128 * 1024  # bundles: many messages in few records
 
 
 class Session(Protocol):
@@ -152,7 +150,7 @@ class ShardOwner:
             await reader.close()
 
     async def _take_batch(self, batch: Batch) -> None:
-        for records in _slices(batch.records):
+        for records in slices(batch.records):
             await self._events.may_push()
             self.take(records)
             await asyncio.sleep(0)
@@ -294,13 +292,3 @@ class ShardOwner:
         self.history.left(session)
         for topic_id, waiting in self._when_made.items():  # the topic itself is still on its way
             self._when_made[topic_id] = [(s, callback) for s, callback in waiting if s is not session]
-
-
-def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Cuts a read into pieces of a few milliseconds of work each."""
-    start, size = 0, 0
-    for at, record in enumerate(records, 1):
-        size += len(record.value or b"")
-        if at - start >= SLICE_RECORDS or size >= SLICE_BYTES or at == len(records):
-            yield records[start:at]
-            start, size = at, 0

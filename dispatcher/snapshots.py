@@ -24,6 +24,7 @@ INTERVAL_S: Final = 30.0
 CHANGES: Final = 20_000  # messages and controls that changed something; about what a fail-over applies again
 QUIET_OFFSETS: Final = 100_000  # records that changed nothing (repeats, probes, dead letters)
 QUIET_S: Final = 3_600.0
+BASE_S: Final = 86_400.0  # every delta is a link of the chain: one that is damaged must not cost months
 TRIM_S: Final = 30.0  # how soon the index forgets what the log's retention has taken
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0  # a base that fails again and again leaves chunks behind
@@ -72,7 +73,7 @@ class Snapshots:
         self._clock = clock
         self._observer = observer
         self._old = OldSnapshots(owner.log, owner.number)
-        self._last = self._trimmed = clock.now()
+        self._last = self._trimmed = self._based = clock.now()
         self._first = -1  # of the message log, when old snapshots were looked at
         self._waiting_since: float | None = None
         self._any, self._base = _Backoff(), _Backoff()
@@ -107,7 +108,8 @@ class Snapshots:
     async def _write_due(self, now: float) -> None:
         """Writes a base where one is wanted; after one that failed deltas go on behind the last whole snapshot."""
         writer = self._owner.writer
-        if not writer.wants_base or not self._base.allows(now):
+        wants_base = writer.wants_base or now - self._based >= BASE_S
+        if not wants_base or not self._base.allows(now):
             await self._write_delta()
             return
         try:
@@ -177,6 +179,7 @@ class Snapshots:
 
     async def _write_delta(self) -> None:
         await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows))
+        self._owner.snapshot_offset = self._owner.writer.offset
 
     async def _write_base(self, *, check: bool = True) -> None:
         owner = self._owner
@@ -190,6 +193,8 @@ class Snapshots:
         if check:
             await self._check(names, end)
             self._first = -1  # there may be one more to drop
+        self._based = self._clock.now()
+        owner.snapshot_offset = owner.writer.offset  # not before the check: messages below it may be dropped
 
     async def _append_all(self, steps: Steps) -> list[bytes]:
         """Appends the chunks of a snapshot; one that fails is as if it had not begun. Raises LogError."""
@@ -204,7 +209,6 @@ class Snapshots:
                 await self._append(value, names)
         self._last = self._clock.now()
         self._waiting_since = None
-        self._owner.snapshot_offset = self._owner.writer.offset
         return names
 
     async def _append(self, value: bytes | None, names: list[bytes]) -> None:

@@ -46,14 +46,15 @@ def test_only_what_is_copied_reaches_the_engine() -> None:
 
 
 def test_compose_and_its_schema_take_the_file(compose: Path, tmp_path: Path) -> None:
-    assert run(compose, "--file", COMPOSE, "config", "--quiet", **COMPOSE_SECRETS) == (0, "")
+    assert run(compose, "--file", COMPOSE, "config", "--quiet", environ=COMPOSE_SECRETS) == (0, "")
     checker = needed(lambda: wheel_tool("check-jsonschema"))
     schema = ("--builtin-schema", "vendor.compose-spec")
     assert run(checker, *schema, COMPOSE)[0] == 0
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(COMPOSE.read_text("utf-8").replace("read_only: true", "readonly: true", 1), "utf-8")
-    for command in ([compose, "--file", wrong, "config", "--quiet"], [checker, *schema, wrong]):
-        status, text = run(*command, **COMPOSE_SECRETS)
+    commands: list[list[str | Path]] = [[compose, "--file", wrong, "config", "--quiet"], [checker, *schema, wrong]]
+    for command in commands:
+        status, text = run(*command, environ=COMPOSE_SECRETS)
         assert status != 0 and "readonly" in text, "the check itself"
 
 
@@ -85,7 +86,8 @@ def test_services_are_hardened_and_start_in_order(services: dict[str, Any]) -> N
 
 
 def test_nothing_starts_without_a_secret_of_ones_own(compose: Path) -> None:
-    status, text = run(compose, "--file", COMPOSE, "config", "--quiet", **(COMPOSE_SECRETS | {"HEADGATE_SECRET": ""}))
+    missing = COMPOSE_SECRETS | {"HEADGATE_SECRET": ""}
+    status, text = run(compose, "--file", COMPOSE, "config", "--quiet", environ=missing)
     assert status != 0 and "HEADGATE_SECRET" in text and "32 random bytes" in text
 
 

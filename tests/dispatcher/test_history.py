@@ -1,6 +1,7 @@
 """What a shard answers of its past: from memory and file alike, with a file that is full or damaged, and with holes."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +91,14 @@ def test_the_file_says_it_holds_only_what_was_written(tmp_path: Path) -> None:
     reopened.close()
 
 
-def test_a_bundle_is_written_whole() -> None:
+def test_a_bundle_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     history = a_history()
     for item in range(1_000):
         history.add(101, message(item + 1, item=item))
     history.add(102, message(1_001))
     history.advance(103, None)
-    module.BATCH, batch = 10, module.BATCH
-    try:
-        assert history.write()
-    finally:
-        module.BATCH = batch
+    monkeypatch.setattr(module, "BATCH", 10)
+    assert history.write()
     assert history.file is not None
     assert history.file.ranges == [(101, 102)]
     assert history.file.has(EPOCH, 1_000)
@@ -147,6 +145,29 @@ def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_hole(monkeypatch
     assert len(frames(history, 1)) == 500
 
 
+def test_an_id_that_came_again_after_the_window_forgot_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the file messages stay in memory for longer than their ids in the window of a quiet shard."""
+    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
+    monkeypatch.setattr(module, "BATCH", 1)
+    history = History(101, 101)
+    for seq in range(1, 31):
+        history.add(100 + seq, message(2 if seq == 8 else seq)._replace(seq=seq))
+        history.advance(101 + seq, None)
+        assert history.seq_of(message(2).id, EPOCH) == (None if seq < 2 or seq > 17 else 2 if seq < 8 else 8)
+    assert len(history.recent) <= 11
+
+
+def test_topics_deleted_while_the_file_is_away_are_remembered_no_longer_than_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
+    history = History(101, 101)
+    for seq in range(1, 101):
+        taken(history, seq)
+        history.forget(100 + seq, 1_000 + seq)
+    assert len(history._gone) <= 12
+
+
 def test_memory_without_a_file_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECENT_BYTES", 1_000_000)
     monkeypatch.setattr(module, "BATCH", 1)
@@ -173,7 +194,7 @@ def test_a_damaged_file_is_deleted_and_another_fault_leaves_it(tmp_path: Path) -
 
 
 def test_no_question_raises_a_fault_of_the_file() -> None:
-    questions = [
+    questions: list[Callable[[History], object]] = [
         lambda h: h.span(EPOCH, 1, 10, 100),
         lambda h: h.first_seq(EPOCH, 1),
         lambda h: h.seq_at(EPOCH, 1, 1, 1),

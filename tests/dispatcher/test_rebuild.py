@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import aclosing, closing
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +12,8 @@ import pytest
 from dispatcher import rebuild as module
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex, Identity
+from dispatcher.numbers import numbers_back
+from dispatcher.recent import Entry
 from dispatcher.runner import ShardRunner
 from headgate.core.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
@@ -18,6 +21,8 @@ from headgate.core.ids import keyed_id
 from headgate.core.records import LogName
 from headgate.core.window import SEQ_UNKNOWN, Window
 from headgate.runtime.ports import Log, LogUnavailable
+from tests.core.snapshot_bed import Bed, configured
+from tests.core.snapshot_bed import bundle as record
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill, owning
 
 PAGE = 1 << 24
@@ -162,6 +167,70 @@ async def test_a_repeat_whose_message_retention_took_is_not_taken_for_the_messag
         assert not history.has(epoch, 11)
 
 
+async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base has every seq from some offset on, and a few before it: those of the block of keyed ids it lies in."""
+    monkeypatch.setattr("headgate.core.window.BLOCK_IDS", 50)
+    log = await a_log()
+    epoch = await create(log)
+
+    async def unkeyed(numbers: range) -> None:
+        items = [Item(b"%016d" % n, 0, tail_of(n)) for n in numbers]
+        await asyncio.gather(*(log.append(LogName.MESSAGES, 0, KEY, encode_message(i, epoch)) for i in items))
+
+    async with owning(log, None) as runner:
+        await fill(log, 0, 1, epoch)
+        await unkeyed(range(300))
+        await caught_up(runner, 301)
+        await snapshotted(runner)
+        await unkeyed(range(300, 650))
+        await fill(log, 1, 1, epoch)
+        await fill(log, 0, 1, epoch)  # repeats the first
+        await unkeyed(range(650, 700))
+        await caught_up(runner, 702)
+        assert runner.owner is not None
+        assert (epoch & ((1 << 44) - 1)) + 100 < runner.owner.shard.window.whole_from < runner.owner.shard.next_offset
+        writer, end = runner.owner.writer, runner.owner.shard.next_offset
+        writer.forget()
+        async with asyncio.timeout(10):
+            while writer.offset < end or writer.delta_bytes:  # until a base
+                writer.forget()
+                await asyncio.sleep(0.05)
+    found: list[int] = []
+    fill_one = History.fill
+
+    def noting(self: History, entries: list[Entry], low: int, high: int, gone: Iterable[int] = ()) -> bool:
+        found.extend(entry.seq for entry in entries)
+        return fill_one(self, entries, low, high, gone)
+
+    monkeypatch.setattr(History, "fill", noting)
+    async with owning(log, tmp_path) as runner:
+        await caught_up(runner, 702)
+        assert runner.owner is not None
+        assert len(frames_of(runner.owner.history, epoch, 702)) == 702
+    assert sorted(found) == list(range(1, 703)), "each message once, where it was accepted"
+
+
+async def test_of_two_owners_that_went_on_behind_one_snapshot_both_give_their_numbers() -> None:
+    bed, other = Bed(), Bed()
+    bed.feed([*configured(), record(2, 0, 10)])
+    bed.snapshot(base=True)
+    other.log = bed.log
+    other.restart()
+    start = bed.shard.next_offset
+    bed.feed([record(start, 10, 20), record(start + 1, 30, 10)])
+    other.feed([record(start, 10, 20)])
+    bed.snapshot(base=False)
+    other.snapshot(base=False)
+    log = await a_log()
+    for value in bed.log:
+        await log.append(LogName.SNAPSHOTS, 0, None, value)
+    async with aclosing(numbers_back(log, 0)) as walk:
+        found = [(numbers.begin, numbers.since, numbers.offset, len(numbers.seqs)) async for numbers in walk]
+    assert found == [(start, start, start + 2, 30), (start, start, start + 1, 20), (0, 0, start, 10)]
+
+
 async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill in the middle, again and again: each start needs less, and live messages meanwhile lose nothing."""
     monkeypatch.setattr(module, "BATCH", 50)
@@ -261,6 +330,39 @@ async def test_pages_over_dropped_frames_are_read_from_the_log_and_are_the_same(
             frames += span.frames
         assert frames == expected
         assert 3 < loads < 60
+
+
+async def test_a_page_of_large_dropped_frames_comes_however_little_of_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred frames of which the memory for loaded ones takes twenty: each read gives the beginning of a page."""
+    monkeypatch.setattr("dispatcher.history.LOADED_BYTES", 20_000)
+    monkeypatch.setattr("dispatcher.log_pages.READ_BYTES", 10_000)
+    log = await a_log()
+    epoch = await create(log)
+
+    class Asker:
+        open = True
+
+    async with owning(log, tmp_path, frame_bytes=1) as runner:
+        await fill(log, 0, 100, epoch, size=1_000)
+        await caught_up(runner, 100)
+        owner = runner.owner
+        assert owner is not None
+        assert owner.history.file is not None
+        async with asyncio.timeout(5):
+            while owner.history.file.frame_bytes > 1 or len(owner.history.recent):
+                await asyncio.sleep(0.01)
+        found = loads = 0
+        while found < 100:
+            span = owner.history.span(epoch, found + 1, 1_000, PAGE)
+            found += len(span.frames)
+            if span.absent:
+                loads += 1
+                assert loads <= 20, "what was read first must still be there"
+                loaded = asyncio.Event()
+                owner.pages.want(owner.rows[KEY], span.absent, Asker(), loaded.set)
+                await asyncio.wait_for(loaded.wait(), 5)
 
 
 async def test_the_seq_of_a_duplicate_whose_first_is_packed_is_looked_up(tmp_path: Path) -> None:

@@ -116,7 +116,17 @@ async def test_claims_before_the_one_that_is_served_go(log: Log, clock: Calendar
         assert await log.bounds(LogName.OWNERSHIP, 0) == (claims[-1].offset, claims[-1].offset + 1)
 
 
-async def test_the_first_record_not_older_is_found_by_halving(log: Log, clock: Calendar) -> None:
+async def test_records_from_while_the_clock_was_wrong_take_no_young_ones_with_them(log: Log, clock: Calendar) -> None:
+    start = clock.wall_ms()
+    old = (await log.append(LogName.INBOX, 1, None, b"old")).offset
+    clock.days = 10
+    for days in (10, -9_000, 10, 10):  # a machine without a battery begins in the past
+        clock.days = days
+        await log.append(LogName.INBOX, 1, None, b"v")
+    assert await first_since(log, LogName.INBOX, 1, start + 3 * DAY_MS) == old + 1
+
+
+async def test_the_first_record_not_older_is_found(log: Log, clock: Calendar) -> None:
     start = clock.wall_ms()
     offsets = []
     for day in range(40):

@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
 from typing import Any
+from unittest import mock
 
 import pytest
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
 from dispatcher.recovery import ShardLost, recover
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.errors import NewerSnapshot
 from headgate.core.records import LogName
-from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
+from headgate.core.snapshot import HEADER, NAME_BYTES, read_chunk
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
 from headgate.runtime.logs.memory import MemoryLog
@@ -267,25 +268,45 @@ async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is
     async with node.running():
         node.messages(20_000)
         await asyncio.sleep(2)
-        kept = len(node.chunks())
+        kept, safe = len(node.chunks()), node.owner.snapshot_offset
         node.owner.rows[b"t"].name = "changed behind the writer's back"
         node.owner.writer._dirty.clear()
         real = node.owner.writer.base
 
-        def wrong(*args: Any) -> Any:
-            yield from real(*args)
+        def wrong(*args: Any, **named: Any) -> Any:
+            yield from real(*args, **named)
             node.owner.rows[b"t"].name = "and once more"
 
+        reached: list[int] = []
+        forget = node.owner.writer.forget
+
+        def noting() -> None:
+            reached.append(node.owner.snapshot_offset)
+            forget()
+
         node.owner.writer.base = wrong  # type: ignore[method-assign]
+        node.owner.writer.forget = noting  # type: ignore[method-assign]
         node.owner.writer.delta_bytes = 1 << 30
         node.messages(20_000)
         node.owner.writer._dirty.clear()
         await asyncio.sleep(3)
         assert node.metrics._snapshot_failures.values["content",] >= 1
         assert len(node.chunks()) > kept
+        assert reached == [safe], "messages may be dropped behind what was checked alone"
 
 
-# Which are kept
+@on_a_virtual_loop
+async def test_a_quiet_shard_has_a_base_a_day(node: Node) -> None:
+    with mock.patch("dispatcher.snapshots.BASE_S", 300.0):
+        await a_quiet_hour(node)
+
+
+async def a_quiet_hour(node: Node) -> None:
+    async with node.running():
+        for _ in range(20):
+            node.messages(1, 1)
+            await asyncio.sleep(60)
+        assert 3 <= sum(1 for base, _ in node.ends() if base) <= 5
 
 
 async def bases(node: Node, count: int) -> list[int]:
@@ -298,50 +319,6 @@ async def bases(node: Node, count: int) -> list[int]:
         node.messages(3_000)
         await node.snapshots._write_delta()
     return found
-
-
-@on_a_virtual_loop
-async def test_h1_the_newest_base_at_or_below_the_logs_beginning_is_kept_and_all_after_it(node: Node) -> None:
-    ends = await bases(node, 8)
-    old = OldSnapshots(node.log, 0)
-    await old.drop(ends[0] - 1)
-    assert [at for base, at in node.ends() if base] == ends
-    await old.drop(ends[3] - 1)
-    assert [at for base, at in node.ends() if base] == ends[2:]
-    await old.drop(ends[3])
-    assert [at for base, at in node.ends() if base] == ends[3:]
-    await old.drop(1 << 40)
-    assert [at for base, at in node.ends() if base] == ends[-BASES_KEPT:]
-
-
-@on_a_virtual_loop
-async def test_a_fresh_owner_drops_what_the_one_before_it_wrote_and_reads_no_more_than_it_must(node: Node) -> None:
-    ends = await bases(node, 12)
-    before = node.log.records_read["snapshots-background"]
-    await OldSnapshots(node.log, 0).drop(ends[2])
-    assert [at for base, at in node.ends() if base] == ends[2:]
-    assert node.log.records_read["snapshots-background"] - before <= 16, "of 24"
-
-
-@on_a_virtual_loop
-async def test_unfinished_bases_and_another_writers_chunks_do_not_count(node: Node) -> None:
-    ends = await bases(node, 2)
-    for _ in range(70):
-        steps = node.owner.writer.base(node.owner.shard, node.owner.rows, 0)
-        for value in steps:
-            if value is not None:
-                head = bytearray(value[:-NAME_BYTES])
-                head[6] &= 1  # no end
-                cut = bytes(head)
-                name = blake2b(cut, digest_size=NAME_BYTES).digest()
-                await node.log.append(SNAPSHOTS, 0, None, cut + name)
-                break
-        steps.close()
-    ends += await bases(node, 2)
-    old = OldSnapshots(node.log, 0)
-    await old.drop(ends[1])
-    assert [at for base, at in node.ends() if base] == ends[1:]
-    assert len(old._open) <= 64
 
 
 # What a next owner does

@@ -1,6 +1,7 @@
 """What is answered, waits and is never called gone while a shard's history is on its way."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -131,7 +132,9 @@ class Scene:
         (("seq", EPOCH, 500), 100),
     ],
 )
-async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[str, int, int] | None, cursor: int) -> None:
+async def test_what_stands_in_the_newest_part_is_served_at_once(
+    position: tuple[str, int, int] | None, cursor: int
+) -> None:
     answer = Scene(51).subscribe(position)
     assert answer is not None
     assert answer.cursor == cursor
@@ -150,7 +153,9 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(position: tuple[
         (("last", 0, 1_000), 1, 0),
     ],
 )
-async def test_an_older_position_waits_for_its_own_part_alone(position: tuple[str, int, int], low: int, cursor: int) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(
+    position: tuple[str, int, int], low: int, cursor: int
+) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)
@@ -188,6 +193,63 @@ async def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
     scene.fill(1, last=True)
     page = ask()
     assert (len(page.frames), page.complete, page.first_seq) == (100, True, 1)
+
+
+class Failing:
+    """An index file that answers `good` questions and fails at the next."""
+
+    def __init__(self, file: HistoryIndex, good: int) -> None:
+        self._file = file
+        self._good = good
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._file, name)
+        if name not in ("first_seq", "seq_at", "has", "run"):
+            return found
+        self._good -= 1
+        if self._good < 0:
+            raise sqlite3.OperationalError("disk I/O error")
+        return found
+
+
+@pytest.mark.parametrize("retention_ms", [None, 10_000_000_000_000])
+@pytest.mark.parametrize("good", range(5))
+@pytest.mark.parametrize(
+    "ask",
+    [
+        link.AskHistory(1, "t", ANN, 10, -1, -1, 10),
+        link.AskHistory(1, "t", ANN, -1, -1, 1_050, 10),
+        link.Fetch(1, "t", EPOCH, 10),
+        link.Subscribe(1, "t", ANN, ("seq", EPOCH, 10)),
+        link.Subscribe(1, "t", ANN, ("ts", 0, 1_050)),
+        link.Subscribe(1, "t", ANN, ("last", 0, 50)),
+    ],
+    ids=["after", "since", "fetch", "seq", "ts", "last"],
+)
+async def test_a_fault_of_the_file_in_the_middle_of_an_answer_calls_nothing_gone_and_skips_nothing(
+    ask: link.AskHistory | link.Fetch | link.Subscribe, good: int, retention_ms: int | None
+) -> None:
+    scene = Scene(here=1)
+    scene.owner.rows[b"t"].settings = {} if retention_ms is None else {"retention_ms": retention_ms}
+    while scene.history.write():
+        pass
+    scene.fill(1, last=True)
+    assert scene.history.complete
+    scene.history.file = Failing(scene.history.file, good)  # type: ignore[assignment, arg-type]
+    scene.requests.handle(scene.far, ask)
+    if not scene.far.sent:
+        return  # it waits
+    answer = scene.far.answer()
+    if isinstance(answer, link.HistoryPage):
+        assert not answer.complete or (answer.first_seq == 1 and len(answer.frames) == 10)
+    elif isinstance(answer, link.Page):
+        assert answer.first_seq <= 11
+        assert answer.seq == 11
+        assert answer.frames
+    else:
+        assert isinstance(answer, link.Subscribed)
+        assert answer.resumed is not False
+        assert answer.cursor == {"seq": 10, "ts": 49, "last": 50}[ask.position[0]]  # type: ignore[union-attr, index]
 
 
 async def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:

@@ -57,12 +57,13 @@ async def test_no_more_wishes_are_kept_than_a_connection_may_have_topics(topic: 
 
 async def test_head_of_a_stream_knows_who_may_create_the_topic() -> None:
     async with gateway(mode="jwt", auto_create=True) as gate:
-        for claims, topic_id, status in (
+        cases: list[tuple[dict[str, Any], str, int]] = [
             ({"only": True, "publish": ["b*"]}, "a", 404),
             ({"only": True, "publish": ["a"]}, "a", 200),
             ({}, "a", 200),
             ({}, "hg:a", 404),
-        ):
+        ]
+        for claims, topic_id, status in cases:
             client = await Raw.to(gate.server.port)
             bearer = f"Authorization: Bearer {gate.token(**claims)}"
             await client.say(request("HEAD", f"/sse/subscribe?topic_id={topic_id}", b"", bearer))

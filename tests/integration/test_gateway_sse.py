@@ -22,7 +22,7 @@ class Client:
     async def to(cls, gate: Gateway) -> "Client":
         return cls(*await asyncio.open_connection("127.0.0.1", gate.server.port))
 
-    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> None:
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: Any) -> None:
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         if body:
@@ -63,7 +63,7 @@ class Client:
         self.writer.close()
 
 
-async def stream(gate: Gateway, path: str, events: int = 4, **headers: str) -> tuple[Client, list[dict[str, Any]]]:
+async def stream(gate: Gateway, path: str, events: int = 4, **headers: Any) -> tuple[Client, list[dict[str, Any]]]:
     client = await Client.to(gate)
     client.ask(path, **headers)
     status, found = await client.head()
