@@ -10,12 +10,13 @@ import pytest
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.folder import IndexFolder
 from dispatcher.runner import ShardRunner
+from dispatcher.service import DispatcherOptions, DispatcherService
 from dispatcher.shard import State
 from headgate.core.control import CreateTopic, Probe, encode_body
 from headgate.core.envelope import KEYED, Item, encode_control, encode_message
 from headgate.core.ids import keyed_id, shard_of, topic_key
 from headgate.core.records import LogName
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Log
@@ -167,4 +168,15 @@ def test_an_index_folder_has_one_process(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is used by another process"):
         IndexFolder(tmp_path / "index")
     folder.release()
+    IndexFolder(tmp_path / "index").release()
+
+
+async def test_a_service_that_ends_while_the_log_is_away_gives_the_index_folder_back(tmp_path: Path) -> None:
+    log = await a_log()
+    log.reach = Reach.REFUSED
+    options = DispatcherOptions("n", "n:1", tmp_path / "index")
+    task = asyncio.create_task(DispatcherService(options, log, CLOCK, SystemRng(), Metrics({"dispatcher"})).run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
     IndexFolder(tmp_path / "index").release()

@@ -1,7 +1,7 @@
 """What must stay bounded and fresh (R1, S7), counted in messages and bytes; everything is looked at from outside.
 
-R1: the duplicate window, dead letters, and chunks that belong to no valid chain. S7: once all is quiet the newest
-valid snapshot holds everything that changed. L2: what nobody could read is a dead letter.
+R1: the duplicate window, dead letters, chunks, and chunks that belong to no valid chain. S7: once all is quiet the
+newest valid snapshot holds everything that changed. L2: what nobody could read is a dead letter.
 """
 
 from collections.abc import Iterable
@@ -29,6 +29,7 @@ def check(world: "World", number: int) -> None:
     for owner in _owners(world, number):
         _window(world, number, owner)
     _letters(world, number)
+    _chunks(world, number)
     if world.plan.is_wide:
         _loose_chunks(world, number)
         if not _is_fresh(world, number):
@@ -88,6 +89,17 @@ def _letters(world: "World", number: int) -> None:
     for shard, offset in world.truth.spoiled:
         if shard == number and offset not in sizes:
             world.violate("L2", f"shard {number}: the record at {offset} cannot be read and has no dead letter")
+
+
+def _chunks(world: "World", number: int) -> None:
+    """A chunk is as large as a chunk may be, or holds one entry (C1): the log takes it whatever the batches."""
+    for chunk in chunks_of(world, number):
+        body = chunk.body()
+        entries = len(body.rows) + len(body.blocks) + (body.rest is not None)
+        if entries > 1 and len(chunk.value) > world.plan.chunk_bytes:
+            size, most = len(chunk.value), world.plan.chunk_bytes
+            world.violate("R1", f"shard {number}: {entries} entries in a chunk of {size} bytes, at most {most} may be")
+            return
 
 
 def _loose_chunks(world: "World", number: int) -> None:

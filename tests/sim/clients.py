@@ -202,7 +202,7 @@ class Client:
         connection.session = session = service.new_session(connection, SSE if self.sse else WEBSOCKET)  # type: ignore[arg-type]  # an outlet is all that is used of a stream
         self._world.trace("client", f"{self.name} connects to {gateway.name}")
         if not self.sse:
-            service.begin(session, Head("GET", "1.1", [("user", self.name)], True, {}, b""))
+            service.begin(session, Head("GET", "1.1", [("user", self.name)], {}, b""))
             for follow in self.follows.values():
                 self._ask(follow)
             return

@@ -115,6 +115,18 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     return plan
 
 
+def crowd(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
+    """Returns a plan in which many clients come and go over slow links just when a shard changes hands."""
+    rng = SimRng(f"{seed}:crowd")
+    plan = Plan(seed, skip, shards=1, topics=tuple(f"t{n}" for n in range(6)), clients=10, link_s=0.8, active_s=18.0)
+    plan.snapshot_s, plan.snapshot_changes, plan.ring_frames = 30.0, 10_000, 4
+    plan.faults = [Fault(3.0, "zombie", who, 12.0, 0.0) for who in plan.dispatchers[:2]]
+    _churn(plan, rng, 2.0, 75)  # before the group's session is over
+    _churn(plan, rng, 4.5, 75)
+    plan.faults.sort()
+    return plan
+
+
 def _draw_sizes(plan: Plan, rng: SimRng) -> None:
     plan.shards = rng.choice((1, 2, 2, 3))
     plan.dispatchers = DISPATCHERS[: rng.choice((2, 3))]

@@ -22,7 +22,10 @@ RETAIN_S = 15.0
 
 
 class Faults:
-    """`run` inflicts one after the other until `stop`, and ends with everything healed."""
+    """`run` inflicts one after the other until `stop`, and ends with everything healed.
+
+    The last process of each role is frozen and cut off like the others, and never killed: its memory is looked at.
+    """
 
     def __init__(
         self, deployment: Deployment, cluster: KafkaCluster, readers: Sequence[SocketReader], seed: int
@@ -39,8 +42,8 @@ class Faults:
         kinds: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
             ("dispatcher killed", 4, self._dispatcher),
             ("dispatcher killed, index wiped", 3, self._wiped),
-            ("gateway killed", 3, lambda: self._killed(self._deployment.gateways)),
-            ("ingest killed", 3, lambda: self._killed(self._deployment.ingests)),
+            ("gateway killed", 3, lambda: self._killed(self._deployment.gateways[:-1])),
+            ("ingest killed", 3, lambda: self._killed(self._deployment.ingests[:-1])),
             ("process frozen", 4, self._frozen),
             ("broker killed", 2, self._broker_killed),
             ("broker frozen", 2, self._broker_frozen),
@@ -63,10 +66,10 @@ class Faults:
                         self.counts["retention"] += 1
 
     async def _dispatcher(self) -> None:
-        await self._killed(self._deployment.dispatchers)
+        await self._killed(self._deployment.dispatchers[:-1])
 
     async def _wiped(self) -> None:
-        role = self._rng.choice(self._deployment.dispatchers)
+        role = self._rng.choice(self._deployment.dispatchers[:-1])
         role.kill9()
         shutil.rmtree(self._deployment.index(role), ignore_errors=True)
         await self._again(role)

@@ -102,6 +102,13 @@ class BoundedHttp(HttpToolsProtocol):
                 break
         self._keep(data, at)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's does nothing, which closes
+        """The far end sends nothing more, and may still read: what it asked for as a whole is answered."""
+        if not self.answering or not self._in_head:
+            return False
+        self._end_after_answers()
+        return True
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._written()
@@ -129,10 +136,6 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self._over:
             super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading_head:  # a trailer may not add to what was checked
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._over:
             return
@@ -146,6 +149,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._left = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
         self._pieces = self._body_bytes = self._wire_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # the request has the other list: a trailer may not add to what was checked
 
     def on_body(self, body: bytes) -> None:
         if self._over:
@@ -311,6 +315,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _end_after_answers(self) -> None:
         """Parses nothing more; the connection ends with the newest request's answer."""
+        if self._over:
+            return
         self._over = True
         self._end_deadline()
         if self.answering:
@@ -320,7 +326,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._hold(b"")
 
     def _refuse(self, answer: bytes) -> None:
-        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
+        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them.
+
+        Only the first reason counts: a parser goes on behind a head that was refused, and fails at it once more.
+        """
+        if self._over:
+            return
         if self.answering and not self._in_head:
             self._break_off(answer)
         elif answer and not self.answering:
