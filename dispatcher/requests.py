@@ -265,7 +265,7 @@ class Requests:
         elif self._owner.pages.crowded:
             raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
         else:
-            self._owner.pages.want(row, page.absent, session, lambda: self.handle(session, ask))
+            self._owner.pages.want(row, page.absent, session, lambda: session.later(self._owner, ask))
 
     # -- verdicts
 

@@ -15,9 +15,10 @@ LOGIC: Final = 1  # the newest meaning of `apply` this code knows (DESIGN sectio
 class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_defaults=True):
     """The first record of each shard: everything `apply` depends on that is not in the record itself.
 
-    `dedup_*` bound the duplicate window: ids with a client_msg_id leave it after `dedup_keyed_ms` of log time or when
-    `dedup_max_ids` newer keyed ones exist; others after `dedup_unkeyed_ms` and `dedup_unkeyed_ids` newer unkeyed ones,
-    in any case when twice as many exist. `payload_bytes` is the largest payload of a foreign producer that is taken.
+    `dedup_*` bound the duplicate window: ids with a client_msg_id leave it after `dedup_keyed_ms` of log time and
+    `dedup_unkeyed_ids` newer keyed ones, in any case when `dedup_max_ids` newer ones exist; others after
+    `dedup_unkeyed_ms` and `dedup_unkeyed_ids` newer unkeyed ones, in any case when twice as many exist.
+    `payload_bytes` is the largest payload of a foreign producer that is taken.
     """
 
     cluster_id: str

@@ -190,12 +190,16 @@ class Window:
         self._recent[key] = seq
 
     def enter(self, log_ms: int, config: Config) -> None:
-        """Called for each record before it is judged: blocks leave that are due, and one may be packed."""
+        """Called for each record before it is judged: blocks leave that are due, and one may be packed.
+
+        Time alone empties no lane: a broker whose clock is a month ahead for a moment must not make repeats new.
+        """
         lane = self._keyed
         while lane.blocks:
             block = lane.blocks[0]
-            enough = lane.count - block.count >= config.dedup_max_ids
-            if not enough and log_ms - block.last_ms <= config.dedup_keyed_ms:
+            newer = lane.count - block.count
+            too_old = log_ms - block.last_ms > config.dedup_keyed_ms
+            if newer < (config.dedup_unkeyed_ids if too_old else config.dedup_max_ids):
                 break
             self._drop_first(lane)
         lane = self._unkeyed

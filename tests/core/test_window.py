@@ -91,13 +91,21 @@ def test_keyed_ids_leave_by_whole_blocks_when_enough_newer_ones_exist() -> None:
     assert window.find(key(BLOCK_IDS)) == BLOCK_IDS + 1
 
 
-def test_keyed_ids_leave_after_a_day_of_log_time() -> None:
+def test_keyed_ids_leave_after_a_day_of_log_time_and_enough_newer_ones() -> None:
     window = Window()
-    fill(window, 0, 1, log_ms=1_000)
-    turn(window, 1, 1_000 + CONFIG.dedup_keyed_ms)
+    fill(window, 0, 3 * BLOCK_IDS)
+    turn(window, 1, 1_000 + CONFIG.dedup_keyed_ms, CONFIG)
     assert window.find(key(0)) == 1
-    turn(window, 1, 1_001 + CONFIG.dedup_keyed_ms)
+    turn(window, 1, 1_001 + CONFIG.dedup_keyed_ms, CONFIG)
     assert window.find(key(0)) is None
+    assert window.find(key(BLOCK_IDS)) == BLOCK_IDS + 1, "the newest stay: time alone empties no lane"
+
+
+def test_a_broker_clock_that_is_ahead_for_a_moment_makes_no_repeat_new() -> None:
+    window = Window()
+    fill(window, 0, 2 * BLOCK_IDS)
+    turn(window, 720, 1_000 + 30 * CONFIG.dedup_keyed_ms, CONFIG)
+    assert window.find(key(0)) == 1
 
 
 def test_unkeyed_ids_stay_until_both_time_and_newer_ids_have_passed() -> None:

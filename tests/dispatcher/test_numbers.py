@@ -1,11 +1,16 @@
 """The parts of a snapshot's numbers: newest first, small, and exact whatever is repeated over their edges."""
 
 import random
+from contextlib import aclosing
 
 import pytest
 
-from dispatcher.numbers import Numbers
+from dispatcher.numbers import Numbers, numbers_back
+from headgate.core.records import LogName
+from headgate.core.snapshot import MAX_OFFSET
 from headgate.core.window import START, Window
+from tests.core.snapshot_bed import Bed, bundle, configured
+from tests.dispatcher.test_recovery import a_log as log_of_one_shard
 
 RECORDS = 3_000
 
@@ -68,3 +73,22 @@ def test_a_part_does_not_go_below_what_is_wanted() -> None:
     _, _, numbers = a_log(1)
     assert numbers.newest(RECORDS - 5, RECORDS, 10_000).low == RECORDS - 5
     assert Numbers(7, 7, 100, []).newest(7, 100, 200) == (7, 7, 100, {})
+
+
+async def test_of_two_owners_that_went_on_behind_one_snapshot_both_give_their_numbers() -> None:
+    bed, other = Bed(), Bed()
+    bed.feed([*configured(), bundle(2, 0, 10)])
+    bed.snapshot(base=True)
+    other.log = bed.log
+    other.restart()
+    start = bed.shard.next_offset
+    bed.feed([bundle(start, 10, 20), bundle(start + 1, 30, 10)])
+    other.feed([bundle(start, 10, 20)])
+    bed.snapshot(base=False)
+    other.snapshot(base=False)
+    log = await log_of_one_shard()
+    for value in bed.log:
+        await log.append(LogName.SNAPSHOTS, 0, None, value)
+    async with aclosing(numbers_back(log, 0)) as walk:
+        found = [(n.begin, n.since, n.offset, len(n.newest(0, MAX_OFFSET, 1 << 24).seqs)) async for n in walk]
+    assert found == [(start, start, start + 2, 30), (start, start, start + 1, 20), (0, 0, start, 10)]

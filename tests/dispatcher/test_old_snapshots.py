@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from dispatcher.old_snapshots import BASES_KEPT, OldSnapshots
+from dispatcher.old_snapshots import OldSnapshots
 from headgate.core.snapshot import NAME_BYTES
 from headgate.core.snapshot_writer import SnapshotWriter
 from tests.dispatcher.test_snapshots import SNAPSHOTS, Node, bases, on_a_virtual_loop
@@ -18,8 +18,13 @@ async def test_h1_the_newest_base_at_or_below_the_logs_beginning_is_kept_and_all
     assert [at for base, at in node.ends() if base] == ends[2:]
     await old.drop(ends[3])
     assert [at for base, at in node.ends() if base] == ends[3:]
-    await old.drop(1 << 40)
-    assert [at for base, at in node.ends() if base] == ends[-BASES_KEPT:]
+
+
+@on_a_virtual_loop
+async def test_three_bases_are_kept_however_little_the_log_holds(node: Node) -> None:
+    ends = await bases(node, 6)
+    await OldSnapshots(node.log, 0).drop(1 << 40)
+    assert [at for base, at in node.ends() if base] == ends[-3:]
 
 
 @on_a_virtual_loop

@@ -250,3 +250,4 @@ def _month(plan: Plan, rng: SimRng) -> None:
             Fault(at - 30.0, "client", away, min(rng.uniform(1.0, 600.0), 3_600.0 - at), rng.uniform(0.2, 1.0))
         )
     plan.faults += [Fault(60.0 * n, "expire", "0", 0.0, 0.0) for n in range(1, 60)]
+    plan.faults += [Fault(rng.uniform(200.0, 3_000.0), "damage", "0", 0.0, rng.random()) for _ in range(3)]
