@@ -173,7 +173,9 @@ def _routes() -> Operation:
 def _rings() -> Operation:
     nothing = SimpleNamespace(delivered=lambda *a: None, gap=lambda *a: None)
     limits = Limits()
-    flush = Flush(SimpleNamespace(limits=limits, metrics=nothing, wall_ms=0, catchup=None), lambda: None)  # type: ignore[arg-type]  # no session: nothing else is used
+    flush = Flush(
+        SimpleNamespace(limits=limits, metrics=nothing, wall_ms=0, catchup=None), lambda: None
+    )  # no session: nothing else is used
     count = 100_000
     feeds = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)

@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 G = TypeVar("G")
 
 WAIT_S: Final = 5.0
+ASK_AGAIN_S: Final = 0.1
 HELD: Final = 1_000  # questions that wait; ephemeral messages are at most 64 KiB each
 HELD_BYTES: Final = 4 << 20
 
@@ -14,11 +15,13 @@ HELD_BYTES: Final = 4 << 20
 class Announcements(Generic[G]):
     """Complete once every gateway that is linked, and one at least, has announced; or WAIT_S seconds after the start.
 
-    Until then the number of subscribers is not known: what depends on it is held.
+    Until then the number of subscribers is not known: what depends on it is held. Nothing ends while `may_answer` says
+    no: a node that stood still does not know whether the shard is still its own.
     """
 
-    def __init__(self, gateways: Iterable[G]) -> None:
+    def __init__(self, gateways: Iterable[G], may_answer: Callable[[], bool] = lambda: True) -> None:
         self._missing = set(gateways)
+        self._may_answer = may_answer
         self._any = False
         self._held: list[Callable[[], None]] = []
         self._held_bytes = 0
@@ -54,8 +57,11 @@ class Announcements(Generic[G]):
         self._held.clear()
 
     def _end(self) -> None:
-        self.complete = True
         self._timer.cancel()
+        if not self._may_answer():
+            self._timer = asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._end)
+            return
+        self.complete = True
         held, self._held = self._held, []
         for again in held:
             again()

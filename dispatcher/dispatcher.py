@@ -59,7 +59,8 @@ class Dispatcher:
     def serve(self, owner: ShardOwner) -> None:
         """Serves a shard from now on: it is live."""
         self.owners[owner.number] = owner
-        gateways = Announcements[Session](session for session in self.sessions if session.role == GATEWAY)
+        linked = [session for session in self.sessions if session.role == GATEWAY]
+        gateways = Announcements[Session](linked, self.lease.held)
         self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked, gateways)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 

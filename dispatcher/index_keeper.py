@@ -11,7 +11,7 @@ from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity, IndexFault, LastRecord, last_record_of
 from dispatcher.recovery import Worked
 from headgate.core.records import LogName, Record
-from headgate.runtime.ports import Log, LogError, OffsetGone
+from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone
 
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
@@ -112,13 +112,18 @@ class IndexKeeper:
 
 
 async def read_record(log: Log, number: int, offset: int) -> Record | None:
-    """Returns the message record at an offset, None where there is none. Raises LogError."""
+    """Returns the message record at an offset below the end, None where there is none. Raises LogError.
+
+    A log that gives nothing in READ_S is slow, and no answer.
+    """
     try:
         reader = await log.reader(LogName.MESSAGES, number, offset, background=True)
         try:
             batch = await reader.read(1, READ_S)
         finally:
             await reader.close()
-    except OffsetGone:
-        return None
+    except OffsetGone as gone:
+        raise LogUnavailable(f"{log.address}: messages {number} moved to {gone.first} meanwhile") from None
+    if batch.next_offset <= offset:
+        raise LogUnavailable(f"{log.address}: messages {number} give nothing at {offset}")
     return batch.records[0] if batch.records and batch.records[0].offset == offset else None

@@ -67,7 +67,7 @@ class Numbering:
     """Gives the messages of a stretch the seqs a snapshot remembers. The first record of an id is the message.
 
     Where the log begins inside of what the snapshot remembers, a repeat may stand in it and its message not: then the
-    seqs of a topic do not follow each other, and what was taken before the message behind is taken back.
+    seqs of a topic do not follow each other up to its newest, and what was taken wrongly is taken back.
     """
 
     def __init__(self, history: History, rows: Mapping[bytes, Row], config: Config, numbers: Numbers) -> None:
@@ -77,6 +77,13 @@ class Numbering:
         self._seqs = numbers.seqs
         self._cut = history.first > numbers.begin
         self._runs: dict[int, tuple[int, int]] = {}
+        self._topics: dict[int, Row] = {}
+
+    def finish(self) -> None:
+        """Takes back what does not join the newer messages; to be called when the stretch is written."""
+        for epoch, (first, last) in self._runs.items():
+            if last != self._topics[epoch].seq and not self._history.has(epoch, last + 1):
+                self._history.take_back(epoch, first, last)
 
     def take(self, stretch: Stretch, record: Record) -> None:
         """Takes the messages of one record."""
@@ -117,6 +124,7 @@ class Numbering:
             return
         if self._cut and not self._follows(stretch, row.epoch, seq):
             return
+        self._topics[row.epoch] = row
         frame = message_frame(row.topic_id, seq, record.ts, tail)
         stretch.add(Entry(record.offset << ITEM_BITS | number, row.epoch, seq, record_id, record.ts, frame))
 
@@ -196,6 +204,8 @@ class Rebuild:
             numbering = Numbering(self._history, self._rows, self._config, numbers)
             self._numbers = None  # used up, also when it fails on the way
             await self._read(stretch, max(numbers.begin, self._history.first), lambda r: numbering.take(stretch, r))
+            if self._history.whole_from < high:  # else the newer messages are missing too
+                numbering.finish()
         else:
             await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
         if not self._history.holes():

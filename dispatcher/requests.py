@@ -14,7 +14,8 @@ from headgate.core import link, rights
 from headgate.core.apply import Code, Verdict
 from headgate.core.errors import Refusal
 from headgate.core.frames import volatile_frame
-from headgate.core.ids import EPOCH_OFFSET_BITS, RESERVED_PREFIXES, check_topic_id, make_epoch, topic_key
+from headgate.core.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
+from headgate.core.linkcodec import refused_with
 from headgate.core.position import Placed
 from headgate.core.rights import Caller
 from headgate.core.rows import Row
@@ -28,7 +29,7 @@ RETRY_MS: Final = 1_000
 OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
 logger = structlog.get_logger("dispatcher")
 
-CreateTopic = Callable[[ShardOwner, str, Caller], None]
+CreateTopic = Callable[[ShardOwner, str, Caller], None]  # raises Refusal where the caller makes too many
 
 
 class Requests:
@@ -155,7 +156,7 @@ class Requests:
     def _subscribe(self, session: Session, ask: link.Subscribe) -> None:
         check_topic_id(ask.topic_id)
         row = self._owner.rows.get(topic_key(ask.topic_id))
-        if row is None and ask.create and self._may_make(ask):
+        if row is None and ask.create and rights.may_create(ask.caller, ask.topic_id):
             self._subscribe_once_made(session, ask)
             return
         if row is None:
@@ -185,10 +186,6 @@ class Requests:
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
         session.send(link.Authorized(ask.req))
 
-    def _may_make(self, ask: link.Subscribe) -> bool:
-        reserved = ask.topic_id.startswith(RESERVED_PREFIXES)  # answered like any topic that is not there
-        return not reserved and rights.may_create(ask.caller, ask.topic_id)
-
     def _subscribe_once_made(self, session: Session, ask: link.Subscribe) -> None:
         again = link.Subscribe(ask.req, ask.topic_id, ask.caller, ask.position, False)
 
@@ -198,8 +195,9 @@ class Requests:
             else:
                 session.send(link.Refused(ask.req, "not_ready", f"topic {ask.topic_id} could not be made now"))
 
-        if self._owner.when_made(ask.topic_id, session, made):
+        if not self._owner.being_made(ask.topic_id):
             self._create(self._owner, ask.topic_id, ask.caller)
+        self._owner.when_made(ask.topic_id, session, made)
 
     def _grant(self, session: Session, ask: link.Subscribe, row: Row, first: int, placed: Placed) -> None:
         """Adds the route and answers; everything applied so far is below the answer, everything later above it."""
@@ -252,7 +250,7 @@ class Requests:
         elif self._owner.pages.crowded:
             raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
         else:
-            self._owner.pages.want(row, page.absent, session, lambda: self.handle(session, ask))
+            self._owner.pages.want(row, page.absent, session, lambda: session.later(self._owner, ask))
 
     # -- verdicts
 
@@ -321,7 +319,7 @@ class Requests:
 def _refuse(session: Session, message: link.Message, refusal: Refusal) -> None:
     req = getattr(message, "req", None)
     if req is not None:
-        session.send(link.Refused(req, refusal.code, refusal.detail, refusal.extra))
+        session.send(refused_with(req, refusal))
 
 
 def _shown(caller: Caller, row: Row) -> bool:

@@ -16,8 +16,10 @@ from dispatcher.retention import Retention
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
+from headgate.core.buckets import Buckets, Rate
 from headgate.core.control import Config, CreateTopic, encode_body
 from headgate.core.envelope import encode_control
+from headgate.core.errors import Refusal
 from headgate.core.ids import random_id, topic_key
 from headgate.core.ownership import Claim
 from headgate.core.records import Appended, LogName
@@ -35,13 +37,15 @@ AWAY_LOG_S: Final = 60.0  # one line a minute while the log cannot be reached
 class DispatcherOptions(NamedTuple):
     """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: memory).
 
-    `frame_bytes` bounds the frames in each index file.
+    `frame_bytes` bounds the frames in each index file. A user's subscriptions make at most `creations_per_user_per_min`
+    topics a minute here (`topics.auto_create`).
     """
 
     node: str
     address: str
     folder: Path | None
     frame_bytes: int = FRAME_BYTES
+    creations_per_user_per_min: float = 60
 
 
 class DispatcherService:
@@ -56,6 +60,7 @@ class DispatcherService:
         self._log = log
         self._clock = clock
         self._rng = rng
+        self._creations = Buckets()
         self.dispatcher = Dispatcher(options.node, options.address, clock, counters, self._create_topic)
         self.ready = asyncio.Event()
         self._ownership: Ownership | None = None
@@ -188,7 +193,11 @@ class DispatcherService:
     # -- topics made by a subscriber
 
     def _create_topic(self, owner: ShardOwner, topic_id: str, caller: Caller) -> None:
-        """Appends the create record of a topic that somebody subscribed to (`topics.auto_create`)."""
+        """Appends the create record of a topic that somebody subscribed to (`topics.auto_create`).
+
+        Raises Refusal `rate_limited`.
+        """
+        self._charge(caller)
         key = topic_key(topic_id)
         control = CreateTopic(topic_id=topic_id, name=topic_id, permissions="PUBLIC", owner_id=caller.user_id)
         value = encode_control(encode_body(control), 0, random_id(key, self._rng.entropy(12)))
@@ -198,3 +207,13 @@ class DispatcherService:
                 owner.not_made(topic_id)
 
         self._log.append(LogName.MESSAGES, owner.number, key, value).add_done_callback(done)
+
+    def _charge(self, caller: Caller) -> None:
+        if caller.service:
+            return
+        per_min, now = self._options.creations_per_user_per_min, self._clock.now()
+        rate = Rate(per_min / 60, per_min)
+        wait = self._creations.wait(caller.user_id, rate, now)
+        if wait:
+            raise Refusal("rate_limited", "this user creates topics too fast", retry_after_ms=int(wait * 1_000) + 1)
+        self._creations.take(caller.user_id, rate, now)

@@ -267,11 +267,13 @@ class ShardOwner:
 
     # -- who waits
 
-    def when_made(self, topic_id: str, session: Session, callback: Callable[[bool], None]) -> bool:
-        """Calls back once the topic exists, or could not be made. Says whether this is the first to wait for it."""
-        waiting = self._when_made.setdefault(topic_id, [])
-        waiting.append((session, callback))
-        return len(waiting) == 1
+    def being_made(self, topic_id: str) -> bool:
+        """Says whether somebody waits for the topic to be made."""
+        return bool(self._when_made.get(topic_id))
+
+    def when_made(self, topic_id: str, session: Session, callback: Callable[[bool], None]) -> None:
+        """Calls back once the topic exists, or could not be made."""
+        self._when_made.setdefault(topic_id, []).append((session, callback))
 
     def not_made(self, topic_id: str) -> None:
         """Tells who waits for a topic that its create record did not reach the log."""

@@ -23,6 +23,7 @@ from headgate.runtime.http.cors import cors_headers
 
 if TYPE_CHECKING:
     from gateway.protocol import Front
+    from gateway.service import GatewayService
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")
 _OPTIONS: Final = ("from", "ack", "presence", "device_id")
@@ -55,11 +56,24 @@ def open_sse(front: "Front", transport: asyncio.Transport, head: Head, topic_id:
     stream = SseStream(front, transport, cors_headers(gateway.origins, origin, host))
     request = _SseRequest(stream, head, topic_id)
     try:
-        if origin is not None and not gateway.origins.allows(origin, host):
-            raise Refusal("forbidden", "pages of this origin may not connect")
+        _check_page(gateway, head)
         request.start()
     except Refusal as refusal:
         request.refuse(refusal)
+
+
+def _check_page(gateway: "GatewayService", head: Head) -> None:
+    """Refuses a page that may not call: by its origin, and in open mode one that loads a stream as an image or script.
+
+    Such a request has no Origin, and could create a topic. Browsers mark it (W3C Fetch Metadata).
+    """
+    origin, host = head.headers.get("origin"), head.headers.get("host")
+    if origin is None:
+        foreign = gateway.authenticator.open and head.headers.get("sec-fetch-site") == "cross-site"
+    else:
+        foreign = not gateway.origins.allows(origin, host)
+    if foreign:
+        raise Refusal("forbidden", "pages of this origin may not connect")
 
 
 class _SseRequest:
@@ -110,13 +124,15 @@ class _SseRequest:
         session = self._session()
         self._gateway.hub.disconnect(session, code)
 
-    def _topic_of(self) -> str | None:
+    def _topic_of(self) -> str:
         if self._topic_id is not None:
             return self._topic_id
         topics = [value for name, value in self._head.query if name == "topic_id"]
         if len(topics) > 1:
             raise Refusal("bad_request", "one stream carries one topic; open a WebSocket for several")
-        return topics[0] if topics else None
+        if not topics:
+            raise Refusal("bad_request", "topic_id is missing")
+        return topics[0]
 
     def _wanted(self, topic_id: str) -> Subscribe | None:
         """Reads the position; None when it cannot be read, which counts only if the topic may be seen at all."""

@@ -147,16 +147,24 @@ class WebSocketStream(Stream):
             elif frame.opcode is Opcode.PING:
                 ping = frame
             elif frame.opcode is not Opcode.PONG:
+                self._answer(session, ping)
+                ping = None
                 self._obey(session, reader, frame)
             if self.ended:
                 return False
             if count == _FRAMES_A_TURN:
                 break
-        if ping is not None:  # RFC 6455 section 5.5.3: the most recent one may stand for all
-            self.front.gateway.pong(session, Frame(Opcode.PONG, ping.data).serialize(mask=False))
+        self._answer(session, ping)
         return count == _FRAMES_A_TURN and not self.ended
 
+    def _answer(self, session: Session, ping: Frame | None) -> None:
+        """Answers the newest of some pings: it may stand for all (RFC 6455 section 5.5.3), before what came behind."""
+        if ping is not None:
+            self.front.gateway.pong(session, Frame(Opcode.PONG, ping.data).serialize(mask=False))
+
     def _obey(self, session: Session, reader: FrameReader, frame: Frame) -> None:
+        if self.ended:
+            return
         if frame.opcode is Opcode.CLOSE:
             answer = reader.goodbye(frame)
             self.front.gateway.lost(session)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 
 from headgate.core import rights
 from headgate.core.errors import Refusal
-from headgate.core.ids import RESERVED_PREFIXES
 from headgate.core.link import TopicInfo
 from headgate.core.rights import Caller, Guarded
 from ingest.catalog import Catalog, Found
@@ -48,10 +47,7 @@ class Access:
             return _permitted(found, caller, rights.may_publish, "publish to")
         except Refusal as refusal:
             is_missing = isinstance(found, Refusal) and found.code == "topic_not_found"
-            return None if is_missing and self._may_make(topic_id, caller) else refusal
-
-    def _may_make(self, topic_id: str, caller: Caller) -> bool:
-        return self._auto_create and not topic_id.startswith(RESERVED_PREFIXES) and rights.may_create(caller, topic_id)
+            return None if is_missing and self._auto_create and rights.may_create(caller, topic_id) else refusal
 
 
 def _permitted(found: Found, caller: Caller, allowed: Allowed, action: str) -> TopicInfo:

@@ -168,9 +168,10 @@ class IngestApp:
 
         What it reads its browser keeps from it: the answer names no allowed origin.
         """
+        if not self._authenticator.open:
+            return
         origin = _text(headers, b"origin")
-        is_foreign = origin is not None and not self._origins.allows(origin, _text(headers, b"host"))
-        if self._authenticator.open and is_foreign:
+        if origin is not None and not self._origins.allows(origin, _text(headers, b"host")):
             raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
 
     def _match(self, segments: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:

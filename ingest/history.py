@@ -81,6 +81,8 @@ def read_query(query: Query) -> Range:
     kinds = query.get("kinds", "message")
     if kinds != "message":
         raise Refusal("bad_request", "kinds must be message; edits, redactions and reactions are not built yet")
+    if "parent_message_id" in query:
+        raise Refusal("bad_request", "parent_message_id (the replies to one message) is not built yet; leave it out")
     after_seq, before_seq, since_ts = (
         integer(query, name, NOT_GIVEN) for name in ("after_seq", "before_seq", "since_ts")
     )

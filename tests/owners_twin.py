@@ -209,7 +209,7 @@ class Owners:
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
         topic.count += 1
         named = ask.position is not None and ask.position[0] == "seq"
-        cursor, resumed, reason = 0, False if named else None, "ephemeral"
+        cursor, resumed, reason = 0, False if named else None, None if topic.durable else "ephemeral"
         if topic.durable:
 
             def seq_at(ms: int) -> int | None:

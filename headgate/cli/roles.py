@@ -131,7 +131,8 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes)
+        creations = self.settings.limits.creations_per_user_per_min
+        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
         service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
 
         async def start() -> None:

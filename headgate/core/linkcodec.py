@@ -63,6 +63,12 @@ def _count(data: bytes) -> int:
     return int.from_bytes(data[1 : 1 + size], "big")
 
 
+def refused_with(req: int, refusal: Refusal) -> Refused:
+    """Returns the answer that carries a refusal over a link; `refusal_of` reads it."""
+    retry = {} if refusal.retry_after_ms is None else {"retry_after_ms": refusal.retry_after_ms}
+    return Refused(req, refusal.code, refusal.detail, {**refusal.extra, **retry})
+
+
 def refusal_of(refused: Refused) -> Refusal:
     """Returns what the far end refused with; a code or member that this version does not know harms nobody."""
     extra = {name: value for name, value in refused.extra.items() if name not in ("code", "detail", "retry_after_ms")}

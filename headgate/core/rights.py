@@ -6,7 +6,7 @@ from typing import Final, Protocol
 import msgspec
 
 from headgate.core.errors import Refusal
-from headgate.core.ids import TOPIC_ID
+from headgate.core.ids import RESERVED_PREFIXES, TOPIC_ID
 
 PERMISSIONS: Final = ("PUBLIC", "PRIVATE", "PUBLISH_ONLY", "SUBSCRIBE_ONLY")
 ANYONE_PUBLISHES: Final = frozenset({"PUBLIC", "PUBLISH_ONLY"})
@@ -85,8 +85,8 @@ def may_inspect(caller: Caller, topic: Guarded) -> bool:
 
 
 def may_create(caller: Caller, topic_id: str) -> bool:
-    """Says whether the caller may create a topic of this id."""
-    return not caller.only or matches(caller.publish, topic_id)
+    """Says whether the caller may create a topic of this id; nobody one of ours."""
+    return not topic_id.startswith(RESERVED_PREFIXES) and (not caller.only or matches(caller.publish, topic_id))
 
 
 def require(allowed: bool, caller: Caller, topic: Guarded, action: str) -> None:

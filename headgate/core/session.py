@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # a session holds its subscriptions, a subscription its sessi
 class Outlet(Protocol):
     """The socket of a session. None of these waits, and none calls back but `write`, which may cause a park."""
 
-    write: "Write"
+    @property
+    def write(self) -> "Write":
+        """What takes a frame's bytes: the transport's own function where there is one."""
 
     def queued(self) -> int:
         """Returns the bytes the socket has not yet taken."""

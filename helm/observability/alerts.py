@@ -230,6 +230,15 @@ ALERTS: Final = (
         at="80m",
     ),
     Alert(
+        name="HeadgateIndexAway",
+        expr="max by (instance) (headgate_shards_without_index) > 0",
+        hold="5m",
+        severity="urgent",
+        summary="{{ $labels.instance }} serves {{ $value }} shards without their index: no older history",
+        fires={f"headgate_shards_without_index{{{_DISPATCHER}}}": "1x40"},
+        quiet={f"headgate_shards_without_index{{{_DISPATCHER}}}": "0x20 1x2 0x20"},
+    ),
+    Alert(
         name="HeadgateLoopLate",
         expr="max by (role, instance) (headgate_loop_lag_seconds) > 0.25",
         hold="5m",

@@ -167,6 +167,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "By error code.", "ops",
             ),
             Panel(
+                "Refused callers",
+                (("{{code}}", "sum by (code) (rate(headgate_refusals_total[$__rate_interval])) > 0"),),
+                "Requests, frames and links that were refused, by code. The logs hold examples.", "ops",
+            ),
+            Panel(
                 "Dead letters",
                 (("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),),
                 "Records given up in the last hour.",
@@ -175,6 +180,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Snapshots", (("{{instance}}", "headgate_snapshot_age_seconds"),),
                 "How long the oldest change of a shard has waited for a snapshot. Normally below 30 s.", "s",
                 thresholds=((60.0, "yellow"), (600.0, "red")),
+            ),
+            Panel(
+                "History",
+                (
+                    ("{{instance}} without index", "headgate_shards_without_index"),
+                    ("{{instance}} incomplete", "headgate_shards_history_incomplete"),
+                ),
+                "Shards whose index file cannot be used, and shards that cannot answer yet for all the log holds.",
+                thresholds=((1.0, "yellow"),),
             ),
             Panel(
                 "Longest background slices",

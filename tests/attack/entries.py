@@ -77,7 +77,7 @@ async def frames(target: Deployment, odd: Odd) -> Outcome:
             members = odd.value() if odd.random.random() < 0.2 else {"type": odd.one_of(*kinds), **_members(odd)}
             sent.append(_json(members))
         else:
-            sent.append((odd.bytes(), odd.one_of(0, 1, 2, 3, 8, 9, 10, 11), odd.random.random() < 0.8))
+            sent.append((odd.octets(), odd.one_of(0, 1, 2, 3, 8, 9, 10, 11), odd.random.random() < 0.8))
     return await _talk(target, sent, token("fuzz", service=True))
 
 
@@ -118,7 +118,7 @@ async def bodies(target: Deployment, odd: Odd) -> Outcome:
     path = odd.one_of("topics", "topics/fuzz/publish", "topics/fuzz/publish/batch", "publish/batch")
     member = _members(odd) | {"topic_id": odd.one_of("fuzz", odd.text().replace(GOOD, ""))}  # its reader is no browser
     item = _json({"payload": odd.value(), **member} if odd.random.random() < 0.7 else member)
-    body = odd.one_of(item, b"[" + b",".join([item] * 3) + b"]", item + b"\n" + odd.bytes() + b"\n", odd.bytes())
+    body = odd.one_of(item, b"[" + b",".join([item] * 3) + b"]", item + b"\n" + odd.octets() + b"\n", odd.octets())
     kind = odd.one_of("application/json", "application/json", "application/x-ndjson")
     lines = (f"POST /api/v1/{path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token('fuzz', service=True)}")
     more = (f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close", "", "")
@@ -138,7 +138,7 @@ async def link_messages(target: Deployment, odd: Odd) -> Outcome:
     for _ in range(odd.random.randrange(1, 8)):
         wire.send(_message(odd))
     if odd.random.random() < 0.4:
-        data = odd.one_of(odd.bytes(), odd.changed(linkcodec.encode_batch([link.Leave("good", 1)])))
+        data = odd.one_of(odd.octets(), odd.changed(linkcodec.encode_batch([link.Leave("good", 1)])))
         with contextlib.suppress(WebSocketException):
             await wire._connection.send(wire._sent_seal.mark(data))
     with contextlib.suppress(TimeoutError):
@@ -154,11 +154,11 @@ async def proofs(target: Deployment, odd: Odd) -> Outcome:
     """A stranger at the port of the links."""
     address = f"127.0.0.1:{target.dispatchers[0].port}"
     if odd.random.random() < 0.3:
-        return (await say(target.dispatchers[0], odd.bytes() + upgrade("/link", f"Authorization: {odd.percent()}")))[0]
+        return (await say(target.dispatchers[0], odd.octets() + upgrade("/link", f"Authorization: {odd.percent()}")))[0]
     try:
         async with connect(f"ws://{address}/link", proxy=None, open_timeout=ANSWER_S) as socket:
             await socket.recv()
-            await socket.send(odd.one_of(odd.bytes(), odd.percent(), bytes(64) + b"gateway\n" + odd.bytes()))
+            await socket.send(odd.one_of(odd.octets(), odd.percent(), bytes(64) + b"gateway\n" + odd.octets()))
             await asyncio.wait_for(socket.wait_closed(), ANSWER_S)
             return socket.close_code or 0
     except (WebSocketException, OSError, TimeoutError):
@@ -169,13 +169,13 @@ def foreign_records(producer: AIOKafkaProducer, log: str, shards: int) -> Entry:
     """Returns the entry of a foreign producer: odd keys, values and headers, also in the wrong partition."""
 
     async def entry(_target: Deployment, odd: Odd) -> Outcome:
-        key = odd.one_of(b"fuzz", b"fuzz", b"", odd.bytes(), odd.text().encode("utf-8", "surrogatepass"))
+        key = odd.one_of(b"fuzz", b"fuzz", b"", odd.octets(), odd.text().encode("utf-8", "surrogatepass"))
         key = key.replace(GOOD.encode(), b"fuzz")  # whoever reads that one is no browser
-        value = odd.one_of(None, odd.bytes(), odd.json(), MAGIC + b"\x01" + odd.bytes())
+        value = odd.one_of(None, odd.octets(), odd.json(), MAGIC + b"\x01" + odd.octets())
         if value is not None and value.startswith(MAGIC):  # another version parks the shard: who writes it is trusted
             value = MAGIC + b"\x01" + value[len(MAGIC) + 1 :]
         partition = odd.random.randrange(shards) if odd.random.random() < 0.5 else None
-        extra = [(odd.percent()[:50], odd.bytes()) for _ in range(odd.random.randrange(3))]
+        extra = [(odd.percent()[:50], odd.octets()) for _ in range(odd.random.randrange(3))]
         try:
             await asyncio.wait_for(producer.send_and_wait(log, value, key=key, partition=partition, headers=extra), 10)
         except (KafkaError, ValueError):
@@ -233,7 +233,7 @@ def _message(odd: Odd) -> link.Message:
         link.AskCount(req, number, [topic]),
         link.AskVerdict(req, number, number),
         link.AskHistory(req, topic, caller, number, number, number, number),
-        link.Relay(req, topic, number, odd.bytes()),
+        link.Relay(req, topic, number, odd.octets()),
         link.Attach(number, True, True, [attach]),
         link.Leave(topic, number, number),
         link.Refuse(number, 0),

@@ -53,7 +53,7 @@ class Odd:
             return "".join(self.random.choices(TEXTS, k=3))
         return "".join(chr(self.random.randrange(0x110000)) for _ in range(self.random.randrange(1, 20)))
 
-    def bytes(self) -> bytes:
+    def octets(self) -> bytes:
         """Returns odd bytes: known ones, random ones, or JSON with a few bytes changed."""
         kind = self.random.random()
         if kind < 0.4:
@@ -118,7 +118,7 @@ class Odd:
         """Returns odd text or bytes as a part of a URL, at times not encoded as it should be."""
         if self.random.random() < 0.2:
             return self.text().encode("utf-8", "surrogatepass").decode("latin-1")
-        raw = self.bytes() if self.random.random() < 0.3 else self.text().encode("utf-8", "surrogatepass")
+        raw = self.octets() if self.random.random() < 0.3 else self.text().encode("utf-8", "surrogatepass")
         return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02x}" for byte in raw[:2_000])
 
 

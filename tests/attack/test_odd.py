@@ -14,8 +14,8 @@ TRIES = 1_000
 def test_equal_seeds_give_equal_things() -> None:
     one, other = Odd(1), Odd(1)
     for _ in range(50):
-        assert (one.text(), one.bytes(), one.json(), one.percent()) == (
-            other.text(), other.bytes(), other.json(), other.percent(),
+        assert (one.text(), one.octets(), one.json(), one.percent()) == (
+            other.text(), other.octets(), other.json(), other.percent(),
         )  # fmt: skip
 
 

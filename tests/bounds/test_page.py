@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headgate.core.limits import Limits
+from headgate.runtime.settings_model import Model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
 MODULES = {
@@ -24,8 +25,11 @@ MODULES = {
     "tokens": "headgate.runtime.tokens",
     "kafka_producer": "headgate.runtime.logs.kafka_producer",
     "limits": "headgate.core.limits",
+    "heads": "headgate.runtime.http.heads",
+    "bounded": "headgate.runtime.http.bounded",
 }
 NAMED = re.findall(r"`(\w+)\.([A-Z_]+)` ([\d,]+)", PAGE)
+SETTINGS = re.findall(r"`limits\.([a-z_]+)` ([\d,]+)", PAGE)
 LIMITS = re.findall(r"`([a-z]+_(?:bytes|frames)|connections)` ([\d,]+)", PAGE)
 
 
@@ -40,5 +44,10 @@ def test_a_limit_of_a_gateway_has_the_value_of_the_page(name: str, value: str) -
     assert getattr(Limits(), name) == int(value.replace(",", ""))
 
 
+@pytest.mark.parametrize(("name", "value"), SETTINGS)
+def test_a_setting_has_the_value_of_the_page(name: str, value: str) -> None:
+    assert getattr(Model().limits, name) == int(value.replace(",", ""))
+
+
 def test_the_page_names_bounds_of_every_process() -> None:
-    assert len(NAMED) >= 14 and len(LIMITS) >= 5
+    assert len(NAMED) >= 14 and len(LIMITS) >= 5 and len(SETTINGS) >= 2

@@ -157,7 +157,8 @@ class LogContract:
             start = time.monotonic()
             batch = await reader.read(10, 0.3)
             assert 0.25 < time.monotonic() - start < 5
-            assert batch == ((), bounds.end, bounds.end) or (list(batch.records), *batch[1:]) == ([], *bounds)
+            assert list(batch.records) == []
+            assert tuple(batch[1:3]) in {(bounds.end, bounds.end), tuple(bounds)}
             await reader.close()
 
     async def test_a_reader_may_begin_at_any_offset(self, rig: Rig) -> None:
@@ -280,7 +281,7 @@ class LogContract:
     async def test_records_read_are_counted_by_log(self, rig: Rig) -> None:
         async with rig.log() as log:
             acked = await fill(log, LogName.INBOX, 0, 5)
-            counted: dict[LogName, int] = log.records_read  # type: ignore[attr-defined]  # not part of the port
+            counted: dict[LogName, int] = getattr(log, "records_read")  # noqa: B009 - every adapter has it, the port does not
             before = dict(counted)
             await read_from(log, LogName.INBOX, 0, acked[0].offset, 5)
             assert counted == before | {LogName.INBOX: before[LogName.INBOX] + 5}

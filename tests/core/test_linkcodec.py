@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from headgate.core import link, linkcodec
+from headgate.core.errors import Refusal
 from headgate.core.rights import Caller
 
 
@@ -73,3 +74,9 @@ def test_a_refusal_of_a_newer_version_harms_nobody() -> None:
     assert (known.code, known.detail, known.extra, known.retry_after_ms) == ("gone", "no", {"first_seq": 4}, 5)
     strange = linkcodec.refusal_of(link.Refused(1, "brand_new", "no", {"detail": 1, "code": 2, "retry_after_ms": "x"}))
     assert (strange.code, strange.status, strange.extra, strange.retry_after_ms) == ("internal", 500, {}, None)
+
+
+def test_a_refusal_comes_over_a_link_whole() -> None:
+    for told in (Refusal("rate_limited", "no", retry_after_ms=70), Refusal("gone", "no", first_seq=4)):
+        back = linkcodec.refusal_of(linkcodec.refused_with(1, told))
+        assert vars(back) == vars(told)

@@ -66,6 +66,7 @@ def test_inspecting_is_for_anyone_but_an_only_token_without_a_pattern(permission
 
 def test_creating_is_for_anyone_but_an_only_token_without_a_pattern() -> None:
     assert rights.may_create(STRANGER, "x")
+    assert not rights.may_create(STRANGER, "hg:x") and not rights.may_create(STRANGER, "dm:x")
     assert not rights.may_create(ONLY_SUB, "abc")
     assert rights.may_create(Caller("u", publish=("x*",), only=True), "xy")
 

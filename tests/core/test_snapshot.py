@@ -1,6 +1,7 @@
 """Snapshot chains: any valid one restores to what was, and a broken one is not used."""
 
 import random
+from hashlib import blake2b
 
 import pytest
 
@@ -11,7 +12,6 @@ from headgate.core.snapshot import (
     NO_NAME,
     ChainSearch,
     Chunk,
-    blake2b,
     chain_among,
     read_chunk,
     restore,

@@ -22,9 +22,9 @@ def test_everything_comes_at_its_time() -> None:
     came: dict[Item, float] = {}
     while now < 562:
         now += TICK_S
-        for item in wheel.advance(now):
-            assert isinstance(item, Item)
-            came[item] = now
+        for found in wheel.advance(now):
+            assert isinstance(found, Item)
+            came[found] = now
     assert len(came) == 500
     assert all(0 <= came[item] - item.due <= 2 * TICK_S for item in items)
 

@@ -2,6 +2,7 @@
 
 import random
 from hashlib import blake2b
+from typing import TypeAlias
 
 import msgspec
 import pytest
@@ -33,7 +34,9 @@ def key(n: int) -> int:
     return window_key(blake2b(n.to_bytes(8, "big"), digest_size=16).digest(), 77)
 
 
-def fill(window: Window, start: int, count: int, *, keyed: bool = True, log_ms: int = 1_000, config: Config = CONFIG):
+def fill(
+    window: Window, start: int, count: int, *, keyed: bool = True, log_ms: int = 1_000, config: Config = CONFIG
+) -> None:
     """One id an offset."""
     for offset in range(start, start + count):
         window.enter(log_ms, config)
@@ -216,6 +219,7 @@ class Node:
         self.mark = self.window.mark()
 
 
+Step: TypeAlias = tuple[int, int, int, bool, str]
 STEPS = st.lists(
     st.tuples(
         st.integers(1, 40),  # ids in the record
@@ -231,7 +235,7 @@ STEPS = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
-def test_s6_equal_verdicts_whatever_is_snapshotted_packed_and_restored(steps, rng: random.Random) -> None:
+def test_s6_equal_verdicts_whatever_is_snapshotted_packed_and_restored(steps: list[Step], rng: random.Random) -> None:
     """One node never stops and packs nothing; the other snapshots, packs and restarts as the steps say."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_IDS", 16)
@@ -265,7 +269,7 @@ def test_s6_equal_verdicts_whatever_is_snapshotted_packed_and_restored(steps, rn
 
 @settings(max_examples=100, deadline=None)
 @given(STEPS)
-def test_whole_from_is_true_of_every_base(steps) -> None:
+def test_whole_from_is_true_of_every_base(steps: list[Step]) -> None:
     """Every id of an offset at or above `whole_from` stands in a base with its seq."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_IDS", 16)

@@ -19,7 +19,7 @@ from tests.deploy.places import COMPOSE, ROOT
 from tests.deploy.tools import run, wheel_tool
 from tests.deploy.traffic import Traffic
 from tests.e2e.harness import until
-from tests.kafka import provide
+from tests.kafka import jars, provide
 from tests.kafka.provide import Provided
 
 IMAGE: Final = os.environ.get("HEADGATE_IMAGE", "headgate:0.1.0")
@@ -129,7 +129,9 @@ def compose() -> Iterator[Callable[..., str]]:
     }
 
     def call(*arguments: str) -> str:
-        status, text = run(program, "--file", COMPOSE, "--project-name", PROJECT, *arguments, timeout_s=300, **environ)
+        status, text = run(
+            program, "--file", COMPOSE, "--project-name", PROJECT, *arguments, timeout_s=300, environ=environ
+        )
         assert status == 0, f"compose {' '.join(arguments)}: {text}"
         return text.strip()
 
@@ -210,10 +212,10 @@ def test_the_kafka_fixture_takes_a_container_when_the_jars_cannot_be_had(monkeyp
     monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
 
     def unavailable(*_: Any) -> list[Path]:
-        raise provide.jars.JarUnavailable("taken away by the test")
+        raise jars.JarUnavailable("taken away by the test")
 
     monkeypatch.delenv(provide.GIVEN, raising=False)
-    monkeypatch.setattr(provide.jars, "fetch", unavailable)
+    monkeypatch.setattr(jars, "fetch", unavailable)
     with provide.provide() as found:
         assert isinstance(found, Provided) and found.source.startswith("apache/kafka:")
         command = ("-m", "headgate.cli.main", "init", "--log.url", f"kafka://{found.bootstrap}", "--log.shards", "2")

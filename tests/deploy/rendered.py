@@ -21,17 +21,17 @@ class RenderFailed(AssertionError):
 
 def chart(helm: Path, values: Path | None, *arguments: str, release: str = "hg") -> Documents:
     """Returns the documents of the chart with a value set."""
-    command = [helm, "template", release, CHART, "--namespace", "headgate", *arguments]
-    status, text = run(*command, *([] if values is None else ["--values", values]))
+    command: list[str | Path] = [helm, "template", release, CHART, "--namespace", "headgate", *arguments]
+    status, text = run(*command, *(() if values is None else ("--values", values)))
     if status != 0:
         raise RenderFailed(text)
     return documents(text)
 
 
-def compose_services(compose: Path, *profiles: str) -> dict[str, Any]:
+def compose_services(compose: Path, *profiles: str, secrets: dict[str, str] = COMPOSE_SECRETS) -> dict[str, Any]:
     """Returns the services of docker-compose.yml as the engine would be told."""
     chosen = [part for profile in profiles for part in ("--profile", profile)]
-    status, text = run(compose, "--file", COMPOSE, *chosen, "config", "--format", "json", **COMPOSE_SECRETS)
+    status, text = run(compose, "--file", COMPOSE, *chosen, "config", "--format", "json", environ=secrets)
     if status != 0:
         raise RenderFailed(text)
     services: dict[str, Any] = json.loads(text)["services"]

@@ -218,7 +218,16 @@ def test_strimzi_topics_are_those_that_init_makes(helm: Path) -> None:
 
 
 def test_notes_say_how_to_publish_the_first_message(helm: Path) -> None:
-    command = ["install", "hg", CHART, "--dry-run=client", "--values", SETS["minimal"], "--namespace", "events"]
+    command: list[str | Path] = [
+        "install",
+        "hg",
+        CHART,
+        "--dry-run=client",
+        "--values",
+        SETS["minimal"],
+        "--namespace",
+        "events",
+    ]
     status, text = run(helm, *command)
     notes = text[text.index("NOTES:") :]
     assert status == 0 and "topics/hello/publish" in notes and "-n events" in notes and "token mint" in notes

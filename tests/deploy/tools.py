@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -33,10 +33,12 @@ class NoTool(RuntimeError):
     """A program is not on this machine and cannot be brought; the text says why."""
 
 
-def run(*command: str | Path, cwd: Path = ROOT, timeout_s: float = RUN_S, **environ: str) -> tuple[int, str]:
+def run(
+    *command: str | Path, cwd: Path = ROOT, timeout_s: float = RUN_S, environ: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Runs a program; returns its exit status and everything it wrote."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=os.environ | environ, timeout=timeout_s, check=False,
+        [str(part) for part in command], cwd=cwd, env={**os.environ, **(environ or {})}, timeout=timeout_s, check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     return done.returncode, done.stdout

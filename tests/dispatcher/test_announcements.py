@@ -39,6 +39,22 @@ async def test_without_any_gateway_it_waits_to_the_end(monkeypatch: pytest.Monke
     assert (waiting.complete, done) == (True, ["held"])
 
 
+async def test_a_node_that_stood_still_says_nothing_before_it_knows_what_it_owns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(announcements, "WAIT_S", 0.01)
+    monkeypatch.setattr(announcements, "ASK_AGAIN_S", 0.01)
+    is_held = False
+    waiting, done = Announcements(["a"], lambda: is_held), list[str]()
+    waiting.hold(lambda: done.append("held"), 1)
+    waiting.heard("a")
+    await asyncio.sleep(0.1)
+    assert (waiting.complete, done) == (False, [])
+    is_held = True
+    await asyncio.sleep(0.1)
+    assert (waiting.complete, done) == (True, ["held"])
+
+
 async def test_what_is_held_is_bounded_in_number_and_bytes() -> None:
     waiting = Announcements(["a"])
     assert all(waiting.hold(lambda: None, 0) for _ in range(announcements.HELD))

@@ -1,6 +1,7 @@
 """What a shard answers of its past: from memory and file alike, with a file that is full or damaged, and with holes."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +91,14 @@ def test_the_file_says_it_holds_only_what_was_written(tmp_path: Path) -> None:
     reopened.close()
 
 
-def test_a_bundle_is_written_whole() -> None:
+def test_a_bundle_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     history = a_history()
     for item in range(1_000):
         history.add(101, message(item + 1, item=item))
     history.add(102, message(1_001))
     history.advance(103, None)
-    module.BATCH, batch = 10, module.BATCH
-    try:
-        assert history.write()
-    finally:
-        module.BATCH = batch
+    monkeypatch.setattr(module, "BATCH", 10)
+    assert history.write()
     assert history.file is not None
     assert history.file.ranges == [(101, 102)]
     assert history.file.has(EPOCH, 1_000)
@@ -196,7 +194,7 @@ def test_a_damaged_file_is_deleted_and_another_fault_leaves_it(tmp_path: Path) -
 
 
 def test_no_question_raises_a_fault_of_the_file() -> None:
-    questions = [
+    questions: list[Callable[[History], object]] = [
         lambda h: h.span(EPOCH, 1, 10, 100),
         lambda h: h.first_seq(EPOCH, 1),
         lambda h: h.seq_at(EPOCH, 1, 1, 1),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -13,7 +14,8 @@ from dispatcher import folder as folder_module
 from dispatcher.folder import IndexFolder
 from dispatcher.index import HistoryIndex, Identity
 from dispatcher.shard import State
-from headgate.core.records import LogName
+from headgate.core.records import Batch, LogName
+from headgate.runtime.logs.memory import MemoryReader
 from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill, owning
 
 PAGE = 1 << 22
@@ -151,6 +153,31 @@ async def test_an_index_of_a_log_that_was_cut_and_grew_past_it_is_thrown_away(tm
     async with owning(log, tmp_path) as runner:
         await caught_up(runner, 50)
         assert log.records_read["messages-background"] > 0
+        await all_frames(runner, epoch, 50)
+
+
+async def test_an_index_is_kept_where_a_slow_log_does_not_say_in_time_whether_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, tmp_path, final=True) as runner:
+        await fill(log, 0, 50, epoch)
+        await caught_up(runner, 50)
+    reader, slow = log.reader, [3]
+
+    async def slow_at_first(name: LogName, shard: int, offset: int, *, background: bool = False) -> MemoryReader:
+        found = await reader(name, shard, offset, background=background)
+        if name is LogName.MESSAGES and background and slow[0]:
+            slow[0] -= 1
+            monkeypatch.setattr(found, "read", AsyncMock(return_value=Batch((), offset, offset + 1)))
+        return found
+
+    monkeypatch.setattr(log, "reader", slow_at_first)
+    monkeypatch.setattr(HistoryIndex, "delete", Mock(side_effect=AssertionError("thrown away")))
+    async with owning(log, tmp_path) as runner:
+        await caught_up(runner, 50)
+        assert not slow[0]
         await all_frames(runner, epoch, 50)
 
 

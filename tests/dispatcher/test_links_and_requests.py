@@ -161,6 +161,26 @@ async def test_a_gateway_that_comes_back_gets_what_it_missed_then_live() -> None
         assert any(isinstance(m, link.Ended) and m.topic_id == "x" for m in bed.pushes.messages)
 
 
+async def test_topics_made_by_subscribing_are_rated_as_other_creations() -> None:
+    async with running() as bed:
+
+        async def makes(caller: Caller, topic_id: str) -> link.Subscribed:
+            shard = bed.directory.shard_of(topic_id)
+            answer = await bed.directory.ask(shard, lambda req: link.Subscribe(req, topic_id, caller, None, True))
+            assert isinstance(answer, link.Subscribed)
+            return answer
+
+        for number in range(60):
+            await makes(ANN, f"a{number}")
+        with pytest.raises(Refusal, match="rate_limited") as refused:
+            await makes(ANN, "one-more")
+        assert refused.value.retry_after_ms is not None and 0 < refused.value.retry_after_ms <= 1_001
+        assert (await makes(ANN, "a0")).count == 2, "what exists costs nothing"
+        assert (await makes(Caller("bob"), "one-more")).count == 1, "another user, and nothing was left behind"
+        for number in range(70):
+            await makes(Caller("svc", service=True), f"s{number}")
+
+
 async def test_positions_are_placed_by_the_owner() -> None:
     async with running() as bed:
         made = await bed.create("t")

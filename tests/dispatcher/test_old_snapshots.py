@@ -1,7 +1,9 @@
 """Which snapshots are kept: what history needs and three bases, whoever wrote them."""
 
+from hashlib import blake2b
+
 from dispatcher.old_snapshots import OldSnapshots
-from headgate.core.snapshot import NAME_BYTES, blake2b
+from headgate.core.snapshot import NAME_BYTES
 from headgate.core.snapshot_writer import SnapshotWriter
 from tests.dispatcher.test_snapshots import SNAPSHOTS, Node, bases, on_a_virtual_loop
 

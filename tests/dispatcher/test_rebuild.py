@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterable
-from contextlib import aclosing, closing
+from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +12,6 @@ import pytest
 from dispatcher import rebuild as module
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex, Identity
-from dispatcher.numbers import numbers_back
 from dispatcher.recent import Entry
 from dispatcher.runner import ShardRunner
 from headgate.core.control import CreateTopic, DeleteTopic, encode_body
@@ -21,8 +20,6 @@ from headgate.core.ids import keyed_id
 from headgate.core.records import LogName
 from headgate.core.window import SEQ_UNKNOWN, Window
 from headgate.runtime.ports import Log, LogUnavailable
-from tests.core.snapshot_bed import Bed, configured
-from tests.core.snapshot_bed import bundle as record
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill, owning
 
 PAGE = 1 << 24
@@ -167,6 +164,25 @@ async def test_a_repeat_whose_message_retention_took_is_not_taken_for_the_messag
         assert not history.has(epoch, 11)
 
 
+async def test_a_repeat_behind_the_last_message_of_its_topic_in_the_log_is_none_either() -> None:
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, None, final=True) as runner:
+        assert runner.owner is not None
+        async with asyncio.timeout(5):
+            while not runner.owner.writer.has_chain:  # so that one delta has all that follows
+                await asyncio.sleep(0.01)
+        await fill(log, 0, 100, epoch)
+        await fill(log, 10, 1, epoch)  # repeats the eleventh
+        await caught_up(runner, 100)
+    made_at = epoch & ((1 << 44) - 1)
+    await log.truncate_before(LogName.MESSAGES, 0, made_at + 101)
+    async with owning(log, None) as runner:
+        await caught_up(runner, 100)
+        assert runner.owner is not None
+        assert runner.owner.history.first_seq(epoch, 100) == 101, "nothing of the topic is left"
+
+
 async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_the_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,25 +226,6 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
         assert runner.owner is not None
         assert len(frames_of(runner.owner.history, epoch, 702)) == 702
     assert sorted(found) == list(range(1, 703)), "each message once, where it was accepted"
-
-
-async def test_of_two_owners_that_went_on_behind_one_snapshot_both_give_their_numbers() -> None:
-    bed, other = Bed(), Bed()
-    bed.feed([*configured(), record(2, 0, 10)])
-    bed.snapshot(base=True)
-    other.log = bed.log
-    other.restart()
-    start = bed.shard.next_offset
-    bed.feed([record(start, 10, 20), record(start + 1, 30, 10)])
-    other.feed([record(start, 10, 20)])
-    bed.snapshot(base=False)
-    other.snapshot(base=False)
-    log = await a_log()
-    for value in bed.log:
-        await log.append(LogName.SNAPSHOTS, 0, None, value)
-    async with aclosing(numbers_back(log, 0)) as walk:
-        found = [(numbers.begin, numbers.since, numbers.offset, len(numbers.seqs)) async for numbers in walk]
-    assert found == [(start, start, start + 2, 30), (start, start, start + 1, 20), (0, 0, start, 10)]
 
 
 async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

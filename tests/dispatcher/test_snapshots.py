@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
 from typing import Any
 from unittest import mock
 
@@ -16,7 +17,7 @@ from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.errors import NewerSnapshot
 from headgate.core.records import LogName
-from headgate.core.snapshot import HEADER, NAME_BYTES, blake2b, read_chunk
+from headgate.core.snapshot import HEADER, NAME_BYTES, read_chunk
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
 from headgate.runtime.logs.memory import MemoryLog
@@ -272,8 +273,8 @@ async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is
         node.owner.writer._dirty.clear()
         real = node.owner.writer.base
 
-        def wrong(*args: Any) -> Any:
-            yield from real(*args)
+        def wrong(*args: Any, **named: Any) -> Any:
+            yield from real(*args, **named)
             node.owner.rows[b"t"].name = "and once more"
 
         reached: list[int] = []

@@ -3,6 +3,7 @@
 import random
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,8 @@ IDS = st.text("abc", min_size=1, max_size=4)
 @given(st.lists(st.tuples(st.booleans(), IDS), max_size=60), IDS, st.text("abc", max_size=2))
 def test_a_page_is_what_sorting_all_would_give(changes: list[tuple[bool, str]], after: str, prefix: str) -> None:
     topics, there = TopicList(), set[str]()
-    chunk, topic_list.CHUNK = topic_list.CHUNK, 4
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topic_list, "CHUNK", 4)
         for add, topic_id in changes:
             if add and topic_id not in there:
                 topics.add(topic_id, hash(topic_id))
@@ -24,8 +25,6 @@ def test_a_page_is_what_sorting_all_would_give(changes: list[tuple[bool, str]], 
             elif not add and topic_id in there:
                 topics.remove(topic_id, hash(topic_id))
                 there.remove(topic_id)
-    finally:
-        topic_list.CHUNK = chunk
     assert list(topics.above("", "")) == sorted(there)
     assert list(topics.above(after, prefix)) == sorted(t for t in there if t > after and t.startswith(prefix))
     assert all(topics.has_epoch(hash(t)) for t in there)

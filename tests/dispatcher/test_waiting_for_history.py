@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -265,6 +265,32 @@ async def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> Non
     page = scene.far.answer()
     assert isinstance(page, link.Page)
     assert (page.seq, len(page.frames), page.first_seq) == (31, 70, 31)
+
+
+async def test_a_page_read_from_the_log_waits_for_room_on_its_link_like_any_large_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(here=1)
+    file = scene.history.file
+    assert file is not None
+    file._bound = 0
+    while scene.history.write() or scene.history.tidy():
+        pass
+    wanted: list[tuple[Sequence[tuple[int, int]], Callable[[], None]]] = []
+    waits: list[link.Message] = []
+    monkeypatch.setattr(scene.owner.pages, "want", lambda row, absent, asker, again: wanted.append((absent, again)))
+    monkeypatch.setattr(scene.far, "later", lambda owner, message: waits.append(message))
+    ask = link.AskHistory(1, "t", ANN, 10, -1, -1, 10)
+    scene.requests.handle(scene.far, ask)
+    absent, again = wanted.pop()
+    for pos, seq in absent:
+        scene.history.loaded(pos, b"frame-%d" % seq)
+    again()
+    assert (waits, scene.far.sent) == ([ask], [])
+    scene.requests.handle(scene.far, ask)
+    answer = scene.far.answer()
+    assert isinstance(answer, link.HistoryPage)
+    assert answer.frames == [b"frame-%d" % seq for seq in range(11, 21)]
 
 
 async def test_nothing_is_kept_for_a_link_that_has_closed() -> None:

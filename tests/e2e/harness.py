@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from headgate.runtime.tokens import mint
 from tests.e2e.http import Http, NoAnswer
@@ -69,7 +69,7 @@ async def at_most(timeout_s: float, condition: Condition) -> float:
     return time.monotonic() - started
 
 
-def token(sub: str, **rights: bool) -> str:
+def token(sub: str, **rights: Any) -> str:
     """Returns a bearer token; `service=True` lifts rates and the connections per user."""
     return mint(SECRET, sub, now_s=time.time(), ttl_s=3_600.0, **rights)
 
@@ -226,13 +226,15 @@ class Stage:
         arguments = ["dev", "--data", str(self.folder / "data")] if named.pop("data", False) else ["dev"]
         return self.role("dev", arguments, {"dev.port": port, "admin.port": admin, "drain.spread_s": 1, **named})
 
-    async def command(self, *arguments: str, stdin: bytes = b"", **settings: object) -> tuple[int, bytes, bytes]:
+    async def command(
+        self, *arguments: str, stdin: bytes = b"", settings: Mapping[str, object] | None = None
+    ) -> tuple[int, bytes, bytes]:
         """Runs one `headgate` command to its end; returns exit status, standard output and standard error."""
-        named = {name.replace("__", "."): value for name, value in settings.items()}
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "headgate.cli.main", *arguments],
-            input=stdin, capture_output=True, env=environment(named), cwd=self.folder, timeout=180, check=False,
+            input=stdin, env=environment(settings or {}), cwd=self.folder, timeout=180,
+            capture_output=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
@@ -298,8 +300,7 @@ class Deployment:
     async def start(self, shards: int = 8) -> float:
         """Runs `headgate init`, starts everything and waits until all is ready; returns the seconds it took."""
         started = time.monotonic()
-        named = {name.replace(".", "__"): value for name, value in (self.common | {"log.shards": shards}).items()}
-        status, out, err = await self.stage.command("init", **named)
+        status, out, err = await self.stage.command("init", settings=self.common | {"log.shards": shards})
         assert status == 0, f"headgate init ends with {status}: {err.decode()}"
         assert out == b"", "roles and init write nothing to standard output"
         for role in self.roles:

@@ -1,6 +1,6 @@
 """Bodies of 8 MiB that cost the most to read, and what one request with each costs an ingest.
 
-`python -m tests.integration.hostile_bodies` prints the table of docs/operations.md.
+`python -m tests.integration.hostile_bodies` prints the second table of "What an attack costs" in docs/security.md.
 """
 
 import time

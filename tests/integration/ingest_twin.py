@@ -17,7 +17,8 @@ from headgate.core.rights import may_see, may_subscribe
 from headgate.core.rows import Row, Shard
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory import MemoryLog, MemoryStore
+from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.tokens import Authenticator, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run

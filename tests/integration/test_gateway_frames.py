@@ -15,9 +15,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import END, read_head
+from gateway.head import read_head
 from gateway.websocket import FrameReader
 from headgate.core.limits import Limits
+from headgate.runtime.http.heads import END
 from headgate.runtime.http.origins import Origins
 from tests.integration.gateway_twin import Gateway, frames_of, gateway, until
 from tests.integration.test_gateway_sse import Client
@@ -83,7 +84,7 @@ async def server_frame(client: Client) -> tuple[int, bytes]:
 
 
 def masked(opcode: Opcode, data: bytes, fin: bool = True, **bits: bool) -> bytes:
-    raw = Frame(opcode, data, fin).serialize(mask=True) if len(data) < 126 or opcode < 8 else b""
+    raw = Frame(opcode, data, fin).serialize(mask=True)
     first = raw[0] | (0x40 if bits.get("rsv1") else 0)
     return bytes([first]) + raw[1:]
 
@@ -120,6 +121,22 @@ async def test_what_breaks_the_rules_closes_with_the_code_websockets_uses(data: 
         opcode, payload = await server_frame(client)
         assert (opcode, int.from_bytes(payload[:2], "big")) == (Opcode.CLOSE, code)
         assert await client.rest() == b"" and gate.service.hub.session_count == 0
+
+
+async def test_a_ping_is_answered_before_what_came_behind_it() -> None:
+    async with gateway() as gate:
+        client = await opened(gate)
+        await server_frame(client)
+        begun = masked(Opcode.TEXT, b'{"type":"pi', fin=False) + masked(Opcode.PING, b"1") + masked(Opcode.PING, b"2")
+        end = masked(Opcode.CONT, b'ng"}') + masked(Opcode.PING, b"3") + masked(Opcode.CLOSE, b"\x03\xe8")
+        client.writer.write(begun + end)
+        assert [await server_frame(client) for _ in range(4)] == [
+            (Opcode.PONG, b"2"),
+            (Opcode.TEXT, b'{"type":"pong"}'),
+            (Opcode.PONG, b"3"),
+            (Opcode.CLOSE, b"\x03\xe8"),
+        ]
+        client.writer.close()
 
 
 async def test_a_frame_in_any_number_of_pieces_is_one_frame() -> None:
@@ -243,10 +260,6 @@ async def test_closing_says_why_even_to_a_client_that_is_writing() -> None:
                 break
         code, frames = await closing(socket)
         assert code == 4400 and frames[-1]["type"] == "disconnect"
-
-
-def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
-    return Frame(opcode, data, fin).serialize(mask=True)
 
 
 def test_a_control_frame_is_not_judged_by_the_rest_of_the_message_it_interrupts() -> None:

@@ -31,3 +31,16 @@ async def test_in_open_mode_a_page_rebound_to_this_machine_gets_nothing(method: 
         client.writer.close()
         assert status in ((400, 421) if host.startswith("a@") else (421,))
         assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("mode", "site", "status"),
+    [("open", "cross-site", 403), ("open", "same-site", 200), ("open", "none", 200), ("jwt", "cross-site", 200)],
+)
+async def test_in_open_mode_a_foreign_page_cannot_load_a_stream_as_an_image(mode: str, site: str, status: int) -> None:
+    async with gateway(mode=mode, auto_create=True) as gate:
+        client = await Client.to(gate)
+        head = f"GET /sse/subscribe?topic_id=a&token={gate.token()} HTTP/1.1\r\nHost: localhost\r\n"
+        client.writer.write(f"{head}Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: {site}\r\n\r\n".encode())
+        assert (await client.head())[0] == status
+        client.writer.close()

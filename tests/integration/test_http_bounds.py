@@ -100,19 +100,44 @@ async def test_fields_of_a_head_are_counted_before_it_is_parsed(port: Port) -> N
         (b"GET /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: x\r\nIdempotency-Key: y\r\n\r\n", 400),
         (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nbody", 501),
+        (b"POST /x HTTP/1.1\r\nTransfer-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbody", 400),
+        (b"CONNECT /x HTTP/1.1\r\n\r\n", 400),
         (b"GET /x HTTP/1.1\nHost: a\n\n", 400),
         (b"\x16\x03\x01", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     ],
 )
 @pytest.mark.parametrize("port", EVERYWHERE)
-async def test_what_a_head_must_say_is_the_same_on_every_port(port: Port, head: bytes, status: int) -> None:
+async def test_what_a_head_must_say_is_the_same_on_every_port(
+    port: Port, head: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async with port(Echo()) as at:
         for path in (b"/x", b"/sse/subscribe?topic_id=a"):
             client = await Raw.to(at)
             await client.say(head.replace(b"/x", path))
             found, body = await client.answer()
             assert (found, json.loads(body)["status"]) == (status, status)
+            assert await client.ended() == b"", "one refusal, whatever the parser finds behind it"
+            client.close()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("port", [plain_port, dev_port])
+async def test_who_asked_and_closed_his_side_gets_his_answers(port: Port) -> None:
+    echo = Echo()
+    async with port(echo) as at:
+        whole, half = request("GET", "/1") + request("POST", "/2", b"{}"), request("POST", "/3", b"{}")[:-1]
+        for said, count in ((whole, 2), (half, 0), (b"", 0)):
+            echo.wait.clear()
+            echo.asked.clear()
+            client = await Raw.to(at)
+            await client.say(said)
+            client.writer.write_eof()
+            await asyncio.sleep(0.05)  # the end has been seen while the answer is awaited
+            echo.wait.set()
+            text = await client.ended()
+            assert text.count(b" 200 OK") == count == len(echo.asked)
             client.close()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.link import AskTopic
+from headgate.core.link import Answer, AskTopic
 from tests.integration.ingest_twin import World, play, problem
 
 OF_ANY = "/api/v1/publish/batch"
@@ -115,7 +115,10 @@ def test_where_the_owner_is_in_the_process_every_count_is_exact() -> None:
         ask = world.directory.request
 
         def late(shard: int, build: Any, on_answer: Any) -> None:  # the loop is busy for 100 ms
-            ask(shard, build, lambda answer: asyncio.get_running_loop().call_later(0.1, on_answer, answer))
+            def later(answer: Answer) -> None:
+                asyncio.get_running_loop().call_later(0.1, on_answer, answer)
+
+            ask(shard, build, later)
 
         world.directory.request = late  # type: ignore[method-assign]
         answer = (await world.publish("t", payload=1)).json()

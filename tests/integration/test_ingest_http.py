@@ -113,7 +113,7 @@ def test_a_client_that_goes_away_gets_no_answer() -> None:
 
 def test_trouble_inside_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(world: World) -> None:
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **named: Any) -> Any:
             raise ValueError("planted")
 
         world.directory.shard_of = broken  # type: ignore[method-assign]
@@ -201,7 +201,7 @@ def test_history_is_the_frames(query: str, seqs: range) -> None:
 @pytest.mark.parametrize(
     "query",
     ["after_seq=x", "after_seq=-1", "after_seq=", "before_seq=1.5", "since_ts=now", "limit=0", "limit=1001",
-     "kinds=edit", "kinds=message,edit", "after_seq=99999999999999999"],
+     "kinds=edit", "kinds=message,edit", "after_seq=99999999999999999", "parent_message_id=x"],
 )  # fmt: skip
 def test_history_refuses_what_it_cannot_read(query: str) -> None:
     async def scene(world: World) -> None:

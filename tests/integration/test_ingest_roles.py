@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from headgate.cli import roles
 from headgate.cli.roles import Parts, gateway_limits, greeting
 from headgate.runtime import settings
 from headgate.runtime.links.directory import LinkDirectory
@@ -46,7 +45,7 @@ def test_the_word_loopback_beside_an_origin_is_kept(monkeypatch: pytest.MonkeyPa
 def test_connections_unset_are_what_the_descriptor_limit_allows(
     monkeypatch: pytest.MonkeyPatch, hard: int, connections: int
 ) -> None:
-    monkeypatch.setattr(roles.resource, "getrlimit", lambda _: (64, hard))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, hard))
     assert gateway_limits(of()).connections == connections
     assert gateway_limits(of(LIMITS__CONNECTIONS="5")).connections == 5
 

@@ -116,7 +116,7 @@ def test_a_key_of_a_create_is_no_client_msg_id() -> None:
     async def scene(world: World) -> None:
         for op in ("POST", "DELETE"):
             path = TOPICS if op == "POST" else f"{TOPICS}/t"
-            body = {"json": {"topic_id": "t", "name": "n"}} if op == "POST" else {}
+            body: dict[str, Any] = {"json": {"topic_id": "t", "name": "n"}} if op == "POST" else {}
             await world.call(op, path, headers={"Idempotency-Key": "k"}, **body)
             if op == "POST":
                 answer = await world.publish("t", payload=1, client_msg_id="k", query="?wait=sequenced")
@@ -242,9 +242,9 @@ def test_an_owner_that_comes_back_in_time_gives_the_verdict() -> None:
         loop = world.clock
         append = world.log.append
 
-        def lose_owner(*args: Any) -> Any:
+        def lose_owner(*args: Any, **named: Any) -> Any:
             world.directory.up = False
-            return append(*args)
+            return append(*args, **named)
 
         world.log.append = lose_owner  # type: ignore[method-assign]
 
@@ -353,7 +353,10 @@ def test_another_ingest_knows_a_topic_and_its_end_in_two_seconds() -> None:
 def test_an_only_token_sees_the_info_of_its_own_topics_alone() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
-        for rights, status in (({"subscribe": ("t",)}, 200), ({"publish": ("t*",)}, 200), ({"subscribe": ("x",)}, 403)):
+        cases: list[tuple[dict[str, Any], int]] = [
+            ({"subscribe": ("t",)}, 200), ({"publish": ("t*",)}, 200), ({"subscribe": ("x",)}, 403),
+        ]  # fmt: skip
+        for rights, status in cases:
             token = world.token("eve", only=True, **rights)
             answer = await world.call("GET", "/api/v1/topics/t", token)
             assert answer.status_code == status

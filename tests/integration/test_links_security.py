@@ -15,7 +15,7 @@ from headgate.runtime.links import authentication
 from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket import open_link
+from headgate.runtime.links.websocket import WebSocketLink, open_link
 from tests.integration.test_links_websocket import CLOCK, RNG, SECRET, serving, until
 
 GREETING = b"HGL1" + bytes(32) + b"d1"
@@ -89,7 +89,7 @@ async def test_strangers_are_bounded_and_do_not_keep_friends_out_for_long(monkey
             await wire.run()
 
 
-async def open_until(address: str, node: str) -> object:
+async def open_until(address: str, node: str) -> WebSocketLink:
     while True:
         try:
             return await open_link(address, SECRET, "ingest", node, RNG)
@@ -238,7 +238,7 @@ async def test_a_fault_with_one_message_leaves_the_link_to_the_others() -> None:
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))
-        directory.request(0, lambda r: link.AskCount(r, 0, []), lambda answer: 1 / 0)  # type: ignore[arg-type, return-value]
+        directory.request(0, lambda r: link.AskCount(r, 0, []), lambda answer: 1 / 0)  # type: ignore[arg-type]
         good = directory.ask(0, lambda r: link.AskCount(r, 0, ["a"]))
         assert (await good) == link.Counts(2, [1])
         assert len(far.links) == 1

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,8 +179,8 @@ async def test_a_commit_that_failed_otherwise_is_unknown(tmp_path: Path) -> None
     """An input/output error at COMMIT may have come after the write: nobody knows, so it is not "not written"."""
     log = make(tmp_path / "log.db")
     await log.open()
-    real = log._file._writer
-    assert real is not None
+    assert log._file._writer is not None
+    real: sqlite3.Connection = log._file._writer
 
     class Failing:
         in_transaction = False
@@ -187,7 +188,7 @@ async def test_a_commit_that_failed_otherwise_is_unknown(tmp_path: Path) -> None
         def __init__(self, code: int) -> None:
             self.code = code
 
-        def execute(self, sql: str, *more: object) -> object:
+        def execute(self, sql: str, *more: Any) -> object:
             if sql == "COMMIT":
                 real.execute("ROLLBACK")
                 error = sqlite3.OperationalError("as the disk says")
@@ -195,7 +196,7 @@ async def test_a_commit_that_failed_otherwise_is_unknown(tmp_path: Path) -> None
                 raise error
             return real.execute(sql, *more)
 
-        def executemany(self, sql: str, rows: object) -> object:
+        def executemany(self, sql: str, rows: Any) -> object:
             return real.executemany(sql, rows)
 
     for code, verdict in [

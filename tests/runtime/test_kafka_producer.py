@@ -48,7 +48,7 @@ class Producer:
 
 def batcher() -> tuple[Batcher, Producer, Lane]:
     made, producer = Batcher(site_of(LogOptions("kafka://nowhere:1"), "n")), Producer()
-    made._producer = producer  # type: ignore[assignment]
+    made._producer = producer
     made._closed = False
     return made, producer, Lane("t", 0)
 

@@ -4,7 +4,6 @@ import socket
 
 import pytest
 
-from headgate.runtime import sockets
 from headgate.runtime.sockets import authority, listen
 
 IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
@@ -27,7 +26,7 @@ def test_all_addresses_are_those_of_both_families(host: str) -> None:
 
 
 def test_all_addresses_are_ipv4_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets.socket, "has_dualstack_ipv6", lambda: False)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
     with listen("::", 0, 8) as listening:
         assert listening.family == socket.AF_INET and reaches("127.0.0.1", listening.getsockname()[1])
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import ShardOwner
@@ -59,7 +60,7 @@ class Checker:
                 self._client(client, follow)
 
     def _sent(self) -> Iterable[Sent]:
-        return (sent for who in (*self._world.publishers, self._world.foreign) for sent in who.sent)
+        return chain(*(publisher.sent for publisher in self._world.publishers), self._world.foreign.sent)
 
     def _found(self, sent: Sent) -> list[Numbered]:
         return self._bodies.get((sent.publisher, sent.number), [])

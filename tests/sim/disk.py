@@ -71,7 +71,8 @@ def disks() -> Iterator[None]:
     def on_disk(*arguments: Any, **named: Any) -> sqlite3.Connection:
         disk = disk_of_task.get()
         if disk is None:
-            return connect(*arguments, **named)
+            real: sqlite3.Connection = connect(*arguments, **named)
+            return real
         found = connect(*arguments, factory=_Connection, **named)
         found.disk = disk
         disk.took(found)

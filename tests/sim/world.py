@@ -211,7 +211,8 @@ class World:
             topics = rng.sample(self.plan.topics, rng.randint(1, len(self.plan.topics)))
             sse = rng.random() < 0.3
             self.clients.append(Client(self, f"c{n}", topics[:1] if sse else topics, sse=sse))
-        publishing = [asyncio.create_task(p.run(), name=p.name) for p in (*self.publishers, self.foreign)]
+        senders: list[Publisher | Foreign] = [*self.publishers, self.foreign]
+        publishing = [asyncio.create_task(sender.run(), name=sender.name) for sender in senders]
         for at, fault in enumerate(self.plan.faults):
             if at not in self.plan.skip:
                 self.loop.call_at(begun + fault.at, self._start, fault)

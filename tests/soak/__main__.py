@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.soak.faults import Faults
 from tests.soak.figures import Memory, folder_mb
 from tests.soak.load import Load
 from tests.soak.readers import SocketReader, StreamReader
-from tests.soak.subject import Findings, Subject
+from tests.soak.subject import Findings, Reading, Subject
 
 SHARDS = 6
 WORKERS = 4
@@ -55,7 +56,7 @@ class Soak:
         """Whether every reader has seen all there is."""
         return all(reading.is_done for reading in self.readings())
 
-    def readings(self):  # type: ignore[no-untyped-def]  # a generator of readings
+    def readings(self) -> Iterator[Reading]:
         """Yields every reader's view of every topic."""
         for reader in self.sockets:
             yield from reader.readings.values()
@@ -140,7 +141,8 @@ async def _soak(minutes: float, seed: int, folder: Path, cluster: KafkaCluster) 
     finally:
         stage.close()
     acked = sum(load.acked for load in soak.loads)
-    seen = sum(reader.seen for reader in [*soak.sockets, *soak.streams])
+    readers: list[SocketReader | StreamReader] = [*soak.sockets, *soak.streams]
+    seen = sum(reader.seen for reader in readers)
     answers = sum((load.answers for load in soak.loads), start=type(soak.loads[0].answers)())
     lives = sum(subject.life for subject in soak.subjects)
     counts = {kind: soak.found.counts[kind] for kind in ("lost", "repeated", "reordered", "gaps")}

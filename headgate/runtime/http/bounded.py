@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from headgate.runtime.http import heads
 from headgate.runtime.http.answers import head_too_late
+from headgate.runtime.http.body_end import BodyEnd
 from headgate.runtime.http.heads import END, HeadBudget
 from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
 
@@ -22,9 +23,6 @@ HEAD_S: Final = 10.0  # PROTOCOL section 7: request head and body deadline
 HEAD_BYTES: Final = 64 * 1024
 WAITING: Final = 16  # PROTOCOL section 0: pipelined requests
 MAX_HELD: Final = 1024 * 1024  # a few reads of the loop's: more than came before reading was paused
-PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
-PIECE_BYTES: Final = 64
-SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -61,8 +59,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = True  # also while the next one has not begun
         self._reading_head = False  # the parser is being given a head
         self._waits = False  # a complete head is held until what is before it was answered
-        self._left: int | None = 0  # bytes of the body that have not come; None: chunked
-        self._pieces = self._body_bytes = self._wire_bytes = 0  # of a chunked body
+        self._body = BodyEnd(0)
         self._over = False  # no byte is parsed any more
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: UnreadAnswers | None = None
@@ -95,12 +92,19 @@ class BoundedHttp(HttpToolsProtocol):
                 if end < 0 or not self._take_head(data, at, end + len(END)):
                     break
                 at, searched = end + len(END), 0
-            elif (end := self._body_end(data, at)) > at:
+            elif (end := self._body.find(data, at)) > at:
                 self._feed(data if at == 0 and end == len(data) else data[at:end])
                 at = end
             else:
                 break
         self._keep(data, at)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's does nothing, which closes
+        """The far end sends nothing more, and may still read: what it asked for as a whole is answered."""
+        if not self.answering or not self._in_head:
+            return False
+        self._end_after_answers()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -129,10 +133,6 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self._over:
             super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading_head:  # a trailer may not add to what was checked
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._over:
             return
@@ -143,15 +143,14 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._in_head = False
         fields = dict(self.headers)
-        self._left = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0"))
-        self._pieces = self._body_bytes = self._wire_bytes = 0
+        self._body = BodyEnd(None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0")))
         super().on_headers_complete()
+        self.headers = []  # the request has the other list: a trailer may not add to what was checked
 
     def on_body(self, body: bytes) -> None:
         if self._over:
             return
-        self._pieces += 1
-        self._body_bytes += len(body)
+        self._body.count(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -216,24 +215,6 @@ class BoundedHttp(HttpToolsProtocol):
             self._reading_head = False
         return True
 
-    def _body_end(self, data: bytes, at: int) -> int:
-        """Returns how far the body reaches in `data` for certain; `at` when more must come first.
-
-        A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
-        A slice at most, so that its pieces are counted before the next.
-        """
-        if self._left is not None:
-            end = min(len(data), at + self._left)
-            self._left -= end - at
-            return end
-        border = data.find(END, at, at + SLICE_BYTES + len(END))
-        if 0 <= border <= at + SLICE_BYTES - len(END):
-            end = border + len(END)
-        else:
-            end = min(at + SLICE_BYTES, border if border >= 0 else len(data) - _open_end(data))
-        self._wire_bytes += max(end - at, 0)
-        return end
-
     def _feed(self, piece: bytes) -> None:
         try:
             self.parser.feed_data(piece)
@@ -241,14 +222,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._end_after_answers()
         except httptools.HttpParserError:
             self._refuse(heads.malformed())
-        if not self._in_head and not self._over:
-            thin = self._pieces * PIECE_BYTES > PIECES * PIECE_BYTES + self._body_bytes
-            if self._left == 0 or (self._left is None and (thin or self._wordy())):
-                self._refuse(heads.malformed())
-
-    def _wordy(self) -> bool:
-        """Says that a chunked body is more chunk sizes, extensions and trailers than body."""
-        return self._wire_bytes > 2 * self._body_bytes + HEAD_BYTES
+        if not self._in_head and self._body.is_malformed():
+            self._refuse(heads.malformed())
 
     def _keep(self, data: bytes, at: int) -> None:
         """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
@@ -311,6 +286,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _end_after_answers(self) -> None:
         """Parses nothing more; the connection ends with the newest request's answer."""
+        if self._over:
+            return
         self._over = True
         self._end_deadline()
         if self.answering:
@@ -320,7 +297,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._hold(b"")
 
     def _refuse(self, answer: bytes) -> None:
-        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them."""
+        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them.
+
+        Only the first reason counts: a parser goes on behind a head that was refused, and fails at it once more.
+        """
+        if self._over:
+            return
         if self.answering and not self._in_head:
             self._break_off(answer)
         elif answer and not self.answering:
@@ -357,8 +339,3 @@ def bounded(head_s: float) -> Factory:
         return BoundedHttp(config, server_state, app_state, _loop, head_s=head_s, budget=budget)
 
     return make
-
-
-def _open_end(data: bytes) -> int:
-    """Returns how many bytes at the end of `data` may be the begin of END."""
-    return next((size for size in (3, 2, 1) if data.endswith(END[:size])), 0)

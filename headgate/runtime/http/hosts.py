@@ -34,7 +34,9 @@ class Hosts:
         return "*." + name.partition(".")[2] in self._parents
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """Returns the application behind the rule."""
+        """Returns the application behind the rule; without a rule, the application."""
+        if not self._is_open:
+            return app
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":

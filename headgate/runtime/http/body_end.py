@@ -1,0 +1,56 @@
+"""How far a request's body reaches in the bytes that came (RFC 9112 section 6), and whether its pieces are worth their
+cost; knows neither the parser nor the socket."""
+
+from typing import Final
+
+from headgate.runtime.http.heads import END
+
+PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
+PIECE_BYTES: Final = 64
+FRAMING_BYTES: Final = 64 * 1024  # of chunk sizes, extensions and trailers that are free; beyond, no more than body
+SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
+
+
+class BodyEnd:
+    """One body. `length` is what its head announced in bytes; None where it is chunked."""
+
+    __slots__ = ("_left", "_pieces", "_size", "_wire_bytes")
+
+    def __init__(self, length: int | None) -> None:
+        self._left = length
+        self._pieces = self._size = self._wire_bytes = 0
+
+    def find(self, data: bytes, at: int) -> int:
+        """Returns how far the body reaches in `data` for certain; `at` when more must come first.
+
+        A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
+        A slice at most, so that its pieces are counted before the next.
+        """
+        if self._left is not None:
+            end = min(len(data), at + self._left)
+            self._left -= end - at
+            return end
+        border = data.find(END, at, at + SLICE_BYTES + len(END))
+        if 0 <= border <= at + SLICE_BYTES - len(END):
+            end = border + len(END)
+        else:
+            end = min(at + SLICE_BYTES, border if border >= 0 else len(data) - _open_end(data))
+        self._wire_bytes += max(end - at, 0)
+        return end
+
+    def count(self, piece: bytes) -> None:
+        """Counts a piece that the parser found."""
+        self._pieces += 1
+        self._size += len(piece)
+
+    def is_malformed(self) -> bool:
+        """Says that a body that the parser has not ended should have ended, or is mostly framing."""
+        if self._left is not None:
+            return self._left == 0
+        is_thin = (self._pieces - PIECES) * PIECE_BYTES > self._size
+        return is_thin or self._wire_bytes > 2 * self._size + FRAMING_BYTES
+
+
+def _open_end(data: bytes) -> int:
+    """Returns how many bytes at the end of `data` may be the begin of END."""
+    return next((size for size in (3, 2, 1) if data.endswith(END[:size])), 0)
