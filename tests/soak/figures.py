@@ -54,12 +54,14 @@ class Memory:
         for (name, pid), samples in self.samples.items():
             if samples[0].at < length / 10 and samples[-1].at > length - 10 * EVERY_S:
                 line, is_flat = judge(samples, ID_BYTES if name.startswith("dispatcher") else 0)
-                lines.append(f"memory of {name} (pid {pid}): {line}{'' if is_flat else '  NOT FLAT'}")
+                lines.append(f"memory of {name} (pid {pid}): {line}{'' if is_flat else '  not flat'}")
                 flat, judged = flat and is_flat, judged + 1
             else:
                 peaks.setdefault(name, []).append(max(sample.mb for sample in samples))
         for name, found in sorted(peaks.items()):
             lines.append(f"memory of {name}: {len(found)} processes that were killed, highest peak {max(found):.0f} MB")
+        if length < 2 * WARM_S:
+            return [*lines, "memory: not judged, the run is shorter than 20 minutes"], True
         return lines, flat and judged > 0
 
 
