@@ -199,7 +199,7 @@ PLANTED: Final = {
     "a chunk without a bound": Planted(EndlessChunk(), "R1", "entries in a chunk", range(WIDE, WIDE + 7)),
     "a bound that counts offsets": Planted(CountOffsets(), "R1", "unkeyed ids", (HEAVY, HEAVY + 2)),
     "ids that leave by time alone": Planted(ByTimeAlone(), "R1", "unkeyed ids", (HEAVY, HEAVY + 2)),
-    "only three bases": Planted(ThreeBases(), "H1", "", range(MONTH + 4, MONTH + 10)),
+    "only three bases": Planted(ThreeBases(), "H1", "", range(MONTH, MONTH + 10, 2)),
     "a forgotten epoch": Planted(ForgottenEpoch(), "O1", "is heard after", range(WIDE + 4, WIDE + 60)),
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", range(4, 30), crowd),
 }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.soak.figures import Sample, judge
 from tests.soak.subject import Findings, Reading, Subject
 
 
@@ -67,3 +68,15 @@ def test_a_gap_is_a_finding() -> None:
     _, reading, found = _reading()
     reading.gap("retention")
     assert found.counts == {"gaps": 1}
+
+
+def test_memory_is_flat_within_a_tenth_after_the_first_ten_minutes() -> None:
+    def process(first: float, then: float, later: float) -> list[Sample]:
+        return [
+            Sample(at, first if at < 600 else then if at < 1_200 else later, at * 1_000) for at in range(0, 1_801, 2)
+        ]
+
+    assert judge(process(60, 100, 109))[1]
+    assert not judge(process(60, 100, 112))[1]
+    assert judge(process(60, 100, 112), 40)[1], "600,000 ids of 40 bytes"
+    assert not judge(process(60, 100, 140), 40)[1]
