@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity
 from headgate.core.answers import MAX_KNOWN, MAX_UNRESOLVED, Answers, Place
-from headgate.core.apply import Code, Deliver, Verdict
+from headgate.core.apply import Deliver
 from headgate.core.buckets import MAX_BUCKETS, Buckets, Rate
 from headgate.core.control import Config
 from headgate.core.digest import Digest
@@ -23,6 +23,7 @@ from headgate.core.feed import Feed
 from headgate.core.flush import Flush
 from headgate.core.limits import Limits
 from headgate.core.routes import Routes
+from headgate.core.verdict import Code, Verdict
 from headgate.core.verdicts import KEPT_MESSAGES, Verdicts
 from headgate.core.window import Window
 from headgate.runtime.system import SystemClock

@@ -13,7 +13,7 @@ from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
-from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Effect, Gone, Made, Verdict, apply_many
+from headgate.core.apply import Applied, DeadLetter, Deliver, Effect, Gone, Made, apply_many
 from headgate.core.envelope import decode
 from headgate.core.ids import topic_key
 from headgate.core.link import AttachTopic, Ended, Message
@@ -22,6 +22,7 @@ from headgate.core.records import Batch, LogName, Record, slices
 from headgate.core.routes import Route, Routes
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot_writer import SnapshotWriter
+from headgate.core.verdict import Code, Verdict
 from headgate.core.verdicts import Verdicts
 from headgate.core.window import SEQ_UNKNOWN
 from headgate.runtime.ports import Log, LogUnavailable

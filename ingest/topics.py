@@ -9,13 +9,13 @@ from heapq import merge
 from typing import Any, Final
 
 from headgate.core import rights, topic_settings
-from headgate.core.apply import Code
 from headgate.core.control import CreateTopic, DeleteTopic
 from headgate.core.errors import Refusal
 from headgate.core.ids import check_topic_id
 from headgate.core.link import AskTopics, TopicInfo, Topics
 from headgate.core.rights import Caller
 from headgate.core.tail import check_client_msg_id, read_object
+from headgate.core.verdict import Code
 from headgate.runtime.ports import Rng
 from ingest.access import Access
 from ingest.catalog import Catalog

@@ -5,7 +5,6 @@ are handed in by their one owner and their successors come back, possibly the sa
 arguments alone, so that two nodes that read the same log agree on every number (DESIGN section 5).
 """
 
-import enum
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
@@ -17,38 +16,15 @@ from headgate.core.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_
 from headgate.core.payload import read_foreign
 from headgate.core.records import Record
 from headgate.core.rows import Row, Shard
+from headgate.core.verdict import Code, Verdict
 from headgate.core.window import window_key
 
 LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time; while it stands still, counts bound windows
 KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snapshot
 
 
-class Code(enum.IntEnum):
-    """What was decided about one record, or one item of a bundle."""
-
-    ACCEPTED = 1  # `seq` in topic `epoch`
-    DUPLICATE = 2  # `seq` of the first, 0 where only the index knows it
-    NO_TOPIC = 3
-    STALE_EPOCH = 4  # the topic was created again since the record was decided
-    CREATED = 5  # `epoch` of the topic
-    EXISTS = 6  # `epoch` of the topic that stands
-    DELETED = 7
-    IGNORED = 8
-    DEAD = 9  # undecodable or not for this shard: a dead letter
-    CONFIGURED = 10
-    UNKNOWN = 11  # never given by `apply`: the owner no longer knows
-
-
 _ACCEPTED: Final = Code.ACCEPTED  # a name of the module: looked up for every message
 _DUPLICATE: Final = Code.DUPLICATE
-
-
-class Verdict(NamedTuple):
-    """`code`, and `seq` and `epoch` where the code gives them (else 0)."""
-
-    code: Code
-    seq: int = 0
-    epoch: int = 0
 
 
 class Deliver(NamedTuple):

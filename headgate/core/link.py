@@ -290,7 +290,7 @@ class AskVerdict(_Wire, tag=36):
 
 
 class Verdict(_Wire):
-    """What `apply` decided: `code` is one of `headgate.core.apply.Code`, `seq` and `epoch` where it gives them."""
+    """What `apply` decided: `code` is one of `headgate.core.verdict.Code`, `seq` and `epoch` where it gives them."""
 
     code: int
     seq: int

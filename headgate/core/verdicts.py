@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from headgate.core.apply import Code, Verdict
+from headgate.core.verdict import Code, Verdict
 
 KEPT_MESSAGES: Final = 100_000  # a run takes 33 bytes: 3.3 MB a shard when every record is one message
 BLOCK_RUNS: Final = 4_096

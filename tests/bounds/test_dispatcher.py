@@ -13,7 +13,7 @@ from hashlib import blake2b
 import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
-from headgate.core.apply import Code, DeadLetter, Verdict
+from headgate.core.apply import DeadLetter
 from headgate.core.control import Config
 from headgate.core.digest import Digest
 from headgate.core.ids import keyed_id
@@ -21,6 +21,7 @@ from headgate.core.records import Appended, LogName, Record
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import CHUNK_BYTES
 from headgate.core.snapshot_writer import SnapshotWriter
+from headgate.core.verdict import Code, Verdict
 from headgate.core.verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, Verdicts
 from headgate.core.window import BLOCK_IDS, UNSAVED_IDS, Window
 from headgate.runtime.logs.embedded import MAX_RECORD_BYTES

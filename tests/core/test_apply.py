@@ -2,13 +2,14 @@
 
 import pytest
 
-from headgate.core.apply import Applied, Code, DeadLetter, Deliver, Gone, Made, NotConfigured, apply, apply_many
+from headgate.core.apply import Applied, DeadLetter, Deliver, Gone, Made, NotConfigured, apply, apply_many
 from headgate.core.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message
 from headgate.core.errors import UnknownVersion
 from headgate.core.ids import keyed_id, shard_of, topic_key
 from headgate.core.records import Record
 from headgate.core.rows import Row, Shard
+from headgate.core.verdict import Code
 from tests.core import golden
 
 TAIL = b'"message_id":"x","publisher_id":"p","payload":1}'

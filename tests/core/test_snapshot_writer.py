@@ -6,13 +6,14 @@ import tracemalloc
 import msgspec
 import pytest
 
-from headgate.core.apply import Code, apply_many
+from headgate.core.apply import apply_many
 from headgate.core.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.envelope import decode, encode_control, is_ours
 from headgate.core.ids import foreign_id, topic_key
 from headgate.core.records import Record
 from headgate.core.rows import Row, Shard
 from headgate.core.snapshot import CHUNK_BYTES, read_chunk, restore, snapshots_of
+from headgate.core.verdict import Code
 from headgate.core.window import UNSAVED_IDS, window_key
 from tests.core import golden
 from tests.core.snapshot_bed import CONFIG, TOPIC, Bed, bundle, configured, same

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from headgate.core import verdicts as module
-from headgate.core.apply import Code, Verdict
+from headgate.core.verdict import Code, Verdict
 from headgate.core.verdicts import KEPT_MESSAGES, Verdicts
 
 ONE = [Verdict(Code.ACCEPTED, 1, 9)]
