@@ -14,18 +14,18 @@ from typing import Any, Final, NamedTuple
 
 from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity
-from headgate.core.answers import MAX_KNOWN, MAX_UNRESOLVED, Answers, Place
-from headgate.core.apply import Deliver
-from headgate.core.buckets import MAX_BUCKETS, Buckets, Rate
-from headgate.core.control import Config
-from headgate.core.digest import Digest
-from headgate.core.feed import Feed
-from headgate.core.flush import Flush
-from headgate.core.limits import Limits
-from headgate.core.routes import Routes
-from headgate.core.verdict import Code, Verdict
-from headgate.core.verdicts import KEPT_MESSAGES, Verdicts
-from headgate.core.window import Window
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.flush import Flush
+from headgate.core.publish.answers import MAX_KNOWN, MAX_UNRESOLVED, Answers, Place
+from headgate.core.publish.buckets import MAX_BUCKETS, Buckets, Rate
+from headgate.core.sequencer.apply import Deliver
+from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.routes import Routes
+from headgate.core.sequencer.verdicts import KEPT_MESSAGES, Verdicts
+from headgate.core.sequencer.window import Window
+from headgate.core.wire.control import Config
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
 

@@ -12,11 +12,11 @@ from typing import Any
 import uvloop
 
 from gateway.service import GatewayOptions, GatewayService
-from headgate.core import link
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.limits import Limits
-from headgate.core.linkcodec import decode_batch
-from headgate.core.topic_settings import effective
+from headgate.core.client.limits import Limits
+from headgate.core.wire import link
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.linkcodec import decode_batch
+from headgate.core.wire.topic_settings import effective
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.metrics import Metrics

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.claims import claimed_at, cpu_s, live_at
-from headgate.core.ids import shard_of, topic_key
+from headgate.core.wire.ids import shard_of, topic_key
 from tests.e2e.clients import Publisher, Subscriber
 from tests.e2e.harness import Deployment, Stage, token, until
 from tests.e2e.http import NoAnswer

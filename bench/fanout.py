@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 import uvloop
 
-from headgate.core.frames import message_frame
-from headgate.core.framing import SSE, WEBSOCKET
-from headgate.core.link import Messages
-from headgate.core.linkcodec import encode_batch
+from headgate.core.client.framing import SSE, WEBSOCKET
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.link import Messages
+from headgate.core.wire.linkcodec import encode_batch
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -11,9 +11,9 @@ from hashlib import sha1
 
 import uvloop
 
-from headgate.core.framing import text_header
-from headgate.core.link import Messages
-from headgate.core.linkcodec import decode_batch
+from headgate.core.client.framing import text_header
+from headgate.core.wire.link import Messages
+from headgate.core.wire.linkcodec import decode_batch
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 writers: dict[asyncio.Protocol, object] = {}

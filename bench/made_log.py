@@ -8,10 +8,10 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
-from headgate.core.control import CreateTopic, encode_body
-from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control
-from headgate.core.ids import keyed_id, make_epoch, topic_key
-from headgate.core.records import Batch, Bounds, LogName, Record
+from headgate.core.wire.control import CreateTopic, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control
+from headgate.core.wire.ids import keyed_id, make_epoch, topic_key
+from headgate.core.wire.records import Batch, Bounds, LogName, Record
 from headgate.runtime.logs.embedded import config_record, counter_of
 from headgate.runtime.logs.memory import MemoryLog, MemoryReader
 from headgate.runtime.logs.memory_store import MemoryStore

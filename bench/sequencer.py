@@ -7,13 +7,13 @@ import time
 
 from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity
-from headgate.core.apply import Deliver, apply_many
-from headgate.core.control import Config, CreateTopic, encode_body
-from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
-from headgate.core.ids import keyed_id, make_epoch
-from headgate.core.records import Record
-from headgate.core.routes import Routes
-from headgate.core.rows import Row, Shard
+from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.routes import Routes
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.wire.control import Config, CreateTopic, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
+from headgate.core.wire.ids import keyed_id, make_epoch
+from headgate.core.wire.records import Record
 
 COUNT = 100_000
 TOPICS = 100

@@ -9,11 +9,11 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from headgate.core.control import Config
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Chunk, name_of, read_chunk, restoring
-from headgate.core.snapshot_check import BaseCheck
-from headgate.core.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import Chunk, name_of, read_chunk, restoring
+from headgate.core.sequencer.snapshot_check import BaseCheck
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.wire.control import Config
 
 CONFIG = Config(cluster_id="bench", generation=1, shards=1, shard=0)
 DELTA = 20_000  # messages

@@ -21,10 +21,10 @@ from bench.slices import Slices, resident_mb
 from dispatcher.announcements import Announcements
 from dispatcher.requests import Requests
 from dispatcher.shard import ShardOwner
-from headgate.core import link
-from headgate.core.records import LogName
-from headgate.core.rights import Caller
-from headgate.core.snapshot import read_chunk
+from headgate.core.sequencer.snapshot import read_chunk
+from headgate.core.wire import link
+from headgate.core.wire.records import LogName
+from headgate.core.wire.rights import Caller
 from headgate.runtime.system import SystemClock
 
 ITEMS: Final = 100

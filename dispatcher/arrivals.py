@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
-from headgate.core.link import AttachTopic
+from headgate.core.wire.link import AttachTopic
 
 G = TypeVar("G")
 

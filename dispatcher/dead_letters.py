@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from headgate.core.apply import DeadLetter
-from headgate.core.records import Appended, LogName, Record
+from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, RecordTooLarge
 
 logger = structlog.get_logger("dispatcher")

@@ -11,8 +11,8 @@ from dispatcher.lease import Lease
 from dispatcher.requests import CreateTopic, Requests
 from dispatcher.session import LinkSession
 from dispatcher.shard import Session, ShardOwner, State
-from headgate.core import link
-from headgate.core.marks import Disagreement, Mark
+from headgate.core.sequencer.marks import Disagreement, Mark
+from headgate.core.wire import link
 from headgate.runtime.ports import Clock, Link
 
 logger = structlog.get_logger("dispatcher")

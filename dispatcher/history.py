@@ -15,7 +15,7 @@ import structlog
 from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Entry, Recent
-from headgate.core.apply import Deliver
+from headgate.core.sequencer.apply import Deliver
 
 BATCH: Final = 1_000  # messages written at a time: about 5 ms
 BATCH_BYTES: Final = 1 << 20

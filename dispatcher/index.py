@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from dispatcher.ranges import Range, cut, joined
 from dispatcher.recent import ITEM_BITS, Entry
-from headgate.core.records import Record
+from headgate.core.wire.records import Record
 
 SCHEMA: Final = 2
 SLICE: Final = 500  # rows that one call of a housekeeping method touches

@@ -10,7 +10,7 @@ import structlog
 from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, Identity, IndexFault, LastRecord, last_record_of
 from dispatcher.recovery import Worked
-from headgate.core.records import LogName, Record
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone
 
 RETRY_S: Final = 1.0

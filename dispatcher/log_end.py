@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dispatcher.history import Asker
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, LogError
 
 APPLIED_S: Final = 10.0  # a question that waits longer is refused: it may be asked again

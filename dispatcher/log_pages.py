@@ -10,11 +10,11 @@ import structlog
 
 from dispatcher.history import LOADED_BYTES, Asker, History
 from dispatcher.recent import ITEM_BITS
-from headgate.core.apply import items_of
-from headgate.core.control import Config
-from headgate.core.frames import message_frame
-from headgate.core.records import LogName, Record
-from headgate.core.rows import Row
+from headgate.core.sequencer.apply import items_of
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire.control import Config
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, OffsetGone
 
 NEAR_OFFSETS: Final = 500  # records between two wanted ones that are read rather than skipped

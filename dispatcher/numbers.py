@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
-from headgate.core.packed_ids import ID_BYTES
-from headgate.core.snapshot import Body
-from headgate.core.window import BLOCK_OFFSETS, BlockState
+from headgate.core.sequencer.packed_ids import ID_BYTES
+from headgate.core.sequencer.snapshot import Body
+from headgate.core.sequencer.window import BLOCK_OFFSETS, BlockState
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Log
 

@@ -7,8 +7,8 @@ newest base at or below its beginning, and everything after that.
 from collections import deque
 from typing import Final, NamedTuple
 
-from headgate.core.records import LogName
-from headgate.core.snapshot import Chunk, read_chunk
+from headgate.core.sequencer.snapshot import Chunk, read_chunk
+from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, OffsetGone
 
 BASES_KEPT: Final = 3  # at least, whatever the message log holds

@@ -10,11 +10,11 @@ import structlog
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.lease import BEAT_S
 from dispatcher.runner import ShardRunner
-from headgate.core.ids import make_epoch
-from headgate.core.link import Owner
-from headgate.core.marks import Mark, decode_mark, encode_mark
-from headgate.core.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
-from headgate.core.records import Appended, LogName, Record
+from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
+from headgate.core.sequencer.ownership import Claim, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.wire.ids import make_epoch
+from headgate.core.wire.link import Owner
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Group, Log, LogError, OffsetGone, Reader
 
 logger = structlog.get_logger("dispatcher")

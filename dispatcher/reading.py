@@ -9,11 +9,11 @@ from typing import Final, NamedTuple, TypeVar
 
 from dispatcher.history import Span
 from dispatcher.shard import ShardOwner
-from headgate.core import link
-from headgate.core.errors import Refusal
-from headgate.core.position import NO_EPOCH, Placed, Position, place
-from headgate.core.rows import Row
-from headgate.core.topic_settings import effective
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire import link
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import NO_EPOCH, Placed, Position, place
+from headgate.core.wire.topic_settings import effective
 from headgate.runtime.ports import Clock
 
 T = TypeVar("T")

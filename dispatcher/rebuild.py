@@ -14,14 +14,14 @@ from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
 from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import ITEM_BITS, Entry
 from dispatcher.recovery import Worked, restore_gently
-from headgate.core.apply import Deliver, Gone, apply_many, foreign_item
-from headgate.core.control import Config, DeleteTopic, decode_body
-from headgate.core.envelope import Envelope, Kind, decode, is_ours
-from headgate.core.errors import CorruptRecord, HeadgateError
-from headgate.core.frames import message_frame
-from headgate.core.records import LogName, Record, slices
-from headgate.core.rows import Row, Shard
-from headgate.core.window import window_key
+from headgate.core.sequencer.apply import Deliver, Gone, apply_many, foreign_item
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.window import window_key
+from headgate.core.wire.control import Config, DeleteTopic, decode_body
+from headgate.core.wire.envelope import Envelope, Kind, decode, is_ours
+from headgate.core.wire.errors import CorruptRecord, HeadgateError
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.records import LogName, Record, slices
 from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone

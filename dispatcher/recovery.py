@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import structlog
 
-from headgate.core.errors import BrokenChain, HeadgateError
-from headgate.core.records import LogName
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Chunk, restoring
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import Chunk, restoring
+from headgate.core.wire.errors import BrokenChain, HeadgateError
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log

@@ -11,16 +11,16 @@ from dispatcher.announcements import Announcements
 from dispatcher.history import ANY_TOPIC, Span
 from dispatcher.reading import Reading
 from dispatcher.shard import Session, ShardOwner
-from headgate.core import link, rights
-from headgate.core.errors import Refusal
-from headgate.core.frames import volatile_frame
-from headgate.core.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
-from headgate.core.linkcodec import refused_with
-from headgate.core.position import Placed
-from headgate.core.rights import Caller
-from headgate.core.rows import Row
-from headgate.core.topic_settings import effective
-from headgate.core.verdict import Code, Verdict
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire import link, rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import volatile_frame
+from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
+from headgate.core.wire.linkcodec import refused_with
+from headgate.core.wire.position import Placed
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.topic_settings import effective
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import Clock
 
 LOOKED_AT: Final = 1_000  # topics of a list that one slice looks at: most may be hidden from the caller

@@ -7,8 +7,8 @@ import structlog
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.shard import ShardOwner
-from headgate.core.ids import EPOCH_OFFSET_BITS
-from headgate.core.records import LogName
+from headgate.core.wire.ids import EPOCH_OFFSET_BITS
+from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Clock, Log, LogError, OffsetGone
 
 logger = structlog.get_logger("dispatcher")

@@ -15,9 +15,9 @@ from dispatcher.rebuild import Rebuild
 from dispatcher.recovery import ShardLost
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import OLD_S, Snapshots
-from headgate.core.apply import NotConfigured
-from headgate.core.control import Config
-from headgate.core.errors import HeadgateError, NewerSnapshot, UnknownVersion
+from headgate.core.sequencer.apply import NotConfigured
+from headgate.core.wire.control import Config
+from headgate.core.wire.errors import HeadgateError, NewerSnapshot, UnknownVersion
 from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
 

@@ -16,14 +16,14 @@ from dispatcher.retention import Retention
 from dispatcher.runner import ShardRunner
 from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
-from headgate.core.buckets import Buckets, Rate
-from headgate.core.control import Config, CreateTopic, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.errors import Refusal
-from headgate.core.ids import random_id, topic_key
-from headgate.core.ownership import Claim
-from headgate.core.records import Appended, LogName
-from headgate.core.rights import Caller
+from headgate.core.publish.buckets import Buckets, Rate
+from headgate.core.sequencer.ownership import Claim
+from headgate.core.wire.control import Config, CreateTopic, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import random_id, topic_key
+from headgate.core.wire.records import Appended, LogName
+from headgate.core.wire.rights import Caller
 from headgate.runtime.logs.beginning import config_of
 from headgate.runtime.ports import Clock, Link, Log, LogError, Rng
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from dispatcher.shard import LINK_BYTES, Session, ShardOwner
-from headgate.core import link
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.routes import Route
+from headgate.core.sequencer.routes import Route
+from headgate.core.wire import link
+from headgate.core.wire.ids import shard_of, topic_key
 from headgate.runtime.ports import Link
 
 if TYPE_CHECKING:

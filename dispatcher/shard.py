@@ -13,18 +13,18 @@ from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
-from headgate.core.apply import Applied, DeadLetter, Deliver, Effect, Gone, Made, apply_many
-from headgate.core.envelope import decode
-from headgate.core.ids import topic_key
-from headgate.core.link import AttachTopic, Ended, Message
-from headgate.core.marks import Disagreement, Mark, Marks
-from headgate.core.records import Batch, LogName, Record, slices
-from headgate.core.routes import Route, Routes
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot_writer import SnapshotWriter
-from headgate.core.verdict import Code, Verdict
-from headgate.core.verdicts import Verdicts
-from headgate.core.window import SEQ_UNKNOWN
+from headgate.core.sequencer.apply import Applied, DeadLetter, Deliver, Effect, Gone, Made, apply_many
+from headgate.core.sequencer.marks import Disagreement, Mark, Marks
+from headgate.core.sequencer.routes import Route, Routes
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.verdicts import Verdicts
+from headgate.core.sequencer.window import SEQ_UNKNOWN
+from headgate.core.wire.envelope import decode
+from headgate.core.wire.ids import topic_key
+from headgate.core.wire.link import AttachTopic, Ended, Message
+from headgate.core.wire.records import Batch, LogName, Record, slices
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import Log, LogUnavailable
 
 READ_RECORDS: Final = 2_000

@@ -9,10 +9,10 @@ import structlog
 
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import ShardOwner
-from headgate.core.errors import BrokenChain
-from headgate.core.records import LogName
-from headgate.core.snapshot import name_of
-from headgate.core.snapshot_check import BadSnapshot, BaseCheck
+from headgate.core.sequencer.snapshot import name_of
+from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
+from headgate.core.wire.errors import BrokenChain
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Clock, LogError, RecordTooLarge
 

@@ -7,7 +7,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 GROUPS = {
-    "headgate/core": "The pure core",
+    "headgate/core/wire": "The pure core: wire, what two processes must agree on",
+    "headgate/core/sequencer": "The pure core: sequencer, from the log to numbers",
+    "headgate/core/client": "The pure core: client, the client's language",
+    "headgate/core/fanout": "The pure core: fanout, from frames to sockets",
+    "headgate/core/publish": "The pure core: publish, from a body to a record",
+    "headgate/core/delivery": "The pure core: delivery, one message for one subscriber",
     "headgate/runtime": "Adapters",
     "ingest": "Ingest",
     "dispatcher": "Dispatcher",

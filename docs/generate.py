@@ -19,7 +19,8 @@ from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections
 from headgate.broker.demos import DEMOS, Stage
 from headgate.cli.demo import line_of
-from headgate.core import breaker, circuit, delivery
+from headgate.core.delivery import breaker, delivery
+from headgate.core.publish import circuit
 
 HERE: Final = Path(__file__).parent
 

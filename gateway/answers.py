@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headgate.core.framing import retry
+from headgate.core.client.framing import retry
 from headgate.runtime.http.answers import Header, closing_answer
 
 _RETRY_LOW_MS: Final = 1_000

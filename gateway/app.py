@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.link import AskTopic
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import AskTopic
 from headgate.runtime.http.bodies import media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
@@ -23,7 +23,7 @@ from headgate.runtime.http.problem import problem_of
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
-    from headgate.core.ports import Identity
+    from headgate.core.fanout.ports import Identity
 
 _MAX_BODY: Final = 256 * 1024  # PROTOCOL section 0
 _ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is such a topic

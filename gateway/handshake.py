@@ -6,7 +6,7 @@ from hashlib import sha1
 from typing import Final
 
 from gateway.head import Head
-from headgate.core.errors import HeadgateError, Refusal
+from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.runtime.http.answers import plain_answer, problem_answer
 from headgate.runtime.http.credentials import PROTOCOL
 from headgate.runtime.http.origins import Origins

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from headgate.core.errors import HeadgateError, Refusal
+from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.runtime.http.heads import END, malformed, refusal_of_fields
 
 WEBSOCKET_PATHS: Final = (["", "ws", "subscribe"], ["", "connect"])  # segments: %2F is part of one, no border

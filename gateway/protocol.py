@@ -11,8 +11,8 @@ from gateway.handshake import HandshakeRefused, accept, check
 from gateway.head import OTHER, Head, HeadRefused, Route, read_head, route_of
 from gateway.sse import open_sse
 from gateway.websocket import WebSocketStream
-from headgate.core.errors import Refusal
-from headgate.core.framing import WEBSOCKET
+from headgate.core.client.framing import WEBSOCKET
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import head_too_late, problem_answer
 from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_head, refusal_of_start
 from headgate.runtime.http.unread import close_after

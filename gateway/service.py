@@ -13,17 +13,17 @@ from gateway.handshake import subprotocols
 from gateway.head import Head, too_many_fields
 from gateway.protocol import Front, GatewayProtocol
 from gateway.stream import Stream
-from headgate.core import inbound
-from headgate.core.errors import Refusal
-from headgate.core.framing import Framing
-from headgate.core.hub import Hub
-from headgate.core.inbound import Subscribe
-from headgate.core.limits import Limits
-from headgate.core.link import Message
-from headgate.core.ports import GatewayMetrics, Identity
-from headgate.core.reception import Reception
-from headgate.core.session import Session
-from headgate.core.wheel import TICK_S, Visited
+from headgate.core.client import inbound
+from headgate.core.client.framing import Framing
+from headgate.core.client.inbound import Subscribe
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.hub import Hub
+from headgate.core.fanout.ports import GatewayMetrics, Identity
+from headgate.core.fanout.reception import Reception
+from headgate.core.fanout.session import Session
+from headgate.core.fanout.wheel import TICK_S, Visited
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Message
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.http.hosts import Hosts

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from gateway.answers import stream_begin, stream_head
 from gateway.head import Head, too_many_fields
 from gateway.stream import Stream
-from headgate.core import inbound
-from headgate.core.errors import Refusal
-from headgate.core.framing import SSE
-from headgate.core.ids import check_topic_id
-from headgate.core.inbound import Subscribe
-from headgate.core.link import Answer, AskTopic, Refused, Request, Topic
-from headgate.core.rights import Caller, may_create, may_subscribe, require
-from headgate.core.session import Session
+from headgate.core.client import inbound
+from headgate.core.client.framing import SSE
+from headgate.core.client.inbound import Subscribe
+from headgate.core.fanout.session import Session
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import Answer, AskTopic, Refused, Request, Topic
+from headgate.core.wire.rights import Caller, may_create, may_subscribe, require
 from headgate.runtime.http.answers import Header, problem_answer
 from headgate.runtime.http.cors import cors_headers
 

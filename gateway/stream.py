@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from headgate.core.errors import Refusal
-from headgate.core.session import Session
+from headgate.core.fanout.session import Session
+from headgate.core.wire.errors import Refusal
 
 if TYPE_CHECKING:  # the front makes streams, a stream leaves the front's list
     from gateway.protocol import Front

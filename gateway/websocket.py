@@ -9,8 +9,8 @@ from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
 
 from gateway.stream import Stream
-from headgate.core.framing import close_frame
-from headgate.core.session import Session
+from headgate.core.client.framing import close_frame
+from headgate.core.fanout.session import Session
 
 if TYPE_CHECKING:
     from gateway.protocol import Front

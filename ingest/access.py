@@ -6,10 +6,10 @@ which is hidden from the caller takes the same time as one that is not there.
 
 from collections.abc import Callable, Iterable
 
-from headgate.core import rights
-from headgate.core.errors import Refusal
-from headgate.core.link import TopicInfo
-from headgate.core.rights import Caller, Guarded
+from headgate.core.wire import rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller, Guarded
 from ingest.catalog import Catalog, Found
 
 Allowed = Callable[[Caller, Guarded], bool]

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from starlette.types import Message, Receive, Scope, Send
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http import credentials
 from headgate.runtime.http.bodies import JSON, media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers

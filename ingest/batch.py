@@ -6,14 +6,14 @@ Messages of one topic go into as few records as their sizes allow, in the order 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from headgate.core.answers import Key
-from headgate.core.batch import cut_array, cut_lines
-from headgate.core.envelope import ITEM
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.link import TopicInfo
-from headgate.core.rights import Caller, unknown_topic
-from headgate.core.tail import Publish, read_topic_id
+from headgate.core.publish.answers import Key
+from headgate.core.publish.batch import cut_array, cut_lines
+from headgate.core.publish.tail import Publish, read_topic_id
+from headgate.core.wire.envelope import ITEM
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller, unknown_topic
 from headgate.runtime.http.problem import members_of
 from headgate.runtime.ports import Clock
 from ingest.catalog import Found

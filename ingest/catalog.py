@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from headgate.core.errors import Refusal
-from headgate.core.link import Answer, AskTopic, Refused, Topic, TopicInfo
-from headgate.core.rights import Caller, unknown_topic
-from headgate.core.topic_settings import PROFILES, effective
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Answer, AskTopic, Refused, Topic, TopicInfo
+from headgate.core.wire.rights import Caller, unknown_topic
+from headgate.core.wire.topic_settings import PROFILES, effective
 from headgate.runtime.directory import Directory
 from headgate.runtime.ports import Clock
 from ingest.owners import ASK_S, COUNT_S, away

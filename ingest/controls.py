@@ -2,12 +2,12 @@
 
 from typing import Final, NamedTuple
 
-from headgate.core.control import Control, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.errors import Refusal
-from headgate.core.ids import keyed_id, random_id, topic_key
-from headgate.core.link import Verdict
-from headgate.core.rights import Caller
+from headgate.core.wire.control import Control, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import keyed_id, random_id, topic_key
+from headgate.core.wire.link import Verdict
+from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import AppendUnknown, Clock, LogUnavailable, RecordTooLarge, Rng
 from ingest.owners import OUTCOME_S, Owners
 from ingest.seams import Appends, Metrics

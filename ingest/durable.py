@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from headgate.core.answers import Place
-from headgate.core.envelope import encode_bundle, encode_message
-from headgate.core.errors import Refusal
-from headgate.core.link import Verdict
-from headgate.core.records import Appended
-from headgate.core.rights import unknown_topic
-from headgate.core.verdict import Code
+from headgate.core.publish.answers import Place
+from headgate.core.wire.envelope import encode_bundle, encode_message
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Verdict
+from headgate.core.wire.records import Appended
+from headgate.core.wire.rights import unknown_topic
+from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Clock, LogError, LogUnavailable, RecordTooLarge
 from ingest.catalog import Catalog
 from ingest.offers import Admission, Answer, Offer, Wait, answer_to

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headgate.core.errors import Refusal
-from headgate.core.rights import Caller
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
 from ingest.held import Share
 
 NDJSON: Final = "application/x-ndjson"

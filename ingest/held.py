@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Final, Self
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 
 REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
 

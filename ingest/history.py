@@ -3,10 +3,10 @@
 import re
 from typing import Final, NamedTuple
 
-from headgate.core import rights
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.link import AskHistory, HistoryPage
+from headgate.core.wire import rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import AskHistory, HistoryPage
 from ingest.access import Access
 from ingest.exchange import Call, Query, Reply, integer, page_limit
 from ingest.owners import Owners

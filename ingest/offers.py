@@ -4,13 +4,13 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from headgate.core.answers import Answers, Entry, Key
-from headgate.core.envelope import KEYED, LOW, Item
-from headgate.core.errors import Refusal
-from headgate.core.ids import id_text, keyed_id, topic_key
-from headgate.core.link import TopicInfo
-from headgate.core.rights import Caller
-from headgate.core.tail import Publish, build
+from headgate.core.publish.answers import Answers, Entry, Key
+from headgate.core.publish.tail import Publish, build
+from headgate.core.wire.envelope import KEYED, LOW, Item
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import id_text, keyed_id, topic_key
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock
 from ingest.rates import Rates
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from headgate.core.errors import Refusal
-from headgate.core.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
 from headgate.runtime.directory import Directory
 from headgate.runtime.ports import Clock
 

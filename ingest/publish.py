@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.link import TopicInfo
-from headgate.core.rights import Caller
-from headgate.core.tail import Publish, check_client_msg_id, read_publish
+from headgate.core.publish.tail import Publish, check_client_msg_id, read_publish
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock, Rng
 from ingest.access import Access
 from ingest.durable import Durable

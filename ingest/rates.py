@@ -5,11 +5,11 @@ Rates hold for this process: n ingests allow n times the rate. Tokens with `serv
 
 from typing import Final, NamedTuple
 
-from headgate.core.buckets import Buckets, Rate
-from headgate.core.errors import Refusal
-from headgate.core.link import TopicInfo
-from headgate.core.rights import Caller
-from headgate.core.topic_settings import DEFAULTS
+from headgate.core.publish.buckets import Buckets, Rate
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.topic_settings import DEFAULTS
 from headgate.runtime.ports import Clock
 
 FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its message

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from headgate.core.records import Appended
+from headgate.core.wire.records import Appended
 
 
 class Appends(Protocol):

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from headgate.core.link import Changed, Message
+from headgate.core.wire.link import Changed, Message
 from headgate.runtime.directory import Directory
 from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.origins import Origins

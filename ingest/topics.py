@@ -8,14 +8,14 @@ from hashlib import blake2b
 from heapq import merge
 from typing import Any, Final
 
-from headgate.core import rights, topic_settings
-from headgate.core.control import CreateTopic, DeleteTopic
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.link import AskTopics, TopicInfo, Topics
-from headgate.core.rights import Caller
-from headgate.core.tail import check_client_msg_id, read_object
-from headgate.core.verdict import Code
+from headgate.core.publish.tail import check_client_msg_id, read_object
+from headgate.core.wire import rights, topic_settings
+from headgate.core.wire.control import CreateTopic, DeleteTopic
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.link import AskTopics, TopicInfo, Topics
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Rng
 from ingest.access import Access
 from ingest.catalog import Catalog

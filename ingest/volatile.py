@@ -4,12 +4,12 @@ import asyncio
 from functools import partial
 from typing import NamedTuple
 
-from headgate.core.answers import Place
-from headgate.core.envelope import LOW
-from headgate.core.errors import Refusal
-from headgate.core.link import Answer as LinkAnswer
-from headgate.core.link import Relay, Relayed
-from headgate.core.rights import unknown_topic
+from headgate.core.publish.answers import Place
+from headgate.core.wire.envelope import LOW
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Answer as LinkAnswer
+from headgate.core.wire.link import Relay, Relayed
+from headgate.core.wire.rights import unknown_topic
 from headgate.runtime.directory import Directory
 from headgate.runtime.ports import Clock
 from ingest.catalog import Catalog

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from headgate.core import link, topic_settings
-from headgate.core.errors import Refusal
-from headgate.core.frames import message_frame, volatile_frame
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.position import place
-from headgate.core.rights import may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.core.wire import link, topic_settings
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import message_frame, volatile_frame
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.position import place
+from headgate.core.wire.rights import may_create, may_see, may_subscribe, require, unknown_topic
 from headgate.runtime.system import SystemClock
 
 SHARDS = 4

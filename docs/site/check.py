@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from headgate.core.errors import CODES
+from headgate.core.wire.errors import CODES
 from headgate.runtime.http.problem import DOCUMENTATION, SITE
 
 LOADS: Final = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}

@@ -1,7 +1,7 @@
-"""The table of error codes, from `headgate/core/errors.py`."""
+"""The table of error codes, from `headgate/core/wire/errors.py`."""
 
 from docs.site.markdown import table
-from headgate.core.errors import CODES
+from headgate.core.wire.errors import CODES
 
 
 def error_table() -> str:

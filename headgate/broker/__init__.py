@@ -10,20 +10,20 @@ from headgate.broker.metrics import TopicMetrics
 from headgate.broker.publisher import Publisher
 from headgate.broker.service import AsyncBroker
 from headgate.broker.subscriber import Subscriber, idempotent
-from headgate.core.backpressure import Backpressure, OnFull
-from headgate.core.breaker import BreakerPolicy
-from headgate.core.deadletters import DeadLetter, DeadLetterStore
-from headgate.core.delivery import IllegalTransition, Status
-from headgate.core.errors import Refusal
-from headgate.core.lifecycle import Event, EventName
-from headgate.core.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
-from headgate.core.strategy import (
+from headgate.core.delivery.backpressure import Backpressure, OnFull
+from headgate.core.delivery.breaker import BreakerPolicy
+from headgate.core.delivery.deadletters import DeadLetter, DeadLetterStore
+from headgate.core.delivery.delivery import IllegalTransition, Status
+from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
+from headgate.core.delivery.strategy import (
     BatchedDeliveryStrategy,
     DeliveryStrategy,
     Held,
     ImmediateDeliveryStrategy,
     Release,
 )
+from headgate.core.wire.errors import Refusal
 
 __all__ = [
     "AsyncBroker",

@@ -7,7 +7,7 @@ from typing import Any, Final, Unpack
 from headgate.broker.front import Front, Randomness, Settings, describe, make_rules
 from headgate.broker.lane import Attempt
 from headgate.broker.message import Draft, Receipt
-from headgate.core.errors import HeadgateError
+from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.ports import Clock
 
 MAX_TRIES: Final = 10_000_000  # in one run; a handler that publishes to its own topic would else never end

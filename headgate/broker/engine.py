@@ -16,19 +16,19 @@ from headgate.broker.message import Draft, Entry, Receipt
 from headgate.broker.runner import Latency, Runner
 from headgate.broker.subscriber import Subscriber
 from headgate.broker.topic import Topic
-from headgate.core.backpressure import Admission, Backpressure
-from headgate.core.breaker import Breaker, BreakerPolicy
-from headgate.core.control import Config
-from headgate.core.deadletters import Buried, DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
-from headgate.core.delivery import Status
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id, keyed_id, topic_key
-from headgate.core.lifecycle import Event, EventName
-from headgate.core.retry import Draw, RetryPolicy, SimpleRetryPolicy, no_jitter
-from headgate.core.rights import unknown_topic
-from headgate.core.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
-from headgate.core.timers import Timers
-from headgate.core.window import Window, window_key
+from headgate.core.delivery.backpressure import Admission, Backpressure
+from headgate.core.delivery.breaker import Breaker, BreakerPolicy
+from headgate.core.delivery.deadletters import Buried, DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
+from headgate.core.delivery.delivery import Status
+from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.retry import Draw, RetryPolicy, SimpleRetryPolicy, no_jitter
+from headgate.core.delivery.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
+from headgate.core.delivery.timers import Timers
+from headgate.core.sequencer.window import Window, window_key
+from headgate.core.wire.control import Config
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id, keyed_id, topic_key
+from headgate.core.wire.rights import unknown_topic
 
 MAX_TOPICS: Final = 10_000  # a publisher that makes up topic names must not take all memory
 MAX_SUBSCRIBERS: Final = 10_000  # a topic; publishing is linear in them

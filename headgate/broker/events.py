@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from headgate.core.lifecycle import Event
+from headgate.core.delivery.lifecycle import Event
 
 Listener = Callable[[Event], object]
 _log = logging.getLogger("headgate.broker")

@@ -10,12 +10,12 @@ from headgate.broker.message import Message
 from headgate.broker.metrics import TopicMetrics
 from headgate.broker.runner import Latency
 from headgate.broker.subscriber import FunctionSubscriber, Handler, Subscriber, as_subscriber
-from headgate.core.backpressure import Backpressure, OnFull
-from headgate.core.breaker import BreakerPolicy
-from headgate.core.deadletters import DeadLetter
-from headgate.core.errors import HeadgateError
-from headgate.core.retry import RetryPolicy, SimpleRetryPolicy
-from headgate.core.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
+from headgate.core.delivery.backpressure import Backpressure, OnFull
+from headgate.core.delivery.breaker import BreakerPolicy
+from headgate.core.delivery.deadletters import DeadLetter
+from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy
+from headgate.core.delivery.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
+from headgate.core.wire.errors import HeadgateError
 
 
 class Randomness(Protocol):

@@ -10,12 +10,12 @@ from headgate.broker.events import Events
 from headgate.broker.lane import Lane
 from headgate.broker.message import Entry, Receipt
 from headgate.broker.topic import Topic, status_in
-from headgate.core.backpressure import Admission
-from headgate.core.delivery import Status
-from headgate.core.errors import Refusal
-from headgate.core.lifecycle import Event, EventName, Outcome
-from headgate.core.strategy import DeliveryStrategy, Release
-from headgate.core.timers import Timers
+from headgate.core.delivery.backpressure import Admission
+from headgate.core.delivery.delivery import Status
+from headgate.core.delivery.lifecycle import Event, EventName, Outcome
+from headgate.core.delivery.strategy import DeliveryStrategy, Release
+from headgate.core.delivery.timers import Timers
+from headgate.core.wire.errors import Refusal
 
 
 class Intake:

@@ -1,8 +1,8 @@
 """Messages and dead letters in the project's log, through its port; knows neither queues nor which adapter it is.
 
-A message is an ordinary record of the message log (`headgate.core.envelope`): key = topic, body = the tail of a
+A message is an ordinary record of the message log (`headgate.core.wire.envelope`): key = topic, body = the tail of a
 client's frame. So a server on the same log can read what a broker wrote, and a broker can replay what a server or any
-Kafka producer wrote. A dead letter is a JSON record of the dead-letter log, as `headgate.core.deadletters` has them.
+Kafka producer wrote. A dead letter is a JSON record of the dead-letter log: `headgate.core.delivery.deadletters`.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from headgate.broker.message import Draft
-from headgate.core.deadletters import DeadLetterRecord, Removed
-from headgate.core.envelope import KEYED, Item, Kind, decode, encode_message, is_ours
-from headgate.core.errors import CorruptRecord, UnknownVersion
-from headgate.core.ids import id_text, keyed_id, random_id, shard_of, topic_key
-from headgate.core.records import Appended, Batch, LogName, Record
+from headgate.core.delivery.deadletters import DeadLetterRecord, Removed
+from headgate.core.wire.envelope import KEYED, Item, Kind, decode, encode_message, is_ours
+from headgate.core.wire.errors import CorruptRecord, UnknownVersion
+from headgate.core.wire.ids import id_text, keyed_id, random_id, shard_of, topic_key
+from headgate.core.wire.records import Appended, Batch, LogName, Record
 from headgate.runtime.ports import Log, LogUnavailable
 
 DEDUP_KEYS: Final = 100_000  # of a shard: those read at the start, those remembered in a replay

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 
 from headgate.broker.message import Entry, Message
 from headgate.broker.subscriber import Subscriber
-from headgate.core.breaker import Breaker
-from headgate.core.delivery import Delivery, Status
-from headgate.core.ids import murmur2
-from headgate.core.timers import Timer
+from headgate.core.delivery.breaker import Breaker
+from headgate.core.delivery.delivery import Delivery, Status
+from headgate.core.delivery.timers import Timer
+from headgate.core.wire.ids import murmur2
 
 
 class Attempt:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headgate.core.delivery import Status
+from headgate.core.delivery.delivery import Status
 
 
 class Message(msgspec.Struct, frozen=True):

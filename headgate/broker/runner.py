@@ -9,11 +9,11 @@ from headgate.broker.events import Events
 from headgate.broker.lane import Attempt, Lane
 from headgate.broker.message import Message
 from headgate.broker.topic import Topic
-from headgate.core.deadletters import MAX_ATTEMPTS, DeadLetter
-from headgate.core.delivery import Delivery
-from headgate.core.lifecycle import Event, EventName
-from headgate.core.retry import Draw
-from headgate.core.timers import Timers
+from headgate.core.delivery.deadletters import MAX_ATTEMPTS, DeadLetter
+from headgate.core.delivery.delivery import Delivery
+from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.retry import Draw
+from headgate.core.delivery.timers import Timers
 
 Latency = Callable[[Message, str], float]  # (message, subscriber) -> seconds on the way to the handler
 

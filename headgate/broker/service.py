@@ -20,9 +20,9 @@ from headgate.broker.journal import Journal
 from headgate.broker.lane import Attempt
 from headgate.broker.message import Draft, Entry, Receipt
 from headgate.broker.topic import Topic
-from headgate.core.backpressure import Admission
-from headgate.core.errors import HeadgateError
-from headgate.core.records import Appended
+from headgate.core.delivery.backpressure import Admission
+from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.records import Appended
 from headgate.runtime.ports import AppendUnknown, Clock, Log
 
 MAX_BLOCKED: Final = 1_000  # publishers of a topic that may wait for room; the next one is refused

@@ -8,13 +8,13 @@ from typing import Final
 from headgate.broker.lane import Group, Lane
 from headgate.broker.message import Entry
 from headgate.broker.metrics import Counts, TopicMetrics
-from headgate.core.backpressure import Backpressure
-from headgate.core.breaker import BreakerState
-from headgate.core.delivery import Status
-from headgate.core.retry import RetryPolicy
-from headgate.core.strategy import DeliveryStrategy, Held
-from headgate.core.timers import Timer
-from headgate.core.window import Window
+from headgate.core.delivery.backpressure import Backpressure
+from headgate.core.delivery.breaker import BreakerState
+from headgate.core.delivery.delivery import Status
+from headgate.core.delivery.retry import RetryPolicy
+from headgate.core.delivery.strategy import DeliveryStrategy, Held
+from headgate.core.delivery.timers import Timer
+from headgate.core.sequencer.window import Window
 
 FIRST_ID: Final = 1
 

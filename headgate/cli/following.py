@@ -5,8 +5,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from headgate.core.payload import without_lone
-from headgate.core.position import NO_EPOCH, Position
+from headgate.core.wire.payload import without_lone
+from headgate.core.wire.position import NO_EPOCH, Position
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0

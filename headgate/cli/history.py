@@ -10,7 +10,7 @@ from rich.text import Text
 from headgate.cli.client import Client, accepted, topic_path
 from headgate.cli.invocation import Json, Token, Url, of
 from headgate.cli.output import Output, compact, fields, note
-from headgate.core.payload import parts, without_lone
+from headgate.core.wire.payload import parts, without_lone
 
 _PAGE: Final = 1_000  # the most the server answers at once
 

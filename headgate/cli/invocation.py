@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headgate.core.errors import HeadgateError
+from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.settings import NAMES, SECRET_FILES, Settings, SettingsError, load, nearest
 
 CONFIG_FLAG: Final = "--config"

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headgate.core.payload import check_depth, check_utf8, compact, without_lone
+from headgate.core.wire.payload import check_depth, check_utf8, compact, without_lone
 
 BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 7 * 1024 * 1024  # under the 8 MiB that a server takes

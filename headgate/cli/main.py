@@ -18,7 +18,7 @@ from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.publish import publish
 from headgate.cli.subscribe import subscribe
 from headgate.cli.token import app as token
-from headgate.core.errors import HeadgateError
+from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.settings import Role, Settings, SettingsError, resolve
 from headgate.runtime.sockets import ANY
 

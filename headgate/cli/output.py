@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from headgate.core.errors import HeadgateError
+from headgate.core.wire.errors import HeadgateError
 
 
 class ReaderGone(HeadgateError):

@@ -15,7 +15,7 @@ import structlog
 from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.cli.invocation import CommandFailed
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts

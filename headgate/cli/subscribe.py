@@ -17,9 +17,9 @@ from headgate.cli.following import Backoff, Frame, Place, after_close, json_form
 from headgate.cli.history import message_line
 from headgate.cli.invocation import CommandFailed, Json, StreamUrl, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, fields, note
-from headgate.core.errors import Refusal
-from headgate.core.ids import check_topic_id
-from headgate.core.position import from_query
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.position import from_query
 
 FORMS: Final = "live, earliest, EPOCH:SEQ, seq:N, ts:MS or last:N"
 OPEN_S: Final = 10.0

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.http.server import HttpServer

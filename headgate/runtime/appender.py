@@ -10,10 +10,10 @@ import logging
 from collections import deque
 from typing import Final
 
-from headgate.core.circuit import Circuit, Wave
-from headgate.core.control import PROBE_KEY, Probe, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.records import Appended, LogName
+from headgate.core.publish.circuit import Circuit, Wave
+from headgate.core.wire.control import PROBE_KEY, Probe, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.logs.embedded import APPEND_WAIT_S, fail, failed
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 

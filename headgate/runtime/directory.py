@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from headgate.core.link import Answer, Message, Request
+from headgate.core.wire.link import Answer, Message, Request
 
 
 class DirectoryUser(Protocol):

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Clock, Log, LogError
 
 logger = structlog.get_logger("log")

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from headgate.core.errors import CODES
-from headgate.core.verdict import Code
+from headgate.core.wire.errors import CODES
+from headgate.core.wire.verdict import Code
 from headgate.runtime.refusals import RefusalLog
 
 Part = Literal["ingest", "dispatcher", "gateway"]

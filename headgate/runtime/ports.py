@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from headgate.core.errors import HeadgateError
-from headgate.core.link import Message
-from headgate.core.records import Appended, Batch, Bounds, LogName
+from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.link import Message
+from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 
 BACKGROUND = "-background"
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
-from headgate.core.errors import HeadgateError
-from headgate.core.records import LogName
+from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.records import LogName
 from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogOptions, without_password
 from headgate.runtime.settings_model import Model, is_loopback

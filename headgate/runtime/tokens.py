@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, NamedTuple
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
-from headgate.core.errors import HeadgateError, Refusal
-from headgate.core.ids import FOREIGN_PUBLISHER
-from headgate.core.rights import Caller, is_pattern
+from headgate.core.wire.errors import HeadgateError, Refusal
+from headgate.core.wire.ids import FOREIGN_PUBLISHER
+from headgate.core.wire.rights import Caller, is_pattern
 from headgate.runtime.ports import Clock
 from headgate.runtime.settings import MIN_SECRET_BYTES
 

@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from headgate.core import link, linkcodec
-from headgate.core.envelope import MAGIC
-from headgate.core.rights import Caller
+from headgate.core.wire import link, linkcodec
+from headgate.core.wire.envelope import MAGIC
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.websocket import open_link
 from headgate.runtime.settings import load
 from headgate.runtime.system import SystemRng

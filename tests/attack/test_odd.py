@@ -1,8 +1,8 @@
 """The generator itself: it reaches what it is there for, and a seed repeats it."""
 
-from headgate.core import link, linkcodec
-from headgate.core.errors import Refusal
-from headgate.core.rights import Caller
+from headgate.core.wire import link, linkcodec
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import Authenticator
 from tests.attack.odd import Odd

@@ -13,17 +13,17 @@ from hashlib import blake2b
 import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
-from headgate.core.apply import DeadLetter
-from headgate.core.control import Config
-from headgate.core.digest import Digest
-from headgate.core.ids import keyed_id
-from headgate.core.records import Appended, LogName, Record
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import CHUNK_BYTES
-from headgate.core.snapshot_writer import SnapshotWriter
-from headgate.core.verdict import Code, Verdict
-from headgate.core.verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, Verdicts
-from headgate.core.window import BLOCK_IDS, UNSAVED_IDS, Window
+from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import CHUNK_BYTES
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, Verdicts
+from headgate.core.sequencer.window import BLOCK_IDS, UNSAVED_IDS, Window
+from headgate.core.wire.control import Config
+from headgate.core.wire.ids import keyed_id
+from headgate.core.wire.records import Appended, LogName, Record
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.logs.embedded import MAX_RECORD_BYTES
 
 BUNDLE = 1_000

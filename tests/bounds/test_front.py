@@ -2,10 +2,10 @@
 
 import pytest
 
-from headgate.core.answers import Answers, Place
-from headgate.core.buckets import Buckets, Rate
-from headgate.core.feed import Feed
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.feed import Feed
+from headgate.core.publish.answers import Answers, Place
+from headgate.core.publish.buckets import Buckets, Rate
 
 MANY = 1_500
 BOUND = 1_000

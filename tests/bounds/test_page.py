@@ -7,25 +7,25 @@ from typing import Any
 
 import pytest
 
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from headgate.runtime.settings_model import Model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
 MODULES = {
-    "window": "headgate.core.window",
-    "verdicts": "headgate.core.verdicts",
+    "window": "headgate.core.sequencer.window",
+    "verdicts": "headgate.core.sequencer.verdicts",
     "dead_letters": "dispatcher.dead_letters",
     "log_end": "dispatcher.log_end",
-    "snapshot": "headgate.core.snapshot",
+    "snapshot": "headgate.core.sequencer.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
     "session": "dispatcher.session",
-    "answers": "headgate.core.answers",
-    "buckets": "headgate.core.buckets",
+    "answers": "headgate.core.publish.answers",
+    "buckets": "headgate.core.publish.buckets",
     "catalog": "ingest.catalog",
     "topics": "ingest.topics",
     "tokens": "headgate.runtime.tokens",
     "kafka_producer": "headgate.runtime.logs.kafka_producer",
-    "limits": "headgate.core.limits",
+    "limits": "headgate.core.client.limits",
     "heads": "headgate.runtime.http.heads",
     "bounded": "headgate.runtime.http.bounded",
 }

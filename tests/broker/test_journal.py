@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from headgate.broker import AsyncBroker, Backpressure, Message, OnFull, Refusal, fixed, journal
-from headgate.core.envelope import Item, encode_bundle
-from headgate.core.errors import HeadgateError
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.records import LogName
+from headgate.core.wire.envelope import Item, encode_bundle
+from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.sqlite import SqliteLog

@@ -10,9 +10,9 @@ from headgate.broker.intake import Intake
 from headgate.broker.lane import Lane
 from headgate.broker.runner import Runner
 from headgate.broker.topic import Topic
-from headgate.core.delivery import Delivery
-from headgate.core.errors import Refusal
-from headgate.core.strategy import DeliveryStrategy
+from headgate.core.delivery.delivery import Delivery
+from headgate.core.delivery.strategy import DeliveryStrategy
+from headgate.core.wire.errors import Refusal
 from tests.broker.machine import BrokerMachine
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -12,7 +12,7 @@ from headgate.broker import (
     Refusal,
     fixed,
 )
-from headgate.core.errors import HeadgateError
+from headgate.core.wire.errors import HeadgateError
 from tests.broker.recorder import Recorder, failing
 
 

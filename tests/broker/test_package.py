@@ -21,9 +21,9 @@ def loaded(code: str) -> set[str]:
 
 
 def test_importing_the_core_loads_nothing_of_the_broker() -> None:
-    modules = ", ".join(f"headgate.core.{name}" for name in PURE)
+    modules = ", ".join(f"headgate.core.delivery.{name}" for name in PURE)
     names = loaded(f"import headgate, headgate.core, {modules}")
-    assert "headgate.core.delivery" in names
+    assert "headgate.core.delivery.delivery" in names
     assert not [name for name in names if name.startswith(("headgate.broker", "headgate.runtime", "headgate.cli"))]
 
 
@@ -36,11 +36,12 @@ def test_the_broker_is_a_lazy_attribute() -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_the_core_of_delivery_knows_no_clock_randomness_or_io(name: str) -> None:
-    tree = ast.parse((ROOT / "headgate" / "core" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "headgate" / "core" / "delivery" / f"{name}.py").read_text())
     imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {full.split(".")[0] for full in imports} <= ALLOWED
     assert {full for full in imports if full.startswith("headgate")} <= {
-        f"headgate.core.{other}" for other in (*PURE, "errors")
+        *(f"headgate.core.delivery.{other}" for other in PURE),
+        "headgate.core.wire.errors",
     }
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFunctionDef)]

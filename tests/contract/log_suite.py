@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from headgate.core.records import Appended, LogName, Record
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.logs.beginning import read_config
 from headgate.runtime.logs.embedded import MAX_RECORD_BYTES
 from headgate.runtime.ports import AppendUnknown, Log, LogUnavailable, OffsetGone, Reader, RecordTooLarge

@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from headgate.core.control import PROBE_KEY, Probe, decode_body
-from headgate.core.envelope import decode
-from headgate.core.records import LogName, Record
+from headgate.core.wire.control import PROBE_KEY, Probe, decode_body
+from headgate.core.wire.envelope import decode
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore

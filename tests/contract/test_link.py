@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headgate.core import link
-from headgate.core.rights import Caller
+from headgate.core.wire import link
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Link

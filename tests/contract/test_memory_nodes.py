@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_group import HEARTBEAT_S, SESSION_S, sticky
 from headgate.runtime.logs.memory_store import MemoryStore

@@ -3,15 +3,15 @@
 import json
 from typing import Any, NamedTuple
 
-from headgate.core.errors import Refusal
-from headgate.core.framing import SSE, WEBSOCKET, Framing
-from headgate.core.hub import Hub
-from headgate.core.inbound import Subscribe
-from headgate.core.limits import Limits
-from headgate.core.position import from_query
-from headgate.core.reception import Reception
-from headgate.core.rights import Caller
-from headgate.core.session import Session
+from headgate.core.client.framing import SSE, WEBSOCKET, Framing
+from headgate.core.client.inbound import Subscribe
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.hub import Hub
+from headgate.core.fanout.reception import Reception
+from headgate.core.fanout.session import Session
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import from_query
+from headgate.core.wire.rights import Caller
 from tests.owners_twin import Numbers, Owners
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from headgate.core.apply import apply_many
-from headgate.core.control import Config, CreateTopic, encode_body
-from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control
-from headgate.core.ids import keyed_id, topic_key
-from headgate.core.records import Record
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import Chunk, chain_among, read_chunk, restore
-from headgate.core.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk, restore
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.wire.control import Config, CreateTopic, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.records import Record
 
 CONFIG = Config(cluster_id="c", generation=1, shards=1, shard=0)
 TOPIC = "t"

@@ -205,7 +205,7 @@ def test_strimzi_resources_follow_what_the_cluster_serves(helm: Path) -> None:
 
 
 def test_strimzi_topics_are_those_that_init_makes(helm: Path) -> None:
-    from headgate.core.records import LogName  # noqa: PLC0415
+    from headgate.core.wire.records import LogName  # noqa: PLC0415
     from headgate.runtime.logs.kafka_init import topic_configs  # noqa: PLC0415 - aiokafka is slow to import
 
     rendered = chart(helm, SETS["production"])

@@ -6,10 +6,10 @@ import pytest
 
 from dispatcher import announcements
 from dispatcher.announcements import Announcements
-from headgate.core import link
-from headgate.core.control import CreateTopic, encode_body
-from headgate.core.errors import Refusal
-from headgate.core.verdict import Code
+from headgate.core.wire import link
+from headgate.core.wire.control import CreateTopic, encode_body
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.verdict import Code
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running

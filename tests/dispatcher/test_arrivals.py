@@ -1,7 +1,7 @@
 """Topics attached before the owner has read them."""
 
 from dispatcher.arrivals import Arrivals
-from headgate.core.link import AttachTopic
+from headgate.core.wire.link import AttachTopic
 
 
 def topic(count: int = 1) -> AttachTopic:

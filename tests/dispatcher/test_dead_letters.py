@@ -10,11 +10,11 @@ import pytest
 
 from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
-from headgate.core.apply import DeadLetter
-from headgate.core.control import DeleteTopic, encode_body
-from headgate.core.envelope import Item, encode_bundle, encode_control
-from headgate.core.ids import keyed_id, random_id
-from headgate.core.records import LogName, Record
+from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.wire.control import DeleteTopic, encode_body
+from headgate.core.wire.envelope import Item, encode_bundle, encode_control
+from headgate.core.wire.ids import keyed_id, random_id
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.system import SystemRng
 from tests.contract.log_suite import read_from

@@ -4,8 +4,8 @@ import asyncio
 import random
 from collections import Counter
 
-from headgate.core import link
-from headgate.core.rights import Caller
+from headgate.core.wire import link
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running

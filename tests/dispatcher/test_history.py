@@ -11,7 +11,7 @@ from dispatcher import history as module
 from dispatcher.history import ANY_TOPIC, History
 from dispatcher.index import HistoryIndex, Identity, LastRecord
 from dispatcher.recent import ITEM_BITS, Entry
-from headgate.core.apply import Deliver
+from headgate.core.sequencer.apply import Deliver
 
 ME = Identity("cluster", 1, 0)
 EPOCH = 7

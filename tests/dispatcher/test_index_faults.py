@@ -14,7 +14,7 @@ from dispatcher import folder as folder_module
 from dispatcher.folder import IndexFolder
 from dispatcher.index import HistoryIndex, Identity
 from dispatcher.shard import State
-from headgate.core.records import Batch, LogName
+from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory import MemoryReader
 from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill, owning
 

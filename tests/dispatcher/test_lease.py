@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from dispatcher.lease import PAUSE_S, SETTLE_S, Lease
 from dispatcher.service import DispatcherOptions, DispatcherService
-from headgate.core import link
-from headgate.core.control import CreateTopic, encode_body
-from headgate.core.envelope import Item, encode_control, encode_message
-from headgate.core.ids import keyed_id, topic_key
-from headgate.core.ownership import Claim, encode_claim
-from headgate.core.records import LogName
-from headgate.core.rights import Caller
+from headgate.core.sequencer.ownership import Claim, encode_claim
+from headgate.core.wire import link
+from headgate.core.wire.control import CreateTopic, encode_body
+from headgate.core.wire.envelope import Item, encode_control, encode_message
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.records import LogName
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.logs.memory import Reach

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from headgate.core import link
-from headgate.core.control import CreateTopic, encode_body
-from headgate.core.errors import Refusal
-from headgate.core.rights import Caller
+from headgate.core.wire import link
+from headgate.core.wire.control import CreateTopic, encode_body
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, running
 

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from headgate.core import link
-from headgate.core.control import CreateTopic, DeleteTopic, encode_body
-from headgate.core.envelope import Item, encode_bundle, encode_control, encode_message
-from headgate.core.errors import Refusal
-from headgate.core.ids import keyed_id, topic_key
-from headgate.core.records import LogName
-from headgate.core.rights import Caller
-from headgate.core.verdict import Code
+from headgate.core.wire import link
+from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
+from headgate.core.wire.envelope import Item, encode_bundle, encode_control, encode_message
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.records import LogName
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Code
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.logs.memory import MemoryLog

@@ -8,8 +8,8 @@ import pytest
 
 from dispatcher import log_end as module
 from dispatcher.log_end import MAX_WAITING, LogEnd
-from headgate.core import link
-from headgate.core.records import Bounds, LogName
+from headgate.core.wire import link
+from headgate.core.wire.records import Bounds, LogName
 from headgate.runtime.ports import LogUnavailable
 from tests.dispatcher.test_waiting_for_history import ANN, EPOCH, HEAD, Far, Scene
 

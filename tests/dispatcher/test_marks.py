@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from headgate.core.marks import MARK_OFFSETS, Mark, decode_mark, encode_mark
-from headgate.core.records import LogName
+from headgate.core.sequencer.marks import MARK_OFFSETS, Mark, decode_mark, encode_mark
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics

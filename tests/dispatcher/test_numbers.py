@@ -6,9 +6,9 @@ from contextlib import aclosing
 import pytest
 
 from dispatcher.numbers import Numbers, numbers_back
-from headgate.core.records import LogName
-from headgate.core.snapshot import MAX_OFFSET
-from headgate.core.window import START, Window
+from headgate.core.sequencer.snapshot import MAX_OFFSET
+from headgate.core.sequencer.window import START, Window
+from headgate.core.wire.records import LogName
 from tests.core.snapshot_bed import Bed, bundle, configured
 from tests.dispatcher.test_recovery import a_log as log_of_one_shard
 
@@ -17,8 +17,8 @@ RECORDS = 3_000
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headgate.core.window.BLOCK_IDS", 64)
-    monkeypatch.setattr("headgate.core.window.BLOCK_OFFSETS", 64)
+    monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_IDS", 64)
+    monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_OFFSETS", 64)
 
 
 def a_log(seed: int) -> tuple[list[list[int]], list[dict[int, int]], Numbers]:

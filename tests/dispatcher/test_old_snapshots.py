@@ -3,8 +3,8 @@
 from hashlib import blake2b
 
 from dispatcher.old_snapshots import OldSnapshots
-from headgate.core.snapshot import NAME_BYTES
-from headgate.core.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.snapshot import NAME_BYTES
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
 from tests.dispatcher.test_snapshots import SNAPSHOTS, Node, bases, on_a_virtual_loop
 
 

@@ -9,8 +9,8 @@ import pytest
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.ownership import Ownership
 from dispatcher.runner import ShardRunner
-from headgate.core.ownership import Claim, decode_claim, encode_claim
-from headgate.core.records import Batch, LogName
+from headgate.core.sequencer.ownership import Claim, decode_claim, encode_claim
+from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics

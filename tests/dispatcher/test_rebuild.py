@@ -14,11 +14,11 @@ from dispatcher.history import History
 from dispatcher.index import HistoryIndex, Identity
 from dispatcher.recent import Entry
 from dispatcher.runner import ShardRunner
-from headgate.core.control import CreateTopic, DeleteTopic, encode_body
-from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
-from headgate.core.ids import keyed_id
-from headgate.core.records import LogName
-from headgate.core.window import SEQ_UNKNOWN, Window
+from headgate.core.sequencer.window import SEQ_UNKNOWN, Window
+from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
+from headgate.core.wire.ids import keyed_id
+from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, LogUnavailable
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill, owning
 
@@ -187,7 +187,7 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A base has every seq from some offset on, and a few before it: those of the block of keyed ids it lies in."""
-    monkeypatch.setattr("headgate.core.window.BLOCK_IDS", 50)
+    monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_IDS", 50)
     log = await a_log()
     epoch = await create(log)
 

@@ -12,10 +12,10 @@ from dispatcher.folder import IndexFolder
 from dispatcher.runner import ShardRunner
 from dispatcher.service import DispatcherOptions, DispatcherService
 from dispatcher.shard import State
-from headgate.core.control import CreateTopic, Probe, encode_body
-from headgate.core.envelope import KEYED, Item, encode_control, encode_message
-from headgate.core.ids import keyed_id, shard_of, topic_key
-from headgate.core.records import LogName
+from headgate.core.wire.control import CreateTopic, Probe, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_control, encode_message
+from headgate.core.wire.ids import keyed_id, shard_of, topic_key
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics

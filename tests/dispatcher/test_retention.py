@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher.retention import Retention, first_since
 from dispatcher.runner import ShardRunner
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import DAY_MS, KEEP_MS
 from headgate.runtime.logs.memory import MemoryLog
 from headgate.runtime.logs.memory_store import DEAD_LETTERS_SHARE, MemoryStore

@@ -15,9 +15,9 @@ from dispatcher.recovery import ShardLost, recover
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
-from headgate.core.errors import NewerSnapshot
-from headgate.core.records import LogName
-from headgate.core.snapshot import HEADER, NAME_BYTES, read_chunk
+from headgate.core.sequencer.snapshot import HEADER, NAME_BYTES, read_chunk
+from headgate.core.wire.errors import NewerSnapshot
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
 from headgate.runtime.logs.memory import MemoryLog

@@ -15,14 +15,14 @@ from dispatcher.recovery import Recovered
 from dispatcher.requests import Requests
 from dispatcher.session import LinkSession
 from dispatcher.shard import Session, ShardOwner, State
-from headgate.core import link
-from headgate.core.apply import Deliver
-from headgate.core.control import CONFIG_KEY, Config, CreateTopic, encode_body
-from headgate.core.envelope import Item, encode_control, encode_message
-from headgate.core.ids import make_epoch, random_id
-from headgate.core.records import Batch, Record
-from headgate.core.rights import Caller
-from headgate.core.rows import Row
+from headgate.core.sequencer.apply import Deliver
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire import link
+from headgate.core.wire.control import CONFIG_KEY, Config, CreateTopic, encode_body
+from headgate.core.wire.envelope import Item, encode_control, encode_message
+from headgate.core.wire.ids import make_epoch, random_id
+from headgate.core.wire.records import Batch, Record
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from docs.site.check import faults, main
-from headgate.core.errors import CODES
+from headgate.core.wire.errors import CODES
 
 
 @pytest.fixture

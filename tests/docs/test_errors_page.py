@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from headgate.core.errors import CODES, Refusal
+from headgate.core.wire.errors import CODES, Refusal
 from headgate.runtime.http.problem import DOCUMENTATION, SITE, members_of
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -10,8 +10,9 @@ from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections, settings_of
-from headgate.core import breaker, circuit, delivery
-from headgate.core.breaker import BREAKER_TRANSITIONS, BreakerState
+from headgate.core.delivery import breaker, delivery
+from headgate.core.delivery.breaker import BREAKER_TRANSITIONS, BreakerState
+from headgate.core.publish import circuit
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.settings import NAMES
 

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from headgate.core.envelope import Item, encode_message
-from headgate.core.ids import random_id, shard_of, topic_key
-from headgate.core.tail import Publish, build
+from headgate.core.publish.tail import Publish, build
+from headgate.core.wire.envelope import Item, encode_message
+from headgate.core.wire.ids import random_id, shard_of, topic_key
 
 BATCH_BYTES = 900_000
 IN_FLIGHT = 16

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headgate.core.envelope import Kind, decode, is_ours
+from headgate.core.wire.envelope import Kind, decode, is_ours
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher, Subscriber
 from tests.e2e.conftest import Figures

@@ -11,7 +11,7 @@ from itertools import count
 
 import msgspec
 
-from headgate.core.ids import shard_of, topic_key
+from headgate.core.wire.ids import shard_of, topic_key
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher, Seen, Subscriber
 from tests.e2e.conftest import Figures

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.protocol import GatewayProtocol
 from gateway.service import GatewayOptions, GatewayService
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, mint

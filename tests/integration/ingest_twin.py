@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 
-from headgate.core import link, topic_settings
-from headgate.core.apply import DeadLetter, Deliver, Gone, Made, apply
-from headgate.core.errors import Refusal
-from headgate.core.frames import volatile_frame
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.records import LogName
-from headgate.core.rights import may_see, may_subscribe
-from headgate.core.rows import Row, Shard
+from headgate.core.sequencer.apply import DeadLetter, Deliver, Gone, Made, apply
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.wire import link, topic_settings
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import volatile_frame
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.records import LogName
+from headgate.core.wire.rights import may_see, may_subscribe
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory import MemoryLog

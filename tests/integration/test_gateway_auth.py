@@ -6,7 +6,7 @@ import json
 import pytest
 from websockets.asyncio.client import connect
 
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import frames_of, gateway
 from tests.integration.test_gateway_sse import Client, stream
 from tests.integration.test_gateway_websocket import closing, say

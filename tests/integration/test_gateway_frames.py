@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 from gateway.handshake import HandshakeRefused, accept, check
 from gateway.head import read_head
 from gateway.websocket import FrameReader
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from headgate.runtime.http.heads import END
 from headgate.runtime.http.origins import Origins
 from tests.integration.gateway_twin import Gateway, frames_of, gateway, until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import frames_of, gateway, until
 from tests.integration.http_twin import Raw, request
 

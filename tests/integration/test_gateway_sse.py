@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.handover import HandedOn
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import Gateway, gateway, until
 
 

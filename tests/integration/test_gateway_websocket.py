@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import Gateway, frames_of, gateway, until
 
 

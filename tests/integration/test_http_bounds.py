@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from headgate.core.limits import Limits
+from headgate.core.client.limits import Limits
 from headgate.runtime.http import bounded
 from headgate.runtime.http.bounded import BoundedHttp
 from headgate.runtime.http.heads import HEAD_FIELDS, HeadBudget

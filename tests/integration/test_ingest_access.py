@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.link import Answer, AskTopic
+from headgate.core.wire.link import Answer, AskTopic
 from tests.integration.ingest_twin import World, play, problem
 
 OF_ANY = "/api/v1/publish/batch"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headgate.core.envelope import Kind, decode
-from headgate.core.link import AskTopic
-from headgate.core.records import LogName
+from headgate.core.wire.envelope import Kind, decode
+from headgate.core.wire.link import AskTopic
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import Reach
 from tests.integration.ingest_twin import World, play, problem
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from headgate.core.envelope import KEYED, LOW, Kind, decode
-from headgate.core.ids import id_text, keyed_id
-from headgate.core.link import AskCount, AskTopic
-from headgate.core.records import LogName
+from headgate.core.wire.envelope import KEYED, LOW, Kind, decode
+from headgate.core.wire.ids import id_text, keyed_id
+from headgate.core.wire.link import AskCount, AskTopic
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory import Reach
 from tests.integration.ingest_twin import World, play, problem
 

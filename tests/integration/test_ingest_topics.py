@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headgate.core.topic_settings import DEFAULTS, shown
+from headgate.core.wire.topic_settings import DEFAULTS, shown
 from headgate.runtime.logs.memory import Reach
 from tests.integration.ingest_twin import World, play, problem
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.link import Refused
+from headgate.core.wire.link import Refused
 from headgate.runtime.logs.memory import Reach
 from tests.integration.ingest_twin import World, play, problem
 

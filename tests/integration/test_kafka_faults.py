@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headgate.core.control import PROBE_KEY
-from headgate.core.records import LogName, Record
+from headgate.core.wire.control import PROBE_KEY
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from headgate.core.control import Config
-from headgate.core.records import LogName
+from headgate.core.wire.control import Config
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.beginning import read_config
 from headgate.runtime.logs.embedded import DAY_MS, config_record
 from headgate.runtime.logs.kafka import KafkaLog

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from headgate.core.records import Batch, LogName, Record
+from headgate.core.wire.records import Batch, LogName, Record
 from headgate.runtime.logs import kafka_consumer, kafka_producer
 from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka

@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaProducer
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.runner import ShardRunner
 from dispatcher.shard import State
-from headgate.core.control import CreateTopic, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.ids import keyed_id, topic_key
-from headgate.core.records import LogName
+from headgate.core.wire.control import CreateTopic, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.options import LogOptions

@@ -10,7 +10,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from headgate.core import link, linkauth
+from headgate.core.wire import link, linkauth
 from headgate.runtime.links import authentication
 from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory

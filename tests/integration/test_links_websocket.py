@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headgate.core import link
-from headgate.core.errors import Refusal
+from headgate.core.wire import link
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 from headgate.runtime.links.pool import LinkPool

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import SettingsConflict
 from headgate.runtime.logs.sqlite import SqliteLog
 from headgate.runtime.logs.sqlite_file import SHRINK_PAGES, LogInUse
@@ -25,7 +25,7 @@ from tests.contract.log_suite import SystemClock, SystemRng, read_from
 ROOT = Path(__file__).parents[2]
 CHILD = """
 import asyncio, sys
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.sqlite import SqliteLog
 from tests.contract.log_suite import SystemClock, SystemRng
 

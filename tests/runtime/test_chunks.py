@@ -3,8 +3,8 @@
 import tracemalloc
 from contextlib import aclosing
 
-from headgate.core.records import LogName
-from headgate.core.snapshot import BASE, END, NO_NAME, name_of, seal
+from headgate.core.sequencer.snapshot import BASE, END, NO_NAME, name_of, seal
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs import chunks as module
 from headgate.runtime.logs.chunks import chunks_back, newest_chain
 from headgate.runtime.logs.memory import MemoryLog

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from headgate.core import link
+from headgate.core.wire import link
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory import memory_link
 

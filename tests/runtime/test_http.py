@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headgate.core.errors import CODES, Refusal
+from headgate.core.wire.errors import CODES, Refusal
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import Credential, of_request, of_stream, open_user
 from headgate.runtime.http.hosts import Hosts

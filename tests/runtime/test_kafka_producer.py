@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, RequestTimedOutError
 
-from headgate.core.records import Appended
+from headgate.core.wire.records import Appended
 from headgate.runtime.logs.kafka_connect import site_of
 from headgate.runtime.logs.kafka_producer import Batcher, Lane
 from headgate.runtime.logs.options import LogOptions

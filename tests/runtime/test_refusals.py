@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from headgate.core.errors import CODES
+from headgate.core.wire.errors import CODES
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.refusals import DETAIL_CHARS, EVERY_S, RefusalLog
 

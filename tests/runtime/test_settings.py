@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, advertised, load, resolve
 

@@ -7,8 +7,8 @@ from typing import Any
 import jwt
 import pytest
 
-from headgate.core.errors import Refusal
-from headgate.core.rights import Caller
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
 from headgate.runtime.tokens import Authenticator, BadAuthSettings, Identity, hash_of, mint, weakness
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher.shard import ShardOwner
-from headgate.core.records import LogName
-from headgate.core.snapshot import Chunk, chain_among
-from headgate.core.window import START
+from headgate.core.sequencer.snapshot import Chunk, chain_among
+from headgate.core.sequencer.window import START
+from headgate.core.wire.records import LogName
 from tests.sim.faults import chunks_of
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from unittest import mock
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.requests import Requests
 from dispatcher.shard import Session, ShardOwner
-from headgate.core import link
-from headgate.core.control import Config
-from headgate.core.ids import topic_key
-from headgate.core.records import Appended, LogName, Record
-from headgate.core.snapshot import MAX_OFFSET
-from headgate.core.window import Window
+from headgate.core.sequencer.snapshot import MAX_OFFSET
+from headgate.core.sequencer.window import Window
+from headgate.core.wire import link
+from headgate.core.wire.control import Config
+from headgate.core.wire.ids import topic_key
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.ports import Clock, Link, Log
@@ -114,7 +114,7 @@ class EndlessChunk(Bugs):
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
         """Patches the bound away."""
-        with mock.patch("headgate.core.snapshot_writer._Chunks._make_room", lambda chunks, size: iter(())):
+        with mock.patch("headgate.core.sequencer.snapshot_writer._Chunks._make_room", lambda chunks, size: iter(())):
             yield
 
 

@@ -6,9 +6,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import ShardOwner
-from headgate.core.apply import apply_many
-from headgate.core.rows import Row, Shard
-from headgate.core.snapshot import chain_among, restore
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import chain_among, restore
 from tests.sim import bounds
 from tests.sim.clients import Client, Follow, Seen
 from tests.sim.faults import chunks_of, readable_from

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gateway.head import Head
-from headgate.core import inbound
-from headgate.core.errors import Refusal
-from headgate.core.framing import SSE, WEBSOCKET
-from headgate.core.session import Session
+from headgate.core.client import inbound
+from headgate.core.client.framing import SSE, WEBSOCKET
+from headgate.core.fanout.session import Session
+from headgate.core.wire.errors import Refusal
 
 if TYPE_CHECKING:
     from tests.sim.nodes import GatewayNode

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import State
-from headgate.core.records import LogName, Record
-from headgate.core.snapshot import MAX_OFFSET, Chunk, chain_among, read_chunk
+from headgate.core.sequencer.snapshot import MAX_OFFSET, Chunk, chain_among, read_chunk
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.logs.memory import Reach
 from tests.sim.lines import Line
 from tests.sim.nodes import SimLog

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from headgate.core.envelope import MAGIC
-from headgate.core.ids import foreign_id, id_text, shard_of, topic_key
-from headgate.core.records import LogName
+from headgate.core.wire.envelope import MAGIC
+from headgate.core.wire.ids import foreign_id, id_text, shard_of, topic_key
+from headgate.core.wire.records import LogName
 from tests.sim.publishers import Ack, Sent
 
 if TYPE_CHECKING:

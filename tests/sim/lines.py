@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from headgate.core.link import Message
+from headgate.core.wire.link import Message
 from headgate.runtime.links.memory import MemoryLink, memory_link
 from tests.sim.nodes import ClientNode, DispatcherNode
 

@@ -11,10 +11,10 @@ import msgspec
 
 from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
-from headgate.core.limits import Limits
-from headgate.core.link import Attached, Message
-from headgate.core.records import LogName
-from headgate.core.wheel import TICK_S
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.wheel import TICK_S
+from headgate.core.wire.link import Attached, Message
+from headgate.core.wire.records import LogName
 from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory import MemoryLog

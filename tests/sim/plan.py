@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from headgate.core.snapshot import CHUNK_BYTES
-from headgate.core.window import BLOCK_IDS
+from headgate.core.sequencer.snapshot import CHUNK_BYTES
+from headgate.core.sequencer.window import BLOCK_IDS
 from tests.sim.loop import SimRng
 
 WIDE: Final = 1_000_000  # seeds from here on: batches, foreign producers, retention, damage, clocks, full disks

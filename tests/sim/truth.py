@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headgate.core.control import CreateTopic, DeleteTopic, decode_body
-from headgate.core.envelope import Kind, decode, is_ours
-from headgate.core.errors import CorruptRecord
-from headgate.core.ids import foreign_id, id_text, make_epoch
-from headgate.core.records import Record
+from headgate.core.wire.control import CreateTopic, DeleteTopic, decode_body
+from headgate.core.wire.envelope import Kind, decode, is_ours
+from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.ids import foreign_id, id_text, make_epoch
+from headgate.core.wire.records import Record
 
 
 class Numbered(NamedTuple):

@@ -14,12 +14,12 @@ from unittest import mock
 import structlog
 
 import dispatcher.snapshots
-from headgate.core.apply import apply_many
-from headgate.core.control import CONFIG_KEY, Config, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.records import Appended, LogName, Record
-from headgate.core.rows import Row, Shard
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.embedded import FirstRecord
 from headgate.runtime.logs.memory_store import MemoryStore
@@ -347,7 +347,8 @@ def _settings(plan: Plan) -> Iterator[None]:
     try:
         setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
         setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
-        window, writer = "headgate.core.window.BLOCK_IDS", "headgate.core.snapshot_writer.CHUNK_BYTES"
+        window = "headgate.core.sequencer.window.BLOCK_IDS"
+        writer = "headgate.core.sequencer.snapshot_writer.CHUNK_BYTES"
         with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
             yield
     finally:

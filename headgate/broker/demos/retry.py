@@ -1,7 +1,7 @@
 """Demonstration 2: failure, retry, success."""
 
 from headgate.broker.demos.stage import Stage
-from headgate.core.retry import SimpleRetryPolicy
+from headgate.core.delivery.retry import SimpleRetryPolicy
 
 
 def run(stage: Stage) -> None:

@@ -8,8 +8,8 @@ import msgspec
 from headgate.broker.broker import Broker, reset_default_broker
 from headgate.broker.front import Settings
 from headgate.broker.message import Message
-from headgate.core.errors import Refusal
-from headgate.core.lifecycle import Event
+from headgate.core.delivery.lifecycle import Event
+from headgate.core.wire.errors import Refusal
 
 
 class Stage:

@@ -1,7 +1,7 @@
 """Demonstration 4: immediate and batched delivery, swapped both ways while messages are held, and flushed."""
 
 from headgate.broker.demos.stage import Stage
-from headgate.core.strategy import BatchedDeliveryStrategy, ImmediateDeliveryStrategy
+from headgate.core.delivery.strategy import BatchedDeliveryStrategy, ImmediateDeliveryStrategy
 
 
 def run(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.problem import CONTENT_TYPE, members_of, problem_of
 
 Header = tuple[bytes, bytes]

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 
 JSON: Final = "application/json"
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import Header
 from headgate.runtime.http.origins import Origins
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 
 PROTOCOL: Final = "headgate.v1"  # the WebSocket subprotocol that the server selects
 TOKEN_PREFIX: Final = "bearer."  # noqa: S105 - begins the subprotocol that carries a token

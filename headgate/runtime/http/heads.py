@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import head_too_large, plain_answer, problem_answer
 
 END: Final = b"\r\n\r\n"

@@ -3,7 +3,7 @@ otherwise be of the same origin as this server (DNS rebinding)."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headgate.core.errors import Refusal
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.origins import Origins, is_loopback_name, read_origin
 from headgate.runtime.http.problem import problem_of
 

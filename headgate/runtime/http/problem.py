@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headgate.core.errors import CODES, Refusal
+from headgate.core.wire.errors import CODES, Refusal
 
 Headers = list[tuple[bytes, bytes]]
 

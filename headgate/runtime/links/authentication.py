@@ -7,8 +7,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from headgate.core import linkauth
-from headgate.core.linkauth import LinkRefused, Proven
+from headgate.core.wire import linkauth
+from headgate.core.wire.linkauth import LinkRefused, Proven
 from headgate.runtime.ports import Rng
 
 OPEN_S: Final = 5.0  # from the connection to the proof

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from headgate.core import link
-from headgate.core.errors import Refusal
-from headgate.core.ids import shard_of, topic_key
-from headgate.core.linkcodec import refusal_of
+from headgate.core.wire import link
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.linkcodec import refusal_of
 from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.ports import Link
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import structlog
 
-from headgate.core.link import Message, Messages
-from headgate.core.linkcodec import Unsendable, decode_batch, encode, encode_batch
+from headgate.core.wire.link import Message, Messages
+from headgate.core.wire.linkcodec import Unsendable, decode_batch, encode, encode_batch
 
 logger = structlog.get_logger("links")
 

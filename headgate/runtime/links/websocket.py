@@ -12,10 +12,10 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from headgate.core import linkcodec
-from headgate.core.errors import HeadgateError
-from headgate.core.link import Message
-from headgate.core.linkauth import MAX_BYTES, LinkRefused, Proven
+from headgate.core.wire import linkcodec
+from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.link import Message
+from headgate.core.wire.linkauth import MAX_BYTES, LinkRefused, Proven
 from headgate.runtime.links.authentication import Connection, Strangers, as_client, as_dispatcher
 from headgate.runtime.ports import Rng
 from headgate.runtime.sockets import listen

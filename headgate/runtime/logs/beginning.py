@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from headgate.core.control import CONFIG_KEY, Config, decode_body
-from headgate.core.envelope import Kind, decode, is_ours
-from headgate.core.errors import BrokenChain, CorruptRecord, UnknownVersion
-from headgate.core.records import LogName, Record
+from headgate.core.wire.control import CONFIG_KEY, Config, decode_body
+from headgate.core.wire.envelope import Kind, decode, is_ours
+from headgate.core.wire.errors import BrokenChain, CorruptRecord, UnknownVersion
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 

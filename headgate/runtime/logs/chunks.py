@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
 
-from headgate.core.records import Batch, LogName, Record
-from headgate.core.snapshot import MAX_OFFSET, ChainSearch, Chunk, read_chunk
+from headgate.core.sequencer.snapshot import MAX_OFFSET, ChainSearch, Chunk, read_chunk
+from headgate.core.wire.records import Batch, LogName, Record
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_WAIT_S: Final = 5.0  # for records that are there

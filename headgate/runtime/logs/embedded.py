@@ -4,9 +4,9 @@ import asyncio
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from headgate.core.control import CONFIG_KEY, Config, encode_body
-from headgate.core.envelope import encode_control
-from headgate.core.records import Appended, LogName
+from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.ports import BACKGROUND, LogError, RecordTooLarge, Rng
 
 EMBEDDED_SHARDS: Final = 4  # DESIGN section 1

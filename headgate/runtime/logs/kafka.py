@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 from aiokafka.structs import TopicPartition
 
-from headgate.core.control import Config
-from headgate.core.records import Appended, Batch, Bounds, LogName
+from headgate.core.wire.control import Config
+from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import (
     Place,

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.options import KafkaUrl, LogOptions, LogSecurity, parse_url
 from headgate.runtime.ports import LogUnavailable
 

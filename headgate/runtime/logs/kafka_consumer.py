@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from headgate.core.records import Bounds, Record
+from headgate.core.wire.records import Bounds, Record
 from headgate.runtime.logs.kafka_connect import Site, reached, reason
 from headgate.runtime.logs.kafka_stop import stopped
 

@@ -9,8 +9,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Final
 
-from headgate.core.control import Config
-from headgate.core.records import LogName
+from headgate.core.wire.control import Config
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import KEEP_MS, SettingsConflict, config_record, parts_of
 from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog

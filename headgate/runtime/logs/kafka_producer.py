@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
-from headgate.core.records import Appended
+from headgate.core.wire.records import Appended
 from headgate.runtime.logs.embedded import (
     APPEND_WAIT_S,
     MAX_RECORD_BYTES,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headgate.core.records import Appended, Batch, Bounds, LogName
+from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.embedded import (
     APPEND_WAIT_S,
     MAX_RECORD_BYTES,

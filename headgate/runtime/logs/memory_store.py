@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from headgate.core.records import Appended, Batch, LogName, Record
+from headgate.core.wire.records import Appended, Batch, LogName, Record
 from headgate.runtime.logs.embedded import (
     EMBEDDED_SHARDS,
     KEEP_MS,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from headgate.core.records import LogName
+from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import KEEP_MS
 
 DEFAULT_PREFIX: Final = "headgate"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from headgate.core.records import Appended, Batch, Bounds, LogName
+from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.embedded import (
     KEEP_MS,
     MAX_RECORD_BYTES,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from headgate.core.records import Appended, Bounds, LogName, Record
+from headgate.core.wire.records import Appended, Bounds, LogName, Record
 from headgate.runtime.logs.embedded import (
     EMBEDDED_SHARDS,
     Place,

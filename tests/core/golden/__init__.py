@@ -9,12 +9,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from headgate.core.apply import Deliver, apply_many
-from headgate.core.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
-from headgate.core.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
-from headgate.core.ids import keyed_id, topic_key
-from headgate.core.records import Record
-from headgate.core.rows import Row, Shard
+from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
+from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.records import Record
 
 FILE = Path(__file__).parent / "log-v1.json"
 START = 5_000

@@ -1,0 +1,1 @@
+"""The client's language: frames in and out, framings and limits; the gateway's."""

@@ -1,0 +1,142 @@
+"""The JSON of every frame to a client but `message` (PROTOCOL section 4); knows neither sockets nor when to send."""
+
+from typing import Any
+
+import msgspec
+
+from headgate.core.client.framing import ClientFrame
+from headgate.core.client.limits import Limits
+from headgate.core.wire.errors import CODES, Refusal
+from headgate.core.wire.link import Subscribed
+
+FrameId = str | int | None
+
+_encode = msgspec.json.Encoder().encode
+
+# The class of a close code tells a client what to do; the text is for people (PROTOCOL section 4).
+CLOSE_REASONS: dict[int, str] = {
+    4400: "bad frame",
+    4401: "unauthenticated",
+    4403: "forbidden",
+    4408: "no auth in time",
+    4409: "replaced",
+    4500: "internal error",
+    4503: "overloaded",
+    4508: "slow consumer",
+    4529: "too many connections",
+    4601: "draining",
+    4602: "heartbeat missed",
+    4610: "token expired",
+}
+
+
+def welcome(
+    connection_id: str, user_id: str, server_time: int, limits: Limits, *, beat_s: float, frame_id: FrameId = None
+) -> ClientFrame:
+    """The first frame of a connection; it echoes the id of an `auth` frame."""
+    beat = {"interval_ms": _ms(beat_s), "timeout_ms": _ms(limits.dead_s)}
+    return _frame(
+        "welcome",
+        frame_id,
+        connection_id=connection_id,
+        user_id=user_id,
+        server_time=server_time,
+        heartbeat=beat,
+        limits=limits.told(),
+    )
+
+
+def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
+    """`first_seq` only for durable topics; `resumed` only where a place was named, `reason` when it is false.
+
+    An event stream gets the place behind which delivery begins: who is cut off before the first message comes back
+    there, and not to the head of that moment.
+    """
+    profile = answer.settings.get("profile", "durable")
+    members: dict[str, Any] = {"topic_id": topic_id, "profile": profile, "epoch": answer.epoch, "seq": answer.seq}
+    mark = ""
+    if profile == "durable":
+        members["first_seq"] = answer.first_seq
+        mark = f"{answer.epoch}:{answer.cursor}"
+    members["subscriber_count"] = answer.count
+    if answer.resumed is not None:
+        members["resumed"] = answer.resumed
+    if answer.resumed is False and answer.reason is not None:
+        members["reason"] = answer.reason
+    return _frame("subscribed", frame_id, mark, **members)
+
+
+def caught_up(topic_id: str, seq: int) -> ClientFrame:
+    """Replay is over; what follows is live."""
+    return _frame("caught_up", None, topic_id=topic_id, seq=seq)
+
+
+def gap(topic_id: str, epoch: int, from_seq: int, to_seq: int, *, reason: str, recoverable: bool) -> ClientFrame:
+    """What a durable subscription will not get, both ends included."""
+    return _frame(
+        "gap",
+        None,
+        f"{epoch}:{to_seq}",
+        topic_id=topic_id,
+        from_seq=from_seq,
+        to_seq=to_seq,
+        count=to_seq - from_seq + 1,
+        reason=reason,
+        recoverable=recoverable,
+    )
+
+
+def volatile_gap(topic_id: str, count: int, reason: str) -> ClientFrame:
+    """How many messages of an ephemeral topic a subscription did not get; they have no seq and are nowhere kept."""
+    return _frame("gap", None, topic_id=topic_id, count=count, reason=reason, recoverable=False)
+
+
+def unsubscribed(topic_id: str, reason: str, frame_id: FrameId = None) -> ClientFrame:
+    """A subscription ended: requested, ended, deleted, forbidden or replaced."""
+    return _frame("unsubscribed", frame_id, topic_id=topic_id, reason=reason)
+
+
+def presence(topic_id: str, count: int, frame_id: FrameId = None) -> ClientFrame:
+    """Who is there, in mode `count`: nobody is listed."""
+    return _frame("presence", frame_id, topic_id=topic_id, subscribers=[], count=count)
+
+
+def error(refusal: Refusal, frame_id: FrameId = None, topic_id: str | None = None) -> ClientFrame:
+    """The refusal of one frame; the connection stays."""
+    members: dict[str, Any] = {"topic_id": topic_id} if topic_id is not None else {}
+    members |= {"code": refusal.code, "message": refusal.detail, "retryable": CODES[refusal.code].retryable}
+    if refusal.retry_after_ms is not None:
+        members["retry_after_ms"] = refusal.retry_after_ms
+    return _frame("error", frame_id, **members)
+
+
+def disconnect(code: int, *, retry_after_ms: int | None = None, reason: str | None = None) -> ClientFrame:
+    """The last frame before the close. `reconnect` follows from the code's class: 44xx means stop."""
+    members: dict[str, Any] = {"code": code, "reason": reason or CLOSE_REASONS[code], "reconnect": code >= 4500}
+    if retry_after_ms is not None:
+        members["retry_after_ms"] = retry_after_ms
+    return _frame("disconnect", None, **members)
+
+
+def token_expiring(in_ms: int) -> ClientFrame:
+    """The token expires soon; a `refresh` keeps the connection."""
+    return _frame("token_expiring", None, in_ms=in_ms)
+
+
+def refreshed(frame_id: FrameId) -> ClientFrame:
+    """Answers `refresh`."""
+    return _frame("refreshed", frame_id)
+
+
+def pong(frame_id: FrameId, t: Any) -> ClientFrame:
+    """Answers `ping` with its own `t`, where it had one."""
+    return _frame("pong", frame_id) if t is msgspec.UNSET else _frame("pong", frame_id, t=t)
+
+
+def _frame(name: str, frame_id: FrameId, mark: str = "", /, **members: Any) -> ClientFrame:
+    head: dict[str, Any] = {"type": name} if frame_id is None else {"type": name, "id": frame_id}
+    return ClientFrame(name, _encode(head | members), mark)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

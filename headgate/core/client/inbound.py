@@ -1,0 +1,250 @@
+"""Reads what a client sends over a WebSocket (PROTOCOL section 3) and how often; knows neither sessions nor sockets."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from headgate.core.client.client_frames import FrameId
+from headgate.core.client.limits import Limits
+from headgate.core.wire.errors import HeadgateError, Refusal
+from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
+from headgate.core.wire.payload import check_depth, check_utf8, compact
+from headgate.core.wire.payload import members as members_of
+from headgate.core.wire.position import Position, from_json, from_query
+
+_decode: Final = msgspec.json.Decoder().decode
+_MAX_SEQ: Final = (1 << 53) - 1
+_PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
+_MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
+
+
+class BadFrame(HeadgateError):
+    """Not a JSON object with a string `type`: the connection ends with 4400."""
+
+
+class Envelope(NamedTuple):
+    """A frame of which only `type` and `id` are read; `bad_id` says that its id is neither a string nor an integer."""
+
+    type: str
+    id: FrameId
+    bad_id: bool
+    members: Mapping[str, Any]
+
+    @property
+    def topic_id(self) -> str | None:
+        """The topic to name in an error, where the frame named one that could be meant."""
+        topic_id = self.members.get("topic_id")
+        return topic_id if isinstance(topic_id, str) and len(topic_id) <= 128 else None
+
+
+class Auth(NamedTuple):
+    """`auth` and `refresh`."""
+
+    token: str
+
+
+class Subscribe(NamedTuple):
+    """What a client wants of a topic, from a frame or a query; `positioned` is false for live."""
+
+    topic_id: str
+    position: Position | None
+    presence: bool
+
+
+class Unsubscribe(NamedTuple):
+    """The end of a subscription."""
+
+    topic_id: str
+
+
+class AskPresence(NamedTuple):
+    """How many are there."""
+
+    topic_id: str
+
+
+class Ping(NamedTuple):
+    """`t` comes back as it is; UNSET where there was none."""
+
+    t: Any
+
+
+Command = Auth | Subscribe | Unsubscribe | AskPresence | Ping
+
+
+def open_envelope(data: bytes) -> Envelope:
+    """Reads the outside of a frame. Raises BadFrame."""
+    try:
+        members = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        members = _member_by_member(data)
+    if not isinstance(members, dict) or not isinstance(members.get("type"), str):
+        raise BadFrame("a frame is a JSON object with a string type")
+    frame_id = members.get("id")
+    good = frame_id is None or type(frame_id) in (str, int)
+    return Envelope(members["type"], frame_id if good else None, not good, members)
+
+
+def _member_by_member(data: bytes) -> dict[str, Any]:
+    """Reads JSON that the decoder refuses for a number out of range or a lone surrogate escape, wherever it stands.
+
+    Such a member stays text (Raw), which is no value of any field that we read. Raises BadFrame for what is no object.
+    """
+    try:
+        check_utf8(data)
+        text = compact(data)
+        check_depth(text)
+    except ValueError:
+        raise BadFrame("a frame is one JSON object") from None
+    if not text.startswith(b"{"):
+        raise BadFrame("a frame is one JSON object")
+    return {name: _value_of(value) for name, value in members_of(text).items()}
+
+
+def _value_of(text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return msgspec.Raw(text)
+
+
+def command(frame: Envelope) -> Command:
+    """Reads a frame's fields. Raises Refusal `unknown_type`, `bad_request` or `invalid_topic_id`."""
+    reader = _READERS.get(frame.type)
+    if reader is None:
+        raise Refusal("unknown_type", f"there is no frame type {frame.type[:64]!r}")
+    if frame.bad_id:
+        raise Refusal("bad_request", "id is a string or an integer")
+    return reader(frame.members)
+
+
+def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
+    """Reads one topic of a query string; `query` holds `from`, `ack`, `presence`, `device_id` where they were given.
+
+    Raises Refusal `invalid_topic_id` or `bad_request`.
+    """
+    check_topic_id(topic_id)
+    wanted = {name: _flag(name, query[name]) for name in ("ack", "presence") if name in query}
+    return _subscribe(topic_id, from_query(query.get("from", "live")), wanted | _device(query))
+
+
+class Allowance:
+    """A token bucket of control frames, and how long a client has gone on above it."""
+
+    __slots__ = ("_at", "_refused", "_refused_at", "_since", "_tokens")
+
+    def __init__(self, now: float, limits: Limits) -> None:
+        self._tokens = float(limits.control_burst)
+        self._at = now
+        self._since = now
+        self._refused = 0
+        self._refused_at = float("-inf")
+
+    def take(self, now: float, limits: Limits) -> bool:
+        """Says whether a frame at `now` is within the rate; if so it is counted."""
+        self._tokens = min(self._tokens + (now - self._at) * limits.control_per_s, float(limits.control_burst))
+        self._at = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return True
+        if now - self._refused_at > _PAUSE_S:
+            self._since = now
+            self._refused = 0
+        self._refused += 1
+        self._refused_at = now
+        return False
+
+    def exhausted(self, now: float, limits: Limits) -> bool:
+        """Says whether refusals have gone on for so long that the connection ends with 4503."""
+        return now - self._since >= limits.control_patience_s or self._refused > _MAX_REFUSED
+
+
+def _topic(members: Mapping[str, Any]) -> str:
+    if "topic_id" not in members:
+        raise Refusal("bad_request", "topic_id is missing")
+    return check_topic_id(members["topic_id"])
+
+
+def _auth(members: Mapping[str, Any]) -> Auth:
+    token = members.get("token")
+    if not isinstance(token, str):
+        raise Refusal("bad_request", "token is a string")
+    return Auth(token)
+
+
+def _subscribe_frame(members: Mapping[str, Any]) -> Subscribe:
+    topic_id = _topic(members)
+    position = members.get("from", "live")
+    return _subscribe(topic_id, from_json({} if position is None else position), members)  # null is no form
+
+
+def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, Any]) -> Subscribe:
+    for name in ("ack", "presence"):
+        if type(members.get(name, False)) is not bool:
+            raise Refusal("bad_request", f"{name} is true or false")
+    if members.get("ack", False):
+        raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
+    if members.get("presence", False):
+        raise Refusal("bad_request", "presence:true (presence_diff) is not built yet; leave it out or say false")
+    device_id = members.get("device_id", "default")
+    if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
+        raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
+    return Subscribe(topic_id, position, "presence" not in members)
+
+
+def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:
+    return Unsubscribe(_topic(members))
+
+
+def _presence(members: Mapping[str, Any]) -> AskPresence:
+    return AskPresence(_topic(members))
+
+
+def _ping(members: Mapping[str, Any]) -> Ping:
+    return Ping(members.get("t", msgspec.UNSET))
+
+
+def _later(*names: str) -> Callable[[Mapping[str, Any]], Command]:
+    def read(members: Mapping[str, Any]) -> Command:
+        _topic(members)
+        for name in names:
+            _CHECKS[name](members.get(name))
+        raise Refusal("unknown_type", "this frame type is not built yet")
+
+    return read
+
+
+def _seq(value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= _MAX_SEQ:
+        raise Refusal("bad_request", "seq is an integer from 0")
+
+
+def _reason(value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise Refusal("bad_request", "reason is a string")
+
+
+def _flag(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise Refusal("bad_request", f"{name} is true or false")
+    return value == "true"
+
+
+def _device(query: Mapping[str, str]) -> dict[str, Any]:
+    return {"device_id": query["device_id"]} if "device_id" in query else {}
+
+
+_CHECKS: Final[dict[str, Callable[[Any], None]]] = {"seq": _seq, "reason": _reason}
+_READERS: Final[dict[str, Callable[[Mapping[str, Any]], Command]]] = {
+    "auth": _auth,
+    "refresh": _auth,
+    "subscribe": _subscribe_frame,
+    "unsubscribe": _unsubscribe,
+    "presence": _presence,
+    "ping": _ping,
+    "ack": _later("seq"),
+    "nack": _later("seq", "reason"),
+    "read": _later("seq"),
+    "typing": _later(),
+}

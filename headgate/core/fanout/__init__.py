@@ -1,0 +1,1 @@
+"""From frames to sockets: sessions, feeds, catching up and flushing; the gateway's wing."""

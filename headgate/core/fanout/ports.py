@@ -1,0 +1,59 @@
+"""What the gateway's core asks of its shell: the owners, the numbers, and who a token belongs to."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from headgate.core.wire.link import Answer, Message, Request
+from headgate.core.wire.rights import Caller
+
+
+class Upstream(Protocol):
+    """Requests to the owners of shards: the part of `headgate.runtime.directory.Directory` that the core uses."""
+
+    shards: int
+
+    def shard_of(self, topic_id: str) -> int:
+        """Returns the shard of a topic. Raises Refusal `not_ready` while the number of shards is not known."""
+
+    def linked(self, shard: int) -> bool:
+        """Says whether the shard's owner is linked."""
+
+    def request(self, shard: int, build: Callable[[int], Request], on_answer: Callable[[Answer], None]) -> None:
+        """Sends a request; `on_answer` is called once, in band."""
+
+    def send(self, shard: int, message: Message) -> None:
+        """Sends a message that has no answer."""
+
+
+class GatewayMetrics(Protocol):
+    """The numbers of a gateway; called per topic and flush, never per delivery."""
+
+    def delivered(self, profile: str, count: int, seconds: float) -> None:
+        """Counts `count` message frames written `seconds` after their append."""
+
+    def gap(self, reason: str, count: int) -> None:
+        """Counts messages that a gap frame named."""
+
+    def link_messages(self, direction: str, count: int) -> None:
+        """Counts messages that came over a link."""
+
+    def refused(self, code: str, detail: str) -> None:
+        """Counts what a client was refused."""
+
+
+class Identity(Protocol):
+    """Who a credential belongs to. `expires_at` in Unix seconds, None for never."""
+
+    @property
+    def caller(self) -> Caller: ...
+    @property
+    def expires_at(self) -> float | None: ...
+
+
+class TokenReader(Protocol):
+    """The part of an authenticator that a live connection needs. With `open` credentials are ignored."""
+
+    open: bool
+
+    def authenticate(self, token: str) -> Identity:
+        """Returns the identity of a token. Raises Refusal `unauthenticated` or `token_expired`."""

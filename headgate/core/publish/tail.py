@@ -1,0 +1,233 @@
+"""A publish: reads and checks its body, and builds the tail of the client's frame from it; never parses the payload."""
+
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import PRINTABLE_ASCII, id_bytes, id_text
+from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
+
+MAX_ATTACHMENTS: Final = 10
+_NO_RAW: Final = msgspec.Raw(b"")
+_NOT_OBJECT: Final = "the body must be a JSON object"
+_DETAILS: Final = {
+    "not_utf8": "the body is not UTF-8",
+    "not_json": "the body is not JSON",
+    "too_deep": "the body is nested deeper than 64",
+}
+_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8, UTF-16 in both orders
+
+
+class Publish(NamedTuple):
+    """A checked publish. `payload` is the compacted text; `rest` what the frame has after it, with leading commas."""
+
+    payload: bytes
+    client_msg_id: str | None
+    low: bool
+    rest: bytes
+
+
+# A page will make a link of it: http, https or relative, and nothing that a browser reads over (blanks, controls).
+_URL: Final = r"^(?:[hH][tT][tT][pP][sS]?:|[^:/?#\x00-\x20\x7f]*(?:[/?#]|\Z))[^\x00-\x20\x7f]*\Z"
+
+
+class _Attachment(msgspec.Struct, omit_defaults=True):
+    url: Annotated[str, msgspec.Meta(min_length=1, pattern=_URL)]
+    name: str | None = None
+    content_type: str | None = None
+    size: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
+
+
+class _Body(msgspec.Struct):
+    payload: msgspec.Raw = _NO_RAW
+    client_msg_id: str | None = None
+    priority: Literal["NORMAL", "LOW"] | None = None
+    parent_message_id: str | None = None
+    parent_version: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)] | None = None
+    attachments: list[_Attachment] | None = None
+
+
+class _Routed(msgspec.Struct):
+    topic_id: str | None = None
+
+
+class _Texts(msgspec.Struct):
+    """The members that are read, each as its text."""
+
+    topic_id: msgspec.Raw = _NO_RAW
+    payload: msgspec.Raw = _NO_RAW
+    client_msg_id: msgspec.Raw = _NO_RAW
+    priority: msgspec.Raw = _NO_RAW
+    parent_message_id: msgspec.Raw = _NO_RAW
+    parent_version: msgspec.Raw = _NO_RAW
+    attachments: msgspec.Raw = _NO_RAW
+
+
+_body = msgspec.json.Decoder(_Body)
+_routed = msgspec.json.Decoder(_Routed)
+_texts = msgspec.json.Decoder(_Texts)
+_anything = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
+
+
+def read_publish(raw: bytes, max_bytes: int) -> Publish:
+    """Reads the body of a publish.
+
+    Raises Refusal: `bad_request` naming the member, `invalid_payload` without one, `too_large` when the payload's text
+    and its attachments have more than `max_bytes` bytes.
+    """
+    check_text(raw)
+    try:
+        body = _body.decode(raw)
+        payload = _compacted(bytes(body.payload))
+    except msgspec.ValidationError as error:
+        raise _bad_member(error) from None
+    except (msgspec.DecodeError, RecursionError):
+        body, payload = _read_lone(raw)
+    if not payload:
+        raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
+    if body.client_msg_id is not None:
+        check_client_msg_id(body.client_msg_id, "client_msg_id")
+    rest, counted = _rest(body)
+    if len(payload) + counted > max_bytes:
+        raise Refusal("too_large", f"the payload has {len(payload) + counted} bytes; at most {max_bytes} are taken")
+    return Publish(payload, body.client_msg_id, body.priority == "LOW", rest)
+
+
+def read_topic_id(raw: bytes) -> str:
+    """Returns the member `topic_id` of a body that names its topic. Raises Refusal `bad_request`; checks no more."""
+    try:
+        check_utf8(raw)
+        topic_id = _routed.decode(raw).topic_id
+    except msgspec.ValidationError as error:
+        raise _bad_member(error) from None
+    except (msgspec.DecodeError, RecursionError):
+        topic_id = _lone_topic_id(raw)
+    except ValueError:
+        raise Refusal("bad_request", what_is_wrong(raw, "not_utf8")) from None
+    if topic_id is None:
+        raise Refusal("bad_request", "topic_id is missing; every item of this batch names its topic")
+    return topic_id
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Returns the body of another request as an object. Raises Refusal `bad_request`."""
+    check_text(raw)
+    try:
+        value = _anything.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Refusal("bad_request", what_is_wrong(raw, "not_json")) from None
+    if not isinstance(value, dict):
+        raise Refusal("bad_request", _NOT_OBJECT)
+    return value
+
+
+def check_text(raw: bytes) -> None:
+    """Raises Refusal `bad_request` for a body that is not UTF-8, and for JSON that is nested too deep."""
+    try:
+        check_utf8(raw)
+        check_depth(raw)
+    except ValueError as error:
+        raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
+
+
+def what_is_wrong(raw: bytes, reason: str) -> str:
+    """Returns one sentence about a body, or a line, that cannot be read; `reason` is one of `payload`'s."""
+    if raw.startswith(_MARKS):
+        return f"{_DETAILS[reason]}: it begins with a byte order mark; send UTF-8 without one"
+    return _DETAILS[reason]
+
+
+def check_client_msg_id(value: str, name: str) -> None:
+    """Raises Refusal `bad_request` unless it is 1 to 128 printable ASCII characters; `name` is what it is called."""
+    if PRINTABLE_ASCII.fullmatch(value) is None:
+        raise Refusal("bad_request", f"{name} must be 1 to 128 printable ASCII characters")
+
+
+def build(message_id: bytes, publisher_id: str, publish: Publish) -> bytes:
+    """Returns the tail of the message frame, from `"message_id"` to the closing brace (DESIGN section 4)."""
+    return b'"message_id":"%b","publisher_id":%b,"payload":%b%b}' % (
+        id_text(message_id).encode(),
+        _encode(publisher_id),
+        publish.payload,
+        publish.rest,
+    )
+
+
+def _rest(body: _Body) -> tuple[bytes, int]:
+    """Returns what stands after the payload, and how many bytes of it count as payload (the attachments)."""
+    rest, counted = b"", 0
+    if body.parent_message_id is not None:
+        rest += b',"parent_message_id":"%b"' % id_text(_parent(body.parent_message_id)).encode()
+    if body.parent_version is not None:
+        rest += b',"parent_version":%d' % body.parent_version
+    if body.attachments:
+        if len(body.attachments) > MAX_ATTACHMENTS:
+            raise Refusal("bad_request", f"attachments must be at most {MAX_ATTACHMENTS}")
+        text = _encode(body.attachments)
+        rest += b',"attachments":%b' % text
+        counted = len(text)
+    return rest, counted
+
+
+def _parent(text: str) -> bytes:
+    try:
+        return id_bytes(text)
+    except Refusal:
+        raise Refusal("bad_request", "parent_message_id must be UUID text in lower case") from None
+
+
+def _bad_member(error: msgspec.ValidationError) -> Refusal:
+    what, _, where = str(error).partition(" - at `$")
+    name = where.rstrip("`").lstrip(".")
+    if not name:
+        return Refusal("bad_request", _NOT_OBJECT)
+    return Refusal("bad_request", f"{name}: {what}")
+
+
+def _read_lone(raw: bytes) -> tuple[_Body, bytes]:
+    """Reads what msgspec refuses as JSON although it may only hold a lone surrogate escape; also its payload's text."""
+    texts = _hidden_texts(raw)
+    payload = texts.pop("payload", b"")
+    texts.pop("topic_id", None)
+    others = b",".join(_encode(name) + b":" + show_escapes(text) for name, text in texts.items())
+    try:
+        body = _body.decode(b"{" + others + b"}")
+    except msgspec.ValidationError as error:
+        raise _bad_member(error) from None
+    except msgspec.DecodeError:
+        raise Refusal("bad_request", "only the payload may hold a lone surrogate escape") from None
+    return body, show_escapes(_compacted(payload))
+
+
+def _compacted(payload: bytes) -> bytes:
+    try:
+        return compact(payload) if payload else b""
+    except ValueError as error:
+        raise Refusal("bad_request", _DETAILS[str(error)]) from None
+
+
+def _lone_topic_id(raw: bytes) -> str | None:
+    try:
+        value = _anything.decode(show_escapes(_hidden_texts(raw).get("topic_id", b"null")))
+    except msgspec.DecodeError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _hidden_texts(raw: bytes) -> dict[str, bytes]:
+    """Returns the text, hidden, of each member that is read. Raises Refusal `bad_request`."""
+    why = "not_json"
+    try:
+        hidden = hide_escapes(raw)
+        if hidden != raw:
+            texts = msgspec.structs.asdict(_texts.decode(hidden))
+            return {name: bytes(text) for name, text in texts.items() if text is not _NO_RAW}
+    except msgspec.ValidationError:
+        raise Refusal("bad_request", _NOT_OBJECT) from None
+    except RecursionError:
+        why = "too_deep"
+    except ValueError:  # msgspec's DecodeError too
+        pass
+    raise Refusal("bad_request", what_is_wrong(raw, why))

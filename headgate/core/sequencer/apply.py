@@ -1,0 +1,319 @@
+"""The sequencer: what one record of the message log does to a shard and one topic row; knows no clock and no store.
+
+`apply(shard, row, record) -> (shard', row', verdicts, effects)`. It consumes what it is given: the shard and the row
+are handed in by their one owner and their successors come back, possibly the same objects. The result depends on its
+arguments alone, so that two nodes that read the same log agree on every number (DESIGN section 5).
+"""
+
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from typing import Final, NamedTuple
+
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.window import window_key
+from headgate.core.wire.control import Config, Control, CreateTopic, DeleteTopic, decode_body
+from headgate.core.wire.envelope import KEYED, LOW, NO_ID, Envelope, Item, Kind, decode, is_ours
+from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
+from headgate.core.wire.payload import read_foreign
+from headgate.core.wire.records import Record
+from headgate.core.wire.verdict import Code, Verdict
+
+LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time; while it stands still, counts bound windows
+KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snapshot
+
+
+_ACCEPTED: Final = Code.ACCEPTED  # a name of the module: looked up for every message
+_DUPLICATE: Final = Code.DUPLICATE
+
+
+class Deliver(NamedTuple):
+    """An accepted message, ready for every transport. `item` is its place in a bundle; `low` its priority."""
+
+    topic_id: str
+    epoch: int
+    seq: int
+    ts: int
+    id: bytes
+    item: int
+    frame: bytes
+    low: bool
+
+
+class DeadLetter(NamedTuple):
+    """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
+
+    items: int
+    reason: str
+    detail: str
+
+
+class Made(NamedTuple):
+    """A topic was created."""
+
+    row: Row
+
+
+class Gone(NamedTuple):
+    """A topic was deleted; its subscriptions end."""
+
+    topic_id: str
+    epoch: int
+
+
+Effect = Deliver | DeadLetter | Made | Gone
+
+
+class Applied(NamedTuple):
+    """What one record did: the successors, one verdict an item, and what the owner has to do."""
+
+    shard: Shard
+    row: Row | None
+    verdicts: list[Verdict]
+    effects: list[Effect]
+
+
+class NotConfigured(HeadgateError):
+    """The shard's first record is not its config record: run `headgate init`. Nothing was applied."""
+
+
+class _Dead(Exception):
+    """Leaves the judging of a record that becomes a dead letter."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+
+
+def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
+    """Applies one record; `row` is the one of its key, None where there is none.
+
+    Raises UnknownVersion or NotConfigured: the shard parks, and nothing has changed.
+    """
+    applied = _judge(shard, row, record)
+    after = applied.row
+    shard.digest.fold(record.offset, 0 if after is None else after.seq, bytes([v[0] for v in applied.verdicts]))
+    return applied
+
+
+def apply_many(
+    shard: Shard, rows: MutableMapping[bytes, Row], records: Iterable[Record]
+) -> Iterator[tuple[Record, Applied]]:
+    """Applies records one after the other to rows by topic key: the seam for a compiled version one day."""
+    for record in records:
+        key = record.key or b""
+        row = rows.get(key)
+        applied = apply(shard, row, record)
+        if applied.row is not row:
+            if applied.row is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = applied.row
+        yield record, applied
+
+
+def foreign_item(record: Record, config: Config) -> Item:
+    """Returns the message of a foreign producer's record. Raises ValueError with the reason of its dead letter."""
+    key, value = record.key or b"", record.value or b""
+    payload = read_foreign(value, config.payload_bytes)
+    record_id = foreign_id(key, config.shard, record.offset)
+    tail = b'"message_id":"%b","publisher_id":"%b","payload":%b}' % (
+        id_text(record_id).encode(),
+        FOREIGN_PUBLISHER.encode(),
+        payload,
+    )
+    return Item(record_id, 0, tail)
+
+
+def items_of(record: Record, config: Config) -> Sequence[Item]:
+    """Returns the messages a record carries, whatever became of them; none where it cannot be read."""
+    try:
+        if is_ours(record.value or b""):
+            return decode(record.value or b"").items
+        return (foreign_item(record, config),)
+    except (CorruptRecord, ValueError):
+        return ()
+
+
+def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
+    value = record.value or b""
+    try:
+        envelope = decode(value) if is_ours(value) else None
+    except CorruptRecord as error:
+        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+    if shard.config is None and not (envelope and envelope.kind is Kind.CONTROL):
+        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    try:
+        if envelope is None:
+            return _foreign(_advance(shard, record), row, record)
+        if envelope.kind is Kind.CONTROL:
+            return _control(shard, row, record, envelope)
+        return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
+    except _Dead as dead:
+        return _dead(_advance(shard, record), row, record, dead.reason, dead.detail)
+
+
+def _advance(shard: Shard, record: Record) -> Shard:
+    """Moves past a record, once: also where it then turns out to be dead."""
+    if shard.next_offset > record.offset:
+        return shard
+    shard.next_offset = record.offset + 1
+    if shard.log_ms == 0:
+        shard.log_ms = record.ts
+    elif record.ts > shard.log_ms:
+        shard.log_ms = min(record.ts, shard.log_ms + LOG_TIME_STEP_MS)
+    if shard.config is not None:
+        shard.window.enter(shard.log_ms, shard.config)
+    return shard
+
+
+def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
+    return Applied(shard, row, [Verdict(Code.DEAD)], [DeadLetter(1, reason, detail)])
+
+
+def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
+    if record.key is None or record.value is None:
+        raise _Dead("null", "a record needs a key (the topic id) and a value (JSON)")
+    if row is None:
+        raise _missing(shard, record)
+    assert shard.config is not None
+    try:
+        item = foreign_item(record, shard.config)
+    except ValueError as error:
+        raise _Dead(str(error)) from None
+    return _messages(shard, row, record, row.epoch, (item,))
+
+
+def _missing(shard: Shard, record: Record) -> _Dead:
+    """Says why a key has no row: it may stand in a partition it does not hash to."""
+    assert shard.config is not None
+    key = record.key or b""
+    if shard_of(key, shard.config.shards) != shard.config.shard:
+        return _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
+    return _Dead("no_topic", "the topic does not exist")
+
+
+def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: Sequence[Item]) -> Applied:
+    if row is None or row.epoch != epoch or row.ephemeral:
+        return _refuse_all(shard, row, record, len(items))
+    verdicts: list[Verdict] = []
+    effects: list[Effect] = []
+    window, log_ms, topic_id, seq = shard.window, shard.log_ms, row.topic_id, row.seq
+    offset, ts = record.offset, record.ts
+    for index, (record_id, flags, tail) in enumerate(items):
+        key = window_key(record_id, epoch)
+        seen = window.find(key)
+        if seen is not None:
+            verdicts.append(Verdict(_DUPLICATE, seen, epoch))
+            continue
+        seq += 1
+        window.add(key, seq, bool(flags & KEYED), offset, log_ms)
+        verdicts.append(Verdict(_ACCEPTED, seq, epoch))
+        frame = message_frame(topic_id, seq, ts, tail)
+        effects.append(Deliver(topic_id, epoch, seq, ts, record_id, index, frame, bool(flags & LOW)))
+    row.seq = seq
+    shard.changes += len(effects)
+    return Applied(shard, row, verdicts, effects)
+
+
+def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
+    """Refuses all items of a record whose topic no longer exists, has been recreated, or keeps nothing."""
+    if row is None:
+        code, reason = Code.NO_TOPIC, _missing(shard, record).reason
+    elif row.ephemeral:
+        code, reason = Code.DEAD, "not_durable"
+    else:
+        code, reason = Code.STALE_EPOCH, "no_topic"
+    return Applied(shard, row, [Verdict(code) for _ in range(count)], [DeadLetter(count, reason, "")])
+
+
+def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:
+    try:
+        control = decode_body(envelope.body)
+    except CorruptRecord as error:
+        if shard.config is None:
+            raise NotConfigured(f"offset {record.offset}: {error}") from None
+        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+    if isinstance(control, Config):
+        return _configure(shard, row, record, control)
+    if shard.config is None:
+        raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    return _change(_advance(shard, record), row, record, envelope, control)
+
+
+def _configure(shard: Shard, row: Row | None, record: Record, config: Config) -> Applied:
+    if shard.config is None:
+        shard.config = config
+        shard.changes += 1
+        verdict = Verdict(Code.CONFIGURED)
+    elif shard.config == config:
+        verdict = Verdict(Code.IGNORED)
+    else:
+        raise _Dead("config", f"shard {shard.config.shard} is already configured differently")
+    return Applied(_advance(shard, record), row, [verdict], [])
+
+
+def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, control: Control) -> Applied:
+    key = window_key(envelope.id, envelope.epoch)
+    seen = shard.window.find(key) if envelope.id != NO_ID else None
+    effects: list[Effect] = []
+    if isinstance(control, CreateTopic):
+        row, verdict = _create(shard, row, record, control, seen)
+        effects = [Made(row)] if verdict.code is Code.CREATED and seen is None and row else []
+    elif isinstance(control, DeleteTopic):
+        verdict = _delete_verdict(row, envelope.epoch, seen)
+        if verdict.code is Code.DELETED and seen is None and row:
+            effects, row = [Gone(row.topic_id, row.epoch)], None
+    else:
+        verdict = Verdict(Code.IGNORED)
+    if seen is None and effects and envelope.id != NO_ID:
+        shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
+    shard.changes += bool(effects)
+    return Applied(shard, row, [verdict], effects)
+
+
+def _create(
+    shard: Shard, row: Row | None, record: Record, control: CreateTopic, seen: int | None
+) -> tuple[Row | None, Verdict]:
+    if seen is not None:
+        return row, Verdict(Code.CREATED, 0, seen or (row.epoch if row else 0))
+    if row is not None:
+        return row, Verdict(Code.EXISTS, 0, row.epoch)
+    _check_place(shard, record, control)
+    epoch = make_epoch(shard.generation, record.offset)
+    row = Row(
+        topic_id=control.topic_id,
+        epoch=epoch,
+        seq=0,
+        name=control.name,
+        permissions=control.permissions,
+        owner_id=control.owner_id,
+        created_at=record.ts,
+        settings=dict(control.settings),
+    )
+    return row, Verdict(Code.CREATED, 0, epoch)
+
+
+def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
+    assert shard.config is not None
+    key = record.key or b""
+    try:
+        check_topic_id(control.topic_id)
+    except Refusal as error:
+        raise _Dead("corrupt", error.detail) from None
+    if len(key) > KEY_BYTES:
+        raise _Dead("corrupt", f"a key of {len(key)} bytes, at most {KEY_BYTES} are taken")
+    if key.rpartition(b"/")[2] != control.topic_id.encode():
+        raise _Dead("corrupt", "the key names another topic than the record")
+    if shard_of(key, shard.config.shards) != shard.config.shard:
+        raise _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
+
+
+def _delete_verdict(row: Row | None, epoch: int, seen: int | None) -> Verdict:
+    if seen is not None:
+        return Verdict(Code.DELETED, 0, epoch)
+    if row is None:
+        return Verdict(Code.NO_TOPIC)
+    if row.epoch != epoch:
+        return Verdict(Code.STALE_EPOCH)
+    return Verdict(Code.DELETED, 0, epoch)

@@ -1,0 +1,247 @@
+"""Snapshots of a shard: what a chunk looks like in bytes, and what a chain of them holds; knows no log, only values.
+
+One chunk is one record of the snapshots log, at most CHUNK_BYTES. Big endian:
+
+    0      4       6       7      8       12      20       28     44          n-16
+    | magic | logic | flags | zero | shard | floor | offset | prev | msgpack ... | blake2b-128 of all before |
+
+The checksum is the chunk's name. `prev` names the chunk before it: in a snapshot the one written before, in a delta's
+first chunk the END chunk of the snapshot it adds to, in a base's first chunk none (zeros). So a chain is valid only as
+a whole, chunks of two writers never mix, and a snapshot that was not finished is named by nothing. Any valid chain is
+right, whoever wrote it. `offset` is that of the snapshot, in its END chunk only. No chunk of the chain stands before
+`floor` in the snapshots log.
+"""
+
+import struct
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.window import BlockState, Window
+from headgate.core.wire.control import LOGIC, Config
+from headgate.core.wire.errors import BrokenChain, NewerSnapshot
+
+MAGIC: Final = b"\xffHS"
+VERSION: Final = 2
+NAME_BYTES: Final = 16
+NO_NAME: Final = bytes(NAME_BYTES)
+CHUNK_BYTES: Final = 512 * 1024
+MAX_OFFSET: Final = (1 << 63) - 1
+HEADER: Final = struct.Struct(">3sBHBxIQQ16s")
+
+BASE: Final = 1  # flag: of a base, which needs no other snapshot
+END: Final = 2  # flag: the last chunk of a snapshot; it has the rest
+
+
+class Rest(msgspec.Struct, array_like=True):
+    """What is neither row nor window, at the snapshot's instant.
+
+    `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
+    [since, offset) of the message log stands in this snapshot with its seq.
+    """
+
+    config: Config
+    log_ms: int
+    changes: int
+    digest: bytes
+    oldest: tuple[int, int]
+    since: int
+
+
+class Body(msgspec.Struct, array_like=True):
+    """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
+
+    A later entry of the same key or block takes the place of, or goes on behind, an earlier one.
+    """
+
+    rows: list[tuple[bytes, Row | None]] = []
+    blocks: list[BlockState] = []
+    rest: Rest | None = None
+
+
+class Chunk(NamedTuple):
+    """A chunk as read from the log: `at` is its record's offset, `name` its checksum."""
+
+    at: int
+    name: bytes
+    prev: bytes
+    logic: int
+    flags: int
+    shard: int
+    floor: int
+    offset: int
+    value: bytes
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is part of a base."""
+        return bool(self.flags & BASE)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is the last chunk of a snapshot."""
+        return bool(self.flags & END)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether a chain begins with it."""
+        return self.is_base and self.prev == NO_NAME
+
+    def body(self) -> Body:
+        """Decodes what it holds. Raises BrokenChain."""
+        try:
+            return _decoder.decode(memoryview(self.value)[HEADER.size : -NAME_BYTES])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenChain(f"the snapshot chunk at {self.at}: {error}") from None
+
+
+_decoder: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
+
+
+def seal(shard: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
+    """Returns the value of a chunk record; its last 16 bytes are the chunk's name."""
+    head = HEADER.pack(MAGIC, VERSION, LOGIC, flags, shard, floor, offset, prev)
+    value = head + body
+    return value + blake2b(value, digest_size=NAME_BYTES).digest()
+
+
+def name_of(value: bytes) -> bytes:
+    """Returns the name of a sealed chunk."""
+    return value[-NAME_BYTES:]
+
+
+def read_chunk(at: int, value: bytes | None) -> Chunk | None:
+    """Reads a chunk's header and checks its name; None for what is damaged, older, or none of ours.
+
+    Raises NewerSnapshot for a version this code does not know.
+    """
+    if value is None or value[:3] != MAGIC or len(value) < HEADER.size + NAME_BYTES:
+        return None
+    if value[3] > VERSION:
+        raise NewerSnapshot(f"the snapshot chunk at {at} has version {value[3]}, this code reads {VERSION}: upgrade it")
+    name = value[-NAME_BYTES:]
+    if value[3] != VERSION or blake2b(memoryview(value)[:-NAME_BYTES], digest_size=NAME_BYTES).digest() != name:
+        return None
+    _, _, logic, flags, shard, floor, offset, prev = HEADER.unpack_from(value)
+    return Chunk(at, name, prev, logic, flags, shard, floor, offset, value)
+
+
+class ChainSearch:
+    """Finds the newest valid chain among chunks that are given newest first; holds only that chain.
+
+    Newest is the one that was ended last; while it is followed, one that ends at a higher offset takes its place. It
+    must not end above `at_most`. `skip` are the names of ends that were tried before and lead nowhere.
+    """
+
+    def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET) -> None:
+        self._skip = frozenset(skip)
+        self._at_most = at_most
+        self._chunks: list[Chunk] = []
+        self.is_over = False  # the chain is whole, or broken
+
+    @property
+    def ends(self) -> list[bytes]:
+        """The names of the ends on the way that was followed: where it is broken, so are they all."""
+        return [chunk.name for chunk in self._chunks if chunk.is_end]
+
+    @property
+    def chain(self) -> list[Chunk]:
+        """The whole chain, its base first; empty where it is not (yet) found."""
+        return self._chunks[::-1] if self._chunks and self._chunks[-1].is_first else []
+
+    def take(self, chunk: Chunk) -> bool:
+        """Looks at the next older chunk; says whether the search is over. Raises NewerSnapshot."""
+        if self._chunks and chunk.at < self._chunks[0].floor:
+            self.is_over = True
+        elif self._chunks and chunk.name == self._chunks[-1].prev:
+            self._chunks.append(_readable(chunk))
+            self.is_over = chunk.is_first
+        elif self._is_better(chunk):
+            self._chunks = [_readable(chunk)]
+            self.is_over = chunk.is_first
+        return self.is_over
+
+    def _is_better(self, chunk: Chunk) -> bool:
+        if not chunk.is_end or chunk.name in self._skip or chunk.offset > self._at_most:
+            return False
+        return not self._chunks or chunk.offset > self._chunks[0].offset
+
+
+def chain_among(chunks: Iterable[Chunk], at_most: int = MAX_OFFSET) -> list[Chunk]:
+    """Returns the newest valid chain of chunks in the log's order, its base first; empty where there is none."""
+    backwards = list(chunks)[::-1]
+    skip: list[bytes] = []
+    while True:
+        search = ChainSearch(skip, at_most)
+        any(search.take(chunk) for chunk in backwards)
+        if search.chain or not search.ends:
+            return search.chain
+        skip.extend(search.ends)
+
+
+def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
+    """Yields each snapshot of a chain, the base first: the offset it ends at, and its chunks."""
+    chunks: list[Chunk] = []
+    for chunk in chain:
+        chunks.append(chunk)
+        if chunk.is_end:
+            yield chunk.offset, chunks
+            chunks = []
+
+
+def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
+    """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain."""
+    steps = restoring(chain)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            restored: tuple[Shard, dict[bytes, Row]] = done.value
+            return restored
+
+
+def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
+    """Does what `restore` does, yielding between slices of some milliseconds."""
+    rows: dict[bytes, Row] = {}
+    pieces: list[BlockState] = []
+    rest: Rest | None = None
+    for chunk in chain:
+        body = chunk.body()
+        rest = body.rest
+        _take_rows(rows, body.rows)
+        pieces.extend(body.blocks)
+        if rest is not None:
+            pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]
+        yield
+    if rest is None:
+        raise BrokenChain("a chain ends with the last chunk of a snapshot")
+    shard = Shard()
+    shard.config = rest.config
+    shard.next_offset = chain[-1].offset
+    shard.log_ms = rest.log_ms
+    shard.changes = rest.changes
+    shard.digest = Digest(rest.digest)
+    shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
+    return shard, rows
+
+
+def _take_rows(rows: dict[bytes, Row], entries: Iterable[tuple[bytes, Row | None]]) -> None:
+    for key, row in entries:
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row
+
+
+def _readable(chunk: Chunk) -> Chunk:
+    """Returns the chunk. Raises NewerSnapshot: an older chain and old code would give other numbers."""
+    if chunk.logic > LOGIC:
+        raise NewerSnapshot(
+            f"shard {chunk.shard}: the snapshot chunk at {chunk.at} was written with logic {chunk.logic}, "
+            f"this code has {LOGIC}: upgrade this node"
+        )
+    return chunk

@@ -1,0 +1,77 @@
+"""Compares a base, as read back from the log, with the state it was made of; knows no log and keeps no second state."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import Body, Chunk
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.window import Mark
+from headgate.core.wire.errors import HeadgateError
+
+SLICE_ROWS: Final = 4_000  # about 2 ms
+
+
+class BadSnapshot(HeadgateError):
+    """A base that was read back is not what it was made of: nothing older is deleted."""
+
+
+class BaseCheck:
+    """Made right after a base was written. Takes its chunks newest first, then `finishing`; both may raise BadSnapshot.
+
+    Records are applied meanwhile: a row that was touched since is not compared.
+    """
+
+    def __init__(
+        self, names: Sequence[bytes], mark: Mark, shard: Shard, rows: Mapping[bytes, Row], writer: SnapshotWriter
+    ) -> None:
+        self._names = list(names)
+        self._mark = mark
+        self._window = shard.window
+        self._rows = rows
+        self._writer = writer
+        self._seen: set[bytes] = set()
+        self._ids: dict[tuple[bool, int], int] = {}
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every chunk was taken."""
+        return not self._names
+
+    def taking(self, chunk: Chunk) -> Iterator[None]:
+        """Compares one chunk, in slices; one that is not of this base is passed over."""
+        if not self._names or chunk.name != self._names[-1]:
+            return
+        self._names.pop()
+        body = chunk.body()
+        yield
+        yield from self._rows_of(chunk.at, body)
+        for piece in body.blocks:
+            place = (piece.keyed, piece.number)
+            self._ids[place] = self._ids.get(place, 0) + len(piece.ids) // 16
+            if not self._window.agrees(piece):
+                raise BadSnapshot(f"block {place} of the window is not what was written at {chunk.at}")
+            yield
+
+    def _rows_of(self, at: int, body: Body) -> Iterator[None]:
+        for count, (key, row) in enumerate(reversed(body.rows)):
+            if key not in self._seen:
+                self._seen.add(key)
+                if row != self._rows.get(key) and not self._writer.touched(key):
+                    raise BadSnapshot(f"the row of {key!r} is not what was written at {at}")
+            if count % SLICE_ROWS == SLICE_ROWS - 1:
+                yield
+
+    def finishing(self) -> Iterator[None]:
+        """Says whether anything is missing, in slices."""
+        if self._names:
+            raise BadSnapshot(f"{len(self._names)} chunks of the base cannot be read back")
+        keys = list(self._rows)
+        for at in range(0, len(keys), SLICE_ROWS):
+            for key in keys[at : at + SLICE_ROWS]:
+                if key not in self._seen and key in self._rows and not self._writer.touched(key):
+                    raise BadSnapshot(f"the row of {key!r} is not in the base")
+            yield
+        for keyed, number, count in self._window.counts(self._mark):
+            if self._ids.get((keyed, number), 0) != count:
+                raise BadSnapshot(f"block {(keyed, number)} of the window has {count} ids, not all are in the base")

@@ -1,0 +1,124 @@
+"""The record envelope, version 1: what a value in the message log looks like in bytes; knows nothing of topics.
+
+Byte layout, big endian:
+
+    0      4        5      6       8             24            32
+    | magic | version | kind | flags | id (16)     | topic epoch | body ...
+      ff 48 47 00
+
+The first byte is none that UTF-8 text can begin with, so a foreign producer's JSON is never taken for ours. The topic
+epoch is the one the record was decided against; 0 means "whatever epoch the topic has". Bodies:
+
+* MESSAGE: the tail of the client's JSON frame, from `"message_id"` to the closing brace.
+* BUNDLE: items of one topic, each `id (16) | flags (2) | length (4) | tail`; a position is (offset, index).
+* CONTROL: JSON of one of the structs in `headgate.core.wire.control`.
+"""
+
+import enum
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from headgate.core.wire.errors import CorruptRecord, UnknownVersion
+
+MAGIC: Final = b"\xffHG\x00"
+VERSION: Final = 1
+HEADER: Final = struct.Struct(">4sBBH16sQ")
+HEADER_BYTES: Final = HEADER.size
+ITEM: Final = struct.Struct(">16sHI")
+ITEM_BYTES: Final = ITEM.size
+MAX_ITEMS: Final = 1024  # an index has ten bits in a history position; a batch has at most 1,000
+
+
+class Kind(enum.IntEnum):
+    """What the body is."""
+
+    MESSAGE = 1
+    BUNDLE = 2
+    CONTROL = 3
+
+
+_MESSAGE: Final = Kind.MESSAGE  # names of the module: looked up for every record
+_BUNDLE: Final = Kind.BUNDLE
+KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may repeat it
+LOW: Final = 2  # flag: priority LOW
+NO_ID: Final = bytes(16)
+
+
+class Item(NamedTuple):
+    """One message as it stands in a record: 16-byte id, flags, and the tail of the client's frame."""
+
+    id: bytes
+    flags: int
+    tail: bytes
+
+
+class Envelope(NamedTuple):
+    """A decoded record of ours. `items` is empty for CONTROL, `body` for the others."""
+
+    kind: Kind
+    flags: int
+    id: bytes
+    epoch: int
+    items: Sequence[Item]
+    body: bytes
+
+
+def encode_message(item: Item, epoch: int) -> bytes:
+    """Returns the value of a MESSAGE record."""
+    return HEADER.pack(MAGIC, VERSION, Kind.MESSAGE, item.flags, item.id, epoch) + item.tail
+
+
+def encode_bundle(items: Sequence[Item], epoch: int) -> bytes:
+    """Returns the value of a BUNDLE record of 1 to MAX_ITEMS messages of one topic. Raises ValueError."""
+    if not 1 <= len(items) <= MAX_ITEMS:
+        raise ValueError(f"a bundle has 1 to {MAX_ITEMS} items, not {len(items)}")
+    parts = [HEADER.pack(MAGIC, VERSION, Kind.BUNDLE, 0, NO_ID, epoch)]
+    for item in items:
+        parts.append(ITEM.pack(item.id, item.flags, len(item.tail)))
+        parts.append(item.tail)
+    return b"".join(parts)
+
+
+def encode_control(body: bytes, epoch: int, record_id: bytes = NO_ID) -> bytes:
+    """Returns the value of a CONTROL record."""
+    return HEADER.pack(MAGIC, VERSION, Kind.CONTROL, 0, record_id, epoch) + body
+
+
+def is_ours(value: bytes) -> bool:
+    """Says whether a value carries the magic."""
+    return value[:4] == MAGIC
+
+
+def decode(value: bytes) -> Envelope:
+    """Reads a value that carries the magic. Raises UnknownVersion (park) or CorruptRecord (dead letter)."""
+    if len(value) > 4 and value[4] != VERSION:
+        raise UnknownVersion(f"record version {value[4]}, this code reads {VERSION}")
+    if len(value) < HEADER_BYTES:
+        raise CorruptRecord(f"header of {len(value)} bytes, expected {HEADER_BYTES}")
+    _, _, kind, flags, record_id, epoch = HEADER.unpack_from(value)
+    if kind == _MESSAGE:
+        item = Item(record_id, flags, value[HEADER_BYTES:])
+        return Envelope(_MESSAGE, flags, record_id, epoch, (item,), b"")
+    if kind == _BUNDLE:
+        return Envelope(_BUNDLE, flags, record_id, epoch, _items(value), b"")
+    if kind == Kind.CONTROL:
+        return Envelope(Kind.CONTROL, flags, record_id, epoch, (), value[HEADER_BYTES:])
+    raise CorruptRecord(f"record kind {kind}, expected 1, 2 or 3")
+
+
+def _items(value: bytes) -> list[Item]:
+    items: list[Item] = []
+    at, end, unpack = HEADER_BYTES, len(value), ITEM.unpack_from
+    while at < end:
+        if end - at < ITEM_BYTES or len(items) == MAX_ITEMS:
+            raise CorruptRecord(f"bundle broken at byte {at}")
+        record_id, flags, length = unpack(value, at)
+        at += ITEM_BYTES
+        if end - at < length:
+            raise CorruptRecord(f"bundle item of {length} bytes at {at} runs over the end")
+        items.append(Item(record_id, flags, value[at : at + length]))
+        at += length
+    if not items:
+        raise CorruptRecord("a bundle without items")
+    return items

@@ -1,0 +1,101 @@
+"""Topic keys, shards and message ids; knows no store: every node computes the same id and shard from the same names."""
+
+import re
+from hashlib import blake2b
+from typing import Final
+
+from headgate.core.wire.errors import Refusal
+
+TOPIC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+RESERVED_PREFIXES: Final = ("hg:", "dm:")
+PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
+EPOCH_OFFSET_BITS: Final = 44
+MAX_EPOCH: Final = (1 << 53) - 1
+FOREIGN_PUBLISHER: Final = "kafka"
+
+
+def murmur2(data: bytes) -> int:
+    """Returns Kafka's murmur2 hash of `data` as an unsigned 32-bit integer (org.apache.kafka.common.utils.Utils)."""
+    length = len(data)
+    m = 0x5BD1E995
+    h = (0x9747B28C ^ length) & 0xFFFFFFFF
+    body = length & ~3
+    for i in range(0, body, 4):
+        k = (int.from_bytes(data[i : i + 4], "little") * m) & 0xFFFFFFFF
+        k = ((k ^ (k >> 24)) * m) & 0xFFFFFFFF
+        h = ((h * m) & 0xFFFFFFFF) ^ k
+    if length > body:
+        h = ((h ^ int.from_bytes(data[body:], "little")) * m) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * m) & 0xFFFFFFFF
+    return h ^ (h >> 15)
+
+
+def shard_of(key: bytes, shards: int) -> int:
+    """Returns the shard of a topic key or user id: Kafka's Java-compatible default partitioner."""
+    return (murmur2(key) & 0x7FFFFFFF) % shards
+
+
+def topic_key(topic_id: str, tenant: str = "") -> bytes:
+    """Returns the key of a topic in the log. `/` is not in a topic id, so a tenant can stand before it."""
+    return f"{tenant}/{topic_id}".encode() if tenant else topic_id.encode()
+
+
+def check_topic_id(topic_id: object, *, create: bool = False) -> str:
+    """Returns a valid topic id. Raises Refusal `invalid_topic_id`; with `create` also for the reserved prefixes."""
+    if not isinstance(topic_id, str) or TOPIC_ID.fullmatch(topic_id) is None:
+        raise Refusal(
+            "invalid_topic_id",
+            "a topic id is 1 to 128 of letters, digits, '.', '_', ':' and '-', and begins with a letter or digit",
+        )
+    if create and topic_id.startswith(RESERVED_PREFIXES):
+        raise Refusal("invalid_topic_id", "ids that begin with 'hg:' or 'dm:' belong to the server; choose another")
+    return topic_id
+
+
+def make_epoch(generation: int, offset: int) -> int:
+    """Returns (generation << 44) | offset, below 2**53 (DESIGN section 1)."""
+    return (generation << EPOCH_OFFSET_BITS) | offset
+
+
+def _uuid8(prefix: int, rest: bytes) -> bytes:
+    """Returns 16 bytes of RFC 9562 UUIDv8: 32 bits of `prefix`, then `rest` with version and variant set."""
+    raw = bytearray(prefix.to_bytes(4, "big") + rest[:12])
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return bytes(raw)
+
+
+def keyed_id(key: bytes, publisher: str, client_msg_id: str) -> bytes:
+    """Returns the id of a publish with a `client_msg_id`: a pure hash, so a retry anywhere has the same one."""
+    h = blake2b(digest_size=12)
+    for part in (key, publisher.encode(), client_msg_id.encode()):
+        h.update(len(part).to_bytes(4, "big") + part)
+    return _uuid8(murmur2(key), h.digest())
+
+
+def random_id(key: bytes, entropy: bytes) -> bytes:
+    """Returns the id of a publish without a `client_msg_id`; `entropy` is 12 random bytes."""
+    return _uuid8(murmur2(key), entropy)
+
+
+def foreign_id(key: bytes, shard: int, offset: int) -> bytes:
+    """Returns the id of a record of a foreign producer, from its place in the log."""
+    place = shard.to_bytes(4, "big") + offset.to_bytes(8, "big")
+    return _uuid8(murmur2(key), blake2b(place, digest_size=12).digest())
+
+
+def id_text(raw: bytes) -> str:
+    """Returns the UUID text, lower case, of a 16-byte id."""
+    h = raw.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def id_bytes(text: str) -> bytes:
+    """Returns the 16 bytes of UUID text. Raises Refusal `bad_request`."""
+    try:
+        raw = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        raw = b""
+    if len(raw) != 16 or id_text(raw) != text:
+        raise Refusal("bad_request", "a message_id is UUID text in lower case")
+    return raw

@@ -1,0 +1,193 @@
+"""The settings of a topic (PROTOCOL section 2): checked, merged, shown with their defaults; knows not what they do.
+
+What is kept of a topic are its *overrides*: the settings that differ from the defaults. Everybody else sees the
+*effective* settings, the whole table.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from headgate.core.wire.errors import Refusal
+
+Settings = dict[str, Any]
+
+PROFILES: Final = ("durable", "ephemeral")
+ON_SLOW: Final = {
+    "durable": ("disconnect", "drop_oldest"),
+    "ephemeral": ("drop_oldest", "disconnect", "drop_newest", "conflate"),
+}  # the first is the default
+MAX_NUMBER: Final = (1 << 53) - 1  # what every JSON reader takes
+MAX_BATCH_MESSAGES: Final = 10_000
+MAX_BATCH_DELAY_MS: Final = 60_000  # a message held longer than the heartbeat's limit is of no use
+MAX_ATTEMPTS: Final = 1_000
+MAX_RETRY_MS: Final = 86_400_000  # the duplicate window's age: a later attempt might be a second delivery
+_HOT_EXIT_SHARE: Final = (4, 5)  # below the default only where hot_enter leaves no room for it
+
+DEFAULTS: Final[Settings] = {
+    "profile": "durable",
+    "strategy": {"kind": "immediate"},
+    "retry": {"max_attempts": 5, "kind": "exponential", "first_ms": 1_000, "max_ms": 60_000, "jitter": 0.2},
+    "on_slow": "disconnect",
+    "presence": "count",
+    "hot_enter": 10_000,
+    "hot_exit": 8_000,
+    "rate_limit": {"per_s": 100, "burst": 200},
+    "queue_limit": 10_000,
+    "retention_ms": None,  # the log's
+    "retention_messages": None,
+}
+
+NOT_BUILT: Final = ("strategy", "retry", "hot_enter", "hot_exit", "queue_limit")
+_VALUES_NOT_BUILT: Final = {"presence": ("list",)}
+
+
+def effective(overrides: Settings) -> Settings:
+    """Returns the whole table: every setting with its value. Nested objects are shared and not to be changed."""
+    full = DEFAULTS | {"on_slow": ON_SLOW[overrides.get("profile", "durable")][0]}
+    if "hot_enter" in overrides:
+        part, whole = _HOT_EXIT_SHARE
+        full["hot_exit"] = max(1, min(full["hot_exit"], overrides["hot_enter"] * part // whole))
+    return full | overrides
+
+
+def create(settings: object) -> Settings:
+    """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`."""
+    return merge({}, settings, new=True)
+
+
+def require_built(overrides: Settings) -> None:
+    """Raises Refusal `bad_request` for a setting that nothing obeys yet: none is accepted and ignored."""
+    for name, value in overrides.items():
+        if name in NOT_BUILT and value != DEFAULTS[name]:
+            raise Refusal("bad_request", f"settings.{name} is not built yet; leave it out")
+        if value in _VALUES_NOT_BUILT.get(name, ()):
+            raise Refusal("bad_request", f"settings.{name} {value} is not built yet; take another value")
+
+
+def shown(settings: Settings) -> Settings:
+    """Returns the effective settings that have an effect."""
+    return {name: value for name, value in settings.items() if name not in NOT_BUILT}
+
+
+def merge(overrides: Settings, changes: object, *, new: bool = False) -> Settings:
+    """Returns the overrides after `changes`, key by key; null restores a default.
+
+    Raises Refusal `bad_request` naming the setting, and `immutable` for another `profile`, unless the topic is `new`.
+    """
+    if changes is None:
+        return dict(overrides)
+    if not isinstance(changes, dict):
+        raise _bad("settings", "an object")
+    merged = dict(overrides)
+    for name, value in changes.items():
+        if name not in _CHECKS:
+            raise Refusal("bad_request", f"settings.{name} is not a setting; known are {', '.join(_CHECKS)}")
+        merged.pop(name, None)
+        if value is not None:
+            merged[name] = _CHECKS[name](f"settings.{name}", value)
+    if not new and merged.get("profile", "durable") != overrides.get("profile", "durable"):
+        raise Refusal("immutable", "settings.profile is fixed at creation; make another topic")
+    _check_together(merged)
+    base = DEFAULTS | {"on_slow": ON_SLOW[merged.get("profile", "durable")][0]}
+    return {name: value for name, value in merged.items() if name == "hot_exit" or value != base[name]}
+
+
+def _check_together(merged: Settings) -> None:
+    full = effective(merged)
+    allowed = ON_SLOW[full["profile"]]
+    if full["on_slow"] not in allowed:
+        raise _bad("settings.on_slow", f"one of {', '.join(allowed)} in a topic of profile {full['profile']}")
+    if full["hot_exit"] > full["hot_enter"]:
+        raise _bad("settings.hot_exit", f"at most settings.hot_enter, {full['hot_enter']}")
+
+
+def _bad(name: str, expected: str) -> Refusal:
+    return Refusal("bad_request", f"{name} must be {expected}")
+
+
+def _one_of(*allowed: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, str) or value not in allowed:
+            raise _bad(name, f"one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def _integer(low: int, high: int = MAX_NUMBER) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if type(value) is not int or not low <= value <= high:
+            raise _bad(name, f"an integer from {low} to {high}")
+        return value
+
+    return check
+
+
+def _number(low: float, high: float) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise _bad(name, f"a number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _members(name: str, value: Any, checks: dict[str, Callable[[str, Any], Any]]) -> Settings:
+    if not isinstance(value, dict):
+        raise _bad(name, "an object")
+    for member in value:
+        if member not in checks:
+            raise Refusal("bad_request", f"{name}.{member} is not a member; known are {', '.join(checks)}")
+    return {member: checks[member](f"{name}.{member}", inner) for member, inner in value.items()}
+
+
+def _strategy(name: str, value: Any) -> Any:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind == "immediate":
+        return _members(name, value, {"kind": _STRATEGY["kind"]})
+    found = _members(name, value, _STRATEGY)
+    for member in _STRATEGY:
+        if member not in found:
+            raise Refusal("bad_request", f"{name}.{member} is missing")
+    return found
+
+
+def _retry(name: str, value: Any) -> Any:
+    found = DEFAULTS["retry"] | _members(name, value, _RETRY)
+    if found["max_ms"] < found["first_ms"]:
+        raise _bad(f"{name}.max_ms", f"at least {name}.first_ms, {found['first_ms']}")
+    return found
+
+
+def _rate_limit(name: str, value: Any) -> Any:
+    given = _members(name, value, _RATE_LIMIT)
+    return DEFAULTS["rate_limit"] | given
+
+
+_STRATEGY: Final = {
+    "kind": _one_of("immediate", "batched"),
+    "max_messages": _integer(1, MAX_BATCH_MESSAGES),
+    "max_delay_ms": _integer(1, MAX_BATCH_DELAY_MS),
+}
+_RETRY: Final = {
+    "max_attempts": _integer(1, MAX_ATTEMPTS),
+    "kind": _one_of("exponential", "fixed", "linear"),
+    "first_ms": _integer(1, MAX_RETRY_MS),
+    "max_ms": _integer(1, MAX_RETRY_MS),
+    "jitter": _number(0, 1),
+}
+_RATE_LIMIT: Final = {"per_s": _number(0.001, 1_000_000), "burst": _integer(1, 1_000_000)}
+
+_CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "profile": _one_of(*PROFILES),
+    "strategy": _strategy,
+    "retry": _retry,
+    "on_slow": _one_of(*ON_SLOW["ephemeral"]),
+    "presence": _one_of("none", "count", "list"),
+    "hot_enter": _integer(1),
+    "hot_exit": _integer(0),
+    "rate_limit": _rate_limit,
+    "queue_limit": _integer(1),
+    "retention_ms": _integer(1),
+    "retention_messages": _integer(1),
+}

@@ -1,0 +1,40 @@
+"""The verdict on a publish, for each policy, at each edge of the bounds."""
+
+import pytest
+
+from headgate.core.delivery.backpressure import Admission, Backpressure, OnFull
+
+
+@pytest.mark.parametrize("on_full", list(OnFull))
+def test_there_is_room(on_full: OnFull) -> None:
+    assert Backpressure(on_full, max_queue_size=10).admit(9, 0) is Admission.ADMIT
+
+
+@pytest.mark.parametrize(
+    ("on_full", "verdict"),
+    [
+        (OnFull.REJECT, Admission.REJECT),
+        (OnFull.DROP_OLDEST, Admission.EVICT),
+        (OnFull.BLOCK, Admission.WAIT),
+        (OnFull.OVERFLOW, Admission.SPILL),
+    ],
+)
+def test_s2_bp_2_full(on_full: OnFull, verdict: Admission) -> None:
+    assert Backpressure(on_full, max_queue_size=10).admit(10, 0) is verdict
+    assert Backpressure().on_full is OnFull.REJECT
+
+
+def test_the_overflow_queue_is_bounded_too() -> None:
+    pressure = Backpressure(OnFull.OVERFLOW, max_queue_size=10, overflow_size=5)
+    assert pressure.admit(10, 4) is Admission.SPILL
+    assert pressure.admit(10, 5) is Admission.REJECT
+
+
+def test_nobody_overtakes_the_overflow_queue() -> None:
+    assert Backpressure(OnFull.OVERFLOW, max_queue_size=10).admit(9, 1) is Admission.SPILL
+
+
+@pytest.mark.parametrize("sizes", [(0, 1), (1, 0)])
+def test_nonsense_is_refused(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Backpressure(OnFull.REJECT, *sizes)

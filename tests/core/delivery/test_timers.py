@@ -1,0 +1,65 @@
+"""The timer heap: order, cancelling, and that cancelled timers do not pile up."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.core.delivery.timers import Timer, Timers
+
+
+def drain(timers: Timers[str], now: float) -> list[str]:
+    found = []
+    while (what := timers.pop(now)) is not None:
+        found.append(what)
+    return found
+
+
+def test_in_order_of_time_and_then_of_making() -> None:
+    timers: Timers[str] = Timers()
+    for due, what in ((2.0, "c"), (1.0, "a"), (2.0, "d"), (1.0, "b"), (3.0, "e")):
+        timers.at(due, what)
+    assert timers.next_due() == 1.0
+    assert drain(timers, 0.999) == []
+    assert drain(timers, 2.0) == ["a", "b", "c", "d"]
+    assert (timers.next_due(), len(timers)) == (3.0, 1)
+
+
+def test_a_cancelled_timer_does_not_fire_and_may_be_cancelled_again() -> None:
+    timers: Timers[str] = Timers()
+    gone = timers.at(1.0, "gone")
+    timers.at(2.0, "stays")
+    timers.cancel(gone)
+    timers.cancel(gone)
+    assert (len(timers), timers.next_due()) == (1, 2.0)
+    assert drain(timers, 5.0) == ["stays"]
+
+
+def test_cancelling_one_that_has_fired_changes_nothing() -> None:
+    timers: Timers[str] = Timers()
+    fired = timers.at(1.0, "x")
+    assert timers.pop(1.0) == "x"
+    timers.cancel(fired)
+    timers.at(2.0, "y")
+    assert len(timers) == 1
+
+
+def test_cancelled_timers_are_bounded_by_the_live_ones() -> None:
+    timers: Timers[str] = Timers()
+    timers.at(0.5, "first")
+    for n in range(10_000):
+        timers.cancel(timers.at(1.0 + n, "x"))
+    assert len(timers._heap) < 200
+    assert drain(timers, 1e9) == ["first"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
+def test_against_a_sorted_list(given_timers: list[tuple[int, bool]]) -> None:
+    timers: Timers[str] = Timers()
+    made: list[tuple[Timer[str], bool]] = []
+    for index, (due, keep) in enumerate(given_timers):
+        made.append((timers.at(float(due), f"{due}/{index:03}"), keep))
+    for timer, keep in made:
+        if not keep:
+            timers.cancel(timer)
+    expected = sorted(timer.what for timer, keep in made if keep)
+    assert len(timers) == len(expected)
+    assert drain(timers, 9.0) == expected

@@ -1,0 +1,89 @@
+"""A topic's ring, its pending messages and the pieces they are written in."""
+
+import pytest
+
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.feed import Feed, Piece, Ring, fitting
+from tests.core.scene import Scene
+
+PIECE_FRAMES, PIECE_BYTES = 500, 256 * 1024
+
+
+def feed(head: int = 0) -> Feed:
+    return Feed("a", 0, 7, head, {"profile": "durable"})
+
+
+def frames(count: int, size: int = 1) -> list[bytes]:
+    return [b"x" * size for _ in range(count)]
+
+
+def test_what_comes_is_pending_until_it_is_taken() -> None:
+    topic = feed(4)
+    assert topic.append(5, [1, 2], [b"a", b"b"]) and (topic.head, topic.sent) == (6, 4)
+    assert topic.append(7, [3], [b"c"])
+    assert topic.take(Limits()) == Piece(5, [1, 2, 3], [b"a", b"b", b"c"])
+    assert (topic.head, topic.sent, topic.pending, topic.size) == (7, 7, [], 3)
+    assert topic.ring.after(5, Limits()) == Piece(6, [2, 3], [b"b", b"c"])
+
+
+def test_repeats_are_dropped_and_a_hole_is_told() -> None:
+    topic = feed()
+    assert topic.append(1, [1, 1, 1], frames(3))
+    assert topic.append(1, [1, 1, 1], frames(3)) and topic.head == 3
+    assert topic.append(3, [1, 2], [b"old", b"new"]) and topic.pending[-2:] == [b"x", b"new"] and topic.head == 4
+    assert not topic.append(6, [1, 1], frames(2)) and (topic.head, topic.hole) == (4, 7)
+    assert topic.append(5, [1], frames(1)) and topic.head == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "fits"),
+    [
+        (3, 10, 3),
+        (PIECE_FRAMES + 1, 1, PIECE_FRAMES),
+        (3, PIECE_BYTES, 1),
+        (3, PIECE_BYTES // 2, 2),
+        (1, 2 * PIECE_BYTES, 1),
+    ],
+)
+def test_a_piece_has_at_least_one_frame_and_bounded_bytes(count: int, size: int, fits: int) -> None:
+    assert fitting(frames(count, size), 0, Limits()) == fits
+
+
+def test_pieces_follow_on_each_other() -> None:
+    topic = feed()
+    topic.append(1, [0] * 1_200, frames(1_200))
+    pieces = []
+    while topic.pending:
+        pieces.append(topic.take(Limits()))
+    assert [(piece.seq, len(piece.frames)) for piece in pieces] == [(1, 500), (501, 500), (1_001, 200)]
+
+
+def test_a_ring_forgets_the_oldest_beyond_its_bounds() -> None:
+    limits = Limits(ring_frames=100, ring_bytes=1_000)
+    ring = Ring(1)
+    for n in range(1_000):
+        ring.extend(Piece(n + 1, [n], [b"x" * (n % 30)]), n % 30, limits)
+        assert len(ring.frames) == len(ring.ts) <= 125 and ring.size == sum(map(len, ring.frames)) <= 1_250
+        assert ring.first + len(ring.frames) == n + 2
+    assert ring.after(ring.first - 2, limits) is None and ring.after(1_000, limits) is None
+    piece = ring.after(ring.first - 1, limits)
+    assert piece is not None and piece.ts[0] == ring.first - 1
+
+
+def test_on_slow_has_the_profile_s_default() -> None:
+    assert feed().on_slow == "disconnect"
+    assert Feed("a", 0, 7, 0, {"profile": "ephemeral"}).on_slow == "drop_oldest"
+
+
+def test_a_subscription_waits_once_for_the_next_flush_however_often_it_is_pumped() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    scene.socket("a")
+    scene.owners.publish("a", 1)
+    late = scene.socket("a", form="seq:0")
+    assert late.session is not None
+    for _ in range(5):
+        scene.hub.catchup.pump(late.session)
+    assert len(scene.hub.feeds["a"].waiting) == 1
+    scene.turn()
+    assert late.seqs() == [1]

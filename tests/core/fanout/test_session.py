@@ -1,0 +1,158 @@
+"""A session on values: what it writes, when it ends, what time does to it."""
+
+import pytest
+
+from headgate.core.client.client_frames import caught_up, pong
+from headgate.core.client.framing import SSE
+from headgate.core.client.limits import Limits
+from headgate.core.wire.rights import Caller
+from tests.core.scene import Scene, Who
+
+
+def test_several_frames_are_one_write_behind_the_preface() -> None:
+    scene = Scene()
+    pipe = scene.open(SSE)
+    assert pipe.session is not None
+    pipe.session.preface = b"HEAD\n"
+    pipe.session.emit(caught_up("a", 1), pong(None, 2))
+    assert pipe.writes == 1 and pipe.data.startswith(b"HEAD\nevent: caught_up\n") and b"event: pong" in pipe.data
+    pipe.session.emit(pong(None, 3))
+    assert pipe.data.count(b"HEAD") == 1
+
+
+def test_nothing_is_written_after_the_end() -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    assert pipe.session is not None
+    scene.hub.disconnect(pipe.session, 4508)
+    scene.hub.disconnect(pipe.session, 4500)
+    pipe.session.emit(pong(None, 1))
+    assert pipe.code == 4508 and [f["type"] for f in pipe.frames()] == ["welcome", "disconnect"]
+    assert scene.hub.session_count == 0
+
+
+def test_pings_every_thirty_seconds_and_death_after_sixty_without_a_byte() -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    scene.pass_time(29)
+    assert pipe.data.count(b"\x89\x00") == 0
+    scene.pass_time(2)
+    assert pipe.data.count(b"\x89\x00") == 1
+    scene.pass_time(28)
+    assert pipe.code is None
+    scene.pass_time(3)
+    assert pipe.code == 4602
+
+
+def test_any_byte_is_life() -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    assert pipe.session is not None
+    for _ in range(10):
+        scene.pass_time(50)
+        pipe.session.heard_at = scene.now
+    assert pipe.code is None
+
+
+def test_an_sse_stream_lives_without_a_byte_from_the_client() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    pipe = scene.stream("a")
+    scene.pass_time(301)
+    assert pipe.code is None and 19 <= pipe.data.count(b":\n\n") <= 20
+
+
+@pytest.mark.parametrize("framing", ["websocket", "sse"])
+def test_a_token_s_expiry_ends_the_session_and_is_said_before_to_who_can_refresh(framing: str) -> None:
+    scene = Scene(Limits(heartbeat_s=1e6))
+    pipe = scene.open() if framing == "websocket" else scene.open(SSE)
+    assert pipe.session is not None
+    scene.hub.admit(pipe.session, Who(Caller("bob"), scene.now + 100))
+    scene.pass_time(99)
+    assert pipe.code is None
+    scene.pass_time(2)
+    assert pipe.code == 4610 and pipe.data.count(b"token_expiring") == (framing == "websocket")
+
+
+def test_no_auth_in_five_seconds() -> None:
+    scene = Scene()
+    pipe = scene.open()
+    assert pipe.session is not None
+    pipe.session.deadline = scene.now + 5
+    scene.pass_time(4.5)
+    assert pipe.code is None and pipe.data == b""
+    scene.pass_time(1)
+    assert pipe.code == 4408
+
+
+def test_auth_comes_first_and_once() -> None:
+    scene = Scene()
+    pipe = scene.open()
+    scene.say(pipe, type="auth", token="bob", id=1)
+    scene.say(pipe, type="auth", token="bob", id=2)
+    scene.say(pipe, type="refresh", token="eve", id=3)
+    found = [(f["type"], f["id"], f.get("code")) for f in pipe.frames()]
+    assert found == [("welcome", 1, None), ("error", 2, "bad_request"), ("error", 3, "forbidden")]
+    other = scene.open()
+    scene.say(other, type="subscribe", topic_id="a")
+    assert other.code == 4401
+
+
+def test_presence_on_request_is_the_owners_count() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    pipe = scene.socket("a")
+    scene.socket("a")
+    scene.say(pipe, type="presence", topic_id="a", id=5)
+    assert pipe.frames()[-1] == {"type": "presence", "id": 5, "topic_id": "a", "subscribers": [], "count": 2}
+
+
+def test_a_topic_that_is_asked_for_counts_as_followed() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    scene.owners.go()
+    pipe = scene.socket()
+    scene.say(pipe, type="subscribe", topic_id="a")
+    scene.say(pipe, type="subscribe", topic_id="a", id=1)
+    scene.say(pipe, type="unsubscribe", topic_id="a", id=2)
+    scene.owners.come()
+    assert [(f["type"], f.get("id")) for f in pipe.frames()] == [("welcome", None), ("error", 1), ("unsubscribed", 2)]
+    assert scene.owners.topics["a"].count == 0
+
+
+def test_connections_of_a_user_are_limited_unless_it_is_a_service() -> None:
+    scene = Scene(Limits(connections_per_user=2))
+    pipes = [scene.open() for _ in range(4)]
+    sessions = [pipe.session for pipe in pipes]
+    assert all(session is not None for session in sessions)
+    admitted = [scene.hub.admit(session, Who(Caller("bob"))) for session in sessions[:3] if session]
+    assert admitted == [True, True, False] and pipes[2].code == 4529
+    assert pipes[2].frames() == [
+        {
+            "type": "disconnect",
+            "code": 4529,
+            "reason": "too many connections",
+            "reconnect": True,
+            "retry_after_ms": 5000,
+        }
+    ]
+    assert sessions[3] and scene.hub.admit(sessions[3], Who(Caller("bob", service=True)))
+    assert sessions[0]
+    scene.hub.drop(sessions[0])
+    again = scene.open()
+    assert again.session and not scene.hub.admit(again.session, Who(Caller("bob")))
+
+
+def test_an_sse_stream_waits_for_the_answer_before_its_head() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    scene.owners.go()
+    stream = scene.open(SSE)
+    assert stream.session is not None
+    stream.session.preface = b"HEAD"
+    scene.hub.admit(stream.session, Who(Caller("bob")))
+    scene.follow(stream, "a")
+    scene.pass_time(20)
+    assert stream.data == b""
+    scene.owners.come()
+    assert stream.data.startswith(b"HEADevent: welcome\n") and b"event: subscribed\n" in stream.data

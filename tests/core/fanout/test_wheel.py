@@ -1,0 +1,46 @@
+"""The timing wheel: never early by more than its turn, never late by more than a tick."""
+
+import random
+
+from headgate.core.fanout.wheel import SLOTS, TICK_S, Wheel
+
+
+class Item:
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+    def visit(self, now: float) -> float | None:
+        return None
+
+
+def test_everything_comes_at_its_time() -> None:
+    chance = random.Random(1)
+    wheel, now = Wheel(500.0), 500.0
+    items = [Item(500.0 + chance.random() * 60) for _ in range(500)]
+    for item in items:
+        wheel.add(item, item.due)
+    came: dict[Item, float] = {}
+    while now < 562:
+        now += TICK_S
+        for found in wheel.advance(now):
+            assert isinstance(found, Item)
+            came[found] = now
+    assert len(came) == 500
+    assert all(0 <= came[item] - item.due <= 2 * TICK_S for item in items)
+
+
+def test_what_is_due_in_the_past_comes_at_the_next_tick() -> None:
+    wheel = Wheel(0.0)
+    item = Item(-5.0)
+    wheel.add(item, item.due)
+    assert wheel.advance(TICK_S) == [item]
+    assert wheel.advance(2 * TICK_S) == []
+
+
+def test_what_is_due_beyond_a_turn_comes_early_and_a_long_sleep_loses_nothing() -> None:
+    wheel = Wheel(0.0)
+    far, near = Item(1_000.0), Item(10.0)
+    wheel.add(far, far.due)
+    wheel.add(near, near.due)
+    assert set(wheel.advance(SLOTS * TICK_S * 3)) == {far, near}
+    assert wheel.advance(SLOTS * TICK_S * 3) == []

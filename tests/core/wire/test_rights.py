@@ -1,0 +1,92 @@
+"""The permission table of PROTOCOL section 1, from owner and claims."""
+
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+
+from headgate.core.wire import rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
+
+
+class Topic(NamedTuple):
+    topic_id: str
+    permissions: str
+    owner_id: str = "owner"
+
+
+OWNER, STRANGER = Caller("owner"), Caller("eve")
+ADMIN = Caller("root", admin=True)
+LISTED = Caller("svc", publish=("a*",), subscribe=("a*",))
+ONLY_SUB = Caller("owner", subscribe=("abc",), only=True)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "publish", "subscribe", "see"),
+    [
+        ("PUBLIC", True, True, True),
+        ("PRIVATE", False, False, False),
+        ("PUBLISH_ONLY", True, False, True),
+        ("SUBSCRIBE_ONLY", False, True, True),
+    ],
+)
+def test_what_anyone_may_do(permissions: str, publish: bool, subscribe: bool, see: bool) -> None:
+    topic = Topic("abc", permissions)
+    assert rights.may_publish(STRANGER, topic) is publish
+    assert rights.may_subscribe(STRANGER, topic) is subscribe
+    assert rights.may_see(STRANGER, topic) is see
+    assert not rights.may_administer(STRANGER, topic)
+
+
+@pytest.mark.parametrize(("caller", "permissions"), list(product((OWNER, ADMIN, LISTED), rights.PERMISSIONS)))
+def test_owner_admin_and_listed_publish_and_subscribe_everywhere(caller: Caller, permissions: str) -> None:
+    topic = Topic("abc", permissions)
+    assert rights.may_publish(caller, topic)
+    assert rights.may_subscribe(caller, topic)
+    assert rights.may_administer(caller, topic) is (caller is not LISTED)
+
+
+@pytest.mark.parametrize("permissions", rights.PERMISSIONS)
+def test_with_only_the_lists_are_all_even_for_the_owner(permissions: str) -> None:
+    topic = Topic("abc", permissions)
+    assert rights.may_subscribe(ONLY_SUB, topic)
+    assert not rights.may_publish(ONLY_SUB, topic)
+    assert not rights.may_administer(ONLY_SUB, topic)
+    assert not rights.may_subscribe(ONLY_SUB, Topic("abcd", permissions))
+
+
+@pytest.mark.parametrize("permissions", ["PUBLIC", "PUBLISH_ONLY", "SUBSCRIBE_ONLY"])
+def test_inspecting_is_for_anyone_but_an_only_token_without_a_pattern(permissions: str) -> None:
+    assert rights.may_inspect(STRANGER, Topic("x", permissions))
+    assert rights.may_inspect(ONLY_SUB, Topic("abc", permissions))
+    assert rights.may_inspect(Caller("u", publish=("x*",), only=True), Topic("xy", permissions))
+    assert not rights.may_inspect(ONLY_SUB, Topic("abcd", permissions))
+
+
+def test_creating_is_for_anyone_but_an_only_token_without_a_pattern() -> None:
+    assert rights.may_create(STRANGER, "x")
+    assert not rights.may_create(STRANGER, "hg:x") and not rights.may_create(STRANGER, "dm:x")
+    assert not rights.may_create(ONLY_SUB, "abc")
+    assert rights.may_create(Caller("u", publish=("x*",), only=True), "xy")
+
+
+def test_a_private_topic_answers_a_stranger_like_one_that_is_not_there() -> None:
+    with pytest.raises(Refusal) as hidden:
+        rights.require(False, STRANGER, Topic("abc", "PRIVATE"), "publish to")
+    assert (hidden.value.code, hidden.value.detail) == ("topic_not_found", rights.unknown_topic("abc").detail)
+    with pytest.raises(Refusal, match="forbidden"):
+        rights.require(False, STRANGER, Topic("abc", "SUBSCRIBE_ONLY"), "publish to")
+    reader = Caller("r", subscribe=("abc",))
+    with pytest.raises(Refusal, match="forbidden"):
+        rights.require(
+            rights.may_publish(reader, Topic("abc", "PRIVATE")), reader, Topic("abc", "PRIVATE"), "publish to"
+        )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "yes"),
+    [("a", "a", True), ("a", "ab", False), ("a*", "ab", True), ("*", "x", True), ("a*b", "aXb", False)],
+)
+def test_patterns(pattern: str, topic: str, yes: bool) -> None:
+    assert rights.matches((pattern,), topic) is yes

@@ -1,0 +1,120 @@
+"""The whole settings table: what passes, what is refused by name, and what a topic shows."""
+
+from typing import Any
+
+import pytest
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.topic_settings import DEFAULTS, create, effective, merge, require_built, shown
+
+
+def test_defaults_are_those_of_the_protocol() -> None:
+    assert effective({}) == {
+        "profile": "durable",
+        "strategy": {"kind": "immediate"},
+        "retry": {"max_attempts": 5, "kind": "exponential", "first_ms": 1000, "max_ms": 60000, "jitter": 0.2},
+        "on_slow": "disconnect",
+        "presence": "count",
+        "hot_enter": 10_000,
+        "hot_exit": 8_000,
+        "rate_limit": {"per_s": 100, "burst": 200},
+        "queue_limit": 10_000,
+        "retention_ms": None,
+        "retention_messages": None,
+    }
+
+
+def test_an_ephemeral_topic_drops_its_oldest() -> None:
+    assert effective({"profile": "ephemeral"})["on_slow"] == "drop_oldest"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"profile": "ephemeral", "on_slow": "conflate"},
+        {"strategy": {"kind": "batched", "max_messages": 10, "max_delay_ms": 50}},
+        {"retry": {"max_attempts": 1, "kind": "fixed", "first_ms": 10, "max_ms": 10, "jitter": 0}},
+        {"on_slow": "drop_oldest", "presence": "list", "hot_enter": 50, "hot_exit": 40},
+        {"rate_limit": {"per_s": 0.5, "burst": 1}, "queue_limit": 1, "retention_ms": 60_000, "retention_messages": 5},
+    ],
+)
+def test_takes_every_setting(settings: dict[str, Any]) -> None:
+    assert create(settings) == settings
+    assert effective(create(settings)) == effective({"profile": settings.get("profile", "durable")}) | settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"colour": 1}, "settings.colour"),
+        ([], "settings"),
+        ({"profile": "eternal"}, "settings.profile"),
+        ({"profile": ["durable"]}, "settings.profile"),
+        ({"strategy": "immediate"}, "settings.strategy"),
+        ({"strategy": {"kind": "immediate", "max_messages": 3}}, "settings.strategy.max_messages"),
+        ({"strategy": {"kind": "batched", "max_messages": 3}}, "settings.strategy.max_delay_ms"),
+        ({"strategy": {"max_messages": 3, "max_delay_ms": 3}}, "settings.strategy.kind"),
+        ({"retry": {"max_attempts": 0}}, "settings.retry.max_attempts"),
+        ({"retry": {"first_ms": 100_000}}, "settings.retry.max_ms"),
+        ({"retry": {"jitter": 1.5}}, "settings.retry.jitter"),
+        ({"retry": {"pause": 1}}, "settings.retry.pause"),
+        ({"on_slow": "conflate"}, "settings.on_slow"),
+        ({"presence": "some"}, "settings.presence"),
+        ({"hot_enter": True}, "settings.hot_enter"),
+        ({"hot_enter": 10, "hot_exit": 11}, "settings.hot_exit"),
+        ({"rate_limit": {"per_s": 0}}, "settings.rate_limit.per_s"),
+        ({"rate_limit": {"burst": 1.5}}, "settings.rate_limit.burst"),
+        ({"queue_limit": 0}, "settings.queue_limit"),
+        ({"retention_ms": "1d"}, "settings.retention_ms"),
+        ({"retention_messages": 1 << 53}, "settings.retention_messages"),
+    ],
+)
+def test_names_what_is_wrong(settings: Any, named: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        create(settings)
+    assert caught.value.code == "bad_request"
+    assert caught.value.detail.split(" ")[0] == named
+
+
+def test_null_restores_the_default() -> None:
+    overrides = create({"profile": "durable", "presence": "list", "queue_limit": 5})
+    assert merge(overrides, {"presence": None}) == {"queue_limit": 5}
+    assert create({"queue_limit": None}) == create(None) == {}
+
+
+def test_only_what_differs_is_kept() -> None:
+    assert create({"queue_limit": 10_000, "retry": {"max_attempts": 5}, "presence": "count"}) == {}
+    assert create({"retry": {"max_attempts": 3}}) == {"retry": DEFAULTS["retry"] | {"max_attempts": 3}}
+
+
+def test_profile_is_immutable() -> None:
+    with pytest.raises(Refusal) as caught:
+        merge({"profile": "ephemeral"}, {"profile": None})
+    assert caught.value.code == "immutable"
+    assert merge({"profile": "ephemeral"}, {"profile": "ephemeral"}) == {"profile": "ephemeral"}
+
+
+def test_hot_exit_follows_a_low_hot_enter() -> None:
+    assert effective({"hot_enter": 5})["hot_exit"] == 4
+    assert effective({"hot_enter": 1})["hot_exit"] == 1
+    assert effective({"hot_enter": 50_000})["hot_exit"] == 8_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"strategy": {"kind": "batched", "max_messages": 1, "max_delay_ms": 1}}, "settings.strategy"),
+        ({"retry": {"max_attempts": 1}}, "settings.retry"),
+        ({"hot_enter": 5}, "settings.hot_enter"),
+        ({"hot_exit": 5}, "settings.hot_exit"),
+        ({"queue_limit": 5}, "settings.queue_limit"),
+        ({"presence": "list"}, "settings.presence"),
+    ],
+)
+def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(Refusal, match=f"{named}.* not built yet"):
+        require_built(create(settings))
+    require_built(create({"retry": {"max_attempts": 5}, "hot_exit": 8_000, "presence": "none", "retention_ms": 5}))
+    assert set(shown(DEFAULTS)) == {
+        *("profile", "on_slow", "presence", "rate_limit", "retention_ms", "retention_messages"),
+    }
