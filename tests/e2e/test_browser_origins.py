@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import Browser, serve_pages
+from tests.e2e.browser import Browser, answering, empty_page
 from tests.e2e.harness import SECRET, Stage, token
 
 PUBLISH = """
@@ -52,10 +52,8 @@ def of(script: str, url: str, credentials: str = "include") -> str:
 @pytest.fixture
 async def pages(stage: Stage) -> AsyncIterator[int]:
     (port,) = stage.ports(1)
-    server = await serve_pages(port)
-    yield port
-    server.close()
-    await server.wait_closed()
+    async with answering(empty_page, port):
+        yield port
 
 
 async def test_a_page_of_a_named_origin_publishes_reads_and_streams_with_credentials(

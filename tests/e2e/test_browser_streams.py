@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from tests.e2e.browser import answering
 from tests.e2e.harness import Stage, until
 from tests.e2e.stock import CutPath
 
@@ -39,18 +40,15 @@ class Page:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one request."""
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
-            body = await reader.readexactly(size)
-        except asyncio.IncompleteReadError:
-            body = head = b""
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        body = await reader.readexactly(size)
         if head.startswith(b"post"):
             self.told.append(json.loads(body))
         text = self._page if head.startswith(b"get / ") else b""
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n")
         writer.write(b"content-length: %d\r\n\r\n" % len(text) + text)
-        writer.close()
+        await writer.drain()
 
 
 @asynccontextmanager
@@ -58,8 +56,7 @@ async def opened(stream: str) -> AsyncIterator[Page]:
     """Opens the page in Chromium."""
     page = Page(stream)
     assert CHROMIUM is not None
-    async with await asyncio.start_server(page.answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with answering(page.answer) as port:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
             browser = await asyncio.create_subprocess_exec(
