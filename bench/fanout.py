@@ -81,9 +81,9 @@ class Server:
 
     def request(self) -> bytes:
         if self.kind == "sse":
-            return b"GET /sse/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: h\r\n\r\n"
+            return b"GET /sse/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: localhost\r\n\r\n"
         return (
-            b"GET /ws/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+            b"GET /ws/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
             b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
 

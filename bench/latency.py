@@ -68,7 +68,8 @@ class Publisher:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
         body = json.dumps({"payload": {"n": n, "v": VALUE}}).encode()
         writer.write(
-            f"POST /api/v1/topics/{TOPIC}/publish HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self._bearer}\r\n"
+            f"POST /api/v1/topics/{TOPIC}/publish HTTP/1.1\r\nHost: localhost\r\n"
+            f"Authorization: Bearer {self._bearer}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
