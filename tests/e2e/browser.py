@@ -20,12 +20,14 @@ _LISTENS: Final = re.compile(r"DevTools listening on (ws://\S+)")
 _PAGE: Final = b"<!doctype html><title>page</title>"
 
 
+CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 def installed() -> str:
     """Returns the browser's path; the test is skipped where there is none."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
+    if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
-    return found
+    return CHROMIUM
 
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

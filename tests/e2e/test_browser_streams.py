@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,11 +10,10 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.e2e.browser import answering
+from tests.e2e.browser import CHROMIUM, answering
 from tests.e2e.harness import Stage, until
 from tests.e2e.stock import CutPath
 
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOPIC: Final = "browser.room"
 WAIT_S: Final = 60.0
 _PAGE: Final = """<!doctype html><script>
