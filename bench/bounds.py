@@ -13,16 +13,16 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 from dispatcher.history import BATCH, History
-from dispatcher.index import HistoryIndex, Identity
+from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
-from headgate.core.publish.answers import MAX_KNOWN, MAX_UNRESOLVED, Answers, Place
-from headgate.core.publish.buckets import MAX_BUCKETS, Buckets, Rate
+from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
+from headgate.core.publish.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
 from headgate.core.sequencer.routes import Routes
-from headgate.core.sequencer.verdicts import KEPT_MESSAGES, Verdicts
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.verdict import Code, Verdict
@@ -82,25 +82,25 @@ def _id(n: int) -> bytes:
 
 def _verdicts(items: int) -> Callable[[], Operation]:
     def make() -> Operation:
-        verdicts = Verdicts()
+        verdicts = RecentVerdicts()
         return lambda n: verdicts.put(n, [Verdict(Code.ACCEPTED, n * items + i, 1) for i in range(items)])
 
     return make
 
 
 def _answers() -> Operation:
-    answers = Answers()
+    answers = RecentPublishes()
 
     def step(n: int) -> None:
         key = (1, _id(n))
         entry = answers.attempt(key, b"fingerprint", None, 0.0)
-        answers.acknowledged(key, entry, Place(0, n, 0), 0.0)
+        answers.acknowledged(key, entry, LogPlace(0, n, 0), 0.0)
 
     return step
 
 
 def _unresolved() -> Operation:
-    answers = Answers()
+    answers = RecentPublishes()
 
     def step(n: int) -> None:
         key = (1, _id(n))
@@ -110,7 +110,7 @@ def _unresolved() -> Operation:
 
 
 def _buckets() -> Operation:
-    buckets, rate = Buckets(), Rate(1_000.0, 1_000.0)
+    buckets, rate = TokenBuckets(), Rate(1_000.0, 1_000.0)
 
     def step(n: int) -> None:
         key = f"u:{n % (MAX_BUCKETS * 5 // 4)}"
@@ -145,7 +145,7 @@ def _window(keyed: bool, items: int) -> Callable[[], Operation]:
 
 def _index() -> Operation:
     history = History(0, 0)
-    history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
+    history.opened(HistoryIndex(":memory:", LogIdentity("c", 1, 0)))
     frame = b"x" * 250
 
     def step(n: int) -> None:

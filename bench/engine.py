@@ -17,8 +17,8 @@ from headgate.core.wire import link
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.linkcodec import decode_batch
 from headgate.core.wire.topic_settings import effective
-from headgate.runtime.directory import Directory
 from headgate.runtime.http.server import HttpServer
+from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator
@@ -47,7 +47,7 @@ class BareLink:
         self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
     ) -> None:
         ask = build(1)
-        assert isinstance(ask, link.Subscribe)
+        assert isinstance(ask, link.AskSubscribe)
         head = self._heads.get(ask.topic_id, 0)
         on_answer(link.Subscribed(1, ask.topic_id, EPOCH, head, 1, head, 1, None, None, effective({})))
 
@@ -83,7 +83,7 @@ async def run_gateway(
     attach(service)
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
     gc.collect()
-    gc.freeze()  # as `headgate.runtime.lifecycle` does for a role
+    gc.freeze()  # as `headgate.runtime.process` does for a role
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve())
         tasks.create_task(service.run())

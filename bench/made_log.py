@@ -13,7 +13,7 @@ from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_contr
 from headgate.core.wire.ids import keyed_id, make_epoch, topic_key
 from headgate.core.wire.records import Batch, Bounds, LogName, Record
 from headgate.runtime.logs.embedded import config_record, counter_of
-from headgate.runtime.logs.memory import MemoryLog, MemoryReader
+from headgate.runtime.logs.memory_log import MemoryLog, MemoryReader
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.system import SystemClock, SystemRng
 

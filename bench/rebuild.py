@@ -13,12 +13,12 @@ from pathlib import Path
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.runner import ShardRunner
+from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id, make_epoch, shard_of
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng

@@ -6,7 +6,7 @@ One core, no log and no link: `apply` with a warm window, the route to one gatew
 import time
 
 from dispatcher.history import BATCH, History
-from dispatcher.index import HistoryIndex, Identity
+from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.sequencer.apply import Deliver, apply_many
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.rows import Row, Shard
@@ -43,7 +43,7 @@ def run(records: list[Record], *, index: bool) -> float:
     for n in range(TOPICS):
         routes.add("gateway", f"t{n}", make_epoch(1, n + 1), 0)
     history = History(0, 0)
-    history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
+    history.opened(HistoryIndex(":memory:", LogIdentity("c", 1, 0)))
     started = time.process_time()
     for at in range(0, len(records), 200):
         for record, applied in apply_many(shard, rows, records[at : at + 200]):

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
+from dispatcher.shard_runner import ShardRunner
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock

@@ -19,7 +19,7 @@ from bench.made_log import FIRST, MadeLog, Recipe
 from bench.shard import owning, reached
 from bench.slices import Slices, resident_mb
 from dispatcher.announcements import Announcements
-from dispatcher.requests import Requests
+from dispatcher.answering import Answering
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.wire import link
@@ -48,7 +48,7 @@ class _Session:
 def _page_ms(owner: ShardOwner) -> float:
     """CPU of one page in the middle of the list."""
     announcements: Announcements[Any] = Announcements(())
-    requests = Requests(owner, SystemClock(), lambda *_: None, lambda _: None, announcements)
+    requests = Answering(owner, SystemClock(), lambda *_: None, lambda _: None, announcements)
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.sequencer.apply import Unusable
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, RecordTooLarge
 
@@ -34,7 +34,7 @@ class _Waiting(NamedTuple):
     """A record and what is said of it."""
 
     record: Record
-    letter: DeadLetter
+    letter: Unusable
 
     @property
     def size(self) -> int:
@@ -54,7 +54,7 @@ class DeadLetters:
         self._timer: asyncio.Handle | None = None
         self._moved = asyncio.Event()
 
-    def add(self, record: Record, letter: DeadLetter) -> None:
+    def add(self, record: Record, letter: Unusable) -> None:
         """Takes a dead record; its letter follows from the loop."""
         waiting = _Waiting(record, letter)
         self._waiting[record.offset] = waiting

@@ -7,10 +7,10 @@ from typing import Final, Protocol
 import structlog
 
 from dispatcher.announcements import Announcements
+from dispatcher.answering import Answering, CreateTopic
 from dispatcher.lease import Lease
-from dispatcher.requests import CreateTopic, Requests
-from dispatcher.session import LinkSession
-from dispatcher.shard import Session, ShardOwner, State
+from dispatcher.peer import Peer
+from dispatcher.shard import Destination, ShardOwner, ShardState
 from headgate.core.sequencer.marks import Disagreement, Mark
 from headgate.core.wire import link
 from headgate.runtime.ports import Clock, Link
@@ -42,15 +42,15 @@ class Dispatcher:
         self.generation = 0
         self.claims: dict[int, link.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
-        self.sessions: dict[LinkSession, None] = {}  # in the order they joined, so that a run can be repeated
+        self.sessions: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
         self.rebuilding = asyncio.Semaphore(1)  # history indexes: more at once would only slow the live shards
         self.on_refused: Callable[[int, int], None] = lambda shard, epoch: None
-        self.start_pump: Callable[[LinkSession], None] = lambda session: None
+        self.start_pump: Callable[[Peer], None] = lambda session: None
         self._clock = clock
         self._counters = counters
         self._create = create
-        self._desks: dict[int, Requests] = {}
+        self._desks: dict[int, Answering] = {}
         self._marks: dict[int, Mark] = {}
         self.lease = Lease(clock)
 
@@ -60,8 +60,8 @@ class Dispatcher:
         """Serves a shard from now on: it is live."""
         self.owners[owner.number] = owner
         linked = [session for session in self.sessions if session.role == GATEWAY]
-        gateways = Announcements[Session](linked, self.lease.held)
-        self._desks[owner.number] = Requests(owner, self._clock, self._create, self.linked, gateways)
+        gateways = Announcements[Destination](linked, self.lease.held)
+        self._desks[owner.number] = Answering(owner, self._clock, self._create, self.linked, gateways)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
@@ -72,10 +72,10 @@ class Dispatcher:
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
-    def desk(self, shard: int) -> Requests | None:
+    def desk(self, shard: int) -> Answering | None:
         """Returns what answers for a shard, None where it is not served here."""
         owner = self.owners.get(shard)
-        return self._desks.get(shard) if owner is not None and owner.state is State.LIVE else None
+        return self._desks.get(shard) if owner is not None and owner.state is ShardState.LIVE else None
 
     def announce(self, owners: list[link.Owner]) -> None:
         """Tells every link what changed."""
@@ -97,9 +97,9 @@ class Dispatcher:
 
     # -- links
 
-    def accept(self, wire: Link) -> LinkSession:
+    def accept(self, wire: Link) -> Peer:
         """Takes a new link; nothing is answered before its HELLO."""
-        return LinkSession(self, wire)
+        return Peer(self, wire)
 
     def welcome(self, hello: link.Hello) -> link.Welcome | str:
         """Answers a HELLO, or says why not."""
@@ -116,7 +116,7 @@ class Dispatcher:
         others = [claim for claim in self.claims.values() if claim.address != self.address]
         return link.Welcome(high, self.node, self.cluster_id, self.generation, self.shards, served + others)
 
-    def joined(self, session: LinkSession) -> None:
+    def joined(self, session: Peer) -> None:
         """A link has said HELLO."""
         self.sessions[session] = None
         if session.role == GATEWAY:
@@ -124,7 +124,7 @@ class Dispatcher:
                 desk.announcements.expect(session)
         self.start_pump(session)
 
-    def left(self, session: LinkSession) -> None:
+    def left(self, session: Peer) -> None:
         """A link is gone: so are its routes and what it waits for."""
         self.sessions.pop(session, None)
         for owner in self.owners.values():

@@ -14,7 +14,7 @@ import structlog
 
 from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
 from dispatcher.ranges import Range, joined, missing
-from dispatcher.recent import ITEM_BITS, Entry, Recent
+from dispatcher.recent import ITEM_BITS, Recent, RecentMessage
 from headgate.core.sequencer.apply import Deliver
 
 BATCH: Final = 1_000  # messages written at a time: about 5 ms
@@ -35,7 +35,7 @@ class Asker(Protocol):
     open: bool  # False once it is closed
 
 
-class Span(NamedTuple):
+class SeqRange(NamedTuple):
     """A run of frames with consecutive seqs from `seq` on (empty: no frames).
 
     `absent` are positions whose frames the log has to give first; then there are no frames.
@@ -47,11 +47,11 @@ class Span(NamedTuple):
     absent: list[tuple[int, int]]
 
 
-class _Page:
+class _PageBuilder:
     """A span on the way, within its bounds; the first frame is always taken."""
 
     def __init__(self, seq: int, count: int, max_bytes: int) -> None:
-        self.span = Span(seq, [], [], [])
+        self.span = SeqRange(seq, [], [], [])
         self.open = count > 0
         self._count = count
         self._bytes = max_bytes
@@ -139,7 +139,7 @@ class History:
     def add(self, offset: int, message: Deliver) -> None:
         """Takes an accepted message; it is readable at once."""
         m = message
-        self.recent.add(Entry(offset << ITEM_BITS | m.item, m.epoch, m.seq, m.id, m.ts, m.frame))
+        self.recent.add(RecentMessage(offset << ITEM_BITS | m.item, m.epoch, m.seq, m.id, m.ts, m.frame))
 
     def forget(self, offset: int, epoch: int) -> None:
         """A topic was deleted at the offset: its messages leave the file in slices."""
@@ -188,7 +188,7 @@ class History:
         self._settle()
         return True
 
-    def fill(self, entries: Sequence[Entry], low: int, high: int, gone: Iterable[int] = ()) -> bool:
+    def fill(self, entries: Sequence[RecentMessage], low: int, high: int, gone: Iterable[int] = ()) -> bool:
         """Takes the messages of [low, high) that a rebuild found; says whether the file took them."""
 
         def filling(file: HistoryIndex) -> bool:
@@ -268,12 +268,12 @@ class History:
             return [(e.pos & item, e.epoch, e.seq) for e in self.recent.at_offset(offset)]
         return self._ask(lambda file: file.at_offset(offset), [])
 
-    def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> Span:
+    def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> SeqRange:
         """Returns up to `count` frames from the first kept at or above `seq` on, at least one, else `max_bytes` long.
 
         The run ends before a hole (messages not read from the log yet).
         """
-        page = _Page(seq, count, max_bytes)
+        page = _PageBuilder(seq, count, max_bytes)
         if page.open and not self.recent.has(epoch, seq):
             self._ask(lambda file: self._from_file(file, page, epoch, count), None)
         if page.span.absent or not page.open:
@@ -285,7 +285,7 @@ class History:
                     break
         return page.span
 
-    def _from_file(self, file: HistoryIndex, page: _Page, epoch: int, count: int) -> None:
+    def _from_file(self, file: HistoryIndex, page: _PageBuilder, epoch: int, count: int) -> None:
         for found in file.run(epoch, page.span.seq, count):
             frame = found.frame if found.frame is not None else self._loaded.get(found.pos)
             if frame is None and not page.span.frames:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dispatcher.ranges import Range, cut, joined
-from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.recent import ITEM_BITS, RecentMessage
 from headgate.core.wire.records import Record
 
 SCHEMA: Final = 2
@@ -52,7 +52,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
 
 
-class Identity(NamedTuple):
+class LogIdentity(NamedTuple):
     """What log an index was made from; another one means another index."""
 
     cluster_id: str
@@ -85,7 +85,7 @@ class Found(NamedTuple):
 class HistoryIndex:
     """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `last` the newest record taken."""
 
-    def __init__(self, path: Path | str, identity: Identity, frame_bytes: int = FRAME_BYTES) -> None:
+    def __init__(self, path: Path | str, identity: LogIdentity, frame_bytes: int = FRAME_BYTES) -> None:
         """Opens or makes the file; one that is damaged or of another log is thrown away."""
         self._path = path
         self._bound = frame_bytes
@@ -98,7 +98,7 @@ class HistoryIndex:
             self.delete()
             self._open(identity)
 
-    def _open(self, identity: Identity) -> None:
+    def _open(self, identity: LogIdentity) -> None:
         self._db = sqlite3.connect(self._path, timeout=0, isolation_level="DEFERRED")  # the loop never waits
         self._db.executescript(_TABLES)
         wanted = {"schema": SCHEMA, **identity._asdict()}
@@ -132,7 +132,7 @@ class HistoryIndex:
     # -- writing
 
     def write(
-        self, entries: Sequence[Entry], held: Range, *, gone: Iterable[int] = (), last: LastRecord | None = None
+        self, entries: Sequence[RecentMessage], held: Range, *, gone: Iterable[int] = (), last: LastRecord | None = None
     ) -> None:
         """Writes messages and that all of the offsets `held` are here now, in one commit.
 
@@ -162,7 +162,7 @@ class HistoryIndex:
     def _newest(self) -> int:
         return self.ranges[-1][1] << ITEM_BITS if self.ranges else 0
 
-    def _insert(self, entries: Sequence[Entry], kept: Sequence[tuple[object, ...]]) -> None:
+    def _insert(self, entries: Sequence[RecentMessage], kept: Sequence[tuple[object, ...]]) -> None:
         highs: dict[int, int] = {}
         for e in entries:
             block = e.pos >> TIME_BITS

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.history import BATCH, History
-from dispatcher.index import HistoryIndex, Identity, IndexFault, LastRecord, last_record_of
+from dispatcher.index import HistoryIndex, IndexFault, LastRecord, LogIdentity, last_record_of
 from dispatcher.recovery import Worked
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone
@@ -26,7 +26,7 @@ class IndexPlace(NamedTuple):
     """Where a shard's index stands (":memory:" without a folder), what log it is of, and its bound on frames."""
 
     path: Path | str
-    identity: Identity
+    identity: LogIdentity
     frame_bytes: int
 
 

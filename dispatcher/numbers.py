@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from headgate.core.sequencer.packed_ids import ID_BYTES
-from headgate.core.sequencer.snapshot import Body
+from headgate.core.sequencer.snapshot import ChunkBody
 from headgate.core.sequencer.window import BLOCK_OFFSETS, BlockState
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.ports import Log
@@ -36,7 +36,7 @@ class Numbers(NamedTuple):
     offset: int
     pieces: list[BlockState]
 
-    def take(self, body: Body) -> None:
+    def take(self, body: ChunkBody) -> None:
         """Takes in what a chunk of the snapshot holds."""
         self.pieces.extend(piece for piece in body.blocks if piece.last >= self.since)
 

@@ -7,7 +7,7 @@ then; only what is known to be gone from the log is called gone.
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from dispatcher.history import Span
+from dispatcher.history import SeqRange
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -87,11 +87,11 @@ class Reading:
         messages = effective(row.settings)["retention_messages"]
         return oldest if messages is None else max(oldest, row.seq - messages + 1)
 
-    def page(self, row: Row, ask: link.Fetch) -> link.Page | Span | None:
+    def page(self, row: Row, ask: link.Fetch) -> link.Page | SeqRange | None:
         """Returns a page for a parked session, a span whose frames have to be loaded, None where it has to wait."""
         return self._sure(lambda: self._page(row, ask))
 
-    def _page(self, row: Row, ask: link.Fetch) -> link.Page | Span | None:
+    def _page(self, row: Row, ask: link.Fetch) -> link.Page | SeqRange | None:
         first, known = self.kept(row)
         begin = ask.after_seq + 1
         if not known and begin < first:
@@ -113,11 +113,11 @@ class Reading:
             frames=span.frames,
         )
 
-    def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | Span:
+    def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | SeqRange:
         """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`."""
         return self._sure(lambda: self._history_page(row, ask))
 
-    def _history_page(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | Span:
+    def _history_page(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | SeqRange:
         first, known = self.kept(row)
         if known and 0 < ask.after_seq < first - 1:
             raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)

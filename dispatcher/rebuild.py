@@ -12,7 +12,7 @@ import structlog
 
 from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
 from dispatcher.numbers import Numbers, Part, numbers_back
-from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.recovery import Worked, restore_gently
 from headgate.core.sequencer.apply import Deliver, Gone, apply_many, foreign_item
 from headgate.core.sequencer.rows import Row, Shard
@@ -44,12 +44,12 @@ class Stretch:
     def __init__(self, low: int, high: int) -> None:
         self.low = low
         self.high = high
-        self.entries: list[Entry] = []
+        self.entries: list[RecentMessage] = []
         self.bytes = 0
         self.gone: list[int] = []
         self.touched: set[int] = set()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RecentMessage) -> None:
         """Takes a message."""
         self.entries.append(entry)
         self.bytes += len(entry.frame)
@@ -129,7 +129,7 @@ class Numbering:
             return
         self._topics[row.epoch] = row
         frame = message_frame(row.topic_id, seq, record.ts, tail)
-        stretch.add(Entry(record.offset << ITEM_BITS | number, row.epoch, seq, record_id, record.ts, frame))
+        stretch.add(RecentMessage(record.offset << ITEM_BITS | number, row.epoch, seq, record_id, record.ts, frame))
 
     def _follows(self, stretch: Stretch, epoch: int, seq: int) -> bool:
         first, last = self._runs.get(epoch, (seq, seq - 1))
@@ -295,4 +295,4 @@ class Rebuild:
             row = self._rows.get(record.key or b"")
             if row is not None and row.epoch == effect.epoch:
                 pos = record.offset << ITEM_BITS | effect.item
-                stretch.add(Entry(pos, effect.epoch, effect.seq, effect.id, effect.ts, effect.frame))
+                stretch.add(RecentMessage(pos, effect.epoch, effect.seq, effect.id, effect.ts, effect.frame))

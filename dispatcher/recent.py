@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 ITEM_BITS: Final = 10
 
 
-class Entry(NamedTuple):
+class RecentMessage(NamedTuple):
     """An accepted message: `pos` is offset << ITEM_BITS | item of its record, `ts` its append time (Unix ms)."""
 
     pos: int
@@ -29,14 +29,14 @@ class Recent:
         self.start = start
         self.end = start  # the offset up to which records were taken
         self.bytes = 0
-        self._entries: deque[Entry] = deque()
-        self._topics: dict[int, deque[Entry]] = {}
+        self._entries: deque[RecentMessage] = deque()
+        self._topics: dict[int, deque[RecentMessage]] = {}
         self._ids: dict[tuple[bytes, int], int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RecentMessage) -> None:
         """Takes the next message."""
         self._entries.append(entry)
         topic = self._topics.get(entry.epoch)
@@ -46,9 +46,9 @@ class Recent:
         self._ids[entry.id, entry.epoch] = entry.seq
         self.bytes += len(entry.frame)
 
-    def oldest(self, most: int, max_bytes: int) -> tuple[list[Entry], int]:
+    def oldest(self, most: int, max_bytes: int) -> tuple[list[RecentMessage], int]:
         """Returns the oldest messages within both bounds, whole records (one at least), and the offset they end at."""
-        some: list[Entry] = []
+        some: list[RecentMessage] = []
         size = 0
         for entry in self._entries:
             full = len(some) >= most or size >= max_bytes
@@ -81,7 +81,7 @@ class Recent:
         topic = self._topics.get(epoch)
         return topic is not None and topic[0].seq <= seq <= topic[-1].seq
 
-    def following(self, epoch: int, seq: int) -> Iterator[Entry]:
+    def following(self, epoch: int, seq: int) -> Iterator[RecentMessage]:
         """Returns a topic's messages from the seq on, which is here."""
         topic = self._topics.get(epoch)
         return islice(topic, seq - topic[0].seq, None) if topic else iter(())
@@ -94,6 +94,6 @@ class Recent:
         """Returns the first seq from `first` on whose append time is not below `ts` (ms)."""
         return next((e.seq for e in self._topics.get(epoch, ()) if e.seq >= first and e.ts >= ts), None)
 
-    def at_offset(self, offset: int) -> list[Entry]:
+    def at_offset(self, offset: int) -> list[RecentMessage]:
         """Returns the messages a record brought."""
         return [e for e in self._entries if e.pos >> ITEM_BITS == offset]

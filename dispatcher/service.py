@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Counters, Dispatcher
 from dispatcher.folder import IndexFolder
 from dispatcher.index import FRAME_BYTES
-from dispatcher.ownership import Ownership
+from dispatcher.peer import Peer
 from dispatcher.retention import Retention
-from dispatcher.runner import ShardRunner
-from dispatcher.session import LinkSession
 from dispatcher.shard import ShardOwner
-from headgate.core.publish.buckets import Buckets, Rate
-from headgate.core.sequencer.ownership import Claim
+from dispatcher.shard_runner import ShardRunner
+from headgate.core.publish.token_buckets import Rate, TokenBuckets
+from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import Config, CreateTopic, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import Refusal
@@ -60,10 +60,10 @@ class DispatcherService:
         self._log = log
         self._clock = clock
         self._rng = rng
-        self._creations = Buckets()
+        self._creations = TokenBuckets()
         self.dispatcher = Dispatcher(options.node, options.address, clock, counters, self._create_topic)
         self.ready = asyncio.Event()
-        self._ownership: Ownership | None = None
+        self._ownership: Assignment | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._why = "starting"
 
@@ -83,7 +83,7 @@ class DispatcherService:
         group = self._log.group(self._options.node)
         incarnation = self._rng.entropy(8).hex()
         mine = Claim(self._options.node, incarnation, self._options.address)
-        ownership = self._ownership = Ownership(self._log, group, mine, dispatcher, self._new_runner)
+        ownership = self._ownership = Assignment(self._log, group, mine, dispatcher, self._new_runner)
         await self._retry(group.start)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -145,11 +145,11 @@ class DispatcherService:
             except OSError as error:
                 logger.warning("index files cannot be looked through", why=str(error))
 
-    def _start_pump(self, session: LinkSession) -> None:
+    def _start_pump(self, session: Peer) -> None:
         if self._tasks is not None:
             self._tasks.create_task(session.pump(), name="pump")
 
-    def accept(self, wire: Link) -> LinkSession:
+    def accept(self, wire: Link) -> Peer:
         """Takes the far end of a new link."""
         return self.dispatcher.accept(wire)
 

@@ -13,12 +13,12 @@ from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
-from headgate.core.sequencer.apply import Applied, DeadLetter, Deliver, Effect, Gone, Made, apply_many
+from headgate.core.sequencer.apply import Applied, Deliver, Effect, Gone, Made, Unusable, apply_many
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
+from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
-from headgate.core.sequencer.verdicts import Verdicts
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
@@ -35,7 +35,7 @@ RETRY_S: Final = 0.5
 SLICE_TOPICS: Final = 5_000
 
 
-class Session(Protocol):
+class Destination(Protocol):
     """What a shard needs of a link's session."""
 
     open: bool  # False once the link is gone: nothing may be added for it any more
@@ -50,11 +50,11 @@ class Session(Protocol):
     def later(self, owner: "ShardOwner", message: Message) -> None:
         """Handles a request again when the link has room for its answer."""
 
-    def fall_behind(self, owner: "ShardOwner", route: "Route[Session]") -> None:
+    def fall_behind(self, owner: "ShardOwner", route: "Route[Destination]") -> None:
         """Has the route served from the index until it is in step again."""
 
 
-class Events(Protocol):
+class ShardMetrics(Protocol):
     """What a shard tells its dispatcher."""
 
     async def may_push(self) -> None:
@@ -82,7 +82,7 @@ class Events(Protocol):
         """Another node decided something else from the same log."""
 
 
-class State(enum.Enum):
+class ShardState(enum.Enum):
     """RESTORING until caught up, then LIVE; PARKED with a reason that an operator has to end."""
 
     RESTORING = 1
@@ -93,16 +93,16 @@ class State(enum.Enum):
 class ShardOwner:
     """The state of one shard and what is done with it. One task runs `tail`; requests come in between, on the loop."""
 
-    def __init__(self, number: int, epoch: int, log: Log, events: Events) -> None:
+    def __init__(self, number: int, epoch: int, log: Log, events: ShardMetrics) -> None:
         self.number = number
         self.epoch = epoch
         self.log = log
-        self.state = State.RESTORING
+        self.state = ShardState.RESTORING
         self.why = "restoring"
         self.shard = Shard()
         self.rows: dict[bytes, Row] = {}
-        self.routes: Routes[Session] = Routes()
-        self.verdicts = Verdicts()
+        self.routes: Routes[Destination] = Routes()
+        self.verdicts = RecentVerdicts()
         self.writer = SnapshotWriter()
         self.dead_letters = DeadLetters(log, number)
         self.recovered: Recovered | None = None
@@ -112,9 +112,9 @@ class ShardOwner:
         self.pages = LogPages(log, number, self.history)
         self.log_end = LogEnd(log, number)
         self.topics = TopicList()
-        self.arrivals: Arrivals[Session] = Arrivals()
+        self.arrivals: Arrivals[Destination] = Arrivals()
         self._events = events
-        self._when_made: dict[str, list[tuple[Session, Callable[[bool], None]]]] = {}
+        self._when_made: dict[str, list[tuple[Destination, Callable[[bool], None]]]] = {}
         self.live = asyncio.Event()
         self.marks = Marks(0)
 
@@ -146,7 +146,7 @@ class ShardOwner:
         try:
             while True:
                 try:
-                    wait_s = RESTORING_READ_S if self.state is State.RESTORING else READ_S
+                    wait_s = RESTORING_READ_S if self.state is ShardState.RESTORING else READ_S
                     batch = await reader.read(READ_RECORDS, wait_s)
                 except LogUnavailable:
                     await asyncio.sleep(RETRY_S)
@@ -168,8 +168,8 @@ class ShardOwner:
             self.history.advance(batch.next_offset, None)
         self.lag = max(batch.end - batch.next_offset, 0)
         self.log_end.applied(batch.next_offset)
-        if self.state is State.RESTORING and self._caught_up(batch):
-            self.state, self.why = State.LIVE, ""
+        if self.state is ShardState.RESTORING and self._caught_up(batch):
+            self.state, self.why = ShardState.LIVE, ""
             self.live.set()
 
     def _caught_up(self, batch: Batch) -> bool:
@@ -183,7 +183,7 @@ class ShardOwner:
 
     def park(self, why: str) -> None:
         """Stops serving: skipping a record would make this node's numbers differ from others'."""
-        self.state, self.why = State.PARKED, why
+        self.state, self.why = ShardState.PARKED, why
 
     # -- records
 
@@ -235,7 +235,7 @@ class ShardOwner:
         ]
 
     def _rare(self, record: Record, effect: Effect) -> None:
-        if isinstance(effect, DeadLetter):
+        if isinstance(effect, Unusable):
             self.dead_letters.add(record, effect)
             self._events.dead_letter(effect.reason)
         elif isinstance(effect, Made):
@@ -250,7 +250,7 @@ class ShardOwner:
             self.history.forget(record.offset, effect.epoch)
             self._events.changed(effect.topic_id)
 
-    def attach(self, session: Session, topic: AttachTopic) -> None:
+    def attach(self, session: Destination, topic: AttachTopic) -> None:
         """Serves a gateway's subscriptions to a topic from its cursor on; tells it of one that is no more."""
         row = self.rows.get(topic_key(topic.topic_id))
         if row is None or row.epoch != topic.epoch:
@@ -278,7 +278,7 @@ class ShardOwner:
         """Says whether somebody waits for the topic to be made."""
         return bool(self._when_made.get(topic_id))
 
-    def when_made(self, topic_id: str, session: Session, callback: Callable[[bool], None]) -> None:
+    def when_made(self, topic_id: str, session: Destination, callback: Callable[[bool], None]) -> None:
         """Calls back once the topic exists, or could not be made."""
         self._when_made.setdefault(topic_id, []).append((session, callback))
 
@@ -291,7 +291,7 @@ class ShardOwner:
             if session.open:
                 callback(there)
 
-    def left(self, session: Session) -> None:
+    def left(self, session: Destination) -> None:
         """Forgets a closed session: its routes, and what it waited for."""
         self.routes.drop_gateway(session)
         self.arrivals.left(session)

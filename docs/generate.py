@@ -59,7 +59,7 @@ def demo_output() -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "breaker": lambda: diagram(breaker.BREAKER_TRANSITIONS, breaker.BreakerState.CLOSED),
-    "circuit": lambda: diagram(circuit.TRANSITIONS, circuit.State.CLOSED),
+    "circuit": lambda: diagram(circuit.TRANSITIONS, circuit.CircuitState.CLOSED),
     "commands": command_lines,
     "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),
     "demo": demo_output,

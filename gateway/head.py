@@ -21,7 +21,7 @@ class HeadRefused(HeadgateError):
         self.answer = answer
 
 
-class Route(NamedTuple):
+class StreamRoute(NamedTuple):
     """What a path asks for: `kind` is `websocket`, `sse` or `other`; `topic_id` where the path names it."""
 
     kind: str
@@ -46,21 +46,21 @@ class Head(NamedTuple):
         return dict(self.query).get(name)
 
 
-OTHER: Final = Route("other")
+OTHER: Final = StreamRoute("other")
 
 
-def route_of(data: bytes) -> Route:
+def route_of(data: bytes) -> StreamRoute:
     """Says what the request line at the begin of `data` asks for; `other` is what HTTP handlers answer."""
     target = data[: data.find(b"\r\n")].split(b" ", 2)
     if len(target) != 3 or target[0] not in (b"GET", b"HEAD"):
         return OTHER
     segments = segments_of(_path_of(target[1]))
     if segments in WEBSOCKET_PATHS:
-        return Route("websocket") if target[0] == b"GET" else OTHER
+        return StreamRoute("websocket") if target[0] == b"GET" else OTHER
     if segments == SSE_PATH:
-        return Route("sse")
+        return StreamRoute("sse")
     topic_id = topic_of(segments)
-    return OTHER if topic_id is None else Route("sse", topic_id)
+    return OTHER if topic_id is None else StreamRoute("sse", topic_id)
 
 
 def segments_of(raw_path: bytes) -> list[str]:

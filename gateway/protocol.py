@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.handover import HandedOn
 from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import OTHER, Head, HeadRefused, Route, read_head, route_of
+from gateway.head import OTHER, Head, HeadRefused, StreamRoute, read_head, route_of
+from gateway.http_fallback import HttpFallback
 from gateway.sse import open_sse
 from gateway.websocket import WebSocketStream
 from headgate.core.client.framing import WEBSOCKET
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.service import GatewayService
 
 
-class Front:
+class ServerShared:
     """What all connections of one uvicorn server share."""
 
     def __init__(
@@ -47,7 +47,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     __slots__ = ("_buffer", "_front", "_transport")
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: ServerShared) -> None:
         self._front = front
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
@@ -111,7 +111,7 @@ class GatewayProtocol(asyncio.Protocol):
         else:
             self._open(route, data)
 
-    def _open(self, route: Route, data: bytes) -> None:
+    def _open(self, route: StreamRoute, data: bytes) -> None:
         try:
             head = read_head(data)
             self._front.gateway.hosts.check(head.headers.get("host"))
@@ -145,7 +145,7 @@ class GatewayProtocol(asyncio.Protocol):
             stream.data_received(head.rest)
 
     def _hand_over(self, data: bytes) -> None:
-        handed = HandedOn(self._front)
+        handed = HttpFallback(self._front)
         transport = self._release()
         handed.connection_made(transport)
         transport.set_protocol(handed)

@@ -11,23 +11,23 @@ from uvicorn.server import ServerState
 from gateway.app import GatewayApp
 from gateway.handshake import subprotocols
 from gateway.head import Head, too_many_fields
-from gateway.protocol import Front, GatewayProtocol
+from gateway.protocol import GatewayProtocol, ServerShared
 from gateway.stream import Stream
 from headgate.core.client import inbound
 from headgate.core.client.framing import Framing
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Identity
-from headgate.core.fanout.reception import Reception
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.wheel import TICK_S, Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Message
-from headgate.runtime.directory import Directory
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
+from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock, Rng
 
 _SUBSCRIBE_OPTIONS: Final = ("from", "ack", "presence", "device_id")
@@ -76,7 +76,7 @@ class GatewayService:
         self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
         self.draining = False
         self._clock = clock
-        self._fronts: dict[int, Front] = {}
+        self._fronts: dict[int, ServerShared] = {}
         self.hub = Hub(
             options.limits,
             directory,
@@ -86,16 +86,16 @@ class GatewayService:
             now=clock.now(),
             wall_ms=clock.wall_ms(),
         )
-        self.reception = Reception(self.hub, authenticator)
+        self.reception = Commands(self.hub, authenticator)
 
     # For the role
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """See `headgate.runtime.directory.DirectoryUser`."""
+        """See `headgate.runtime.links.port.DirectoryUser`."""
         self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
-        """See `headgate.runtime.directory.DirectoryUser`."""
+        """See `headgate.runtime.links.port.DirectoryUser`."""
         self.hub.on_owner(shard, up)
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -112,7 +112,7 @@ class GatewayService:
         """Makes the protocol of one connection: the value of uvicorn's setting `http`."""
         front = self._fronts.get(id(server_state))
         if front is None:
-            front = self._fronts[id(server_state)] = Front(self, config, server_state, app_state)
+            front = self._fronts[id(server_state)] = ServerShared(self, config, server_state, app_state)
         return GatewayProtocol(front)
 
     async def run(self) -> None:

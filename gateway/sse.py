@@ -16,13 +16,13 @@ from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
-from headgate.core.wire.link import Answer, AskTopic, Refused, Request, Topic
+from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
 from headgate.core.wire.rights import Caller, may_create, may_subscribe, require
 from headgate.runtime.http.answers import Header, problem_answer
 from headgate.runtime.http.cors import cors_headers
 
 if TYPE_CHECKING:
-    from gateway.protocol import Front
+    from gateway.protocol import ServerShared
     from gateway.service import GatewayService
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")
@@ -36,7 +36,7 @@ class SseStream(Stream):
 
     __slots__ = ("cors",)
 
-    def __init__(self, front: "Front", transport: asyncio.Transport, cors: Sequence[Header]) -> None:
+    def __init__(self, front: "ServerShared", transport: asyncio.Transport, cors: Sequence[Header]) -> None:
         super().__init__(front, transport)
         self.cors = cors
 
@@ -49,7 +49,7 @@ class SseStream(Stream):
         self.shut()
 
 
-def open_sse(front: "Front", transport: asyncio.Transport, head: Head, topic_id: str | None) -> None:
+def open_sse(front: "ServerShared", transport: asyncio.Transport, head: Head, topic_id: str | None) -> None:
     """Answers a GET or HEAD of a stream path; it becomes a stream when the owner grants it."""
     gateway = front.gateway
     origin, host = head.headers.get("origin"), head.headers.get("host")
@@ -170,7 +170,7 @@ class _SseRequest:
             self._stream.shut()
 
     def _judge(self, topic_id: str, caller: Caller, answer: Answer) -> None:
-        if isinstance(answer, Topic):
+        if isinstance(answer, TopicAnswer):
             require(may_subscribe(caller, answer.info), caller, answer.info, "subscribe to")
         elif isinstance(answer, Refused) and not (
             answer.code == "topic_not_found" and self._gateway.hub.auto_create and may_create(caller, topic_id)

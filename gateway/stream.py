@@ -8,7 +8,7 @@ from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 
 if TYPE_CHECKING:  # the front makes streams, a stream leaves the front's list
-    from gateway.protocol import Front
+    from gateway.protocol import ServerShared
 
 _LINGER_S: Final = 5.0
 
@@ -23,7 +23,7 @@ class Stream(asyncio.Protocol):
 
     write: Callable[[bytes], None]
 
-    def __init__(self, front: "Front", transport: asyncio.Transport) -> None:
+    def __init__(self, front: "ServerShared", transport: asyncio.Transport) -> None:
         self.front = front
         self.transport = transport
         self.write = transport.write

@@ -13,7 +13,7 @@ from headgate.core.client.framing import close_frame
 from headgate.core.fanout.session import Session
 
 if TYPE_CHECKING:
-    from gateway.protocol import Front
+    from gateway.protocol import ServerShared
 
 _WHOLE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 _FRAMES_A_TURN: Final = 256  # parsed before the others have their turn: a read may hold 40,000
@@ -93,7 +93,7 @@ class WebSocketStream(Stream):
 
     __slots__ = ("_reader",)
 
-    def __init__(self, front: "Front", transport: asyncio.Transport) -> None:
+    def __init__(self, front: "ServerShared", transport: asyncio.Transport) -> None:
         super().__init__(front, transport)
         self._reader: FrameReader | None = None
 

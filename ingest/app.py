@@ -19,8 +19,8 @@ from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.tokens import Authenticator, Identity
 from ingest.exchange import Call, Handler, Query, Reply
-from ingest.held import Held, Share
-from ingest.seams import Metrics
+from ingest.memory_budget import MemoryBudget, Share
+from ingest.ports import IngestMetrics
 
 MAX_QUERY_FIELDS: Final = 1_000
 PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
@@ -58,8 +58,8 @@ class IngestApp:
         paths: Paths,
         authenticator: Authenticator,
         origins: Origins,
-        held: Held,
-        metrics: Metrics,
+        held: MemoryBudget,
+        metrics: IngestMetrics,
         deadline_s: float,
     ) -> None:
         """`deadline_s`: for a body to come, and for each piece of an answer to be taken."""

@@ -6,9 +6,9 @@ Messages of one topic go into as few records as their sizes allow, in the order 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from headgate.core.publish.answers import Key
-from headgate.core.publish.batch import cut_array, cut_lines
-from headgate.core.publish.tail import Publish, read_topic_id
+from headgate.core.publish.batch_body import cut_array, cut_lines
+from headgate.core.publish.body import Publish, read_topic_id
+from headgate.core.publish.recent_publishes import Key
 from headgate.core.wire.envelope import ITEM
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
@@ -16,13 +16,13 @@ from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller, unknown_topic
 from headgate.runtime.http.problem import members_of
 from headgate.runtime.ports import Clock
+from ingest.admission import Answer, Offer, Wait
 from ingest.catalog import Found
-from ingest.durable import Ticket as DurableTicket
+from ingest.durable import DurableTicket
+from ingest.ephemeral import EphemeralTicket as VolatileTicket
 from ingest.exchange import NDJSON, Call, Reply, reply
-from ingest.offers import Answer, Offer, Wait
 from ingest.owners import OUTCOME_S
 from ingest.publish import Publishing
-from ingest.volatile import Ticket as VolatileTicket
 
 BUNDLE_ITEMS: Final = 1_000
 BUNDLE_BYTES: Final = 512 * 1024  # half of what the log takes as one record
@@ -31,7 +31,7 @@ Ticket = DurableTicket | VolatileTicket
 Outcome = Offer | Ticket | Answer | Refusal  # of one item, as it goes along
 
 
-class Item(NamedTuple):
+class BatchItem(NamedTuple):
     """What an item offers, or why it is none; and the topic that it names, where items do."""
 
     publish: Publish | Refusal
@@ -104,14 +104,14 @@ class Batches:
         except Refusal as refusal:
             return _bare(refusal)
 
-    def _item(self, raw: bytes) -> Item:
+    def _item(self, raw: bytes) -> BatchItem:
         publish = self._read(raw)
         if len(raw) > self._item_bytes and isinstance(publish, Refusal):
-            return Item(publish, publish)  # not even its topic is looked for
+            return BatchItem(publish, publish)  # not even its topic is looked for
         try:
-            return Item(publish, check_topic_id(read_topic_id(raw)))
+            return BatchItem(publish, check_topic_id(read_topic_id(raw)))
         except Refusal as refusal:
-            return Item(publish, _bare(refusal))
+            return BatchItem(publish, _bare(refusal))
 
     def _offer(self, info: TopicInfo, caller: Caller, publish: Publish | Refusal, *, paid: bool) -> Outcome:
         if isinstance(publish, Refusal):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskTopic, Refused, Topic, TopicInfo
+from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
 from headgate.core.wire.rights import Caller, unknown_topic
 from headgate.core.wire.topic_settings import PROFILES, effective
-from headgate.runtime.directory import Directory
+from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
 from ingest.owners import ASK_S, COUNT_S, away
 
@@ -144,7 +144,7 @@ class Catalog:
         return future
 
     def _take(self, topic_id: str, answer: Answer) -> Found:
-        if isinstance(answer, Topic):
+        if isinstance(answer, TopicAnswer):
             if topic_id not in self._entries and len(self._entries) >= MAX_TOPICS:
                 self._entries.popitem(last=False)
             self._entries[topic_id] = _Entry(_with_shared_settings(answer.info), self._clock.now())

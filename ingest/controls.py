@@ -9,8 +9,8 @@ from headgate.core.wire.ids import keyed_id, random_id, topic_key
 from headgate.core.wire.link import Verdict
 from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import AppendUnknown, Clock, LogUnavailable, RecordTooLarge, Rng
-from ingest.owners import OUTCOME_S, Owners
-from ingest.seams import Appends, Metrics
+from ingest.owners import OUTCOME_S, OwnerQueries
+from ingest.ports import Appends, IngestMetrics
 
 ENTROPY: Final = 12  # bytes of a random id
 
@@ -25,7 +25,7 @@ class Landed(NamedTuple):
 class Controls:
     """Appends control records and waits for their verdicts."""
 
-    def __init__(self, appender: Appends, owners: Owners, clock: Clock, rng: Rng, metrics: Metrics) -> None:
+    def __init__(self, appender: Appends, owners: OwnerQueries, clock: Clock, rng: Rng, metrics: IngestMetrics) -> None:
         self._appender = appender
         self._owners = owners
         self._clock = clock

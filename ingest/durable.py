@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from headgate.core.publish.answers import Place
+from headgate.core.publish.recent_publishes import LogPlace
 from headgate.core.wire.envelope import encode_bundle, encode_message
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Verdict
@@ -13,10 +13,10 @@ from headgate.core.wire.records import Appended
 from headgate.core.wire.rights import unknown_topic
 from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Clock, LogError, LogUnavailable, RecordTooLarge
+from ingest.admission import Admission, Answer, Offer, Wait, answer_to
 from ingest.catalog import Catalog
-from ingest.offers import Admission, Answer, Offer, Wait, answer_to
-from ingest.owners import Count, Owners
-from ingest.seams import Appends, Metrics
+from ingest.owners import Count, OwnerQueries
+from ingest.ports import Appends, IngestMetrics
 
 _LOST: Final = frozenset({Code.NO_TOPIC, Code.STALE_EPOCH})
 _NUMBERED: Final = frozenset({Code.ACCEPTED, Code.DUPLICATE})
@@ -35,7 +35,7 @@ class Flight:
         self.verdicts: tuple[int, list[Verdict]] | None = None  # of an offset
 
 
-class Ticket(NamedTuple):
+class DurableTicket(NamedTuple):
     """An offer that was taken: item `item` of `flight`, or (`repeat`) an earlier one that its entry remembers."""
 
     offer: Offer
@@ -45,17 +45,17 @@ class Ticket(NamedTuple):
     subscriptions: Count
 
 
-class Durable:
+class DurablePublishes:
     """Hands offers to the log and answers them."""
 
     def __init__(
         self,
         appender: Appends,
-        owners: Owners,
+        owners: OwnerQueries,
         catalog: Catalog,
         admission: Admission,
         clock: Clock,
-        metrics: Metrics,
+        metrics: IngestMetrics,
     ) -> None:
         self._appender = appender
         self._owners = owners
@@ -65,14 +65,14 @@ class Durable:
         self._clock = clock
         self._metrics = metrics
 
-    def admit(self, offer: Offer) -> Ticket | None:
+    def admit(self, offer: Offer) -> DurableTicket | None:
         """Returns a ticket for what is known or under way, None for what is to be handed over. Raises Refusal."""
         entry = self._admission.admit(offer)
         if entry is None or (entry.place is None and entry.flight is None):
             return None
-        return Ticket(offer, entry.flight, 0, True, self._count(offer))
+        return DurableTicket(offer, entry.flight, 0, True, self._count(offer))
 
-    def hand_over(self, offers: Sequence[Offer]) -> list[Ticket]:
+    def hand_over(self, offers: Sequence[Offer]) -> list[DurableTicket]:
         """Appends one record of admitted offers to one topic, in order, and returns a ticket for each."""
         first = offers[0]
         now = self._clock.now()
@@ -91,14 +91,14 @@ class Durable:
             self._landed(flight, flight.future)
         else:
             flight.future.add_done_callback(partial(self._landed, flight))
-        return [Ticket(offer, flight, item, False, count) for item, offer in enumerate(offers)]
+        return [DurableTicket(offer, flight, item, False, count) for item, offer in enumerate(offers)]
 
-    async def settle(self, ticket: Ticket, wait: Wait) -> Answer:
+    async def settle(self, ticket: DurableTicket, wait: Wait) -> Answer:
         """Returns the answer to a ticket. Raises Refusal."""
         offer, flight, item, repeat, count = ticket
         if flight is not None:
             offset = (await self._appended(ticket, flight)).offset
-            place = Place(flight.shard, offset, item)
+            place = LogPlace(flight.shard, offset, item)
         entry = offer.entry
         if repeat:
             assert entry is not None and entry.place is not None
@@ -112,7 +112,7 @@ class Durable:
             answer |= {"seq": entry.seq, "epoch": offer.info.epoch}
         return answer
 
-    async def _appended(self, ticket: Ticket, flight: Flight) -> Appended:
+    async def _appended(self, ticket: DurableTicket, flight: Flight) -> Appended:
         offer = ticket.offer
         try:
             return await asyncio.shield(flight.future)  # others wait for it: it must outlive this request
@@ -125,7 +125,7 @@ class Durable:
         except LogError as error:
             raise offer.unknown(str(error)) from None
 
-    async def _sequenced(self, ticket: Ticket, place: Place, wait: Wait) -> Answer:
+    async def _sequenced(self, ticket: DurableTicket, place: LogPlace, wait: Wait) -> Answer:
         offer, entry = ticket.offer, ticket.offer.entry
         if ticket.repeat and entry is not None and entry.seq:
             return {"duplicate": True, "seq": entry.seq, "epoch": offer.info.epoch}
@@ -135,7 +135,7 @@ class Durable:
         known: Answer = {"duplicate": ticket.repeat or verdict.code == Code.DUPLICATE, "epoch": verdict.epoch}
         return known | {"seq": verdict.seq} if verdict.seq else known
 
-    async def _verdict(self, ticket: Ticket, place: Place, wait: Wait) -> Verdict:
+    async def _verdict(self, ticket: DurableTicket, place: LogPlace, wait: Wait) -> Verdict:
         offer, flight = ticket.offer, ticket.flight
         if flight is None or flight.verdicts is None or flight.verdicts[0] != place.offset:
             try:
@@ -166,7 +166,7 @@ class Durable:
             offset = future.result().offset
             for item, offer in enumerate(flight.offers):
                 if offer.entry is not None:
-                    self._answers.acknowledged(offer.key, offer.entry, Place(flight.shard, offset, item), now)
+                    self._answers.acknowledged(offer.key, offer.entry, LogPlace(flight.shard, offset, item), now)
             return
         for offer in flight.offers:
             if isinstance(error, LogUnavailable | RecordTooLarge):

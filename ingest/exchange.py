@@ -8,7 +8,7 @@ import msgspec
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
-from ingest.held import Share
+from ingest.memory_budget import Share
 
 NDJSON: Final = "application/x-ndjson"
 MAX_NUMBER: Final = (1 << 53) - 1

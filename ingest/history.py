@@ -9,7 +9,7 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskHistory, HistoryPage
 from ingest.access import Access
 from ingest.exchange import Call, Query, Reply, integer, page_limit
-from ingest.owners import Owners
+from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
@@ -25,10 +25,10 @@ class Range(NamedTuple):
     limit: int
 
 
-class History:
+class HistoryEndpoint:
     """The handler."""
 
-    def __init__(self, access: Access, owners: Owners, rates: Rates) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates) -> None:
         self._access = access
         self._owners = owners
         self._rates = rates

@@ -7,7 +7,7 @@ from typing import Final
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
-from headgate.runtime.directory import Directory
+from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
 
 ASK_S: Final = 3.0  # an owner that is linked answers in milliseconds, or is about to be replaced
@@ -18,7 +18,7 @@ RETRY_S: Final = 0.25  # between questions while a shard changes hands; an owner
 Count = asyncio.Future[int | None]
 
 
-class Owners:
+class OwnerQueries:
     """Asks through a directory. Starts no task; each question has a timer."""
 
     def __init__(self, directory: Directory, clock: Clock, count_s: float | None = COUNT_S) -> None:

@@ -2,21 +2,21 @@
 
 from typing import Final
 
-from headgate.core.publish.tail import Publish, check_client_msg_id, read_publish
+from headgate.core.publish.body import Publish, check_client_msg_id, read_publish
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock, Rng
 from ingest.access import Access
-from ingest.durable import Durable
+from ingest.admission import Answer, Offer, Wait
+from ingest.durable import DurablePublishes
+from ingest.ephemeral import EphemeralPublishes
 from ingest.exchange import Call, Query, Reply, integer, reply
-from ingest.offers import Answer, Offer, Wait
 from ingest.owners import OUTCOME_S
+from ingest.ports import IngestMetrics
 from ingest.rates import Rates
-from ingest.seams import Metrics
 from ingest.topics import TopicHandlers
-from ingest.volatile import Volatile
 
 MAX_TIMEOUT_MS: Final = 10_000
 _GENERATED_BYTES: Final = 12
@@ -31,11 +31,11 @@ class Publishing:
         access: Access,
         topics: TopicHandlers,
         rates: Rates,
-        durable: Durable,
-        volatile: Volatile,
+        durable: DurablePublishes,
+        volatile: EphemeralPublishes,
         clock: Clock,
         rng: Rng,
-        metrics: Metrics,
+        metrics: IngestMetrics,
         payload_bytes: int,
     ) -> None:
         self.access = access

@@ -5,7 +5,7 @@ Rates hold for this process: n ingests allow n times the rate. Tokens with `serv
 
 from typing import Final, NamedTuple
 
-from headgate.core.publish.buckets import Buckets, Rate
+from headgate.core.publish.token_buckets import Rate, TokenBuckets
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
@@ -30,7 +30,7 @@ class Rates:
 
     def __init__(self, clock: Clock, allowed: Allowed) -> None:
         self._clock = clock
-        self._buckets = Buckets()
+        self._buckets = TokenBuckets()
         self._user = _a_minute(allowed.publish_per_user_per_min)
         self._topic = Rate(allowed.publish_per_topic_per_s, 2 * allowed.publish_per_topic_per_s)
         self._creation = _a_minute(allowed.creations_per_user_per_min)

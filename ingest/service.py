@@ -6,27 +6,27 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from headgate.core.wire.link import Changed, Message
-from headgate.runtime.directory import Directory
 from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.origins import Origins
+from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock, Log, Rng
 from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
+from ingest.admission import Admission
 from ingest.app import Endpoint, IngestApp, Paths
 from ingest.batch import Batches
 from ingest.catalog import Catalog
 from ingest.controls import Controls
-from ingest.durable import Durable
+from ingest.durable import DurablePublishes
+from ingest.ephemeral import EphemeralPublishes
 from ingest.exchange import NDJSON
-from ingest.held import Held
-from ingest.history import History
-from ingest.offers import Admission
-from ingest.owners import COUNT_S, Owners
+from ingest.history import HistoryEndpoint
+from ingest.memory_budget import MemoryBudget
+from ingest.owners import COUNT_S, OwnerQueries
+from ingest.ports import Appends, IngestMetrics, NoMetrics
 from ingest.publish import Publishing
 from ingest.rates import Allowed, Rates
-from ingest.seams import Appends, Metrics, NoMetrics
 from ingest.topics import TopicHandlers
-from ingest.volatile import Volatile
 
 ID_KEY_BYTES: Final = 32
 
@@ -61,13 +61,13 @@ class IngestService:
         authenticator: Authenticator,
         clock: Clock,
         rng: Rng,
-        metrics: Metrics | None = None,
+        metrics: IngestMetrics | None = None,
     ) -> None:
-        counts: Metrics = NoMetrics() if metrics is None else metrics
+        counts: IngestMetrics = NoMetrics() if metrics is None else metrics
         self._log = log
         self._appender = appender
         self._directory = directory
-        self._owners = Owners(directory, clock, None if options.owner_in_process else COUNT_S)
+        self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
         rates = Rates(clock, options.rates)
@@ -80,14 +80,14 @@ class IngestService:
             rng=rng,
             id_key=options.id_key or rng.entropy(ID_KEY_BYTES),
         )
-        history = History(access, self._owners, rates)
+        history = HistoryEndpoint(access, self._owners, rates)
         admission = Admission(clock, rates)
         publishing = Publishing(
             access=access,
             topics=topics,
             rates=rates,
-            durable=Durable(appender, self._owners, self._catalog, admission, clock, counts),
-            volatile=Volatile(directory, self._catalog, admission, clock),
+            durable=DurablePublishes(appender, self._owners, self._catalog, admission, clock, counts),
+            volatile=EphemeralPublishes(directory, self._catalog, admission, clock),
             clock=clock,
             rng=rng,
             metrics=counts,
@@ -98,7 +98,7 @@ class IngestService:
             paths_of(options, topics, publishing, batches, history),
             authenticator,
             Origins(options.origins, is_open=authenticator.open),
-            Held(options.held_bytes, options.held_bytes_per_user),
+            MemoryBudget(options.held_bytes, options.held_bytes_per_user),
             counts,
             options.request_deadline_s,
         )
@@ -132,7 +132,7 @@ class IngestService:
 
 
 def paths_of(
-    options: IngestOptions, topics: TopicHandlers, publishing: Publishing, batches: Batches, history: History
+    options: IngestOptions, topics: TopicHandlers, publishing: Publishing, batches: Batches, history: HistoryEndpoint
 ) -> Paths:
     """Returns what is served, by path and method; what is not built is not in it."""
     body = options.rates.body_bytes

@@ -8,12 +8,12 @@ from hashlib import blake2b
 from heapq import merge
 from typing import Any, Final
 
-from headgate.core.publish.tail import check_client_msg_id, read_object
+from headgate.core.publish.body import check_client_msg_id, read_object
 from headgate.core.wire import rights, topic_settings
 from headgate.core.wire.control import CreateTopic, DeleteTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
-from headgate.core.wire.link import AskTopics, TopicInfo, Topics
+from headgate.core.wire.link import AskTopics, TopicInfo, TopicsAnswer
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Rng
@@ -21,7 +21,7 @@ from ingest.access import Access
 from ingest.catalog import Catalog
 from ingest.controls import ENTROPY, Controls, Landed
 from ingest.exchange import MAX_PAGE, NO_CONTENT, Call, Reply, page_limit, reply
-from ingest.owners import Owners
+from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 
 MAX_NAME: Final = 256
@@ -39,7 +39,7 @@ class TopicHandlers:
         access: Access,
         catalog: Catalog,
         controls: Controls,
-        owners: Owners,
+        owners: OwnerQueries,
         rates: Rates,
         rng: Rng,
         id_key: bytes,
@@ -98,7 +98,7 @@ class TopicHandlers:
         answers = await self._owners.ask_all(
             lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, share)
         )
-        chunks = [answer.topics for answer in answers if isinstance(answer, Topics)]
+        chunks = [answer.topics for answer in answers if isinstance(answer, TopicsAnswer)]
         # Behind the last of a full chunk its shard may have more: nothing above the lowest such id is known whole.
         ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= share]
         known = list(merge(*chunks, key=lambda info: info.topic_id))

@@ -121,7 +121,7 @@ class Owners:
         ]
         if not topic.durable:
             frames = [volatile_frame(topic_id, stamp, tail) for tail in tails]
-            self._push(link.Volatile(topic_id, topic.epoch, [stamp] * len(frames), frames))
+            self._push(link.EphemeralMessages(topic_id, topic.epoch, [stamp] * len(frames), frames))
             return
         frames = [message_frame(topic_id, seq + n, stamp, tail) for n, tail in enumerate(tails)]
         topic.frames += frames
@@ -202,7 +202,7 @@ class Owners:
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
         return link.Authorized(ask.req)
 
-    def _Subscribe(self, ask: link.Subscribe) -> link.Answer:
+    def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
             self.create(ask.topic_id, owner_id=ask.caller.user_id)
         topic = self._find(ask.topic_id)
@@ -253,7 +253,7 @@ class Owners:
             "direct",
             topic.settings,
         )
-        return link.Topic(ask.req, info)
+        return link.TopicAnswer(ask.req, info)
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
         return link.Counts(ask.req, [self._find(topic_id).count for topic_id in ask.topic_ids])

@@ -6,15 +6,15 @@
 from headgate.broker.broker import Broker, NotIdle, default_broker
 from headgate.broker.front import PullSubscription, Subscription
 from headgate.broker.message import Message, Receipt
-from headgate.broker.metrics import TopicMetrics
 from headgate.broker.publisher import Publisher
 from headgate.broker.service import AsyncBroker
 from headgate.broker.subscriber import Subscriber, idempotent
+from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.deadletters import DeadLetter, DeadLetterStore
+from headgate.core.delivery.dead_letters import DeadLetter, DeadLetterStore
 from headgate.core.delivery.delivery import IllegalTransition, Status
-from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event, EventName
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
 from headgate.core.delivery.strategy import (
     BatchedDeliveryStrategy,

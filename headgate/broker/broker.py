@@ -4,7 +4,7 @@ import logging
 import random
 from typing import Any, Final, Unpack
 
-from headgate.broker.front import Front, Randomness, Settings, describe, make_rules
+from headgate.broker.front import Front, Randomness, TopicOptions, describe, make_rules
 from headgate.broker.lane import Attempt
 from headgate.broker.message import Draft, Receipt
 from headgate.core.wire.errors import HeadgateError
@@ -26,7 +26,7 @@ class Broker(Front):
     """
 
     def __init__(
-        self, *, clock: Clock | None = None, rng: Randomness | None = None, **settings: Unpack[Settings]
+        self, *, clock: Clock | None = None, rng: Randomness | None = None, **settings: Unpack[TopicOptions]
     ) -> None:
         super().__init__(make_rules(settings), rng or random.Random(0))  # noqa: S311 - jitter is no secret
         self._clock = clock
@@ -126,7 +126,7 @@ def default_broker() -> Broker:
     return _default[0]
 
 
-def reset_default_broker(**settings: Unpack[Settings]) -> Broker:
+def reset_default_broker(**settings: Unpack[TopicOptions]) -> Broker:
     """Makes another broker the default and returns it."""
     _default[:] = [Broker(**settings)]
     return _default[0]

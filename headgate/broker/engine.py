@@ -9,18 +9,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headgate.broker.events import Events
+from headgate.broker.deliveries import Deliveries, Latency
 from headgate.broker.intake import Intake
-from headgate.broker.lane import Attempt, Group, Lane
-from headgate.broker.message import Draft, Entry, Receipt
-from headgate.broker.runner import Latency, Runner
+from headgate.broker.lane import Attempt, ConsumerGroup, Lane
+from headgate.broker.listeners import EventListeners
+from headgate.broker.message import Draft, QueuedMessage, Receipt
 from headgate.broker.subscriber import Subscriber
 from headgate.broker.topic import Topic
-from headgate.core.delivery.backpressure import Admission, Backpressure
+from headgate.core.delivery.backpressure import Admittance, Backpressure
 from headgate.core.delivery.breaker import Breaker, BreakerPolicy
-from headgate.core.delivery.deadletters import Buried, DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
+from headgate.core.delivery.dead_letters import Buried, DeadLetter, DeadLetterRecord, DeadLetterStore, LetterId, Removed
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event, EventName
 from headgate.core.delivery.retry import Draw, RetryPolicy, SimpleRetryPolicy, no_jitter
 from headgate.core.delivery.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
 from headgate.core.delivery.timers import Timers
@@ -60,13 +60,13 @@ class Engine:
     """All topics of one broker. One owner, no locks; `now` never goes back."""
 
     def __init__(self, rules: Rules, draw: Draw = no_jitter, hooks: Hooks = NO_HOOKS) -> None:
-        self.events = Events()
+        self.events = EventListeners()
         self.topics: dict[str, Topic] = {}
         self.dead_letters = DeadLetterStore(rules.max_dead_letters)
         self._rules = rules
         self._timers: Timers[Callable[[float], None]] = Timers()
         self._on_dead_letter = hooks.on_dead_letter
-        self._runner = Runner(self.topics, self.events, self._timers, draw, rules.latency)
+        self._runner = Deliveries(self.topics, self.events, self._timers, draw, rules.latency)
         self.intake = Intake(self.events, self._timers, self._runner.poke, hooks.on_room)
 
     # Publishing
@@ -95,7 +95,7 @@ class Engine:
         repeat = self.find_repeat(topic, draft.dedup_key)
         if repeat is not None:
             return repeat
-        if self.intake.admit(topic, now) in (Admission.REJECT, Admission.WAIT):
+        if self.intake.admit(topic, now) in (Admittance.REJECT, Admittance.WAIT):
             raise self.intake.refuse(topic, now)
         return self.accept(topic, topic.last_id + 1, draft, now)
 
@@ -106,7 +106,7 @@ class Engine:
         """
         if draft.dedup_key is not None:
             self.remember(topic, draft.dedup_key, message_id, now)
-        entry = Entry(message_id, draft.payload, draft.key, now, draft.trace)
+        entry = QueuedMessage(message_id, draft.payload, draft.key, now, draft.trace)
         return self.intake.accept(topic, entry, now, heard and bool(topic.audience))
 
     def find_repeat(self, topic: Topic, dedup_key: str | None) -> Receipt | None:
@@ -243,10 +243,12 @@ class Engine:
         if topic.queued + topic.reserved >= topic.pressure.max_queue_size:
             raise self.intake.refuse(topic, now)
         self._apply(Removed(*letter_id, why="replayed"))
-        self.again(lane, Entry(int(letter.message_id), letter.payload, letter.key, letter.created_ts, None), now)
+        self.again(
+            lane, QueuedMessage(int(letter.message_id), letter.payload, letter.key, letter.created_ts, None), now
+        )
         return letter
 
-    def again(self, lane: Lane, entry: Entry, now: float) -> None:
+    def again(self, lane: Lane, entry: QueuedMessage, now: float) -> None:
         """Queues a message for one subscriber only; in a group, for the member that its key belongs to."""
         topic, group = self.topics[lane.topic], lane.group
         if group is not None and entry.key is not None:
@@ -269,8 +271,8 @@ class Engine:
             raise Refusal("not_found", f"{letter.subscriber} does not subscribe to {letter.topic}; subscribe it first")
         return min(group.members, key=lambda member: len(member.queue))
 
-    def _new_group(self, topic: Topic, name: str) -> Group:
-        group = Group(name, topic.last_id)
+    def _new_group(self, topic: Topic, name: str) -> ConsumerGroup:
+        group = ConsumerGroup(name, topic.last_id)
         topic.groups[name] = group
         topic.audience.append(group)
         return group

@@ -3,16 +3,16 @@
 import inspect
 from typing import Any, Protocol, TypedDict
 
+from headgate.broker.deliveries import Latency
 from headgate.broker.engine import NO_HOOKS, Engine, Hooks, Rules
-from headgate.broker.events import Listener
 from headgate.broker.lane import Attempt, Lane
+from headgate.broker.listeners import Listener
 from headgate.broker.message import Message
-from headgate.broker.metrics import TopicMetrics
-from headgate.broker.runner import Latency
 from headgate.broker.subscriber import FunctionSubscriber, Handler, Subscriber, as_subscriber
+from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.deadletters import DeadLetter
+from headgate.core.delivery.dead_letters import DeadLetter
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy
 from headgate.core.delivery.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
 from headgate.core.wire.errors import HeadgateError
@@ -25,7 +25,7 @@ class Randomness(Protocol):
         """Returns a float in [0, 1)."""
 
 
-class Settings(TypedDict, total=False):
+class TopicOptions(TypedDict, total=False):
     """The keyword arguments of a broker; each topic can have its own `retry` and bounds by `configure`.
 
     `latency` (seconds, or a function of message and subscriber name) simulates the way to the handlers.
@@ -219,7 +219,7 @@ class Front:
         self._engine.events.hand_out()
 
 
-def make_rules(settings: Settings) -> Rules:
+def make_rules(settings: TopicOptions) -> Rules:
     """Returns the rules for a broker's keyword arguments. Raises ValueError."""
     given: dict[str, Any] = dict(settings)
     bounds = {key: given.pop(key) for key in Backpressure.__struct_fields__ if key in given}

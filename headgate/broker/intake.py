@@ -6,13 +6,13 @@ publish -> admit -> queue or overflow queue -> held -> the strategy lets it go -
 from collections.abc import Callable
 from functools import partial
 
-from headgate.broker.events import Events
 from headgate.broker.lane import Lane
-from headgate.broker.message import Entry, Receipt
+from headgate.broker.listeners import EventListeners
+from headgate.broker.message import QueuedMessage, Receipt
 from headgate.broker.topic import Topic, status_in
-from headgate.core.delivery.backpressure import Admission
+from headgate.core.delivery.backpressure import Admittance
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle import Event, EventName, Outcome
+from headgate.core.delivery.lifecycle_events import Event, EventName, Outcome
 from headgate.core.delivery.strategy import DeliveryStrategy, Release
 from headgate.core.delivery.timers import Timers
 from headgate.core.wire.errors import Refusal
@@ -26,7 +26,7 @@ class Intake:
 
     def __init__(
         self,
-        events: Events,
+        events: EventListeners,
         timers: Timers[Callable[[float], None]],
         poke: Callable[[Lane], None],
         on_room: Callable[[Topic], None],
@@ -36,14 +36,14 @@ class Intake:
         self._poke = poke
         self._on_room = on_room
 
-    def admit(self, topic: Topic, now: float) -> Admission:
+    def admit(self, topic: Topic, now: float) -> Admittance:
         """Judges a publish, and makes room for it where the policy is to drop the oldest."""
         if not topic.audience:
-            return Admission.ADMIT
+            return Admittance.ADMIT
         verdict = topic.pressure.admit(topic.queued + topic.reserved, len(topic.overflow))
-        if verdict is not Admission.EVICT:
+        if verdict is not Admittance.EVICT:
             return verdict
-        return Admission.ADMIT if self._evict(topic, now) else Admission.REJECT
+        return Admittance.ADMIT if self._evict(topic, now) else Admittance.REJECT
 
     def refuse(self, topic: Topic, now: float) -> Refusal:
         """Counts a refused publish and returns the refusal to raise."""
@@ -57,7 +57,7 @@ class Intake:
         topic.counts.blocked += 1
         self._pressure(topic, now, Outcome.BLOCKED)
 
-    def accept(self, topic: Topic, entry: Entry, now: float, heard: bool) -> Receipt:
+    def accept(self, topic: Topic, entry: QueuedMessage, now: float, heard: bool) -> Receipt:
         """Takes a message that `admit` let in; `heard`: somebody was subscribed then and is now."""
         topic.counts.published += 1
         topic.last_id = entry.id
@@ -65,7 +65,7 @@ class Intake:
             return self._drop(topic, entry, now)
         # A group counts as one. Everybody in the audience subscribed before this id was given.
         receivers = len(topic.audience)
-        if topic.pressure.admit(topic.queued, len(topic.overflow)) is Admission.SPILL:
+        if topic.pressure.admit(topic.queued, len(topic.overflow)) is Admittance.SPILL:
             topic.counts.overflowed += 1
             topic.overflow.append(entry)
             self._pressure(topic, now, Outcome.OVERFLOWED, entry)
@@ -103,7 +103,7 @@ class Intake:
             self._events.emit(swapped)
         self.ask(topic, now, "swap")
 
-    def left(self, topic: Topic, lane: Lane, entry: Entry, now: float) -> None:
+    def left(self, topic: Topic, lane: Lane, entry: QueuedMessage, now: float) -> None:
         """Notes that an entry left a lane's queue, and uses the room it may have made."""
         if topic.forget(lane, entry):
             self.refill(topic, now)
@@ -114,7 +114,7 @@ class Intake:
             self._enqueue(topic, topic.overflow.popleft(), now)
         self._on_room(topic)
 
-    def enqueue_for(self, topic: Topic, lane: Lane, entry: Entry, now: float) -> None:
+    def enqueue_for(self, topic: Topic, lane: Lane, entry: QueuedMessage, now: float) -> None:
         """Puts a message that comes again into one subscriber's queue only."""
         topic.queued += 1
         lane.add(entry)
@@ -122,7 +122,7 @@ class Intake:
             self._say_enqueued(topic, entry, now, 1, lane.name)
         self._poke(lane)
 
-    def _enqueue(self, topic: Topic, entry: Entry, now: float) -> None:
+    def _enqueue(self, topic: Topic, entry: QueuedMessage, now: float) -> None:
         topic.queued += 1
         topic.held.append(entry)
         if self._events.listening:
@@ -151,7 +151,7 @@ class Intake:
         topic.wake = None
         self.ask(topic, now, "delay")
 
-    def _drop(self, topic: Topic, entry: Entry, now: float) -> Receipt:
+    def _drop(self, topic: Topic, entry: QueuedMessage, now: float) -> Receipt:
         topic.counts.dropped += 1
         if self._events.listening:
             nobody = Event(
@@ -187,7 +187,7 @@ class Intake:
             self._poke(lane)
         return True
 
-    def _remove(self, lane: Lane, entry: Entry) -> None:
+    def _remove(self, lane: Lane, entry: QueuedMessage) -> None:
         if lane.queue[0] is entry:
             if lane.timer is not None:
                 self._timers.cancel(lane.timer)
@@ -196,7 +196,7 @@ class Intake:
             lane.queue.remove(entry)
 
     def _pressure(
-        self, topic: Topic, now: float, outcome: Outcome, entry: Entry | None = None, lane: Lane | None = None
+        self, topic: Topic, now: float, outcome: Outcome, entry: QueuedMessage | None = None, lane: Lane | None = None
     ) -> None:
         if not self._events.listening:
             return
@@ -216,7 +216,9 @@ class Intake:
         )
         self._events.emit(event)
 
-    def _say_enqueued(self, topic: Topic, entry: Entry, now: float, receivers: int, subscriber: str | None) -> None:
+    def _say_enqueued(
+        self, topic: Topic, entry: QueuedMessage, now: float, receivers: int, subscriber: str | None
+    ) -> None:
         event = Event(
             EventName.MESSAGE_ENQUEUED,
             now,

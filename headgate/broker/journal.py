@@ -2,7 +2,7 @@
 
 A message is an ordinary record of the message log (`headgate.core.wire.envelope`): key = topic, body = the tail of a
 client's frame. So a server on the same log can read what a broker wrote, and a broker can replay what a server or any
-Kafka producer wrote. A dead letter is a JSON record of the dead-letter log: `headgate.core.delivery.deadletters`.
+Kafka producer wrote. A dead letter is a JSON record of the dead-letter log: `headgate.core.delivery.dead_letters`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from headgate.broker.message import Draft
-from headgate.core.delivery.deadletters import DeadLetterRecord, Removed
+from headgate.core.delivery.dead_letters import DeadLetterRecord, Removed
 from headgate.core.wire.envelope import KEYED, Item, Kind, decode, encode_message, is_ours
 from headgate.core.wire.errors import CorruptRecord, UnknownVersion
 from headgate.core.wire.ids import id_text, keyed_id, random_id, shard_of, topic_key
@@ -27,7 +27,7 @@ _READ_WAIT_S: Final = 5.0  # the records asked for are already there, so a log t
 _log = logging.getLogger("headgate.broker")
 
 
-class Body(msgspec.Struct, omit_defaults=True):
+class JournalBody(msgspec.Struct, omit_defaults=True):
     """The tail of a frame as a broker writes it; other members are ignored on reading."""
 
     message_id: str
@@ -63,7 +63,7 @@ class Journal:
         key = topic_key(topic)
         keyed = draft.dedup_key is not None
         raw = keyed_id(key, "", draft.dedup_key) if draft.dedup_key is not None else random_id(key, self._entropy(12))
-        tail = self._encode(Body(id_text(raw), draft.payload, draft.key, draft.dedup_key, draft.trace))[1:]
+        tail = self._encode(JournalBody(id_text(raw), draft.payload, draft.key, draft.dedup_key, draft.trace))[1:]
         value = encode_message(Item(raw, KEYED if keyed else 0, tail), 0)
         return self.log.append(LogName.MESSAGES, self._shard(topic), key, value)
 
@@ -155,7 +155,7 @@ def read_record(topic: str, record: Record) -> list[Stored]:
             return [Stored(topic, record.offset, record.ts, Draft(msgspec.json.decode(value)))]
         envelope = decode(value)
         items = () if envelope.kind is Kind.CONTROL else envelope.items
-        bodies = [msgspec.json.decode(b"{" + item.tail, type=Body) for item in items]
+        bodies = [msgspec.json.decode(b"{" + item.tail, type=JournalBody) for item in items]
     except (CorruptRecord, UnknownVersion, msgspec.DecodeError):
         return []
     return [Stored(topic, record.offset, record.ts, Draft(b.payload, b.key, b.dedup_key, b.trace)) for b in bodies]

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from headgate.broker.message import Entry, Message
+from headgate.broker.message import Message, QueuedMessage
 from headgate.broker.subscriber import Subscriber
 from headgate.core.delivery.breaker import Breaker
 from headgate.core.delivery.delivery import Delivery, Status
@@ -16,7 +16,7 @@ class Attempt:
 
     __slots__ = ("delivery", "entry", "lane", "message", "started")
 
-    def __init__(self, lane: "Lane", entry: Entry, delivery: Delivery, started: float) -> None:
+    def __init__(self, lane: "Lane", entry: QueuedMessage, delivery: Delivery, started: float) -> None:
         self.lane = lane
         self.entry = entry
         self.delivery = delivery
@@ -57,14 +57,19 @@ class Lane:
     )
 
     def __init__(
-        self, topic: str, subscriber: Subscriber, after: int, breaker: Breaker | None, group: "Group | None" = None
+        self,
+        topic: str,
+        subscriber: Subscriber,
+        after: int,
+        breaker: Breaker | None,
+        group: "ConsumerGroup | None" = None,
     ) -> None:
         self.topic = topic
         self.subscriber = subscriber
         self.after = after
         self.breaker = breaker
         self.group = group
-        self.queue: deque[Entry] = deque()
+        self.queue: deque[QueuedMessage] = deque()
         self.delivery: Delivery | None = None
         self.attempt: Attempt | None = None
         self.timer: Timer[Callable[[float], None]] | None = None  # of the scheduled retry
@@ -84,26 +89,26 @@ class Lane:
             return False
         return self.delivery is None or self.delivery.status is Status.QUEUED
 
-    def pick(self, entry: Entry) -> "Lane":
+    def pick(self, entry: QueuedMessage) -> "Lane":
         """Returns the lane that gets this entry: itself."""
         return self
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueuedMessage) -> None:
         """Puts an entry at the end."""
         self.queue.append(entry)
         entry.pending += 1
 
-    def merge(self, entries: Iterable[Entry]) -> None:
+    def merge(self, entries: Iterable[QueuedMessage]) -> None:
         """Takes over another lane's entries in order of their ids, behind the one that is being worked on."""
         head = [self.queue.popleft()] if self.delivery is not None else []
         self.queue = deque(head + sorted([*self.queue, *entries], key=lambda entry: entry.id))
 
-    def finish_first(self) -> Entry:
+    def finish_first(self) -> QueuedMessage:
         """Takes the first entry out: it was delivered, given up or dropped."""
         self.delivery = None
         return self.queue.popleft()
 
-    def empty(self) -> list[Entry]:
+    def empty(self) -> list[QueuedMessage]:
         """Takes all entries out but one that is being tried this moment, and returns them."""
         keep = [self.queue.popleft()] if self.attempt is not None else []
         if not keep:
@@ -113,7 +118,7 @@ class Lane:
         return entries
 
 
-class Group:
+class ConsumerGroup:
     """The members that share a topic's messages, in the order of their joining.
 
     A message with a key goes to the member that still has messages of this key, else to the one with the highest hash
@@ -129,7 +134,7 @@ class Group:
         self.members: list[Lane] = []
         self._keys: dict[str, tuple[Lane, int]] = {}  # where a key's messages wait, and how many; empty when none do
 
-    def pick(self, entry: Entry) -> Lane:
+    def pick(self, entry: QueuedMessage) -> Lane:
         """Returns the member that gets this entry, and notes its key. There must be a member."""
         if entry.key is None:
             return min(self.members, key=lambda lane: len(lane.queue))
@@ -137,7 +142,7 @@ class Group:
         self._keys[entry.key] = (lane, count + 1)
         return lane
 
-    def done(self, entry: Entry) -> None:
+    def done(self, entry: QueuedMessage) -> None:
         """Forgets one entry of a key: it left its member's queue."""
         if entry.key is None or entry.key not in self._keys:
             return
@@ -145,11 +150,11 @@ class Group:
         if count > 1:
             self._keys[entry.key] = (lane, count - 1)
 
-    def hand_over(self, entries: list[Entry]) -> list[Lane]:
+    def hand_over(self, entries: list[QueuedMessage]) -> list[Lane]:
         """Gives the entries of a member that left to the others; returns those that got some, in order of joining."""
         for entry in entries:
             self.done(entry)
-        shares: dict[str, list[Entry]] = {}
+        shares: dict[str, list[QueuedMessage]] = {}
         for entry in entries:
             shares.setdefault(self.pick(entry).name, []).append(entry)
         receivers = [lane for lane in self.members if lane.name in shares]

@@ -55,7 +55,7 @@ class Draft(NamedTuple):
     trace: str | None = None
 
 
-class Entry(msgspec.Struct, gc=False, eq=False):
+class QueuedMessage(msgspec.Struct, gc=False, eq=False):
     """A queued message: one object however many subscribers wait for it. `pending` counts the queues it stands in."""
 
     id: int

@@ -15,12 +15,12 @@ from collections.abc import Awaitable
 from typing import Any, Final, Self, Unpack
 
 from headgate.broker.engine import NO_HOOKS, Hooks
-from headgate.broker.front import Front, Randomness, Settings, Subscription, describe, make_rules
+from headgate.broker.front import Front, Randomness, Subscription, TopicOptions, describe, make_rules
 from headgate.broker.journal import Journal
 from headgate.broker.lane import Attempt
-from headgate.broker.message import Draft, Entry, Receipt
+from headgate.broker.message import Draft, QueuedMessage, Receipt
 from headgate.broker.topic import Topic
-from headgate.core.delivery.backpressure import Admission
+from headgate.core.delivery.backpressure import Admittance
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.records import Appended
 from headgate.runtime.ports import AppendUnknown, Clock, Log
@@ -49,7 +49,7 @@ class AsyncBroker(Front):
         keep_records: int | None = None,
         handler_timeout_s: float | None = None,
         grace_s: float = 5.0,
-        **settings: Unpack[Settings],
+        **settings: Unpack[TopicOptions],
     ) -> None:
         self._journal = journal = Journal(log, os.urandom, keep_records) if log is not None else None
         hooks = Hooks(self._on_room, NO_HOOKS.on_dead_letter if journal is None else journal.note)
@@ -136,7 +136,7 @@ class AsyncBroker(Front):
                 self._on_room(topic)
                 break
             draft = stored.draft
-            entry = Entry(stored.offset, draft.payload, draft.key, self._now(), draft.trace)
+            entry = QueuedMessage(stored.offset, draft.payload, draft.key, self._now(), draft.trace)
             self._engine.again(lane, entry, self._now())
             self._changed()
             count += 1
@@ -162,9 +162,9 @@ class AsyncBroker(Front):
             return False
         waiting = len(self._blocked.get(topic.name, ()))  # while anybody waits, the queue is full: nobody overtakes
         verdict = self._engine.intake.admit(topic, self._now())
-        if verdict is Admission.REJECT or (verdict is Admission.WAIT and waiting >= MAX_BLOCKED):
+        if verdict is Admittance.REJECT or (verdict is Admittance.WAIT and waiting >= MAX_BLOCKED):
             raise self._engine.intake.refuse(topic, self._now())
-        if verdict is not Admission.WAIT:
+        if verdict is not Admittance.WAIT:
             topic.reserved += 1
             return True
         self._engine.intake.note_blocked(topic, self._now())

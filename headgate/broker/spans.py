@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.core.delivery.lifecycle import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event, EventName
 
 
 class Span(msgspec.Struct, frozen=True):

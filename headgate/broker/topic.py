@@ -5,9 +5,9 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from headgate.broker.lane import Group, Lane
-from headgate.broker.message import Entry
-from headgate.broker.metrics import Counts, TopicMetrics
+from headgate.broker.lane import ConsumerGroup, Lane
+from headgate.broker.message import QueuedMessage
+from headgate.broker.topic_metrics import TopicCounts, TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure
 from headgate.core.delivery.breaker import BreakerState
 from headgate.core.delivery.delivery import Status
@@ -48,12 +48,12 @@ class Topic:
         self.strategy = strategy
         self.retry = retry
         self.pressure = pressure
-        self.counts = Counts()
+        self.counts = TopicCounts()
         self.lanes: dict[str, Lane] = {}
-        self.groups: dict[str, Group] = {}
-        self.audience: list[Lane | Group] = []  # who gets each message, in the order of joining; a group is one
-        self.held: deque[Entry] = deque()
-        self.overflow: deque[Entry] = deque()
+        self.groups: dict[str, ConsumerGroup] = {}
+        self.audience: list[Lane | ConsumerGroup] = []  # who gets each message, in the order of joining; a group is one
+        self.held: deque[QueuedMessage] = deque()
+        self.overflow: deque[QueuedMessage] = deque()
         self.queued = 0
         self.reserved = 0
         self.last_id = FIRST_ID - 1
@@ -64,14 +64,14 @@ class Topic:
         """Returns what the strategy may see of `held`, which is not empty."""
         return Held(len(self.held), self.held[0].created_ts, self.held[-1].payload)
 
-    def give_out(self, entry: Entry) -> list[Lane]:
+    def give_out(self, entry: QueuedMessage) -> list[Lane]:
         """Puts an entry into the queue of everybody who subscribed before it came; returns those queues."""
         lanes = [one.pick(entry) for one in self.audience if one.after < entry.id]
         for lane in lanes:
             lane.add(entry)
         return lanes
 
-    def forget(self, lane: Lane, entry: Entry) -> bool:
+    def forget(self, lane: Lane, entry: QueuedMessage) -> bool:
         """Notes that an entry left a lane's queue; returns whether that made room in the topic's."""
         if lane.group is not None:
             lane.group.done(entry)
@@ -90,7 +90,7 @@ class Topic:
         while self.overflow and self.overflow[0].id <= oldest:
             self.overflow.popleft()
 
-    def oldest_idle(self) -> Entry | None:
+    def oldest_idle(self) -> QueuedMessage | None:
         """Returns the oldest queued message that nobody is working on this moment, None where there is none."""
         busy = {id(lane.queue[0]) for lane in self.lanes.values() if lane.attempt is not None}
         idle = [entry for lane in self.lanes.values() if (entry := _first_not(busy, lane)) is not None]
@@ -98,7 +98,7 @@ class Topic:
             return min(idle, key=lambda entry: entry.id)
         return self.held[0] if self.held else None
 
-    def holders(self, entry: Entry) -> list[Lane]:
+    def holders(self, entry: QueuedMessage) -> list[Lane]:
         """Returns the lanes an entry waits in."""
         return [lane for lane in self.lanes.values() if entry in lane.queue] if entry.pending else []
 
@@ -145,12 +145,12 @@ class Topic:
         return len(lane.queue) + (self.upcoming(lane.after) if lane.group is None else 0)
 
 
-def status_in(lane: Lane, entry: Entry) -> tuple[Status, int]:
+def status_in(lane: Lane, entry: QueuedMessage) -> tuple[Status, int]:
     """Returns how far an entry is in a lane: its status and attempts there."""
     if lane.delivery is not None and lane.queue[0] is entry:
         return lane.delivery.status, lane.delivery.attempts
     return Status.QUEUED, 0
 
 
-def _first_not(busy: set[int], lane: Lane) -> Entry | None:
+def _first_not(busy: set[int], lane: Lane) -> QueuedMessage | None:
     return next((entry for entry in lane.queue if id(entry) not in busy), None)

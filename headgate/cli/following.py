@@ -38,7 +38,7 @@ def read_frame(text: bytes) -> Frame:
     return msgspec.json.decode(without_lone(text) if b"\\u" in text else text, type=Frame)
 
 
-class Place:
+class TopicPlace:
     """A topic and how far it was read; after a lost connection it asks for what follows."""
 
     def __init__(self, topic_id: str, start: Any) -> None:

@@ -51,11 +51,11 @@ def message_line(frame: dict[str, Any]) -> Text:
     )
 
 
-class _Head(msgspec.Struct):
+class _FrameHead(msgspec.Struct):
     seq: int
 
 
-class _Page(msgspec.Struct):
+class _HistoryPage(msgspec.Struct):
     messages: list[msgspec.Raw]
     last_seq: int
     complete: bool = True
@@ -81,10 +81,10 @@ def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> It
         asked = min(left, _PAGE)
 
 
-def _read_page(body: bytes) -> _Page:
+def _read_page(body: bytes) -> _HistoryPage:
     """Reads a page whose messages stay as they came, also those that msgspec does not take for JSON."""
     stand_in = without_lone(body) if b"\\u" in body else body
-    page = msgspec.json.decode(stand_in, type=_Page)
+    page = msgspec.json.decode(stand_in, type=_HistoryPage)
     if stand_in != body:
         (listed,) = (part for part in parts(body) if part.startswith(b'"messages"'))
         page.messages = [msgspec.Raw(text) for text in parts(listed.partition(b":")[2])]
@@ -92,4 +92,4 @@ def _read_page(body: bytes) -> _Page:
 
 
 def _seq(frame: bytes) -> int:
-    return msgspec.json.decode(without_lone(frame), type=_Head).seq
+    return msgspec.json.decode(without_lone(frame), type=_FrameHead).seq

@@ -15,7 +15,7 @@ _READ: Final = 1024 * 1024
 _WHY: Final = {"not_utf8": "not UTF-8", "not_json": "not JSON", "too_deep": "nested too deep"}
 
 
-class Item(NamedTuple):
+class Line(NamedTuple):
     """One line: `body` is its item of the batch, or `problem` says why it is none."""
 
     number: int
@@ -30,7 +30,7 @@ class Shaper:
         self._run = run
         self._field = topic_field
 
-    def item(self, number: int, line: bytes) -> Item:
+    def item(self, number: int, line: bytes) -> Line:
         """Returns the item of one line that is not blank."""
         try:
             if len(line) > MAX_LINE:
@@ -38,8 +38,8 @@ class Shaper:
             body = self._body(number, line)
         except ValueError as error:
             code, why = error.args
-            return Item(number, b"", local_problem(code, f"line {number} is {why}"))
-        return Item(number, body, None)
+            return Line(number, b"", local_problem(code, f"line {number} is {why}"))
+        return Line(number, body, None)
 
     def _body(self, number: int, line: bytes) -> bytes:
         check_json(line)
@@ -62,11 +62,11 @@ def local_problem(code: str, detail: str) -> bytes:
     return msgspec.json.encode({"status": status, "code": code, "detail": detail, "retryable": False})
 
 
-def batches(chunks: Iterable[list[bytes]], shaper: Shaper) -> Iterator[list[Item]]:
+def batches(chunks: Iterable[list[bytes]], shaper: Shaper) -> Iterator[list[Line]]:
     """Yields batches within both bounds, and none larger than what was there to read: a slow pipe is not held up."""
     number = 0
     for chunk in chunks:
-        batch: list[Item] = []
+        batch: list[Line] = []
         size = 0
         for line in chunk:
             number += 1

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from headgate.cli.client import Client, topic_path
 from headgate.cli.invocation import CommandFailed, Json, Token, Url, WrongCommand, of
-from headgate.cli.lines import Item, Shaper, batches, check_json, chunks
+from headgate.cli.lines import Line, Shaper, batches, check_json, chunks
 from headgate.cli.output import Output, fields
 from headgate.cli.sender import Sender
 
@@ -87,7 +87,7 @@ def _what(words: list[str], file: Path | None, topic_field: str | None) -> tuple
     return topic, None if words == ["-"] else os.fsencode(words[0])
 
 
-def _single(shaper: Shaper, payload: bytes) -> Item:
+def _single(shaper: Shaper, payload: bytes) -> Line:
     try:
         check_json(payload)
     except ValueError as error:

@@ -20,15 +20,15 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.server import HttpServer
-from headgate.runtime.lifecycle import Process, run
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket import WebSocketLink, serve_links
+from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng

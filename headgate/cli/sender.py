@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from headgate.cli.client import NDJSON, Answer, Client, Unreachable
-from headgate.cli.lines import Item
+from headgate.cli.lines import Line
 
 WAIT_OUT: Final = frozenset({408, 429, 503, 504})
 PATIENCE_S: Final = 300.0  # so long without any answer: what is left is reported as it stands
@@ -16,7 +16,7 @@ FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 15.0
 
 
-class _Head(msgspec.Struct):
+class _AnswerHead(msgspec.Struct):
     status: int
     retry_after_ms: int | None = None
 
@@ -34,7 +34,7 @@ class Sender:
         self._sleep = sleep
         self._reached = False
 
-    def send(self, items: Sequence[Item]) -> list[bytes]:
+    def send(self, items: Sequence[Line]) -> list[bytes]:
         """Returns one answer or problem for each item. Raises Unreachable when there was no server from the start."""
         answers = [item.problem for item in items]
         waited, wait = 0.0, FIRST_WAIT_S
@@ -54,7 +54,7 @@ class Sender:
         return [answer or b"" for answer in answers]
 
     def _attempt(
-        self, items: Sequence[Item], left: list[int], answers: list[bytes | None]
+        self, items: Sequence[Line], left: list[int], answers: list[bytes | None]
     ) -> tuple[dict[int, bytes], float]:
         """Sends what is left once. Returns what to wait out (item: its problem) and for how long at least (s)."""
         try:
@@ -72,7 +72,7 @@ class Sender:
         return _sorted(answer, left, answers)
 
     def _halves(
-        self, items: Sequence[Item], left: list[int], answers: list[bytes | None]
+        self, items: Sequence[Line], left: list[int], answers: list[bytes | None]
     ) -> tuple[dict[int, bytes], float]:
         half = len(left) // 2
         first, after = self._attempt(items, left[:half], answers)
@@ -97,7 +97,7 @@ def _sorted(answer: Answer, left: list[int], answers: list[bytes | None]) -> tup
     waiting: dict[int, bytes] = {}
     after = _seconds(answer)
     for i, raw in zip(left, results, strict=True):
-        head = msgspec.json.decode(raw, type=_Head)
+        head = msgspec.json.decode(raw, type=_AnswerHead)
         if head.status in WAIT_OUT:
             waiting[i] = bytes(raw)
             after = max(after, (head.retry_after_ms or 0) / 1_000)

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from headgate.cli.client import token_of
-from headgate.cli.following import Backoff, Frame, Place, after_close, json_form, read_frame
+from headgate.cli.following import Backoff, Frame, TopicPlace, after_close, json_form, read_frame
 from headgate.cli.history import message_line
 from headgate.cli.invocation import CommandFailed, Json, StreamUrl, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, fields, note
@@ -47,7 +47,7 @@ def subscribe(
     settings = of(context).settings(short)
     try:
         begin = json_form(from_query(start))
-        places = {check_topic_id(topic): Place(topic, begin) for topic in topics}
+        places = {check_topic_id(topic): TopicPlace(topic, begin) for topic in topics}
     except Refusal as error:
         known = "" if error.code != "bad_request" or start == "cursor" else f"--from {start} is none of {FORMS}"
         raise WrongCommand(known or error.detail) from None
@@ -62,7 +62,7 @@ def subscribe(
 class _Follower:
     """One call of the command: follows `places` until none is left or `left` messages were printed."""
 
-    def __init__(self, url: str, token: str | None, places: dict[str, Place], output: Output) -> None:
+    def __init__(self, url: str, token: str | None, places: dict[str, TopicPlace], output: Output) -> None:
         self._shown_url = url
         self._url = f"ws{url.removeprefix('http')}/ws/subscribe"
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}

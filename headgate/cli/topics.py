@@ -79,7 +79,7 @@ def delete(context: typer.Context, topic: TopicId, url: Url = None, token: Token
     return 0
 
 
-class _Page(msgspec.Struct):
+class _TopicsPage(msgspec.Struct):
     topics: list[msgspec.Raw]
     next_page: str | None = None
 
@@ -88,7 +88,7 @@ def _all(client: Client, prefix: str | None) -> Iterator[bytes]:
     page: str | None = None
     while True:
         answer = client.get("/api/v1/topics", {"prefix": prefix, "limit": _PAGE, "page": page})
-        found = msgspec.json.decode(accepted(answer), type=_Page)
+        found = msgspec.json.decode(accepted(answer), type=_TopicsPage)
         yield from map(bytes, found.topics)
         page = found.next_page
         if page is None:

@@ -23,7 +23,7 @@ PROBE: Final = encode_control(encode_body(Probe()), 0)
 _log = logging.getLogger("headgate.appender")
 
 
-class _Flight:
+class _Appending:
     """The futures of one wave. Looked at by the timer: a callback for each would cost as much as the append."""
 
     __slots__ = ("futures", "wave")
@@ -47,7 +47,7 @@ class _Shard:
 
     def __init__(self) -> None:
         self.circuit = Circuit()
-        self.flights: deque[_Flight] = deque()
+        self.flights: deque[_Appending] = deque()
 
 
 class Appender:
@@ -96,7 +96,7 @@ class Appender:
         wave = kept.circuit.began(self._clock.now())
         flights = kept.flights
         if not flights or flights[-1].wave is not wave:
-            flights.append(_Flight(wave))
+            flights.append(_Appending(wave))
         flights[-1].futures.append(future)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.link import Message
 from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 
 BACKGROUND = "-background"
+
+M = TypeVar("M")
 
 
 class Clock(Protocol):
@@ -29,6 +31,14 @@ class Rng(Protocol):
 
     def entropy(self, count: int) -> bytes:
         """Returns `count` random bytes."""
+
+
+class Shell(NamedTuple, Generic[M]):
+    """What a process hands to its objects: time, randomness, and the numbers they count."""
+
+    clock: Clock
+    rng: Rng
+    metrics: M
 
 
 class LogError(HeadgateError):
@@ -70,7 +80,7 @@ class Reader(Protocol):
         """Gives up the position."""
 
 
-class Group(Protocol):
+class Membership(Protocol):
     """Membership of a dispatcher among the owners of the shards (DESIGN section 6)."""
 
     changed: asyncio.Event  # set by the adapter whenever `assigned` may differ; cleared by the user
@@ -136,7 +146,7 @@ class Log(Protocol):
     def above_limit(self) -> bool:
         """Says whether the log holds more than its own bound: its owner then truncates behind a snapshot."""
 
-    def group(self, node: str) -> Group:
+    def group(self, node: str) -> Membership:
         """Returns this node's membership (not yet joined). An embedded log has one member that owns every shard."""
 
 

@@ -85,13 +85,13 @@ LogUrl = Annotated[str, AfterValidator(_log_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """A level of names. Values never change after start; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Security(Group):
+class SecuritySettings(SettingsGroup):
     """How the Kafka adapter proves itself and checks the brokers; `ca`, `certificate` and `key` are PEM files."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -127,7 +127,7 @@ class Security(Group):
         return self
 
 
-class Log(Group):
+class LogSettings(SettingsGroup):
     """The log. `shards` and `replication` unset: the log's own value, or the adapter's default when it is created."""
 
     url: LogUrl | None = None
@@ -144,10 +144,10 @@ class Log(Group):
     """Seconds that an embedded log keeps messages. In Kafka its `retention.ms` decides; setting this is refused."""
     dead_letters_s: Seconds = 30 * DAY_S
     """Seconds that an embedded log keeps dead letters. In Kafka the topic's `retention.ms` decides."""
-    security: Security = Security()
+    security: SecuritySettings = SecuritySettings()
 
 
-class Auth(Group):
+class AuthSettings(SettingsGroup):
     """Who callers are. `mode` unset: `open` for `dev` on loopback without `secret` and `jwks_url`, else `jwt`."""
 
     mode: Literal["jwt", "open"] | None = None
@@ -164,7 +164,7 @@ class Auth(Group):
     """Whether a stream may carry its token in the URL as `?token=`."""
 
 
-class Dev(Group):
+class DevSettings(SettingsGroup):
     """Everything in one process."""
 
     host: Text = "127.0.0.1"
@@ -175,7 +175,7 @@ class Dev(Group):
     """The folder that keeps everything. Unset, and no `log.url`: nothing survives the process."""
 
 
-class Ingest(Group):
+class IngestSettings(SettingsGroup):
     """The HTTP side."""
 
     host: Text = ANY  # a production role is reached from other machines
@@ -184,7 +184,7 @@ class Ingest(Group):
     """The port to listen on. 0: any free port."""
 
 
-class Gateway(Group):
+class GatewaySettings(SettingsGroup):
     """The stream side. `publish`: whether clients may publish over their WebSocket."""
 
     host: Text = ANY  # a production role is reached from other machines
@@ -195,7 +195,7 @@ class Gateway(Group):
     """Not built yet: must be false. Later: whether clients may publish over their WebSocket."""
 
 
-class Dispatcher(Group):
+class DispatcherSettings(SettingsGroup):
     """The owner of shards. `data` holds index files; `advertise` is where others reach its links (unset: found)."""
 
     host: Text = ANY  # a production role is reached from other machines
@@ -208,7 +208,7 @@ class Dispatcher(Group):
     """The `host:port` at which gateways and ingests reach this dispatcher. Unset: the host name and the port."""
 
 
-class Admin(Group):
+class AdminSettings(SettingsGroup):
     """Probes and metrics. `host` unset: the role's own, in `dev` 127.0.0.1."""
 
     host: Text | None = None
@@ -217,7 +217,7 @@ class Admin(Group):
     """The port for `/livez`, `/readyz` and `/metrics`."""
 
 
-class Tls(Group):
+class TlsSettings(SettingsGroup):
     """TLS between the services (PEM files)."""
 
     ca: File | None = None
@@ -228,31 +228,31 @@ class Tls(Group):
     """Not built yet: must be unset."""
 
 
-class Cluster(Group):
+class ClusterSettings(SettingsGroup):
     """How services find and trust each other. `secret` unset: derived from `auth.secret`."""
 
     dispatchers: Addresses = ("127.0.0.1:8090",)
     """Dispatchers to link to first, `host:port,host:port`. They name the others."""
     secret: Secret | None = None
     """The key with which services prove who they are, 32 bytes or more. Unset: derived from `auth.secret`."""
-    tls: Tls = Tls()
+    tls: TlsSettings = TlsSettings()
 
 
-class Topics(Group):
+class TopicsSettings(SettingsGroup):
     """`auto_create` unset: true in `dev`, false elsewhere."""
 
     auto_create: bool | None = None
     """Whether a publish or subscribe creates an unknown topic. Unset: true in `dev`, false elsewhere."""
 
 
-class Http(Group):
+class HttpSettings(SettingsGroup):
     """`origins` of browsers that may call, for CORS and WebSocket. Unset: the same origin, in `dev` also loopback."""
 
     origins: Origins | None = None
     """Web pages that may call us, such as `https://app.example.com`. `*`: all. `loopback`: pages of this machine."""
 
 
-class Hot(Group):
+class HotSettings(SettingsGroup):
     """Subscriber counts at which a topic goes to the inbox and back."""
 
     enter: Count = 10_000
@@ -261,7 +261,7 @@ class Hot(Group):
     """Not built yet: must be unset. Later: the number of subscribers at which a topic moves back."""
 
 
-class Heartbeat(Group):
+class HeartbeatSettings(SettingsGroup):
     """A connection is dead after `interval` x `missed_limit` seconds without a byte."""
 
     interval: Seconds = 30.0
@@ -270,7 +270,7 @@ class Heartbeat(Group):
     """After this many intervals without a byte the connection is closed."""
 
 
-class Limits(Group):
+class LimitsSettings(SettingsGroup):
     """PROTOCOL section 7 (and the body sizes of section 0). Rates are per process."""
 
     payload_bytes: Count = 65_536
@@ -327,7 +327,7 @@ class Limits(Group):
     """Bytes of the requests of one user that one ingest works on. Above: 503 `overloaded`."""
 
 
-class Drain(Group):
+class DrainSettings(SettingsGroup):
     """A SIGTERM ends the role within `deadline_s`; its sessions are told over the first `spread_s` of it."""
 
     deadline_s: Seconds = 20.0
@@ -336,7 +336,7 @@ class Drain(Group):
     """Seconds over which a gateway spreads the goodbye to its clients, so that they do not reconnect all at once."""
 
 
-class Client(Group):
+class ClientSettings(SettingsGroup):
     """Commands that talk to a server. `stream_url` unset: `url`."""
 
     url: HttpUrl = "http://127.0.0.1:8080"
@@ -347,29 +347,29 @@ class Client(Group):
     """The bearer token that commands send."""
 
 
-class Index(Group):
+class IndexSettings(SettingsGroup):
     """The history index: frames kept per shard, newest first."""
 
     frame_bytes: Count = 4096 * MIB
     """Bytes of messages kept for history and resume, per shard. The oldest are dropped first."""
 
 
-class Model(Group):
+class Model(SettingsGroup):
     """All settings."""
 
-    log: Log = Log()
-    auth: Auth = Auth()
-    dev: Dev = Dev()
-    ingest: Ingest = Ingest()
-    gateway: Gateway = Gateway()
-    dispatcher: Dispatcher = Dispatcher()
-    admin: Admin = Admin()
-    cluster: Cluster = Cluster()
-    topics: Topics = Topics()
-    http: Http = Http()
-    hot: Hot = Hot()
-    heartbeat: Heartbeat = Heartbeat()
-    limits: Limits = Limits()
-    drain: Drain = Drain()
-    client: Client = Client()
-    index: Index = Index()
+    log: LogSettings = LogSettings()
+    auth: AuthSettings = AuthSettings()
+    dev: DevSettings = DevSettings()
+    ingest: IngestSettings = IngestSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    admin: AdminSettings = AdminSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    topics: TopicsSettings = TopicsSettings()
+    http: HttpSettings = HttpSettings()
+    hot: HotSettings = HotSettings()
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    limits: LimitsSettings = LimitsSettings()
+    drain: DrainSettings = DrainSettings()
+    client: ClientSettings = ClientSettings()
+    index: IndexSettings = IndexSettings()

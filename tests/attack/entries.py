@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 from headgate.core.wire import link, linkcodec
 from headgate.core.wire.envelope import MAGIC
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.websocket import open_link
+from headgate.runtime.links.websocket_link import open_link
 from headgate.runtime.settings import load
 from headgate.runtime.system import SystemRng
 from tests.attack.odd import Odd
@@ -224,8 +224,8 @@ def _message(odd: Odd) -> link.Message:
     req = odd.one_of(1, number)
     attach = link.AttachTopic(topic, number, number, number)
     return odd.one_of(  # type: ignore[no-any-return]
-        link.Subscribe(req, topic, caller, (topic, number, number), odd.random.random() < 0.5),
-        link.Subscribe(req, topic, caller),
+        link.AskSubscribe(req, topic, caller, (topic, number, number), odd.random.random() < 0.5),
+        link.AskSubscribe(req, topic, caller),
         link.Authorize(req, topic, number, caller),
         link.Fetch(req, topic, number, number, number),
         link.AskTopic(req, topic, caller),
@@ -238,7 +238,7 @@ def _message(odd: Odd) -> link.Message:
         link.Leave(topic, number, number),
         link.Refuse(number, 0),
         link.Changed(topic),
-        link.Topics(req, []),
+        link.TopicsAnswer(req, []),
         link.Refused(req, topic, topic),
         link.Owners([link.Owner(number, number, topic, True)]),
         link.Hello(1, 1, "ingest", topic, topic, 0),

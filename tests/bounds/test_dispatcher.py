@@ -13,12 +13,12 @@ from hashlib import blake2b
 import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
-from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.sequencer.apply import Unusable
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.recent_verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, RecentVerdicts
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import CHUNK_BYTES
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
-from headgate.core.sequencer.verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, Verdicts
 from headgate.core.sequencer.window import BLOCK_IDS, UNSAVED_IDS, Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.ids import keyed_id
@@ -96,7 +96,7 @@ def test_ids_that_no_snapshot_takes_are_packed_all_the_same() -> None:
 
 @pytest.mark.parametrize("items", [1, BUNDLE])
 def test_verdicts_are_kept_by_messages_and_cost_33_bytes_a_run(items: int) -> None:
-    verdicts = Verdicts()
+    verdicts = RecentVerdicts()
     with at_most(3_500_000):
         for offset in range(KEPT_MESSAGES * 3 // 2 // items):
             verdicts.put(offset, [Verdict(Code.ACCEPTED, offset * items + n, 1) for n in range(items)])
@@ -107,7 +107,7 @@ def test_verdicts_are_kept_by_messages_and_cost_33_bytes_a_run(items: int) -> No
 
 
 def test_verdict_waiters_are_refused_above_their_number_and_go_with_their_link() -> None:
-    verdicts = Verdicts()
+    verdicts = RecentVerdicts()
     took = [verdicts.wait(10 + n, "link", lambda _: None) for n in range(WAITERS + WAITERS // 2)]
     assert took.count(True) == WAITERS and not any(took[WAITERS:])
     verdicts.forget("link")
@@ -141,7 +141,7 @@ async def test_dead_letters_stop_the_shards_reading_at_their_bytes() -> None:
     offset = 0
     with at_most(WAITING_BYTES + 2 * 700_000 + 1_000_000):
         while not letters.is_full:
-            letters.add(Record(offset, 1, b"k", bytes(500_000)), DeadLetter(BUNDLE, "no_topic", ""))
+            letters.add(Record(offset, 1, b"k", bytes(500_000)), Unusable(BUNDLE, "no_topic", ""))
             offset += 1
             await asyncio.sleep(0)
     assert offset <= WAITING_BYTES // 500_000 + 1

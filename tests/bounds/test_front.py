@@ -4,25 +4,25 @@ import pytest
 
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
-from headgate.core.publish.answers import Answers, Place
-from headgate.core.publish.buckets import Buckets, Rate
+from headgate.core.publish.recent_publishes import LogPlace, RecentPublishes
+from headgate.core.publish.token_buckets import Rate, TokenBuckets
 
 MANY = 1_500
 BOUND = 1_000
 
 
 def test_known_answers_are_bounded_and_the_newest_stay() -> None:
-    answers = Answers(max_known=BOUND)
+    answers = RecentPublishes(max_known=BOUND)
     for n in range(MANY):
         key = (1, n.to_bytes(16))
-        answers.acknowledged(key, answers.attempt(key, b"f", None, 0.0), Place(0, n, 0), 0.0)
+        answers.acknowledged(key, answers.attempt(key, b"f", None, 0.0), LogPlace(0, n, 0), 0.0)
     assert len(answers) <= BOUND
     assert answers.find((1, (MANY - 1).to_bytes(16)), b"f", 0.0) is not None
     assert answers.find((1, (0).to_bytes(16)), b"f", 0.0) is None
 
 
 def test_unresolved_answers_are_bounded_apart_from_the_known() -> None:
-    answers = Answers(max_known=BOUND, max_unresolved=BOUND)
+    answers = RecentPublishes(max_known=BOUND, max_unresolved=BOUND)
     for n in range(MANY):
         key = (1, n.to_bytes(16))
         answers.unknown(key, answers.attempt(key, b"f", None, 0.0), 0.0)
@@ -30,7 +30,7 @@ def test_unresolved_answers_are_bounded_apart_from_the_known() -> None:
 
 
 def test_rate_buckets_are_bounded_and_a_user_who_publishes_keeps_his() -> None:
-    buckets, rate = Buckets(max_buckets=BOUND), Rate(0.001, 5.0)
+    buckets, rate = TokenBuckets(max_buckets=BOUND), Rate(0.001, 5.0)
     for n in range(MANY):
         for user in (f"u{n}", "busy"):
             if buckets.wait(user, rate, 0.0) == 0:

@@ -13,14 +13,14 @@ from headgate.runtime.settings_model import Model
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
 MODULES = {
     "window": "headgate.core.sequencer.window",
-    "verdicts": "headgate.core.sequencer.verdicts",
+    "verdicts": "headgate.core.sequencer.recent_verdicts",
     "dead_letters": "dispatcher.dead_letters",
     "log_end": "dispatcher.log_end",
     "snapshot": "headgate.core.sequencer.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
-    "session": "dispatcher.session",
-    "answers": "headgate.core.publish.answers",
-    "buckets": "headgate.core.publish.buckets",
+    "session": "dispatcher.peer",
+    "answers": "headgate.core.publish.recent_publishes",
+    "buckets": "headgate.core.publish.token_buckets",
     "catalog": "ingest.catalog",
     "topics": "ingest.topics",
     "tokens": "headgate.runtime.tokens",

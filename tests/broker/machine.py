@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headgate.broker import Backpressure, Broker, Event, EventName, Message, OnFull, Refusal, SimpleRetryPolicy, Status
 from headgate.broker.front import Subscription
-from headgate.core.delivery.lifecycle import Outcome
+from headgate.core.delivery.lifecycle_events import Outcome
 from headgate.core.delivery.strategy import BatchedDeliveryStrategy, DeliveryStrategy, ImmediateDeliveryStrategy
 
 QUEUE, OVERFLOW, CAP = 4, 2, 3

@@ -10,7 +10,7 @@ from headgate.broker import (
     Refusal,
     Status,
 )
-from headgate.core.delivery.lifecycle import Outcome
+from headgate.core.delivery.lifecycle_events import Outcome
 from tests.broker.recorder import Recorder, failing
 
 

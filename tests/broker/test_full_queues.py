@@ -12,7 +12,7 @@ from headgate.broker import (
     Status,
     fixed,
 )
-from headgate.core.delivery.lifecycle import Outcome
+from headgate.core.delivery.lifecycle_events import Outcome
 from tests.broker.recorder import Recorder, failing
 
 

@@ -12,9 +12,9 @@ from headgate.core.wire.envelope import Item, encode_bundle
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory import MemoryLog, Reach
+from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, OffsetGone
 from headgate.runtime.system import SystemClock, SystemRng
 from tests.broker.recorder import Recorder, failing

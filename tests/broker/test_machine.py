@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from headgate.broker.deliveries import Deliveries
 from headgate.broker.intake import Intake
 from headgate.broker.lane import Lane
-from headgate.broker.runner import Runner
 from headgate.broker.topic import Topic
 from headgate.core.delivery.delivery import Delivery
 from headgate.core.delivery.strategy import DeliveryStrategy
@@ -37,7 +37,7 @@ def test_the_broker_keeps_what_the_model_says() -> None:
     run(250)
 
 
-def retry_at_the_tail(self: Runner, lane: Lane, delivery: Delivery, now: float) -> None:
+def retry_at_the_tail(self: Deliveries, lane: Lane, delivery: Delivery, now: float) -> None:
     lane.timer = None
     delivery.requeue(now)
     lane.delivery = None
@@ -62,7 +62,7 @@ refuse = Intake.refuse
 @pytest.mark.parametrize(
     ("owner", "method", "fault", "invariant"),
     [
-        (Runner, "_requeue", retry_at_the_tail, "order:"),
+        (Deliveries, "_requeue", retry_at_the_tail, "order:"),
         (Intake, "swap", swap_that_loses_the_partial_batch, "lost:"),
         (Intake, "refuse", rejected_counted_as_published, "counters: refused is not published"),
     ],

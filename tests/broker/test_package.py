@@ -10,7 +10,7 @@ import pytest
 import headgate
 
 ROOT = Path(__file__).parents[2]
-PURE = ("delivery", "retry", "strategy", "timers", "breaker", "backpressure", "deadletters", "lifecycle")
+PURE = ("delivery", "retry", "strategy", "timers", "breaker", "backpressure", "dead_letters", "lifecycle_events")
 ALLOWED = {"enum", "collections", "heapq", "types", "typing", "msgspec", "headgate"}
 
 

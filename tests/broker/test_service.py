@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from headgate.broker import AsyncBroker, Backpressure, Event, EventName, Message, OnFull, Receipt, Refusal, fixed
-from headgate.core.delivery.lifecycle import Outcome
+from headgate.core.delivery.lifecycle_events import Outcome
 from headgate.core.wire.errors import HeadgateError
 from tests.broker.recorder import Recorder, failing
 from tests.sim.loop import SimLoop, run

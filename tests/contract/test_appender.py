@@ -9,7 +9,7 @@ from headgate.core.wire.control import PROBE_KEY, Probe, decode_body
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.appender import Appender
-from headgate.runtime.logs.memory import MemoryLog, Reach
+from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
 from tests.contract.virtual import SeededRng, VirtualLoop, run

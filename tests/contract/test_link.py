@@ -8,8 +8,8 @@ import pytest
 
 from headgate.core.wire import link
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.memory import memory_link
-from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
+from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Link
 from headgate.runtime.system import SystemRng
 
@@ -130,10 +130,10 @@ async def test_a_message_that_cannot_be_sent_is_dropped_alone_and_answered(pair:
     """One client's claim took the link down for everybody, at every reconnect again."""
     async with pair() as (near, far):  # type: ignore[operator]
         near.wire.send(numbered(1))
-        near.wire.send(link.Subscribe(7, "t", Caller("eve", subscribe=("\ud83d*",))))
+        near.wire.send(link.AskSubscribe(7, "t", Caller("eve", subscribe=("\ud83d*",))))
         near.wire.send(link.Changed("\ud83d"))
         near.wire.send(numbered(2))
-        far.wire.send(link.Topic(8, object()))  # type: ignore[arg-type]
+        far.wire.send(link.TopicAnswer(8, object()))  # type: ignore[arg-type]
         far.wire.send(numbered(3))
         await until(lambda: len(far.got) == 2 and len(near.got) == 3)
         assert far.got == [numbered(1), numbered(2)]

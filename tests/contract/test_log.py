@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.kafka_log import KafkaLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from tests.contract.log_suite import LogContract, Rig, SystemClock, SystemRng
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory import MemoryLog, Reach
 from headgate.runtime.logs.memory_group import HEARTBEAT_S, SESSION_S, sticky
+from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
 from tests.contract.virtual import SeededRng, VirtualLoop, run

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from headgate.core.client.framing import SSE, WEBSOCKET, Framing
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
-from headgate.core.fanout.reception import Reception
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import from_query
@@ -111,7 +111,7 @@ class Scene:
             **options,
         )
         self.owners.user = self.hub
-        self.reception = Reception(self.hub, Tokens())
+        self.reception = Commands(self.hub, Tokens())
 
     def _schedule(self) -> None:
         self.scheduled += 1

@@ -11,7 +11,7 @@ from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.verdict import Code
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running
 
 
@@ -100,7 +100,7 @@ async def test_an_ephemeral_message_waits_for_the_announcements_and_reaches_thos
         assert isinstance(relayed, link.Relayed)
         assert isinstance(counted, link.Counts)
         assert (relayed.count, counted.counts) == (3, [3])
-        assert sum(isinstance(message, link.Volatile) for message in pushes.messages) == 1
+        assert sum(isinstance(message, link.EphemeralMessages) for message in pushes.messages) == 1
 
 
 async def test_past_the_bound_the_publisher_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
-from headgate.core.sequencer.apply import DeadLetter
+from headgate.core.sequencer.apply import Unusable
 from headgate.core.wire.control import DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import keyed_id, random_id
 from headgate.core.wire.records import LogName, Record
-from headgate.runtime.logs.memory import MemoryLog, Reach
+from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.system import SystemRng
 from tests.contract.log_suite import read_from
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, create, owning
@@ -66,9 +66,9 @@ async def test_reading_pauses_while_the_waiting_letters_are_at_their_bytes_and_g
     log.reach = Reach.REFUSED
     letters = DeadLetters(log, 0)
     for offset in range(2):
-        letters.add(dead(offset, 400_000), DeadLetter(1_000, "no_topic", ""))
+        letters.add(dead(offset, 400_000), Unusable(1_000, "no_topic", ""))
     await letters.room()
-    letters.add(dead(2, 400_000), DeadLetter(1_000, "no_topic", ""))
+    letters.add(dead(2, 400_000), Unusable(1_000, "no_topic", ""))
     paused = asyncio.ensure_future(letters.room())
     await asyncio.sleep(0.1)
     assert not paused.done()
@@ -84,7 +84,7 @@ async def test_small_letters_are_bounded_by_their_number(monkeypatch: pytest.Mon
     log.reach = Reach.REFUSED
     letters = DeadLetters(log, 0)
     for offset in range(150):
-        letters.add(dead(offset), DeadLetter(1, "corrupt", ""))
+        letters.add(dead(offset), Unusable(1, "corrupt", ""))
         assert letters.is_full == (offset >= 99)
 
 
@@ -117,7 +117,7 @@ async def test_a_burst_of_the_largest_letters_never_holds_the_loop() -> None:
     log = await a_log()
     letters = DeadLetters(log, 0)
     for offset in range(10):
-        letters.add(dead(offset, 512 * 1024), DeadLetter(1_000, "no_topic", ""))
+        letters.add(dead(offset, 512 * 1024), Unusable(1_000, "no_topic", ""))
     longest = 0.0
     safe = asyncio.ensure_future(letters.safe())
     while not safe.done():
@@ -158,11 +158,11 @@ async def test_safe_does_not_wait_for_letters_that_come_later() -> None:
     log = await a_log()
     log.latency = lambda _log, _shard: 0.05
     letters = DeadLetters(log, 0)
-    letters.add(dead(0), DeadLetter(1, "corrupt", ""))
+    letters.add(dead(0), Unusable(1, "corrupt", ""))
     safe = asyncio.ensure_future(letters.safe())
     for offset in range(1, 20):
         await asyncio.sleep(0.01)
-        letters.add(dead(offset), DeadLetter(1, "corrupt", ""))
+        letters.add(dead(offset), Unusable(1, "corrupt", ""))
         if safe.done():
             break
     assert safe.done()

@@ -7,7 +7,7 @@ from collections import Counter
 from headgate.core.wire import link
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running
 
 GATEWAYS, TOPICS, SUBSCRIBERS, MESSAGES = 3, 40, 25, 600
@@ -23,7 +23,7 @@ async def test_each_message_goes_once_to_each_gateway_that_hosts_its_topic() -> 
             number, topic = rng.randrange(GATEWAYS), rng.choice(list(epochs))
             directory, _pushes = gateways[number]
             shard = directory.shard_of(topic)
-            await directory.ask(shard, lambda r, t=topic: link.Subscribe(r, t, Caller("u")))  # type: ignore[misc]
+            await directory.ask(shard, lambda r, t=topic: link.AskSubscribe(r, t, Caller("u")))  # type: ignore[misc]
             hosted.add((number, topic))
         sent = Counter[str]()
         for n in range(MESSAGES):

@@ -9,11 +9,11 @@ import pytest
 
 from dispatcher import history as module
 from dispatcher.history import ANY_TOPIC, History
-from dispatcher.index import HistoryIndex, Identity, LastRecord
-from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.index import HistoryIndex, LastRecord, LogIdentity
+from dispatcher.recent import ITEM_BITS, RecentMessage
 from headgate.core.sequencer.apply import Deliver
 
-ME = Identity("cluster", 1, 0)
+ME = LogIdentity("cluster", 1, 0)
 EPOCH = 7
 
 
@@ -139,7 +139,9 @@ def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_hole(monkeypatch
     assert not history.complete
     assert history.holed.is_set()
     low, high = holes[0]
-    entries = [Entry((100 + n) << ITEM_BITS, EPOCH, n, message(n).id, 1, b"frame-%d" % n) for n in range(1, high - 100)]
+    entries = [
+        RecentMessage((100 + n) << ITEM_BITS, EPOCH, n, message(n).id, 1, b"frame-%d" % n) for n in range(1, high - 100)
+    ]
     assert history.fill(entries, low, high)
     assert history.complete
     assert len(frames(history, 1)) == 500

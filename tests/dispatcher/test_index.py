@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.index import FREE_PAGES, HistoryIndex, Identity, LastRecord
-from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.index import FREE_PAGES, HistoryIndex, LastRecord, LogIdentity
+from dispatcher.recent import ITEM_BITS, RecentMessage
 
-ME = Identity("cluster", 1, 0)
+ME = LogIdentity("cluster", 1, 0)
 EPOCH = 7
 
 
-def entry(seq: int, *, offset: int | None = None, ts: int | None = None, epoch: int = EPOCH, item: int = 0) -> Entry:
+def entry(
+    seq: int, *, offset: int | None = None, ts: int | None = None, epoch: int = EPOCH, item: int = 0
+) -> RecentMessage:
     at = 100 + seq if offset is None else offset
     when = 1000 + seq if ts is None else ts
-    return Entry(at << ITEM_BITS | item, epoch, seq, b"%08d%08d" % (epoch, seq), when, b"frame-%d" % seq)
+    return RecentMessage(at << ITEM_BITS | item, epoch, seq, b"%08d%08d" % (epoch, seq), when, b"frame-%d" % seq)
 
 
 def filled(path: Path | str = ":memory:", count: int = 10, frame_bytes: int = 1 << 30) -> HistoryIndex:
@@ -92,8 +94,10 @@ def test_it_goes_on_where_it_was_and_knows_what_it_holds(tmp_path: Path) -> None
     again.close()
 
 
-@pytest.mark.parametrize("other", [Identity("else", 1, 0), Identity("cluster", 2, 0), Identity("cluster", 1, 1)])
-def test_an_index_of_another_log_is_thrown_away(tmp_path: Path, other: Identity) -> None:
+@pytest.mark.parametrize(
+    "other", [LogIdentity("else", 1, 0), LogIdentity("cluster", 2, 0), LogIdentity("cluster", 1, 1)]
+)
+def test_an_index_of_another_log_is_thrown_away(tmp_path: Path, other: LogIdentity) -> None:
     filled(tmp_path / "i.db").close()
     index = HistoryIndex(tmp_path / "i.db", other)
     assert (index.ranges, index.first_seq(EPOCH, 0)) == ([], None)

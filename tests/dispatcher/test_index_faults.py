@@ -12,10 +12,10 @@ import pytest
 
 from dispatcher import folder as folder_module
 from dispatcher.folder import IndexFolder
-from dispatcher.index import HistoryIndex, Identity
-from dispatcher.shard import State
+from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.shard import ShardState
 from headgate.core.wire.records import Batch, LogName
-from headgate.runtime.logs.memory import MemoryReader
+from headgate.runtime.logs.memory_log import MemoryReader
 from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill, owning
 
 PAGE = 1 << 22
@@ -70,7 +70,7 @@ async def test_a_full_disk_never_parks_a_shard_and_what_the_index_missed_is_read
             while not owner.history.why or owner.rows[KEY].seq < 2_100:
                 await asyncio.sleep(0.01)
         assert owner is runner.owner
-        assert owner.state is State.LIVE
+        assert owner.state is ShardState.LIVE
         assert not owner.history.complete
         assert len(owner.history.recent) <= 300
         assert len(owner.history.span(epoch, 2_050, 51, PAGE).frames) == 51, "the newest are answered from memory"
@@ -131,7 +131,7 @@ async def test_a_damaged_file_is_made_anew_while_its_shard_is_live(tmp_path: Pat
     path.write_bytes(damaged)
     async with owning(log, tmp_path) as runner:
         assert runner.owner is not None
-        assert runner.owner.state is State.LIVE
+        assert runner.owner.state is ShardState.LIVE
         await caught_up(runner, 3_000)
         async with asyncio.timeout(20):
             while runner.owner.history.span(epoch, 1, 10, PAGE).seq != 1 or not runner.owner.history.complete:
@@ -146,7 +146,7 @@ async def test_an_index_of_a_log_that_was_cut_and_grew_past_it_is_thrown_away(tm
     async with owning(log, tmp_path) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
-    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     assert file.last.offset == (await log.bounds(LogName.MESSAGES, 0)).end - 1
     file.write([], (0, 0), last=file.last._replace(checksum=b"another record  "))
     file.close()
@@ -187,7 +187,7 @@ async def test_an_index_that_goes_beyond_the_log_is_thrown_away(tmp_path: Path) 
     async with owning(log, tmp_path) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
-    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     end = file.ranges[-1][1]
     file.write([], (end, end + 1_000))
     file.close()

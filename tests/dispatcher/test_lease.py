@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from dispatcher.lease import PAUSE_S, SETTLE_S, Lease
 from dispatcher.service import DispatcherOptions, DispatcherService
-from headgate.core.sequencer.ownership import Claim, encode_claim
+from headgate.core.sequencer.claims import Claim, encode_claim
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
@@ -14,13 +14,13 @@ from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
-from headgate.runtime.logs.memory import Reach
+from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.logs.memory_log import Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
+from tests.dispatcher.test_assignment import SlowClaims
 from tests.dispatcher.test_links_and_requests import Pushes
-from tests.dispatcher.test_ownership import SlowClaims
 
 
 class Jumping(SystemClock):
@@ -107,7 +107,7 @@ async def serving() -> AsyncIterator[Rig]:
         directory.add(near)
         while directory.missing() is not None:
             await asyncio.sleep(0.01)
-        await directory.ask(0, lambda req: link.Subscribe(req, "t", Caller("ann"), None))
+        await directory.ask(0, lambda req: link.AskSubscribe(req, "t", Caller("ann"), None))
     try:
         yield rig
     finally:

@@ -8,7 +8,7 @@ from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, running
 
 
@@ -70,9 +70,9 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         link.AskTopic(5, "x" * 100_000, Caller("ann")),
         link.AskHistory(5, "t", Caller("ann"), -(1 << 62), 1 << 62, -7, -1),
         link.Fetch(5, "t", -1, -1, -1, -1),
-        link.Subscribe(5, "t\n", Caller("ann"), ("no such form", -1, -1), True),
+        link.AskSubscribe(5, "t\n", Caller("ann"), ("no such form", -1, -1), True),
         link.Relay(5, "t", 0, b"\xff"),
-        link.Topics(5, []),
+        link.TopicsAnswer(5, []),
         link.Refused(5, "no such code", "x"),
         link.Authorized(5),
     ],
@@ -89,7 +89,7 @@ async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: lin
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
         near.send(link.AskTopic(6, "t", Caller("ann")))
-        await until(lambda: any(isinstance(m, link.Topic) for m in got))
+        await until(lambda: any(isinstance(m, link.TopicAnswer) for m in got))
         assert reasons == []
         assert (await bed.subscribe("t")).seq == 0, "others go on"
 
@@ -110,5 +110,5 @@ async def test_an_odd_message_without_an_answer_is_passed_over(odd: link.Message
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
         near.send(link.AskTopic(6, "t", Caller("ann")))
-        await until(lambda: any(isinstance(m, link.Topic) for m in got))
+        await until(lambda: any(isinstance(m, link.TopicAnswer) for m in got))
         assert (await bed.subscribe("t")).count >= 1

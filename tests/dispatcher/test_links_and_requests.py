@@ -16,8 +16,8 @@ from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
@@ -76,7 +76,7 @@ class Bed:
 
     async def subscribe(self, topic_id: str, position: tuple[str, int, int] | None = None) -> link.Subscribed:
         shard = self.directory.shard_of(topic_id)
-        answer = await self.directory.ask(shard, lambda req: link.Subscribe(req, topic_id, ANN, position))
+        answer = await self.directory.ask(shard, lambda req: link.AskSubscribe(req, topic_id, ANN, position))
         assert isinstance(answer, link.Subscribed)
         return answer
 
@@ -166,7 +166,7 @@ async def test_topics_made_by_subscribing_are_rated_as_other_creations() -> None
 
         async def makes(caller: Caller, topic_id: str) -> link.Subscribed:
             shard = bed.directory.shard_of(topic_id)
-            answer = await bed.directory.ask(shard, lambda req: link.Subscribe(req, topic_id, caller, None, True))
+            answer = await bed.directory.ask(shard, lambda req: link.AskSubscribe(req, topic_id, caller, None, True))
             assert isinstance(answer, link.Subscribed)
             return answer
 

@@ -9,7 +9,7 @@ import pytest
 from dispatcher.service import DispatcherOptions, DispatcherService
 from headgate.core.sequencer.marks import MARK_OFFSETS, Mark, decode_mark, encode_mark
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
@@ -42,7 +42,7 @@ def disagreements(metrics: Metrics) -> float:
 async def test_the_next_owner_compares_its_digest_with_the_last_ones_word(
     monkeypatch: pytest.MonkeyPatch, changed: bool, found: int
 ) -> None:
-    monkeypatch.setattr("dispatcher.ownership.MARK_S", 0.05)
+    monkeypatch.setattr("dispatcher.assignment.MARK_S", 0.05)
     monkeypatch.setattr("dispatcher.snapshots.INTERVAL_S", 3_600.0)
     log = MemoryLog(MemoryStore(SystemClock(), SystemRng()))
     await log.open()

@@ -11,9 +11,9 @@ import pytest
 
 from dispatcher import rebuild as module
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, Identity
-from dispatcher.recent import Entry
-from dispatcher.runner import ShardRunner
+from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.recent import RecentMessage
+from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.window import SEQ_UNKNOWN, Window
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
@@ -115,7 +115,7 @@ async def test_the_newest_segment_comes_first(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(History, "fill", noting)
     bounds = await log.bounds(LogName.MESSAGES, 0)
     middle = (bounds.first + bounds.end) // 2
-    file = HistoryIndex(tmp_path / "shard-0.db", Identity(log.cluster_id, 1, 0))
+    file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     file.write([], (middle, middle + 1))  # so there are two holes
     file.close()
     async with owning(log, tmp_path) as runner:
@@ -216,7 +216,7 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
     found: list[int] = []
     fill_one = History.fill
 
-    def noting(self: History, entries: list[Entry], low: int, high: int, gone: Iterable[int] = ()) -> bool:
+    def noting(self: History, entries: list[RecentMessage], low: int, high: int, gone: Iterable[int] = ()) -> bool:
         found.extend(entry.seq for entry in entries)
         return fill_one(self, entries, low, high, gone)
 

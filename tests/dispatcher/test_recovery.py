@@ -9,14 +9,14 @@ import pytest
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.folder import IndexFolder
-from dispatcher.runner import ShardRunner
 from dispatcher.service import DispatcherOptions, DispatcherService
-from dispatcher.shard import State
+from dispatcher.shard import ShardState
+from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.control import CreateTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id, shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory import MemoryLog, Reach
+from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Log
@@ -36,7 +36,7 @@ async def owning(
     runner.final_snapshot = final
     task = asyncio.create_task(runner.run())
     async with asyncio.timeout(10):
-        while runner.owner is None or runner.owner.state is State.RESTORING:
+        while runner.owner is None or runner.owner.state is ShardState.RESTORING:
             await asyncio.sleep(0.005)
     try:
         yield runner
@@ -135,7 +135,7 @@ async def test_a_record_of_an_unknown_version_parks_the_shard_and_says_so() -> N
     async with owning(log, None) as runner:
         await log.append(LogName.MESSAGES, 0, KEY, b"\xffHG\x00\x02 from the future")
         async with asyncio.timeout(5):
-            while runner.owner is None or runner.owner.state is not State.PARKED:
+            while runner.owner is None or runner.owner.state is not ShardState.PARKED:
                 await asyncio.sleep(0.01)
         assert "version 2" in runner.owner.why
 

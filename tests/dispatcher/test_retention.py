@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from dispatcher.retention import Retention, first_since
-from dispatcher.runner import ShardRunner
+from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import DAY_MS, KEEP_MS
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import DEAD_LETTERS_SHARE, MemoryStore
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
 from tests.contract.log_suite import read_from
@@ -139,8 +139,8 @@ async def test_the_first_record_not_older_is_found(log: Log, clock: Calendar) ->
 
 
 def test_kafka_keeps_as_long_by_the_topics_own_retention() -> None:
-    from headgate.runtime.logs.kafka import KafkaLog  # noqa: PLC0415 - aiokafka is slow to import
     from headgate.runtime.logs.kafka_init import _KEPT  # noqa: PLC0415
+    from headgate.runtime.logs.kafka_log import KafkaLog  # noqa: PLC0415 - aiokafka is slow to import
 
     assert KafkaLog.keep_ms == {}
     assert {log: _KEPT[log]["retention.ms"] for log in KEEP_MS} == {log: str(ms) for log, ms in KEEP_MS.items()}

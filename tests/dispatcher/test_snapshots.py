@@ -12,15 +12,15 @@ import structlog
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.recovery import ShardLost, recover
-from dispatcher.runner import ShardRunner
 from dispatcher.shard import ShardOwner
+from dispatcher.shard_runner import ShardRunner
 from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.sequencer.snapshot import HEADER, NAME_BYTES, read_chunk
 from headgate.core.wire.errors import NewerSnapshot
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge

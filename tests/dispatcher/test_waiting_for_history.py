@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dispatcher.announcements import Announcements
+from dispatcher.answering import Answering
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, Identity
-from dispatcher.recent import ITEM_BITS, Entry
+from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.peer import Peer
+from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.recovery import Recovered
-from dispatcher.requests import Requests
-from dispatcher.session import LinkSession
-from dispatcher.shard import Session, ShardOwner, State
+from dispatcher.shard import Destination, ShardOwner, ShardState
 from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -23,7 +23,7 @@ from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.ids import make_epoch, random_id
 from headgate.core.wire.records import Batch, Record
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
 
@@ -40,7 +40,7 @@ class Far:
         self.open = True
         self.congested = False
         self.sent: list[link.Message] = []
-        self.requests: Requests | None = None
+        self.requests: Answering | None = None
         self.behind: list[object] = []
 
     def send(self, message: link.Message) -> None:
@@ -61,9 +61,9 @@ def message_at(seq: int) -> Deliver:
     return Deliver("t", EPOCH, seq, 1_000 + seq, b"%016d" % seq, 0, b"frame-%d" % seq, False)
 
 
-def announced() -> Announcements[Session]:
+def announced() -> Announcements[Destination]:
     """Of a shard whose only gateway has said what it hosts."""
-    announcements: Announcements[Session] = Announcements(())
+    announcements: Announcements[Destination] = Announcements(())
     announcements.heard(Far())
     return announcements
 
@@ -84,21 +84,21 @@ class Scene:
         )
         owner.rows[b"t"].seq = HEAD
         owner.shard.next_offset = HEAD + 2
-        owner.state = State.LIVE
+        owner.state = ShardState.LIVE
         self.history = owner.history = History(0, here + 1)
         for seq in range(here, HEAD + 1):
             self.history.add(seq + 1, message_at(seq))
         self.history.advance(HEAD + 2, None)
-        self.history.opened(HistoryIndex(":memory:", Identity("c", 1, 0)))
+        self.history.opened(HistoryIndex(":memory:", LogIdentity("c", 1, 0)))
         self.here = here
-        self.requests = Requests(owner, CLOCK, lambda *_: None, lambda _: None, announced())
+        self.requests = Answering(owner, CLOCK, lambda *_: None, lambda _: None, announced())
         self.far = Far()
         self.far.requests = self.requests
 
     def fill(self, low: int, *, last: bool = False) -> None:
         """A stretch of the rebuild: the messages from `low` on."""
         entries = [
-            Entry((s + 1) << ITEM_BITS, EPOCH, s, b"%016d" % s, 1_000 + s, b"frame-%d" % s)
+            RecentMessage((s + 1) << ITEM_BITS, EPOCH, s, b"%016d" % s, 1_000 + s, b"frame-%d" % s)
             for s in range(low, self.here)
         ]
         assert self.history.fill(entries, 0 if last else low + 1, self.here + 1)
@@ -106,7 +106,7 @@ class Scene:
         self.history.release([EPOCH])
 
     def subscribe(self, position: tuple[str, int, int] | None) -> link.Subscribed | None:
-        self.requests.handle(self.far, link.Subscribe(1, "t", ANN, position))
+        self.requests.handle(self.far, link.AskSubscribe(1, "t", ANN, position))
         return self.granted()
 
     def granted(self) -> link.Subscribed | None:
@@ -219,14 +219,14 @@ class Failing:
         link.AskHistory(1, "t", ANN, 10, -1, -1, 10),
         link.AskHistory(1, "t", ANN, -1, -1, 1_050, 10),
         link.Fetch(1, "t", EPOCH, 10),
-        link.Subscribe(1, "t", ANN, ("seq", EPOCH, 10)),
-        link.Subscribe(1, "t", ANN, ("ts", 0, 1_050)),
-        link.Subscribe(1, "t", ANN, ("last", 0, 50)),
+        link.AskSubscribe(1, "t", ANN, ("seq", EPOCH, 10)),
+        link.AskSubscribe(1, "t", ANN, ("ts", 0, 1_050)),
+        link.AskSubscribe(1, "t", ANN, ("last", 0, 50)),
     ],
     ids=["after", "since", "fetch", "seq", "ts", "last"],
 )
 async def test_a_fault_of_the_file_in_the_middle_of_an_answer_calls_nothing_gone_and_skips_nothing(
-    ask: link.AskHistory | link.Fetch | link.Subscribe, good: int, retention_ms: int | None
+    ask: link.AskHistory | link.Fetch | link.AskSubscribe, good: int, retention_ms: int | None
 ) -> None:
     scene = Scene(here=1)
     scene.owner.rows[b"t"].settings = {} if retention_ms is None else {"retention_ms": retention_ms}
@@ -333,7 +333,7 @@ async def test_a_route_that_is_behind_waits_for_the_rebuild_and_skips_nothing() 
     near, wire = memory_link()
     got: list[link.Message] = []
     near.on_messages = got.extend
-    session = LinkSession(dispatcher, wire)
+    session = Peer(dispatcher, wire)
     pump = asyncio.create_task(session.pump())
     scene.owner.attach(session, link.AttachTopic("t", EPOCH, 20, 1))
 
@@ -365,7 +365,7 @@ async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() 
         while not scene.far.sent:
             await asyncio.sleep(0)
     answer = scene.far.answer()
-    assert isinstance(answer, link.Topics)
+    assert isinstance(answer, link.TopicsAnswer)
     assert [info.topic_id for info in answer.topics] == ["t"]
 
 

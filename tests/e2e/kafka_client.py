@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from headgate.core.publish.tail import Publish, build
+from headgate.core.publish.body import Publish, build
 from headgate.core.wire.envelope import Item, encode_message
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import DeadLetter, Deliver, Gone, Made, apply
+from headgate.core.sequencer.apply import Deliver, Gone, Made, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
@@ -17,14 +17,14 @@ from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import may_see, may_subscribe
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.tokens import Authenticator, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 SECRET = "a secret of at least thirty-two bytes"
-HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.requests has it
+HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
 
 
 class Owner:
@@ -37,7 +37,7 @@ class Owner:
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
         self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
-        self.dead_letters: list[DeadLetter] = []
+        self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
         self.relayed: list[bytes] = []
         self.changed: Callable[[str], None] = lambda topic_id: None
@@ -70,7 +70,7 @@ class Owner:
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
-            elif isinstance(effect, DeadLetter):
+            elif isinstance(effect, Unusable):
                 self.dead_letters.append(effect)
             else:
                 assert isinstance(effect, Made | Gone)
@@ -94,13 +94,13 @@ class Owner:
         row = self._row(ask.topic_id)
         if not may_see(ask.caller, row):
             raise Refusal("topic_not_found", "no")
-        return link.Topic(ask.req, self._info(row))
+        return link.TopicAnswer(ask.req, self._info(row))
 
     def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
         rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
         rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
         seen = [self._info(row) for row in rows if may_see(ask.caller, row)]
-        return link.Topics(ask.req, seen[: ask.limit])
+        return link.TopicsAnswer(ask.req, seen[: ask.limit])
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
         return link.Counts(ask.req, [self.counts.get(topic_id, 0) for topic_id in ask.topic_ids])

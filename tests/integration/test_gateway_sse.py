@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.handover import HandedOn
+from gateway.http_fallback import HttpFallback
 from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import Gateway, gateway, until
 
@@ -382,7 +382,7 @@ async def test_bytes_sent_ahead_of_an_answer_are_not_read_on_and_not_lost() -> N
         await until(lambda: bool(gate.owners._link))
         for _ in range(40):
             client.ask("/nothing", "POST", b"x" * 100_000)
-        (handed,) = [c for c in gate.connections if isinstance(c, HandedOn)]
+        (handed,) = [c for c in gate.connections if isinstance(c, HttpFallback)]
         await until(lambda: handed.flow.read_paused)
         await asyncio.sleep(0.05)
         bodies = sum(len(cycle.body) for cycle, _ in handed.pipeline)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_group import KafkaGroup
 from headgate.runtime.logs.kafka_init import init_kafka
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 
 EVERYONE = frozenset(range(4))

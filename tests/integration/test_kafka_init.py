@@ -11,10 +11,10 @@ from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.beginning import read_config
 from headgate.runtime.logs.embedded import DAY_MS, config_record
-from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
 from headgate.runtime.logs.kafka_connect import LogNotInitialised, site_of
 from headgate.runtime.logs.kafka_init import InitConflict, init_kafka, topic_configs
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import Log, LogUnavailable
 

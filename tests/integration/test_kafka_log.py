@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaProducer
 
 from headgate.core.wire.records import Batch, LogName, Record
 from headgate.runtime.logs import kafka_consumer, kafka_producer
-from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import LogUnavailable, Reader
 from tests.contract.log_suite import fill, take

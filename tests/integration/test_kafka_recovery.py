@@ -8,14 +8,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.runner import ShardRunner
-from dispatcher.shard import State
+from dispatcher.shard import ShardState
+from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.kafka import KafkaLog
 from headgate.runtime.logs.kafka_init import init_kafka
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
@@ -41,7 +41,7 @@ async def owning(log: KafkaLog, *, final: bool) -> AsyncIterator[ShardRunner]:
     runner.final_snapshot = final
     task = asyncio.create_task(runner.run())
     async with asyncio.timeout(20):
-        while runner.owner is None or runner.owner.state is State.RESTORING:
+        while runner.owner is None or runner.owner.state is ShardState.RESTORING:
             await asyncio.sleep(0.02)
     try:
         yield runner
@@ -73,5 +73,5 @@ async def test_h6_a_shard_whose_log_ends_with_a_transaction_marker_comes_back(
     assert bounds.first == bounds.end == end
     async with owning(log, final=False) as runner:
         assert runner.owner is not None
-        assert (runner.owner.state, runner.owner.why) == (State.LIVE, "")
+        assert (runner.owner.state, runner.owner.why) == (ShardState.LIVE, "")
         assert runner.owner.rows[KEY].seq == int(commit)

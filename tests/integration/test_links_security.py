@@ -15,7 +15,7 @@ from headgate.runtime.links import authentication
 from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket import WebSocketLink, open_link
+from headgate.runtime.links.websocket_link import WebSocketLink, open_link
 from tests.integration.test_links_websocket import CLOCK, RNG, SECRET, serving, until
 
 GREETING = b"HGL1" + bytes(32) + b"d1"

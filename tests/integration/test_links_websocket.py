@@ -9,9 +9,9 @@ import pytest
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory import memory_link
+from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket import WebSocketLink, open_link, serve_links
+from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
 from headgate.runtime.system import SystemClock, SystemRng
 
 SECRET = b"s" * 32

@@ -17,8 +17,8 @@ import pytest
 
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import SettingsConflict
-from headgate.runtime.logs.sqlite import SqliteLog
 from headgate.runtime.logs.sqlite_file import SHRINK_PAGES, LogInUse
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
 from tests.contract.log_suite import SystemClock, SystemRng, read_from
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import asyncio, sys
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from tests.contract.log_suite import SystemClock, SystemRng
 
 async def main() -> None:

@@ -7,7 +7,7 @@ from headgate.core.sequencer.snapshot import BASE, END, NO_NAME, name_of, seal
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs import chunks as module
 from headgate.runtime.logs.chunks import chunks_back, newest_chain
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.system import SystemClock, SystemRng
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from headgate.runtime.logs.kafka_connect import site_of
-from headgate.runtime.logs.kafka_consumer import HISTORY_RECORDS, LIVE_RECORDS, Feed, Pump
+from headgate.runtime.logs.kafka_consumer import HISTORY_RECORDS, LIVE_RECORDS, PartitionBuffer, Pump
 from headgate.runtime.logs.options import LogOptions
 
 PART = TopicPartition("t.messages", 0)
@@ -71,8 +71,8 @@ class Rig:
         self.pump = Pump(site_of(LogOptions("kafka://one:9092")), live=live)
         self.pump._consumer = self.consumer
 
-    async def attached(self, offset: int, end: int = 100_000, partition: TopicPartition = PART) -> Feed:
-        feed = Feed(partition, offset, end)
+    async def attached(self, offset: int, end: int = 100_000, partition: TopicPartition = PART) -> PartitionBuffer:
+        feed = PartitionBuffer(partition, offset, end)
         await self.pump.attach(feed)
         return feed
 
@@ -83,7 +83,7 @@ class Rig:
         await self.pump._look(self.consumer, [PART])
 
 
-def offsets_of(feed: Feed) -> list[int]:
+def offsets_of(feed: PartitionBuffer) -> list[int]:
     return [record.offset for record in feed.take(1_000_000)]
 
 

@@ -8,7 +8,7 @@ from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError
 
 from headgate.core.wire.records import Appended
 from headgate.runtime.logs.kafka_connect import site_of
-from headgate.runtime.logs.kafka_producer import Batcher, Lane
+from headgate.runtime.logs.kafka_producer import Batcher, PartitionQueue
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge
 
@@ -46,14 +46,14 @@ class Producer:
         return future
 
 
-def batcher() -> tuple[Batcher, Producer, Lane]:
+def batcher() -> tuple[Batcher, Producer, PartitionQueue]:
     made, producer = Batcher(site_of(LogOptions("kafka://nowhere:1"), "n")), Producer()
     made._producer = producer
     made._closed = False
-    return made, producer, Lane("t", 0)
+    return made, producer, PartitionQueue("t", 0)
 
 
-def append(made: Batcher, lane: Lane, values: list[bytes]) -> list["asyncio.Future[Appended]"]:
+def append(made: Batcher, lane: PartitionQueue, values: list[bytes]) -> list["asyncio.Future[Appended]"]:
     return [made.append(lane, b"k", value) for value in values]
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from headgate.runtime.logs.factory import make_log
-from headgate.runtime.logs.kafka import KafkaLog
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.kafka_log import KafkaLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.options import KafkaUrl, LogOptions, LogSecurity, MemoryUrl, SqliteUrl, parse_url
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from tests.contract.log_suite import SystemClock, SystemRng
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from headgate.core.wire.link import Message
-from headgate.runtime.links.memory import MemoryLink, memory_link
+from headgate.runtime.links.memory_link import MemoryLink, memory_link
 from tests.sim.nodes import ClientNode, DispatcherNode
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
 from headgate.core.wire.records import LogName
-from headgate.runtime.directory import DirectoryUser
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
-from headgate.runtime.logs.memory_store import Part
-from headgate.runtime.ports import Group
+from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.logs.memory_store import LogPart
+from headgate.runtime.ports import Membership
 from headgate.runtime.tokens import Authenticator
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
@@ -66,14 +66,14 @@ class SimLog(MemoryLog):
             return self._rng.random() * self.slow_s
         return 0.0005 + self._rng.random() * 0.004
 
-    def group(self, node: str) -> Group:
+    def group(self, node: str) -> Membership:
         """Returns the membership of this run of the node: no static membership."""
         assert self._store.coordinator is not None
         group = SimGroup(self._store.coordinator, self.node, self._rng.random() * 0.3)
         self._groups.append(group)
         return group
 
-    async def ready(self, part: Part, offset: int, wait_s: float) -> bool:
+    async def ready(self, part: LogPart, offset: int, wait_s: float) -> bool:
         """Waits for records; what a zombie does not hear it hears later."""
         found = await super().ready(part, offset, wait_s)
         if self._read_s and found:

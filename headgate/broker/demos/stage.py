@@ -6,9 +6,9 @@ from typing import Any, Unpack
 import msgspec
 
 from headgate.broker.broker import Broker, reset_default_broker
-from headgate.broker.front import Settings
+from headgate.broker.front import TopicOptions
 from headgate.broker.message import Message
-from headgate.core.delivery.lifecycle import Event
+from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.wire.errors import Refusal
 
 
@@ -20,7 +20,7 @@ class Stage:
         self._show = show
         self.say = tell
 
-    def open(self, **settings: Unpack[Settings]) -> Broker:
+    def open(self, **settings: Unpack[TopicOptions]) -> Broker:
         """Returns the process's default broker, made anew, with its events shown."""
         broker = reset_default_broker(**settings)
         broker.add_listener(self._event)

@@ -5,8 +5,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headgate.core.client.client_frames import FrameId
 from headgate.core.client.limits import Limits
+from headgate.core.client.outbound import FrameId
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.payload import check_depth, check_utf8, compact
@@ -23,7 +23,7 @@ class BadFrame(HeadgateError):
     """Not a JSON object with a string `type`: the connection ends with 4400."""
 
 
-class Envelope(NamedTuple):
+class ClientFrameHead(NamedTuple):
     """A frame of which only `type` and `id` are read; `bad_id` says that its id is neither a string nor an integer."""
 
     type: str
@@ -73,7 +73,7 @@ class Ping(NamedTuple):
 Command = Auth | Subscribe | Unsubscribe | AskPresence | Ping
 
 
-def open_envelope(data: bytes) -> Envelope:
+def open_envelope(data: bytes) -> ClientFrameHead:
     """Reads the outside of a frame. Raises BadFrame."""
     try:
         members = _decode(data)
@@ -83,7 +83,7 @@ def open_envelope(data: bytes) -> Envelope:
         raise BadFrame("a frame is a JSON object with a string type")
     frame_id = members.get("id")
     good = frame_id is None or type(frame_id) in (str, int)
-    return Envelope(members["type"], frame_id if good else None, not good, members)
+    return ClientFrameHead(members["type"], frame_id if good else None, not good, members)
 
 
 def _member_by_member(data: bytes) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _value_of(text: bytes) -> Any:
         return msgspec.Raw(text)
 
 
-def command(frame: Envelope) -> Command:
+def command(frame: ClientFrameHead) -> Command:
     """Reads a frame's fields. Raises Refusal `unknown_type`, `bad_request` or `invalid_topic_id`."""
     reader = _READERS.get(frame.type)
     if reader is None:

@@ -14,7 +14,7 @@ class OnFull(enum.StrEnum):
     OVERFLOW = "overflow"
 
 
-class Admission(enum.Enum):
+class Admittance(enum.Enum):
     """The verdict on one publish."""
 
     ADMIT = enum.auto()
@@ -39,16 +39,16 @@ class Backpressure(msgspec.Struct, frozen=True):
         if self.max_queue_size < 1 or self.overflow_size < 1:
             raise ValueError(f"sizes {self.max_queue_size} and {self.overflow_size}, expected at least 1")
 
-    def admit(self, queued: int, spilled: int) -> Admission:
+    def admit(self, queued: int, spilled: int) -> Admittance:
         """Judges a publish that finds `queued` messages in the queue and `spilled` in the overflow queue.
 
         While the overflow queue holds anything, new messages go behind it, or they would overtake.
         """
         if queued < self.max_queue_size and not spilled:
-            return Admission.ADMIT
+            return Admittance.ADMIT
         if self.on_full is OnFull.OVERFLOW:
             full = queued + spilled >= self.max_queue_size + self.overflow_size
-            return Admission.REJECT if full else Admission.SPILL
+            return Admittance.REJECT if full else Admittance.SPILL
         if self.on_full is OnFull.DROP_OLDEST:
-            return Admission.EVICT
-        return Admission.WAIT if self.on_full is OnFull.BLOCK else Admission.REJECT
+            return Admittance.EVICT
+        return Admittance.WAIT if self.on_full is OnFull.BLOCK else Admittance.REJECT

@@ -8,7 +8,7 @@ a time until the socket is full again or every subscription is in step.
 from functools import partial
 from typing import Final, Protocol
 
-from headgate.core.client import client_frames
+from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.feed import Feed, Piece, Subscription
 from headgate.core.fanout.ports import GatewayMetrics, Upstream
@@ -120,7 +120,7 @@ class CatchUp:
         if subscription.says_when:
             subscription.says_when = False
             seq = feed.sent if feed.durable else 0
-            subscription.session.emit(client_frames.caught_up(feed.topic_id, seq))
+            subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
 
     def _write(self, subscription: Subscription, piece: Piece) -> None:
         feed, session = subscription.feed, subscription.session
@@ -166,9 +166,9 @@ class CatchUp:
         self._hub.metrics.gap(reason, count)
         if feed.durable:
             again = reason == "slow_consumer"
-            frame = client_frames.gap(feed.topic_id, feed.epoch, from_seq, to_seq, reason=reason, recoverable=again)
+            frame = outbound.gap(feed.topic_id, feed.epoch, from_seq, to_seq, reason=reason, recoverable=again)
         else:
-            frame = client_frames.volatile_gap(feed.topic_id, count, reason)
+            frame = outbound.volatile_gap(feed.topic_id, count, reason)
         subscription.session.emit(frame)
 
     def _fetch(self, subscription: Subscription) -> None:

@@ -6,19 +6,19 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from headgate.core.client import client_frames
+from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET, ClientFrame
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
+from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import Feed, Subscription
 from headgate.core.fanout.flush import Flush
-from headgate.core.fanout.holes import Holes
-from headgate.core.fanout.opening import Opening, Openings
+from headgate.core.fanout.gap_repair import GapRepair
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
 from headgate.core.fanout.ports import GatewayMetrics, Identity, Upstream
 from headgate.core.fanout.renewals import Renewals
 from headgate.core.fanout.session import Session
-from headgate.core.fanout.vigil import Vigil
-from headgate.core.wire.link import Attach, AttachTopic, Ended, Leave, Message, Messages, Subscribed, Volatile
+from headgate.core.wire.link import Attach, AttachTopic, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 
 ATTACH_CHUNK: Final = 1_000  # topics: about 50 KB on the link
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -48,10 +48,10 @@ class Hub:
         self.sessions: dict[Session, None] = {}
         self.subscription_count = 0
         self.catchup = CatchUp(self)
-        self.openings = Openings(self)
+        self.openings = PendingSubscribes(self)
         self.renewals = Renewals(self)
-        self.vigil = Vigil(self, now)
-        self._holes = Holes(self)
+        self.vigil = Deadlines(self, now)
+        self._holes = GapRepair(self)
         self._flush = Flush(self, schedule)
         self._users: dict[str, int] = {}
         self._looked_at = now
@@ -64,13 +64,13 @@ class Hub:
     # From the link
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes what an owner sends of itself; see `headgate.runtime.directory.DirectoryUser`."""
+        """Takes what an owner sends of itself; see `headgate.runtime.links.port.DirectoryUser`."""
         if isinstance(message, Messages):
             self.metrics.link_messages("in", len(message.frames))
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
                 self._received(feed, message.seq, message.ts, message.frames)
-        elif isinstance(message, Volatile):
+        elif isinstance(message, EphemeralMessages):
             self.metrics.link_messages("in", len(message.frames))
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
@@ -135,7 +135,7 @@ class Hub:
         self.sessions[session] = None
         self.vigil.watch(session)
 
-    def admit(self, session: Session, identity: Identity, frame_id: client_frames.FrameId = None) -> bool:
+    def admit(self, session: Session, identity: Identity, frame_id: outbound.FrameId = None) -> bool:
         """Gives a session its identity and says `welcome`; false when its user has too many connections."""
         caller = identity.caller
         count = self._users.get(caller.user_id, 0)
@@ -148,7 +148,7 @@ class Hub:
         session.deadline = None
         self.identify(session, identity)
         beat_s = self.limits.heartbeat_s if session.framing is WEBSOCKET else self.limits.comment_s
-        hello = client_frames.welcome(
+        hello = outbound.welcome(
             session.connection_id, caller.user_id, self.wall_ms, self.limits, beat_s=beat_s, frame_id=frame_id
         )
         if session.framing is WEBSOCKET:
@@ -165,7 +165,7 @@ class Hub:
         if identity.expires_at is not None:
             session.expires = self.now + identity.expires_at - self.wall_ms / 1000
 
-    def grant(self, opening: Opening, answer: Subscribed, frames: list[ClientFrame]) -> None:
+    def grant(self, opening: PendingSubscribe, answer: Subscribed, frames: list[ClientFrame]) -> None:
         """Makes a subscription of the owner's answer."""
         session, topic_id = opening.session, opening.topic_id
         feed = self.feeds.get(topic_id)
@@ -191,11 +191,11 @@ class Hub:
             self.renewals.ask(subscription)
         self.catchup.pump(session)
 
-    def unsubscribe(self, subscription: Subscription, reason: str, frame_id: client_frames.FrameId = None) -> None:
+    def unsubscribe(self, subscription: Subscription, reason: str, frame_id: outbound.FrameId = None) -> None:
         """Ends one subscription and says so; an SSE stream has no other and ends."""
         session, feed = subscription.session, subscription.feed
         self._detach(subscription)
-        session.emit(client_frames.unsubscribed(feed.topic_id, reason, frame_id))
+        session.emit(outbound.unsubscribed(feed.topic_id, reason, frame_id))
         if session.framing is not WEBSOCKET:
             self.drop(session)
             session.finish(1000, reason)

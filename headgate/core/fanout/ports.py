@@ -8,7 +8,7 @@ from headgate.core.wire.rights import Caller
 
 
 class Upstream(Protocol):
-    """Requests to the owners of shards: the part of `headgate.runtime.directory.Directory` that the core uses."""
+    """Requests to the owners of shards: the part of `headgate.runtime.links.port.Directory` that the core uses."""
 
     shards: int
 

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from headgate.core.client.client_frames import CLOSE_REASONS, disconnect
 from headgate.core.client.framing import ClientFrame, Framing
 from headgate.core.client.inbound import Allowance, Subscribe
 from headgate.core.client.limits import Limits
+from headgate.core.client.outbound import CLOSE_REASONS, disconnect
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 
 if TYPE_CHECKING:  # a session holds its subscriptions, a subscription its session
+    from headgate.core.fanout.deadlines import Deadlines
     from headgate.core.fanout.feed import Subscription, Write
-    from headgate.core.fanout.opening import Opening
-    from headgate.core.fanout.vigil import Vigil
+    from headgate.core.fanout.pending import PendingSubscribe
 
 
 class Outlet(Protocol):
@@ -53,13 +53,13 @@ class Session:
         self.connection_id = connection_id
         self.caller: Caller | None = None
         self.subscriptions: dict[str, Subscription] = {}
-        self.asked: dict[str, Opening] | None = None
+        self.asked: dict[str, PendingSubscribe] | None = None
         self.behind: dict[Subscription, None] | None = None
         self.allowance: Allowance | None = None
         self.wanted: list[tuple[str, Subscribe | Refusal]] | None = None
-        self.turn: Opening | None = None
+        self.turn: PendingSubscribe | None = None
         self.asking = False
-        self.vigil: Vigil | None = None
+        self.vigil: Deadlines | None = None
         self.preface = b""
         self.paused = False
         self.closed = False

@@ -16,7 +16,7 @@ PROBE_EVERY_S: Final = 1.0
 WAVE_S: Final = 0.05  # appends this close together share one age; at 6 s of waiting a shard keeps 120 waves
 
 
-class State(enum.Enum):
+class CircuitState(enum.Enum):
     """Where a circuit stands."""
 
     CLOSED = "closed"  # appends pass
@@ -25,7 +25,7 @@ class State(enum.Enum):
     PROBING = "probing"  # open; a probe is outstanding
 
 
-class Event(enum.Enum):
+class CircuitEvent(enum.Enum):
     """What moves a circuit."""
 
     OVERDUE = "overdue"
@@ -36,11 +36,11 @@ class Event(enum.Enum):
 
 
 TRANSITIONS: Final = {
-    (State.CLOSED, Event.OVERDUE): State.DRAINING,
-    (State.DRAINING, Event.DRAINED): State.IDLE,
-    (State.IDLE, Event.DUE): State.PROBING,
-    (State.PROBING, Event.ACKED): State.CLOSED,
-    (State.PROBING, Event.FAILED): State.IDLE,
+    (CircuitState.CLOSED, CircuitEvent.OVERDUE): CircuitState.DRAINING,
+    (CircuitState.DRAINING, CircuitEvent.DRAINED): CircuitState.IDLE,
+    (CircuitState.IDLE, CircuitEvent.DUE): CircuitState.PROBING,
+    (CircuitState.PROBING, CircuitEvent.ACKED): CircuitState.CLOSED,
+    (CircuitState.PROBING, CircuitEvent.FAILED): CircuitState.IDLE,
 }
 
 
@@ -62,19 +62,19 @@ class Circuit:
     """One shard's circuit. `now` is in monotonic seconds."""
 
     def __init__(self) -> None:
-        self.state = State.CLOSED
+        self.state = CircuitState.CLOSED
         self._waves: deque[Wave] = deque()
         self._probed = float("-inf")
 
     @property
     def passes(self) -> bool:
         """Whether an append may be handed over."""
-        return self.state is State.CLOSED
+        return self.state is CircuitState.CLOSED
 
     @property
     def is_resting(self) -> bool:
         """Whether nothing can happen without another append."""
-        return self.state is State.CLOSED and not self._waves
+        return self.state is CircuitState.CLOSED and not self._waves
 
     def began(self, now: float) -> Wave:
         """Notes an append that is handed over; returns the wave it belongs to."""
@@ -87,24 +87,24 @@ class Circuit:
         wave.ended = True
         while self._waves and self._waves[0].ended:
             self._waves.popleft()
-        if self.state is State.DRAINING and not self._waves:
-            self._move(Event.DRAINED)
+        if self.state is CircuitState.DRAINING and not self._waves:
+            self._move(CircuitEvent.DRAINED)
 
     def tick(self, now: float) -> bool:
         """Opens the circuit when it is time; says whether a probe is to be sent now."""
-        if self.state is State.CLOSED and self._waves and now - self._waves[0].since > OPEN_AFTER_S:
-            self._move(Event.OVERDUE)
-        if self.state is State.IDLE and now - self._probed >= PROBE_EVERY_S:
-            self._move(Event.DUE)
+        if self.state is CircuitState.CLOSED and self._waves and now - self._waves[0].since > OPEN_AFTER_S:
+            self._move(CircuitEvent.OVERDUE)
+        if self.state is CircuitState.IDLE and now - self._probed >= PROBE_EVERY_S:
+            self._move(CircuitEvent.DUE)
             self._probed = now
             return True
         return False
 
     def probed(self, *, acked: bool) -> None:
         """Notes the answer to the probe. Raises IllegalEvent when none was outstanding."""
-        self._move(Event.ACKED if acked else Event.FAILED)
+        self._move(CircuitEvent.ACKED if acked else CircuitEvent.FAILED)
 
-    def _move(self, event: Event) -> None:
+    def _move(self, event: CircuitEvent) -> None:
         after = TRANSITIONS.get((self.state, event))
         if after is None:
             raise IllegalEvent(f"circuit {self.state.value}: {event.value} cannot happen")

@@ -40,7 +40,7 @@ class Deliver(NamedTuple):
     low: bool
 
 
-class DeadLetter(NamedTuple):
+class Unusable(NamedTuple):
     """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
 
     items: int
@@ -61,7 +61,7 @@ class Gone(NamedTuple):
     epoch: int
 
 
-Effect = Deliver | DeadLetter | Made | Gone
+Effect = Deliver | Unusable | Made | Gone
 
 
 class Applied(NamedTuple):
@@ -168,7 +168,7 @@ def _advance(shard: Shard, record: Record) -> Shard:
 
 
 def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
-    return Applied(shard, row, [Verdict(Code.DEAD)], [DeadLetter(1, reason, detail)])
+    return Applied(shard, row, [Verdict(Code.DEAD)], [Unusable(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -224,7 +224,7 @@ def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Ap
         code, reason = Code.DEAD, "not_durable"
     else:
         code, reason = Code.STALE_EPOCH, "no_topic"
-    return Applied(shard, row, [Verdict(code) for _ in range(count)], [DeadLetter(count, reason, "")])
+    return Applied(shard, row, [Verdict(code) for _ in range(count)], [Unusable(count, reason, "")])
 
 
 def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:

@@ -52,7 +52,7 @@ class Rest(msgspec.Struct, array_like=True):
     since: int
 
 
-class Body(msgspec.Struct, array_like=True):
+class ChunkBody(msgspec.Struct, array_like=True):
     """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
 
     A later entry of the same key or block takes the place of, or goes on behind, an earlier one.
@@ -91,7 +91,7 @@ class Chunk(NamedTuple):
         """Whether a chain begins with it."""
         return self.is_base and self.prev == NO_NAME
 
-    def body(self) -> Body:
+    def body(self) -> ChunkBody:
         """Decodes what it holds. Raises BrokenChain."""
         try:
             return _decoder.decode(memoryview(self.value)[HEADER.size : -NAME_BYTES])
@@ -99,7 +99,7 @@ class Chunk(NamedTuple):
             raise BrokenChain(f"the snapshot chunk at {self.at}: {error}") from None
 
 
-_decoder: msgspec.msgpack.Decoder[Body] = msgspec.msgpack.Decoder(Body)
+_decoder: msgspec.msgpack.Decoder[ChunkBody] = msgspec.msgpack.Decoder(ChunkBody)
 
 
 def seal(shard: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:

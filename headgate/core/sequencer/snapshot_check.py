@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Body, Chunk
+from headgate.core.sequencer.snapshot import Chunk, ChunkBody
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
-from headgate.core.sequencer.window import Mark
+from headgate.core.sequencer.window import WindowMark
 from headgate.core.wire.errors import HeadgateError
 
 SLICE_ROWS: Final = 4_000  # about 2 ms
@@ -23,7 +23,7 @@ class BaseCheck:
     """
 
     def __init__(
-        self, names: Sequence[bytes], mark: Mark, shard: Shard, rows: Mapping[bytes, Row], writer: SnapshotWriter
+        self, names: Sequence[bytes], mark: WindowMark, shard: Shard, rows: Mapping[bytes, Row], writer: SnapshotWriter
     ) -> None:
         self._names = list(names)
         self._mark = mark
@@ -53,7 +53,7 @@ class BaseCheck:
                 raise BadSnapshot(f"block {place} of the window is not what was written at {chunk.at}")
             yield
 
-    def _rows_of(self, at: int, body: Body) -> Iterator[None]:
+    def _rows_of(self, at: int, body: ChunkBody) -> Iterator[None]:
         for count, (key, row) in enumerate(reversed(body.rows)):
             if key not in self._seen:
                 self._seen.add(key)

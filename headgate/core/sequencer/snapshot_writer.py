@@ -23,7 +23,7 @@ from headgate.core.sequencer.snapshot import (
     name_of,
     seal,
 )
-from headgate.core.sequencer.window import START, BlockState, Mark, Window
+from headgate.core.sequencer.window import START, BlockState, Window, WindowMark
 
 SLICE_ROWS: Final = 2_000  # 2 to 4 ms
 ENTRIES: Final = 32  # bytes of msgpack around the entries of a chunk
@@ -75,7 +75,7 @@ class SnapshotWriter:
         self.offset = -1
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> WindowMark:
         """Where the window ended at the newest snapshot."""
         return self._mark
 
@@ -139,7 +139,7 @@ class SnapshotWriter:
         shard: Shard,
         rows: Mapping[bytes, Row],
         taken: set[bytes],
-        start: Mark,
+        start: WindowMark,
         changed: Iterable[bytes],
     ) -> Iterator[bytes | None]:
         """Captures what is left at one instant, then yields it. `taken` grows by what it takes."""

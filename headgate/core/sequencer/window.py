@@ -31,21 +31,21 @@ def window_key(record_id: bytes, epoch: int) -> int:
     return _int(record_id, "big") ^ epoch
 
 
-class Place(NamedTuple):
+class LanePlace(NamedTuple):
     """A position in a lane: `ids` of block `number` stand before it."""
 
     number: int
     ids: int
 
 
-class Mark(NamedTuple):
+class WindowMark(NamedTuple):
     """A position in the window: everything before it stands in some snapshot."""
 
-    keyed: Place
-    unkeyed: Place
+    keyed: LanePlace
+    unkeyed: LanePlace
 
 
-START: Final = Mark(Place(0, 0), Place(0, 0))
+START: Final = WindowMark(LanePlace(0, 0), LanePlace(0, 0))
 
 
 class BlockState(msgspec.Struct, array_like=True, gc=False):
@@ -85,7 +85,7 @@ class _Block:
         self.packed = b""
 
 
-class _Span(NamedTuple):
+class _BlockPart(NamedTuple):
     """Part of a block, held apart from it: the block may grow, be packed or leave while the span is written."""
 
     state: BlockState
@@ -121,14 +121,16 @@ class _Lane:
         return block
 
     @property
-    def end(self) -> Place:
-        return Place(self.blocks[-1].number, self.blocks[-1].count) if self.blocks else Place(self.next_number, 0)
+    def end(self) -> LanePlace:
+        return (
+            LanePlace(self.blocks[-1].number, self.blocks[-1].count) if self.blocks else LanePlace(self.next_number, 0)
+        )
 
     @property
     def oldest(self) -> int:
         return self.blocks[0].number if self.blocks else self.next_number
 
-    def save(self, place: Place) -> None:
+    def save(self, place: LanePlace) -> None:
         self.saved = place.number
         closed = (b.count for b in self.newest(max(place.number, self.to_pack)) if b is not self.blocks[-1])
         self.unsaved = sum(closed)
@@ -143,7 +145,7 @@ class _Lane:
         found.reverse()
         return found
 
-    def spans(self, start: Place, end: Place) -> Iterator[_Span]:
+    def spans(self, start: LanePlace, end: LanePlace) -> Iterator[_BlockPart]:
         for b in self.newest(start.number):
             low = start.ids if b.number == start.number else 0
             high = b.count if b.number < end.number else end.ids if b.number == end.number else 0
@@ -253,11 +255,11 @@ class Window:
 
     # -- snapshots
 
-    def mark(self) -> Mark:
+    def mark(self) -> WindowMark:
         """Returns where the window ends now."""
-        return Mark(self._keyed.end, self._unkeyed.end)
+        return WindowMark(self._keyed.end, self._unkeyed.end)
 
-    def pieces(self, start: Mark, end: Mark) -> Iterator[BlockState]:
+    def pieces(self, start: WindowMark, end: WindowMark) -> Iterator[BlockState]:
         """Yields what stands from `start` to `end`, both of them marks of this window; START is its beginning.
 
         What is yielded was captured by the call: records may be applied meanwhile.
@@ -266,7 +268,7 @@ class Window:
         spans = [span for lane, low, high in lanes for span in lane.spans(low, high)]
         return (_state(span) for span in spans)
 
-    def saved(self, mark: Mark) -> None:
+    def saved(self, mark: WindowMark) -> None:
         """Notes that everything before the mark is in a snapshot: it may be packed."""
         self._keyed.save(mark.keyed)
         self._unkeyed.save(mark.unkeyed)
@@ -282,10 +284,10 @@ class Window:
         """The numbers of the oldest keyed and unkeyed block kept; where there is none, of the next one."""
         return (self._keyed.oldest, self._unkeyed.oldest)
 
-    def counts(self, mark: Mark) -> Iterator[tuple[bool, int, int]]:
+    def counts(self, mark: WindowMark) -> Iterator[tuple[bool, int, int]]:
         """Yields (keyed, number, ids before the mark) of each block that is kept and begins before the mark."""
         for lane, place in ((self._keyed, mark.keyed), (self._unkeyed, mark.unkeyed)):
-            for span in lane.spans(Place(0, 0), place):
+            for span in lane.spans(LanePlace(0, 0), place):
                 yield lane.keyed, span.state.number, span.stop
 
     def agrees(self, piece: BlockState) -> bool:
@@ -356,12 +358,12 @@ def _joined(pieces: Iterable[BlockState], oldest: tuple[int, int]) -> dict[tuple
     return blocks
 
 
-def _span(keyed: bool, block: _Block, start: int, stop: int) -> _Span:
+def _span(keyed: bool, block: _Block, start: int, stop: int) -> _BlockPart:
     state = BlockState(keyed, block.number, start, block.first, block.last, block.last_ms, b"", b"")
-    return _Span(state, block.keys, block.seqs, block.packed, start, stop)
+    return _BlockPart(state, block.keys, block.seqs, block.packed, start, stop)
 
 
-def _state(span: _Span) -> BlockState:
+def _state(span: _BlockPart) -> BlockState:
     state = span.state
     if span.packed:
         state.ids = span.packed[span.start * ID_BYTES : span.stop * ID_BYTES]

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 
-class Code(NamedTuple):
+class ErrorCode(NamedTuple):
     """What the protocol promises about one code."""
 
     status: int
@@ -11,40 +11,40 @@ class Code(NamedTuple):
     title: str
 
 
-CODES: Final[dict[str, Code]] = {
-    "bad_request": Code(400, False, "Bad request"),
-    "bad_frame": Code(400, False, "Bad frame"),
-    "unknown_type": Code(400, False, "Unknown frame type"),
-    "invalid_topic_id": Code(400, False, "Invalid topic id"),
-    "invalid_payload": Code(400, False, "Invalid payload"),
-    "unauthenticated": Code(401, False, "Unauthenticated"),
-    "token_expired": Code(401, False, "Token expired"),
-    "forbidden": Code(403, False, "Forbidden"),
-    "topic_not_found": Code(404, False, "Topic not found"),
-    "message_not_found": Code(404, False, "Message not found"),
-    "not_found": Code(404, False, "Not found"),
-    "method_not_allowed": Code(405, False, "Method not allowed"),
-    "request_timeout": Code(408, True, "Request timeout"),
-    "topic_exists": Code(409, False, "Topic exists"),
-    "version_conflict": Code(409, False, "Version conflict"),
-    "already_subscribed": Code(409, False, "Already subscribed"),
-    "last_owner": Code(409, False, "Last owner"),
-    "gone": Code(410, False, "Gone"),
-    "too_large": Code(413, False, "Too large"),
-    "unsupported_media_type": Code(415, False, "Unsupported media type"),
-    "misdirected": Code(421, False, "Misdirected"),
-    "idempotency_conflict": Code(422, False, "Idempotency conflict"),
-    "not_in_profile": Code(422, False, "Not in the topic's profile"),
-    "immutable": Code(422, False, "Immutable"),
-    "rate_limited": Code(429, True, "Rate limited"),
-    "queue_full": Code(429, True, "Queue full"),
-    "limit_reached": Code(429, True, "Limit reached"),
-    "internal": Code(500, True, "Internal error"),
-    "log_unavailable": Code(503, True, "Log unavailable"),
-    "not_ready": Code(503, True, "Not ready"),
-    "overloaded": Code(503, True, "Overloaded"),
-    "topic_paused": Code(503, True, "Topic paused"),
-    "outcome_unknown": Code(504, True, "Outcome unknown"),
+CODES: Final[dict[str, ErrorCode]] = {
+    "bad_request": ErrorCode(400, False, "Bad request"),
+    "bad_frame": ErrorCode(400, False, "Bad frame"),
+    "unknown_type": ErrorCode(400, False, "Unknown frame type"),
+    "invalid_topic_id": ErrorCode(400, False, "Invalid topic id"),
+    "invalid_payload": ErrorCode(400, False, "Invalid payload"),
+    "unauthenticated": ErrorCode(401, False, "Unauthenticated"),
+    "token_expired": ErrorCode(401, False, "Token expired"),
+    "forbidden": ErrorCode(403, False, "Forbidden"),
+    "topic_not_found": ErrorCode(404, False, "Topic not found"),
+    "message_not_found": ErrorCode(404, False, "Message not found"),
+    "not_found": ErrorCode(404, False, "Not found"),
+    "method_not_allowed": ErrorCode(405, False, "Method not allowed"),
+    "request_timeout": ErrorCode(408, True, "Request timeout"),
+    "topic_exists": ErrorCode(409, False, "Topic exists"),
+    "version_conflict": ErrorCode(409, False, "Version conflict"),
+    "already_subscribed": ErrorCode(409, False, "Already subscribed"),
+    "last_owner": ErrorCode(409, False, "Last owner"),
+    "gone": ErrorCode(410, False, "Gone"),
+    "too_large": ErrorCode(413, False, "Too large"),
+    "unsupported_media_type": ErrorCode(415, False, "Unsupported media type"),
+    "misdirected": ErrorCode(421, False, "Misdirected"),
+    "idempotency_conflict": ErrorCode(422, False, "Idempotency conflict"),
+    "not_in_profile": ErrorCode(422, False, "Not in the topic's profile"),
+    "immutable": ErrorCode(422, False, "Immutable"),
+    "rate_limited": ErrorCode(429, True, "Rate limited"),
+    "queue_full": ErrorCode(429, True, "Queue full"),
+    "limit_reached": ErrorCode(429, True, "Limit reached"),
+    "internal": ErrorCode(500, True, "Internal error"),
+    "log_unavailable": ErrorCode(503, True, "Log unavailable"),
+    "not_ready": ErrorCode(503, True, "Not ready"),
+    "overloaded": ErrorCode(503, True, "Overloaded"),
+    "topic_paused": ErrorCode(503, True, "Topic paused"),
+    "outcome_unknown": ErrorCode(504, True, "Outcome unknown"),
 }
 
 

@@ -98,7 +98,7 @@ class Attached(_Wire, tag=11):
     epoch: int
 
 
-class Subscribe(_Wire, tag=12):
+class AskSubscribe(_Wire, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
     `position` is what the client asked for, as `headgate.core.wire.position.Position` (None: live). With `create` an
@@ -176,7 +176,7 @@ class Messages(_Wire, tag=17):
     frames: list[bytes]
 
 
-class Volatile(_Wire, tag=18):
+class EphemeralMessages(_Wire, tag=18):
     """Live messages of an ephemeral topic, with the owner's times."""
 
     topic_id: str
@@ -215,7 +215,7 @@ class Authorized(_Wire, tag=22):
 
 
 class AskTopic(_Wire, tag=30):
-    """Asks for one topic as the caller may see it. Answer: Topic or Refused."""
+    """Asks for one topic as the caller may see it. Answer: TopicAnswer or Refused."""
 
     req: int
     topic_id: str
@@ -238,7 +238,7 @@ class TopicInfo(_Wire):
     settings: dict[str, Any]
 
 
-class Topic(_Wire, tag=31):
+class TopicAnswer(_Wire, tag=31):
     """Answer to AskTopic."""
 
     req: int
@@ -256,7 +256,7 @@ class AskTopics(_Wire, tag=32):
     limit: int
 
 
-class Topics(_Wire, tag=33):
+class TopicsAnswer(_Wire, tag=33):
     """Answer to AskTopics."""
 
     req: int
@@ -357,9 +357,11 @@ class Refused(_Wire, tag=50):
 
 
 Message = (
-    Hello | Welcome | Owners | Refuse | Attach | Attached | Subscribe | Subscribed | Leave | Fetch | Page
-    | Messages | Volatile | Ended | Changed | Authorize | Authorized | AskTopic | Topic | AskTopics | Topics
-    | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
+    Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
+    | Messages | EphemeralMessages | Ended | Changed | Authorize | Authorized | AskTopic | TopicAnswer | AskTopics
+    | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
 )  # fmt: skip
-Request = Subscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
-Answer = Subscribed | Page | Authorized | Topic | Topics | Counts | Verdicts | HistoryPage | Relayed | Refused
+Request = AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+Answer = (
+    Subscribed | Page | Authorized | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
+)

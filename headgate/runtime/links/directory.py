@@ -1,4 +1,4 @@
-"""Finds the owner of each shard among the linked dispatchers and asks it; the port is `headgate.runtime.directory`."""
+"""Finds the owner of each shard among the linked dispatchers and asks it; the port is `headgate.runtime.links.port`."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.linkcodec import refusal_of
-from headgate.runtime.directory import DirectoryUser
+from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.ports import Link
 
 logger = structlog.get_logger("links")

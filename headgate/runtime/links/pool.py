@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.websocket import open_link
+from headgate.runtime.links.websocket_link import open_link
 from headgate.runtime.ports import Clock, Rng
 
 logger = structlog.get_logger("links")

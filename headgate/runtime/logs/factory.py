@@ -3,10 +3,10 @@
 from typing import assert_never
 
 from headgate.runtime.logs.embedded import EMBEDDED_SHARDS
-from headgate.runtime.logs.memory import MemoryLog
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.options import KafkaUrl, LogOptions, MemoryUrl, SqliteUrl, parse_url
-from headgate.runtime.logs.sqlite import SqliteLog
+from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import Clock, Log, Rng
 
 
@@ -20,7 +20,7 @@ def make_log(options: LogOptions, clock: Clock, rng: Rng) -> Log:
         case SqliteUrl(path):
             return SqliteLog(path, clock, rng, options.shards, options.keep_ms)
         case KafkaUrl():
-            from headgate.runtime.logs.kafka import KafkaLog  # noqa: PLC0415  aiokafka costs an embedded log 0.2 s
+            from headgate.runtime.logs.kafka_log import KafkaLog  # noqa: PLC0415  aiokafka costs an embedded log 0.2 s
 
             return KafkaLog(options)
         case _:

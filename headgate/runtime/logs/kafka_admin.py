@@ -19,7 +19,7 @@ ALREADY_EXISTS: Final = 36
 _NO_ERROR: Final = 0
 
 
-class Topic(NamedTuple):
+class KafkaTopic(NamedTuple):
     """A Kafka topic as it is: its partitions, how many of them have a leader, and the fewest replicas of any."""
 
     partitions: int
@@ -41,19 +41,19 @@ class KafkaAdmin:
         cluster = await reached(self._site, client.describe_cluster())
         return len(cluster["brokers"])
 
-    async def topics(self, names: Sequence[str]) -> dict[str, Topic]:
+    async def topics(self, names: Sequence[str]) -> dict[str, KafkaTopic]:
         """Returns those of the topics that are there. Raises LogUnavailable.
 
         Asks for all topics: asking for one that is not there would create it where auto.create.topics.enable is true.
         """
         client = await self._start()
-        present: dict[str, Topic] = {}
+        present: dict[str, KafkaTopic] = {}
         for topic in await reached(self._site, client.describe_topics()):
             if topic["topic"] in names and topic["error_code"] == _NO_ERROR:
                 partitions = topic["partitions"]
                 led = sum(partition["leader"] >= 0 for partition in partitions)
                 replication = min((len(partition["replicas"]) for partition in partitions), default=0)
-                present[topic["topic"]] = Topic(len(partitions), led, replication)
+                present[topic["topic"]] = KafkaTopic(len(partitions), led, replication)
         return present
 
     async def configs(self, names: Sequence[str]) -> dict[str, dict[str, str | None]]:

@@ -49,7 +49,7 @@ def consumer_arguments(site: Site, isolation: str = "read_committed") -> dict[st
     }
 
 
-class Feed:
+class PartitionBuffer:
     """The buffer of one reader. `fetched` is the offset after what was buffered, `end` the high watermark last seen.
 
     `stable` is the last stable offset (KIP-98) of the newest fetch, None before the first.
@@ -126,20 +126,20 @@ class Pump:
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
-        self._feeds: dict[TopicPartition, list[Feed]] = {}  # as assigned
-        self._joining: list[Feed] = []  # must not be fed before the seek to where they stand
+        self._feeds: dict[TopicPartition, list[PartitionBuffer]] = {}  # as assigned
+        self._joining: list[PartitionBuffer] = []  # must not be fed before the seek to where they stand
         self._scheduled = False
         self._wanted = asyncio.Event()
         self._said = float("-inf")
 
-    async def attach(self, feed: Feed) -> None:
+    async def attach(self, feed: PartitionBuffer) -> None:
         """Begins to feed a reader. Raises LogUnavailable."""
         await self._start()
         feed.pump = self
         self._joining.append(feed)
         self._reassign()
 
-    def detach(self, feed: Feed) -> None:
+    def detach(self, feed: PartitionBuffer) -> None:
         """Stops feeding a reader; what is buffered stays."""
         feed.pump = None
         if feed in self._joining:
@@ -152,7 +152,7 @@ class Pump:
                 self._reassign()
         feed.wake()
 
-    def resume(self, feed: Feed) -> None:
+    def resume(self, feed: PartitionBuffer) -> None:
         """Goes on with a partition that was paused for this reader's full buffer."""
         if self._consumer is not None and not feed.is_over(HISTORY_RECORDS // 2, HISTORY_BYTES // 2):
             self._consumer.resume(*(self._consumer.paused() & {feed.partition}))
@@ -232,7 +232,7 @@ class Pump:
                 feed.reach(position, end)
             self._settle(consumer, partition, feeds)
 
-    def _settle(self, consumer: AIOKafkaConsumer, partition: TopicPartition, feeds: list[Feed]) -> None:
+    def _settle(self, consumer: AIOKafkaConsumer, partition: TopicPartition, feeds: list[PartitionBuffer]) -> None:
         """Lets readers go that have caught up (history) or do not keep up (live), and pauses for full buffers."""
         stable = consumer.last_stable_offset(partition)
         for feed in list(feeds):
@@ -247,7 +247,7 @@ class Pump:
             elif feed.is_over(HISTORY_RECORDS, HISTORY_BYTES):
                 self._hold(consumer, feed, alone=len(feeds) == 1)
 
-    def _hold(self, consumer: AIOKafkaConsumer, feed: Feed, *, alone: bool) -> None:
+    def _hold(self, consumer: AIOKafkaConsumer, feed: PartitionBuffer, *, alone: bool) -> None:
         """Keeps a full buffer from growing without holding up another reader of the same part."""
         if alone:
             consumer.pause(feed.partition)

@@ -13,9 +13,9 @@ from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import KEEP_MS, SettingsConflict, config_record, parts_of
-from headgate.runtime.logs.kafka import ConfigFinder, KafkaLog
-from headgate.runtime.logs.kafka_admin import KafkaAdmin, Topic
+from headgate.runtime.logs.kafka_admin import KafkaAdmin, KafkaTopic
 from headgate.runtime.logs.kafka_connect import Site, site_of
+from headgate.runtime.logs.kafka_log import ConfigFinder, KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import LogUnavailable
 
@@ -112,7 +112,7 @@ async def _plan(site: Site, admin: KafkaAdmin, options: LogOptions) -> InitRepor
     return report
 
 
-def _agreed_shards(site: Site, found: dict[str, Topic], wanted: int | None) -> int:
+def _agreed_shards(site: Site, found: dict[str, KafkaTopic], wanted: int | None) -> int:
     """Returns the one shard count that the setting and all topics there are agree on."""
     counts = {
         site.topic(log): found[site.topic(log)].partitions

@@ -64,7 +64,7 @@ class _Batch:
         self.expiry: asyncio.TimerHandle | None = None
 
 
-class Lane:
+class PartitionQueue:
     """One partition: the batch under way and those behind it, the last of which is open."""
 
     __slots__ = ("flying", "partition", "queue", "size", "topic")
@@ -84,7 +84,7 @@ class Batcher:
         self._site = site
         self._producer: AIOKafkaProducer | None = None
         self._size = 0
-        self._ready: list[Lane] = []  # lanes to ship at the next tick
+        self._ready: list[PartitionQueue] = []  # lanes to ship at the next tick
         self._sending: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Event = asyncio.Event()
         self._closed = True
@@ -116,7 +116,7 @@ class Batcher:
         producer, self._producer = self._producer, None
         await stopped(producer)
 
-    def append(self, lane: Lane, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
+    def append(self, lane: PartitionQueue, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Puts one record into the lane's open batch; the future ends as the port says."""
         size = record_bytes(key, value) + RECORD_OVERHEAD
         if self._closed or size > _TOO_LARGE or lane.size + size > PARTITION_BYTES or self._size + size > TOTAL_BYTES:
@@ -137,7 +137,7 @@ class Batcher:
             self._schedule(lane, loop)
         return future
 
-    def _refusal(self, lane: Lane, size: int) -> LogError:
+    def _refusal(self, lane: PartitionQueue, size: int) -> LogError:
         if self._closed:
             return LogUnavailable(f"{self._site.address} is closed")
         if size > _TOO_LARGE:
@@ -148,7 +148,7 @@ class Batcher:
         assert self._producer is not None
         return self._producer.create_batch()
 
-    def _schedule(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule(self, lane: PartitionQueue, loop: asyncio.AbstractEventLoop) -> None:
         self._idle.clear()
         if not self._ready:
             loop.call_soon(self._ship_ready)
@@ -159,13 +159,13 @@ class Batcher:
         for lane in ready:
             self._ship(lane)
 
-    def _ship(self, lane: Lane) -> None:
+    def _ship(self, lane: PartitionQueue) -> None:
         batch = lane.flying = lane.queue.popleft()
         task = asyncio.get_running_loop().create_task(self._send(lane, batch))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, lane: Lane, batch: _Batch) -> None:
+    async def _send(self, lane: PartitionQueue, batch: _Batch) -> None:
         assert self._producer is not None
         loop = asyncio.get_running_loop()
         deadline = batch.born + APPEND_WAIT_S
@@ -181,7 +181,7 @@ class Batcher:
         batch.expiry = loop.call_at(deadline, self._expired, lane, batch)
         sent.add_done_callback(functools.partial(self._answered, lane, batch))
 
-    def _answered(self, lane: Lane, batch: _Batch, sent: "asyncio.Future[RecordMetadata]") -> None:
+    def _answered(self, lane: PartitionQueue, batch: _Batch, sent: "asyncio.Future[RecordMetadata]") -> None:
         error = sent.exception()
         if batch.ended:
             return
@@ -199,18 +199,18 @@ class Batcher:
             return RecordTooLarge(f"{self._site.address}: {reason(error)}")
         return AppendUnknown(f"{self._site.address}: {reason(error)}")
 
-    def _expired(self, lane: Lane, batch: _Batch) -> None:
+    def _expired(self, lane: PartitionQueue, batch: _Batch) -> None:
         if not batch.ended:
             self._failed(lane, batch, AppendUnknown(f"{self._site.address} gave no answer in {APPEND_WAIT_S:g} s"))
 
-    def _failed(self, lane: Lane, batch: _Batch, verdict: LogError) -> None:
+    def _failed(self, lane: PartitionQueue, batch: _Batch, verdict: LogError) -> None:
         for future in batch.futures:
             fail(future, verdict)
         if not isinstance(verdict, RecordTooLarge):
             self._drop_behind(lane, verdict)
         self._end(lane, batch)
 
-    def _drop_behind(self, lane: Lane, verdict: LogError) -> None:
+    def _drop_behind(self, lane: PartitionQueue, verdict: LogError) -> None:
         behind = LogUnavailable(f"not handed over, an append before it failed: {verdict}")
         for batch in lane.queue:
             for future in batch.futures:
@@ -218,7 +218,7 @@ class Batcher:
             self._forget(lane, batch)
         lane.queue.clear()
 
-    def _end(self, lane: Lane, batch: _Batch) -> None:
+    def _end(self, lane: PartitionQueue, batch: _Batch) -> None:
         self._forget(lane, batch)
         lane.flying = None
         if lane.queue:
@@ -226,7 +226,7 @@ class Batcher:
         elif self._size == 0:
             self._idle.set()
 
-    def _forget(self, lane: Lane, batch: _Batch) -> None:
+    def _forget(self, lane: PartitionQueue, batch: _Batch) -> None:
         batch.ended = True
         if batch.expiry is not None:
             batch.expiry.cancel()

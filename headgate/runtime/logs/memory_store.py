@@ -33,7 +33,7 @@ class Usage:
         self.traffic = 0
 
 
-class Part:
+class LogPart:
     """One part of one log: records ascending and dense from `first`. Above `most` bytes the oldest half goes."""
 
     def __init__(self, first: int, usage: Usage, *, state: bool = False, most: int | None = None) -> None:
@@ -129,10 +129,10 @@ class MemoryStore:
         self._memory_bytes = memory_bytes
         self._usage = Usage()
         first = clock.wall_ms()
-        self.parts: dict[Place, Part] = {}
+        self.parts: dict[Place, LogPart] = {}
         for log, shard in all_places(shards):
             most = memory_bytes // DEAD_LETTERS_SHARE // shards if log is LogName.DEAD_LETTERS else None
-            self.parts[log, shard] = Part(first, self._usage, state=log in _STATE, most=most)
+            self.parts[log, shard] = LogPart(first, self._usage, state=log in _STATE, most=most)
         for shard in range(shards):
             key, value = config_record(self.cluster_id, shards, shard)
             self.parts[LogName.MESSAGES, shard].add(first, key, value)

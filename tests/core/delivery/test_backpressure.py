@@ -2,36 +2,36 @@
 
 import pytest
 
-from headgate.core.delivery.backpressure import Admission, Backpressure, OnFull
+from headgate.core.delivery.backpressure import Admittance, Backpressure, OnFull
 
 
 @pytest.mark.parametrize("on_full", list(OnFull))
 def test_there_is_room(on_full: OnFull) -> None:
-    assert Backpressure(on_full, max_queue_size=10).admit(9, 0) is Admission.ADMIT
+    assert Backpressure(on_full, max_queue_size=10).admit(9, 0) is Admittance.ADMIT
 
 
 @pytest.mark.parametrize(
     ("on_full", "verdict"),
     [
-        (OnFull.REJECT, Admission.REJECT),
-        (OnFull.DROP_OLDEST, Admission.EVICT),
-        (OnFull.BLOCK, Admission.WAIT),
-        (OnFull.OVERFLOW, Admission.SPILL),
+        (OnFull.REJECT, Admittance.REJECT),
+        (OnFull.DROP_OLDEST, Admittance.EVICT),
+        (OnFull.BLOCK, Admittance.WAIT),
+        (OnFull.OVERFLOW, Admittance.SPILL),
     ],
 )
-def test_s2_bp_2_full(on_full: OnFull, verdict: Admission) -> None:
+def test_s2_bp_2_full(on_full: OnFull, verdict: Admittance) -> None:
     assert Backpressure(on_full, max_queue_size=10).admit(10, 0) is verdict
     assert Backpressure().on_full is OnFull.REJECT
 
 
 def test_the_overflow_queue_is_bounded_too() -> None:
     pressure = Backpressure(OnFull.OVERFLOW, max_queue_size=10, overflow_size=5)
-    assert pressure.admit(10, 4) is Admission.SPILL
-    assert pressure.admit(10, 5) is Admission.REJECT
+    assert pressure.admit(10, 4) is Admittance.SPILL
+    assert pressure.admit(10, 5) is Admittance.REJECT
 
 
 def test_nobody_overtakes_the_overflow_queue() -> None:
-    assert Backpressure(OnFull.OVERFLOW, max_queue_size=10).admit(9, 1) is Admission.SPILL
+    assert Backpressure(OnFull.OVERFLOW, max_queue_size=10).admit(9, 1) is Admittance.SPILL
 
 
 @pytest.mark.parametrize("sizes", [(0, 1), (1, 0)])

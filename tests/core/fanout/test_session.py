@@ -2,9 +2,9 @@
 
 import pytest
 
-from headgate.core.client.client_frames import caught_up, pong
 from headgate.core.client.framing import SSE
 from headgate.core.client.limits import Limits
+from headgate.core.client.outbound import caught_up, pong
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene, Who
 

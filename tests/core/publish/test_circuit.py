@@ -8,9 +8,9 @@ from headgate.core.publish.circuit import (
     TRANSITIONS,
     WAVE_S,
     Circuit,
-    Event,
+    CircuitEvent,
+    CircuitState,
     IllegalEvent,
-    State,
 )
 
 
@@ -55,7 +55,7 @@ def test_a_younger_append_that_is_answered_does_not_hide_the_oldest() -> None:
     circuit.began(10.0)
     circuit.ended(circuit.began(11.0))
     circuit.tick(10.1 + OPEN_AFTER_S)
-    assert circuit.state is State.DRAINING
+    assert circuit.state is CircuitState.DRAINING
 
 
 def test_appends_close_together_are_one_wave() -> None:
@@ -72,7 +72,7 @@ def test_no_probe_while_appends_are_outstanding() -> None:
     assert not circuit.tick(15.0)
     circuit.ended(wave)
     assert circuit.tick(15.1)
-    assert circuit.state is State.PROBING
+    assert circuit.state is CircuitState.PROBING
 
 
 def test_one_probe_at_a_time_and_one_a_second() -> None:
@@ -112,9 +112,9 @@ def test_an_answer_without_a_probe_is_illegal_and_changes_nothing(acked: bool) -
     circuit = opened()
     with pytest.raises(IllegalEvent, match="idle"):
         circuit.probed(acked=acked)
-    assert circuit.state is State.IDLE
+    assert circuit.state is CircuitState.IDLE
 
 
 def test_every_state_can_be_left_and_every_event_has_a_place() -> None:
-    assert {state for state, _ in TRANSITIONS} == set(State)
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {state for state, _ in TRANSITIONS} == set(CircuitState)
+    assert {event for _, event in TRANSITIONS} == set(CircuitEvent)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, DeadLetter, Deliver, Gone, Made, NotConfigured, apply, apply_many
+from headgate.core.sequencer.apply import Applied, Deliver, Gone, Made, NotConfigured, Unusable, apply, apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message
@@ -101,7 +101,7 @@ def test_a_message_for_the_topic_that_was_is_a_dead_letter() -> None:
     assert code(bed.publish("a", old)) is Code.NO_TOPIC
     new = bed.create("2").verdicts[0].epoch
     late = bed.publish("a", old)
-    assert (code(late), late.effects) == (Code.STALE_EPOCH, [DeadLetter(1, "no_topic", "")])
+    assert (code(late), late.effects) == (Code.STALE_EPOCH, [Unusable(1, "no_topic", "")])
     assert bed.publish("a", new).verdicts[0].seq == 1  # the same id in another epoch is another message
 
 
@@ -111,7 +111,7 @@ def test_a_refused_bundle_is_one_dead_letter_for_all_its_items() -> None:
     bed.delete(epoch)
     items = [Item(keyed_id(KEY, "p", str(n)), KEYED, TAIL) for n in range(1_000)]
     refused = bed.feed(KEY, encode_bundle(items, epoch))
-    assert refused.effects == [DeadLetter(1_000, "no_topic", "")]
+    assert refused.effects == [Unusable(1_000, "no_topic", "")]
     assert {v.code for v in refused.verdicts} == {Code.NO_TOPIC}
     assert len(refused.verdicts) == 1_000
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(
     applied = bed.feed(key, value)
     assert code(applied) is Code.DEAD
     (letter,) = applied.effects
-    assert isinstance(letter, DeadLetter)
+    assert isinstance(letter, Unusable)
     assert letter.reason == reason
     assert bed.publish("a", epoch).verdicts[0].seq == 1
 
@@ -168,7 +168,7 @@ def test_a_key_that_does_not_hash_here_is_a_dead_letter() -> None:
     number = 1 - shard_of(KEY, 2)
     bed = Bed(shards=2, number=number)
     (letter,) = bed.feed(KEY, b"1").effects
-    assert isinstance(letter, DeadLetter)
+    assert isinstance(letter, Unusable)
     assert letter.reason == "wrong_partition"
     assert code(bed.create()) is Code.DEAD
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
 from headgate.core.sequencer.marks import KEPT, MARK_OFFSETS, Disagreement, Mark, Marks, decode_mark, encode_mark
-from headgate.core.sequencer.ownership import Claim, decode_claim, encode_claim
 
 
 def mark(offset: int, digest: bytes) -> Mark:

@@ -17,8 +17,8 @@ from headgate.core.sequencer.window import (
     SEQ_UNKNOWN,
     START,
     BlockState,
-    Mark,
     Window,
+    WindowMark,
     window_key,
 )
 from headgate.core.wire.control import Config
@@ -204,7 +204,7 @@ class Node:
     def __init__(self) -> None:
         self.window = Window()
         self.pieces: list[BlockState] = []
-        self.mark: Mark = START
+        self.mark: WindowMark = START
         self.oldest = (0, 0)
 
     def snapshot(self, *, base: bool) -> None:

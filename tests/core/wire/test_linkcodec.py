@@ -12,7 +12,7 @@ def test_a_batch_comes_back_in_order() -> None:
     batch: list[link.Message] = [
         link.Hello(1, 1, "gateway", "g1", "", 0),
         link.Welcome(1, "d1", "c", 1, 8, [link.Owner(0, 5, "h:1", True)]),
-        link.Subscribe(1, "t", Caller("ann", ("a*",)), ("seq", -1, 7), True),
+        link.AskSubscribe(1, "t", Caller("ann", ("a*",)), ("seq", -1, 7), True),
         link.Messages("t", 5, 1, [10, 11], [b"a", b"b"]),
         link.Attach(0, True, False, [link.AttachTopic("t", 5, 1, 2)]),
         link.Refused(1, "forbidden", "no", {"first_seq": 4}),
@@ -34,10 +34,10 @@ def test_anything_else_is_refused(junk: bytes) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        link.Subscribe(7, "t", Caller("ann", subscribe=("\ud83d*",))),
+        link.AskSubscribe(7, "t", Caller("ann", subscribe=("\ud83d*",))),
         link.AskTopic(7, "\udc80", Caller("ann")),
         link.AskVerdict(7, 0, 1 << 70),
-        link.Topics(7, [object()]),  # type: ignore[list-item]
+        link.TopicsAnswer(7, [object()]),  # type: ignore[list-item]
         link.Relay(7, "t", 1, b"x" * (linkcodec.MAX_BYTES + 1)),
     ],
     ids=["a claim", "a name", "a number", "a type", "a size"],

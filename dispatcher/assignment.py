@@ -1,0 +1,266 @@
+"""Keeps what this node serves equal to what it should: claims, starts and stops shards; knows no link."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.lease import BEAT_S
+from dispatcher.shard_runner import ShardRunner
+from headgate.core.sequencer.claims import Claim, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
+from headgate.core.wire.ids import make_epoch
+from headgate.core.wire.link import Owner
+from headgate.core.wire.records import Appended, LogName, Record
+from headgate.runtime.ports import Log, LogError, Membership, OffsetGone, Reader
+
+logger = structlog.get_logger("dispatcher")
+
+INTERVAL_S: Final = 2.0
+RETRY_S: Final = 1.0
+CLAIM_WAIT_S: Final = 10.0
+MARK_S: Final = 60.0
+FINAL_S: Final = 10.0  # of a drain, for the final snapshots of all shards together: half of `drain.deadline_s`
+RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
+RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
+
+NewRunner = Callable[[int, int], ShardRunner]
+
+
+class Assignment:
+    """The reconciliation loop (DESIGN section 6). `run` starts the shards' tasks in the task group it is given."""
+
+    def __init__(self, log: Log, group: Membership, mine: Claim, dispatcher: Dispatcher, new_runner: NewRunner) -> None:
+        self._log = log
+        self._group = group
+        self._mine = mine
+        self._dispatcher = dispatcher
+        self._new_runner = new_runner
+        self._standings: dict[int, Standing] = {}
+        self._ends: dict[int, int] = {}
+        self._read: dict[int, int] = {}
+        self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
+        self._claim_again: dict[int, tuple[float, float]] = {}  # not before, and after how long a wait
+        self._refused: dict[int, int] = {}
+        self._moved = asyncio.Event()
+        self.draining = False
+        dispatcher.on_refused = self._on_refused
+
+    # -- claims as the log has them
+
+    async def watch(self, shard: int) -> None:
+        """Follows the claims of one shard, until cancelled."""
+        while True:
+            try:
+                bounds = await self._log.bounds(LogName.OWNERSHIP, shard)
+                self._ends[shard] = bounds.end
+                reader = await self._log.reader(LogName.OWNERSHIP, shard, bounds.first)
+                self._read[shard] = bounds.first
+                self._moved.set()
+                await self._follow(shard, reader)
+            except (LogError, OffsetGone) as error:
+                if self.draining:
+                    return
+                logger.warning("claims cannot be read", shard=shard, why=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow(self, shard: int, reader: Reader) -> None:
+        try:
+            while True:
+                batch = await reader.read(500, 5.0)
+                for record in batch.records:
+                    self._note(shard, record)
+                self._read[shard] = batch.next_offset
+                if batch.records:
+                    self._moved.set()
+        finally:
+            await reader.close()
+
+    def _note(self, shard: int, record: Record) -> None:
+        mark = decode_mark(record.value)
+        if mark is not None:
+            if mark.incarnation != self._mine.incarnation:
+                self._dispatcher.heard_mark(shard, mark)
+            return
+        claim, standing = decode_claim(record.value), self._standings.get(shard)
+        epoch = make_epoch(self._dispatcher.generation, record.offset)
+        if claim is not None and (standing is None or epoch > standing.epoch):
+            self._standings[shard] = Standing(epoch, claim)
+            self._dispatcher.heard(Owner(shard, epoch, claim.address))
+
+    async def announce_marks(self) -> None:
+        """Appends the newest mark of each served shard every MARK_S seconds; the next owner compares its own."""
+        said: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(MARK_S)
+            for shard, owner in self._dispatcher.owners.items():
+                newest = owner.marks.newest
+                if newest is not None and newest[0] != said.get(shard):
+                    said[shard] = newest[0]
+                    mark = Mark(self._mine.node, self._mine.incarnation, *newest)
+                    self._log.append(LogName.OWNERSHIP, shard, b"%d.digest" % shard, encode_mark(mark))
+
+    def _known(self, shard: int) -> bool:
+        """Whether all claims that stood when the watch began have been read."""
+        return shard in self._ends and self._read.get(shard, -1) >= self._ends[shard]
+
+    # -- the loop
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Reconciles every INTERVAL_S seconds and whenever something moved, until `draining`."""
+        while not self.draining:
+            await self._step(tasks)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        waits = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._group.changed.wait())]
+        try:
+            await asyncio.wait(waits, timeout=INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._moved.clear()
+        if self._group.changed.is_set():
+            self._dispatcher.lease.confirm()
+            self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
+        self._group.changed.clear()
+
+    async def keep_lease(self) -> None:
+        """Beats; after a pause reads the newest claims and gives up what others have claimed, before all pushes."""
+        lease = self._dispatcher.lease
+        while True:
+            if not lease.beat():
+                logger.warning("this node stood still; it asks who owns its shards")
+                await self._ask()
+                lease.renew()
+            await asyncio.sleep(BEAT_S)
+
+    async def _ask(self) -> None:
+        """Reads the claims of the served shards to their present ends and stops what has a newer owner.
+
+        A log that does not answer is no evidence: then the shards are served on.
+        """
+        try:
+            async with asyncio.timeout(CLAIM_WAIT_S):
+                shards = list(self._runners)
+                bounds = await asyncio.gather(*(self._log.bounds(LogName.OWNERSHIP, shard) for shard in shards))
+                ends = {shard: found.end for shard, found in zip(shards, bounds, strict=True)}
+                while any(self._read.get(shard, -1) < end for shard, end in ends.items()):
+                    await self._claims_moved()
+        except (LogError, TimeoutError) as error:
+            logger.warning("nobody says who owns the shards now", why=str(error) or f"no answer in {CLAIM_WAIT_S} s")
+        for shard in reconcile(None, self._standings, self._mine, self._serving()).stop:
+            logger.info("shard has another owner", shard=shard)
+            await self.stop(shard)
+
+    async def _claims_moved(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _serving(self) -> dict[int, int]:
+        return {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
+
+    async def _step(self, tasks: asyncio.TaskGroup) -> None:
+        settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
+        assigned = self._group.assigned() if settled else None
+        known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
+        serving = self._serving()
+        plan = reconcile(known, self._standings, self._mine, serving)
+        outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
+        for shard in {*plan.stop, *outdated}:
+            logger.info("shard has another owner", shard=shard)
+            await self.stop(shard)
+        for shard in plan.start:
+            if self.draining or self._standings[shard].epoch < self._refused.get(shard, 0):
+                continue  # somebody has a newer claim that has not been read here yet
+            await self.stop(shard)
+            runner = self._new_runner(shard, self._standings[shard].epoch)
+            self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
+        now = asyncio.get_running_loop().time()
+        due = [shard for shard in plan.claim if now >= self._claim_again.get(shard, (now, 0.0))[0]]
+        for shard in due:
+            wait_s = min(max(self._claim_again.get(shard, (0.0, 0.0))[1] * 2, RECLAIM_S), RECLAIM_MAX_S)
+            self._claim_again[shard] = (now + wait_s, wait_s)
+        if due and not self.draining:
+            await self._claim(due)
+
+    async def _claim(self, shards: list[int]) -> None:
+        """Appends claims; they count once they are read back, by `watch`."""
+        value = encode_claim(self._mine)
+        appends = [self._log.append(LogName.OWNERSHIP, s, str(s).encode(), value) for s in shards]
+        done = await asyncio.gather(*appends, return_exceptions=True)  # the log port bounds each
+        refused = [(s, r) for s, r in zip(shards, done, strict=True) if isinstance(r, BaseException)]
+        if refused:
+            logger.warning("claims not acknowledged", shards=[s for s, _ in refused], why=str(refused[0][1]))
+            await asyncio.sleep(RETRY_S)
+        else:
+            await self._read_back({s: a.offset for s, a in zip(shards, done, strict=True) if isinstance(a, Appended)})
+
+    async def _read_back(self, offsets: dict[int, int]) -> None:
+        """Waits until each claim has come back through the log, so that it is not appended twice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLAIM_WAIT_S):
+                while not self.draining and any(self._read.get(s, -1) <= at for s, at in offsets.items()):
+                    await self._claims_moved()
+        self._moved.set()
+
+    # -- stopping
+
+    async def stop(self, shard: int, *, final: bool = False) -> None:
+        """Stops serving one shard; `final` writes a last snapshot first."""
+        runner, task = self._runners.pop(shard, (None, None))
+        if runner is None or task is None:
+            return
+        runner.final_snapshot = final
+        task.cancel()
+        await asyncio.wait({task})  # its end, without taking a cancellation that is meant for the caller
+
+    async def drain(self) -> None:
+        """Claims nothing more, writes final snapshots, releases all shards, leaves the group.
+
+        It leaves after FINAL_S seconds at the latest: a next owner that reads more of the log is sooner there than one
+        that has to wait for this member's session to end.
+        """
+        self.draining = True
+        self._moved.set()
+        stops = [asyncio.ensure_future(self.stop(shard, final=True)) for shard in list(self._runners)]
+        done, late = await asyncio.wait(stops, timeout=FINAL_S) if stops else (set(), set())
+        if late:
+            logger.warning("final snapshots take too long; the next owners start from older ones", shards=len(late))
+        for error in [stop.exception() for stop in done]:
+            if error is not None:
+                logger.error("a shard did not stop cleanly", why=str(error))
+        await self._group.stop()
+
+    def _on_refused(self, shard: int, epoch: int) -> None:
+        """A client knows a higher epoch: the shard is given up, whether or not the claim can be read here."""
+        self._refused[shard] = max(epoch, self._refused.get(shard, 0))
+        self._moved.set()
+
+    def not_live(self) -> str | None:
+        """Returns None when every assigned shard is served and live, else one sentence for the readiness probe."""
+        assigned = self._group.assigned()
+        if assigned is None:
+            return "no member of the group of owners now"
+        parked = [f"{s}: {r.owner.why}" for s, (r, _) in self._runners.items() if r.owner and r.owner.why]
+        if parked:
+            return f"shard {parked[0]}" + (f" (and {len(parked) - 1} more)" if len(parked) > 1 else "")
+        missing = sorted(s for s in assigned if self._dispatcher.desk(s) is None)
+        if missing:
+            return f"shards {missing} are assigned and not served yet"
+        return next((old for runner, _ in self._runners.values() if (old := runner.snapshot_is_old())), None)
+
+    def snapshot_age(self) -> float:
+        """Returns for how many seconds the oldest change of a served shard has waited for a snapshot."""
+        return max((runner.snapshot_age() for runner, _ in self._runners.values()), default=0.0)
+
+    def window_ids(self) -> int:
+        """Returns the ids in the duplicate windows of the served shards."""
+        return sum(len(r.owner.shard.window) for r, _ in self._runners.values() if r.owner is not None)
+
+    def lag(self) -> int:
+        """Returns the records of served shards that stand in the log and are not applied yet."""
+        return sum(r.owner.lag for r, _ in self._runners.values() if r.owner is not None)

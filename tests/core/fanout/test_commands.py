@@ -1,0 +1,164 @@
+"""The topics of a query on values: their order, what an owner that does not answer does to it, frames meanwhile."""
+
+from typing import Any
+
+import pytest
+
+from headgate.core.client import outbound
+from headgate.core.client.inbound import Subscribe
+from headgate.core.client.limits import Limits
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import AskSubscribe
+from headgate.core.wire.rights import Caller
+from tests.core.scene import Pipe, Scene, Who
+
+
+def opened(scene: Scene, *topics: str) -> Pipe:
+    """A socket whose query named these topics."""
+    pipe = scene.open()
+    assert pipe.session is not None
+    pipe.session.wanted = [(topic, Subscribe(topic, None, False)) for topic in topics]
+    scene.hub.admit(pipe.session, Who(Caller("bob", service=True)))
+    scene.reception.begin(pipe.session)
+    return pipe
+
+
+def told(pipe: Pipe) -> list[tuple[Any, ...]]:
+    """What was answered: type, topic, code."""
+    return [(f["type"], f["topic_id"], f.get("code")) for f in pipe.frames() if "topic_id" in f]
+
+
+def test_an_owner_that_does_not_answer_holds_up_no_later_topic() -> None:
+    scene = Scene()
+    for topic in "abc":
+        scene.owners.create(topic)
+    scene.owners.slow = True
+    pipe = opened(scene, "a", "b", "c")
+    scene.pass_time(0.75)
+    assert [a.topic_id for a in scene.owners.asked if isinstance(a, AskSubscribe)] == ["a"]
+    scene.pass_time(1.5)
+    rebuilding = scene.owners._link.pop(0)
+    scene.owners.deliver()
+    assert told(pipe) == [("subscribed", "b", None), ("subscribed", "c", None)]
+    rebuilding[0](rebuilding[1])
+    assert told(pipe)[2:] == [("subscribed", "a", None)]
+
+
+def test_every_topic_of_the_query_has_its_deadline_from_the_admission() -> None:
+    scene = Scene(Limits(hold_s=10))
+    scene.owners.slow = True
+    for topic in "abc":
+        scene.owners.create(topic)
+    pipe = opened(scene, "a", "b", "c")
+    scene.pass_time(9)
+    assert told(pipe) == []
+    scene.pass_time(2.5)
+    assert told(pipe) == [("error", topic, "not_ready") for topic in "abc"]
+
+
+def test_a_frame_means_the_topics_that_were_not_asked_for_yet_too() -> None:
+    scene = Scene()
+    topics = [f"o{n}" for n in range(12)]
+    for topic in topics:
+        scene.owners.create(topic)
+    scene.owners.slow = True
+    pipe = opened(scene, *topics)
+    scene.say(pipe, type="unsubscribe", topic_id="o3")
+    scene.say(pipe, type="subscribe", topic_id="o11")
+    scene.say(pipe, type="unsubscribe", topic_id="o3")
+    while scene.owners._link:
+        scene.owners.deliver(1)
+    assert told(pipe)[:3] == [
+        ("unsubscribed", "o3", None),
+        ("error", "o11", "already_subscribed"),
+        ("error", "o3", "not_found"),
+    ]
+    assert told(pipe)[3:] == [("subscribed", topic, None) for topic in topics if topic != "o3"]
+    assert scene.owners.topics["o3"].count == 0
+
+
+def test_an_unsubscribe_means_a_topic_that_the_query_names_again_too() -> None:
+    scene = Scene()
+    for topic in "ab":
+        scene.owners.create(topic)
+    scene.owners.slow = True
+    pipe = opened(scene, "a", "b", "a")
+    scene.owners.deliver(1)
+    scene.say(pipe, type="unsubscribe", topic_id="a")
+    while scene.owners._link:
+        scene.owners.deliver(1)
+    assert told(pipe) == [("subscribed", "a", None), ("unsubscribed", "a", None), ("subscribed", "b", None)]
+
+
+def test_wanted_topics_count_for_the_limit_and_the_query_s_own_are_taken_in_its_order() -> None:
+    scene = Scene(Limits(topics=3))
+    for topic in "abcd":
+        scene.owners.create(topic)
+    scene.owners.slow = True
+    pipe = opened(scene, "a", "b", "b", "c", "d")
+    scene.say(pipe, type="subscribe", topic_id="x")
+    while scene.owners._link:
+        scene.owners.deliver(1)
+    assert told(pipe) == [
+        ("error", "x", "limit_reached"),
+        ("subscribed", "a", None),
+        ("subscribed", "b", None),
+        ("error", "b", "already_subscribed"),
+        ("subscribed", "c", None),
+        ("error", "d", "limit_reached"),
+    ]
+
+
+def test_what_fails_in_one_session_s_opening_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    for topic in "ab":
+        scene.owners.create(topic)
+    pipe = scene.open()
+    assert pipe.session is not None
+    pipe.session.wanted = [("a", Refusal("bad_request", "planted")), ("b", Subscribe("b", None, False))]
+    scene.hub.admit(pipe.session, Who(Caller("bob", service=True)))
+    with monkeypatch.context() as planted:
+        planted.setattr(outbound, "error", _broken)
+        with pytest.raises(ValueError, match="planted"):
+            scene.reception.begin(pipe.session)
+    assert pipe.session.asking is False
+    assert told(opened(scene, "a", "b")) == [("subscribed", "a", None), ("subscribed", "b", None)]
+
+
+def test_where_credentials_are_ignored_an_auth_frame_is_refreshed() -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    scene.say(pipe, type="auth", token="bob", id=1)
+    scene.reception._tokens.open = True
+    scene.say(pipe, type="auth", token="whatever", id=2)
+    assert [(f["type"], f.get("id")) for f in pipe.frames()][1:] == [("error", 1), ("refreshed", 2)]
+
+
+def test_every_refusal_leaves_a_trace_by_its_code() -> None:
+    scene = Scene(Limits(control_burst=6))
+    scene.owners.create("a", permissions="PRIVATE")
+    scene.owners.create("b", permissions="PUBLISH_ONLY")
+    for frame in ({"type": "auth", "token": "bad"}, {"type": "ping"}):
+        scene.say(scene.open(), **frame)
+    silent = scene.open()
+    assert silent.session is not None
+    silent.session.deadline = scene.now + 5
+    scene.hub.vigil.plan(silent.session, scene.now + 5)
+    scene.pass_time(10)
+    pipe = scene.socket()
+    scene.say(pipe, type="subscribe", topic_id="a")
+    scene.say(pipe, type="subscribe", topic_id="b")
+    scene.say(pipe, type="subscribe", topic_id="?")
+    scene.say(pipe, type="dance")
+    scene.say(pipe, type="refresh", token="eve")
+    for _ in range(2):
+        scene.say(pipe, type="ping")
+    scene.reception.receive(pipe.session, b"junk")  # type: ignore[arg-type]
+    assert scene.numbers.refusals == [
+        *("unauthenticated", "unauthenticated", "unauthenticated"),
+        *("topic_not_found", "forbidden", "invalid_topic_id", "unknown_type", "forbidden", "rate_limited", "bad_frame"),
+    ]
+
+
+def _broken(*_: Any) -> Any:
+    raise ValueError("planted")

@@ -1,0 +1,163 @@
+"""Reading a publish: what is taken, what is named when it is refused, and the bytes of the frame's tail."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.core.publish.body import Publish, build, read_object, read_publish, read_topic_id
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.ids import id_text
+from tests.core.json_texts import STRINGS, VALUES, compacted, depth_of, is_json, spaced
+
+LIMIT = 65_536
+ID = bytes(range(16))
+
+
+def refused(raw: bytes) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        read_publish(raw, LIMIT)
+    return caught.value
+
+
+def test_the_payload_is_compacted_and_not_parsed() -> None:
+    raw = b'{ "priority": "LOW", "payload" : { "b":1e5 , "a": [ 1 ] }, "client_msg_id": "c", "else": {"x": []} }'
+    assert read_publish(raw, LIMIT) == Publish(b'{"b":1e5,"a":[1]}', "c", True, b"")
+    assert read_publish(b'{"payload":null,"priority":null,"client_msg_id":null}', LIMIT) == Publish(
+        b"null", None, False, b""
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "detail"),
+    [
+        ('"client_msg_id": 1', "client_msg_id: Expected"),
+        ('"client_msg_id": "\\u00e9"', "client_msg_id must be"),
+        ('"client_msg_id": "a\\nb"', "client_msg_id must be"),
+        ('"priority": "HIGH"', "priority: Invalid"),
+        ('"priority": 1', "priority: Expected"),
+        ('"parent_message_id": "no"', "parent_message_id must be"),
+        ('"parent_version": 0', "parent_version: Expected"),
+        ('"attachments": 1', "attachments: Expected"),
+        ('"attachments": [{}]', "attachments[0]: Object missing required field `url`"),
+        ('"attachments": [{"url": "u", "size": -1}]', "attachments[0].size: Expected"),
+        ('"attachments": [1]', "attachments[0]: Expected"),
+        ('"attachments": [{"url": "javascript:alert(1)"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "JaVaScRiPt:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "java\\tscript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": " javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "\\u0001javascript:1"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "data:text/html,x"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "file:///etc/passwd"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "https://x/a b"}]', "attachments[0].url: Expected"),
+        ('"attachments": [{"url": "u\\n"}]', "attachments[0].url: Expected"),
+    ],
+)
+def test_a_wrong_member_is_named(member: str, detail: str) -> None:
+    for payload in ("1", '"\\ud800"'):  # also where msgspec cannot read the body
+        refusal = refused(f'{{"payload": {payload}, {member}}}'.encode())
+        assert refusal.code == "bad_request"
+        assert refusal.detail.startswith(detail)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"1", b'"\\ud800"', b"\xff", b'{"payload":1}}', b'{"payload":tru}'])
+def test_what_is_no_object_is_a_bad_request(raw: bytes) -> None:
+    assert refused(raw).code == "bad_request"
+
+
+def test_without_a_payload() -> None:
+    for raw in (b"{}", b'{"client_msg_id":"c"}', b'{"x":"\\ud800"}'):
+        assert refused(raw).code == "invalid_payload"
+
+
+def test_the_body_is_nested_64_deep_at_most() -> None:
+    assert read_publish(b'{"payload":' + b"[" * 63 + b"]" * 63 + b"}", LIMIT)
+    for depth in (64, 500, 50_000):
+        assert "deeper than 64" in refused(b'{"payload":' + b"[" * depth + b"]" * depth + b"}").detail
+    assert "deeper than 64" in refused(b'{"payload":1,"x":' + b"[" * 64 + b"]" * 64 + b"}").detail
+
+
+def test_size_is_that_of_the_text_without_whitespace() -> None:
+    fits = b'"' + b"x" * (LIMIT - 2) + b'"'
+    assert read_publish(b'{"payload":   ' + fits + b"  }", LIMIT).payload == fits
+    assert refused(b'{"payload":"x' + fits[1:] + b"}").code == "too_large"
+    attached = b',"attachments":[{"url":"u"}]}'
+    assert refused(b'{"payload":' + fits + attached).code == "too_large"
+
+
+def test_the_tail_completes_a_frame() -> None:
+    raw = (
+        b'{"payload":{"a": "\\ud800"},"parent_message_id":"' + id_text(ID).encode() + b'","parent_version":3,'
+        b'"attachments":[{"name":"n","url":"u","content_type":"t/x","size":5,"secret":1}]}'
+    )
+    frame = message_frame("t", 7, 9, build(ID, 'q"é', read_publish(raw, LIMIT)))
+    assert json.loads(frame) == {
+        "type": "message",
+        "topic_id": "t",
+        "seq": 7,
+        "ts": 9,
+        "message_id": id_text(ID),
+        "publisher_id": 'q"é',
+        "payload": {"a": "\ud800"},
+        "parent_message_id": id_text(ID),
+        "parent_version": 3,
+        "attachments": [{"url": "u", "name": "n", "content_type": "t/x", "size": 5}],
+    }
+    assert build(ID, "u", Publish(b"1", None, False, b"")) == (
+        b'"message_id":"%b","publisher_id":"u","payload":1}' % id_text(ID).encode()
+    )
+
+
+def test_the_topic_of_a_batch_item() -> None:
+    assert read_topic_id(b'{"payload":[1],"topic_id":"t"}') == "t"
+    assert read_topic_id(b'{"payload":"\\ud800","topic_id":"t"}') == "t"
+    for raw in (
+        b"{}",
+        b'{"topic_id":null}',
+        b'{"topic_id":5}',
+        b"[]",
+        b"{",
+        b"\xff",
+        b'{"payload":"\\ud800","topic_id":5}',
+    ):
+        with pytest.raises(Refusal, match="bad_request"):
+            read_topic_id(raw)
+
+
+def test_other_bodies_are_objects() -> None:
+    assert read_object(b' {"a": [1]} ') == {"a": [1]}
+    for raw in (b"[]", b"", b"{", b'"\xff"', b"[" * 100):
+        with pytest.raises(Refusal, match="bad_request"):
+            read_object(raw)
+
+
+@given(st.lists(st.tuples(STRINGS | st.just('"payload"') | st.just('"pa\\u0079load"'), VALUES), max_size=5), st.data())
+def test_a_publish_is_read_as_a_slow_reader_does(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
+    text = "{" + ",".join(f"{name}:{value}" for name, value in pairs) + "}"
+    written = spaced(text, data.draw(st.randoms(use_true_random=False)))
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(written) - 1))
+        written = written[:at] + written[at + 1 :]
+    raw = written.encode()
+    try:
+        carried = read_publish(raw, LIMIT).payload.decode()
+    except Refusal as refusal:
+        if not is_json(raw) or not isinstance(json.loads(raw), dict) or depth_of(written) > 64:
+            assert refusal.code == "bad_request"
+        else:
+            assert refusal.code == "invalid_payload" and "payload" not in json.loads(raw)
+    else:
+        assert is_json(raw)
+        assert json.loads(carried) == json.loads(raw)["payload"]
+        assert carried == compacted(carried) and carried in compacted(written)
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    for mark in (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"):
+        assert "byte order mark" in refused(mark + b'{"payload":1}').detail
+        with pytest.raises(Refusal, match="byte order mark"):
+            read_object(mark + b"{}")
+        with pytest.raises(Refusal, match="byte order mark"):
+            read_topic_id(mark + b'{"topic_id":"t"}')

@@ -1,0 +1,188 @@
+"""Claims of a node, with a group whose word it gets and a log that it shares."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dispatcher.assignment import Assignment
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.shard_runner import ShardRunner
+from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
+from headgate.core.wire.records import Batch, LogName
+from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Reader
+from headgate.runtime.system import SystemClock, SystemRng
+
+CLOCK = SystemClock()
+OTHER = encode_claim(Claim("other", "run", "other:1"))
+
+
+class ToldGroup:
+    """A membership that says what the test says."""
+
+    def __init__(self, assigned: frozenset[int] | None) -> None:
+        self.changed = asyncio.Event()
+        self._assigned = assigned
+        self.left = False
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.left = True
+
+    def assigned(self) -> frozenset[int] | None:
+        return self._assigned
+
+    def tell(self, assigned: frozenset[int] | None) -> None:
+        self._assigned = assigned
+        self.changed.set()
+
+
+class SlowReader:
+    """Gives nothing out until the test lets it go on."""
+
+    def __init__(self, reader: Reader, go: asyncio.Event) -> None:
+        self._reader = reader
+        self._go = go
+
+    async def read(self, max_records: int, wait_s: float) -> Batch:
+        batch = await self._reader.read(1, wait_s)
+        await self._go.wait()
+        return batch
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+
+class SlowClaims(MemoryLog):
+    """A log whose claims are read one a turn, once `go` is set."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.go = asyncio.Event()
+
+    async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> Reader:  # type: ignore[override]
+        reader = await super().reader(log, shard, offset, background=background)
+        return SlowReader(reader, self.go) if log is LogName.OWNERSHIP else reader
+
+
+async def claims(log: MemoryLog) -> list[str]:
+    first, end = await log.bounds(LogName.OWNERSHIP, 0)
+    reader = await MemoryLog.reader(log, LogName.OWNERSHIP, 0, first)
+    batch = await reader.read(end - first, 0.0) if end > first else Batch((), first, end)
+    return [claim.node for record in batch.records if (claim := decode_claim(record.value)) is not None]
+
+
+@asynccontextmanager
+async def owning(log: MemoryLog, group: ToldGroup, name: str = "me") -> AsyncIterator[Assignment]:
+    dispatcher = Dispatcher(name, f"{name}:1", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
+    dispatcher.generation = 1
+
+    def runner(shard: int, epoch: int) -> ShardRunner:
+        return ShardRunner(shard, epoch, log, None, dispatcher, CLOCK)
+
+    ownership = Assignment(log, group, Claim(name, "run-1", f"{name}:1"), dispatcher, runner)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as started:
+            started.create_task(ownership.watch(0))
+            await ownership.run(started)
+
+    tasks.append(asyncio.create_task(run()))
+    try:
+        yield ownership
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def opened(log: MemoryLog) -> MemoryLog:
+    await log.open()
+    return log
+
+
+async def until(shown: list[str], log: MemoryLog) -> None:
+    async with asyncio.timeout(5):
+        while await claims(log) != shown:
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_claimed_before_all_old_claims_are_read() -> None:
+    log = SlowClaims(MemoryStore(CLOCK, SystemRng(), 1))
+    await log.open()
+    for _ in range(20):
+        log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+    async with owning(log, ToldGroup(frozenset({0}))):
+        await asyncio.sleep(0.3)
+        assert await claims(log) == ["other"] * 20, "it claimed, and did not know yet what stands"
+        log.go.set()
+        await until(["other"] * 20 + ["me"], log)
+
+
+async def test_a_node_that_is_no_member_claims_nothing_back_and_stops() -> None:
+    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    group = ToldGroup(frozenset({0}))
+    async with owning(log, group) as ownership:
+        await until(["me"], log)
+        async with asyncio.timeout(5):
+            while not ownership._runners:
+                await asyncio.sleep(0.01)
+        group.tell(None)
+        await asyncio.sleep(0.1)
+        assert ownership._runners, "it serves on while nobody else has claimed"
+        log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+        async with asyncio.timeout(5):
+            while ownership._runners:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(2.5)
+        assert await claims(log) == ["me", "other"]
+
+
+async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
+    store = MemoryStore(CLOCK, SystemRng(), 1)
+    first, second = await opened(MemoryLog(store)), await opened(MemoryLog(store))
+    old, new = ToldGroup(frozenset({0})), ToldGroup(frozenset())
+    async with owning(first, old, "old"), owning(second, new, "new"):
+        await until(["old"], first)
+        old.tell(None)
+        new.tell(frozenset({0}))
+        await until(["old", "new"], first)
+        await asyncio.sleep(4.5)
+        assert await claims(first) == ["old", "new"]
+
+
+async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.assignment.FINAL_S", 0.2)
+    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    group = ToldGroup(frozenset({0}))
+    async with owning(log, group) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.desk(0) is None:
+                await asyncio.sleep(0.01)
+        log.latency = lambda name, _shard: 60.0 if name is LogName.SNAPSHOTS else 0.0
+        async with asyncio.timeout(2):
+            await ownership.drain()
+        assert group.left
+
+
+async def test_after_a_pause_the_old_assignment_is_not_believed_until_the_group_gives_one() -> None:
+    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    group = ToldGroup(frozenset({0}))
+    async with owning(log, group) as ownership:
+        await until(["me"], log)
+        lease = ownership._dispatcher.lease
+        lease.beat()
+        lease.renew()  # it has just asked
+        log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+        await asyncio.sleep(2.5)
+        assert await claims(log) == ["me", "other"]
+        group.tell(frozenset({0}))
+        await until(["me", "other", "me"], log)
