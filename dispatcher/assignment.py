@@ -15,7 +15,7 @@ from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import make_epoch
 from headgate.core.wire.link import Owner
 from headgate.core.wire.records import Appended, LogName, Record
-from headgate.runtime.ports import Log, LogError, Membership, OffsetGone, Reader
+from headgate.runtime.ports import Log, LogError, OffsetGone, OwnerGroup, Reader
 
 logger = structlog.get_logger("dispatcher")
 
@@ -33,7 +33,7 @@ NewRunner = Callable[[int, int], ShardRunner]
 class Assignment:
     """The reconciliation loop (DESIGN section 6). `run` starts the shards' tasks in the task group it is given."""
 
-    def __init__(self, log: Log, group: Membership, mine: Claim, dispatcher: Dispatcher, new_runner: NewRunner) -> None:
+    def __init__(self, log: Log, group: OwnerGroup, mine: Claim, dispatcher: Dispatcher, new_runner: NewRunner) -> None:
         self._log = log
         self._group = group
         self._mine = mine

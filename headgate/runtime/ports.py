@@ -80,8 +80,8 @@ class Reader(Protocol):
         """Gives up the position."""
 
 
-class Membership(Protocol):
-    """Membership of a dispatcher among the owners of the shards (DESIGN section 6)."""
+class OwnerGroup(Protocol):
+    """OwnerGroup of a dispatcher among the owners of the shards (DESIGN section 6)."""
 
     changed: asyncio.Event  # set by the adapter whenever `assigned` may differ; cleared by the user
 
@@ -146,7 +146,7 @@ class Log(Protocol):
     def above_limit(self) -> bool:
         """Says whether the log holds more than its own bound: its owner then truncates behind a snapshot."""
 
-    def group(self, node: str) -> Membership:
+    def group(self, node: str) -> OwnerGroup:
         """Returns this node's membership (not yet joined). An embedded log has one member that owns every shard."""
 
 

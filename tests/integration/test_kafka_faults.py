@@ -13,7 +13,7 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.ports import AppendUnknown, Log, LogUnavailable, Membership
+from headgate.runtime.ports import AppendUnknown, Log, LogUnavailable, OwnerGroup
 from tests.contract.log_suite import SystemClock, fill, read_from
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import OwnKafka
@@ -43,7 +43,7 @@ async def everything(log: Log, shard: int) -> list[Record]:
     return await read_from(log, MESSAGES, shard, first + 1, end - first - 1)  # the config record stands first
 
 
-async def until(group: Membership, shards: frozenset[int], patience_s: float) -> float:
+async def until(group: OwnerGroup, shards: frozenset[int], patience_s: float) -> float:
     """Waits for an assignment; returns how long it took."""
     start = time.monotonic()
     async with asyncio.timeout(patience_s):

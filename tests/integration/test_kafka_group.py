@@ -1,4 +1,4 @@
-"""Membership on a real Kafka: what a member that fell out of the group says of its shards."""
+"""OwnerGroup on a real Kafka: what a member that fell out of the group says of its shards."""
 
 import asyncio
 from collections.abc import AsyncIterator

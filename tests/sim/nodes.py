@@ -20,7 +20,7 @@ from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import LogPart
-from headgate.runtime.ports import Membership
+from headgate.runtime.ports import OwnerGroup
 from headgate.runtime.tokens import Authenticator
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
@@ -66,7 +66,7 @@ class SimLog(MemoryLog):
             return self._rng.random() * self.slow_s
         return 0.0005 + self._rng.random() * 0.004
 
-    def group(self, node: str) -> Membership:
+    def group(self, node: str) -> OwnerGroup:
         """Returns the membership of this run of the node: no static membership."""
         assert self._store.coordinator is not None
         group = SimGroup(self._store.coordinator, self.node, self._rng.random() * 0.3)

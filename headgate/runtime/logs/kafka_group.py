@@ -1,4 +1,4 @@
-"""Membership of a dispatcher in the consumer group on the ownership log; knows shards, reads no record.
+"""OwnerGroup of a dispatcher in the consumer group on the ownership log; knows shards, reads no record.
 
 aiokafka's group consumer does the protocol; its partitions are paused, so that it fetches nothing. During a rebalance,
 and while this node is no member, nothing is known of its assignment: it claims nothing then. What it serves it

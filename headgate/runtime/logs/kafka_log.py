@@ -22,7 +22,7 @@ from headgate.runtime.logs.kafka_consumer import OffsetDesk, PartitionBuffer, Pu
 from headgate.runtime.logs.kafka_group import KafkaGroup
 from headgate.runtime.logs.kafka_producer import Batcher, PartitionQueue
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.ports import Log, LogUnavailable, Membership, OffsetGone
+from headgate.runtime.ports import Log, LogUnavailable, OffsetGone, OwnerGroup
 
 ConfigFinder = Callable[[Log, int], Awaitable[Config | None]]  # finds the config in the newest snapshot of a shard
 
@@ -112,7 +112,7 @@ class KafkaLog:
         if offset > bounds.first:
             await self._admin.delete_records(self._partition(log, shard), min(offset, bounds.end))
 
-    def group(self, node: str) -> Membership:
+    def group(self, node: str) -> OwnerGroup:
         """Returns this node's membership in the group on the ownership log."""
         return KafkaGroup(self.site._replace(node=node))
 

@@ -27,7 +27,7 @@ from headgate.runtime.logs.embedded import (
 )
 from headgate.runtime.logs.memory_group import MemoryGroup
 from headgate.runtime.logs.memory_store import LogPart, MemoryStore
-from headgate.runtime.ports import AppendUnknown, LogError, LogUnavailable, Membership
+from headgate.runtime.ports import AppendUnknown, LogError, LogUnavailable, OwnerGroup
 
 Latency = Callable[[LogName, int], float]  # seconds from hand-over to the place in the log
 
@@ -131,7 +131,7 @@ class MemoryLog:
         self._check_answers()
         self._store.parts[log, shard].truncate_before(offset)
 
-    def group(self, node: str) -> Membership:
+    def group(self, node: str) -> OwnerGroup:
         """Returns this node's membership: real when the store is coordinated, else the only member's."""
         if self._store.coordinator is None:
             return EmbeddedGroup(self.shards)

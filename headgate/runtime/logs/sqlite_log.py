@@ -31,7 +31,7 @@ from headgate.runtime.logs.embedded import (
     too_large,
 )
 from headgate.runtime.logs.sqlite_file import CommitUnknown, SqliteFile, Write
-from headgate.runtime.ports import AppendUnknown, Clock, LogError, LogUnavailable, Membership, OffsetGone, Rng
+from headgate.runtime.ports import AppendUnknown, Clock, LogError, LogUnavailable, OffsetGone, OwnerGroup, Rng
 
 QUEUE_BYTES: Final = 64 << 20  # waiting while a commit is under way; above it appends are refused
 
@@ -139,7 +139,7 @@ class SqliteLog:
         except (sqlite3.Error, CommitUnknown) as error:
             raise LogUnavailable(f"{self.address}: {error}") from error
 
-    def group(self, node: str) -> Membership:
+    def group(self, node: str) -> OwnerGroup:
         """Returns the only member's group."""
         return EmbeddedGroup(self.shards)
 
