@@ -92,11 +92,9 @@ def segments_of(raw_path: bytes) -> list[str]:
 
     Bytes that are not UTF-8 are replaced (U+FFFD).
     """
-    parts = raw_path.split(b"/")
-    del parts[0]
     if b"%" in raw_path:
-        return [unquote_to_bytes(part).decode("utf-8", "replace") for part in parts]
-    return [part.decode("utf-8", "replace") for part in parts]
+        return [unquote_to_bytes(part).decode("utf-8", "replace") for part in raw_path.split(b"/")[1:]]
+    return raw_path.decode("utf-8", "replace").split("/")[1:]
 
 
 class _Node:
