@@ -12,7 +12,7 @@ from dispatcher.history import ANY_TOPIC, SeqRange
 from dispatcher.reading import Reading
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire import link, rights
+from headgate.core.wire import link, link_members, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import volatile_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
@@ -57,7 +57,7 @@ class Answering:
             link.AskSubscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
-            link.Authorize: self._authorize,
+            link_members.Authorize: self._authorize,
             link.AskTopic: self._topic,
             link.AskTopics: self._topics,
             link.AskCount: self._counts,
@@ -194,12 +194,12 @@ class Answering:
             raise Refusal("not_ready", "too many wait for this shard's history", retry_after_ms=RETRY_MS)
         self._owner.history.wait(row.epoch, session, lambda: session.later(self._owner, ask))
 
-    def _authorize(self, session: Destination, ask: link.Authorize) -> None:
+    def _authorize(self, session: Destination, ask: link_members.Authorize) -> None:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise rights.unknown_topic(ask.topic_id)
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
-        session.send(link.Authorized(ask.req))
+        session.send(link_members.Authorized(ask.req))
 
     def _subscribe_once_made(self, session: Destination, ask: link.AskSubscribe) -> None:
         again = link.AskSubscribe(ask.req, ask.topic_id, ask.caller, ask.position, False)

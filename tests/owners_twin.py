@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, topic_settings
+from headgate.core.wire import link, link_members, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import message_frame, volatile_frame
 from headgate.core.wire.ids import shard_of, topic_key
@@ -197,10 +197,10 @@ class Owners:
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
 
-    def _Authorize(self, ask: link.Authorize) -> link.Answer:
+    def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
-        return link.Authorized(ask.req)
+        return link_members.Authorized(ask.req)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from headgate.core.wire import link, linkcodec
+from headgate.core.wire import link, link_members, linkcodec
 from headgate.core.wire.envelope import MAGIC
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.websocket_link import open_link
@@ -226,7 +226,7 @@ def _message(odd: Odd) -> link.Message:
     return odd.one_of(  # type: ignore[no-any-return]
         link.AskSubscribe(req, topic, caller, (topic, number, number), odd.random.random() < 0.5),
         link.AskSubscribe(req, topic, caller),
-        link.Authorize(req, topic, number, caller),
+        link_members.Authorize(req, topic, number, caller),
         link.Fetch(req, topic, number, number, number),
         link.AskTopic(req, topic, caller),
         link.AskTopics(req, number, caller, topic, topic, number),

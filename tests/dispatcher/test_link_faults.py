@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_members
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
@@ -37,14 +37,14 @@ async def test_a_live_subscription_is_authorised_again_by_the_owner(caller: Call
     async with running() as bed:
         epoch = (await private(bed)).epoch
         shard = bed.directory.shard_of("p")
-        ask = bed.directory.ask(shard, lambda req: link.Authorize(req, "p", epoch, caller))
+        ask = bed.directory.ask(shard, lambda req: link_members.Authorize(req, "p", epoch, caller))
         if code is None:
-            assert isinstance(await ask, link.Authorized)
+            assert isinstance(await ask, link_members.Authorized)
         else:
             with pytest.raises(Refusal, match=code):
                 await ask
         with pytest.raises(Refusal, match="topic_not_found"):  # a topic of that name, and not the one that is followed
-            await bed.directory.ask(shard, lambda req: link.Authorize(req, "p", epoch + 1, Caller("ann")))
+            await bed.directory.ask(shard, lambda req: link_members.Authorize(req, "p", epoch + 1, Caller("ann")))
 
 
 async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
@@ -74,7 +74,7 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         link.Relay(5, "t", 0, b"\xff"),
         link.TopicsAnswer(5, []),
         link.Refused(5, "no such code", "x"),
-        link.Authorized(5),
+        link_members.Authorized(5),
     ],
     ids=repr,
 )

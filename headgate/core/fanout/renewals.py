@@ -9,7 +9,8 @@ from typing import Final, Protocol
 from headgate.core.fanout.feed import Subscription
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import Session
-from headgate.core.wire.link import Answer, Authorize, Authorized, Refused, Request
+from headgate.core.wire.link import Answer, Refused, Request
+from headgate.core.wire.link_members import Authorize, Authorized
 from headgate.core.wire.rights import Caller
 
 LOST: Final = frozenset({"forbidden", "topic_not_found"})  # any other refusal says nothing of rights: ask again

@@ -9,10 +9,20 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
 from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicChange, TopicUpdated, change_topic, repeated
 from headgate.core.sequencer.window import window_key
-from headgate.core.wire.control import Config, Control, CreateTopic, DeleteTopic, decode_body
+from headgate.core.wire.control import (
+    LOGIC,
+    MEMBERS_LOGIC,
+    Config,
+    Control,
+    CreateTopic,
+    DeleteTopic,
+    Logic,
+    decode_body,
+)
 from headgate.core.wire.envelope import KEYED, LOW, NO_ID, Envelope, Item, Kind, decode, is_ours
-from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal
+from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal, UnknownVersion
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
 from headgate.core.wire.payload import read_foreign
@@ -61,7 +71,7 @@ class Gone(NamedTuple):
     epoch: int
 
 
-Effect = Deliver | Unusable | Made | Gone
+Effect = Deliver | Unusable | Made | Gone | MemberChanged | TopicUpdated
 
 
 class Applied(NamedTuple):
@@ -238,12 +248,17 @@ def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) 
         return _configure(shard, row, record, control)
     if shard.config is None:
         raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    if isinstance(control, Logic) and control.level > LOGIC:
+        raise UnknownVersion(f"records of logic {control.level} follow, this code has {LOGIC}: upgrade this node")
     return _change(_advance(shard, record), row, record, envelope, control)
 
 
 def _configure(shard: Shard, row: Row | None, record: Record, config: Config) -> Applied:
     if shard.config is None:
+        if config.logic > LOGIC:
+            raise UnknownVersion(f"the shard has logic {config.logic}, this code has {LOGIC}: upgrade this node")
         shard.config = config
+        shard.logic = config.logic
         shard.changes += 1
         verdict = Verdict(Code.CONFIGURED)
     elif shard.config == config:
@@ -264,12 +279,43 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
         verdict = _delete_verdict(row, envelope.epoch, seen)
         if verdict.code is Code.DELETED and seen is None and row:
             effects, row = [Gone(row.topic_id, row.epoch)], None
+            shard.members.pop(record.key or b"", None)
+    elif isinstance(control, TopicChange):
+        verdict, effects = _topic_change(shard, row, record, envelope.epoch, control, seen)
+    elif isinstance(control, Logic):
+        verdict = _raise_logic(shard, control)
     else:
         verdict = Verdict(Code.IGNORED)
     if seen is None and effects and envelope.id != NO_ID:
         shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
     shard.changes += bool(effects)
     return Applied(shard, row, [verdict], effects)
+
+
+def _topic_change(
+    shard: Shard, row: Row | None, record: Record, epoch: int, change: TopicChange, seen: int | None
+) -> tuple[Verdict, list[Effect]]:
+    if shard.logic < MEMBERS_LOGIC:
+        raise _Dead("corrupt", f"a change of a topic in a shard of logic {shard.logic}")
+    if row is None:
+        return Verdict(Code.NO_TOPIC), []
+    if row.epoch != epoch:
+        return Verdict(Code.STALE_EPOCH), []
+    if seen is not None:
+        return repeated(shard, row, record, change), []
+    try:
+        verdict, effect = change_topic(shard, row, record, change)
+    except CorruptRecord as error:
+        raise _Dead("corrupt", str(error)) from None
+    return verdict, [] if effect is None else [effect]
+
+
+def _raise_logic(shard: Shard, control: Logic) -> Verdict:
+    if control.level <= shard.logic:
+        return Verdict(Code.IGNORED)
+    shard.logic = control.level
+    shard.changes += 1
+    return Verdict(Code.CONFIGURED)
 
 
 def _create(

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import BlockState, Window
 from headgate.core.wire.control import LOGIC, Config
@@ -50,17 +51,29 @@ class Rest(msgspec.Struct, array_like=True):
     digest: bytes
     oldest: tuple[int, int]
     since: int
+    logic: int = 1
+
+
+class MemberEntry(NamedTuple):
+    """A member of a topic in an epoch, None for one who left. A topic's rows of an older epoch count as absent."""
+
+    key: bytes
+    epoch: int
+    user_id: str
+    membership: Membership | None
 
 
 class ChunkBody(msgspec.Struct, array_like=True):
     """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
 
-    A later entry of the same key or block takes the place of, or goes on behind, an earlier one.
+    A later entry of the same key, block or member takes the place of, or goes on behind, an earlier one. An empty list
+    of members is left out.
     """
 
     rows: list[tuple[bytes, Row | None]] = []
     blocks: list[BlockState] = []
     rest: Rest | None = None
+    members: list[MemberEntry] = []
 
 
 class Chunk(NamedTuple):
@@ -102,9 +115,9 @@ class Chunk(NamedTuple):
 _decoder: msgspec.msgpack.Decoder[ChunkBody] = msgspec.msgpack.Decoder(ChunkBody)
 
 
-def seal(shard: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
+def seal(shard: int, logic: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
     """Returns the value of a chunk record; its last 16 bytes are the chunk's name."""
-    head = HEADER.pack(MAGIC, VERSION, LOGIC, flags, shard, floor, offset, prev)
+    head = HEADER.pack(MAGIC, VERSION, logic, flags, shard, floor, offset, prev)
     value = head + body
     return value + blake2b(value, digest_size=NAME_BYTES).digest()
 
@@ -207,12 +220,14 @@ def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
 def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
     """Does what `restore` does, yielding between slices of some milliseconds."""
     rows: dict[bytes, Row] = {}
+    members: dict[bytes, Members] = {}
     pieces: list[BlockState] = []
     rest: Rest | None = None
     for chunk in chain:
         body = chunk.body()
         rest = body.rest
-        _take_rows(rows, body.rows)
+        _take_rows(rows, members, body.rows)
+        _take_members(members, body.members)
         pieces.extend(body.blocks)
         if rest is not None:
             pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]
@@ -224,17 +239,35 @@ def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict
     shard.next_offset = chain[-1].offset
     shard.log_ms = rest.log_ms
     shard.changes = rest.changes
+    shard.logic = rest.logic
+    shard.members = {key: found for key, found in members.items() if key in rows and rows[key].epoch == found.epoch}
     shard.digest = Digest(rest.digest)
     shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
     return shard, rows
 
 
-def _take_rows(rows: dict[bytes, Row], entries: Iterable[tuple[bytes, Row | None]]) -> None:
+def _take_rows(
+    rows: dict[bytes, Row], members: dict[bytes, Members], entries: Iterable[tuple[bytes, Row | None]]
+) -> None:
     for key, row in entries:
         if row is None:
             rows.pop(key, None)
+            members.pop(key, None)
         else:
             rows[key] = row
+
+
+def _take_members(members: dict[bytes, Members], entries: Iterable[MemberEntry]) -> None:
+    for key, epoch, user_id, membership in entries:
+        found = members.get(key)
+        if membership is None:
+            if found is not None and found.epoch == epoch:
+                found.remove(user_id)
+            continue
+        if found is None or found.epoch < epoch:
+            found = members[key] = Members(epoch)
+        if found.epoch == epoch:
+            found.put(user_id, membership)
 
 
 def _readable(chunk: Chunk) -> Chunk:

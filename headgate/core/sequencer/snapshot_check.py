@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, ChunkBody
+from headgate.core.sequencer.snapshot import Chunk, ChunkBody, MemberEntry
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
 from headgate.core.sequencer.window import WindowMark
 from headgate.core.wire.errors import HeadgateError
@@ -28,9 +28,11 @@ class BaseCheck:
         self._names = list(names)
         self._mark = mark
         self._window = shard.window
+        self._shard = shard
         self._rows = rows
         self._writer = writer
         self._seen: set[bytes] = set()
+        self._seen_members: set[int] = set()  # hashes of (topic key, user id): a third of the room
         self._ids: dict[tuple[bool, int], int] = {}
 
     @property
@@ -46,6 +48,7 @@ class BaseCheck:
         body = chunk.body()
         yield
         yield from self._rows_of(chunk.at, body)
+        yield from self._members_of(chunk.at, body)
         for piece in body.blocks:
             place = (piece.keyed, piece.number)
             self._ids[place] = self._ids.get(place, 0) + len(piece.ids) // 16
@@ -62,6 +65,40 @@ class BaseCheck:
             if count % SLICE_ROWS == SLICE_ROWS - 1:
                 yield
 
+    def _members_of(self, at: int, body: ChunkBody) -> Iterator[None]:
+        for count, entry in enumerate(reversed(body.members)):
+            key, _, user_id, _ = entry
+            place = hash((key, user_id))
+            if place not in self._seen_members:
+                self._seen_members.add(place)
+                if not self._is_right(entry):
+                    raise BadSnapshot(f"member {user_id!r} of {key!r} is not what was written at {at}")
+            if count % SLICE_ROWS == SLICE_ROWS - 1:
+                yield
+
+    def _is_right(self, entry: MemberEntry) -> bool:
+        """Whether a member is what was written, or it or its whole topic changed since."""
+        members = self._shard.members.get(entry.key)
+        if members is None or members.epoch != entry.epoch:
+            return self._writer.touched(entry.key)
+        changed = self._writer.touched((entry.key, entry.user_id))
+        return changed or members.get(entry.user_id) == entry.membership
+
+    def _all_members(self) -> Iterator[None]:
+        """Looks for members that are not in the base, some thousand a slice."""
+        for key in list(self._shard.members):
+            after = ""
+            while (members := self._shard.members.get(key)) is not None:
+                page = members.above(after, SLICE_ROWS)
+                for user_id, _ in page:
+                    if hash((key, user_id)) not in self._seen_members and not self._writer.touched((key, user_id)):
+                        raise BadSnapshot(f"member {user_id!r} of {key!r} is not in the base")
+                if len(page) < SLICE_ROWS:
+                    break
+                after = page[-1][0]
+                yield
+        yield
+
     def finishing(self) -> Iterator[None]:
         """Says whether anything is missing, in slices."""
         if self._names:
@@ -72,6 +109,7 @@ class BaseCheck:
                 if key not in self._seen and key in self._rows and not self._writer.touched(key):
                     raise BadSnapshot(f"the row of {key!r} is not in the base")
             yield
+        yield from self._all_members()
         for keyed, number, count in self._window.counts(self._mark):
             if self._ids.get((keyed, number), 0) != count:
                 raise BadSnapshot(f"block {(keyed, number)} of the window has {count} ids, not all are in the base")

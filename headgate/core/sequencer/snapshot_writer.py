@@ -19,6 +19,7 @@ from headgate.core.sequencer.snapshot import (
     NAME_BYTES,
     NO_NAME,
     Chunk,
+    MemberEntry,
     Rest,
     name_of,
     seal,
@@ -29,6 +30,7 @@ SLICE_ROWS: Final = 2_000  # 2 to 4 ms
 ENTRIES: Final = 32  # bytes of msgpack around the entries of a chunk
 
 Steps = Generator[bytes | None, None, None]
+Key = bytes | tuple[bytes, str]  # of a topic's row, or (topic key, user id) of a member
 _Entry = tuple[bytes, Row | None]
 
 _encoder = msgspec.msgpack.Encoder()
@@ -42,7 +44,7 @@ class SnapshotWriter:
     """
 
     def __init__(self) -> None:
-        self._dirty: set[bytes] = set()
+        self._dirty: set[Key] = set()
         self._prev = NO_NAME
         self._mark = START
         self._changes = 0
@@ -51,12 +53,12 @@ class SnapshotWriter:
         self.base_bytes = 0
         self.delta_bytes = 0
 
-    def touch(self, key: bytes) -> None:
-        """Notes that the row of a topic key changed, came or went."""
+    def touch(self, key: Key) -> None:
+        """Notes that a topic's row or a member changed, came or went."""
         self._dirty.add(key)
 
-    def touched(self, key: bytes) -> bool:
-        """Says whether a row may differ from the newest snapshot."""
+    def touched(self, key: Key) -> bool:
+        """Says whether a row or member may differ from the newest snapshot."""
         return key in self._dirty
 
     def resume(self, chain: Sequence[Chunk], window: Window) -> None:
@@ -101,7 +103,8 @@ class SnapshotWriter:
         chunks = _Chunks(shard, BASE, floor, NO_NAME)
         taken = self._take_dirty()
         try:
-            yield from self._fuzzy(chunks, rows, list(rows))
+            yield from self._fuzzy(chunks, shard, rows, list(rows))
+            yield from _all_members(chunks, shard)
             mark = shard.window.mark()
             yield from chunks.blocks(shard.window.pieces(START, mark))
             yield from self._instant(chunks, shard, rows, taken, mark, changed=())
@@ -117,20 +120,24 @@ class SnapshotWriter:
         few = len(taken) <= SLICE_ROWS
         try:
             if not few:
-                yield from self._fuzzy(chunks, rows, list(taken))
+                yield from self._fuzzy(chunks, shard, rows, list(taken))
             yield from self._instant(chunks, shard, rows, taken, self._mark, changed=tuple(taken) if few else ())
         except BaseException:
             self._dirty |= taken
             raise
         self.delta_bytes += chunks.written
 
-    def _take_dirty(self) -> set[bytes]:
+    def _take_dirty(self) -> set[Key]:
         taken, self._dirty = self._dirty, set()
         return taken
 
-    def _fuzzy(self, chunks: "_Chunks", rows: Mapping[bytes, Row], keys: Sequence[bytes]) -> Iterator[bytes | None]:
+    def _fuzzy(
+        self, chunks: "_Chunks", shard: Shard, rows: Mapping[bytes, Row], keys: Sequence[Key]
+    ) -> Iterator[bytes | None]:
         for at in range(0, len(keys), SLICE_ROWS):
-            yield from chunks.rows([(key, rows.get(key)) for key in keys[at : at + SLICE_ROWS]])
+            some = keys[at : at + SLICE_ROWS]
+            yield from chunks.rows([(key, rows.get(key)) for key in some if isinstance(key, bytes)])
+            yield from chunks.members(_members_at(shard, rows, some))
             yield None
 
     def _instant(
@@ -138,22 +145,27 @@ class SnapshotWriter:
         chunks: "_Chunks",
         shard: Shard,
         rows: Mapping[bytes, Row],
-        taken: set[bytes],
+        taken: set[Key],
         start: WindowMark,
-        changed: Iterable[bytes],
+        changed: Iterable[Key],
     ) -> Iterator[bytes | None]:
         """Captures what is left at one instant, then yields it. `taken` grows by what it takes."""
         assert shard.config is not None
         late = self._take_dirty()
         taken |= late
-        entries = [(key, _copy(rows.get(key))) for key in late.union(changed)]
+        keys = late.union(changed)
+        entries = [(key, _copy(rows.get(key))) for key in keys if isinstance(key, bytes)]
+        members = _members_at(shard, rows, keys)
         window, mark = shard.window, shard.window.mark()
         pieces = window.pieces(start, mark)
         since = window.whole_from if chunks.is_base else max(self.offset, window.whole_from)
         offset, changes = shard.next_offset, shard.changes
-        rest = Rest(shard.config, shard.log_ms, changes, shard.digest.value, window.oldest, since)
+        rest = Rest(shard.config, shard.log_ms, changes, shard.digest.value, window.oldest, since, shard.logic)
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])
+            yield None
+        for at in range(0, len(members), SLICE_ROWS):
+            yield from chunks.members(members[at : at + SLICE_ROWS])
             yield None
         yield from chunks.blocks(pieces)
         yield from chunks.end(offset, rest)
@@ -166,11 +178,13 @@ class _Chunks:
 
     def __init__(self, shard: Shard, flags: int, floor: int, prev: bytes) -> None:
         assert shard.config is not None
-        self._shard = shard.config.shard
+        self._shard = shard
+        self._number = shard.config.shard
         self._flags = flags
         self._floor = floor
         self._rows: list[msgspec.Raw] = []
         self._blocks: list[msgspec.Raw] = []
+        self._members: list[msgspec.Raw] = []
         self._size = HEADER.size + NAME_BYTES + ENTRIES
         self.prev = prev
         self.written = 0
@@ -184,6 +198,12 @@ class _Chunks:
             raw = _encoder.encode(entry)
             yield from self._make_room(len(raw))
             self._rows.append(msgspec.Raw(raw))
+
+    def members(self, entries: Sequence[MemberEntry]) -> Iterator[bytes]:
+        for entry in entries:
+            raw = _encoder.encode(entry)
+            yield from self._make_room(len(raw))
+            self._members.append(msgspec.Raw(raw))
 
     def blocks(self, pieces: Iterable[BlockState]) -> Iterator[bytes | None]:
         for piece in pieces:
@@ -203,12 +223,41 @@ class _Chunks:
         self._size += size
 
     def _seal(self, flags: int, offset: int, rest: msgspec.Raw | None) -> bytes:
-        body = _encoder.encode((self._rows, self._blocks, rest))
-        value = seal(self._shard, flags, self._floor, offset, self.prev, body)
+        parts = (self._rows, self._blocks, rest, self._members) if self._members else (self._rows, self._blocks, rest)
+        value = seal(self._number, self._shard.logic, flags, self._floor, offset, self.prev, _encoder.encode(parts))
         self.prev = name_of(value)
         self.written += len(value)
-        self._rows, self._blocks, self._size = [], [], HEADER.size + NAME_BYTES + ENTRIES
+        self._rows, self._blocks, self._members, self._size = [], [], [], HEADER.size + NAME_BYTES + ENTRIES
         return value
+
+
+def _members_at(shard: Shard, rows: Mapping[bytes, Row], keys: Iterable[Key]) -> list[MemberEntry]:
+    """Returns the members that some of the keys name, as they are now; of a topic that is gone its row says so."""
+    entries: list[MemberEntry] = []
+    for key in keys:
+        if isinstance(key, tuple) and key[0] in rows:
+            topic_key, user_id = key
+            row = rows[topic_key]
+            entries.append(MemberEntry(topic_key, row.epoch, user_id, shard.listed(topic_key, user_id)))
+    return entries
+
+
+def _all_members(chunks: "_Chunks", shard: Shard) -> Iterator[bytes | None]:
+    """Writes the members of all topics, some thousand a slice; a topic may change or go between two slices."""
+    entries: list[MemberEntry] = []
+    for key in list(shard.members):
+        after = ""
+        while (members := shard.members.get(key)) is not None:
+            page = members.above(after, SLICE_ROWS - len(entries))
+            entries += [MemberEntry(key, members.epoch, user_id, found) for user_id, found in page]
+            if len(entries) < SLICE_ROWS:
+                break  # the last of this topic
+            after = page[-1][0]
+            yield from chunks.members(entries)
+            yield None
+            entries = []
+    yield from chunks.members(entries)
+    yield None
 
 
 def _copy(row: Row | None) -> Row | None:

@@ -8,21 +8,41 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-import msgspec
-
+from headgate.core.wire.link_members import (
+    AskMember,
+    AskMembers,
+    AskMemberships,
+    Authorize,
+    Authorized,
+    Fence,
+    MemberAnswer,
+    MembersAnswer,
+    MembershipsAnswer,
+)
+from headgate.core.wire.link_struct import LinkStruct
+from headgate.core.wire.link_users import (
+    AskConnections,
+    AttachUsers,
+    ConnectionsAnswer,
+    EndSubscriptions,
+    Ingests,
+    Redeem,
+    Redeemed,
+    Revocations,
+    SubscriptionsEnded,
+    Throttled,
+    UsersChanged,
+    UserTotals,
+)
 from headgate.core.wire.rights import Caller
 
 VERSION_LOW: Final = 1
-VERSION_HIGH: Final = 1
+VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates
 PAGE_BYTES: Final = 256 * 1024  # one page of frames: a few milliseconds of either end's loop
 PAGE_COUNT: Final = 1_000
 
 
-class _Wire(msgspec.Struct, array_like=True, gc=False):
-    """All of them are arrays on the wire; new fields are appended with a default, so N reads N+1."""
-
-
-class Owner(_Wire):
+class Owner(LinkStruct):
     """Who owns a shard. With `served` the sender itself: live under its claim's `epoch`, or no more (0).
 
     Otherwise a hint: the newest claim the sender has read, and the `address` where that node's links listen.
@@ -34,7 +54,7 @@ class Owner(_Wire):
     served: bool = False
 
 
-class Hello(_Wire, tag=1):
+class Hello(LinkStruct, tag=1):
     """First message of the client: the versions it speaks, and the cluster it knows ("" and 0 at its first link)."""
 
     low: int
@@ -45,7 +65,7 @@ class Hello(_Wire, tag=1):
     generation: int
 
 
-class Welcome(_Wire, tag=2):
+class Welcome(LinkStruct, tag=2):
     """First message of the dispatcher: the version both will speak, and what it knows of the owners."""
 
     version: int
@@ -56,29 +76,33 @@ class Welcome(_Wire, tag=2):
     owners: list[Owner]
 
 
-class Owners(_Wire, tag=3):
+class Owners(LinkStruct, tag=3):
     """The dispatcher's knowledge of owners changed; only the changed shards are listed."""
 
     owners: list[Owner]
 
 
-class Refuse(_Wire, tag=4):
+class Refuse(LinkStruct, tag=4):
     """The client knows a higher epoch for this shard: evidence for the receiver that it owns it no more."""
 
     shard: int
     epoch: int
 
 
-class AttachTopic(_Wire):
-    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers."""
+class AttachTopic(LinkStruct):
+    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers.
+
+    `fence` is the newest fence of the topic that it knows; where the owner knows a newer one, it sends that first.
+    """
 
     topic_id: str
     epoch: int
     cursor: int
     count: int
+    fence: int = 0
 
 
-class Attach(_Wire, tag=10):
+class Attach(LinkStruct, tag=10):
     """The gateway announces what it hosts of a shard, in chunks; `last` on the final one, which may be empty.
 
     The owner forgets what it knew of this gateway's subscriptions in the shard at the `first` chunk, sends what is
@@ -91,14 +115,14 @@ class Attach(_Wire, tag=10):
     topics: list[AttachTopic]
 
 
-class Attached(_Wire, tag=11):
+class Attached(LinkStruct, tag=11):
     """The owner has taken all chunks. `epoch` is its claim's."""
 
     shard: int
     epoch: int
 
 
-class AskSubscribe(_Wire, tag=12):
+class AskSubscribe(LinkStruct, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
     `position` is what the client asked for, as `headgate.core.wire.position.Position` (None: live). With `create` an
@@ -112,12 +136,13 @@ class AskSubscribe(_Wire, tag=12):
     create: bool = False
 
 
-class Subscribed(_Wire, tag=13):
+class Subscribed(LinkStruct, tag=13):
     """The route stands. The subscription begins above `cursor`; live is above `seq`.
 
     `first_seq` is the oldest seq kept (0 in an ephemeral topic). `resumed` is None where no position was given. A
     `cursor` above the position that was asked for, with reason `expired`, is a gap from position+1 to `cursor`.
-    `settings` are the topic's effective settings.
+    `settings` are the topic's effective settings. `fence` is the topic's newest fence; `member` says whether the caller
+    is a member.
     """
 
     req: int
@@ -130,9 +155,11 @@ class Subscribed(_Wire, tag=13):
     resumed: bool | None
     reason: str | None
     settings: dict[str, Any]
+    fence: int = 0
+    member: bool = False
 
 
-class Leave(_Wire, tag=14):
+class Leave(LinkStruct, tag=14):
     """`count` subscriptions of this gateway to the topic ended. No answer."""
 
     topic_id: str
@@ -140,7 +167,7 @@ class Leave(_Wire, tag=14):
     count: int = 1
 
 
-class Fetch(_Wire, tag=15):
+class Fetch(LinkStruct, tag=15):
     """Frames above `after_seq`, for one parked session. Answer: Page or Refused."""
 
     req: int
@@ -151,7 +178,7 @@ class Fetch(_Wire, tag=15):
     max_bytes: int = PAGE_BYTES
 
 
-class Page(_Wire, tag=16):
+class Page(LinkStruct, tag=16):
     """Frames with consecutive seqs from `seq` on; `first_seq` is the oldest kept now.
 
     `seq` above `after_seq`+1 means that what lies between is gone (retention). No frames: nothing above `after_seq`.
@@ -166,7 +193,7 @@ class Page(_Wire, tag=16):
     frames: list[bytes]
 
 
-class Messages(_Wire, tag=17):
+class Messages(LinkStruct, tag=17):
     """Live messages of a durable topic, once per gateway: consecutive seqs from `seq` on, with their append times."""
 
     topic_id: str
@@ -176,7 +203,7 @@ class Messages(_Wire, tag=17):
     frames: list[bytes]
 
 
-class EphemeralMessages(_Wire, tag=18):
+class EphemeralMessages(LinkStruct, tag=18):
     """Live messages of an ephemeral topic, with the owner's times."""
 
     topic_id: str
@@ -185,7 +212,7 @@ class EphemeralMessages(_Wire, tag=18):
     frames: list[bytes]
 
 
-class Ended(_Wire, tag=19):
+class Ended(LinkStruct, tag=19):
     """The topic's subscriptions on this gateway end (`deleted`); the route is gone."""
 
     topic_id: str
@@ -193,28 +220,14 @@ class Ended(_Wire, tag=19):
     reason: str
 
 
-class Changed(_Wire, tag=20):
-    """What an ingest may have cached of this topic is out of date."""
+class Changed(LinkStruct, tag=20):
+    """What an ingest may have cached of this topic is out of date; with `user_id` only the role of that user."""
 
     topic_id: str
+    user_id: str = ""
 
 
-class Authorize(_Wire, tag=21):
-    """Asks whether a live subscription may go on with its user's new rights. Answer: Authorized or Refused."""
-
-    req: int
-    topic_id: str
-    epoch: int
-    caller: Caller
-
-
-class Authorized(_Wire, tag=22):
-    """It may."""
-
-    req: int
-
-
-class AskTopic(_Wire, tag=30):
+class AskTopic(LinkStruct, tag=30):
     """Asks for one topic as the caller may see it. Answer: TopicAnswer or Refused."""
 
     req: int
@@ -222,7 +235,7 @@ class AskTopic(_Wire, tag=30):
     caller: Caller
 
 
-class TopicInfo(_Wire):
+class TopicInfo(LinkStruct):
     """A topic as others see it; `settings` are effective, `created_at` Unix milliseconds."""
 
     topic_id: str
@@ -236,16 +249,18 @@ class TopicInfo(_Wire):
     member_count: int
     mode: str
     settings: dict[str, Any]
+    version: int = 0
 
 
-class TopicAnswer(_Wire, tag=31):
-    """Answer to AskTopic."""
+class TopicAnswer(LinkStruct, tag=31):
+    """Answer to AskTopic; `role` is that of the user asked for, "" for no member."""
 
     req: int
     info: TopicInfo
+    role: str = ""
 
 
-class AskTopics(_Wire, tag=32):
+class AskTopics(LinkStruct, tag=32):
     """Asks one shard for the topics the caller may see: ids that begin with `prefix`, above `after`, ascending."""
 
     req: int
@@ -256,14 +271,14 @@ class AskTopics(_Wire, tag=32):
     limit: int
 
 
-class TopicsAnswer(_Wire, tag=33):
+class TopicsAnswer(LinkStruct, tag=33):
     """Answer to AskTopics."""
 
     req: int
     topics: list[TopicInfo]
 
 
-class AskCount(_Wire, tag=34):
+class AskCount(LinkStruct, tag=34):
     """Asks how many subscriptions each topic of one shard has now. Answer: Counts, in the same order."""
 
     req: int
@@ -271,14 +286,14 @@ class AskCount(_Wire, tag=34):
     topic_ids: list[str]
 
 
-class Counts(_Wire, tag=35):
+class Counts(LinkStruct, tag=35):
     """Answer to AskCount."""
 
     req: int
     counts: list[int]
 
 
-class AskVerdict(_Wire, tag=36):
+class AskVerdict(LinkStruct, tag=36):
     """Asks what `apply` decided about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
 
     The answer lists the record's verdicts: one for a message or control record, one an item for a bundle.
@@ -289,7 +304,7 @@ class AskVerdict(_Wire, tag=36):
     offset: int
 
 
-class Verdict(_Wire):
+class Verdict(LinkStruct):
     """What `apply` decided: `code` is a `headgate.core.wire.verdict.Code`, `seq` and `epoch` where it gives them."""
 
     code: int
@@ -297,14 +312,14 @@ class Verdict(_Wire):
     epoch: int
 
 
-class Verdicts(_Wire, tag=37):
+class Verdicts(LinkStruct, tag=37):
     """Answer to AskVerdict."""
 
     req: int
     verdicts: list[Verdict]
 
 
-class AskHistory(_Wire, tag=38):
+class AskHistory(LinkStruct, tag=38):
     """Asks for a page of history; the fields are the query's (PROTOCOL section 2), -1 where not given."""
 
     req: int
@@ -316,7 +331,7 @@ class AskHistory(_Wire, tag=38):
     limit: int
 
 
-class HistoryPage(_Wire, tag=39):
+class HistoryPage(LinkStruct, tag=39):
     """Answer to AskHistory: the frames ascending in seq, and what the topic keeps in all."""
 
     req: int
@@ -327,7 +342,7 @@ class HistoryPage(_Wire, tag=39):
     frames: list[bytes]
 
 
-class Relay(_Wire, tag=40):
+class Relay(LinkStruct, tag=40):
     """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
 
     req: int
@@ -337,14 +352,14 @@ class Relay(_Wire, tag=40):
     low: bool = False
 
 
-class Relayed(_Wire, tag=41):
+class Relayed(LinkStruct, tag=41):
     """Answer to Relay: how many subscriptions the owner knew when it passed the message on."""
 
     req: int
     count: int
 
 
-class Refused(_Wire, tag=50):
+class Refused(LinkStruct, tag=50):
     """A request was refused with one of the protocol's codes; `extra` are further members of the answer.
 
     `not_ready` from a dispatcher that does not own the shard means: look at the owner map and ask again.
@@ -353,15 +368,22 @@ class Refused(_Wire, tag=50):
     req: int
     code: str
     detail: str
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
 Message = (
-    Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
+    Fence | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
+    | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
+    | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
+    | Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
     | Messages | EphemeralMessages | Ended | Changed | Authorize | Authorized | AskTopic | TopicAnswer | AskTopics
     | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
 )  # fmt: skip
-Request = AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+Request = (
+    AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+    | AskMember | AskMembers | AskMemberships | EndSubscriptions | AskConnections | Redeem
+)  # fmt: skip
 Answer = (
     Subscribed | Page | Authorized | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-)
+    | MemberAnswer | MembersAnswer | MembershipsAnswer | SubscriptionsEnded | ConnectionsAnswer | Redeemed
+)  # fmt: skip

@@ -18,6 +18,12 @@ class Code(enum.IntEnum):
     DEAD = 9  # undecodable or not for this shard: a dead letter
     CONFIGURED = 10
     UNKNOWN = 11  # never given by `apply`: the owner no longer knows
+    MEMBER = 12  # `seq` at which the user joined, `epoch` of the topic
+    REMOVED = 13
+    UPDATED = 14  # `seq` is the topic's version now
+    FORBIDDEN = 15  # the actor's role did not allow it when the record was applied
+    LAST_OWNER = 16
+    CONFLICT = 17  # decided against another version of the topic; `seq` is the present one
 
 
 class Verdict(NamedTuple):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link_members
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Pipe, Scene, Who
 
@@ -67,7 +67,7 @@ def test_a_refresh_for_somebody_else_changes_nothing() -> None:
     (error,) = pipe.frames("error")
     assert (error["code"], error["id"]) == ("forbidden", 1)
     assert pipe.session is not None and pipe.session.caller == RIGHTS["all"]
-    assert not [asked for asked in scene.owners.asked if isinstance(asked, link.Authorize)]
+    assert not [asked for asked in scene.owners.asked if isinstance(asked, link_members.Authorize)]
 
 
 def test_what_an_owner_was_asked_with_old_rights_is_asked_again_when_granted() -> None:
@@ -88,7 +88,7 @@ def test_the_last_of_several_refreshes_decides_and_one_question_is_under_way() -
     scene.owners.slow = True
     for token in ("none", "none", "all"):
         scene.say(pipe, type="refresh", token=token)
-    assert len([asked for asked in scene.owners.asked if isinstance(asked, link.Authorize)]) == 1
+    assert len([asked for asked in scene.owners.asked if isinstance(asked, link_members.Authorize)]) == 1
     while scene.owners._link:
         scene.owners.deliver(1)
     assert ended(pipe) == []
