@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import structlog
 
+from headgate.core.sequencer.pairs import NoPairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, restoring
 from headgate.core.wire.errors import BrokenChain, HeadgateError
@@ -40,7 +41,7 @@ async def restore_gently(
 
     `worked` is told how many seconds each slice took.
     """
-    steps, now = restoring(chain), asyncio.get_running_loop().time
+    steps, now = restoring(chain, NoPairs()), asyncio.get_running_loop().time
     while True:
         started = now()
         try:

@@ -21,10 +21,11 @@ import msgspec
 
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import BlockState, Window
 from headgate.core.wire.control import LOGIC, Config
-from headgate.core.wire.errors import BrokenChain, NewerSnapshot
+from headgate.core.wire.errors import BrokenChain, CorruptRecord, NewerSnapshot
 
 MAGIC: Final = b"\xffHS"
 VERSION: Final = 2
@@ -42,7 +43,8 @@ class Rest(msgspec.Struct, array_like=True):
     """What is neither row nor window, at the snapshot's instant.
 
     `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
-    [since, offset) of the message log stands in this snapshot with its seq.
+    [since, offset) of the message log stands in this snapshot with its seq. `pairs` hold everything below
+    `inbox_offset` of the inbox log.
     """
 
     config: Config
@@ -52,6 +54,7 @@ class Rest(msgspec.Struct, array_like=True):
     oldest: tuple[int, int]
     since: int
     logic: int = 1
+    inbox_offset: int = 0
 
 
 class MemberEntry(NamedTuple):
@@ -66,14 +69,15 @@ class MemberEntry(NamedTuple):
 class ChunkBody(msgspec.Struct, array_like=True):
     """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
 
-    A later entry of the same key, block or member takes the place of, or goes on behind, an earlier one. An empty list
-    of members is left out.
+    `pairs` are what other wings keep, as (key, encoded value). A later entry of the same key, block or member takes the
+    place of, or goes on behind, an earlier one. Empty lists at the end are left out.
     """
 
     rows: list[tuple[bytes, Row | None]] = []
     blocks: list[BlockState] = []
     rest: Rest | None = None
     members: list[MemberEntry] = []
+    pairs: list[tuple[bytes, bytes | None]] = []
 
 
 class Chunk(NamedTuple):
@@ -206,9 +210,9 @@ def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
             chunks = []
 
 
-def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
-    """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain."""
-    steps = restoring(chain)
+def restore(chain: Sequence[Chunk], pairs: Pairs | None = None) -> tuple[Shard, dict[bytes, Row]]:
+    """Builds the shard and its rows as they were at the chain's end, and loads `pairs`. Raises BrokenChain."""
+    steps = restoring(chain, NoPairs() if pairs is None else pairs)
     while True:
         try:
             next(steps)
@@ -217,7 +221,7 @@ def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
             return restored
 
 
-def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
+def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
     """Does what `restore` does, yielding between slices of some milliseconds."""
     rows: dict[bytes, Row] = {}
     members: dict[bytes, Members] = {}
@@ -228,6 +232,7 @@ def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict
         rest = body.rest
         _take_rows(rows, members, body.rows)
         _take_members(members, body.members)
+        _take_pairs(pairs, body.pairs)
         pieces.extend(body.blocks)
         if rest is not None:
             pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]
@@ -240,6 +245,7 @@ def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict
     shard.log_ms = rest.log_ms
     shard.changes = rest.changes
     shard.logic = rest.logic
+    pairs.next_offset = rest.inbox_offset
     shard.members = {key: found for key, found in members.items() if key in rows and rows[key].epoch == found.epoch}
     shard.digest = Digest(rest.digest)
     shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
@@ -255,6 +261,14 @@ def _take_rows(
             members.pop(key, None)
         else:
             rows[key] = row
+
+
+def _take_pairs(pairs: Pairs, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, value in entries:
+        try:
+            pairs.load(key, value)
+        except CorruptRecord as error:
+            raise BrokenChain(str(error)) from None
 
 
 def _take_members(members: dict[bytes, Members], entries: Iterable[MemberEntry]) -> None:

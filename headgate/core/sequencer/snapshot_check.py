@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, ChunkBody, MemberEntry
-from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.snapshot_writer import MemberKey, PairKey, SnapshotWriter
 from headgate.core.sequencer.window import WindowMark
 from headgate.core.wire.errors import HeadgateError
 
@@ -23,7 +24,13 @@ class BaseCheck:
     """
 
     def __init__(
-        self, names: Sequence[bytes], mark: WindowMark, shard: Shard, rows: Mapping[bytes, Row], writer: SnapshotWriter
+        self,
+        names: Sequence[bytes],
+        mark: WindowMark,
+        shard: Shard,
+        rows: Mapping[bytes, Row],
+        writer: SnapshotWriter,
+        pairs: Pairs | None = None,
     ) -> None:
         self._names = list(names)
         self._mark = mark
@@ -32,6 +39,8 @@ class BaseCheck:
         self._rows = rows
         self._writer = writer
         self._seen: set[bytes] = set()
+        self._pairs: Pairs = NoPairs() if pairs is None else pairs
+        self._seen_pairs: set[int] = set()  # hashes of the keys
         self._seen_members: set[int] = set()  # hashes of (topic key, user id): a third of the room
         self._ids: dict[tuple[bool, int], int] = {}
 
@@ -49,6 +58,7 @@ class BaseCheck:
         yield
         yield from self._rows_of(chunk.at, body)
         yield from self._members_of(chunk.at, body)
+        yield from self._pairs_of(chunk.at, body)
         for piece in body.blocks:
             place = (piece.keyed, piece.number)
             self._ids[place] = self._ids.get(place, 0) + len(piece.ids) // 16
@@ -81,8 +91,24 @@ class BaseCheck:
         members = self._shard.members.get(entry.key)
         if members is None or members.epoch != entry.epoch:
             return self._writer.touched(entry.key)
-        changed = self._writer.touched((entry.key, entry.user_id))
+        changed = self._writer.touched(MemberKey(entry.key, entry.user_id))
         return changed or members.get(entry.user_id) == entry.membership
+
+    def _pairs_of(self, at: int, body: ChunkBody) -> Iterator[None]:
+        for count, (key, value) in enumerate(reversed(body.pairs)):
+            if hash(key) not in self._seen_pairs:
+                self._seen_pairs.add(hash(key))
+                if value != self._pairs.encoded(key) and not self._writer.touched(PairKey(key)):
+                    raise BadSnapshot(f"the pair of {key!r} is not what was written at {at}")
+            if count % SLICE_ROWS == SLICE_ROWS - 1:
+                yield
+
+    def _all_pairs(self) -> Iterator[None]:
+        for keys in self._pairs.keys(SLICE_ROWS):
+            for key in keys:
+                if hash(key) not in self._seen_pairs and not self._writer.touched(PairKey(key)):
+                    raise BadSnapshot(f"the pair of {key!r} is not in the base")
+            yield
 
     def _all_members(self) -> Iterator[None]:
         """Looks for members that are not in the base, some thousand a slice."""
@@ -91,7 +117,9 @@ class BaseCheck:
             while (members := self._shard.members.get(key)) is not None:
                 page = members.above(after, SLICE_ROWS)
                 for user_id, _ in page:
-                    if hash((key, user_id)) not in self._seen_members and not self._writer.touched((key, user_id)):
+                    if hash((key, user_id)) not in self._seen_members and not self._writer.touched(
+                        MemberKey(key, user_id)
+                    ):
                         raise BadSnapshot(f"member {user_id!r} of {key!r} is not in the base")
                 if len(page) < SLICE_ROWS:
                     break
@@ -110,6 +138,7 @@ class BaseCheck:
                     raise BadSnapshot(f"the row of {key!r} is not in the base")
             yield
         yield from self._all_members()
+        yield from self._all_pairs()
         for keyed, number, count in self._window.counts(self._mark):
             if self._ids.get((keyed, number), 0) != count:
                 raise BadSnapshot(f"block {(keyed, number)} of the window has {count} ids, not all are in the base")

@@ -6,34 +6,33 @@ that came meanwhile, and the rest. The snapshot is that instant's.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
+from headgate.core.sequencer.chunk_builder import ChunkBuilder, Pair
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import (
-    BASE,
-    CHUNK_BYTES,
-    END,
-    HEADER,
-    NAME_BYTES,
-    NO_NAME,
-    Chunk,
-    MemberEntry,
-    Rest,
-    name_of,
-    seal,
-)
-from headgate.core.sequencer.window import START, BlockState, Window, WindowMark
+from headgate.core.sequencer.snapshot import BASE, CHUNK_BYTES, NO_NAME, Chunk, MemberEntry, Rest
+from headgate.core.sequencer.window import START, Window, WindowMark
 
 SLICE_ROWS: Final = 2_000  # 2 to 4 ms
-ENTRIES: Final = 32  # bytes of msgpack around the entries of a chunk
 
 Steps = Generator[bytes | None, None, None]
-Key = bytes | tuple[bytes, str]  # of a topic's row, or (topic key, user id) of a member
-_Entry = tuple[bytes, Row | None]
 
-_encoder = msgspec.msgpack.Encoder()
+
+class MemberKey(NamedTuple):
+    """The key of a member's row."""
+
+    topic_key: bytes
+    user_id: str
+
+
+class PairKey(NamedTuple):
+    """The key of a pair (see `Pairs`), apart from those of rows."""
+
+    key: bytes
+
+
+Key = bytes | MemberKey | PairKey  # bytes: the topic key of a topic's row
 
 
 class SnapshotWriter:
@@ -43,7 +42,8 @@ class SnapshotWriter:
     it was: the next snapshot goes on behind the last whole one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: Pairs | None = None) -> None:
+        self._pairs: Pairs = NoPairs() if pairs is None else pairs
         self._dirty: set[Key] = set()
         self._prev = NO_NAME
         self._mark = START
@@ -100,11 +100,14 @@ class SnapshotWriter:
 
         `floor` is an offset of the snapshots log at or before the place of its first chunk.
         """
-        chunks = _Chunks(shard, BASE, floor, NO_NAME)
+        chunks = ChunkBuilder(shard, BASE, floor, NO_NAME)
         taken = self._take_dirty()
         try:
             yield from self._fuzzy(chunks, shard, rows, list(rows))
             yield from _all_members(chunks, shard)
+            for keys in self._pairs.keys(SLICE_ROWS):
+                yield from chunks.pairs(self._pairs_at([PairKey(key) for key in keys]))
+                yield None
             mark = shard.window.mark()
             yield from chunks.blocks(shard.window.pieces(START, mark))
             yield from self._instant(chunks, shard, rows, taken, mark, changed=())
@@ -115,7 +118,7 @@ class SnapshotWriter:
 
     def delta(self, shard: Shard, rows: Mapping[bytes, Row]) -> Steps:
         """Yields the chunk values of a delta in order, None where only others should have their turn."""
-        chunks = _Chunks(shard, 0, self._floor, self._prev)
+        chunks = ChunkBuilder(shard, 0, self._floor, self._prev)
         taken = self._take_dirty()
         few = len(taken) <= SLICE_ROWS
         try:
@@ -132,17 +135,22 @@ class SnapshotWriter:
         return taken
 
     def _fuzzy(
-        self, chunks: "_Chunks", shard: Shard, rows: Mapping[bytes, Row], keys: Sequence[Key]
+        self, chunks: ChunkBuilder, shard: Shard, rows: Mapping[bytes, Row], keys: Sequence[Key]
     ) -> Iterator[bytes | None]:
         for at in range(0, len(keys), SLICE_ROWS):
             some = keys[at : at + SLICE_ROWS]
             yield from chunks.rows([(key, rows.get(key)) for key in some if isinstance(key, bytes)])
             yield from chunks.members(_members_at(shard, rows, some))
+            yield from chunks.pairs(self._pairs_at(some))
             yield None
+
+    def _pairs_at(self, keys: Iterable[Key]) -> list[Pair]:
+        encoded = self._pairs.encoded
+        return [(key.key, encoded(key.key)) for key in keys if isinstance(key, PairKey)]
 
     def _instant(
         self,
-        chunks: "_Chunks",
+        chunks: ChunkBuilder,
         shard: Shard,
         rows: Mapping[bytes, Row],
         taken: set[Key],
@@ -155,17 +163,29 @@ class SnapshotWriter:
         taken |= late
         keys = late.union(changed)
         entries = [(key, _copy(rows.get(key))) for key in keys if isinstance(key, bytes)]
-        members = _members_at(shard, rows, keys)
+        members, pairs = _members_at(shard, rows, keys), self._pairs_at(keys)
         window, mark = shard.window, shard.window.mark()
         pieces = window.pieces(start, mark)
         since = window.whole_from if chunks.is_base else max(self.offset, window.whole_from)
         offset, changes = shard.next_offset, shard.changes
-        rest = Rest(shard.config, shard.log_ms, changes, shard.digest.value, window.oldest, since, shard.logic)
+        rest = Rest(
+            shard.config,
+            shard.log_ms,
+            changes,
+            shard.digest.value,
+            window.oldest,
+            since,
+            shard.logic,
+            self._pairs.next_offset,
+        )
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])
             yield None
         for at in range(0, len(members), SLICE_ROWS):
             yield from chunks.members(members[at : at + SLICE_ROWS])
+            yield None
+        for at in range(0, len(pairs), SLICE_ROWS):
+            yield from chunks.pairs(pairs[at : at + SLICE_ROWS])
             yield None
         yield from chunks.blocks(pieces)
         yield from chunks.end(offset, rest)
@@ -173,76 +193,18 @@ class SnapshotWriter:
         window.saved(mark)
 
 
-class _Chunks:
-    """Fills chunks with encoded entries, each at most CHUNK_BYTES, and seals them into a chain."""
-
-    def __init__(self, shard: Shard, flags: int, floor: int, prev: bytes) -> None:
-        assert shard.config is not None
-        self._shard = shard
-        self._number = shard.config.shard
-        self._flags = flags
-        self._floor = floor
-        self._rows: list[msgspec.Raw] = []
-        self._blocks: list[msgspec.Raw] = []
-        self._members: list[msgspec.Raw] = []
-        self._size = HEADER.size + NAME_BYTES + ENTRIES
-        self.prev = prev
-        self.written = 0
-
-    @property
-    def is_base(self) -> bool:
-        return bool(self._flags & BASE)
-
-    def rows(self, entries: Sequence[_Entry]) -> Iterator[bytes]:
-        for entry in entries:
-            raw = _encoder.encode(entry)
-            yield from self._make_room(len(raw))
-            self._rows.append(msgspec.Raw(raw))
-
-    def members(self, entries: Sequence[MemberEntry]) -> Iterator[bytes]:
-        for entry in entries:
-            raw = _encoder.encode(entry)
-            yield from self._make_room(len(raw))
-            self._members.append(msgspec.Raw(raw))
-
-    def blocks(self, pieces: Iterable[BlockState]) -> Iterator[bytes | None]:
-        for piece in pieces:
-            raw = _encoder.encode(piece)
-            yield from self._make_room(len(raw))
-            self._blocks.append(msgspec.Raw(raw))
-            yield None
-
-    def end(self, offset: int, rest: Rest) -> Iterator[bytes]:
-        raw = _encoder.encode(rest)
-        yield from self._make_room(len(raw))
-        yield self._seal(self._flags | END, offset, msgspec.Raw(raw))
-
-    def _make_room(self, size: int) -> Iterator[bytes]:
-        if self._size + size > CHUNK_BYTES:
-            yield self._seal(self._flags, 0, None)
-        self._size += size
-
-    def _seal(self, flags: int, offset: int, rest: msgspec.Raw | None) -> bytes:
-        parts = (self._rows, self._blocks, rest, self._members) if self._members else (self._rows, self._blocks, rest)
-        value = seal(self._number, self._shard.logic, flags, self._floor, offset, self.prev, _encoder.encode(parts))
-        self.prev = name_of(value)
-        self.written += len(value)
-        self._rows, self._blocks, self._members, self._size = [], [], [], HEADER.size + NAME_BYTES + ENTRIES
-        return value
-
-
 def _members_at(shard: Shard, rows: Mapping[bytes, Row], keys: Iterable[Key]) -> list[MemberEntry]:
     """Returns the members that some of the keys name, as they are now; of a topic that is gone its row says so."""
     entries: list[MemberEntry] = []
     for key in keys:
-        if isinstance(key, tuple) and key[0] in rows:
+        if isinstance(key, MemberKey) and key.topic_key in rows:
             topic_key, user_id = key
             row = rows[topic_key]
             entries.append(MemberEntry(topic_key, row.epoch, user_id, shard.listed(topic_key, user_id)))
     return entries
 
 
-def _all_members(chunks: "_Chunks", shard: Shard) -> Iterator[bytes | None]:
+def _all_members(chunks: ChunkBuilder, shard: Shard) -> Iterator[bytes | None]:
     """Writes the members of all topics, some thousand a slice; a topic may change or go between two slices."""
     entries: list[MemberEntry] = []
     for key in list(shard.members):

@@ -8,7 +8,7 @@ from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk, restore
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
-from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.control import (
     LOGIC,
@@ -47,8 +47,8 @@ class Bed:
         for effect in applied.effects:
             self.writer.touch(key)
             if isinstance(effect, MemberChanged) and applied.row is not None:
-                self.writer.touch((key, effect.user_id))
-                self.writer.touch((key, applied.row.owner_id))
+                self.writer.touch(MemberKey(key, effect.user_id))
+                self.writer.touch(MemberKey(key, applied.row.owner_id))
 
     def step(self) -> None:
         topic = self.rng.choice(TOPICS)
