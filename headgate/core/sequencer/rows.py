@@ -1,4 +1,4 @@
-"""What a shard keeps: one row a topic and the small rest; knows nothing of where rows are stored."""
+"""The state of a shard that `apply` changes: one row a topic, and the rest."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from headgate.core.wire.control import Config
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):
-    """A topic as the log made it. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
+    """A topic. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
 
-    `seq` is the newest given in this epoch, 0 before the first message.
+    `seq` is the newest seq of this epoch, 0 before the first message.
     """
 
     topic_id: str
@@ -26,15 +26,15 @@ class Row(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def ephemeral(self) -> bool:
-        """Whether messages of this topic never touch the log."""
+        """Whether messages of this topic are never written to the log."""
         return self.settings.get("profile") == "ephemeral"
 
 
 class Shard:
-    """The rest of a shard's state: `config` (None until its record was applied), the next offset, log time, window.
+    """The state of a shard beside its rows. `config` is None until the config record was applied.
 
-    `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
-    something, for the snapshots. `digest` covers everything below `next_offset`.
+    `log_ms` is log time in Unix milliseconds, used by the duplicate `window` only. `changes` counts accepted messages
+    and controls that changed something, for the snapshots. `digest` covers every record below `next_offset`.
     """
 
     __slots__ = ("changes", "config", "digest", "log_ms", "next_offset", "window")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 
 VERSION_LOW: Final = 1
 VERSION_HIGH: Final = 1
@@ -287,14 +288,6 @@ class AskVerdict(_Wire, tag=36):
     req: int
     shard: int
     offset: int
-
-
-class Verdict(_Wire):
-    """What `apply` decided: `code` is a `headgate.core.wire.verdict.Code`, `seq` and `epoch` where it gives them."""
-
-    code: int
-    seq: int
-    epoch: int
 
 
 class Verdicts(_Wire, tag=37):
