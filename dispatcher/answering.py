@@ -279,16 +279,13 @@ class Answering:
                 raise Refusal("not_ready", "too many publishes of this shard wait for their verdict")
         else:
             left = self._what_is_left(ask.offset)
-            if left[0].code is Code.UNKNOWN and not owner.history.holds(ask.offset):
+            if left[0].code == Code.UNKNOWN and not owner.history.holds(ask.offset):
                 owner.history.wait(ANY_TOPIC, session, lambda: session.later(owner, ask))
             else:
                 self._tell(session, ask, left)
 
     def _tell(self, session: Destination, ask: link.AskVerdict, verdicts: Sequence[Verdict]) -> None:
-        session.send(link.Verdicts(ask.req, [self._wire(ask.offset, i, v) for i, v in enumerate(verdicts)]))
-
-    def _wire(self, offset: int, item: int, verdict: Verdict) -> link.Verdict:
-        return link.Verdict(int(verdict.code), verdict.seq, verdict.epoch)
+        session.send(link.Verdicts(ask.req, list(verdicts)))
 
     def _what_is_left(self, offset: int) -> list[Verdict]:
         """Answers for an offset older than the verdicts kept, from what the record left behind."""

@@ -10,7 +10,7 @@ import structlog
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.lease import BEAT_S
 from dispatcher.shard_runner import ShardRunner
-from headgate.core.sequencer.claims import Claim, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import make_epoch
 from headgate.core.wire.link import Owner
@@ -39,7 +39,7 @@ class Assignment:
         self._mine = mine
         self._dispatcher = dispatcher
         self._new_runner = new_runner
-        self._standings: dict[int, Standing] = {}
+        self._newest: dict[int, NewestClaim] = {}
         self._ends: dict[int, int] = {}
         self._read: dict[int, int] = {}
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
@@ -85,10 +85,10 @@ class Assignment:
             if mark.incarnation != self._mine.incarnation:
                 self._dispatcher.heard_mark(shard, mark)
             return
-        claim, standing = decode_claim(record.value), self._standings.get(shard)
+        claim, known = decode_claim(record.value), self._newest.get(shard)
         epoch = make_epoch(self._dispatcher.generation, record.offset)
-        if claim is not None and (standing is None or epoch > standing.epoch):
-            self._standings[shard] = Standing(epoch, claim)
+        if claim is not None and (known is None or epoch > known.epoch):
+            self._newest[shard] = NewestClaim(epoch, claim)
             self._dispatcher.heard(Owner(shard, epoch, claim.address))
 
     async def announce_marks(self) -> None:
@@ -152,7 +152,7 @@ class Assignment:
                     await self._claims_moved()
         except (LogError, TimeoutError) as error:
             logger.warning("nobody says who owns the shards now", why=str(error) or f"no answer in {CLAIM_WAIT_S} s")
-        for shard in reconcile(None, self._standings, self._mine, self._serving()).stop:
+        for shard in reconcile(None, self._newest, self._mine, self._serving()).stop:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
 
@@ -168,16 +168,16 @@ class Assignment:
         assigned = self._group.assigned() if settled else None
         known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
         serving = self._serving()
-        plan = reconcile(known, self._standings, self._mine, serving)
+        plan = reconcile(known, self._newest, self._mine, serving)
         outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
         for shard in {*plan.stop, *outdated}:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
         for shard in plan.start:
-            if self.draining or self._standings[shard].epoch < self._refused.get(shard, 0):
+            if self.draining or self._newest[shard].epoch < self._refused.get(shard, 0):
                 continue  # somebody has a newer claim that has not been read here yet
             await self.stop(shard)
-            runner = self._new_runner(shard, self._standings[shard].epoch)
+            runner = self._new_runner(shard, self._newest[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
         now = asyncio.get_running_loop().time()
         due = [shard for shard in plan.claim if now >= self._claim_again.get(shard, (now, 0.0))[0]]

@@ -14,7 +14,7 @@ from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
 from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.recovery import Worked, restore_gently
-from headgate.core.sequencer.apply import Deliver, Gone, apply_many, foreign_item
+from headgate.core.sequencer.apply import Deliver, TopicDeleted, apply_many, foreign_item
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import window_key
 from headgate.core.wire.control import Config, DeleteTopic, decode_body
@@ -289,7 +289,7 @@ class Rebuild:
     def _take(self, stretch: Stretch, record: Record, effect: object) -> None:
         if record.offset < stretch.low:
             return
-        if isinstance(effect, Gone):
+        if isinstance(effect, TopicDeleted):
             stretch.gone.append(effect.epoch)
         elif isinstance(effect, Deliver):
             row = self._rows.get(record.key or b"")

@@ -13,7 +13,7 @@ from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.recovery import Recovered, recover
 from dispatcher.topic_list import TopicList
-from headgate.core.sequencer.apply import Applied, Deliver, Effect, Gone, Made, Unusable, apply_many
+from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated, TopicDeleted, Unusable, apply_many
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
@@ -189,21 +189,21 @@ class ShardOwner:
 
     def take(self, records: Sequence[Record]) -> None:
         """Applies records and sends what they bring: messages first, then the verdicts that wait for them."""
-        counts: dict[str, int] = {}
+        counts: dict[int, int] = {}
         for record, applied in apply_many(self.shard, self.rows, records):
             self._take_one(record, applied)
             if record.offset >= self.marks.due:
                 self._compared(self.marks.add(self.shard.next_offset, self.shard.digest.value))
             for verdict in applied.verdicts:
-                counts[verdict.code.name] = counts.get(verdict.code.name, 0) + 1
+                counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
         self.send_open()
         self.verdicts.release()
         for session, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(session, topic)
-        for name, count in counts.items():
-            self._events.sequenced(name.lower(), count)
+        for code, count in counts.items():
+            self._events.sequenced(Code(code).name.lower(), count)
 
     def heard(self, mark: Mark) -> None:
         """Compares what this node decided with what another says it did."""
@@ -226,11 +226,13 @@ class ShardOwner:
 
     def _with_seqs(self, record: Record, verdicts: list[Verdict]) -> list[Verdict]:
         """Looks up the seq of a duplicate whose first the window only remembers as seen."""
-        if not any(v.code is Code.DUPLICATE and v.seq == SEQ_UNKNOWN for v in verdicts):
+        if not any(v.code == Code.DUPLICATE and v.seq == SEQ_UNKNOWN for v in verdicts):
             return verdicts
         items = decode(record.value or b"").items
         return [
-            v._replace(seq=self.history.seq_of(item.id, v.epoch) or SEQ_UNKNOWN) if v.seq == SEQ_UNKNOWN else v
+            Verdict(v.code, self.history.seq_of(item.id, v.epoch) or SEQ_UNKNOWN, v.epoch)
+            if v.seq == SEQ_UNKNOWN
+            else v
             for v, item in zip(verdicts, items, strict=True)
         ]
 
@@ -238,11 +240,11 @@ class ShardOwner:
         if isinstance(effect, Unusable):
             self.dead_letters.add(record, effect)
             self._events.dead_letter(effect.reason)
-        elif isinstance(effect, Made):
+        elif isinstance(effect, TopicCreated):
             self.topics.add(effect.row.topic_id, effect.row.epoch)
             self._events.changed(effect.row.topic_id)
             self._made(effect.row.topic_id, there=True)
-        elif isinstance(effect, Gone):
+        elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
             self.send_open()
             for session in self.routes.drop_topic(effect.topic_id):

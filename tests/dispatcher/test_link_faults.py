@@ -8,6 +8,7 @@ from headgate.core.wire import link, link_members
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.links.memory_link import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, running
 
@@ -18,7 +19,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
-async def private(bed: Bed) -> link.Verdict:
+async def private(bed: Bed) -> Verdict:
     control = CreateTopic(topic_id="p", name="p", permissions="PRIVATE", owner_id="ann")
     return await bed.control("p", encode_body(control))
 

@@ -14,7 +14,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
-from headgate.core.wire.verdict import Code
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.logs.memory_log import MemoryLog
@@ -52,7 +52,7 @@ class Bed:
         self.directory = directory
         self.pushes = pushes
 
-    async def control(self, topic_id: str, body: bytes, epoch: int = 0, name: str = "1") -> link.Verdict:
+    async def control(self, topic_id: str, body: bytes, epoch: int = 0, name: str = "1") -> Verdict:
         key = topic_key(topic_id)
         shard = self.directory.shard_of(topic_id)
         value = encode_control(body, epoch, keyed_id(key, "ann", name))
@@ -61,11 +61,11 @@ class Bed:
         assert isinstance(answer, link.Verdicts)
         return answer.verdicts[0]
 
-    async def create(self, topic_id: str, name: str = "1") -> link.Verdict:
+    async def create(self, topic_id: str, name: str = "1") -> Verdict:
         control = CreateTopic(topic_id=topic_id, name=topic_id, permissions="PUBLIC", owner_id="ann")
         return await self.control(topic_id, encode_body(control), 0, name)
 
-    async def publish(self, topic_id: str, epoch: int, name: str) -> link.Verdict:
+    async def publish(self, topic_id: str, epoch: int, name: str) -> Verdict:
         key = topic_key(topic_id)
         shard = self.directory.shard_of(topic_id)
         item = Item(keyed_id(key, "ann", name), 1, b'"message_id":"x","publisher_id":"ann","payload":1}')

@@ -19,6 +19,7 @@ from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id
 from headgate.core.wire.records import LogName
+from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Log, LogUnavailable
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill, owning
 
@@ -378,4 +379,4 @@ async def test_the_seq_of_a_duplicate_whose_first_is_packed_is_looked_up(tmp_pat
                     await asyncio.sleep(0.01)
         verdicts = owner.verdicts.get(at.offset)
         assert verdicts is not None
-        assert (verdicts[0].code.name, verdicts[0].seq) == ("DUPLICATE", 8)
+        assert (verdicts[0].code, verdicts[0].seq) == (Code.DUPLICATE, 8)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, Gone, Made, Unusable, apply
+from headgate.core.sequencer.apply import Deliver, TopicCreated, TopicDeleted, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
@@ -15,6 +15,7 @@ from headgate.core.wire.frames import volatile_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import may_see, may_subscribe
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory_log import MemoryLog
@@ -35,7 +36,7 @@ class Owner:
         self.states = [Shard() for _ in range(store.shards)]
         self.next = [store.parts[LogName.MESSAGES, shard].first for shard in range(store.shards)]
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
-        self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
+        self.verdicts: dict[tuple[int, int], list[Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
         self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
@@ -66,15 +67,15 @@ class Owner:
             self.rows[shard].pop(record.key, None)
         else:
             self.rows[shard][record.key] = applied.row
-        self.verdicts[shard, record.offset] = [link.Verdict(int(v.code), v.seq, v.epoch) for v in applied.verdicts]
+        self.verdicts[shard, record.offset] = applied.verdicts
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
             elif isinstance(effect, Unusable):
                 self.dead_letters.append(effect)
             else:
-                assert isinstance(effect, Made | Gone)
-                topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id
+                assert isinstance(effect, TopicCreated | TopicDeleted)
+                topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
                 self.frames.pop(topic_id, None)
                 self.changed(topic_id)
 

@@ -348,7 +348,7 @@ def _settings(plan: Plan) -> Iterator[None]:
         setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
         setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
         window = "headgate.core.sequencer.window.BLOCK_IDS"
-        writer = "headgate.core.sequencer.snapshot_writer.CHUNK_BYTES"
+        writer = "headgate.core.sequencer.chunk_builder.CHUNK_BYTES"
         with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
             yield
     finally:

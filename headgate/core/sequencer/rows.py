@@ -1,4 +1,4 @@
-"""What a shard keeps: one row a topic and the small rest; knows nothing of where rows are stored."""
+"""The state of a shard that `apply` changes: one row a topic, and the rest."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from headgate.core.wire.roles import Role
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):
-    """A topic as the log made it. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
+    """A topic. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
 
     `seq` is the newest given in this epoch, 0 before the first message; `others` of them went to what is no message.
     `version` counts changes of name, permissions and settings; `fence` counts records after which somebody may do less.
@@ -37,12 +37,12 @@ class Row(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def ephemeral(self) -> bool:
-        """Whether messages of this topic never touch the log."""
+        """Whether messages of this topic are never written to the log."""
         return self.settings.get("profile") == "ephemeral"
 
 
 class Shard:
-    """The rest of a shard's state: `config` (None until its record was applied), the next offset, log time, window.
+    """The state of a shard beside its rows. `config` is None until the config record was applied.
 
     `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
     something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `logic` is

@@ -1,4 +1,4 @@
-"""Compares a base, as read back from the log, with the state it was made of; knows no log and keeps no second state."""
+"""Compares a base that was read back from the log with the state it was made of, without a second copy of the state."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -14,13 +14,13 @@ SLICE_ROWS: Final = 4_000  # about 2 ms
 
 
 class BadSnapshot(HeadgateError):
-    """A base that was read back is not what it was made of: nothing older is deleted."""
+    """A base that was read back differs from the state it was made of. Older snapshots must not be deleted."""
 
 
 class BaseCheck:
-    """Made right after a base was written. Takes its chunks newest first, then `finishing`; both may raise BadSnapshot.
+    """The check of one base, made right after the base was written. Give it the chunks newest first, then finish.
 
-    Records are applied meanwhile: a row that was touched since is not compared.
+    Records are applied meanwhile: a row that was touched since the base is not compared.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class BaseCheck:
 
     @property
     def is_read(self) -> bool:
-        """Whether every chunk was taken."""
+        """Whether every chunk of the base was taken."""
         return not self._names
 
     def taking(self, chunk: Chunk) -> Iterator[None]:
-        """Compares one chunk, in slices; one that is not of this base is passed over."""
+        """Compares one chunk, in slices; skips a chunk of another snapshot. Raises BadSnapshot."""
         if not self._names or chunk.name != self._names[-1]:
             return
         self._names.pop()
@@ -128,7 +128,7 @@ class BaseCheck:
         yield
 
     def finishing(self) -> Iterator[None]:
-        """Says whether anything is missing, in slices."""
+        """Checks, in slices, that nothing is missing. Raises BadSnapshot."""
         if self._names:
             raise BadSnapshot(f"{len(self._names)} chunks of the base cannot be read back")
         keys = list(self._rows)

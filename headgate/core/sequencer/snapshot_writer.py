@@ -1,8 +1,8 @@
-"""Builds the snapshots of a shard in slices, chunk by chunk, while records go on being applied; knows no log.
+"""Builds the snapshots of a shard in slices, chunk by chunk, while more records are applied.
 
-A base holds everything, a delta what changed since the last snapshot; both are built alike. First the rows and the
-window slice by slice, each row as it is at that moment. Then, at one instant, every row that changed meanwhile, the ids
-that came meanwhile, and the rest. The snapshot is that instant's.
+A base holds everything, a delta the changes since the last snapshot. Both are built the same way. First the rows and
+the window are written slice by slice, each row as it is at that moment. Then, at one instant, follow every row that
+changed meanwhile, the ids that were added meanwhile, and the rest. The snapshot is the state at that instant.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -36,10 +36,10 @@ Key = bytes | MemberKey | PairKey  # bytes: the topic key of a topic's row
 
 
 class SnapshotWriter:
-    """Writes one chain of one shard: the owner touches each key it changed and appends the chunks it is given.
+    """Writes the chain of one shard. The owner calls `touch` for each key that changed and appends the chunks it gets.
 
-    What a snapshot held counts as written once its iterator has ended. One that is closed before leaves the chain where
-    it was: the next snapshot goes on behind the last whole one.
+    A snapshot counts as written once its iterator has ended. An iterator that is closed before leaves the chain as it
+    was: the next snapshot adds to the last whole one.
     """
 
     def __init__(self, pairs: Pairs | None = None) -> None:
@@ -62,7 +62,7 @@ class SnapshotWriter:
         return key in self._dirty
 
     def resume(self, chain: Sequence[Chunk], window: Window) -> None:
-        """Goes on behind a chain, and the window, as they were restored."""
+        """Continues a chain that was just restored, together with its window."""
         rest = chain[-1].body().rest
         assert rest is not None
         self._prev, self._floor, self.offset = chain[-1].name, chain[-1].floor, chain[-1].offset
@@ -71,9 +71,9 @@ class SnapshotWriter:
         self.delta_bytes = sum(len(chunk.value) for chunk in chain if not chunk.is_base)
 
     def forget(self) -> None:
-        """Forgets the chain: what it holds is in doubt, so the next snapshot is a base."""
+        """Forgets the chain, because its content is in doubt: the next snapshot is a base."""
         self._prev = NO_NAME
-        self._changes = -1  # what it held counts as not written
+        self._changes = -1  # all changes count as not written
         self.offset = -1
 
     @property
@@ -83,22 +83,22 @@ class SnapshotWriter:
 
     @property
     def has_chain(self) -> bool:
-        """Whether there is a snapshot that a delta can add to."""
+        """Whether there is a snapshot to which a delta can be added."""
         return self._prev != NO_NAME
 
     @property
     def wants_base(self) -> bool:
-        """Whether the next snapshot should be a base: there is none, or deltas passed half its size."""
+        """Whether the next snapshot should be a base: there is none, or its deltas exceed half its size."""
         return not self.has_chain or self.delta_bytes > max(self.base_bytes // 2, CHUNK_BYTES)
 
     def pending(self, shard: Shard) -> int:
-        """Returns how many messages and controls changed something since the last snapshot."""
+        """Returns the number of messages and controls that changed something since the last snapshot."""
         return shard.changes - self._changes
 
     def base(self, shard: Shard, rows: Mapping[bytes, Row], floor: int) -> Steps:
-        """Yields the chunk values of a base in order, None where only others should have their turn.
+        """Yields the values of a base's chunks in order, and None where only other tasks should get their turn.
 
-        `floor` is an offset of the snapshots log at or before the place of its first chunk.
+        `floor` is an offset of the snapshots log, at or below that of the first chunk.
         """
         chunks = ChunkBuilder(shard, BASE, floor, NO_NAME)
         taken = self._take_dirty()
@@ -157,7 +157,7 @@ class SnapshotWriter:
         start: WindowMark,
         changed: Iterable[Key],
     ) -> Iterator[bytes | None]:
-        """Captures what is left at one instant, then yields it. `taken` grows by what it takes."""
+        """Captures the rest of the snapshot at one instant, then yields it. Adds the keys that it takes to `taken`."""
         assert shard.config is not None
         late = self._take_dirty()
         taken |= late

@@ -35,6 +35,7 @@ from headgate.core.wire.link_users import (
     UserTotals,
 )
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 
 VERSION_LOW: Final = 1
 VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates
@@ -302,14 +303,6 @@ class AskVerdict(LinkStruct, tag=36):
     req: int
     shard: int
     offset: int
-
-
-class Verdict(LinkStruct):
-    """What `apply` decided: `code` is a `headgate.core.wire.verdict.Code`, `seq` and `epoch` where it gives them."""
-
-    code: int
-    seq: int
-    epoch: int
 
 
 class Verdicts(LinkStruct, tag=37):

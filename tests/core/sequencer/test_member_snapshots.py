@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk, restore
+from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
 from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
 from headgate.core.sequencer.topic_changes import MemberChanged
@@ -25,6 +25,7 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.records import Record
 from headgate.core.wire.roles import Right
+from tests.core.snapshot_bed import restore
 
 ROOT = Actor("root", given=Right.ALL)
 TOPICS = [f"t{n}" for n in range(5)]

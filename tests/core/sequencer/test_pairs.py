@@ -8,11 +8,11 @@ import pytest
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.pairs import NoPairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import chain_among, read_chunk, restore
+from headgate.core.sequencer.snapshot import chain_among, read_chunk
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import BrokenChain, CorruptRecord
-from tests.core.snapshot_bed import configured
+from tests.core.snapshot_bed import configured, restore
 
 
 class Values:

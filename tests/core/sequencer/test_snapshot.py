@@ -13,13 +13,12 @@ from headgate.core.sequencer.snapshot import (
     Chunk,
     chain_among,
     read_chunk,
-    restore,
     seal,
     snapshots_of,
 )
 from headgate.core.wire.errors import BrokenChain, NewerSnapshot
 from tests.core import golden
-from tests.core.snapshot_bed import Bed, same
+from tests.core.snapshot_bed import Bed, restore, same
 
 
 @pytest.mark.parametrize("seed", range(5))

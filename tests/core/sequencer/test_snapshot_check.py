@@ -16,7 +16,7 @@ TOPICS = [f"t{n}" for n in range(40)]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("headgate.core.sequencer.chunk_builder.CHUNK_BYTES", 1_000)
     monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_IDS", 16)
 
 
