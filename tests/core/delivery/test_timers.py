@@ -60,6 +60,6 @@ def test_against_a_sorted_list(given_timers: list[tuple[int, bool]]) -> None:
     for timer, keep in made:
         if not keep:
             timers.cancel(timer)
-    expected = sorted(timer.what for timer, keep in made if keep)
+    expected = sorted(timer.item for timer, keep in made if keep)
     assert len(timers) == len(expected)
     assert drain(timers, 9.0) == expected

@@ -3,26 +3,26 @@
 import msgspec
 import pytest
 
-from headgate.core.delivery.dead_letters import (
-    MAX_ATTEMPTS,
-    Buried,
+from headgate.core.delivery.dead_letter_store import (
+    NO_ATTEMPTS_LEFT,
     DeadLetter,
     DeadLetterRecord,
     DeadLetterStore,
-    Removed,
+    LetterAdded,
+    LetterRemoved,
 )
 
 
 def letter(message_id: int, subscriber: str = "billing", topic: str = "orders", error: str = "e") -> DeadLetter:
-    return DeadLetter(topic, message_id, subscriber, 3, MAX_ATTEMPTS, error, 1.0, 0.0, {"n": message_id})
+    return DeadLetter(topic, message_id, subscriber, 3, NO_ATTEMPTS_LEFT, error, 1.0, 0.0, {"n": message_id})
 
 
 def test_one_for_each_message_and_subscriber_and_the_first_wins() -> None:
     store = DeadLetterStore()
-    assert store.apply(Buried(letter(1, error="first")))
-    assert not store.apply(Buried(letter(1, error="second")))
-    assert store.apply(Buried(letter(1, "audit")))
-    assert store.apply(Buried(letter(1, topic="refunds")))
+    assert store.apply(LetterAdded(letter(1, error="first")))
+    assert not store.apply(LetterAdded(letter(1, error="second")))
+    assert store.apply(LetterAdded(letter(1, "audit")))
+    assert store.apply(LetterAdded(letter(1, topic="refunds")))
     assert [(found.topic, found.subscriber, found.last_error) for found in store] == [
         ("orders", "billing", "first"),
         ("orders", "audit", "e"),
@@ -33,26 +33,26 @@ def test_one_for_each_message_and_subscriber_and_the_first_wins() -> None:
 def test_find() -> None:
     store = DeadLetterStore()
     for one in (letter(1), letter(2, "audit"), letter(3, topic="refunds")):
-        store.apply(Buried(one))
+        store.apply(LetterAdded(one))
     assert [found.message_id for found in store.find()] == [1, 2, 3]
     assert [found.message_id for found in store.find(topic="orders")] == [1, 2]
     assert [found.message_id for found in store.find(subscriber="billing")] == [1, 3]
     assert store.find("orders", "nobody") == []
 
 
-def test_removed_and_buried_again() -> None:
+def test_removed_and_added_again() -> None:
     store = DeadLetterStore()
-    store.apply(Buried(letter(1)))
-    assert store.apply(Removed(*letter(1).id, why="replayed"))
-    assert not store.apply(Removed(*letter(1).id, why="replayed"))
+    store.apply(LetterAdded(letter(1)))
+    assert store.apply(LetterRemoved(*letter(1).id, why="replayed"))
+    assert not store.apply(LetterRemoved(*letter(1).id, why="replayed"))
     assert store.get(letter(1).id) is None
-    assert store.apply(Buried(letter(1)))
+    assert store.apply(LetterAdded(letter(1)))
 
 
 def test_bounded_the_oldest_makes_room_and_is_counted() -> None:
     store = DeadLetterStore(capacity=2)
     for n in (1, 2, 3):
-        store.apply(Buried(letter(n)))
+        store.apply(LetterAdded(letter(n)))
     assert [found.message_id for found in store] == [2, 3]
     assert (len(store), store.evicted) == (2, 1)
     with pytest.raises(ValueError, match="at least 1"):
@@ -61,11 +61,11 @@ def test_bounded_the_oldest_makes_room_and_is_counted() -> None:
 
 def test_the_records_read_back_give_the_same_store() -> None:
     records: list[DeadLetterRecord] = [
-        Buried(letter(1)),
-        Buried(letter(2)),
-        Removed(*letter(1).id, why="purged"),
-        Buried(letter(2, error="again")),
-        Buried(letter(3)),
+        LetterAdded(letter(1)),
+        LetterAdded(letter(2)),
+        LetterRemoved(*letter(1).id, why="purged"),
+        LetterAdded(letter(2, error="again")),
+        LetterAdded(letter(3)),
     ]
     live, restored = DeadLetterStore(), DeadLetterStore()
     for record in records:
