@@ -91,7 +91,8 @@ _LONGEST: Final[float] = DEFAULT_RETRY["max_ms"] / 1000  # seconds
 
 def fixed(max_attempts: int = 3, delay: float = 1.0, jitter: float = 0.0) -> BackoffPolicy:
     """Returns a policy that waits `delay` seconds each time."""
-    return BackoffPolicy(max_attempts, "fixed", delay * 1000, delay * 1000, jitter)
+    delay_ms = delay * 1000
+    return BackoffPolicy(max_attempts, "fixed", delay_ms, delay_ms, jitter)
 
 
 def linear(max_attempts: int = 3, step: float = 1.0, longest: float = _LONGEST, jitter: float = 0.0) -> BackoffPolicy:

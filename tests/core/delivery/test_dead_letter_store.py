@@ -46,6 +46,8 @@ def test_removed_and_added_again() -> None:
     assert store.apply(LetterRemoved(*letter(1).id, why="replayed"))
     assert not store.apply(LetterRemoved(*letter(1).id, why="replayed"))
     assert store.get(letter(1).id) is None
+    store.apply(LetterAdded(letter(2)))
+    assert store.get(letter(2).id) == letter(2)
     assert store.apply(LetterAdded(letter(1)))
 
 
@@ -55,6 +57,8 @@ def test_bounded_the_oldest_makes_room_and_is_counted() -> None:
         store.apply(LetterAdded(letter(n)))
     assert [found.message_id for found in store] == [2, 3]
     assert (len(store), store.evicted) == (2, 1)
+    store.apply(LetterAdded(letter(4)))
+    assert ([found.message_id for found in store], store.evicted) == ([3, 4], 2)
     with pytest.raises(ValueError, match="at least 1"):
         DeadLetterStore(0)
 
@@ -72,3 +76,29 @@ def test_the_records_read_back_give_the_same_store() -> None:
         live.apply(record)
         restored.apply(msgspec.json.decode(msgspec.json.encode(record), type=DeadLetterRecord))
     assert list(restored) == list(live)
+
+
+def test_a_store_of_one_keeps_the_newest() -> None:
+    store = DeadLetterStore(capacity=1)
+    for n in (1, 2):
+        store.apply(LetterAdded(letter(n)))
+    assert [found.message_id for found in store] == [2]
+
+
+def test_without_a_capacity_the_newest_thousand_are_kept() -> None:
+    store = DeadLetterStore()
+    for n in range(1_001):
+        store.apply(LetterAdded(letter(n)))
+    assert (len(store), store.evicted) == (1_000, 1)
+
+
+def test_the_records_of_the_first_release_are_read() -> None:
+    """Their bytes are in logs on disk: neither the tags nor the members may change."""
+    old: list[bytes] = [
+        b'{"op":"buried","letter":{"topic":"orders","message_id":1,"subscriber":"billing","attempts":3,'
+        b'"reason":"max_attempts","last_error":"e","at":1.0,"created_ts":0.0,"payload":{"n":1},"key":null,"group":null}}',
+        b'{"op":"removed","topic":"orders","message_id":1,"subscriber":"billing","why":"replayed"}',
+    ]
+    records = [msgspec.json.decode(line, type=DeadLetterRecord) for line in old]
+    assert records == [LetterAdded(letter(1)), LetterRemoved(*letter(1).id, why="replayed")]
+    assert [msgspec.json.encode(record) for record in records] == old

@@ -126,6 +126,14 @@ def test_s2_inv_3_a_retry_is_not_queued_before_it_is_due() -> None:
     assert delivery.status is Status.QUEUED
 
 
+def test_the_random_source_is_handed_on_to_the_policy() -> None:
+    delivery = Delivery(status=Status.FAILED, attempts=1)
+    assert delivery.resolve(fixed(3, 2.0, jitter=0.5), 0.0, lambda: 0.5) == 1.5
+    assert delivery.due == 1.5
+    delivery.requeue(1.5)
+    assert delivery.due is None
+
+
 def test_an_error_text_is_bounded() -> None:
     delivery = Delivery(status=Status.DELIVERING)
     delivery.fail("x" * 10_000)
