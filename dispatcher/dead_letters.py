@@ -1,5 +1,8 @@
 """Writes a shard's dead letters and knows when they are safe; does not know why a record died.
 
+They are JSON records with the member `id`. An in-process broker on the same log writes its own dead letters there, with
+the member `op`: see `headgate/broker/journal.py`.
+
 A dead letter is a promise: none is dropped because many wait. Instead the shard reads no further while too much waits
 (`room`), and a snapshot waits for the letters before it (`safe`). Records are kept as they are and become letters,
 a few at a time, when they are handed to the log.

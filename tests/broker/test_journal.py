@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.dead_letters import DeadLetters
 from headgate.broker import AsyncBroker, Backpressure, Message, OnFull, Refusal, fixed, journal
+from headgate.core.sequencer.apply import Unusable
 from headgate.core.wire.envelope import Item, encode_bundle
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.ids import shard_of, topic_key
-from headgate.core.wire.records import LogName
+from headgate.core.wire.records import LogName, Record
 from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.sqlite_log import SqliteLog
@@ -160,6 +162,25 @@ def test_dead_letters_and_dedup_keys_survive_a_restart() -> None:
             assert broker.journal_errors == 0
         async with AsyncBroker(log=MemoryLog(store)) as broker:
             assert broker.dead_letters() == []
+
+    play(scene)
+
+
+def test_a_dispatchers_dead_letters_in_the_same_log_are_skipped() -> None:
+    async def scene(store: MemoryStore) -> None:
+        log = MemoryLog(store)
+        async with AsyncBroker(log=log, retry=fixed(1)) as broker:
+            record = Record(offset=7, ts=1, key=b"orders", value=b"unreadable")
+            DeadLetters(log, 0).add(record, Unusable(1, "corrupt", "not a record"))
+            broker.subscribe("orders", failing(1), name="legacy")
+            await broker.publish("orders", 1)
+            await broker.drained()
+            letters = broker.dead_letters()
+        parts = [store.parts[LogName.DEAD_LETTERS, shard] for shard in range(SHARDS)]
+        assert sum(part.end - part.first for part in parts) == 2, "both wrote one"
+        async with AsyncBroker(log=MemoryLog(store)) as broker:
+            assert broker.dead_letters() == letters
+            assert len(letters) == 1
 
     play(scene)
 

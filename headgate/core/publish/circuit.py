@@ -11,6 +11,8 @@ import enum
 from collections import deque
 from typing import Final
 
+from headgate.core.wire.errors import IllegalTransition
+
 OPEN_AFTER_S: Final = 2.0  # the age of the oldest unacknowledged append that opens the circuit (DESIGN section 11)
 PROBE_EVERY_S: Final = 1.0
 WAVE_S: Final = 0.05  # appends this close together share one age; at 6 s of waiting a shard keeps 120 waves
@@ -42,10 +44,6 @@ TRANSITIONS: Final = {
     (CircuitState.PROBING, CircuitEvent.ACKED): CircuitState.CLOSED,
     (CircuitState.PROBING, CircuitEvent.FAILED): CircuitState.IDLE,
 }
-
-
-class IllegalEvent(Exception):
-    """An event that cannot happen in a state; nothing changed."""
 
 
 class Wave:
@@ -101,11 +99,11 @@ class Circuit:
         return False
 
     def probed(self, *, acked: bool) -> None:
-        """Notes the answer to the probe. Raises IllegalEvent when none was outstanding."""
+        """Notes the answer to the probe. Raises IllegalTransition when none was outstanding."""
         self._move(CircuitEvent.ACKED if acked else CircuitEvent.FAILED)
 
     def _move(self, event: CircuitEvent) -> None:
         after = TRANSITIONS.get((self.state, event))
         if after is None:
-            raise IllegalEvent(f"circuit {self.state.value}: {event.value} cannot happen")
+            raise IllegalTransition(self.state, event)
         self.state = after

@@ -10,8 +10,8 @@ from headgate.core.publish.circuit import (
     Circuit,
     CircuitEvent,
     CircuitState,
-    IllegalEvent,
 )
+from headgate.core.wire.errors import IllegalTransition
 
 
 def opened() -> Circuit:
@@ -110,7 +110,7 @@ def test_it_opens_again() -> None:
 @pytest.mark.parametrize("acked", [True, False])
 def test_an_answer_without_a_probe_is_illegal_and_changes_nothing(acked: bool) -> None:
     circuit = opened()
-    with pytest.raises(IllegalEvent, match="idle"):
+    with pytest.raises(IllegalTransition, match="idle"):
         circuit.probed(acked=acked)
     assert circuit.state is CircuitState.IDLE
 

@@ -1,6 +1,8 @@
-"""Dead letters: deliveries that were given up, kept for a person to look at; knows no log and no subscriber.
+"""Dead letters: deliveries that were given up, kept until a person replays or purges them.
 
-The store changes only by applying a record, so that what was written to a log and read back gives the same store.
+The store changes only by applying a record, so a log of the records gives the same store when it is read back. The
+in-process broker writes them (`headgate/broker/journal.py`). A dispatcher's dead letters are records of another format
+in a log of the same name: see `dispatcher/dead_letters.py`.
 """
 
 from collections import OrderedDict
@@ -9,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-MAX_ATTEMPTS: Final = "max_attempts"  # the reason of a delivery that failed at the attempt cap
+NO_ATTEMPTS_LEFT: Final = "max_attempts"  # the `reason` of a delivery that failed in its last attempt
 
 
 class LetterId(NamedTuple):
-    """What a dead letter is about; there is at most one of each."""
+    """The key of a dead letter; the store has at most one of each."""
 
     topic: str
     message_id: int | str
@@ -21,7 +23,7 @@ class LetterId(NamedTuple):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A delivery that was given up. `at` and `created_ts` are seconds on the clock of whoever wrote it."""
+    """A delivery that was given up. `at` and `created_ts` are seconds on the clock of its writer."""
 
     topic: str
     message_id: int | str
@@ -37,18 +39,18 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> LetterId:
-        """What it is about."""
+        """The key of this letter in the store."""
         return LetterId(self.topic, self.message_id, self.subscriber)
 
 
-class Buried(msgspec.Struct, frozen=True, tag_field="op", tag="buried"):
-    """A delivery was given up."""
+class LetterAdded(msgspec.Struct, frozen=True, tag_field="op", tag="buried"):
+    """A delivery was given up. (Its tag in the log is that of the first release; logs on disk have it.)"""
 
     letter: DeadLetter
 
 
-class Removed(msgspec.Struct, frozen=True, tag_field="op", tag="removed"):
-    """A dead letter was replayed or purged."""
+class LetterRemoved(msgspec.Struct, frozen=True, tag_field="op", tag="removed"):
+    """A dead letter was replayed or purged; `why` tells which."""
 
     topic: str
     message_id: int | str
@@ -57,15 +59,18 @@ class Removed(msgspec.Struct, frozen=True, tag_field="op", tag="removed"):
 
     @property
     def id(self) -> LetterId:
-        """What it was about."""
+        """The key of the letter that was removed."""
         return LetterId(self.topic, self.message_id, self.subscriber)
 
 
-DeadLetterRecord = Buried | Removed
+DeadLetterRecord = LetterAdded | LetterRemoved
 
 
 class DeadLetterStore:
-    """The newest `capacity` dead letters in the order of their deaths; `evicted` counts those that made room."""
+    """The newest `capacity` dead letters, oldest first; `evicted` counts those that were dropped to make room.
+
+    Raises ValueError for a capacity below 1.
+    """
 
     __slots__ = ("_letters", "capacity", "evicted")
 
@@ -77,19 +82,19 @@ class DeadLetterStore:
         self._letters: OrderedDict[LetterId, DeadLetter] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of letters."""
         return len(self._letters)
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        """All of them, oldest first."""
+        """Yields all letters, oldest first."""
         return iter(list(self._letters.values()))
 
     def get(self, letter_id: LetterId) -> DeadLetter | None:
-        """Returns one, None where there is none."""
+        """Returns one letter, or None."""
         return self._letters.get(letter_id)
 
     def find(self, topic: str | None = None, subscriber: str | None = None) -> list[DeadLetter]:
-        """Returns those of a topic, of a subscriber, or all, oldest first."""
+        """Returns the letters of a topic, of a subscriber, or all, oldest first."""
         return [
             letter
             for letter in self._letters.values()
@@ -97,8 +102,8 @@ class DeadLetterStore:
         ]
 
     def apply(self, record: DeadLetterRecord) -> bool:
-        """Changes the store. Returns False where nothing changed: a second burial (the first wins), a vain removal."""
-        if isinstance(record, Removed):
+        """Changes the store. Returns False when nothing changed: the letter is there already, or already removed."""
+        if isinstance(record, LetterRemoved):
             return self._letters.pop(record.id, None) is not None
         letter = record.letter
         if letter.id in self._letters:

@@ -1,19 +1,19 @@
-"""What a demonstration stands on: a fresh broker, and somebody who is told what happens; knows no terminal."""
+"""One run of a demonstration: it makes the broker, and shows its events and the narration."""
 
 from collections.abc import Callable
 from typing import Any, Unpack
 
 import msgspec
 
+from headgate.broker.base_broker import TopicOptions
 from headgate.broker.broker import Broker, reset_default_broker
-from headgate.broker.front import TopicOptions
 from headgate.broker.message import Message
 from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.wire.errors import Refusal
 
 
-class Stage:
-    """Tells `show` of each event and summary, as an object with the member `demo`; `tell` gets the narration."""
+class DemoRun:
+    """Calls `show` with each event and summary, as an object with the member `demo`, and `tell` with the narration."""
 
     def __init__(self, demo: str, show: Callable[[dict[str, Any]], None], tell: Callable[[str], None]) -> None:
         self._demo = demo
@@ -21,13 +21,13 @@ class Stage:
         self.say = tell
 
     def open(self, **settings: Unpack[TopicOptions]) -> Broker:
-        """Returns the process's default broker, made anew, with its events shown."""
+        """Returns a new default broker whose events are shown."""
         broker = reset_default_broker(**settings)
         broker.add_listener(self._event)
         return broker
 
     def handler(self, name: str, fails: int = 0) -> Callable[[Message], None]:
-        """Returns a handler that raises its first `fails` times and says what it gets."""
+        """Returns a handler that raises `fails` times and then tells each message that it gets."""
         left = fails
 
         def handle(message: Message) -> None:
@@ -41,7 +41,7 @@ class Stage:
         return handle
 
     def publish(self, broker: Broker, topic: str, payload: Any) -> None:
-        """Publishes, and says so when it was refused."""
+        """Publishes, and tells when that is refused."""
         try:
             broker.publish(topic, payload)
         except Refusal as refusal:
