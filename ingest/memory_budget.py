@@ -1,19 +1,19 @@
-"""How many bytes all requests together, and those of one user, may hold; knows neither requests nor answers."""
+"""A bound on the bytes that all requests together, and those of one user, may hold."""
 
 from types import TracebackType
 from typing import Final, Self
 
 from headgate.core.wire.errors import Refusal
 
-REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
+REQUEST_BYTES: Final = 16 * 1024  # of a request without its body: head, buffers, tasks
 
 
 class MemoryBudget:
-    """The sums; `max_bytes` of all requests that are being answered, `max_user_bytes` of those of one user."""
+    """Counts bytes: at most `max_bytes` of all requests being answered, `max_user_bytes` of those of one user."""
 
     def __init__(self, max_bytes: int, max_user_bytes: int) -> None:
         self.size = 0
-        self.by_user: dict[str, int] = {}  # of those who hold anything
+        self.by_user: dict[str, int] = {}  # only users who hold some
         self._max_bytes = max_bytes
         self._max_user_bytes = max_user_bytes
 
@@ -22,7 +22,7 @@ class MemoryBudget:
         return Share(self)
 
     def take(self, user: str, size: int) -> None:
-        """Counts `size` bytes. Raises Refusal `overloaded` where there would be too many."""
+        """Adds `size` bytes. Raises Refusal `overloaded`, and adds none, where that would be too many."""
         of_user = self.by_user.get(user, 0) + size
         if self.size + size > self._max_bytes:
             raise Refusal("overloaded", "too many requests are being answered; try again later")
@@ -32,7 +32,7 @@ class MemoryBudget:
         self.size += size
 
     def give_back(self, user: str, size: int) -> None:
-        """Ends what `take` counted."""
+        """Subtracts bytes that `take` added."""
         self.size -= size
         left = self.by_user[user] - size
         if left:
@@ -42,12 +42,12 @@ class MemoryBudget:
 
 
 class Share:
-    """What one request holds: its body, the pages it gathers, its answer until the socket has it."""
+    """The bytes of one request: its body, the pages it gathers, its answer until the socket has taken it."""
 
-    __slots__ = ("_held", "_user", "size")
+    __slots__ = ("_budget", "_user", "size")
 
-    def __init__(self, held: MemoryBudget) -> None:
-        self._held = held
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
         self._user = ""
         self.size = 0
 
@@ -58,21 +58,21 @@ class Share:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.size:
-            self._held.give_back(self._user, self.size)
+            self._budget.give_back(self._user, self.size)
             self.size = 0
 
     def open(self, user: str, body_bytes: int) -> None:
-        """Begins: the request is `user`'s and announces so many bytes. Raises Refusal `overloaded`."""
+        """Takes the bytes of a request of `user` that announces `body_bytes`. Raises Refusal `overloaded`."""
         self._user = user
         self.grow(REQUEST_BYTES + body_bytes)
 
     def hold(self, body_bytes: int) -> None:
-        """Has so many bytes of the body by now: takes what was not announced. Raises Refusal `overloaded`."""
+        """Takes what `body_bytes`, received so far, have beyond the announced ones. Raises Refusal `overloaded`."""
         missing = REQUEST_BYTES + body_bytes - self.size
         if missing > 0:
             self.grow(missing)
 
     def grow(self, size: int) -> None:
-        """Takes `size` bytes more. Raises Refusal `overloaded`."""
-        self._held.take(self._user, size)
+        """Takes `size` more bytes. Raises Refusal `overloaded`."""
+        self._budget.take(self._user, size)
         self.size += size

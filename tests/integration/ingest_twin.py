@@ -19,6 +19,7 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
@@ -206,9 +207,7 @@ class World:
             appender=Appender(log, self.clock),
             directory=directory,
             authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
-            clock=self.clock,
-            rng=self.rng,
-            metrics=metrics,
+            shell=Shell(self.clock, self.rng, metrics),
         )
         self.ingests.append(service)
         return service, log, directory, metrics

@@ -237,6 +237,17 @@ class TopicInfo(_Wire):
     mode: str
     settings: dict[str, Any]
 
+    @property
+    def profile(self) -> str:
+        """The setting `profile`: `durable` or `ephemeral`."""
+        profile: str = self.settings.get("profile", "durable")
+        return profile
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether the topic's messages never touch the log."""
+        return self.profile == "ephemeral"
+
 
 class TopicAnswer(_Wire, tag=31):
     """Answer to AskTopic."""
