@@ -12,7 +12,7 @@ from ingest.publishing import Pending, Publishing
 BUNDLE_ITEMS: Final = 1_000
 BUNDLE_BYTES: Final = 512 * 1024  # half of the largest record that the log takes
 
-Place = tuple[int, Publish]  # an item's index in the batch, and the publish it made
+Publishes = dict[int, Publish]  # by their index in the batch, ascending
 
 
 def hand_over_all(publishing: Publishing, checked: Sequence[Publish | Refusal]) -> list[Pending | Refusal]:
@@ -21,52 +21,51 @@ def hand_over_all(publishing: Publishing, checked: Sequence[Publish | Refusal]) 
     It never waits, so nothing of another request comes between the items of a batch.
     """
     outcomes: dict[int, Pending | Refusal] = {}
-    firsts: list[Place] = []
-    repeats: list[Place] = []  # of a client_msg_id in the same batch: answered once the first is under way
+    firsts: Publishes = {}
+    repeats: Publishes = {}  # of a client_msg_id in the same batch: answered once the first is under way
     seen: set[Key] = set()
     for at, item in enumerate(checked):
         if isinstance(item, Refusal):
             outcomes[at] = item
         elif item.key in seen:
-            repeats.append((at, item))
+            repeats[at] = item
         else:
             seen.add(item.key)
-            firsts.append((at, item))
+            firsts[at] = item
     _hand_over(publishing, firsts, outcomes)
-    for place in repeats:
-        _hand_over(publishing, (place,), outcomes)
+    for at, publish in repeats.items():
+        _hand_over(publishing, {at: publish}, outcomes)
     return [outcomes[at] for at in range(len(checked))]
 
 
-def _hand_over(publishing: Publishing, places: Sequence[Place], outcomes: dict[int, Pending | Refusal]) -> None:
+def _hand_over(publishing: Publishing, publishes: Publishes, outcomes: dict[int, Pending | Refusal]) -> None:
     """Admits the publishes and hands them over, topic by topic; writes the outcome of each."""
-    admitted: dict[str, list[Place]] = {}
-    for at, publish in places:
+    admitted: dict[str, Publishes] = {}
+    for at, publish in publishes.items():
         try:
             repeat = publishing.admit(publish)
         except Refusal as refusal:
             outcomes[at] = refusal
             continue
         if repeat is None:
-            admitted.setdefault(publish.info.topic_id, []).append((at, publish))
+            admitted.setdefault(publish.info.topic_id, {})[at] = publish
         else:
             outcomes[at] = repeat
     for of_topic in admitted.values():
         for bundle in bundles(of_topic):
-            pending = publishing.hand_over([publish for _, publish in bundle])
-            outcomes.update(zip((at for at, _ in bundle), pending, strict=True))
+            outcomes.update(zip(bundle, publishing.hand_over(list(bundle.values())), strict=True))
 
 
-def bundles(places: Sequence[Place]) -> Iterator[list[Place]]:
+def bundles(publishes: Publishes) -> Iterator[Publishes]:
     """Yields runs that fit into one record; a publish that is larger by itself has its own."""
-    bundle: list[Place] = []
+    bundle: Publishes = {}
     size = 0
-    for place in places:
-        length = len(place[1].item.tail) + ITEM.size
+    for at, publish in publishes.items():
+        length = len(publish.item.tail) + ITEM.size
         if bundle and (len(bundle) == BUNDLE_ITEMS or size + length > BUNDLE_BYTES):
             yield bundle
-            bundle, size = [], 0
-        bundle.append(place)
+            bundle, size = {}, 0
+        bundle[at] = publish
         size += length
     if bundle:
         yield bundle

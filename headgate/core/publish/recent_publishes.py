@@ -8,7 +8,6 @@ instead of `log_unavailable` (docs/protocol.md, section 2, Publish).
 
 import enum
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from headgate.core.wire.errors import IllegalTransition, Refusal
@@ -93,6 +92,10 @@ class RecentPublish:
         """Whether a repeat needs no attempt of its own: one is under way, or the place is known."""
         return self.state is not PublishState.UNRESOLVED and self.state is not PublishState.FORGOTTEN
 
+    def is_too_old(self, now: float) -> bool:
+        """Whether its time in the memory is over."""
+        return now - self.at > (UNRESOLVED_S if self.is_unresolved else KNOWN_S)
+
     def move(self, event: PublishEvent, attempt: Any = None) -> None:
         """Takes an event; `attempt` is the one that is under way behind it. Raises IllegalTransition."""
         after = TRANSITIONS[self.state].get(event)
@@ -117,8 +120,10 @@ class RecentPublishes:
 
     def find(self, key: Key, fingerprint: bytes, now: float) -> RecentPublish | None:
         """Returns the entry of an earlier publish. Raises Refusal `idempotency_conflict` for another body."""
-        entry = self._current(key, now)
-        if entry is not None and entry.fingerprint != fingerprint:
+        entry = self._known.get(key) or self._unresolved.get(key)
+        if entry is None or entry.is_too_old(now):
+            return None
+        if entry.fingerprint != fingerprint:
             raise Refusal("idempotency_conflict", "this client_msg_id was used for another body; take a new one")
         return entry
 
@@ -127,12 +132,13 @@ class RecentPublishes:
 
         Raises IllegalTransition where an attempt is under way, and where the place is known.
         """
-        entry = self._current(key, now)
+        entry = self._known.get(key) or self._unresolved.get(key)
         if entry is not None:
-            entry.move(PublishEvent.ATTEMPT, attempt)
-            return entry
-        self._unresolved.pop(key, None)
-        self._known.pop(key, None)
+            if not entry.is_too_old(now):
+                entry.move(PublishEvent.ATTEMPT, attempt)
+                return entry
+            self._unresolved.pop(key, None)
+            self._known.pop(key, None)
         entry = RecentPublish(fingerprint, attempt, now)
         self._remember(key, entry, now)
         return entry
@@ -158,25 +164,18 @@ class RecentPublishes:
         if is_first:
             entry.at = now
             self._known.pop(key, None)
-            _make_room(self._unresolved, self._max_unresolved, lambda oldest: now - oldest.at > UNRESOLVED_S)
+            _make_room(self._unresolved, self._max_unresolved, now - UNRESOLVED_S)
             self._unresolved[key] = entry
 
-    def _current(self, key: Key, now: float) -> RecentPublish | None:
-        """Returns the entry that is not too old to be used."""
-        entry = self._known.get(key) or self._unresolved.get(key)
-        if entry is None or now - entry.at > (UNRESOLVED_S if entry.is_unresolved else KNOWN_S):
-            return None
-        return entry
-
     def _remember(self, key: Key, entry: RecentPublish, now: float) -> None:
-        _make_room(self._known, self._max_known, lambda oldest: now - oldest.at > KNOWN_S)
+        _make_room(self._known, self._max_known, now - KNOWN_S)
         self._known[key] = entry
 
 
-def _make_room(entries: OrderedDict[Key, RecentPublish], limit: int, is_old: Callable[[RecentPublish], bool]) -> None:
-    """Makes room for one more. At most two entries go in a call, so that age never costs in bulk."""
+def _make_room(entries: OrderedDict[Key, RecentPublish], limit: int, oldest: float) -> None:
+    """Makes room for one more, and drops entries from before `oldest`: at most two, so that age never costs in bulk."""
     for _ in range(2):
         key = next(iter(entries), None)
-        if key is None or not (len(entries) >= limit or is_old(entries[key])):
+        if key is None or (len(entries) < limit and entries[key].at >= oldest):
             return
         entries.popitem(last=False)
