@@ -12,10 +12,11 @@ from headgate.core.publish.body import PublishBody, read_topic_id
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.rights import unknown_topic
+from headgate.runtime.http.bodies import NDJSON
+from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.problem import members_of
 from ingest.admission import Publish, Wait
 from ingest.bundles import hand_over_all
-from ingest.exchange import NDJSON, Call, Reply, reply
 from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Pending, Publishing, outcome_of
@@ -42,7 +43,7 @@ class BatchEndpoints:
 
     async def of_topic(self, call: Call) -> Reply:
         """POST /api/v1/topics/{topic_id}/publish/batch: topic and right are those of the whole batch."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         info = await self._topics.find(topic_id, call.caller)
         raws, wait = self._cut(call)
         bodies = [self._body(raw) for raw in raws]

@@ -3,8 +3,8 @@
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import TopicInfo
+from headgate.runtime.http.call import Call, Reply, reply
 from ingest.admission import Answer, Publish, Wait
-from ingest.exchange import Call, Reply, reply
 from ingest.publish_reader import PublishReader, client_msg_id_of
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing, outcome_of
@@ -22,7 +22,7 @@ class PublishEndpoint:
         """POST: answers with the message's ids and, by `wait`, its `seq`. Raises Refusal."""
         info: TopicInfo | None = None
         try:
-            topic_id = check_topic_id(call.segments[0])
+            topic_id = check_topic_id(call.path_parameters["topic_id"])
             info = await self._topics.find(topic_id, call.caller)
             wait = self._reader.begin(call)
             body = self._reader.body(call.body)

@@ -6,9 +6,10 @@ from headgate.core.publish.body import PublishBody, check_client_msg_id, read_pu
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
+from headgate.runtime.http.call import Call
+from headgate.runtime.http.queries import Query, integer
 from headgate.runtime.ports import Clock, Rng
 from ingest.admission import Publish, Wait
-from ingest.exchange import Call, Query, integer
 from ingest.owners import OUTCOME_S
 from ingest.rates import Rates
 

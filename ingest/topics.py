@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Any, Final
 
-from headgate.core.publish.body import check_client_msg_id, read_object
+from headgate.core.publish.body import check_client_msg_id
 from headgate.core.wire import rights, topic_settings
 from headgate.core.wire.control import CreateTopic, DeleteTopic
 from headgate.core.wire.errors import Refusal
@@ -15,10 +15,11 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskTopics, TopicInfo, TopicsAnswer
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
+from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
+from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest.access import Access
 from ingest.catalog import Catalog
 from ingest.controls import ControlOutcome, Controls
-from ingest.exchange import MAX_PAGE, NO_CONTENT, Call, Reply, page_limit, reply
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 from ingest.topic_ids import TopicIds
@@ -58,7 +59,7 @@ class TopicHandlers:
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._catalog.fetch(topic_id)
         rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
@@ -66,7 +67,7 @@ class TopicHandlers:
 
     async def remove(self, call: Call) -> Reply:
         """DELETE /api/v1/topics/{topic_id}."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
         if record_id in self._deleted:
             return NO_CONTENT
@@ -119,7 +120,7 @@ class TopicHandlers:
 
     def _creation(self, call: Call) -> CreateTopic:
         """Reads the body of a creation. Raises Refusal."""
-        body = read_object(call.body)
+        body = call.json_object()
         topic_id = body.get("topic_id")
         if topic_id is None:
             topic_id = self._ids.make(call.caller, call.idempotency_key)

@@ -1,19 +1,21 @@
-"""A bound on the bytes that all requests together, and those of one user, may hold."""
+"""The bytes that requests hold while they are answered: bounded for all together, and for each user."""
 
 from types import TracebackType
 from typing import Final, Self
 
 from headgate.core.wire.errors import Refusal
 
-REQUEST_BYTES: Final = 16 * 1024  # of a request without its body: head, buffers, tasks
+REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
+ALL_BYTES: Final = 256 * 1024 * 1024
+USER_BYTES: Final = 64 * 1024 * 1024  # at least two batches
 
 
 class MemoryBudget:
-    """Counts bytes: at most `max_bytes` of all requests being answered, `max_user_bytes` of those of one user."""
+    """At most `max_bytes` for all requests that are being answered, `max_user_bytes` for those of one user."""
 
-    def __init__(self, max_bytes: int, max_user_bytes: int) -> None:
+    def __init__(self, max_bytes: int = ALL_BYTES, max_user_bytes: int = USER_BYTES) -> None:
         self.size = 0
-        self.by_user: dict[str, int] = {}  # only users who hold some
+        self.by_user: dict[str, int] = {}  # without users who hold nothing
         self._max_bytes = max_bytes
         self._max_user_bytes = max_user_bytes
 
@@ -22,7 +24,7 @@ class MemoryBudget:
         return Share(self)
 
     def take(self, user: str, size: int) -> None:
-        """Adds `size` bytes. Raises Refusal `overloaded`, and adds none, where that would be too many."""
+        """Counts `size` bytes. Raises Refusal `overloaded` where there would be too many."""
         of_user = self.by_user.get(user, 0) + size
         if self.size + size > self._max_bytes:
             raise Refusal("overloaded", "too many requests are being answered; try again later")
@@ -32,7 +34,7 @@ class MemoryBudget:
         self.size += size
 
     def give_back(self, user: str, size: int) -> None:
-        """Subtracts bytes that `take` added."""
+        """Ends what `take` counted."""
         self.size -= size
         left = self.by_user[user] - size
         if left:
@@ -42,7 +44,7 @@ class MemoryBudget:
 
 
 class Share:
-    """The bytes of one request: its body, the pages it gathers, its answer until the socket has taken it."""
+    """The bytes of one request: its body, the pages it gathers, its answer until the socket has it."""
 
     __slots__ = ("_budget", "_user", "size")
 
@@ -62,17 +64,17 @@ class Share:
             self.size = 0
 
     def open(self, user: str, body_bytes: int) -> None:
-        """Takes the bytes of a request of `user` that announces `body_bytes`. Raises Refusal `overloaded`."""
+        """Begins: the request is `user`'s and announces so many bytes. Raises Refusal `overloaded`."""
         self._user = user
         self.grow(REQUEST_BYTES + body_bytes)
 
     def hold(self, body_bytes: int) -> None:
-        """Takes what `body_bytes`, received so far, have beyond the announced ones. Raises Refusal `overloaded`."""
+        """Has so many bytes of the body by now: takes what was not announced. Raises Refusal `overloaded`."""
         missing = REQUEST_BYTES + body_bytes - self.size
         if missing > 0:
             self.grow(missing)
 
     def grow(self, size: int) -> None:
-        """Takes `size` more bytes. Raises Refusal `overloaded`."""
+        """Takes `size` bytes more. Raises Refusal `overloaded`."""
         self._budget.take(self._user, size)
         self.size += size
