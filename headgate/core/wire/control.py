@@ -1,4 +1,4 @@
-"""Bodies of control records, as JSON an operator can read in Kafka; knows how they look, not what they do."""
+"""Bodies of control records: JSON, so that an operator can read them in Kafka. `apply` decides what they do."""
 
 from typing import Any, Final
 
@@ -100,7 +100,7 @@ class Logic(msgspec.Struct, frozen=True, tag_field="op", tag="logic"):
 
 
 class Probe(msgspec.Struct, frozen=True, tag_field="op", tag="probe"):
-    """Ignored by `apply`; ingest appends one a second while its circuit for the shard is open."""
+    """Ignored by `apply`. Ingest appends one a second while its circuit for the shard is open."""
 
 
 Control = Config | CreateTopic | DeleteTopic | SetMember | RemoveMember | UpdateTopic | Logic | Probe

@@ -1,4 +1,4 @@
-"""Link version 1: the messages between a gateway or ingest (the client) and a dispatcher; knows no transport.
+"""Link version 1: the messages between a gateway or ingest (the client) and a dispatcher.
 
 A link carries batches: one WebSocket message is the msgpack array of one or more of these structs, in order. Requests
 have a `req`, chosen by the client and unique on its link; the answer repeats it and comes **in band**: everything that
@@ -18,6 +18,7 @@ from headgate.core.wire.link_members import (
     MemberAnswer,
     MembersAnswer,
     MembershipsAnswer,
+    TopicSettings,
 )
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.link_users import (
@@ -44,9 +45,9 @@ PAGE_COUNT: Final = 1_000
 
 
 class Owner(LinkStruct):
-    """Who owns a shard. With `served` the sender itself: live under its claim's `epoch`, or no more (0).
+    """The owner of a shard. With `served` it is the sender: it owns it under its claim's `epoch`, or no longer (0).
 
-    Otherwise a hint: the newest claim the sender has read, and the `address` where that node's links listen.
+    Otherwise a hint: the newest claim the sender has read, and the `address` where that node accepts links.
     """
 
     shard: int
@@ -84,7 +85,7 @@ class Owners(LinkStruct, tag=3):
 
 
 class Refuse(LinkStruct, tag=4):
-    """The client knows a higher epoch for this shard: evidence for the receiver that it owns it no more."""
+    """The client knows a higher epoch for this shard: the receiver has lost it."""
 
     shard: int
     epoch: int
@@ -93,7 +94,7 @@ class Refuse(LinkStruct, tag=4):
 class AttachTopic(LinkStruct):
     """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers.
 
-    `fence` is the newest fence of the topic that it knows; where the owner knows a newer one, it sends that first.
+    `fence` is the newest fence of the topic that the gateway knows. If the owner knows a newer one, it sends that first.
     """
 
     topic_id: str
@@ -106,8 +107,8 @@ class AttachTopic(LinkStruct):
 class Attach(LinkStruct, tag=10):
     """The gateway announces what it hosts of a shard, in chunks; `last` on the final one, which may be empty.
 
-    The owner forgets what it knew of this gateway's subscriptions in the shard at the `first` chunk, sends what is
-    missing above each cursor and then live, `Ended` for topics that are no more, and answers `last` with Attached.
+    At the `first` chunk the owner forgets this gateway's subscriptions in the shard. It sends the messages above each
+    cursor and then live ones, `Ended` for topics that no longer exist, and answers `last` with Attached.
     """
 
     shard: int
@@ -117,7 +118,7 @@ class Attach(LinkStruct, tag=10):
 
 
 class Attached(LinkStruct, tag=11):
-    """The owner has taken all chunks. `epoch` is its claim's."""
+    """The owner has read all chunks. `epoch` is its claim's."""
 
     shard: int
     epoch: int
@@ -126,8 +127,8 @@ class Attached(LinkStruct, tag=11):
 class AskSubscribe(LinkStruct, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
-    `position` is what the client asked for, as `headgate.core.wire.position.Position` (None: live). With `create` an
-    unknown topic is made, if the caller may.
+    `position` is the client's, as `headgate.core.wire.position.Position` (None: live). With `create` an unknown topic
+    is created if the caller may do so.
     """
 
     req: int
@@ -138,12 +139,12 @@ class AskSubscribe(LinkStruct, tag=12):
 
 
 class Subscribed(LinkStruct, tag=13):
-    """The route stands. The subscription begins above `cursor`; live is above `seq`.
+    """The subscription exists: it begins above `cursor`; live messages are above `seq`.
 
     `first_seq` is the oldest seq kept (0 in an ephemeral topic). `resumed` is None where no position was given. A
     `cursor` above the position that was asked for, with reason `expired`, is a gap from position+1 to `cursor`.
-    `settings` are the topic's effective settings. `fence` is the topic's newest fence; `member` says whether the caller
-    is a member.
+    `settings` are the topic's effective settings.
+    `fence` is the topic's newest fence; `member` is whether the caller is a member.
     """
 
     req: int
@@ -182,7 +183,7 @@ class Fetch(LinkStruct, tag=15):
 class Page(LinkStruct, tag=16):
     """Frames with consecutive seqs from `seq` on; `first_seq` is the oldest kept now.
 
-    `seq` above `after_seq`+1 means that what lies between is gone (retention). No frames: nothing above `after_seq`.
+    `seq` above `after_seq`+1 means that the messages between are no longer kept. No frames: nothing above `after_seq`.
     """
 
     req: int
@@ -195,7 +196,7 @@ class Page(LinkStruct, tag=16):
 
 
 class Messages(LinkStruct, tag=17):
-    """Live messages of a durable topic, once per gateway: consecutive seqs from `seq` on, with their append times."""
+    """Live messages of a durable topic, once a gateway: consecutive seqs from `seq` on; `ts` are their append times."""
 
     topic_id: str
     epoch: int
@@ -205,7 +206,7 @@ class Messages(LinkStruct, tag=17):
 
 
 class EphemeralMessages(LinkStruct, tag=18):
-    """Live messages of an ephemeral topic, with the owner's times."""
+    """Live messages of an ephemeral topic; `ts` are the owner's times."""
 
     topic_id: str
     epoch: int
@@ -214,7 +215,7 @@ class EphemeralMessages(LinkStruct, tag=18):
 
 
 class Ended(LinkStruct, tag=19):
-    """The topic's subscriptions on this gateway end (`deleted`); the route is gone."""
+    """The topic's subscriptions on this gateway have ended; `reason` is `deleted`."""
 
     topic_id: str
     epoch: int
@@ -222,7 +223,7 @@ class Ended(LinkStruct, tag=19):
 
 
 class Changed(LinkStruct, tag=20):
-    """What an ingest may have cached of this topic is out of date; with `user_id` only the role of that user."""
+    """The topic has changed: an ingest drops it from its cache; with `user_id` only the role of that user."""
 
     topic_id: str
     user_id: str = ""
@@ -237,7 +238,7 @@ class AskTopic(LinkStruct, tag=30):
 
 
 class TopicInfo(LinkStruct):
-    """A topic as others see it; `settings` are effective, `created_at` Unix milliseconds."""
+    """A topic as its owner describes it; `settings` are effective, `created_at` Unix milliseconds."""
 
     topic_id: str
     epoch: int
@@ -252,9 +253,20 @@ class TopicInfo(LinkStruct):
     settings: dict[str, Any]
     version: int = 0
 
+    @property
+    def profile(self) -> str:
+        """The setting `profile`: `durable` or `ephemeral`."""
+        profile: str = self.settings.get("profile", "durable")
+        return profile
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether the topic's messages never touch the log."""
+        return self.profile == "ephemeral"
+
 
 class TopicAnswer(LinkStruct, tag=31):
-    """Answer to AskTopic; `role` is that of the user asked for, "" for no member."""
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
 
     req: int
     info: TopicInfo
@@ -295,7 +307,7 @@ class Counts(LinkStruct, tag=35):
 
 
 class AskVerdict(LinkStruct, tag=36):
-    """Asks what `apply` decided about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
+    """Asks for the verdicts about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
 
     The answer lists the record's verdicts: one for a message or control record, one an item for a bundle.
     """
@@ -313,7 +325,7 @@ class Verdicts(LinkStruct, tag=37):
 
 
 class AskHistory(LinkStruct, tag=38):
-    """Asks for a page of history; the fields are the query's (PROTOCOL section 2), -1 where not given."""
+    """Asks for a page of history; the fields are the query's (docs/protocol.md, section 2), -1 where not given."""
 
     req: int
     topic_id: str
@@ -325,7 +337,7 @@ class AskHistory(LinkStruct, tag=38):
 
 
 class HistoryPage(LinkStruct, tag=39):
-    """Answer to AskHistory: the frames ascending in seq, and what the topic keeps in all."""
+    """Answer to AskHistory: frames ascending in seq; `first_seq` and `last_seq` are of all that the topic keeps."""
 
     req: int
     epoch: int
@@ -346,7 +358,7 @@ class Relay(LinkStruct, tag=40):
 
 
 class Relayed(LinkStruct, tag=41):
-    """Answer to Relay: how many subscriptions the owner knew when it passed the message on."""
+    """Answer to Relay: the number of subscriptions that the owner sent the message to."""
 
     req: int
     count: int
@@ -355,22 +367,23 @@ class Relayed(LinkStruct, tag=41):
 class Refused(LinkStruct, tag=50):
     """A request was refused with one of the protocol's codes; `extra` are further members of the answer.
 
-    `not_ready` from a dispatcher that does not own the shard means: look at the owner map and ask again.
+    A dispatcher that does not own the shard answers `not_ready`: the client reads its owner map and asks again.
     """
 
     req: int
     code: str
     detail: str
-    extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    extra: dict[str, Any] = {}
 
 
 Message = (
-    Fence | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
+    Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
+    | Messages | EphemeralMessages | Ended | Changed | AskTopic | TopicAnswer | AskTopics
+    | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
+    | Authorize | Authorized | Fence | TopicSettings
+    | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
     | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
     | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
-    | Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
-    | Messages | EphemeralMessages | Ended | Changed | Authorize | Authorized | AskTopic | TopicAnswer | AskTopics
-    | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
 )  # fmt: skip
 Request = (
     AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay

@@ -1,5 +1,7 @@
 """Link messages about members: fences in a topic's stream, questions about members and memberships."""
 
+from typing import Any
+
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.rights import Caller
 
@@ -37,6 +39,14 @@ class Authorized(LinkStruct, tag=22):
     req: int
     fence: int = 0
     member: bool = False
+
+
+class TopicSettings(LinkStruct, tag=24):
+    """The effective settings of a topic that the gateway hosts have changed."""
+
+    topic_id: str
+    epoch: int
+    settings: dict[str, Any]
 
 
 class Member(LinkStruct):

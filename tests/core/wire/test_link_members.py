@@ -14,6 +14,7 @@ from headgate.core.wire.link_members import (
     MemberAnswer,
     MembersAnswer,
     MembershipsAnswer,
+    TopicSettings,
     UserMembership,
 )
 from headgate.core.wire.rights import Caller
@@ -27,6 +28,7 @@ MEMBER = Member("bob", "member", 7, 1_700_000_000_000)
     [
         Fence("t", 5, 1),
         Fence("t", 5, 2, "bob", True),
+        TopicSettings("t", 5, {"on_slow": "drop_oldest"}),
         Authorize(1, "t", 5, ANN, True),
         Authorized(1, 2, True),
         AskMember(1, "t", ANN, "bob"),
