@@ -15,10 +15,10 @@ from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
-from headgate.runtime.logs.memory_log import Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.faulty_log import Reach
 from tests.dispatcher.test_assignment import SlowClaims
 from tests.dispatcher.test_links_and_requests import Pushes
 

@@ -17,8 +17,8 @@ from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import may_see, may_subscribe
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.testing.faulty_log import FaultyLog
 from headgate.runtime.tokens import Authenticator, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
@@ -196,8 +196,8 @@ class World:
         self.client = self.client_of(self.ingest)
         self.owner.changed = self._changed
 
-    def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
-        log = MemoryLog(self.store)
+    def another(self, **options: Any) -> tuple[IngestService, FaultyLog, TwinDirectory, CountedMetrics]:
+        log = FaultyLog(self.store)
         directory = TwinDirectory(self.owner)
         metrics = CountedMetrics()
         service = IngestService(

@@ -17,10 +17,10 @@ from headgate.core.wire.link import Attached, Message
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
-from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.logs.memory_group import Coordinator
 from headgate.runtime.logs.memory_store import LogPart
 from headgate.runtime.ports import OwnerGroup
+from headgate.runtime.testing.faulty_log import FaultyGroup, FaultyLog
 from headgate.runtime.tokens import Authenticator
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class SimGroup(MemoryGroup):
+class SimGroup(FaultyGroup):
     """Joins as slowly as a real group does; a node that crashed says no goodbye."""
 
     def __init__(self, coordinator: Coordinator, node: str, join_s: float) -> None:
@@ -49,7 +49,7 @@ class SimGroup(MemoryGroup):
             await super().stop()
 
 
-class SimLog(MemoryLog):
+class SimLog(FaultyLog):
     """A node's handle. `deaf` to claims: a zombie that goes on serving what it owned."""
 
     def __init__(self, world: "World", node: str) -> None:
