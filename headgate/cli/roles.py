@@ -27,7 +27,7 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
@@ -55,6 +55,7 @@ class Parts:
         self.clock: Clock = SystemClock()
         self.rng: Rng = SystemRng()
         self.metrics = Metrics(parts)
+        self.shell = Shell(self.clock, self.rng, self.metrics)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
 
@@ -78,14 +79,8 @@ class Parts:
     def directory(self, role: str) -> LinkDirectory:
         """Builds a directory whose links are kept by a pool."""
         directory = LinkDirectory(role, self.node)
-        pool = LinkPool(
-            directory,
-            list(self.settings.cluster.dispatchers),
-            self.settings.cluster_secret(),
-            self.node,
-            self.clock,
-            self.rng,
-        )
+        dispatchers, secret = list(self.settings.cluster.dispatchers), self.settings.cluster_secret()
+        pool = LinkPool(directory, dispatchers, secret, self.shell)
         self.process.task("links", pool.run)
         return directory
 
@@ -122,7 +117,7 @@ class Parts:
             rng=self.rng,
             metrics=self.metrics,
         )
-        directory.user = service
+        directory.deliver_to(service)
         self.process.checks["owners"] = directory.missing
         reached, appends = self.process.checks["log"], service.checks["log"]
         self.process.checks["log"] = lambda: reached() or appends()
@@ -165,7 +160,7 @@ class Parts:
             listening=self.settings.dev.host,
         )
         service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
-        directory.user = service
+        directory.deliver_to(service)
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))

@@ -87,7 +87,7 @@ async def gateway(
     service = GatewayService(
         GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, clock, SystemRng(), numbers
     )
-    owners.user = service
+    owners.deliver_to(service)
     server = HttpServer("127.0.0.1", 0, service.app(), service.protocol)
     serving = asyncio.create_task(server.serve())
     ticking = asyncio.create_task(service.run())

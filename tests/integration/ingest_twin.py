@@ -16,7 +16,8 @@ from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import may_see, may_subscribe
 from headgate.runtime.appender import Appender
-from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory_directory import MemoryDirectory
+from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.testing.faulty_log import FaultyLog
 from headgate.runtime.tokens import Authenticator, mint
@@ -136,31 +137,18 @@ def cut(frames: list[bytes]) -> list[bytes]:
     return frames[: max(count, 1)]
 
 
-class TwinDirectory(LinkDirectory):
+class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__("ingest", "twin")
+        super().__init__(owner.store.shards, owner.answer)
         self.owner = owner
-        self.shards = owner.store.shards
-        self.up = True
         self.mute = False
         self.asked: list[link.Request] = []
 
-    def linked(self, shard: int) -> bool:
-        return self.up
-
-    def missing(self) -> str | None:
-        return None if self.up else "the owner is away"
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        request = build(len(self.asked) + 1)
+    def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
-        if not self.up:
-            on_answer(link.Refused(request.req, "not_ready", "away"))
-        elif not self.mute:
+        if not self.mute:
             asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
 
 

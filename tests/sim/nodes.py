@@ -259,7 +259,7 @@ class IngestNode(ClientNode):
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self.connect()
 
     def crash(self, extra: float) -> None:
@@ -325,7 +325,7 @@ class GatewayNode(ClientNode):
             rng=world.rng(f"node:{node}"),
             metrics=_NoCounts(),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self._tick()
         self.connect()
 
