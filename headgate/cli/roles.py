@@ -1,4 +1,4 @@
-"""Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
+"""Builds the services of each role into a process: one function a role."""
 
 import asyncio
 import os
@@ -16,6 +16,7 @@ from dispatcher.service import DispatcherOptions, DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits
+from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts
@@ -27,7 +28,7 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng, Shell
+from headgate.runtime.ports import Clock, Log, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
@@ -38,8 +39,8 @@ from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
 
-PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: they are the process's own
-INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
+PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: only this user reads them
+INGEST_DRAIN_S: Final = 8.0  # a publish takes at most 7 s, then it gets a 504
 INIT_S: Final = 30.0
 INIT_RETRY_S: Final = 1.0
 MAX_CONNECTIONS: Final = 100_000
@@ -48,7 +49,7 @@ SPARE_DESCRIPTORS: Final = 256  # the log, links, files, the admin port
 
 
 class Parts:
-    """What every role is built of."""
+    """The objects that the services of one role share."""
 
     def __init__(self, settings: Settings, role: str, parts: frozenset[Part]) -> None:
         self.settings = settings
@@ -205,7 +206,7 @@ def gateway_limits(settings: Settings) -> Limits:
 
 
 def descriptors_allow() -> int:
-    """Returns how many connections the file descriptor limit has room for; `run` raises the soft limit to the hard."""
+    """Returns how many connections the hard limit on file descriptors allows; `run` raises the soft limit to it."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
@@ -258,6 +259,9 @@ async def _gateway(settings: Settings) -> int:
 async def _dev(settings: Settings) -> int:
     parts = Parts(settings, "dev", frozenset({"ingest", "dispatcher", "gateway"}))
     log, watch = parts.log()
+    if not (settings.log.url or "").startswith("kafka:"):
+        await log.open()  # a fault of an embedded log does not go away by waiting
+        watch.found()
     folder = settings.dispatcher.data if settings.dev.data is not None else None
     dispatcher = parts.dispatcher(log, watch, "memory", folder)
     directories = {role: LinkDirectory(role, f"{parts.node}-{role}") for role in ("gateway", "ingest")}
@@ -277,15 +281,12 @@ async def _dev(settings: Settings) -> int:
     parts.serve(server)
     parts.process.on_drain("shards", dispatcher.drain)
     parts.process.on_drain("log", log.close)
-    if not (settings.log.url or "").startswith("kafka:"):
-        await log.open()  # an embedded log that cannot be opened is an error now, not something to wait for
-        watch.found()
     sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
     return await parts.finish(gateway.hosts)
 
 
 def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:
-    """Returns what `headgate dev` says at its start: where it is, whether data survives, and a command to copy."""
+    """Returns the text that `headgate dev` prints at its start: addresses, whether data survives, commands to copy."""
     host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", ANY) else settings.dev.host  # noqa: S104 - compared, not bound
     base = authority(host, port)
     survives = (
@@ -336,15 +337,17 @@ async def _init(settings: Settings) -> int:
 
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
-    """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
-    os.umask(0o077)  # logs and indexes hold everybody's messages: only this user reads them
+    """Runs a role. The error of a task is raised by itself, out of its group, when a person can act on it."""
+    before = os.umask(PRIVATE_UMASK)
     try:
         return run(main)
     except BaseExceptionGroup as group:
         error = _leaf(group)
-        if isinstance(error, (ValueError, OSError, LogError)):
+        if isinstance(error, (HeadgateError, OSError)):
             raise error from None
         raise
+    finally:
+        os.umask(before)
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -356,7 +359,6 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def dev(settings: Settings) -> int:
     """Runs everything in one process; returns the exit status."""
-    os.umask(PRIVATE_UMASK)
     return _run_role(_dev(settings))
 
 
@@ -367,7 +369,6 @@ def ingest(settings: Settings) -> int:
 
 def dispatcher(settings: Settings) -> int:
     """Runs an owner of shards; returns the exit status."""
-    os.umask(PRIVATE_UMASK)
     return _run_role(_dispatcher(settings))
 
 

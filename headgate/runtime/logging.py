@@ -4,7 +4,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 import structlog
@@ -67,6 +68,20 @@ def configure(*, role: str, stream: TextIO | None = None, level: int = logging.I
     root.setLevel(level)
     for noisy in ("uvicorn.access", "uvicorn.error", "websockets", "asyncio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+@contextmanager
+def configured(*, role: str) -> Iterator[None]:
+    """Does what `configure` does until the end of the block, then restores the configuration before."""
+    root = logging.getLogger()
+    handlers, level, events = root.handlers[:], root.level, structlog.get_config()
+    configure(role=role)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.configure(**events)
 
 
 def redact(text: str) -> str:

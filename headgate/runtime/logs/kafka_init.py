@@ -230,8 +230,8 @@ async def _present(log: KafkaLog, shard: int) -> Config | None:
     if config is None:
         raise InitConflict(
             f"{log.deployment.topic(LogName.MESSAGES)}[{shard}] holds offsets {bounds.first} to {bounds.end - 1}"
-            " without a config record, at its beginning or in a snapshot: something else wrote there before init, or the"
-            " snapshots are lost; use another log.prefix, or restore a backup"
+            " without a config record, at its beginning or in a snapshot: something else wrote there before init, or"
+            " the snapshots are lost; use another log.prefix, or restore a backup"
         )
     return config
 
