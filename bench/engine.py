@@ -20,7 +20,7 @@ from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.tokens import Authenticator, TokenKey
 
 EPOCH = 1 << 44
 
@@ -57,7 +57,7 @@ async def run_gateway(
 ) -> None:
     """Serves a gateway on `directory`; `attach` makes the service the directory's user."""
     clock = SystemClock()
-    authenticator = Authenticator("open", None, None, None, clock)
+    authenticator = Authenticator("open", TokenKey(None), clock)
     metrics = Metrics(frozenset({"gateway"}))
     service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
     attach(service)

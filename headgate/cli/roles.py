@@ -33,7 +33,7 @@ from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator, weakness
+from headgate.runtime.tokens import Authenticator, TokenKey, weakness
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 
@@ -66,7 +66,7 @@ class Parts:
         secret = auth.secret.get_secret_value() if auth.secret is not None else None
         if secret and (weak := weakness(secret)):
             logger.warning("weak secret", why=weak)
-        return Authenticator(auth.mode or "jwt", secret, auth.issuer, auth.audience, self.clock)
+        return Authenticator(auth.mode or "jwt", TokenKey(secret, auth.issuer, auth.audience), self.clock)
 
     def log(self) -> tuple[Log, LogWatch]:
         """Builds the log and the task that opens it. Raises ValueError."""

@@ -14,13 +14,13 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import volatile_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.core.wire.rights import may_see, may_subscribe
+from headgate.core.wire.rights import Caller, may_see, may_subscribe
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.testing.faulty_log import FaultyLog
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
@@ -193,7 +193,7 @@ class World:
             log=log,
             appender=Appender(log, self.clock),
             directory=directory,
-            authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
+            authenticator=Authenticator(self.mode, TokenKey(SECRET), self.clock),  # type: ignore[arg-type]
             clock=self.clock,
             rng=self.rng,
             metrics=metrics,
@@ -210,7 +210,7 @@ class World:
         return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s, **rights)
+        return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)
 
     async def call(self, method: str, path: str, token: str | None = "", **request: Any) -> httpx.Response:
         """`token` "" is ana's service token; None sends none."""

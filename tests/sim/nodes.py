@@ -21,7 +21,7 @@ from headgate.runtime.logs.memory_group import Coordinator
 from headgate.runtime.logs.memory_store import LogPart
 from headgate.runtime.ports import OwnerGroup
 from headgate.runtime.testing.faulty_log import FaultyGroup, FaultyLog
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.tokens import Authenticator, TokenKey
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
 from tests.sim.disk import Disk, disk_of_task
@@ -255,7 +255,7 @@ class IngestNode(ClientNode):
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
-            authenticator=Authenticator("open", None, None, None, world.loop),
+            authenticator=Authenticator("open", TokenKey(None), world.loop),
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
         )
@@ -320,7 +320,7 @@ class GatewayNode(ClientNode):
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
-            Authenticator("open", None, None, None, world.loop),
+            Authenticator("open", TokenKey(None), world.loop),
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
             metrics=_NoCounts(),
