@@ -25,9 +25,10 @@ from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdict
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
+from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.system import SystemClock
-from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
+from headgate.runtime.tokens import MAX_CACHED, Authenticator, TokenKey, mint
 
 CHUNK: Final = 10_000
 SECONDS: Final = 10.0
@@ -121,9 +122,9 @@ def _buckets() -> Operation:
 
 
 def _tokens() -> Operation:
-    authenticator = Authenticator("jwt", SECRET, None, None, SystemClock())
+    authenticator = Authenticator("jwt", TokenKey(SECRET), SystemClock())
     now_s = time.time()
-    return lambda n: authenticator.authenticate(mint(SECRET, f"u{n}", now_s=now_s, ttl_s=3_600.0))
+    return lambda n: authenticator.authenticate(mint(TokenKey(SECRET), Caller(f"u{n}"), now_s=now_s, ttl_s=3_600.0))
 
 
 def _window(keyed: bool, items: int) -> Callable[[], Operation]:

@@ -36,8 +36,7 @@ class Peer:
         self._paused = False
         self.role = ""
         self.open = True
-        wire.on_messages = self._on_messages
-        wire.on_close = self._on_close
+        wire.deliver_to(self._on_messages, self._on_close)
 
     # -- what shards need
 

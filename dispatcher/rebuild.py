@@ -22,8 +22,8 @@ from headgate.core.wire.envelope import Envelope, Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord, HeadgateError
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.records import LogName, Record, slices
-from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.logs.chunks import newest_chain
+from headgate.runtime.logs.shard_config import first_record, parse_config
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
@@ -272,7 +272,7 @@ class Rebuild:
             shard, rows = await restore_gently(chain)
         else:
             first = await first_record(self._log, self._number)
-            if first is None or read_config(first) is None:
+            if first is None or parse_config(first) is None:
                 logger.error("history is lost: no snapshot numbers it", shard=self._number, to=stretch.high)
                 self._write(stretch, stretch.high)
                 return

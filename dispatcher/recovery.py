@@ -11,8 +11,8 @@ from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, restoring
 from headgate.core.wire.errors import BrokenChain, HeadgateError
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.logs.chunks import newest_chain
+from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Log
 
 logger = structlog.get_logger("dispatcher")

@@ -24,7 +24,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import random_id, topic_key
 from headgate.core.wire.records import Appended, LogName
 from headgate.core.wire.rights import Caller
-from headgate.runtime.logs.beginning import config_of
+from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Clock, Link, Log, LogError, Rng
 
 logger = structlog.get_logger("dispatcher")
@@ -110,7 +110,7 @@ class DispatcherService:
         said = -AWAY_LOG_S
         while True:
             try:
-                config = await config_of(self._log, 0)
+                config = await find_config(self._log, 0)
                 if config is not None:
                     return config
                 self._why = f"{self._log.address} has no config record: run `headgate init`"

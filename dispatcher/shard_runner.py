@@ -18,7 +18,7 @@ from dispatcher.snapshots import OLD_S, Snapshots
 from headgate.core.sequencer.apply import NotConfigured
 from headgate.core.wire.control import Config
 from headgate.core.wire.errors import HeadgateError, NewerSnapshot, UnknownVersion
-from headgate.runtime.logs.beginning import first_config
+from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone
 
 logger = structlog.get_logger("dispatcher")

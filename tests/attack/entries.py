@@ -132,7 +132,7 @@ async def link_messages(target: Deployment, odd: Odd) -> Outcome:
     role = odd.one_of("gateway", "ingest")
     wire = await open_link(address, CLUSTER_SECRET, role, "fuzz", SystemRng())
     heard: list[link.Message] = []
-    wire.on_messages = heard.extend
+    wire.deliver_to(heard.extend)
     task = asyncio.create_task(wire.run())
     wire.send(link.Hello(1, odd.one_of(1, 1, 1, 0, 99), role if odd.random.random() < 0.9 else odd.text(), "f", "", 0))
     for _ in range(odd.random.randrange(1, 8)):

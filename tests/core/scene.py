@@ -110,7 +110,7 @@ class Scene:
             wall_ms=int(self.now * 1000),
             **options,
         )
-        self.owners.user = self.hub
+        self.owners.deliver_to(self.hub)
         self.reception = Commands(self.hub, Tokens())
 
     def _schedule(self) -> None:

@@ -15,13 +15,13 @@ from headgate.core.wire.control import DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import keyed_id, random_id
 from headgate.core.wire.records import LogName, Record
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.system import SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.log_suite import read_from
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, create, owning
 
 
-async def letters_of(log: MemoryLog) -> list[dict[str, Any]]:
+async def letters_of(log: FaultyLog) -> list[dict[str, Any]]:
     bounds = await log.bounds(LogName.DEAD_LETTERS, 0)
     records = await read_from(log, LogName.DEAD_LETTERS, 0, bounds.first, bounds.end - bounds.first)
     return [msgspec.json.decode(record.value or b"") for record in records]

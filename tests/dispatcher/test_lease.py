@@ -14,11 +14,11 @@ from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
-from headgate.runtime.logs.memory_log import Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
+from headgate.runtime.testing.faulty_log import Reach
 from tests.dispatcher.test_assignment import SlowClaims
 from tests.dispatcher.test_links_and_requests import Pushes
 
@@ -99,10 +99,10 @@ async def serving() -> AsyncIterator[Rig]:
     task = asyncio.create_task(service.run())
     directory = LinkDirectory("gateway", "g")
     rig = Rig(service, log, clock, (1 << 44) | at.offset, directory)
-    directory.user = rig.pushes
+    directory.deliver_to(rig.pushes)
     async with asyncio.timeout(10):
         await service.ready.wait()
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         service.accept(far)
         directory.add(near)
         while directory.missing() is not None:

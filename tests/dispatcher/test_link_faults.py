@@ -9,7 +9,7 @@ from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Verdict
-from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.testing.encoded_link import encoded_link
 from tests.dispatcher.test_links_and_requests import Bed, running
 
 
@@ -50,10 +50,10 @@ async def test_a_live_subscription_is_authorised_again_by_the_owner(caller: Call
 
 async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
     async with running() as bed:
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         far.role = "ingest"
         reasons: list[str] = []
-        near.on_close = reasons.append
+        near.deliver_to(on_close=reasons.append)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         await until(lambda: reasons)
@@ -82,10 +82,10 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
 async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: link.Message) -> None:
     async with running() as bed:
         await bed.create("t")
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         got: list[link.Message] = []
         reasons: list[str] = []
-        near.on_messages, near.on_close = got.extend, reasons.append
+        near.deliver_to(got.extend, reasons.append)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
@@ -104,9 +104,9 @@ async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: lin
 async def test_an_odd_message_without_an_answer_is_passed_over(odd: link.Message) -> None:
     async with running() as bed:
         await bed.create("t")
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         got: list[link.Message] = []
-        near.on_messages = got.extend
+        near.deliver_to(got.extend)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)

@@ -16,11 +16,11 @@ from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
 
 ANN = Caller("ann")
 
@@ -90,10 +90,10 @@ async def running() -> AsyncIterator[Bed]:
     service = DispatcherService(options, log, clock, rng, Metrics({"dispatcher"}))
     task = asyncio.create_task(service.run())
     await service.ready.wait()
-    near, far = memory_link(codec=True)
+    near, far = encoded_link()
     service.accept(far)
     directory, pushes = LinkDirectory("dev", "client-1"), Pushes()
-    directory.user = pushes
+    directory.deliver_to(pushes)
     directory.add(near)
     async with asyncio.timeout(5):
         while directory.missing() is not None:

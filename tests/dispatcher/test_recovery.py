@@ -16,11 +16,11 @@ from headgate.core.wire.control import CreateTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id, shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 
 CLOCK = SystemClock()
 TOPIC = next(f"t{n}" for n in range(99) if shard_of(f"t{n}".encode(), 4) == 0)
@@ -46,8 +46,8 @@ async def owning(
             await task
 
 
-async def a_log(**bounds: int) -> MemoryLog:
-    log = MemoryLog(MemoryStore(CLOCK, SystemRng(), 4, bounds.get("memory_bytes", 1 << 28)))
+async def a_log(**bounds: int) -> FaultyLog:
+    log = FaultyLog(MemoryStore(CLOCK, SystemRng(), 4, bounds.get("memory_bytes", 1 << 28)))
     await log.open()
     return log
 

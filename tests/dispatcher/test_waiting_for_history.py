@@ -332,7 +332,7 @@ async def test_a_route_that_is_behind_waits_for_the_rebuild_and_skips_nothing() 
     dispatcher.owners[0] = scene.owner
     near, wire = memory_link()
     got: list[link.Message] = []
-    near.on_messages = got.extend
+    near.deliver_to(got.extend)
     session = Peer(dispatcher, wire)
     pump = asyncio.create_task(session.pump())
     scene.owner.attach(session, link.AttachTopic("t", EPOCH, 20, 1))

@@ -9,9 +9,10 @@ from typing import Any
 from gateway.protocol import GatewayProtocol
 from gateway.service import GatewayOptions, GatewayService
 from headgate.core.client.limits import Limits
+from headgate.core.wire.rights import Caller
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from tests.owners_twin import Numbers, Owners
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -74,7 +75,7 @@ class Gateway:
             self.service.hub.tick(self.clock.now(), self.clock.wall_ms())
 
     def token(self, sub: str = "bob", ttl_s: float = 600, **claims: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1000, ttl_s=ttl_s, **claims)
+        return mint(TokenKey(SECRET), Caller(sub, **claims), now_s=self.clock.wall_ms() / 1000, ttl_s=ttl_s)
 
 
 @contextlib.asynccontextmanager
@@ -83,11 +84,11 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     owners = owners or Owners()
     clock, numbers = Wall(), Numbers()
-    authenticator = Authenticator(mode, SECRET if mode == "jwt" else None, None, None, clock)  # type: ignore[arg-type]
+    authenticator = Authenticator(mode, TokenKey(SECRET if mode == "jwt" else None), clock)  # type: ignore[arg-type]
     service = GatewayService(
         GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, clock, SystemRng(), numbers
     )
-    owners.user = service
+    owners.deliver_to(service)
     server = HttpServer("127.0.0.1", 0, service.app(), service.protocol)
     serving = asyncio.create_task(server.serve())
     ticking = asyncio.create_task(service.run())

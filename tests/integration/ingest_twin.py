@@ -14,14 +14,15 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.core.wire.rights import may_see, may_subscribe
+from headgate.core.wire.rights import Caller, may_see, may_subscribe
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
-from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.links.memory_directory import MemoryDirectory
+from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Shell
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.testing.faulty_log import FaultyLog
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
@@ -138,31 +139,18 @@ def cut(frames: list[bytes]) -> list[bytes]:
     return frames[: max(count, 1)]
 
 
-class TwinDirectory(LinkDirectory):
+class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__("ingest", "twin")
+        super().__init__(owner.store.shards, owner.answer)
         self.owner = owner
-        self.shards = owner.store.shards
-        self.up = True
         self.mute = False
         self.asked: list[link.Request] = []
 
-    def linked(self, shard: int) -> bool:
-        return self.up
-
-    def missing(self) -> str | None:
-        return None if self.up else "the owner is away"
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        request = build(len(self.asked) + 1)
+    def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
-        if not self.up:
-            on_answer(link.Refused(request.req, "not_ready", "away"))
-        elif not self.mute:
+        if not self.mute:
             asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
 
 
@@ -198,8 +186,8 @@ class World:
         self.client = self.client_of(self.ingest)
         self.owner.changed = self._changed
 
-    def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
-        log = MemoryLog(self.store)
+    def another(self, **options: Any) -> tuple[IngestService, FaultyLog, TwinDirectory, CountedMetrics]:
+        log = FaultyLog(self.store)
         directory = TwinDirectory(self.owner)
         metrics = CountedMetrics()
         service = IngestService(
@@ -207,7 +195,7 @@ class World:
             log=log,
             appender=Appender(log, self.clock),
             directory=directory,
-            authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
+            authenticator=Authenticator(self.mode, TokenKey(SECRET), self.clock),  # type: ignore[arg-type]
             shell=Shell(self.clock, self.rng, metrics),
         )
         self.ingests.append(service)
@@ -222,7 +210,7 @@ class World:
         return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s, **rights)
+        return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)
 
     async def call(self, method: str, path: str, token: str | None = "", **request: Any) -> httpx.Response:
         """`token` "" is ana's service token; None sends none."""

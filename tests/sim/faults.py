@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.shard import ShardState
 from headgate.core.sequencer.snapshot import MAX_OFFSET, Chunk, chain_among, read_chunk
 from headgate.core.wire.records import LogName, Record
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.sim.lines import Line
 from tests.sim.nodes import SimLog
 from tests.sim.plan import Fault

@@ -17,11 +17,11 @@ from headgate.core.wire.link import Attached, Message
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
-from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.logs.memory_group import Coordinator
 from headgate.runtime.logs.memory_store import LogPart
 from headgate.runtime.ports import OwnerGroup, Shell
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.testing.faulty_log import FaultyGroup, FaultyLog
+from headgate.runtime.tokens import Authenticator, TokenKey
 from ingest.ports import NoMetrics
 from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class SimGroup(MemoryGroup):
+class SimGroup(FaultyGroup):
     """Joins as slowly as a real group does; a node that crashed says no goodbye."""
 
     def __init__(self, coordinator: Coordinator, node: str, join_s: float) -> None:
@@ -50,7 +50,7 @@ class SimGroup(MemoryGroup):
             await super().stop()
 
 
-class SimLog(MemoryLog):
+class SimLog(FaultyLog):
     """A node's handle. `deaf` to claims: a zombie that goes on serving what it owned."""
 
     def __init__(self, world: "World", node: str) -> None:
@@ -256,10 +256,10 @@ class IngestNode(ClientNode):
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
-            authenticator=Authenticator("open", None, None, None, world.loop),
+            authenticator=Authenticator("open", TokenKey(None), world.loop),
             shell=Shell(world.loop, world.rng(f"node:{node}"), NoMetrics()),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self.connect()
 
     def crash(self, extra: float) -> None:
@@ -320,12 +320,12 @@ class GatewayNode(ClientNode):
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
-            Authenticator("open", None, None, None, world.loop),
+            Authenticator("open", TokenKey(None), world.loop),
             clock=world.loop,
             rng=world.rng(f"node:{node}"),
             metrics=_NoCounts(),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self._tick()
         self.connect()
 

@@ -21,7 +21,6 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
-from headgate.runtime.logs.embedded import FirstRecord
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Clock, Log
 from tests.sim import bounds, faults
@@ -175,10 +174,10 @@ class World:
             self._reference[shard] = state, rows
         return self._reference[shard]
 
-    def _config_record(self, cluster_id: str, shards: int, shard: int) -> FirstRecord:
+    def _config_record(self, cluster_id: str, shards: int, shard: int) -> tuple[bytes, bytes]:
         kept = self.plan.unkeyed_kept
         config = Config(cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_ids=kept)
-        return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
+        return CONFIG_KEY, encode_control(encode_body(config), 0)
 
     def _record(self, shard: int) -> None:
         """Keeps a copy of everything that is ever written to a message log."""

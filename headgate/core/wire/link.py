@@ -94,7 +94,7 @@ class Refuse(LinkStruct, tag=4):
 class AttachTopic(LinkStruct):
     """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers.
 
-    `fence` is the newest fence of the topic that the gateway knows. If the owner knows a newer one, it sends that first.
+    `fence` is the topic's newest fence that the gateway knows. If the owner knows a newer one, it sends that first.
     """
 
     topic_id: str
@@ -373,7 +373,7 @@ class Refused(LinkStruct, tag=50):
     req: int
     code: str
     detail: str
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
 Message = (

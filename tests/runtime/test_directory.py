@@ -27,7 +27,7 @@ class Node:
     def __init__(self, directory: LinkDirectory, name: str, epoch: int) -> None:
         self.near, self.far = memory_link("client", name)
         self.heard: list[link.Message] = []
-        self.far.on_messages = self.heard.extend
+        self.far.deliver_to(self.heard.extend)
         directory.add(self.near)
         owner = link.Owner(0, epoch, f"{name}:1", True)
         self.far.send(link.Welcome(link.VERSION_HIGH, name, "c", 1, 4, [owner]))
@@ -44,7 +44,7 @@ async def settle() -> None:
 
 def make() -> tuple[LinkDirectory, User]:
     directory, user = LinkDirectory("gateway", "g"), User()
-    directory.user = user
+    directory.deliver_to(user)
     return directory, user
 
 

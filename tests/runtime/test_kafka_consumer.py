@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 from aiokafka.structs import TopicPartition
 
-from headgate.runtime.logs.kafka_connect import site_of
-from headgate.runtime.logs.kafka_consumer import HISTORY_RECORDS, LIVE_RECORDS, PartitionBuffer, Pump
+from headgate.runtime.logs.kafka_connect import deployment_of
+from headgate.runtime.logs.kafka_consumer import HISTORY_RECORDS, LIVE_RECORDS, PartitionBuffer, SharedConsumer
 from headgate.runtime.logs.options import LogOptions
 
 PART = TopicPartition("t.messages", 0)
@@ -16,7 +16,7 @@ OTHER = TopicPartition("t.messages", 1)
 
 
 class Found(NamedTuple):
-    """What the pump looks at of aiokafka's ConsumerRecord."""
+    """The fields that are read of aiokafka's ConsumerRecord."""
 
     offset: int
     timestamp: int = 0
@@ -64,27 +64,27 @@ class FakeConsumer:
 
 
 class Rig:
-    """A pump whose consumer is fake and whose task does not run."""
+    """A shared consumer whose aiokafka consumer is fake and whose task does not run."""
 
     def __init__(self, *, live: bool) -> None:
         self.consumer = FakeConsumer()
-        self.pump = Pump(site_of(LogOptions("kafka://one:9092")), live=live)
-        self.pump._consumer = self.consumer
+        self.shared = SharedConsumer(deployment_of(LogOptions("kafka://one:9092")), live=live)
+        self.shared._consumer = self.consumer
 
     async def attached(self, offset: int, end: int = 100_000, partition: TopicPartition = PART) -> PartitionBuffer:
-        feed = PartitionBuffer(partition, offset, end)
-        await self.pump.attach(feed)
-        return feed
+        buffer = PartitionBuffer(partition, offset, end)
+        await self.shared.attach(buffer)
+        return buffer
 
     async def deliver(self, offsets: Iterable[int]) -> None:
         found = {PART: [Found(offset) for offset in offsets]}
         self.consumer.positions[PART] = found[PART][-1].offset + 1
-        self.pump._deliver(found)
-        await self.pump._look(self.consumer, [PART])
+        self.shared._deliver(found)
+        await self.shared._note_positions(self.consumer, [PART])
 
 
-def offsets_of(feed: PartitionBuffer) -> list[int]:
-    return [record.offset for record in feed.take(1_000_000)]
+def offsets_of(buffer: PartitionBuffer) -> list[int]:
+    return [record.offset for record in buffer.take(1_000_000)]
 
 
 @pytest.fixture(params=[True, False], ids=["live", "history"])
@@ -125,20 +125,20 @@ async def test_every_assignment_seeks_all_again_to_where_their_readers_stand(rig
 
 
 async def test_changes_of_one_tick_are_one_assignment(rig: Rig) -> None:
-    feeds = [await rig.attached(i, partition=TopicPartition("t", i)) for i in range(5)]
+    buffers = [await rig.attached(i, partition=TopicPartition("t", i)) for i in range(5)]
     await asyncio.sleep(0)
     assert rig.consumer.assignments == 1
-    for feed in feeds[:3]:
-        rig.pump.detach(feed)
+    for buffer in buffers[:3]:
+        rig.shared.detach(buffer)
     await asyncio.sleep(0)
     assert rig.consumer.assignments == 2
     assert sorted(rig.consumer.positions.values()) == [3, 4]
 
 
 async def test_without_readers_nothing_is_fetched_and_the_next_one_begins_at_once(rig: Rig) -> None:
-    feed = await rig.attached(10)
+    buffer = await rig.attached(10)
     await asyncio.sleep(0)
-    rig.pump.detach(feed)
+    rig.shared.detach(buffer)
     await asyncio.sleep(0)
     assert rig.consumer.held == {PART}
     await rig.attached(4)
@@ -150,16 +150,16 @@ async def test_without_readers_nothing_is_fetched_and_the_next_one_begins_at_onc
 async def test_history_lets_a_reader_go_at_the_end_and_pauses_before() -> None:
     rig = Rig(live=False)
     rig.consumer.ends[PART] = HISTORY_RECORDS + 20
-    feed = await rig.attached(0)
+    buffer = await rig.attached(0)
     await asyncio.sleep(0)
     await rig.deliver(range(HISTORY_RECORDS + 10))
     assert rig.consumer.held == {PART}
-    feed.take(HISTORY_RECORDS)
-    rig.pump.resume(feed)
+    buffer.take(HISTORY_RECORDS)
+    rig.shared.resume(buffer)
     assert not rig.consumer.held
     await rig.deliver(range(HISTORY_RECORDS + 10, HISTORY_RECORDS + 20))
-    assert feed.pump is None
-    assert feed.caught_up
+    assert buffer.consumer is None
+    assert buffer.caught_up
 
 
 async def test_live_lets_a_reader_go_that_does_not_keep_up_and_keeps_the_others() -> None:
@@ -169,15 +169,15 @@ async def test_live_lets_a_reader_go_that_does_not_keep_up_and_keeps_the_others(
     for first in range(0, LIVE_RECORDS + 1, 1000):
         await rig.deliver(range(first, first + 1000))
         fast.take(1_000_000)
-    assert slow.pump is None
+    assert slow.consumer is None
     assert not slow.caught_up
-    assert fast.pump is rig.pump
+    assert fast.consumer is rig.shared
     assert not rig.consumer.held
 
 
 async def test_an_offset_that_is_gone_is_said_to_the_readers_of_that_part_only(rig: Rig) -> None:
     lost, kept = await rig.attached(10), await rig.attached(10, partition=OTHER)
     await asyncio.sleep(0)
-    rig.pump._lost({PART: 10})
-    assert (lost.gone, lost.pump) == (True, None)
-    assert (kept.gone, kept.pump) == (False, rig.pump)
+    rig.shared._out_of_range({PART: 10})
+    assert (lost.gone, lost.consumer) == (True, None)
+    assert (kept.gone, kept.consumer) == (False, rig.shared)

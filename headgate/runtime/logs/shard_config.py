@@ -1,4 +1,4 @@
-"""What a shard begins with: its config record, else the newest snapshot; knows the log port, and no adapter."""
+"""Finds the config of a shard: its first record, else the newest snapshot."""
 
 from typing import Final
 
@@ -9,12 +9,12 @@ from headgate.core.wire.records import LogName, Record
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
-READ_WAIT_S: Final = 5.0  # for records that are there
-TRIES: Final = 5
+READ_WAIT_S: Final = 5.0  # for records that exist
+READ_TRIES: Final = 5  # while retention truncates the beginning
 
 
-def read_config(record: Record | None) -> Config | None:
-    """Returns the config a record holds; None when it is no config record."""
+def parse_config(record: Record | None) -> Config | None:
+    """Returns the config in a record; None when it is no config record."""
     if record is None or record.key != CONFIG_KEY or record.value is None or not is_ours(record.value):
         return None
     try:
@@ -26,24 +26,26 @@ def read_config(record: Record | None) -> Config | None:
 
 
 async def first_record(log: Log, shard: int) -> Record | None:
-    """Returns the oldest record of a shard's message log, None where it is empty. Raises LogUnavailable."""
+    """Returns the oldest record of a shard's message log, None when it is empty. Raises LogUnavailable."""
     records = await _from_the_first(log, LogName.MESSAGES, shard, most=1)
     return records[0] if records else None
 
 
 async def first_config(log: Log, shard: int) -> Config | None:
-    """Returns the config that a shard's message log begins with; None when it begins with something else."""
-    return read_config(await first_record(log, shard))
+    """Returns the config in the oldest record of a shard's message log; None when it holds something else."""
+    return parse_config(await first_record(log, shard))
 
 
 async def _from_the_first(log: Log, name: LogName, shard: int, most: int) -> list[Record]:
-    """Reads the oldest `most` records of a part, again when its beginning is truncated meanwhile."""
-    for _ in range(TRIES):
+    """Reads the oldest `most` records of a part; tries again when the part is truncated meanwhile."""
+    for _ in range(READ_TRIES):
         try:
             return await _read_first(log, name, shard, most)
         except OffsetGone:
             continue
-    raise LogUnavailable(f"{log.address}: the beginning of {name} {shard} went away {TRIES} times while it was read")
+    raise LogUnavailable(
+        f"{log.address}: the beginning of {name} {shard} was truncated {READ_TRIES} times while it was read"
+    )
 
 
 async def _read_first(log: Log, name: LogName, shard: int, most: int) -> list[Record]:
@@ -64,7 +66,7 @@ async def _read_first(log: Log, name: LogName, shard: int, most: int) -> list[Re
 
 
 async def snapshot_config(log: Log, shard: int) -> Config | None:
-    """Returns the config of a shard's newest snapshot: retention may have taken the record itself."""
+    """Returns the config in a shard's newest snapshot; None without one."""
     skip: list[bytes] = []
     while chain := await newest_chain(log, shard, skip):
         try:
@@ -77,6 +79,6 @@ async def snapshot_config(log: Log, shard: int) -> Config | None:
     return None
 
 
-async def config_of(log: Log, shard: int) -> Config | None:
-    """Returns a shard's config from wherever it still stands; None before `headgate init`."""
+async def find_config(log: Log, shard: int) -> Config | None:
+    """Returns a shard's config; None before `headgate init`. Retention may have removed the first record."""
     return await first_config(log, shard) or await snapshot_config(log, shard)
