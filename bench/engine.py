@@ -11,7 +11,8 @@ from typing import Any
 
 import uvloop
 
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.wire import link
 from headgate.core.wire.ids import shard_of, topic_key
@@ -20,6 +21,7 @@ from headgate.core.wire.topic_settings import effective
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator
 
@@ -79,7 +81,9 @@ async def run_gateway(
     clock = SystemClock()
     authenticator = Authenticator("open", None, None, None, clock)
     metrics = Metrics(frozenset({"gateway"}))
-    service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
+    service = GatewayService(
+        GatewayOptions(limits=limits), directory, authenticator, Shell(clock, SystemRng(), metrics)
+    )
     attach(service)
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
     gc.collect()

@@ -4,7 +4,7 @@ Streams are taken by `gateway.protocol` before uvicorn sees them.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,17 +13,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.head import SSE_PATH, WEBSOCKET_PATHS, segments_of, topic_of
+from gateway.sessions import Sessions
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskTopic
 from headgate.runtime.http.bodies import media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
+from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
-
-if TYPE_CHECKING:
-    from gateway.service import GatewayService
-    from headgate.core.fanout.ports import Identity
+from headgate.runtime.links.port import Directory
+from headgate.runtime.tokens import Authenticator, Identity
 
 _MAX_BODY: Final = 256 * 1024  # PROTOCOL section 0
 _ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is such a topic
@@ -32,8 +32,18 @@ _ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is su
 class GatewayApp:
     """Serves the gateway's paths; others go to `fallback`, or are 404."""
 
-    def __init__(self, gateway: "GatewayService", fallback: ASGIApp | None = None) -> None:
-        self._gateway = gateway
+    def __init__(
+        self,
+        sessions: Sessions,
+        origins: Origins,
+        authenticator: Authenticator,
+        directory: Directory,
+        fallback: ASGIApp | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._origins = origins
+        self._authenticator = authenticator
+        self._directory = directory
         self._fallback = _nothing if fallback is None else fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,10 +58,10 @@ class GatewayApp:
         except ClientDisconnect:
             return
         except Refusal as refusal:
-            self._gateway.hub.metrics.refused(refusal.code, refusal.detail)
+            self._sessions.refused(refusal)
             response = _problem(refusal)
         headers = request.headers
-        response.raw_headers += cors_headers(self._gateway.origins, headers.get("origin"), headers.get("host"))
+        response.raw_headers += cors_headers(self._origins, headers.get("origin"), headers.get("host"))
         if response.status_code == 408:
             response.headers["connection"] = "close"  # the rest of the body may still come
         if request.method == "HEAD":
@@ -70,31 +80,25 @@ class GatewayApp:
         asked = headers.get("access-control-request-headers")
         response = Response(status_code=204)
         response.raw_headers += preflight_headers(
-            self._gateway.origins, headers.get("origin"), headers.get("host"), list(methods), asked
+            self._origins, headers.get("origin"), headers.get("host"), list(methods), asked
         )
         return response
 
     async def _end(self, request: Request) -> Response:
         """DELETE of a topic's `subscribe`: ends the caller's live subscriptions on this gateway."""
-        body = await _read(request, self._gateway.hub.limits.head_s)
+        body = await _read(request, self._sessions.limits.head_s)
         identity = self._identify(request)
         headers = request.headers
         media_type(headers.get("content-type", ""), headers.get("content-encoding", ""))
         topic_id = check_topic_id(topic_of(segments_of(request.scope["raw_path"])))
-        ended = 0
-        connection_id = _connection_id(request, body)
-        for session in self._gateway.hub.sessions_of(identity.caller.user_id):
-            subscription = session.subscriptions.get(topic_id)
-            if subscription is not None and connection_id in (None, session.connection_id):
-                self._gateway.hub.unsubscribe(subscription, "ended")
-                ended += 1
+        ended = self._sessions.unsubscribe_user(identity.caller.user_id, topic_id, _connection_id(request, body))
         if not ended:
             await self._exists(topic_id, identity)
         content = msgspec.json.encode({"success": True, "ended": ended})
         return Response(content, media_type="application/json")
 
-    async def _exists(self, topic_id: str, identity: "Identity") -> None:
-        directory = self._gateway.directory
+    async def _exists(self, topic_id: str, identity: Identity) -> None:
+        directory = self._directory
         shard = directory.shard_of(topic_id)
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -102,8 +106,8 @@ class GatewayApp:
         except TimeoutError:
             raise Refusal("not_ready", "the topic's owner does not answer; try again") from None
 
-    def _identify(self, request: Request) -> "Identity":
-        authenticator = self._gateway.authenticator
+    def _identify(self, request: Request) -> Identity:
+        authenticator = self._authenticator
         if authenticator.open:
             query = dict(parse_qsl(request.url.query, keep_blank_values=True))
             user = request.headers.get(USER_HEADER, "").encode("latin-1").decode("utf-8", "replace")

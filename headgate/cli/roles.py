@@ -13,7 +13,8 @@ from typing import Any, Final
 import structlog
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits
 from headgate.runtime.appender import Appender
@@ -27,7 +28,7 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
@@ -164,7 +165,7 @@ class Parts:
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
         )
-        service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
+        service = GatewayService(options, directory, self.authenticator(), Shell(self.clock, self.rng, self.metrics))
         directory.user = service
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing

@@ -6,10 +6,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from gateway.options import GatewayOptions
 from gateway.protocol import GatewayProtocol
-from gateway.service import GatewayOptions, GatewayService
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.runtime.http.server import HttpServer
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, mint
 from tests.owners_twin import Numbers, Owners
@@ -52,7 +54,7 @@ class Gateway:
 
     @property
     def connections(self) -> list[object]:
-        return [c for front in self.service._fronts.values() for c in front.connections]
+        return [c for shared in self.service._servers.values() for c in shared.connections]
 
     @property
     def waiting_heads(self) -> int:
@@ -85,7 +87,7 @@ async def gateway(
     clock, numbers = Wall(), Numbers()
     authenticator = Authenticator(mode, SECRET if mode == "jwt" else None, None, None, clock)  # type: ignore[arg-type]
     service = GatewayService(
-        GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, clock, SystemRng(), numbers
+        GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, Shell(clock, SystemRng(), numbers)
     )
     owners.user = service
     server = HttpServer("127.0.0.1", 0, service.app(), service.protocol)
@@ -96,7 +98,7 @@ async def gateway(
     finally:
         ticking.cancel()
         for session in list(service.hub.sessions):
-            service.leave(session)
+            service.sessions.leave(session)
         await server.finish()
         await serving
         with contextlib.suppress(asyncio.CancelledError):

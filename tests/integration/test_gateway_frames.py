@@ -14,8 +14,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import read_head
+from gateway.handshake import accept, check
+from gateway.head import HeadRefused, read_head
 from gateway.websocket import FrameReader
 from headgate.core.client.limits import Limits
 from headgate.runtime.http.heads import END
@@ -50,7 +50,7 @@ def test_the_handshake_takes_what_websockets_takes_and_answers_the_same(
         oracle = ServerProtocol().accept(request)
         try:
             check(read_head(raw), Origins(), None)
-        except HandshakeRefused as refused:
+        except HeadRefused as refused:
             assert oracle.status_code in (400, 426, 505)
             status = int(refused.answer.split(b" ")[1])
             unusual = version != "13" or http == "1.0"  # 426 names the version we speak (RFC 6455 section 4.4)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
@@ -20,7 +21,7 @@ from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import LogPart
-from headgate.runtime.ports import OwnerGroup
+from headgate.runtime.ports import OwnerGroup, Shell
 from headgate.runtime.tokens import Authenticator
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
@@ -321,9 +322,7 @@ class GatewayNode(ClientNode):
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
             Authenticator("open", None, None, None, world.loop),
-            clock=world.loop,
-            rng=world.rng(f"node:{node}"),
-            metrics=_NoCounts(),
+            Shell(world.loop, world.rng(f"node:{node}"), _NoCounts()),
         )
         self.directory.user = HighestEpoch(self, self.service)
         self._tick()
