@@ -145,14 +145,14 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(position: Positi
         (Position("seq", EPOCH, 30), 31, 30),
         (Position("last", 0, 70), 31, 30),
         (Position("ts", 0, 1_031), 25, 30),
-        (("earliest", 0, 0), 1, 0),
+        (Position("earliest", 0, 0), 1, 0),
         (Position("seq", EPOCH, 0), 1, 0),
         (Position("seq", 77, 5), 1, 0),
         (Position("last", 0, 1_000), 1, 0),
     ],
 )
 async def test_an_older_position_waits_for_its_own_part_alone(
-    position: tuple[str, int, int], low: int, cursor: int
+    position: Position, low: int, cursor: int
 ) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
