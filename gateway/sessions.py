@@ -117,7 +117,10 @@ class Sessions:
         return session
 
     def start_websocket(self, session: Session, head: Head) -> None:
-        """Writes `welcome` and subscribes to the topics of the query; without a credential waits for `auth`."""
+        """Writes the preface and `welcome` and subscribes to the topics of the query.
+
+        Without a credential it writes the preface only and waits for an `auth` frame.
+        """
         session.wanted = _wanted(head, self.limits.topics_allowed)
         try:
             identity = self.identify(head)
@@ -127,6 +130,7 @@ class Sessions:
             return
         if identity is None:
             session.deadline = self._hub.now + self.limits.auth_s
+            session.put(b"")
         elif self._hub.admit(session, identity):
             self._commands.begin(session)
 
