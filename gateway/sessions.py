@@ -115,7 +115,10 @@ class Sessions:
         return session
 
     def start_websocket(self, session: Session, head: Head) -> None:
-        """Writes `welcome` and subscribes to the topics of the query; without a credential waits for `auth`."""
+        """Writes the preface and `welcome` and subscribes to the topics of the query.
+
+        Without a credential it writes the preface only and waits for an `auth` frame.
+        """
         self._hub.pending.want(session, _wanted(head, self.limits.topics_allowed))
         try:
             identity = self.identify(head)
@@ -126,6 +129,7 @@ class Sessions:
         moment = self._moment()
         if identity is None:
             session.await_auth(moment.now + self.limits.auth_s)
+            session.put(b"")
         elif self._hub.admit(session, identity, moment):
             self._hub.begin(session, moment)
 

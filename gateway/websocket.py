@@ -22,7 +22,7 @@ _CONTROL_BYTES: Final = 125  # RFC 6455 section 5.5: a control frame may come be
 
 def open_websocket(shared: ServerShared, transport: asyncio.Transport, head: Head) -> None:
     """Takes a connection whose handshake was checked, and the bytes that came behind it."""
-    stream = WebSocketStream(shared, transport, accept(head))
+    stream = WebSocketStream(shared, transport)
     stream.start(head)
     if head.rest and not stream.ended:
         stream.data_received(head.rest)
@@ -106,21 +106,16 @@ class WebSocketStream(Stream):
 
     __slots__ = ("_reader",)
 
-    def __init__(self, shared: ServerShared, transport: asyncio.Transport, handshake: bytes) -> None:
-        """`handshake` is the HTTP answer; it leaves with the session's first bytes, in one write."""
+    def __init__(self, shared: ServerShared, transport: asyncio.Transport) -> None:
         super().__init__(shared, transport)
-        self.session = shared.sessions.create(self, WEBSOCKET, handshake)
         # None between messages.
         self._reader: FrameReader | None = None
 
     def start(self, head: Head) -> None:
         """Answers the handshake and starts the session."""
-        session = self.session
-        if session is None:
-            return
-        self.shared.sessions.start_websocket(session, head)
-        if session.preface:  # the session has nothing to write before `auth`
-            session.put(b"")
+        sessions = self.shared.sessions
+        self.session = session = sessions.create(self, WEBSOCKET, accept(head))
+        sessions.start_websocket(session, head)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes. All of them are a sign of life, ill-formed ones too."""

@@ -151,9 +151,7 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(position: Positi
         (Position("last", 0, 1_000), 1, 0),
     ],
 )
-async def test_an_older_position_waits_for_its_own_part_alone(
-    position: Position, low: int, cursor: int
-) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(position: Position, low: int, cursor: int) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)
