@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import uvloop
 
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.wire import link
 from headgate.core.wire.linkcodec import decode_batch
@@ -19,6 +20,7 @@ from headgate.runtime.http.server import HttpServer
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, TokenKey
 
@@ -59,7 +61,9 @@ async def run_gateway(
     clock = SystemClock()
     authenticator = Authenticator("open", TokenKey(None), clock)
     metrics = Metrics(frozenset({"gateway"}))
-    service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
+    service = GatewayService(
+        GatewayOptions(limits=limits), directory, authenticator, Shell(clock, SystemRng(), metrics)
+    )
     attach(service)
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
     gc.collect()

@@ -41,10 +41,6 @@ class Head(NamedTuple):
     rest: bytes
     complete: bool = True
 
-    def last_of(self, name: str) -> str | None:
-        """Returns the last value of a query parameter."""
-        return dict(self.query).get(name)
-
 
 OTHER: Final = StreamRoute("other")
 

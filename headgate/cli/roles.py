@@ -13,7 +13,8 @@ from typing import Any, Final
 import structlog
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits
 from headgate.core.wire.errors import HeadgateError
@@ -158,7 +159,7 @@ class Parts:
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
         )
-        service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
+        service = GatewayService(options, directory, self.authenticator(), Shell(self.clock, self.rng, self.metrics))
         directory.deliver_to(service)
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing

@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.ids import FOREIGN_PUBLISHER
-from headgate.core.wire.rights import Caller, is_pattern
+from headgate.core.wire.rights import Caller, Identity, is_pattern
 from headgate.runtime.ports import Clock
 from headgate.runtime.settings import MIN_SECRET_BYTES
 
@@ -48,14 +48,6 @@ class TokenKey:
 
 class BadAuthSettings(HeadgateError):
     """The authentication settings cannot be served; the process must not start."""
-
-
-class Identity(NamedTuple):
-    """Who asks. `expires_at` is the Unix second after which the token is refused (its `exp` and the leeway)."""
-
-    caller: Caller
-    expires_at: float | None
-    token_hash: bytes
 
 
 class Authenticator:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from gateway.options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
@@ -321,9 +322,7 @@ class GatewayNode(ClientNode):
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
             Authenticator("open", TokenKey(None), world.loop),
-            clock=world.loop,
-            rng=world.rng(f"node:{node}"),
-            metrics=_NoCounts(),
+            Shell(world.loop, world.rng(f"node:{node}"), _NoCounts()),
         )
         self.directory.deliver_to(HighestEpoch(self, self.service))
         self._tick()
@@ -331,7 +330,7 @@ class GatewayNode(ClientNode):
 
     def _tick(self) -> None:
         """What `GatewayService.run` does, without its garbage collection."""
-        self.service.hub.tick(self.world.loop.now(), self.world.loop.wall_ms())
+        self.service.tick()
         self._timer = self.world.loop.call_later(TICK_S, self._tick)
 
     def crash(self) -> None:

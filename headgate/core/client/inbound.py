@@ -120,7 +120,7 @@ def command(frame: ClientFrameHead) -> Command:
 
 
 def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
-    """Reads one topic of a query string; `query` holds `from`, `ack`, `presence`, `device_id` where they were given.
+    """Reads one topic of a query string: `from`, `ack`, `presence` and `device_id`; other fields are ignored.
 
     Raises Refusal `invalid_topic_id` or `bad_request`.
     """

@@ -35,6 +35,7 @@ from headgate.core.wire.link_users import (
     UsersChanged,
     UserTotals,
 )
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Verdict
 
@@ -134,7 +135,7 @@ class AskSubscribe(LinkStruct, tag=12):
     req: int
     topic_id: str
     caller: Caller
-    position: tuple[str, int, int] | None = None
+    position: Position | None = None
     create: bool = False
 
 
