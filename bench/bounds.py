@@ -9,14 +9,16 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
+from bench.engine import BareLink
 from dispatcher.history import BATCH, History
 from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
 from headgate.core.publish.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.sequencer.apply import Deliver
@@ -26,6 +28,7 @@ from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.verdict import Code, Verdict
+from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
 
@@ -172,20 +175,18 @@ def _routes() -> Operation:
 
 
 def _rings() -> Operation:
-    nothing = SimpleNamespace(delivered=lambda *a: None, gap=lambda *a: None)
+    metrics = Metrics(frozenset({"gateway"}))
     limits = Limits()
-    flush = Flush(
-        SimpleNamespace(limits=limits, metrics=nothing, wall_ms=0, catchup=None), lambda: None
-    )  # no session: nothing else is used
+    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None)
     count = 100_000
-    feeds = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
+    feeds: list[TopicFeed] = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)
 
     def step(n: int) -> None:
         feed = feeds[n % count]
         feed.append(n // count + 1, [n], [frame])
         flush.add(feed)
-        flush.run()
+        list(flush.run(0))
 
     return step
 

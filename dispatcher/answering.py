@@ -168,7 +168,7 @@ class Answering:
         rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
         self._owner.send_open()
         if row.ephemeral:
-            resumed = False if ask.position is not None and ask.position[0] == "seq" else None
+            resumed = False if ask.position is not None and ask.position.form == "seq" else None
             self._grant(session, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
             return
         placed = self._reading.place(row, ask.position)

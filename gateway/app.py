@@ -17,13 +17,14 @@ from gateway.sessions import Sessions
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskTopic
+from headgate.core.wire.rights import Identity
 from headgate.runtime.http.bodies import media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
 from headgate.runtime.links.port import Directory
-from headgate.runtime.tokens import Authenticator, Identity
+from headgate.runtime.tokens import Authenticator
 
 _MAX_BODY: Final = 256 * 1024  # PROTOCOL section 0
 _ANSWER_S: Final = 5.0  # how long the owner may take to say whether there is such a topic

@@ -13,7 +13,7 @@ from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
 from gateway.sessions import Sessions
 from headgate.core.fanout.hub import Hub
-from headgate.core.fanout.ports import GatewayMetrics
+from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Message
 from headgate.runtime.http.heads import HeadBudget
@@ -45,9 +45,8 @@ class GatewayService:
             directory,
             shell.metrics,
             self._schedule,
+            self._moment(),
             auto_create=options.auto_create,
-            now=shell.clock.now(),
-            wall_ms=shell.clock.wall_ms(),
         )
         self.sessions = Sessions(options, self.hub, directory, authenticator, shell)
         self.origins = Origins(options.origins, is_open=authenticator.open)
@@ -90,16 +89,19 @@ class GatewayService:
 
     async def run(self) -> None:
         """Ticks until it is cancelled."""
-        clock = self._shell.clock
         while True:
             await asyncio.sleep(TICK_S)
-            self.hub.tick(clock.now(), clock.wall_ms())
+            self.tick()
+
+    def tick(self) -> None:
+        """Does what is due in the hub; `run` calls it every quarter second."""
+        self.hub.tick(self._moment())
 
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
         self.sessions.begin_drain()
         clock = self._shell.clock
-        sessions = list(self.hub.sessions)
+        sessions = self.hub.sessions
         begin = clock.now()
         told = 0
         while told < len(sessions):
@@ -110,11 +112,14 @@ class GatewayService:
                 self.sessions.leave(session)
             told = upto
             await asyncio.sleep(_SLICE_S if told < len(sessions) else 0)
-        for session in list(self.hub.sessions):
+        for session in self.hub.sessions:
             self.sessions.leave(session)
 
     def _schedule(self) -> None:
         asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        self.hub.flush(self._shell.clock.now(), self._shell.clock.wall_ms())
+        self.hub.flush(self._moment())
+
+    def _moment(self) -> Moment:
+        return Moment(self._shell.clock.now(), self._shell.clock.wall_ms())

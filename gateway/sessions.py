@@ -11,17 +11,17 @@ from headgate.core.client.framing import Framing
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
-from headgate.core.fanout.ports import GatewayMetrics
+from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.session import Outlet, Session
 from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
 from headgate.core.wire.linkcodec import refusal_of
-from headgate.core.wire.rights import Caller, may_create, may_subscribe, require
+from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
-from headgate.runtime.tokens import Authenticator, Identity
+from headgate.runtime.tokens import Authenticator
 
 _OVERLOADED: Final = 4503
 _DRAINING: Final = 4601
@@ -104,15 +104,13 @@ class Sessions:
 
     def plan(self, item: Visited, after_s: float) -> None:
         """Calls `item.visit` after so many seconds, up to a quarter second later."""
-        self._hub.vigil.plan(item, self._clock.now() + after_s)
+        self._hub.deadlines.plan(item, self._clock.now() + after_s)
 
     # A session begins
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
         """Makes the session of a socket; `preface` is written before its first frame."""
-        self._read_clock()
-        session = Session(outlet, framing, self._rng.entropy(16).hex(), self._hub.now)
-        session.preface = preface
+        session = Session(outlet, framing, self._rng.entropy(16).hex(), self._clock.now(), preface)
         self._hub.open(session)
         return session
 
@@ -121,41 +119,42 @@ class Sessions:
 
         Without a credential it writes the preface only and waits for an `auth` frame.
         """
-        session.wanted = _wanted(head, self.limits.topics_allowed)
+        self._hub.pending.want(session, _wanted(head, self.limits.topics_allowed))
         try:
             identity = self.identify(head)
         except Refusal as refusal:
             self.refused(refusal)
             self._hub.disconnect(session, 4401)
             return
+        moment = self._moment()
         if identity is None:
-            session.deadline = self._hub.now + self.limits.auth_s
+            session.await_auth(moment.now + self.limits.auth_s)
             session.put(b"")
-        elif self._hub.admit(session, identity):
-            self._commands.begin(session)
+        elif self._hub.admit(session, identity, moment):
+            self._hub.begin(session, moment)
 
     def start_sse(self, session: Session, identity: Identity, wanted: Subscribe) -> None:
         """Puts `welcome` behind the preface and subscribes; nothing is written before the owner has answered.
 
         Raises Refusal `limit_reached`.
         """
-        if self._hub.admit(session, identity):
-            self._commands.subscribe(session, wanted)
+        moment = self._moment()
+        if self._hub.admit(session, identity, moment):
+            self._hub.subscribe(session, wanted, moment)
 
     # What a socket tells
 
     def heard(self, session: Session) -> None:
         """Bytes came from the client."""
-        self._read_clock()
-        session.heard_at = self._hub.now
+        session.hear(self._clock.now())
 
     def receive(self, session: Session, message: bytes) -> None:
         """A message came from the client."""
-        self._commands.receive(session, message)
+        self._commands.receive(session, message, self._moment())
 
     def counts_frame(self, session: Session) -> bool:
         """Counts a ping, pong or fragment; false when there are too many."""
-        return session.counts_frame(self._hub.now, self.limits)
+        return session.counts_frame(self._clock.now(), self.limits)
 
     def pong(self, session: Session, frame: bytes) -> None:
         """Answers a ping of the client's. A client that pings and does not read the answers is cut off."""
@@ -170,13 +169,11 @@ class Sessions:
 
     def resumed(self, session: Session) -> None:
         """The socket's buffer is below the low-water mark again."""
-        self._read_clock()
-        self._hub.catchup.resume(session)
+        self._hub.resume(session, self._moment())
 
     def lost(self, session: Session) -> None:
         """The connection is gone."""
-        session.closed = True
-        self._hub.drop(session)
+        self._hub.lost(session)
 
     # A session or a subscription ends
 
@@ -192,7 +189,7 @@ class Sessions:
     def unsubscribe_user(self, user_id: str, topic_id: str, connection_id: str | None = None) -> int:
         """Ends a user's subscriptions to a topic, all or one connection's; returns how many there were."""
         ended = 0
-        for session in self._hub.sessions_of(user_id):
+        for session in self._hub.connections.of(user_id):
             subscription = session.subscriptions.get(topic_id)
             if subscription is not None and connection_id in (None, session.connection_id):
                 self._hub.unsubscribe(subscription, "ended")
@@ -211,8 +208,8 @@ class Sessions:
                 return refusal_of(answer)
         return None
 
-    def _read_clock(self) -> None:
-        self._hub.now, self._hub.wall_ms = self._clock.now(), self._clock.wall_ms()
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.wall_ms())
 
 
 def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:

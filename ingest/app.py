@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes
 from starlette.types import Message, Receive, Scope, Send
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Identity
 from headgate.runtime.http import credentials
 from headgate.runtime.http.bodies import JSON, media_type
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.problem import problem_of
-from headgate.runtime.tokens import Authenticator, Identity
+from headgate.runtime.tokens import Authenticator
 from ingest.exchange import Call, Handler, Query, Reply
 from ingest.memory_budget import MemoryBudget, Share
 from ingest.ports import IngestMetrics

@@ -208,7 +208,7 @@ class Owners:
         topic = self._find(ask.topic_id)
         require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
         topic.count += 1
-        named = ask.position is not None and ask.position[0] == "seq"
+        named = ask.position is not None and ask.position.form == "seq"
         cursor, resumed, reason = 0, False if named else None, None if topic.durable else "ephemeral"
         if topic.durable:
 

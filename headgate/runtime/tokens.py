@@ -5,14 +5,14 @@ import math
 import warnings
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.ids import FOREIGN_PUBLISHER
-from headgate.core.wire.rights import Caller, is_pattern
+from headgate.core.wire.rights import Caller, Identity, is_pattern
 from headgate.runtime.ports import Clock
 from headgate.runtime.settings import MIN_SECRET_BYTES
 
@@ -31,14 +31,6 @@ _EVERYTHING: Final = ("*",)
 
 class BadAuthSettings(HeadgateError):
     """The authentication settings cannot be served; the process must not start."""
-
-
-class Identity(NamedTuple):
-    """Who asks. `expires_at` is the Unix second after which the token is refused (its `exp` and the leeway)."""
-
-    caller: Caller
-    expires_at: float | None
-    token_hash: bytes
 
 
 class Authenticator:

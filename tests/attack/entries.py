@@ -14,6 +14,7 @@ from websockets.exceptions import WebSocketException
 
 from headgate.core.wire import link, linkcodec
 from headgate.core.wire.envelope import MAGIC
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.websocket_link import open_link
 from headgate.runtime.settings import load
@@ -224,7 +225,7 @@ def _message(odd: Odd) -> link.Message:
     req = odd.one_of(1, number)
     attach = link.AttachTopic(topic, number, number, number)
     return odd.one_of(  # type: ignore[no-any-return]
-        link.AskSubscribe(req, topic, caller, (topic, number, number), odd.random.random() < 0.5),
+        link.AskSubscribe(req, topic, caller, Position(topic, number, number), odd.random.random() < 0.5),
         link.AskSubscribe(req, topic, caller),
         link.Authorize(req, topic, number, caller),
         link.Fetch(req, topic, number, number, number),

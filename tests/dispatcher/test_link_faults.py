@@ -7,6 +7,7 @@ import pytest
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import memory_link
 from tests.dispatcher.test_links_and_requests import Bed, running
@@ -70,7 +71,7 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         link.AskTopic(5, "x" * 100_000, Caller("ann")),
         link.AskHistory(5, "t", Caller("ann"), -(1 << 62), 1 << 62, -7, -1),
         link.Fetch(5, "t", -1, -1, -1, -1),
-        link.AskSubscribe(5, "t\n", Caller("ann"), ("no such form", -1, -1), True),
+        link.AskSubscribe(5, "t\n", Caller("ann"), Position("no such form", -1, -1), True),
         link.Relay(5, "t", 0, b"\xff"),
         link.TopicsAnswer(5, []),
         link.Refused(5, "no such code", "x"),

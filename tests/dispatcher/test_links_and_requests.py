@@ -12,6 +12,7 @@ from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.position import Position
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
@@ -74,7 +75,7 @@ class Bed:
         assert isinstance(answer, link.Verdicts)
         return answer.verdicts[0]
 
-    async def subscribe(self, topic_id: str, position: tuple[str, int, int] | None = None) -> link.Subscribed:
+    async def subscribe(self, topic_id: str, position: Position | None = None) -> link.Subscribed:
         shard = self.directory.shard_of(topic_id)
         answer = await self.directory.ask(shard, lambda req: link.AskSubscribe(req, topic_id, ANN, position))
         assert isinstance(answer, link.Subscribed)
@@ -186,11 +187,11 @@ async def test_positions_are_placed_by_the_owner() -> None:
         made = await bed.create("t")
         for n in range(5):
             await bed.publish("t", made.epoch, str(n))
-        assert (await bed.subscribe("t", ("earliest", 0, 0))).cursor == 0
-        assert (await bed.subscribe("t", ("last", 0, 2))).cursor == 3
-        ahead = await bed.subscribe("t", ("seq", made.epoch, 9))
+        assert (await bed.subscribe("t", Position("earliest", 0, 0))).cursor == 0
+        assert (await bed.subscribe("t", Position("last", 0, 2))).cursor == 3
+        ahead = await bed.subscribe("t", Position("seq", made.epoch, 9))
         assert (ahead.cursor, ahead.resumed, ahead.reason) == (5, False, "ahead")
-        other = await bed.subscribe("t", ("seq", 7, 3))
+        other = await bed.subscribe("t", Position("seq", 7, 3))
         assert (other.cursor, other.reason) == (0, "epoch_changed")
         with pytest.raises(Refusal, match="topic_not_found"):
             await bed.subscribe("nowhere")

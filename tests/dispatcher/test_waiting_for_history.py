@@ -21,6 +21,7 @@ from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, Config, CreateTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.ids import make_epoch, random_id
+from headgate.core.wire.position import Position
 from headgate.core.wire.records import Batch, Record
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import memory_link
@@ -105,7 +106,7 @@ class Scene:
         self.here = low
         self.history.release([EPOCH])
 
-    def subscribe(self, position: tuple[str, int, int] | None) -> link.Subscribed | None:
+    def subscribe(self, position: Position | None) -> link.Subscribed | None:
         self.requests.handle(self.far, link.AskSubscribe(1, "t", ANN, position))
         return self.granted()
 
@@ -121,19 +122,17 @@ class Scene:
     ("position", "cursor"),
     [
         (None, 100),
-        (("seq", EPOCH, 100), 100),
-        (("seq", EPOCH, 60), 60),
-        (("seq", -1, 90), 90),
-        (("last", 0, 10), 90),
-        (("last", 0, 50), 50),
-        (("last", 0, 0), 100),
-        (("ts", 0, 1_070), 69),
-        (("ts", 0, 5_000), 100),
+        (Position("seq", EPOCH, 100), 100),
+        (Position("seq", EPOCH, 60), 60),
+        (Position("seq", -1, 90), 90),
+        (Position("last", 0, 10), 90),
+        (Position("last", 0, 50), 50),
+        (Position("last", 0, 0), 100),
+        (Position("ts", 0, 1_070), 69),
+        (Position("ts", 0, 5_000), 100),
     ],
 )
-async def test_what_stands_in_the_newest_part_is_served_at_once(
-    position: tuple[str, int, int] | None, cursor: int
-) -> None:
+async def test_what_stands_in_the_newest_part_is_served_at_once(position: Position | None, cursor: int) -> None:
     answer = Scene(51).subscribe(position)
     assert answer is not None
     assert answer.cursor == cursor
@@ -143,18 +142,16 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(
 @pytest.mark.parametrize(
     ("position", "low", "cursor"),
     [
-        (("seq", EPOCH, 30), 31, 30),
-        (("last", 0, 70), 31, 30),
-        (("ts", 0, 1_031), 25, 30),
-        (("earliest", 0, 0), 1, 0),
-        (("seq", EPOCH, 0), 1, 0),
-        (("seq", 77, 5), 1, 0),
-        (("last", 0, 1_000), 1, 0),
+        (Position("seq", EPOCH, 30), 31, 30),
+        (Position("last", 0, 70), 31, 30),
+        (Position("ts", 0, 1_031), 25, 30),
+        (Position("earliest", 0, 0), 1, 0),
+        (Position("seq", EPOCH, 0), 1, 0),
+        (Position("seq", 77, 5), 1, 0),
+        (Position("last", 0, 1_000), 1, 0),
     ],
 )
-async def test_an_older_position_waits_for_its_own_part_alone(
-    position: tuple[str, int, int], low: int, cursor: int
-) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(position: Position, low: int, cursor: int) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)
@@ -168,7 +165,7 @@ async def test_an_older_position_waits_for_its_own_part_alone(
 
 async def test_only_what_the_log_has_lost_is_called_expired() -> None:
     scene = Scene(51)
-    assert scene.subscribe(("seq", EPOCH, 5)) is None
+    assert scene.subscribe(Position("seq", EPOCH, 5)) is None
     scene.fill(20)
     assert scene.granted() is None
     scene.history.log_begins(21)
@@ -219,9 +216,9 @@ class Failing:
         link.AskHistory(1, "t", ANN, 10, -1, -1, 10),
         link.AskHistory(1, "t", ANN, -1, -1, 1_050, 10),
         link.Fetch(1, "t", EPOCH, 10),
-        link.AskSubscribe(1, "t", ANN, ("seq", EPOCH, 10)),
-        link.AskSubscribe(1, "t", ANN, ("ts", 0, 1_050)),
-        link.AskSubscribe(1, "t", ANN, ("last", 0, 50)),
+        link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, 10)),
+        link.AskSubscribe(1, "t", ANN, Position("ts", 0, 1_050)),
+        link.AskSubscribe(1, "t", ANN, Position("last", 0, 50)),
     ],
     ids=["after", "since", "fetch", "seq", "ts", "last"],
 )
@@ -294,7 +291,7 @@ async def test_a_page_read_from_the_log_waits_for_room_on_its_link_like_any_larg
 
 async def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
     scene = Scene(51)
-    assert scene.subscribe(("earliest", 0, 0)) is None
+    assert scene.subscribe(Position("earliest", 0, 0)) is None
     scene.requests.handle(scene.far, link.AskVerdict(2, 0, 10_000))
     scene.requests.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("x", make_epoch(1, 9_000), 0, 1)]))
     scene.far.sent.clear()

@@ -175,7 +175,11 @@ class Bed:
         """Time passes, a tick at a time."""
         for _ in range(int(seconds / TICK_S)):
             self.clock.seconds += TICK_S
-            self.hub.tick(self.clock.now(), self.clock.wall_ms())
+            self.service.tick()
+
+    def flush(self) -> None:
+        """The loop turn ends: what is pending is written."""
+        self.service._flush()
 
     def token(self, sub: str = "bob", **claims: Any) -> str:
         return mint(SECRET, sub, now_s=self.clock.seconds, ttl_s=600, **claims)

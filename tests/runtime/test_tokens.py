@@ -8,8 +8,8 @@ import jwt
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
-from headgate.runtime.tokens import Authenticator, BadAuthSettings, Identity, hash_of, mint, weakness
+from headgate.core.wire.rights import Caller, Identity
+from headgate.runtime.tokens import Authenticator, BadAuthSettings, hash_of, mint, weakness
 
 SECRET = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"

@@ -330,7 +330,7 @@ class GatewayNode(ClientNode):
 
     def _tick(self) -> None:
         """What `GatewayService.run` does, without its garbage collection."""
-        self.service.hub.tick(self.world.loop.now(), self.world.loop.wall_ms())
+        self.service.tick()
         self._timer = self.world.loop.call_later(TICK_S, self._tick)
 
     def crash(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 
 VERSION_LOW: Final = 1
@@ -108,7 +109,7 @@ class AskSubscribe(_Wire, tag=12):
     req: int
     topic_id: str
     caller: Caller
-    position: tuple[str, int, int] | None = None
+    position: Position | None = None
     create: bool = False
 
 

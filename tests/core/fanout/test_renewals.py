@@ -3,8 +3,8 @@
 import pytest
 
 from headgate.core.wire import link
-from headgate.core.wire.rights import Caller
-from tests.core.scene import Pipe, Scene, Who
+from headgate.core.wire.rights import Caller, Identity
+from tests.core.scene import Pipe, Scene
 
 RIGHTS = {
     "all": Caller("bob", subscribe=("p*",)),
@@ -19,18 +19,18 @@ class Tokens:
 
     open = False
 
-    def authenticate(self, token: str) -> Who:
-        return Who(RIGHTS[token])
+    def authenticate(self, token: str) -> Identity:
+        return Identity(RIGHTS[token])
 
 
 def followed(scene: Scene, *topics: str) -> Pipe:
     """A socket of bob's that follows private topics by a claim, and public ones."""
     for topic in topics:
         scene.owners.create(topic, permissions="PRIVATE" if topic.startswith("p") else "PUBLIC")
-    scene.reception._tokens = Tokens()
+    scene.commands._tokens = Tokens()
     pipe = scene.open()
     assert pipe.session is not None
-    scene.hub.admit(pipe.session, Who(RIGHTS["all"]))
+    scene.admit(pipe, RIGHTS["all"])
     for topic in topics:
         scene.follow(pipe, topic)
     assert len(pipe.frames("subscribed")) == len(topics)
@@ -106,7 +106,7 @@ def test_an_owner_that_is_away_is_asked_when_it_is_back(back: str) -> None:
     scene.owners.up = False
     scene.say(pipe, type="refresh", token="some")
     scene.pass_time(2)
-    assert ended(pipe) == [] and sum(map(len, scene.hub.renewals._waiting.values())) == 2
+    assert ended(pipe) == [] and sum(len(waiting) for waiting in scene.hub.renewals._waiting.values()) == 2
     scene.owners.up = True
     if back == "owner":
         for shard in range(scene.owners.shards):
