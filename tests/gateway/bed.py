@@ -12,7 +12,7 @@ from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.ports import GatewayMetrics
+from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.heads import HeadBudget
@@ -175,11 +175,7 @@ class Bed:
         """Time passes, a tick at a time."""
         for _ in range(int(seconds / TICK_S)):
             self.clock.seconds += TICK_S
-            self.service.tick()
-
-    def flush(self) -> None:
-        """The loop turn ends: what is pending is written."""
-        self.service._flush()
+            self.hub.tick(Moment(self.clock.now(), self.clock.wall_ms()))
 
     def token(self, sub: str = "bob", **claims: Any) -> str:
         return mint(SECRET, sub, now_s=self.clock.seconds, ttl_s=600, **claims)

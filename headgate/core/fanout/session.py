@@ -107,11 +107,6 @@ class Session:
         self.queued += len(data)  # our own bytes are no progress of the socket
         self.outlet.write(data)
 
-    def begin_answer(self) -> None:
-        """Writes the preface if nothing has been written yet."""
-        if self.preface:
-            self.put(b"")
-
     def beats_every(self, limits: Limits) -> float:
         """Returns the seconds between two heartbeats."""
         return limits.heartbeat_s if self.framing is WEBSOCKET else limits.comment_s
