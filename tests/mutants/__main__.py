@@ -34,7 +34,7 @@ pytest_add_cli_args_test_selection = ["tests/core/{wing}"]
 
 
 def main(argv: list[str]) -> int:
-    """Runs the mutants of one wing; the exit status is 0 when they were tried, survivors or not, 1 when time ran out."""
+    """Runs the mutants of one wing; exit status 0 when they were tried, survivors or not, 1 when time ran out."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("wing", choices=WINGS)
     parser.add_argument("module", nargs="?", default="*", help="one module of the wing, without .py; all without it")
