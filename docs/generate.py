@@ -17,6 +17,7 @@ from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections
+from docs.site.vector_steps import step_table
 from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import line_of
 from headgate.core.delivery import breaker, delivery
@@ -66,6 +67,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "errors": error_table,
     "metrics": metric_sections,
     "settings": setting_sections,
+    "vectors": step_table,
 }
 
 

@@ -192,7 +192,7 @@ class Bed:
         self.service._flush()
 
     def token(self, sub: str = "bob", **claims: Any) -> str:
-        return mint(TokenKey(SECRET), Caller(sub, **claims), now_s=self.clock.now(), ttl_s=600)
+        return mint(TokenKey(SECRET), Caller(sub, **claims), now_s=self.clock.wall_ms() / 1_000, ttl_s=600)
 
 
 def request(method: str, target: str, *fields: str) -> bytes:
