@@ -12,19 +12,20 @@ from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from dispatcher.history import BATCH, History
+from dispatcher.dispatcher_options import DEFAULT_HISTORY
+from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
+from headgate.core.wire.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
@@ -150,7 +151,7 @@ def _index() -> Operation:
 
     def step(n: int) -> None:
         history.add(n, Deliver("t", 1, n + 1, n, _id(n), 0, frame, False))
-        if len(history.recent) >= BATCH:
+        if len(history.recent) >= DEFAULT_HISTORY.batch:
             history.advance(n + 1, None)
             history.write()
 

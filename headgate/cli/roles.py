@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import structlog
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.service import DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits
@@ -27,7 +28,7 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
@@ -133,7 +134,7 @@ class Parts:
         """Builds a dispatcher that starts once the log is open."""
         creations = self.settings.limits.creations_per_user_per_min
         options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
-        service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
+        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
         async def start() -> None:
             await watch.opened.wait()

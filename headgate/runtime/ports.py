@@ -10,7 +10,7 @@ from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 
 BACKGROUND = "-background"
 
-M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
 
 
 class Clock(Protocol):
@@ -33,12 +33,12 @@ class Rng(Protocol):
         """Returns `count` random bytes."""
 
 
-class Shell(NamedTuple, Generic[M]):
+class Shell(NamedTuple, Generic[M_co]):
     """What a process hands to its objects: time, randomness, and the numbers they count."""
 
     clock: Clock
     rng: Rng
-    metrics: M
+    metrics: M_co
 
 
 class LogError(HeadgateError):

@@ -5,7 +5,7 @@ import pytest
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
 from headgate.core.publish.recent_publishes import LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 
 MANY = 1_500
 BOUND = 1_000

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions, SnapshotOptions
+from dispatcher.service import DispatcherService
 from gateway.service import GatewayOptions, GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
@@ -20,7 +21,7 @@ from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import LogPart
-from headgate.runtime.ports import OwnerGroup
+from headgate.runtime.ports import OwnerGroup, Shell
 from headgate.runtime.tokens import Authenticator
 from ingest.rates import Allowed
 from ingest.service import IngestOptions, IngestService
@@ -132,8 +133,10 @@ class DispatcherNode:
         self.log = SimLog(world, node)
         await self.log.open()
         self.disk = Disk(self._folder)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder)
-        self.service = DispatcherService(options, self.log, world.loop, world.rng(f"node:{node}"), _NoCounts())
+        snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
+        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
+        self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
         self._task = asyncio.create_task(self.service.run(), name=node)
         disk_of_task.reset(outer)

@@ -75,8 +75,3 @@ async def snapshot_config(log: Log, shard: int) -> Config | None:
             return rest.config
         skip.append(chain[-1].name)
     return None
-
-
-async def config_of(log: Log, shard: int) -> Config | None:
-    """Returns a shard's config from wherever it still stands; None before `headgate init`."""
-    return await first_config(log, shard) or await snapshot_config(log, shard)
