@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from bench.engine import BareLink
-from dispatcher.history import BATCH, History
+from dispatcher.dispatcher_options import DEFAULT_HISTORY
+from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
@@ -20,7 +21,6 @@ from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
@@ -28,6 +28,7 @@ from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
@@ -154,7 +155,7 @@ def _index() -> Operation:
 
     def step(n: int) -> None:
         history.add(n, Deliver("t", 1, n + 1, n, _id(n), 0, frame, False))
-        if len(history.recent) >= BATCH:
+        if len(history.recent) >= DEFAULT_HISTORY.batch:
             history.advance(n + 1, None)
             history.write()
 

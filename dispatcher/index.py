@@ -20,6 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dispatcher.dispatcher_options import FRAME_BYTES
 from dispatcher.ranges import Range, cut, joined
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from headgate.core.wire.records import Record
@@ -28,7 +29,6 @@ SCHEMA: Final = 2
 SLICE: Final = 500  # rows that one call of a housekeeping method touches
 FREE_PAGES: Final = 256  # given back to the file system at a time: 1 MiB
 TIME_BITS: Final = ITEM_BITS + 8
-FRAME_BYTES: Final = 4096 * 1024 * 1024
 MEMORY: Final = ":memory:"
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES: Final = """

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import structlog
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.service import DispatcherService
 from gateway.options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
@@ -128,7 +129,7 @@ class Parts:
         """Builds a dispatcher that starts once the log is open."""
         creations = self.settings.limits.creations_per_user_per_min
         options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
-        service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
+        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
         async def start() -> None:
             await watch.opened.wait()

@@ -6,7 +6,7 @@ from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 
 MANY = 1_500
 BOUND = 1_000

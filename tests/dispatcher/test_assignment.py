@@ -4,18 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from dispatcher.assignment import Assignment
-from dispatcher.dispatcher import Dispatcher
+from dispatcher.dispatcher import Cluster
+from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Reader
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.testing.faulty_log import FaultyLog
+from tests.dispatcher.bed import dispatcher_of, node_of, shell_of
 
 CLOCK = SystemClock()
 OTHER = encode_claim(Claim("other", "run", "other:1"))
@@ -78,14 +77,19 @@ async def claims(log: FaultyLog) -> list[str]:
 
 
 @asynccontextmanager
-async def owning(log: FaultyLog, group: ToldGroup, name: str = "me") -> AsyncIterator[Assignment]:
-    dispatcher = Dispatcher(name, f"{name}:1", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-    dispatcher.generation = 1
+async def owning(
+    log: FaultyLog, group: ToldGroup, name: str = "me", final_s: float = 10.0
+) -> AsyncIterator[Assignment]:
+    shell = shell_of()
+    dispatcher = dispatcher_of(shell, log, name)
+    dispatcher.log_was_read(Cluster("c", 1, 1))
+    node = node_of(log, dispatcher, shell)
 
     def runner(shard: int, epoch: int) -> ShardRunner:
-        return ShardRunner(shard, epoch, log, None, dispatcher, CLOCK)
+        return ShardRunner(shard, epoch, node, dispatcher)
 
-    ownership = Assignment(log, group, Claim(name, "run-1", f"{name}:1"), dispatcher, runner)
+    mine = Claim(name, "run-1", f"{name}:1")
+    ownership = Assignment(log, group, mine, dispatcher, runner, AssignmentOptions(final_s=final_s))
     tasks: list[asyncio.Task[None]] = []
 
     async def run() -> None:
@@ -157,15 +161,12 @@ async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
         assert await claims(first) == ["old", "new"]
 
 
-async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("dispatcher.assignment.FINAL_S", 0.2)
+async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take() -> None:
     log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
     group = ToldGroup(frozenset({0}))
-    async with owning(log, group) as ownership:
+    async with owning(log, group, final_s=0.2) as ownership:
         async with asyncio.timeout(5):
-            while ownership._dispatcher.desk(0) is None:
+            while ownership._dispatcher.api(0) is None:
                 await asyncio.sleep(0.01)
         log.latency = lambda name, _shard: 60.0 if name is LogName.SNAPSHOTS else 0.0
         async with asyncio.timeout(2):

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.service import DispatcherService
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control, encode_message
@@ -20,6 +21,7 @@ from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.testing.encoded_link import encoded_link
 
@@ -88,7 +90,7 @@ async def running() -> AsyncIterator[Bed]:
     log = MemoryLog(MemoryStore(clock, rng, 4, 1 << 28))
     await log.open()
     options = DispatcherOptions("node-1", "127.0.0.1:1", None)
-    service = DispatcherService(options, log, clock, rng, Metrics({"dispatcher"}))
+    service = DispatcherService(options, log, Shell(clock, rng, Metrics({"dispatcher"})))
     task = asyncio.create_task(service.run())
     await service.ready.wait()
     near, far = encoded_link()

@@ -36,7 +36,7 @@ async def asked(log: Ends, seq: int) -> AsyncIterator[Scene]:
     scene.owner.log_end = LogEnd(log, 0)  # type: ignore[arg-type]
     scene.owner.log_end.applied(HEAD + 2)
     task = asyncio.create_task(scene.owner.log_end.run())
-    scene.requests.handle(scene.far, link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, seq)))
+    scene.api.handle(scene.far, link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, seq)))
     try:
         yield scene
     finally:

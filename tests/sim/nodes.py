@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions, SnapshotOptions
+from dispatcher.service import DispatcherService
 from gateway.options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
@@ -134,8 +135,10 @@ class DispatcherNode:
         self.log = SimLog(world, node)
         await self.log.open()
         self.disk = Disk(self._folder)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder)
-        self.service = DispatcherService(options, self.log, world.loop, world.rng(f"node:{node}"), _NoCounts())
+        snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
+        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
+        self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
         self._task = asyncio.create_task(self.service.run(), name=node)
         disk_of_task.reset(outer)

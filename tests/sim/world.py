@@ -13,7 +13,6 @@ from unittest import mock
 
 import structlog
 
-import dispatcher.snapshots
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
@@ -337,22 +336,16 @@ class World:
 
 @contextlib.contextmanager
 def _settings(plan: Plan) -> Iterator[None]:
-    """Snapshots at the plan's odd moments; log lines nowhere."""
-    module = dispatcher.snapshots
-    before = module.INTERVAL_S, module.CHANGES
+    """Small blocks and chunks; log lines nowhere."""
     logging.disable(logging.CRITICAL)
     config = structlog.get_config()
     structlog.configure(processors=[_only_faults])
     try:
-        setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
-        setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
         window = "headgate.core.sequencer.window.BLOCK_IDS"
         writer = "headgate.core.sequencer.chunk_builder.CHUNK_BYTES"
         with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
             yield
     finally:
-        setattr(module, "INTERVAL_S", before[0])  # noqa: B010
-        setattr(module, "CHANGES", before[1])  # noqa: B010
         structlog.configure(**config)
         logging.disable(logging.NOTSET)
 

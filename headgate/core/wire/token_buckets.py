@@ -1,7 +1,7 @@
-"""Token buckets for the rates (docs/protocol.md, section 7).
+"""Token buckets for rate limits (docs/protocol.md, section 7), used by ingests and dispatchers.
 
-A bucket holds up to `burst` tokens and gains `per_s` a second; a publish takes one of its user's and one of its
-topic's, or none of either. The bucket that was taken from longest ago is forgotten first, which makes it full again.
+A bucket holds up to `burst` tokens and gains `per_s` tokens a second. When there are too many buckets, the one from
+which nothing was taken for the longest time is forgotten, which makes it full again.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ MAX_BUCKETS: Final = 50_000  # about 10 MB
 
 
 class Rate(NamedTuple):
-    """Tokens a second, and how many a bucket holds."""
+    """How many tokens a bucket gains a second, and how many it holds at most."""
 
     per_s: float
     burst: float
@@ -22,18 +22,18 @@ class TokenBuckets:
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max_buckets = max_buckets
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # level at a time; taken from last is last
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (level, when); the last used is last
 
     def __len__(self) -> int:
         return len(self._levels)
 
     def wait(self, key: str, rate: Rate, now: float) -> float:
-        """Returns the seconds until a token is there, 0 when one is; takes none."""
+        """Returns 0 when there is a token, else the seconds until there is one; takes nothing."""
         level = self._level(key, rate, now)
         return 0.0 if level >= 1 else (1 - level) / rate.per_s
 
     def take(self, key: str, rate: Rate, now: float, count: int = 1) -> None:
-        """Takes `count` tokens. One must be there; the missing rest is owed: the level goes below 0."""
+        """Takes `count` tokens. At least one must be there; the level falls below zero where the rest is missing."""
         level = self._level(key, rate, now) - count
         if key not in self._levels and len(self._levels) >= self._max_buckets:
             self._levels.popitem(last=False)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 
 RATE = Rate(per_s=2, burst=3)
 
