@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from gateway.options import GatewayOptions
+from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.wire import link

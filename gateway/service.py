@@ -8,7 +8,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.app import make_app
-from gateway.options import GatewayOptions
+from gateway.gateway_options import GatewayOptions
 from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
 from gateway.sessions import Sessions

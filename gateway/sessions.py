@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
+from gateway.gateway_options import GatewayOptions
 from gateway.handshake import subprotocols
 from gateway.head import Head
-from gateway.options import GatewayOptions
 from headgate.core.client import inbound
 from headgate.core.client.framing import Framing
 from headgate.core.client.inbound import Subscribe

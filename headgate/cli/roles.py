@@ -14,7 +14,7 @@ import structlog
 
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
-from gateway.options import GatewayOptions
+from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits

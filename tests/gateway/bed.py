@@ -6,8 +6,8 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.gateway_options import GatewayOptions
 from gateway.head import Head
-from gateway.options import GatewayOptions
 from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
 from gateway.service import GatewayService

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from gateway.options import GatewayOptions
+from gateway.gateway_options import GatewayOptions
 from gateway.protocol import GatewayProtocol
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits

@@ -11,7 +11,7 @@ from headgate.runtime.http.application import PIECE_BYTES, HttpApp
 from headgate.runtime.http.bodies import JSON, NDJSON
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
-from headgate.runtime.http.endpoints import Answer, Body, Endpoint
+from headgate.runtime.http.endpoints import AnswerShape, Body, Endpoint
 from headgate.runtime.http.memory_budget import REQUEST_BYTES, MemoryBudget
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.paths import Paths
@@ -31,7 +31,7 @@ ROWS = (
     Endpoint("ingest", "GET", "/broken", "broken"),
     Endpoint("ingest", "GET", "/large", "large"),
     Endpoint("ingest", "GET", "/free", "free", who="anyone"),
-    Endpoint("ingest", "GET", "/stream", "", Answer(200, "text/event-stream")),
+    Endpoint("ingest", "GET", "/stream", "", AnswerShape(200, "text/event-stream")),
 )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from dispatcher.dispatcher_options import DispatcherOptions, SnapshotOptions
 from dispatcher.service import DispatcherService
-from gateway.options import GatewayOptions
+from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S

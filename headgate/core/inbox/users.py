@@ -35,7 +35,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic)
 
 
-class Users:
+class UserTopics:
     """Topics by user. `next_offset` is that of the inbox log up to which everything was applied."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from headgate.core.wire.roles import Role
+from headgate.core.wire.member_roles import Role
 
 CHUNK: Final = 512  # members moved at most by one insertion
 ROLES: Final = tuple(Role)  # a member's role is kept as its place here

@@ -8,7 +8,7 @@ from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
-from headgate.core.wire.roles import Role
+from headgate.core.wire.member_roles import Role
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, ChunkBody, MemberEntry
@@ -116,16 +117,17 @@ class BaseCheck:
             after = ""
             while (members := self._shard.members.get(key)) is not None:
                 page = members.above(after, SLICE_ROWS)
-                for user_id, _ in page:
-                    if hash((key, user_id)) not in self._seen_members and not self._writer.touched(
-                        MemberKey(key, user_id)
-                    ):
-                        raise BadSnapshot(f"member {user_id!r} of {key!r} is not in the base")
+                self._require_seen(key, page)
                 if len(page) < SLICE_ROWS:
                     break
                 after = page[-1][0]
                 yield
         yield
+
+    def _require_seen(self, key: bytes, page: Sequence[tuple[str, Membership]]) -> None:
+        for user_id, _ in page:
+            if hash((key, user_id)) not in self._seen_members and not self._writer.touched(MemberKey(key, user_id)):
+                raise BadSnapshot(f"member {user_id!r} of {key!r} is not in the base")
 
     def finishing(self) -> Iterator[None]:
         """Checks, in slices, that nothing is missing. Raises BadSnapshot."""

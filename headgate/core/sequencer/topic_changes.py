@@ -9,8 +9,8 @@ from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Actor, RemoveMember, SetMember, UpdateTopic
 from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.member_roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
 from headgate.core.wire.records import Record
-from headgate.core.wire.roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
 from headgate.core.wire.verdict import Code, Verdict
 
 USER_BYTES: Final = 128

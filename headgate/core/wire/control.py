@@ -52,9 +52,10 @@ class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who makes a change. `given` are the rights of the token (`headgate.core.wire.roles.Right`); with `only` no more.
+    """Who makes a change. `given` are the rights of his token (`headgate.core.wire.member_roles.Right`).
 
-    What the token gives cannot change before the record is applied; the actor's role can, so `apply` looks it up.
+    With `only` he has no others. The token's rights cannot change before the record is applied; the actor's role can, so
+    `apply` looks it up.
     """
 
     user_id: str

@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from headgate.core.inbox.users import SLICE_USERS, Users
+from headgate.core.inbox.users import SLICE_USERS, UserTopics
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
 from headgate.core.wire.records import Record
@@ -24,7 +24,7 @@ def left(topic: str, source: int, epoch: int = 5, at: int = 2_000) -> Membership
 
 
 def test_a_users_topics_come_in_order_and_in_pages() -> None:
-    users = Users()
+    users = UserTopics()
     for n, topic in enumerate(["c", "a", "d", "b"]):
         users.apply(record(n, "bob", joined(topic, n)))
     users.apply(record(4, "eve", joined("e", 9)))
@@ -49,7 +49,7 @@ def test_late_and_repeated_outputs_change_nothing(seed: int) -> None:
         known = newest.get(found.topic_id)
         if known is None or (found.epoch, found.offset) > (known.epoch, known.offset):
             newest[found.topic_id] = found
-    users = Users()
+    users = UserTopics()
     for n, found in enumerate(rng.sample(outputs * 2, k=60)):
         users.apply(record(n, "bob", found))
     expected = {topic: found.role for topic, found in newest.items() if found.role}
@@ -57,7 +57,7 @@ def test_late_and_repeated_outputs_change_nothing(seed: int) -> None:
 
 
 def test_only_what_changed_has_a_key_to_write() -> None:
-    users = Users()
+    users = UserTopics()
     assert users.apply(record(0, "bob", joined("t", 3))) == b"bob\0t"
     assert users.apply(record(1, "bob", joined("t", 3))) is None
     assert users.apply(record(2, "bob", left("t", 2))) is None
@@ -77,14 +77,14 @@ def test_only_what_changed_has_a_key_to_write() -> None:
     ],
 )
 def test_a_record_that_is_none_is_passed_and_changes_nothing(key: bytes | None, value: bytes | None) -> None:
-    users = Users()
+    users = UserTopics()
     with pytest.raises(CorruptRecord):
         users.apply(Record(8, 1_000, key, value))
     assert (users.next_offset, list(users.keys(10))) == (9, [[]])
 
 
 def test_pairs_carry_everything_into_another_object() -> None:
-    users, other = Users(), Users()
+    users, other = UserTopics(), UserTopics()
     for n in range(50):
         users.apply(record(n, f"u{n % 7}", joined(f"t{n}", n)))
     users.apply(record(50, "u1", left("t1", 99)))
@@ -102,7 +102,7 @@ def test_pairs_carry_everything_into_another_object() -> None:
 
 
 def test_marks_of_topics_that_were_left_long_ago_end_and_memberships_stay() -> None:
-    users = Users()
+    users = UserTopics()
     for n in range(SLICE_USERS + 1):
         users.apply(record(n, f"u{n}", left("t", 1, at=1_000 if n % 2 else 3_000)))
     users.apply(record(n + 1, "bob", joined("t", 1)))

@@ -23,8 +23,8 @@ from headgate.core.wire.control import (
 )
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import topic_key
+from headgate.core.wire.member_roles import Right
 from headgate.core.wire.records import Record
-from headgate.core.wire.roles import Right
 from tests.core.snapshot_bed import restore
 
 ROOT = Actor("root", given=Right.ALL)

@@ -4,7 +4,7 @@ import tracemalloc
 from random import Random
 
 from headgate.core.sequencer.members import CHUNK, Members, Membership
-from headgate.core.wire.roles import Role
+from headgate.core.wire.member_roles import Role
 
 
 def membership(seq: int, role: Role = Role.MEMBER) -> Membership:

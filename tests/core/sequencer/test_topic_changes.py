@@ -22,8 +22,8 @@ from headgate.core.wire.control import (
 from headgate.core.wire.envelope import KEYED, NO_ID, Item, encode_control, encode_message
 from headgate.core.wire.errors import UnknownVersion
 from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.member_roles import Right, Role
 from headgate.core.wire.records import Record
-from headgate.core.wire.roles import Right, Role
 from headgate.core.wire.verdict import Code, Verdict
 
 KEY = topic_key("t")

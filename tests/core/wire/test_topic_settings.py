@@ -10,7 +10,7 @@ import pytest
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.topic_settings import DEFAULTS, create, effective, merge, require_built, shown
 
-PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 
 
 def test_every_default_may_be_given_and_changes_nothing() -> None:

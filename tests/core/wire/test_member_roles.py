@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from headgate.core.wire.roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
+from headgate.core.wire.member_roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
 
 OTHERS = (None, *Role)
 
