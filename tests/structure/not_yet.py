@@ -2,7 +2,7 @@
 
 from typing import Final
 
-IMPORTS: Final = set()
-CLASSES: Final = set()
-FILES: Final = set()
-UNTESTED: Final = set()
+IMPORTS: Final[set[tuple[str, str]]] = set()
+CLASSES: Final[set[str]] = set()
+FILES: Final[set[str]] = set()
+UNTESTED: Final[set[str]] = set()
