@@ -9,7 +9,6 @@ import pytest
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.inbound import subscribe_from_query
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Refused, Request
@@ -297,7 +296,7 @@ async def test_a_paused_session_gets_nothing_until_it_is_resumed() -> None:
     bed.sessions.paused(session)
     before = pipe.written
     bed.owners.publish("a", "x")
-    bed.hub.flush(Moment(bed.clock.now(), bed.clock.wall_ms()))
+    bed.flush()
     assert pipe.written == before
     bed.sessions.resumed(session)
     assert pipe.frames[-1]["type"] == "message"
@@ -311,7 +310,7 @@ async def test_a_connection_that_is_gone_gets_no_word_more() -> None:
     bed.sessions.lost(session)
     bed.sessions.leave(session)
     bed.owners.publish("a", "x")
-    bed.hub.flush(Moment(bed.clock.now(), bed.clock.wall_ms()))
+    bed.flush()
     assert pipe.written == before and pipe.ended is None
     assert bed.hub.session_count == 0 and bed.owners.topics["a"].count == 0
 

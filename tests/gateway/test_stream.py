@@ -7,7 +7,6 @@ from gateway.sse import SseStream
 from gateway.stream import Stream
 from gateway.websocket import WebSocketStream
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.ports import Moment
 from headgate.core.wire.errors import Refusal
 from tests.gateway.bed import UPGRADE, Bed, Wire, request
 
@@ -71,7 +70,7 @@ async def test_a_full_socket_parks_its_session_and_an_empty_one_wakes_it() -> No
     stream.pause_writing()
     before = wire.written
     bed.owners.publish("a", "x")
-    bed.hub.flush(Moment(bed.clock.now(), bed.clock.wall_ms()))
+    bed.flush()
     assert wire.written == before
     stream.resume_writing()
     assert b'"payload":"x"' in wire.written
