@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.handshake import subprotocols
-from gateway.head import Head, too_many_fields
+from gateway.head import Head
 from gateway.options import GatewayOptions
 from headgate.core.client import inbound
 from headgate.core.client.framing import Framing
@@ -19,6 +19,7 @@ from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAns
 from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.queries import too_many_fields
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
