@@ -56,7 +56,7 @@ class CatchUp:
         return list(self._behind.get(session, ()))
 
     def park(self, session: Session, now: float) -> None:
-        """The socket takes no more: every subscription in step gets a cursor."""
+        """The socket is full: every subscription in step gets a cursor."""
         session.pause(now)
         behind = self._behind.setdefault(session, {})
         for subscription in session.subscriptions.values():

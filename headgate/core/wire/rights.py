@@ -1,4 +1,4 @@
-"""Who may do what with a topic (PROTOCOL section 1); knows neither tokens nor how a caller proved who he is."""
+"""Who may do what with a topic (docs/protocol.md, section 1)."""
 
 import re
 from typing import Final, NamedTuple, Protocol
@@ -40,7 +40,7 @@ class Identity(NamedTuple):
 
 
 class Guarded(Protocol):
-    """What of a topic decides about rights."""
+    """The fields of a topic that access checks need."""
 
     @property
     def topic_id(self) -> str: ...

@@ -25,6 +25,10 @@ def only(pipe: Pipe) -> Subscription:
     return subscription
 
 
+def state_of(subscription: Subscription) -> SubscriptionState:
+    return subscription.state
+
+
 @pytest.mark.parametrize(("state", "event"), LISTED)
 def test_a_listed_event_changes_the_state_as_the_table_says(state: SubscriptionState, event: SubscriptionEvent) -> None:
     life = Life(state)
@@ -64,21 +68,21 @@ def test_a_subscription_goes_through_its_states() -> None:
     scene.owners.create("a")
     pipe = scene.socket("a")
     subscription = only(pipe)
-    assert subscription.state is SubscriptionState.IN_STEP
+    assert state_of(subscription) is SubscriptionState.IN_STEP
     pipe.stuck = True
     for _ in range(200):
         scene.publish("a", BIG)
         scene.turn()
-    assert subscription.state is SubscriptionState.BEHIND
+    assert state_of(subscription) is SubscriptionState.BEHIND
     scene.owners.slow = True
     pipe.stuck = False
     pipe.drain()
-    assert subscription.state is SubscriptionState.FETCHING, "the ring has forgotten"
+    assert state_of(subscription) is SubscriptionState.FETCHING, "the ring has forgotten"
     scene.owners.slow = False
     scene.owners.deliver()
-    assert subscription.state is SubscriptionState.IN_STEP and pipe.seqs() == list(range(1, 201))
+    assert state_of(subscription) is SubscriptionState.IN_STEP and pipe.seqs() == list(range(1, 201))
     scene.say(pipe, type="unsubscribe", topic_id="a")
-    assert subscription.state is SubscriptionState.ENDED and scene.hub.feeds == {}
+    assert state_of(subscription) is SubscriptionState.ENDED and scene.hub.feeds == {}
 
 
 def test_a_subscription_whose_grant_lies_above_what_is_written_waits_for_the_flush() -> None:
@@ -87,9 +91,9 @@ def test_a_subscription_whose_grant_lies_above_what_is_written_waits_for_the_flu
     scene.socket("a")
     scene.publish("a", 1)
     late = only(scene.socket("a"))
-    assert late.state is SubscriptionState.WAITING and late in late.feed.waiting
+    assert state_of(late) is SubscriptionState.WAITING and late in late.feed.waiting
     scene.turn()
-    assert late.state is SubscriptionState.IN_STEP and not late.feed.waiting
+    assert state_of(late) is SubscriptionState.IN_STEP and not late.feed.waiting
 
 
 def test_who_ends_while_he_waits_is_not_looked_at_by_the_flush() -> None:
@@ -100,7 +104,7 @@ def test_who_ends_while_he_waits_is_not_looked_at_by_the_flush() -> None:
     pipe = scene.socket("a")
     late, feed = only(pipe), scene.hub.feeds["a"]
     scene.say(pipe, type="unsubscribe", topic_id="a")
-    assert late.state is SubscriptionState.ENDED and not feed.waiting
+    assert state_of(late) is SubscriptionState.ENDED and not feed.waiting
     scene.turn()
     assert pipe.seqs() == []
 
