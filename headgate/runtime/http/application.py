@@ -47,8 +47,10 @@ class HttpApp:
         """`users` is None where all endpoints are for anyone and no page of another origin may call.
 
         `count_refusal` takes the code and the detail of each refusal. `deadline_s`: for a body to come, and for each
-        piece of an answer to be taken.
+        piece of an answer to be taken. Raises ValueError where an endpoint needs users and there are none.
         """
+        if users is None and paths.needs_users:
+            raise ValueError("an endpoint is for users only, and there are no users")
         self._paths = paths
         self._users = users
         self._checks = Checks(users, deadline_s)

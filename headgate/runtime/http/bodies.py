@@ -12,6 +12,7 @@ from headgate.runtime.http.memory_budget import Share
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+_JSON: Final = JSON.encode()
 
 Headers = Mapping[bytes, bytes]  # names in lower case
 
@@ -21,11 +22,14 @@ def media_type(headers: Headers, taken: frozenset[str]) -> str:
 
     Raises Refusal `unsupported_media_type` for one that is not `taken`, for any encoding, and for no UTF-8.
     """
+    content_type = headers.get(b"content-type", b"")
+    if content_type == _JSON and JSON in taken and b"content-encoding" not in headers:
+        return JSON  # as nearly all requests have it
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip()
     if encoding.lower() not in ("identity", ""):
         detail = f"Content-Encoding {encoding[:32]} is not taken; send the body as it is"
         raise Refusal("unsupported_media_type", detail)
-    named, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
+    named, _, parameters = content_type.decode("latin-1").lower().partition(";")
     named = named.strip() or JSON
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
     if named not in taken or charset not in ("", "utf-8", "utf8"):

@@ -49,7 +49,8 @@ class Users:
 
     def cors(self, headers: Headers) -> list[Header]:
         """Returns the headers that let a page of another origin read an answer; `Vary` always."""
-        return cors_headers(self._origins, text_of(headers, b"origin"), text_of(headers, b"host"))
+        origin = text_of(headers, b"origin")
+        return cors_headers(self._origins, origin, None if origin is None else text_of(headers, b"host"))
 
 
 def text_of(headers: Headers, name: bytes) -> str | None:

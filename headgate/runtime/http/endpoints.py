@@ -31,9 +31,9 @@ class Endpoint(NamedTuple):
     """One method of one path.
 
     `role` is the process that serves it on its port; `admin` is the admin port of every role. `path` has its parameters
-    in braces, `query` the names of the query parameters. `handler` is a name that the service binds to a function. It is
-    empty for streams: the gateway's protocol takes them before any application. `who` may call is a user, whose
-    credentials are checked, or anyone.
+    in braces; `query` lists the query parameters. `handler` is a name that the service binds to a function. It is empty
+    for streams: the gateway's protocol takes them before any application. `who` may call is a user, whose credentials
+    are checked, or anyone.
     """
 
     role: Role

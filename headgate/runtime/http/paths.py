@@ -44,7 +44,10 @@ Found = tuple[Methods, dict[str, str]]  # and the parameters of the path
 
 
 class Paths:
-    """Finds what serves a path. At one place in a path all rows have fixed segments, or all the same parameter."""
+    """Finds the endpoints of a path. `needs_users` is true where one of them is not for anyone.
+
+    At one place in a path all rows have fixed segments, or all the same parameter.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Paths:
 
         Raises ValueError for a row without a handler, a handler without a row, and rows that contradict each other.
         """
+        self.needs_users = False
         by_path: dict[str, dict[str, Served]] = {}
         unused = set(handlers)
         for row in rows:
@@ -64,6 +68,7 @@ class Paths:
                 raise ValueError(f"{row.method} {row.path} has two rows")
             methods[row.method] = _served(row, handlers, bounds)
             unused.discard(row.handler)
+            self.needs_users |= row.who == "user"
         if unused:
             raise ValueError(f"no row names {', '.join(sorted(unused))}")
         self._root = _Node()
@@ -92,11 +97,9 @@ def segments_of(raw_path: bytes) -> list[str]:
 
     Bytes that are not UTF-8 are replaced (U+FFFD).
     """
-    parts = raw_path.split(b"/")
-    del parts[0]
     if b"%" in raw_path:
-        return [unquote_to_bytes(part).decode("utf-8", "replace") for part in parts]
-    return [part.decode("utf-8", "replace") for part in parts]
+        return [unquote_to_bytes(part).decode("utf-8", "replace") for part in raw_path.split(b"/")[1:]]
+    return raw_path.decode("utf-8", "replace").split("/")[1:]
 
 
 class _Node:
@@ -119,12 +122,12 @@ class _Node:
 
     def add_fixed(self, segment: str, path: str) -> "_Node":
         if self.parameter is not None:
-            raise ValueError(f"{path}: {segment!r} stands where another path has a parameter")
+            raise ValueError(f"{path}: {segment!r} is where another path has a parameter")
         return self.fixed.setdefault(segment, _Node())
 
     def add_parameter(self, name: str, path: str) -> "_Node":
         if self.fixed or self.name not in ("", name):
-            raise ValueError(f"{path}: the parameter {name!r} stands where another path has something else")
+            raise ValueError(f"{path}: the parameter {name!r} is where another path has something else")
         self.name = name
         if self.parameter is None:
             self.parameter = _Node()
