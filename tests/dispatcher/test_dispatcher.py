@@ -19,8 +19,7 @@ class Far:
         self.wire, near = memory_link()
         self.got: list[link.Message] = []
         self.reasons: list[str] = []
-        self.wire.on_messages = self.got.extend
-        self.wire.on_close = self.reasons.append
+        self.wire.deliver_to(self.got.extend, self.reasons.append)
         self.peer = dispatcher.accept(near)
         if role is not None:
             self.wire.send(link.Hello(1, 1, role, f"far-{role}", "", 0))

@@ -10,7 +10,7 @@ from dispatcher.shard_runner import ShardRunner
 from dispatcher.snapshots import Snapshots
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.dispatcher.bed import owner_in, owning, runner_of, until
 from tests.dispatcher.test_recovery import KEY, a_log, create, fill
 
