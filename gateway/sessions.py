@@ -1,4 +1,4 @@
-"""The sessions of a gateway, as the protocols of its connections use them: create, start, feed and end them."""
+"""The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
 from collections.abc import Callable
 from typing import Final
@@ -29,7 +29,7 @@ _DRAINING: Final = 4601
 
 
 class Sessions:
-    """All sessions of one gateway. Nothing here waits; every method but `busy` and `identify` may write to sockets."""
+    """All sessions of one gateway. No method waits. A write may fill a socket: then `paused` is called meanwhile."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Sessions:
         """Calls `item.visit` after so many seconds, up to a quarter second later."""
         self._hub.deadlines.plan(item, self._clock.now() + after_s)
 
-    # A session begins
+    # The start of a session
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
         """Makes the session of a socket; `preface` is written before its first frame."""
@@ -143,7 +143,7 @@ class Sessions:
         if self._hub.admit(session, identity, moment):
             self._hub.subscribe(session, wanted, moment)
 
-    # What a socket tells
+    # Events of a socket
 
     def heard(self, session: Session) -> None:
         """Bytes came from the client."""
@@ -176,7 +176,7 @@ class Sessions:
         """The connection is gone."""
         self._hub.lost(session)
 
-    # A session or a subscription ends
+    # Ends of sessions and subscriptions
 
     def leave(self, session: Session) -> None:
         """Tells a session to reconnect elsewhere (4601), after a random part of a second."""
