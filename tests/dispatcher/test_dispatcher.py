@@ -58,8 +58,8 @@ async def test_before_the_log_was_read_a_hello_gets_no_cluster() -> None:
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
-        (link.Hello(2, 9, "gateway", "g", "", 0), "link versions 2-9 here 1-1"),
-        (link.Hello(0, 0, "gateway", "g", "", 0), "link versions 0-0 here 1-1"),
+        (link.Hello(3, 9, "gateway", "g", "", 0), "link versions 3-9 here 1-2"),
+        (link.Hello(0, 0, "gateway", "g", "", 0), "link versions 0-0 here 1-2"),
         (link.Hello(1, 1, "gateway", "g", "x", 0), "cluster x here c"),
         (link.Hello(1, 1, "gateway", "g", "c", 4), "log generation 4 here 3"),
     ],
