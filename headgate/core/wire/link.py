@@ -246,7 +246,7 @@ class TopicInfo(_LinkStruct):
     @property
     def is_ephemeral(self) -> bool:
         """Whether the topic's messages never touch the log."""
-        return self.profile == "ephemeral"
+        return self.settings.get("profile") == "ephemeral"
 
 
 class TopicAnswer(_LinkStruct, tag=31):
