@@ -17,7 +17,8 @@ from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections
-from headgate.broker.demos import DEMOS, Stage
+from docs.site.vector_steps import step_table
+from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import line_of
 from headgate.core.delivery import breaker, delivery
 from headgate.core.publish import circuit
@@ -53,7 +54,7 @@ def demo_output() -> str:
 
     for number, (name, run) in enumerate(DEMOS.items(), 1):
         show({"say": f"\n{number} {name}\n{run.__doc__}"})
-        run(Stage(name, show, lambda text: show({"say": text})))
+        run(DemoRun(name, show, lambda text: show({"say": text})))
     return "```text\n$ headgate demo" + "\n".join(lines) + "\n```\n"
 
 
@@ -66,6 +67,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "errors": error_table,
     "metrics": metric_sections,
     "settings": setting_sections,
+    "vectors": step_table,
 }
 
 

@@ -6,8 +6,8 @@ from headgate.core.wire.control import Control, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, random_id, topic_key
-from headgate.core.wire.link import Verdict
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge, Shell
 from ingest.owners import OUTCOME_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics

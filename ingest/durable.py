@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 from headgate.core.publish.recent_publishes import LogPlace
 from headgate.core.wire.envelope import encode_bundle, encode_message
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Verdict
 from headgate.core.wire.records import Appended
 from headgate.core.wire.rights import unknown_topic
-from headgate.core.wire.verdict import Code
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge, Shell
 from ingest.admission import Admission, Answer, Publish, Wait, answer_to
 from ingest.catalog import Catalog

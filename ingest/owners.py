@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
+from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdicts
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
 

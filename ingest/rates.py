@@ -5,10 +5,10 @@ Rates hold for this process: n ingests allow n times the rate. Tokens with `serv
 
 from typing import Final, NamedTuple
 
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 from headgate.core.wire.topic_settings import DEFAULTS
 from headgate.runtime.ports import Clock
 

@@ -9,9 +9,9 @@ from headgate.core.wire.control import CreateTopic
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
 from headgate.runtime.appender import Appender
-from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Shell
+from headgate.runtime.testing.faulty_log import FaultyLog
 from ingest.access import Access
 from ingest.admission import Admission, Publish, Wait
 from ingest.catalog import Catalog
@@ -40,7 +40,7 @@ class Parts:
         self.metrics = CountedMetrics()
         self.shell: Shell[IngestMetrics] = Shell(loop, SeededRng(1), self.metrics)
         self.store = MemoryStore(loop, self.shell.rng)
-        self.log = MemoryLog(self.store)
+        self.log = FaultyLog(self.store)
         self.owner = Owner(self.store)
         self.directory = TwinDirectory(self.owner)
         self.appender = Appender(self.log, loop)

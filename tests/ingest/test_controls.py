@@ -5,8 +5,8 @@ import pytest
 from headgate.core.wire.control import CreateTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.verdict import Code
-from headgate.runtime.logs.memory_log import Reach
 from headgate.runtime.ports import LogUnavailable
+from headgate.runtime.testing.faulty_log import Reach
 from tests.ingest.parts import ANA, Parts, play
 
 CREATION = CreateTopic("t", "t", "PUBLIC", "ana")

@@ -9,7 +9,7 @@ from headgate.core.wire.envelope import decode
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskCount, AskVerdict
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.ingest.parts import ACCEPTED, Parts, play, publish
 
 

@@ -7,20 +7,22 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, Gone, Made, Unusable, apply
+from headgate.core.sequencer.apply import Deliver, TopicCreated, TopicDeleted, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.core.wire.rights import may_see, may_subscribe
+from headgate.core.wire.rights import Caller, may_see, may_subscribe
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
-from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.links.memory_directory import MemoryDirectory
+from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Shell
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.testing.faulty_log import FaultyLog
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
@@ -36,7 +38,7 @@ class Owner:
         self.states = [Shard() for _ in range(store.shards)]
         self.next = [store.parts[LogName.MESSAGES, shard].first for shard in range(store.shards)]
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
-        self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
+        self.verdicts: dict[tuple[int, int], list[Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
         self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
@@ -67,15 +69,15 @@ class Owner:
             self.rows[shard].pop(record.key, None)
         else:
             self.rows[shard][record.key] = applied.row
-        self.verdicts[shard, record.offset] = [link.Verdict(int(v.code), v.seq, v.epoch) for v in applied.verdicts]
+        self.verdicts[shard, record.offset] = applied.verdicts
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
             elif isinstance(effect, Unusable):
                 self.dead_letters.append(effect)
             else:
-                assert isinstance(effect, Made | Gone)
-                topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id
+                assert isinstance(effect, TopicCreated | TopicDeleted)
+                topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
                 self.frames.pop(topic_id, None)
                 self.changed(topic_id)
 
@@ -137,31 +139,18 @@ def cut(frames: list[bytes]) -> list[bytes]:
     return frames[: max(count, 1)]
 
 
-class TwinDirectory(LinkDirectory):
+class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__("ingest", "twin")
+        super().__init__(owner.store.shards, owner.answer)
         self.owner = owner
-        self.shards = owner.store.shards
-        self.up = True
         self.mute = False
         self.asked: list[link.Request] = []
 
-    def linked(self, shard: int) -> bool:
-        return self.up
-
-    def missing(self) -> str | None:
-        return None if self.up else "the owner is away"
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        request = build(len(self.asked) + 1)
+    def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
-        if not self.up:
-            on_answer(link.Refused(request.req, "not_ready", "away"))
-        elif not self.mute:
+        if not self.mute:
             asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
 
 
@@ -197,8 +186,8 @@ class World:
         self.client = self.client_of(self.ingest)
         self.owner.changed = self._changed
 
-    def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
-        log = MemoryLog(self.store)
+    def another(self, **options: Any) -> tuple[IngestService, FaultyLog, TwinDirectory, CountedMetrics]:
+        log = FaultyLog(self.store)
         directory = TwinDirectory(self.owner)
         metrics = CountedMetrics()
         service = IngestService(
@@ -206,7 +195,7 @@ class World:
             log=log,
             appender=Appender(log, self.clock),
             directory=directory,
-            authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
+            authenticator=Authenticator(self.mode, TokenKey(SECRET), self.clock),  # type: ignore[arg-type]
             shell=Shell(self.clock, self.rng, metrics),
         )
         self.ingests.append(service)
@@ -221,7 +210,7 @@ class World:
         return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s, **rights)
+        return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)
 
     async def call(self, method: str, path: str, token: str | None = "", **request: Any) -> httpx.Response:
         """`token` "" is ana's service token; None sends none."""

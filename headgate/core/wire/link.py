@@ -8,21 +8,44 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-import msgspec
-
+from headgate.core.wire.link_members import (
+    AskMember,
+    AskMembers,
+    AskMemberships,
+    Authorize,
+    Authorized,
+    Fence,
+    MemberAnswer,
+    MembersAnswer,
+    MembershipsAnswer,
+    TopicSettings,
+)
+from headgate.core.wire.link_struct import LinkStruct
+from headgate.core.wire.link_users import (
+    AskConnections,
+    AttachUsers,
+    ConnectionsAnswer,
+    EndSubscriptions,
+    Ingests,
+    Redeem,
+    Redeemed,
+    Revocations,
+    SubscriptionsEnded,
+    Throttled,
+    UsersChanged,
+    UserTotals,
+)
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 
 VERSION_LOW: Final = 1
-VERSION_HIGH: Final = 1
+VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates
 PAGE_BYTES: Final = 256 * 1024  # one page of frames: a few milliseconds of either end's loop
 PAGE_COUNT: Final = 1_000
 
 
-class _LinkStruct(msgspec.Struct, array_like=True, gc=False):
-    """An array on the wire. New fields are appended with a default, so that version N reads N+1."""
-
-
-class Owner(_LinkStruct):
+class Owner(LinkStruct):
     """The owner of a shard. With `served` it is the sender: it owns it under its claim's `epoch`, or no longer (0).
 
     Otherwise a hint: the newest claim the sender has read, and the `address` where that node accepts links.
@@ -34,7 +57,7 @@ class Owner(_LinkStruct):
     served: bool = False
 
 
-class Hello(_LinkStruct, tag=1):
+class Hello(LinkStruct, tag=1):
     """First message of the client: the versions it speaks, and the cluster it knows ("" and 0 at its first link)."""
 
     low: int
@@ -45,7 +68,7 @@ class Hello(_LinkStruct, tag=1):
     generation: int
 
 
-class Welcome(_LinkStruct, tag=2):
+class Welcome(LinkStruct, tag=2):
     """First message of the dispatcher: the version both will speak, and what it knows of the owners."""
 
     version: int
@@ -56,29 +79,33 @@ class Welcome(_LinkStruct, tag=2):
     owners: list[Owner]
 
 
-class Owners(_LinkStruct, tag=3):
+class Owners(LinkStruct, tag=3):
     """The dispatcher's knowledge of owners changed; only the changed shards are listed."""
 
     owners: list[Owner]
 
 
-class Refuse(_LinkStruct, tag=4):
+class Refuse(LinkStruct, tag=4):
     """The client knows a higher epoch for this shard: the receiver has lost it."""
 
     shard: int
     epoch: int
 
 
-class AttachTopic(_LinkStruct):
-    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers."""
+class AttachTopic(LinkStruct):
+    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers.
+
+    `fence` is the topic's newest fence that the gateway knows. If the owner knows a newer one, it sends that first.
+    """
 
     topic_id: str
     epoch: int
     cursor: int
     count: int
+    fence: int = 0
 
 
-class Attach(_LinkStruct, tag=10):
+class Attach(LinkStruct, tag=10):
     """The gateway announces what it hosts of a shard, in chunks; `last` on the final one, which may be empty.
 
     At the `first` chunk the owner forgets this gateway's subscriptions in the shard. It sends the messages above each
@@ -91,14 +118,14 @@ class Attach(_LinkStruct, tag=10):
     topics: list[AttachTopic]
 
 
-class Attached(_LinkStruct, tag=11):
+class Attached(LinkStruct, tag=11):
     """The owner has read all chunks. `epoch` is its claim's."""
 
     shard: int
     epoch: int
 
 
-class AskSubscribe(_LinkStruct, tag=12):
+class AskSubscribe(LinkStruct, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
     `position` is the client's, as `headgate.core.wire.position.Position` (None: live). With `create` an unknown topic
@@ -108,16 +135,17 @@ class AskSubscribe(_LinkStruct, tag=12):
     req: int
     topic_id: str
     caller: Caller
-    position: tuple[str, int, int] | None = None
+    position: Position | None = None
     create: bool = False
 
 
-class Subscribed(_LinkStruct, tag=13):
+class Subscribed(LinkStruct, tag=13):
     """The subscription exists: it begins above `cursor`; live messages are above `seq`.
 
     `first_seq` is the oldest seq kept (0 in an ephemeral topic). `resumed` is None where no position was given. A
     `cursor` above the position that was asked for, with reason `expired`, is a gap from position+1 to `cursor`.
     `settings` are the topic's effective settings.
+    `fence` is the topic's newest fence; `member` is whether the caller is a member.
     """
 
     req: int
@@ -130,9 +158,11 @@ class Subscribed(_LinkStruct, tag=13):
     resumed: bool | None
     reason: str | None
     settings: dict[str, Any]
+    fence: int = 0
+    member: bool = False
 
 
-class Leave(_LinkStruct, tag=14):
+class Leave(LinkStruct, tag=14):
     """`count` subscriptions of this gateway to the topic ended. No answer."""
 
     topic_id: str
@@ -140,7 +170,7 @@ class Leave(_LinkStruct, tag=14):
     count: int = 1
 
 
-class Fetch(_LinkStruct, tag=15):
+class Fetch(LinkStruct, tag=15):
     """Frames above `after_seq`, for one parked session. Answer: Page or Refused."""
 
     req: int
@@ -151,7 +181,7 @@ class Fetch(_LinkStruct, tag=15):
     max_bytes: int = PAGE_BYTES
 
 
-class Page(_LinkStruct, tag=16):
+class Page(LinkStruct, tag=16):
     """Frames with consecutive seqs from `seq` on; `first_seq` is the oldest kept now.
 
     `seq` above `after_seq`+1 means that the messages between are no longer kept. No frames: nothing above `after_seq`.
@@ -166,7 +196,7 @@ class Page(_LinkStruct, tag=16):
     frames: list[bytes]
 
 
-class Messages(_LinkStruct, tag=17):
+class Messages(LinkStruct, tag=17):
     """Live messages of a durable topic, once a gateway: consecutive seqs from `seq` on; `ts` are their append times."""
 
     topic_id: str
@@ -176,7 +206,7 @@ class Messages(_LinkStruct, tag=17):
     frames: list[bytes]
 
 
-class EphemeralMessages(_LinkStruct, tag=18):
+class EphemeralMessages(LinkStruct, tag=18):
     """Live messages of an ephemeral topic; `ts` are the owner's times."""
 
     topic_id: str
@@ -185,7 +215,7 @@ class EphemeralMessages(_LinkStruct, tag=18):
     frames: list[bytes]
 
 
-class Ended(_LinkStruct, tag=19):
+class Ended(LinkStruct, tag=19):
     """The topic's subscriptions on this gateway have ended; `reason` is `deleted`."""
 
     topic_id: str
@@ -193,28 +223,14 @@ class Ended(_LinkStruct, tag=19):
     reason: str
 
 
-class Changed(_LinkStruct, tag=20):
-    """The topic has changed: an ingest drops it from its cache."""
+class Changed(LinkStruct, tag=20):
+    """The topic has changed: an ingest drops it from its cache; with `user_id` only the role of that user."""
 
     topic_id: str
+    user_id: str = ""
 
 
-class Authorize(_LinkStruct, tag=21):
-    """Asks whether a live subscription may continue with its user's new rights. Answer: Authorized or Refused."""
-
-    req: int
-    topic_id: str
-    epoch: int
-    caller: Caller
-
-
-class Authorized(_LinkStruct, tag=22):
-    """Answer to Authorize: the subscription may continue."""
-
-    req: int
-
-
-class AskTopic(_LinkStruct, tag=30):
+class AskTopic(LinkStruct, tag=30):
     """Asks for one topic as the caller may see it. Answer: TopicAnswer or Refused."""
 
     req: int
@@ -222,7 +238,7 @@ class AskTopic(_LinkStruct, tag=30):
     caller: Caller
 
 
-class TopicInfo(_LinkStruct):
+class TopicInfo(LinkStruct):
     """A topic as its owner describes it; `settings` are effective, `created_at` Unix milliseconds."""
 
     topic_id: str
@@ -236,6 +252,7 @@ class TopicInfo(_LinkStruct):
     member_count: int
     mode: str
     settings: dict[str, Any]
+    version: int = 0
 
     @property
     def profile(self) -> str:
@@ -249,14 +266,15 @@ class TopicInfo(_LinkStruct):
         return self.settings.get("profile") == "ephemeral"
 
 
-class TopicAnswer(_LinkStruct, tag=31):
-    """Answer to AskTopic."""
+class TopicAnswer(LinkStruct, tag=31):
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
 
     req: int
     info: TopicInfo
+    role: str = ""
 
 
-class AskTopics(_LinkStruct, tag=32):
+class AskTopics(LinkStruct, tag=32):
     """Asks one shard for the topics the caller may see: ids that begin with `prefix`, above `after`, ascending."""
 
     req: int
@@ -267,14 +285,14 @@ class AskTopics(_LinkStruct, tag=32):
     limit: int
 
 
-class TopicsAnswer(_LinkStruct, tag=33):
+class TopicsAnswer(LinkStruct, tag=33):
     """Answer to AskTopics."""
 
     req: int
     topics: list[TopicInfo]
 
 
-class AskCount(_LinkStruct, tag=34):
+class AskCount(LinkStruct, tag=34):
     """Asks how many subscriptions each topic of one shard has now. Answer: Counts, in the same order."""
 
     req: int
@@ -282,14 +300,14 @@ class AskCount(_LinkStruct, tag=34):
     topic_ids: list[str]
 
 
-class Counts(_LinkStruct, tag=35):
+class Counts(LinkStruct, tag=35):
     """Answer to AskCount."""
 
     req: int
     counts: list[int]
 
 
-class AskVerdict(_LinkStruct, tag=36):
+class AskVerdict(LinkStruct, tag=36):
     """Asks for the verdicts about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
 
     The answer lists the record's verdicts: one for a message or control record, one an item for a bundle.
@@ -300,22 +318,14 @@ class AskVerdict(_LinkStruct, tag=36):
     offset: int
 
 
-class Verdict(_LinkStruct):
-    """What `apply` decided: `code` is a `headgate.core.wire.verdict.Code`, `seq` and `epoch` where it gives them."""
-
-    code: int
-    seq: int
-    epoch: int
-
-
-class Verdicts(_LinkStruct, tag=37):
+class Verdicts(LinkStruct, tag=37):
     """Answer to AskVerdict."""
 
     req: int
     verdicts: list[Verdict]
 
 
-class AskHistory(_LinkStruct, tag=38):
+class AskHistory(LinkStruct, tag=38):
     """Asks for a page of history; the fields are the query's (docs/protocol.md, section 2), -1 where not given."""
 
     req: int
@@ -327,7 +337,7 @@ class AskHistory(_LinkStruct, tag=38):
     limit: int
 
 
-class HistoryPage(_LinkStruct, tag=39):
+class HistoryPage(LinkStruct, tag=39):
     """Answer to AskHistory: frames ascending in seq; `first_seq` and `last_seq` are of all that the topic keeps."""
 
     req: int
@@ -338,7 +348,7 @@ class HistoryPage(_LinkStruct, tag=39):
     frames: list[bytes]
 
 
-class Relay(_LinkStruct, tag=40):
+class Relay(LinkStruct, tag=40):
     """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
 
     req: int
@@ -348,14 +358,14 @@ class Relay(_LinkStruct, tag=40):
     low: bool = False
 
 
-class Relayed(_LinkStruct, tag=41):
+class Relayed(LinkStruct, tag=41):
     """Answer to Relay: the number of subscriptions that the owner sent the message to."""
 
     req: int
     count: int
 
 
-class Refused(_LinkStruct, tag=50):
+class Refused(LinkStruct, tag=50):
     """A request was refused with one of the protocol's codes; `extra` are further members of the answer.
 
     A dispatcher that does not own the shard answers `not_ready`: the client reads its owner map and asks again.
@@ -364,15 +374,23 @@ class Refused(_LinkStruct, tag=50):
     req: int
     code: str
     detail: str
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
 Message = (
     Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
-    | Messages | EphemeralMessages | Ended | Changed | Authorize | Authorized | AskTopic | TopicAnswer | AskTopics
+    | Messages | EphemeralMessages | Ended | Changed | AskTopic | TopicAnswer | AskTopics
     | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
+    | Authorize | Authorized | Fence | TopicSettings
+    | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
+    | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
+    | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
 )  # fmt: skip
-Request = AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+Request = (
+    AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+    | AskMember | AskMembers | AskMemberships | EndSubscriptions | AskConnections | Redeem
+)  # fmt: skip
 Answer = (
     Subscribed | Page | Authorized | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-)
+    | MemberAnswer | MembersAnswer | MembershipsAnswer | SubscriptionsEnded | ConnectionsAnswer | Redeemed
+)  # fmt: skip

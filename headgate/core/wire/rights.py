@@ -1,7 +1,7 @@
-"""Who may do what with a topic (PROTOCOL section 1); knows neither tokens nor how a caller proved who he is."""
+"""Who may do what with a topic (docs/protocol.md, section 1)."""
 
 import re
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -28,8 +28,19 @@ class Caller(msgspec.Struct, frozen=True, array_like=True):
     service: bool = False
 
 
+class Identity(NamedTuple):
+    """Who asks. `expires_at` is the Unix second after which the token is refused, None for never.
+
+    `token_hash` names the token without showing it; empty without a token.
+    """
+
+    caller: Caller
+    expires_at: float | None = None
+    token_hash: bytes = b""
+
+
 class Guarded(Protocol):
-    """What of a topic decides about rights."""
+    """The fields of a topic that access checks need."""
 
     @property
     def topic_id(self) -> str: ...

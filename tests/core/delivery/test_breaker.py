@@ -61,3 +61,8 @@ def test_every_state_can_be_left() -> None:
 def test_nonsense_is_refused(failures: int, open_s: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         BreakerPolicy(failures, open_s)
+
+
+def test_the_smallest_policy_opens_at_the_first_failure() -> None:
+    breaker = Breaker(BreakerPolicy(failures=1, open_s=0.5))
+    assert breaker.record(False, 0.0, 1.0) == 1.5

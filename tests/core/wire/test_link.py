@@ -14,7 +14,7 @@ def info(settings: dict[str, str]) -> TopicInfo:
 def test_tags_are_unique_and_listed() -> None:
     kinds = link.Message.__args__
     tags = [k.__struct_config__.tag for k in kinds]
-    assert len(set(tags)) == len(tags) == 30
+    assert len(set(tags)) == len(tags) == 50
 
 
 def test_every_request_has_a_number_and_its_answer_repeats_it() -> None:
@@ -40,4 +40,4 @@ def test_the_profile_of_a_topic(settings: dict[str, str], profile: str, is_ephem
 
 def test_a_topic_is_an_array_without_its_profile() -> None:
     text = msgspec.msgpack.decode(msgspec.msgpack.encode(info({"profile": "durable"})))
-    assert text == ["t", 1, 2, "n", "PUBLIC", "ana", 3, 4, 5, "direct", {"profile": "durable"}]
+    assert text == ["t", 1, 2, "n", "PUBLIC", "ana", 3, 4, 5, "direct", {"profile": "durable"}, 0]
