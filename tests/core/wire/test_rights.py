@@ -1,4 +1,4 @@
-"""The permission table of PROTOCOL section 1, from owner and claims."""
+"""The permission table (docs/protocol.md, section 1), from owner and claims."""
 
 from itertools import product
 from typing import NamedTuple
