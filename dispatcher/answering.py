@@ -14,7 +14,7 @@ from dispatcher.shard import Destination, ShardOwner
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, rights
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import volatile_frame
+from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
 from headgate.core.wire.linkcodec import refused_with
 from headgate.core.wire.position import Placed
@@ -312,7 +312,7 @@ class Answering:
         if not self._subscribers_known(session, ask, len(ask.tail)):
             return
         now = self._clock.wall_ms()
-        message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [volatile_frame(row.topic_id, now, ask.tail)])
+        message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
         for route in self._owner.routes.hosts(row.topic_id):
             if not route.gateway.congested:  # at most once: what a slow link misses is gone
                 route.gateway.send(message)

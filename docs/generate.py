@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from docs.site.command_lines import command_lines
-from docs.site.diagrams import diagram
+from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections
@@ -60,7 +60,7 @@ def demo_output() -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "breaker": lambda: diagram(breaker.BREAKER_TRANSITIONS, breaker.BreakerState.CLOSED),
-    "circuit": lambda: diagram(circuit.TRANSITIONS, circuit.CircuitState.CLOSED),
+    "circuit": lambda: diagram(flat(circuit.TRANSITIONS), circuit.CircuitState.CLOSED),
     "commands": command_lines,
     "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),
     "demo": demo_output,

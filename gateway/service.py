@@ -1,16 +1,16 @@
 """The gateway role: builds its objects and owns its time; the only place of this package that starts a task."""
 
 import asyncio
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.app import GatewayApp
+from gateway.app import make_app
 from gateway.handshake import subprotocols
-from gateway.head import Head, too_many_fields
+from gateway.head import Head
 from gateway.protocol import GatewayProtocol, ServerShared
 from gateway.stream import Stream
 from headgate.core.client import inbound
@@ -24,11 +24,14 @@ from headgate.core.fanout.session import Session
 from headgate.core.fanout.wheel import TICK_S, Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Message
+from headgate.runtime.http.callers import Users
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
+from headgate.runtime.http.queries import too_many_fields
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock, Rng
+from headgate.runtime.tokens import Authenticator
 
 _SUBSCRIBE_OPTIONS: Final = ("from", "ack", "presence", "device_id")
 _SLICE_S: Final = 0.05  # a drain tells a few sessions at a time
@@ -42,18 +45,6 @@ class GatewayOptions(msgspec.Struct, frozen=True):
     auto_create: bool = False
     query_token: bool = True
     listening: str = ""  # the host listened on, for open mode
-
-
-class Authenticator(Protocol):
-    """The part of `headgate.runtime.tokens.Authenticator` that a gateway uses."""
-
-    open: bool
-
-    def authenticate(self, token: str) -> Identity:
-        """Returns the identity of a token. Raises Refusal `unauthenticated` or `token_expired`."""
-
-    def anonymous_caller(self, user: str | None) -> Identity:
-        """Returns the identity of a request in open mode. Raises Refusal."""
 
 
 class GatewayService:
@@ -100,7 +91,8 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol; what it does not serve goes to `fallback`, or is 404."""
-        return self.hosts.guard(GatewayApp(self, fallback))
+        users = Users(self.authenticator, self.origins)
+        return self.hosts.guard(make_app(self.hub, self.directory, users, fallback))
 
     def protocol(
         self,

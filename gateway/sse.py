@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.answers import stream_begin, stream_head
-from gateway.head import Head, too_many_fields
+from gateway.head import Head
+from gateway.sse_head import stream_begin, stream_head
 from gateway.stream import Stream
 from headgate.core.client import inbound
 from headgate.core.client.framing import SSE
@@ -20,6 +20,7 @@ from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAns
 from headgate.core.wire.rights import Caller, may_create, may_subscribe, require
 from headgate.runtime.http.answers import Header, problem_answer
 from headgate.runtime.http.cors import cors_headers
+from headgate.runtime.http.queries import too_many_fields
 
 if TYPE_CHECKING:
     from gateway.protocol import ServerShared

@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import message_frame, volatile_frame
+from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.position import place
 from headgate.core.wire.rights import may_create, may_see, may_subscribe, require, unknown_topic
@@ -120,7 +120,7 @@ class Owners:
             for payload in payloads
         ]
         if not topic.durable:
-            frames = [volatile_frame(topic_id, stamp, tail) for tail in tails]
+            frames = [ephemeral_frame(topic_id, stamp, tail) for tail in tails]
             self._push(link.EphemeralMessages(topic_id, topic.epoch, [stamp] * len(frames), frames))
             return
         frames = [message_frame(topic_id, seq + n, stamp, tail) for n, tail in enumerate(tails)]

@@ -13,7 +13,7 @@ from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
 from headgate.core.delivery.dead_letters import DeadLetter, DeadLetterStore
-from headgate.core.delivery.delivery import IllegalTransition, Status
+from headgate.core.delivery.delivery import Status
 from headgate.core.delivery.lifecycle_events import Event, EventName
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
 from headgate.core.delivery.strategy import (
@@ -23,7 +23,7 @@ from headgate.core.delivery.strategy import (
     ImmediateDeliveryStrategy,
     Release,
 )
-from headgate.core.wire.errors import Refusal
+from headgate.core.wire.errors import IllegalTransition, Refusal
 
 __all__ = [
     "AsyncBroker",

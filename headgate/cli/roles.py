@@ -27,13 +27,13 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, weakness
-from ingest.rates import Allowed
+from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
@@ -103,7 +103,7 @@ class Parts:
             held_bytes=limits.held_bytes,
             held_bytes_per_user=limits.held_bytes_per_user,
             request_deadline_s=limits.request_deadline_s,
-            rates=Allowed(
+            rates=RateLimits(
                 publish_per_user_per_min=limits.publish_per_user_per_min,
                 publish_per_topic_per_s=limits.publish_per_topic_per_s,
                 creations_per_user_per_min=limits.creations_per_user_per_min,
@@ -118,9 +118,7 @@ class Parts:
             appender=Appender(log, self.clock),
             directory=directory,
             authenticator=self.authenticator(),
-            clock=self.clock,
-            rng=self.rng,
-            metrics=self.metrics,
+            shell=Shell(self.clock, self.rng, self.metrics),
         )
         directory.user = service
         self.process.checks["owners"] = directory.missing

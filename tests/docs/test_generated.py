@@ -7,7 +7,7 @@ import pytest
 
 from docs import generate
 from docs.site.command_lines import command_lines
-from docs.site.diagrams import diagram
+from docs.site.diagrams import diagram, flat
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections, settings_of
 from headgate.core.delivery import breaker, delivery
@@ -57,7 +57,7 @@ def test_a_diagram_has_every_transition_and_ends_in_the_final_states() -> None:
 
 def test_every_transition_table_of_the_code_is_drawn() -> None:
     page = (PAGES / "internals" / "state-machines.md").read_text("utf-8")
-    tables = (circuit.TRANSITIONS, delivery.TRANSITIONS, breaker.BREAKER_TRANSITIONS)
+    tables = (flat(circuit.TRANSITIONS), delivery.TRANSITIONS, breaker.BREAKER_TRANSITIONS)
     for table in tables:
         for _, event in table:
             assert f": {event.value}\n" in page

@@ -11,7 +11,7 @@ from headgate.core.sequencer.apply import Deliver, Gone, Made, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import volatile_frame
+from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import may_see, may_subscribe
@@ -19,6 +19,7 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
@@ -124,7 +125,7 @@ class Owner:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise Refusal("topic_not_found", "no")
-        self.relayed.append(volatile_frame(ask.topic_id, 1, ask.tail))
+        self.relayed.append(ephemeral_frame(ask.topic_id, 1, ask.tail))
         return link.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
 
 
@@ -206,9 +207,7 @@ class World:
             appender=Appender(log, self.clock),
             directory=directory,
             authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
-            clock=self.clock,
-            rng=self.rng,
-            metrics=metrics,
+            shell=Shell(self.clock, self.rng, metrics),
         )
         self.ingests.append(service)
         return service, log, directory, metrics

@@ -20,9 +20,10 @@ from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import LogPart
-from headgate.runtime.ports import OwnerGroup
+from headgate.runtime.ports import OwnerGroup, Shell
 from headgate.runtime.tokens import Authenticator
-from ingest.rates import Allowed
+from ingest.ports import NoMetrics
+from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 from tests.sim.disk import Disk, disk_of_task
 
@@ -251,13 +252,12 @@ class IngestNode(ClientNode):
         self.log = SimLog(world, node)
         await self.log.open()
         self.service = IngestService(
-            options=IngestOptions(rates=Allowed(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9)),
+            options=IngestOptions(rates=RateLimits(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9)),
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
             authenticator=Authenticator("open", None, None, None, world.loop),
-            clock=world.loop,
-            rng=world.rng(f"node:{node}"),
+            shell=Shell(world.loop, world.rng(f"node:{node}"), NoMetrics()),
         )
         self.directory.user = HighestEpoch(self, self.service)
         self.connect()

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from headgate.core.delivery.delivery import IllegalTransition
+from headgate.core.wire.errors import IllegalTransition
 
 
 class BreakerState(enum.StrEnum):

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
-from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.errors import IllegalTransition
 
 MAX_ERROR: Final = 500  # characters of `last_error`: enough to know the fault, small enough for a thousand dead letters
 
@@ -60,15 +60,6 @@ TRANSITIONS: Final[Mapping[tuple[Status, Step], Status]] = MappingProxyType(
         (Status.RETRY_SCHEDULED, Step.SUCCEED): Status.DELIVERED,
     }
 )
-
-
-class IllegalTransition(HeadgateError):
-    """A step that the table does not have, or that came before its time; nothing was changed."""
-
-    def __init__(self, state: str, step: str, why: str = "the table has no such step") -> None:
-        super().__init__(f"{step!r} in state {state}: {why}")
-        self.state = state
-        self.step = step
 
 
 class Delivery(msgspec.Struct, gc=False):

@@ -1,7 +1,7 @@
-"""Token buckets for the rates (PROTOCOL section 7); knows no clock and no request.
+"""Token buckets for the rates (docs/protocol.md, section 7).
 
 A bucket holds up to `burst` tokens and gains `per_s` a second; a publish takes one of its user's and one of its
-topic's, or none of either. TokenBuckets that nobody asked for longest are forgotten first, which makes them full again.
+topic's, or none of either. The bucket that was taken from longest ago is forgotten first, which makes it full again.
 """
 
 from collections import OrderedDict
@@ -28,12 +28,12 @@ class TokenBuckets:
         return len(self._levels)
 
     def wait(self, key: str, rate: Rate, now: float) -> float:
-        """Returns 0 when a token is there (it is not taken), else the seconds until one is."""
+        """Returns the seconds until a token is there, 0 when one is; takes none."""
         level = self._level(key, rate, now)
         return 0.0 if level >= 1 else (1 - level) / rate.per_s
 
     def take(self, key: str, rate: Rate, now: float, count: int = 1) -> None:
-        """Takes `count` tokens; one must be there, and what is missing of the rest is owed."""
+        """Takes `count` tokens. One must be there; the missing rest is owed: the level goes below 0."""
         level = self._level(key, rate, now) - count
         if key not in self._levels and len(self._levels) >= self._max_buckets:
             self._levels.popitem(last=False)

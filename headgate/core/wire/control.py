@@ -1,4 +1,4 @@
-"""Bodies of control records, as JSON an operator can read in Kafka; knows how they look, not what they do."""
+"""Bodies of control records: JSON, so that an operator can read them in Kafka. `apply` decides what they do."""
 
 from typing import Any, Final
 
@@ -8,8 +8,8 @@ from headgate.core.wire.errors import CorruptRecord
 
 CONFIG_KEY: Final = b"hg:config"
 PROBE_KEY: Final = b"hg:probe"
-BODY_BYTES: Final = 65_536  # of a control record: what it makes must fit into a chunk of a snapshot
-LOGIC: Final = 1  # the newest meaning of `apply` this code knows (DESIGN section 5)
+BODY_BYTES: Final = 65_536  # of a control record: the topic it creates must fit into a chunk of a snapshot
+LOGIC: Final = 1  # the newest version of the rules in `apply` that this code knows
 
 
 class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_defaults=True):
@@ -18,7 +18,7 @@ class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_def
     `dedup_*` bound the duplicate window: ids with a client_msg_id leave it after `dedup_keyed_ms` of log time and
     `dedup_unkeyed_ids` newer keyed ones, in any case when `dedup_max_ids` newer ones exist; others after
     `dedup_unkeyed_ms` and `dedup_unkeyed_ids` newer unkeyed ones, in any case when twice as many exist.
-    `payload_bytes` is the largest payload of a foreign producer that is taken.
+    `payload_bytes` is the largest payload accepted from a foreign producer.
     """
 
     cluster_id: str
@@ -49,7 +49,7 @@ class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
 
 
 class Probe(msgspec.Struct, frozen=True, tag_field="op", tag="probe"):
-    """Ignored by `apply`; ingest appends one a second while its circuit for the shard is open."""
+    """Ignored by `apply`. Ingest appends one a second while its circuit for the shard is open."""
 
 
 Control = Config | CreateTopic | DeleteTopic | Probe

@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.core.delivery.breaker import BREAKER_TRANSITIONS, Breaker, BreakerPolicy, BreakerState
-from headgate.core.delivery.delivery import IllegalTransition
+from headgate.core.wire.errors import IllegalTransition
 
 
 def tripped() -> Breaker:

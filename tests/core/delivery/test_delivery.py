@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.core.delivery.delivery import MAX_ERROR, TRANSITIONS, Delivery, IllegalTransition, Status, Step
+from headgate.core.delivery.delivery import MAX_ERROR, TRANSITIONS, Delivery, Status, Step
 from headgate.core.delivery.retry import SimpleRetryPolicy, fixed
 from headgate.core.delivery.timers import Timers
+from headgate.core.wire.errors import IllegalTransition
 
 ALWAYS = SimpleRetryPolicy(max_attempts=1_000)
 NEVER = SimpleRetryPolicy(max_attempts=1)
