@@ -17,6 +17,7 @@ from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
 from headgate.core.wire.linkcodec import refusal_of
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.http.queries import too_many_fields
@@ -200,7 +201,8 @@ class Sessions:
     def _reason_of(self, topic_id: str, caller: Caller, answer: Answer) -> Refusal | None:
         if isinstance(answer, TopicAnswer):
             try:
-                require(may_subscribe(caller, answer.info), caller, answer.info, "subscribe to")
+                role = Role(answer.role) if answer.role else None
+                require(may_subscribe(caller, answer.info, role), caller, answer.info, role, "subscribe to")
             except Refusal as refusal:
                 return refusal
         elif isinstance(answer, Refused):
