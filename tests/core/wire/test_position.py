@@ -1,4 +1,4 @@
-"""The forms of `from`, and where they begin (PROTOCOL sections 3 and 4)."""
+"""The forms of `from`, and where they begin (docs/protocol.md, sections 3 and 4)."""
 
 import pytest
 
