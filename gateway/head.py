@@ -1,20 +1,20 @@
-"""The head of a request, and whether it asks for a stream; knows neither sessions nor answers."""
+"""The head of a request, and whether it asks for a stream."""
 
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote
 
 import httptools
 
-from headgate.core.wire.errors import HeadgateError, Refusal
+from headgate.core.wire.errors import HeadgateError
+from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.heads import END, malformed, refusal_of_fields
+from headgate.runtime.http.paths import Paths
+from headgate.runtime.http.queries import fields_of
 
-WEBSOCKET_PATHS: Final = (["", "ws", "subscribe"], ["", "connect"])  # segments: %2F is part of one, no border
-SSE_PATH: Final = ["", "sse", "subscribe"]
-_MAX_QUERY_FIELDS: Final = 2_048
+_STREAMS: Final = Paths([row for row in endpoints_of("gateway") if row.is_stream])
 
 
 class HeadRefused(HeadgateError):
-    """The request is refused before anybody looks at what it asks for; `answer` is the whole HTTP answer."""
+    """The request is refused because of its head; `answer` is the whole HTTP answer."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__("the head was refused")
@@ -22,7 +22,7 @@ class HeadRefused(HeadgateError):
 
 
 class StreamRoute(NamedTuple):
-    """What a path asks for: `kind` is `websocket`, `sse` or `other`; `topic_id` where the path names it."""
+    """Who answers a request: `kind` is `websocket`, `sse` or `other`. `topic_id` is set where the path names it."""
 
     kind: str
     topic_id: str | None = None
@@ -31,7 +31,8 @@ class StreamRoute(NamedTuple):
 class Head(NamedTuple):
     """A request's head. Header names are lower case; a repeated header's values are joined by a comma.
 
-    `query` holds the fields in order, what is not UTF-8 replaced; `complete` is false where there were too many.
+    `query` holds the fields in order, with bytes that are not UTF-8 replaced; `complete` is false where more than 2,048
+    were sent. `rest` are the bytes behind the head.
     """
 
     method: str
@@ -46,29 +47,15 @@ OTHER: Final = StreamRoute("other")
 
 
 def route_of(data: bytes) -> StreamRoute:
-    """Says what the request line at the begin of `data` asks for; `other` is what HTTP handlers answer."""
+    """Returns who answers the request whose line begins `data`; `other` goes to the HTTP application."""
     target = data[: data.find(b"\r\n")].split(b" ", 2)
     if len(target) != 3 or target[0] not in (b"GET", b"HEAD"):
         return OTHER
-    segments = segments_of(_path_of(target[1]))
-    if segments in WEBSOCKET_PATHS:
-        return StreamRoute("websocket") if target[0] == b"GET" else OTHER
-    if segments == SSE_PATH:
-        return StreamRoute("sse")
-    topic_id = topic_of(segments)
-    return OTHER if topic_id is None else StreamRoute("sse", topic_id)
-
-
-def segments_of(raw_path: bytes) -> list[str]:
-    """Returns the segments of a path, each percent-decoded once; the first is empty."""
-    return [unquote(segment) for segment in raw_path.decode("latin-1").split("/")]
-
-
-def topic_of(segments: list[str]) -> str | None:
-    """Returns the topic that `/api/v1/topics/{topic_id}/subscribe` names, None for any other path."""
-    if len(segments) == 6 and segments[:4] == ["", "api", "v1", "topics"] and segments[5] == "subscribe":
-        return segments[4]
-    return None
+    found = _STREAMS.find(_path_of(target[1]))
+    served = None if found is None else found[0].by_name.get(target[0].decode())
+    if found is None or served is None:
+        return OTHER
+    return StreamRoute("websocket" if served.endpoint.is_websocket else "sse", found[1].get("topic_id"))
 
 
 def read_head(data: bytes) -> Head:
@@ -86,13 +73,8 @@ def read_head(data: bytes) -> Head:
     answer = refusal_of_fields(version, reader.fields)
     if answer is not None:
         raise HeadRefused(answer)
-    query, complete = _fields_of(reader.url.partition(b"?")[2])
+    query, complete = fields_of(reader.url.partition(b"?")[2])
     return Head(parser.get_method().decode(), version, query, _joined(reader.fields), rest, complete)
-
-
-def too_many_fields() -> Refusal:
-    """Returns what is wrong with a query string that is not `complete`."""
-    return Refusal("bad_request", f"the query string has more than {_MAX_QUERY_FIELDS} fields")
 
 
 def _path_of(target: bytes) -> bytes:
@@ -105,14 +87,6 @@ def _path_of(target: bytes) -> bytes:
     return target.partition(b"?")[0].partition(b"#")[0]
 
 
-def _fields_of(query: bytes) -> tuple[list[tuple[str, str]], bool]:
-    """Returns the fields of a query string, and whether they are all of them."""
-    complete = query.count(b"&") < _MAX_QUERY_FIELDS
-    if not complete:
-        query = b"&".join(query.split(b"&", _MAX_QUERY_FIELDS)[:-1])
-    return parse_qsl(query.decode("latin-1"), keep_blank_values=True), complete
-
-
 def _joined(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in fields}
     if len(headers) < len(fields):
@@ -123,7 +97,7 @@ def _joined(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class _Reader:
-    """Takes httptools' callbacks."""
+    """Keeps the URL and the fields that httptools reports."""
 
     def __init__(self) -> None:
         self.url = b""

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.app import GatewayApp
+from gateway.app import make_app
 from gateway.options import GatewayOptions
 from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
@@ -16,6 +16,7 @@ from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Message
+from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
@@ -62,8 +63,8 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol. It passes unknown paths to `fallback`, or answers 404."""
-        app = GatewayApp(self.sessions, self.origins, self._authenticator, self._directory, fallback)
-        return self.hosts.guard(app)
+        users = Users(self._authenticator, self.origins)
+        return self.hosts.guard(make_app(self.sessions, self._directory, users, self._shell.metrics.refused, fallback))
 
     def protocol(
         self,

@@ -1,10 +1,10 @@
-"""The sessions of a gateway, as the protocols of its connections use them: create, start, feed and end them."""
+"""The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
 from collections.abc import Callable
 from typing import Final
 
 from gateway.handshake import subprotocols
-from gateway.head import Head, too_many_fields
+from gateway.head import Head
 from gateway.options import GatewayOptions
 from headgate.core.client import inbound
 from headgate.core.client.framing import Framing
@@ -19,6 +19,7 @@ from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAns
 from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.queries import too_many_fields
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
@@ -28,7 +29,7 @@ _DRAINING: Final = 4601
 
 
 class Sessions:
-    """All sessions of one gateway. Nothing here waits; every method but `busy` and `identify` may write to sockets."""
+    """All sessions of one gateway. No method waits. A write may fill a socket: then `paused` is called meanwhile."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class Sessions:
         """Calls `item.visit` after so many seconds, up to a quarter second later."""
         self._hub.deadlines.plan(item, self._clock.now() + after_s)
 
-    # A session begins
+    # The start of a session
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
         """Makes the session of a socket; `preface` is written before its first frame."""
@@ -142,7 +143,7 @@ class Sessions:
         if self._hub.admit(session, identity, moment):
             self._hub.subscribe(session, wanted, moment)
 
-    # What a socket tells
+    # Events of a socket
 
     def heard(self, session: Session) -> None:
         """Bytes came from the client."""
@@ -175,7 +176,7 @@ class Sessions:
         """The connection is gone."""
         self._hub.lost(session)
 
-    # A session or a subscription ends
+    # Ends of sessions and subscriptions
 
     def leave(self, session: Session) -> None:
         """Tells a session to reconnect elsewhere (4601), after a random part of a second."""

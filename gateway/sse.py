@@ -6,9 +6,9 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.answers import stream_begin, stream_head
-from gateway.head import Head, too_many_fields
+from gateway.head import Head
 from gateway.server_shared import ServerShared
+from gateway.sse_head import stream_begin, stream_head
 from gateway.stream import Stream
 from headgate.core.client import inbound
 from headgate.core.client.framing import SSE
@@ -20,6 +20,7 @@ from headgate.core.wire.rights import Caller
 from headgate.runtime.http.answers import Header, problem_answer
 from headgate.runtime.http.cors import cors_headers
 from headgate.runtime.http.origins import Origins
+from headgate.runtime.http.queries import too_many_fields
 
 _EVENT_ID: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")
 

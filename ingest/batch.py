@@ -14,13 +14,14 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller, unknown_topic
+from headgate.runtime.http.bodies import NDJSON
+from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.problem import members_of
 from headgate.runtime.ports import Clock
 from ingest.admission import Answer, Offer, Wait
 from ingest.catalog import Found
 from ingest.durable import DurableTicket
 from ingest.ephemeral import EphemeralTicket as VolatileTicket
-from ingest.exchange import NDJSON, Call, Reply, reply
 from ingest.owners import OUTCOME_S
 from ingest.publish import Publishing
 
@@ -54,7 +55,7 @@ class Batches:
 
     async def of_topic(self, call: Call) -> Reply:
         """POST /api/v1/topics/{topic_id}/publish/batch: topic and right are those of the whole batch."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         info = await self._access.to_publish(topic_id, call.caller)
         raws, wait = self._cut(call)
         publishes = [self._read(raw) for raw in raws]

@@ -7,8 +7,9 @@ from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskHistory, HistoryPage
+from headgate.runtime.http.call import Call, Reply
+from headgate.runtime.http.queries import Query, integer, page_limit
 from ingest.access import Access
-from ingest.exchange import Call, Query, Reply, integer, page_limit
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 
@@ -35,7 +36,7 @@ class HistoryEndpoint:
 
     async def page(self, call: Call) -> Reply:
         """The handler."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")
         wanted = read_query(call.query)

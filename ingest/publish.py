@@ -7,12 +7,13 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
+from headgate.runtime.http.call import Call, Reply, reply
+from headgate.runtime.http.queries import Query, integer
 from headgate.runtime.ports import Clock, Rng
 from ingest.access import Access
 from ingest.admission import Answer, Offer, Wait
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
-from ingest.exchange import Call, Query, Reply, integer, reply
 from ingest.owners import OUTCOME_S
 from ingest.ports import IngestMetrics
 from ingest.rates import Rates
@@ -52,7 +53,7 @@ class Publishing:
         """The handler."""
         info: TopicInfo | None = None
         try:
-            topic_id = check_topic_id(call.segments[0])
+            topic_id = check_topic_id(call.path_parameters["topic_id"])
             info = await self.access.to_publish(topic_id, call.caller)
             wait = self.wait(call.query)
             self.rates.body(call.caller, len(call.body))

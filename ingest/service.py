@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from headgate.core.wire.link import Changed, Message
-from headgate.runtime.http.bodies import JSON
+from headgate.runtime.http.callers import Users
+from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock, Log, Rng
 from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
-from ingest.app import Endpoint, IngestApp, Paths
+from ingest.app import handlers_of, make_app
 from ingest.batch import Batches
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
-from ingest.exchange import NDJSON
 from ingest.history import HistoryEndpoint
-from ingest.memory_budget import MemoryBudget
 from ingest.owners import COUNT_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics, NoMetrics
 from ingest.publish import Publishing
@@ -94,13 +93,15 @@ class IngestService:
             payload_bytes=options.payload_bytes,
         )
         batches = Batches(publishing, clock, max_items=options.batch_items, item_bytes=options.rates.body_bytes)
-        self.app = IngestApp(
-            paths_of(options, topics, publishing, batches, history),
-            authenticator,
-            Origins(options.origins, is_open=authenticator.open),
+        self.app = make_app(
+            handlers_of(topics, publishing, batches, history),
+            Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
-            counts,
-            options.request_deadline_s,
+            counts.refused,
+            redirect_streams=options.redirect_streams,
+            body_bytes=options.rates.body_bytes,
+            batch_bytes=options.batch_bytes,
+            deadline_s=options.request_deadline_s,
         )
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
@@ -129,23 +130,3 @@ class IngestService:
         if not shards:
             return None
         return f"{self._log.address} does not answer for shards {', '.join(map(str, sorted(shards)))}"
-
-
-def paths_of(
-    options: IngestOptions, topics: TopicHandlers, publishing: Publishing, batches: Batches, history: HistoryEndpoint
-) -> Paths:
-    """Returns what is served, by path and method; what is not built is not in it."""
-    body = options.rates.body_bytes
-    batch = frozenset({JSON, NDJSON})
-    one_topic = ("api", "v1", "topics", "*")
-    paths: Paths = {
-        one_topic[:3]: {"POST": Endpoint(topics.create, body), "GET": Endpoint(topics.listed)},
-        one_topic: {"GET": Endpoint(topics.show), "DELETE": Endpoint(topics.remove)},
-        (*one_topic, "publish"): {"POST": Endpoint(publishing.one, body)},
-        (*one_topic, "publish", "batch"): {"POST": Endpoint(batches.of_topic, options.batch_bytes, batch)},
-        ("api", "v1", "publish", "batch"): {"POST": Endpoint(batches.of_any, options.batch_bytes, batch)},
-        (*one_topic, "messages"): {"GET": Endpoint(history.page)},
-    }
-    if options.redirect_streams:
-        paths[(*one_topic, "subscribe")] = {"GET": Endpoint(None)}
-    return paths

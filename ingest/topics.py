@@ -8,7 +8,7 @@ from hashlib import blake2b
 from heapq import merge
 from typing import Any, Final
 
-from headgate.core.publish.body import check_client_msg_id, read_object
+from headgate.core.publish.body import check_client_msg_id
 from headgate.core.wire import rights, topic_settings
 from headgate.core.wire.control import CreateTopic, DeleteTopic
 from headgate.core.wire.errors import Refusal
@@ -16,11 +16,12 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskTopics, TopicInfo, TopicsAnswer
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
+from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
+from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from headgate.runtime.ports import Rng
 from ingest.access import Access
 from ingest.catalog import Catalog
 from ingest.controls import ENTROPY, Controls, Landed
-from ingest.exchange import MAX_PAGE, NO_CONTENT, Call, Reply, page_limit, reply
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 
@@ -62,7 +63,7 @@ class TopicHandlers:
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._catalog.fetch(topic_id)
         rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
@@ -70,7 +71,7 @@ class TopicHandlers:
 
     async def remove(self, call: Call) -> Reply:
         """DELETE /api/v1/topics/{topic_id}."""
-        topic_id = check_topic_id(call.segments[0])
+        topic_id = check_topic_id(call.path_parameters["topic_id"])
         record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
         if record_id in self._deleted:
             return NO_CONTENT
@@ -121,7 +122,7 @@ class TopicHandlers:
         return info
 
     def _wanted(self, call: Call) -> CreateTopic:
-        body = read_object(call.body)
+        body = call.json_object()
         topic_id = body.get("topic_id")
         if topic_id is None:
             topic_id = self._new_id(call)

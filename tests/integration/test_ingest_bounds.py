@@ -103,7 +103,7 @@ def test_44_callers_without_a_token_refuse_nobody_and_hold_nothing() -> None:
         for headers in ({}, {"Authorization": "Bearer junk"}):
             waiting = [asyncio.ensure_future(_begin(world, headers, 7, whole)) for _ in range(44)]
             await asyncio.sleep(0.1)
-            assert world.ingest.app._held.size == 0
+            assert world.ingest.app._budget.size == 0
             assert (await world.publish("t", payload=1)).status_code == 200
             whole.set()
             for answer in await asyncio.gather(*waiting):
@@ -132,7 +132,7 @@ def test_one_user_fills_his_own_share_and_not_that_of_others() -> None:
         bo = {"Authorization": f"Bearer {world.token('bo')}"}
         waiting = [asyncio.ensure_future(_begin(world, bo, 7, whole)) for _ in range(5)]
         await asyncio.sleep(0.1)
-        assert world.ingest.app._held.by_user["bo"] <= 16 * MIB
+        assert world.ingest.app._budget.by_user["bo"] <= 16 * MIB
         refused = problem(
             await world.call("POST", OF_ANY, world.token("bo"), content=b" " * 4 * MIB), 503, "overloaded"
         )
@@ -142,7 +142,7 @@ def test_one_user_fills_his_own_share_and_not_that_of_others() -> None:
         whole.set()
         codes = [answer.status_code for answer in await asyncio.gather(*waiting)]
         assert sorted(codes) == [400, 400, 503, 503, 503]
-        assert world.ingest.app._held.by_user == {}
+        assert world.ingest.app._budget.by_user == {}
 
     play(scene, held_bytes=64 * MIB, held_bytes_per_user=16 * MIB)
 

@@ -290,7 +290,7 @@ def test_a_socket_that_does_not_take_the_answer_holds_no_share_for_ever() -> Non
         scope = {"type": "http", "method": "GET", "raw_path": f"{TOPIC}/messages".encode(), "query_string": b""}
         with pytest.raises(TimeoutError):
             await world.ingest.app(scope | {"headers": [(b"host", b"h"), (b"authorization", token)]}, receive, send)
-        assert world.ingest.app._held.size == 0
+        assert world.ingest.app._budget.size == 0
 
     play(scene)
 
@@ -320,8 +320,8 @@ def test_a_body_of_unknown_length_takes_its_share_as_it_comes() -> None:
                 yield b" " * (1024 * 1024)
 
         problem(await world.call("POST", f"{TOPIC}/publish/batch", content=large()), 503, "overloaded")
-        assert world.ingest.app._held.size == 0
-        assert world.ingest.app._held.by_user == {}
+        assert world.ingest.app._budget.size == 0
+        assert world.ingest.app._budget.by_user == {}
 
     play(scene, held_bytes=8 * 1024 * 1024)  # as many bytes as one batch may have
 

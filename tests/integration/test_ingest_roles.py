@@ -33,7 +33,9 @@ def test_the_word_loopback_beside_an_origin_is_kept(monkeypatch: pytest.MonkeyPa
     log, _ = parts.log()
     ingest = parts.ingest(log, LinkDirectory("ingest", "twin"), in_dev=True)
     gateway = parts.gateway(LinkDirectory("gateway", "twin"))
-    for origins in (ingest.app._origins, gateway.origins):
+    users = ingest.app._users
+    assert users is not None
+    for origins in (users._origins, gateway.origins):
         assert origins.allows("http://localhost:3000", "h") and origins.allows("https://app.example.com", "h")
         assert not origins.allows("https://evil.example.com", "h")
 

@@ -1,1 +1,1 @@
-"""What ingest and the gateway share of HTTP: credentials, origins, and the one problem renderer; knows no handler."""
+"""HTTP for all roles: the server and its bounds, the table of endpoints, the common checks, and the problem answers."""

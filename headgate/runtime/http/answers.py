@@ -1,4 +1,4 @@
-"""HTTP answers as bytes, for what a protocol refuses before any application sees it; knows no socket and no route."""
+"""Whole HTTP answers as bytes, for requests that a protocol refuses before any application sees them."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -11,7 +11,10 @@ from headgate.runtime.http.problem import CONTENT_TYPE, members_of, problem_of
 
 Header = tuple[bytes, bytes]
 
-ALWAYS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))  # PROTOCOL section 0
+ALWAYS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)  # docs/protocol.md, section 0
 
 
 def problem_answer(refusal: Refusal, extra: Sequence[Header] = (), *, body: bool = True) -> bytes:
@@ -33,12 +36,12 @@ def head_too_large() -> bytes:
 
 
 def head_too_late() -> bytes:
-    """Returns the answer to a head that is not whole at its deadline."""
+    """Returns the answer to a head that is incomplete at its deadline."""
     return problem_answer(Refusal("request_timeout", "the request's head did not come in time"))
 
 
 def closing_answer(status: int, headers: Sequence[Header], body: bytes) -> bytes:
-    """Returns an answer after which the connection ends; `headers` may say `ALWAYS` in their own way."""
+    """Returns an answer after which the connection ends; those of `ALWAYS` that are not in `headers` are added."""
     named = {name for name, _ in headers}
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()]
     lines += [b"%b: %b\r\n" % header for header in ALWAYS if header[0] not in named]

@@ -1,18 +1,17 @@
-"""How far a request's body reaches in the bytes that came (RFC 9112 section 6), and whether its pieces are worth their
-cost; knows neither the parser nor the socket."""
+"""Finds the end of a request's body in the bytes that came (RFC 9112 section 6), and refuses bodies of tiny pieces."""
 
 from typing import Final
 
 from headgate.runtime.http.heads import END
 
-PIECES: Final = 1_024  # of a chunked body that are free; beyond them each must have PIECE_BYTES on average
+PIECES: Final = 1_024  # of a chunked body; if there are more, each must have PIECE_BYTES on average
 PIECE_BYTES: Final = 64
-FRAMING_BYTES: Final = 64 * 1024  # of chunk sizes, extensions and trailers that are free; beyond, no more than body
-SLICE_BYTES: Final = 16 * 1024  # of a chunked body that the parser gets at a time: it may be 2,700 chunks
+FRAMING_BYTES: Final = 64 * 1024  # of chunk sizes, extensions and trailers; more only if the body is as large
+SLICE_BYTES: Final = 16 * 1024  # of a chunked body for the parser at a time: they may be 2,700 chunks
 
 
 class BodyEnd:
-    """One body. `length` is what its head announced in bytes; None where it is chunked."""
+    """One body. `length` is the bytes that its head announced; None for a chunked body."""
 
     __slots__ = ("_left", "_pieces", "_size", "_wire_bytes")
 
@@ -21,10 +20,10 @@ class BodyEnd:
         self._pieces = self._size = self._wire_bytes = 0
 
     def find(self, data: bytes, at: int) -> int:
-        """Returns how far the body reaches in `data` for certain; `at` when more must come first.
+        """Returns where the certain part of the body ends in `data`; `at` when more bytes must come first.
 
-        A chunked body ends with END, so it is given to the parser up to each END; one that is cut in two is held.
-        A slice at most, so that its pieces are counted before the next.
+        A chunked body ends with END, so the parser gets it up to each END. An END that is cut in two is held back. The
+        parser gets one slice at most, so that its pieces are counted before the next.
         """
         if self._left is not None:
             end = min(len(data), at + self._left)
@@ -44,7 +43,7 @@ class BodyEnd:
         self._size += len(piece)
 
     def is_malformed(self) -> bool:
-        """Says that a body that the parser has not ended should have ended, or is mostly framing."""
+        """True for a body that the parser has not ended although it should have ended, or that is mostly framing."""
         if self._left is not None:
             return self._left == 0
         is_thin = (self._pieces - PIECES) * PIECE_BYTES > self._size
@@ -52,5 +51,5 @@ class BodyEnd:
 
 
 def _open_end(data: bytes) -> int:
-    """Returns how many bytes at the end of `data` may be the begin of END."""
+    """Returns how many bytes at the end of `data` may be the beginning of END."""
     return next((size for size in (3, 2, 1) if data.endswith(END[:size])), 0)

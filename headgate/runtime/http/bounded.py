@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with bounds: heads, pipelines, bodies in pieces, answers that nobody reads; no route.
+"""uvicorn's HTTP protocol with bounds for heads, pipelines, bodies in pieces, and answers that nobody reads.
 
-Bytes are cut at the border of head and body before httptools sees them: so a head is checked and rewritten as a
-whole, and no byte behind a message's end is parsed before we decide to.
+Bytes are cut between head and body before httptools sees them. So a head is checked and rewritten as a whole, and no
+byte after the end of a message is parsed before we decide to.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from headgate.runtime.http.body_end import BodyEnd
 from headgate.runtime.http.heads import END, HeadBudget
 from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
 
-HEAD_S: Final = 10.0  # PROTOCOL section 7: request head and body deadline
+HEAD_S: Final = 10.0  # docs/protocol.md, section 7: request head and body deadline
 HEAD_BYTES: Final = 64 * 1024
-WAITING: Final = 16  # PROTOCOL section 0: pipelined requests
-MAX_HELD: Final = 1024 * 1024  # a few reads of the loop's: more than came before reading was paused
+WAITING: Final = 16  # docs/protocol.md, section 0: pipelined requests
+MAX_HELD: Final = 1024 * 1024  # a few reads of the loop: more than can come before reading is paused
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -30,9 +30,9 @@ Factory = Callable[..., asyncio.Protocol]
 class BoundedHttp(HttpToolsProtocol):
     """A connection whose heads have `head_s` seconds and `head_bytes` bytes each: 408 and 431.
 
-    An answer may be complete before its request is (413, 401, 415): what still comes of the body is thrown away, for
-    `head_s` seconds at most. Closing at once would make the kernel send a reset, and the client lose the answer. A far
-    end that takes nothing of an answer for `unread_s` seconds is reset.
+    An answer may be complete before its request is (413, 401, 415). The rest of the body is thrown away, for `head_s`
+    seconds at most: closing at once would make the kernel send a reset, and the client would lose the answer. A client
+    that takes nothing of an answer for `unread_s` seconds is reset.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = head_bytes
         self._unread_s = unread_s
         self._budget = HeadBudget() if budget is None else budget
-        self._held = b""  # came and was not given to the parser: an incomplete head, or requests that wait
+        self._held = b""  # not yet given to the parser: an incomplete head, or requests that wait
         self._searched = 0  # bytes of `_held` in which no head ends
-        self._counted = 0  # bytes of `_held` that stand in the budget
-        self._in_head = True  # also while the next one has not begun
+        self._counted = 0  # bytes of `_held` that are counted in the budget
+        self._in_head = True  # also before the next one begins
         self._reading_head = False  # the parser is being given a head
-        self._waits = False  # a complete head is held until what is before it was answered
+        self._waits = False  # a complete head is held until the requests before it are answered
         self._body = BodyEnd(0)
-        self._over = False  # no byte is parsed any more
+        self._over = False  # no more bytes are parsed
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: UnreadAnswers | None = None
 
@@ -100,7 +100,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._keep(data, at)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's does nothing, which closes
-        """The far end sends nothing more, and may still read: what it asked for as a whole is answered."""
+        """The client sends nothing more, and may still read: its complete requests are answered."""
         if not self.answering or not self._in_head:
             return False
         self._end_after_answers()
@@ -116,12 +116,12 @@ class BoundedHttp(HttpToolsProtocol):
             super().shutdown()
 
     def end_idle(self) -> None:
-        """A drain begins: a connection that waits for a next request is closed, another ends with its answer."""
+        """A drain begins: closes a connection that waits for a next request; another ends with its answer."""
         if self.cycle is not None and not self._held:
             self.shutdown()
 
     def abort(self) -> None:
-        """Ends the connection without a word."""
+        """Ends the connection without an answer."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -160,7 +160,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = True
         super().on_message_complete()
         if not self.cycle.keep_alive:
-            self._over = True  # the connection ends with this answer: what comes behind has no meaning
+            self._over = True  # the connection ends with this answer: later bytes have no meaning
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -175,19 +175,20 @@ class BoundedHttp(HttpToolsProtocol):
     # Heads and bodies
 
     def route(self, head: bytes, data: bytes, at: int) -> bool:
-        """Says whether the request of a complete head may begin here and now.
+        """Returns whether the request of a complete head may begin now.
 
-        A subclass may say later (it is asked again after each answer), or take the connection and `data` from `at` on.
+        A subclass may return false, and is asked again after each answer. Or it takes the connection, and `data` from
+        `at` on.
         """
         return True
 
     @property
     def answering(self) -> bool:
-        """Says that an answer is not complete."""
+        """True while an answer is incomplete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def release(self) -> asyncio.Transport:
-        """Lets go of the connection at the border of a request; another protocol takes it."""
+        """Gives up the connection between two requests. Another protocol takes the returned transport."""
         self._over = True
         self._end_deadline()
         self._unset_keepalive_if_required()
@@ -196,7 +197,7 @@ class BoundedHttp(HttpToolsProtocol):
         return self.transport
 
     def _take_head(self, data: bytes, at: int, end: int) -> bool:
-        """Gives one head to the parser; false when it stays with us."""
+        """Gives one head to the parser; false when it is held or refused."""
         head = data[at:end]
         answer = heads.refusal_of_head(head, self._head_bytes)
         if answer is not None:
@@ -226,7 +227,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(heads.malformed())
 
     def _keep(self, data: bytes, at: int) -> None:
-        """Holds what was not parsed: the begin of a head or of a body's END, or requests that wait for answers."""
+        """Holds the bytes that were not parsed: part of a head or of a body's END, or requests that wait."""
         rest = b"" if self._over else data[at:]
         if self._waits:
             self._end_deadline()
@@ -297,9 +298,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._hold(b"")
 
     def _refuse(self, answer: bytes) -> None:
-        """Ends the connection with an answer, or, where earlier requests wait for theirs, without one after them.
+        """Ends the connection with an answer; where earlier requests wait for theirs, after those and without this one.
 
-        Only the first reason counts: a parser goes on behind a head that was refused, and fails at it once more.
+        Only the first refusal counts: the parser continues after a refused head, and fails again.
         """
         if self._over:
             return
@@ -311,7 +312,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._end_after_answers()
 
     def _break_off(self, answer: bytes) -> None:
-        """The newest request will never be whole: its application is told that the client is gone."""
+        """The newest request will never be complete: its application learns that the client is gone."""
         if self.pipeline or self.cycle.response_started:
             self.transport.abort()
             return

@@ -1,4 +1,4 @@
-"""The headers that let a page of another origin read an answer (Fetch standard, CORS protocol); decides nothing."""
+"""The headers that let a page of another origin read an answer (Fetch standard, CORS protocol)."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # a token, RFC 
 
 
 def cors_headers(origins: Origins, origin: str | None, host: str | None) -> list[Header]:
-    """Returns what an answer to a request with this `Origin` and `Host` has; `Vary` always."""
+    """Returns the headers of an answer to a request with this `Origin` and `Host`; `Vary` always."""
     if origin is None or not origins.allows(origin, host):
         return [_VARY]
     headers = [(b"access-control-allow-origin", origin.encode("latin-1")), _EXPOSED, _VARY]
@@ -27,9 +27,9 @@ def cors_headers(origins: Origins, origin: str | None, host: str | None) -> list
 def preflight_headers(
     origins: Origins, origin: str | None, host: str | None, methods: list[str], asked: str | None
 ) -> list[Header]:
-    """Returns what the answer to a preflight adds; `asked` is Access-Control-Request-Headers.
+    """Returns the further headers of the answer to a preflight; `asked` is Access-Control-Request-Headers.
 
-    Raises Refusal: `forbidden` for a page that may not call, `bad_request` for header names that are none.
+    Raises Refusal: `forbidden` for a page that may not call, `bad_request` for illegal header names.
     """
     if origin is None or not origins.allows(origin, host):
         raise Refusal("forbidden", "pages of this origin may not call; see http.origins")

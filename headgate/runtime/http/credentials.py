@@ -1,4 +1,4 @@
-"""Where a request carries its credentials (PROTOCOL section 1), and in which order they count; verifies nothing."""
+"""Reads the credentials of a request, in their order (docs/protocol.md, section 1). Verifies none."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
@@ -41,7 +41,7 @@ def of_stream(
 ) -> Credential | None:
     """Returns the first credential of a WebSocket or SSE request; None when there is none.
 
-    `subprotocols` are the offered ones in order; `query_token` says whether `?token=` counts (`auth.query_token`).
+    `subprotocols` are the offered ones in order; `query_token`: whether `?token=` counts.
     Raises Refusal `unauthenticated` for a header that is no bearer token: a bad credential is not followed by another.
     """
     token = bearer(authorization)
@@ -57,7 +57,7 @@ def of_stream(
 
 
 def open_user(query: Mapping[str, str], header: str | None) -> str | None:
-    """Returns who a request says it is where `auth.mode` is open: `?user=`, else the header X-Headgate-User."""
+    """Returns the user that a request names where `auth.mode` is open: `?user=`, else the header X-Headgate-User."""
     return query.get("user") or header or None
 
 

@@ -1,4 +1,4 @@
-"""What a request's head may be before a parser sees it (RFC 9112): pure functions on bytes; knows no socket."""
+"""Checks the head of a request before a parser sees it (RFC 9112): pure functions on bytes."""
 
 import re
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _BLANK: Final = re.compile(rb"[\r\n]{0,64}")  # a flood of them is no request
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fVv:.]+\])(?::[0-9]*)?")
-_SINGLE: Final = (b"host", b"authorization", b"idempotency-key", b"transfer-encoding")  # PROTOCOL section 0
+_SINGLE: Final = (b"host", b"authorization", b"idempotency-key", b"transfer-encoding")  # docs/protocol.md, section 0
 
 Fields = Sequence[tuple[bytes, bytes]]
 
 
 class HeadBudget:
-    """The bytes of incomplete heads that all connections of one port hold together, at most `most`."""
+    """At most `most` bytes of incomplete heads, for all connections of one port together."""
 
     def __init__(self, most: int = BUDGET_BYTES) -> None:
         self._most = most
@@ -34,7 +34,7 @@ class HeadBudget:
 
 
 def begin_of(data: bytes, at: int) -> int:
-    """Returns where the request line begins: RFC 9112 section 2.2 lets empty lines stand before it."""
+    """Returns where the request line begins: RFC 9112 section 2.2 allows empty lines before it."""
     if data[at : at + 1].isalpha():
         return at
     match = _BLANK.match(data, at)
@@ -42,9 +42,9 @@ def begin_of(data: bytes, at: int) -> int:
 
 
 def refusal_of_start(data: bytes, at: int, head_bytes: int) -> bytes | None:
-    """Returns the answer to a head that is not complete and can never be good, None where more may come.
+    """Returns the answer to an incomplete head that can never be valid; None where the rest may come.
 
-    A line that ends in LF alone would never bring the END we wait for.
+    A line that ends in LF alone never brings the END that we wait for.
     """
     if len(data) - at > head_bytes:
         return head_too_large()
@@ -65,14 +65,14 @@ def refusal_of_head(head: bytes, head_bytes: int) -> bytes | None:
 def without_upgrade(head: bytes) -> bytes:
     """Returns a complete head without its `Upgrade` fields.
 
-    A server may ignore them (RFC 9110 section 7.8) and then reads the body as usual. httptools does not: it ends the
-    message at the head, and the body becomes the next request.
+    A server may ignore them (RFC 9110 section 7.8) and read the body as usual. httptools does not ignore them: it ends
+    the message at the head, and the body would become the next request.
     """
     return _UPGRADE.sub(b"", head) if b"upgrade:" in head.lower() else head
 
 
 def refusal_of_fields(version: str, fields: Fields) -> bytes | None:
-    """Returns the answer to parsed fields (names in lower case) that no application may see: 400 or 501, else None."""
+    """Returns the answer (400 or 501) to fields that no application may see, else None. Names are in lower case."""
     named = dict(fields)
     if len(named) < len(fields):
         names = [name for name, _ in fields]
@@ -90,7 +90,7 @@ def refusal_of_fields(version: str, fields: Fields) -> bytes | None:
 
 
 def malformed() -> bytes:
-    """Returns the answer to what is no HTTP request."""
+    """Returns the answer to bytes that are no HTTP request."""
     return _bad("this is no HTTP/1.1 request")
 
 

@@ -1,5 +1,7 @@
-"""In open mode, which names a request may be meant for (`Host`): a page whose own name was rebound to 127.0.0.1 would
-otherwise be of the same origin as this server (DNS rebinding)."""
+"""In open mode, the names that a request's `Host` may have.
+
+A page whose own name was rebound to 127.0.0.1 (DNS rebinding) would otherwise have the same origin as this server.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -9,9 +11,9 @@ from headgate.runtime.http.problem import problem_of
 
 
 class Hosts:
-    """The rule: loopback names and addresses, the host that is listened on, and the hosts of `http.origins`.
+    """The rule: loopback names and addresses, the host of the listening socket, and the hosts of `http.origins`.
 
-    Where a token is needed (not `is_open`) any name will do: a page has none.
+    Where a token is needed (not `is_open`) any name is allowed: a page has no token.
     """
 
     def __init__(self, origins: Origins, listening: str, *, is_open: bool) -> None:
@@ -21,7 +23,7 @@ class Hosts:
         self._parents = {entry.host for entry in origins.wildcards}
 
     def check(self, host: str | None) -> None:
-        """Raises Refusal `misdirected` for a `Host` that is not this server's; None is for others to refuse."""
+        """Raises Refusal `misdirected` for a `Host` that is not this server's. None passes: `heads` refuses it."""
         if host is None or not self._is_open:
             return
         meant = read_origin(f"http://{host}")
@@ -34,7 +36,7 @@ class Hosts:
         return "*." + name.partition(".")[2] in self._parents
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """Returns the application behind the rule; without a rule, the application."""
+        """Returns the application behind the rule; where any name is allowed, the application itself."""
         if not self._is_open:
             return app
 

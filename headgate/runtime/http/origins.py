@@ -1,5 +1,4 @@
-"""Which pages in a browser may call (`http.origins`): one rule for CORS and for the WebSocket `Origin`; knows no header
-format of either."""
+"""Which pages in a browser may call (`http.origins`): one rule for CORS and for the WebSocket `Origin`."""
 
 import ipaddress
 import re
@@ -7,7 +6,7 @@ from typing import Final, NamedTuple
 
 ANY: Final = "*"
 NULL: Final = "null"  # the origin of sandboxed frames and of files
-LOOPBACK: Final = "loopback"  # stands for any origin on this machine's loopback names
+LOOPBACK: Final = "loopback"  # any origin on this machine's loopback names
 _WORDS: Final = frozenset({ANY, NULL, LOOPBACK})
 _PAGES: Final = ("http", "https")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}  # RFC 6454 section 4: the same origin as without
@@ -24,7 +23,7 @@ class Origin(NamedTuple):
 
 
 class Origins:
-    """The rule. `allowed` is the setting as it stands; where it names no origin the same origin may call.
+    """The rule. `allowed` is the setting `http.origins`. Where it names no origin, the same origin may call.
 
     In open mode (`is_open`) no answer may be read with a browser's credentials.
     """
@@ -38,7 +37,7 @@ class Origins:
         self._is_open = is_open
 
     def allows(self, origin: str, host: str | None) -> bool:
-        """Says whether a page of `origin` may call; `host` is the request's Host header."""
+        """Returns whether a page of `origin` may call; `host` is the request's Host header."""
         if ANY in self.words:
             return True
         if origin == NULL:
@@ -54,7 +53,7 @@ class Origins:
         )
 
     def lets_credentials(self, origin: str) -> bool:
-        """Says whether a page of an allowed origin may call with cookies: only one that an entry names."""
+        """Returns whether a page of an allowed origin may call with cookies: only a page that an entry names."""
         page = read_origin(origin)
         return not self._is_open and page is not None and self._names(page)
 
@@ -72,12 +71,12 @@ def read_origin(text: str) -> Origin | None:
 
 
 def is_entry(text: str) -> bool:
-    """Says whether this can be an entry of `http.origins`."""
+    """Returns whether this can be an entry of `http.origins`."""
     return text in _WORDS or read_origin(text) is not None
 
 
 def is_loopback_name(host: str) -> bool:
-    """Says whether a host (an IPv6 address in brackets) is localhost, a name below it, or a loopback address."""
+    """Returns whether a host (an IPv6 address in brackets) is localhost, a name below it, or a loopback address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,6 +1,6 @@
-"""The one renderer of errors: a Refusal as `application/problem+json` (RFC 9457); knows no server.
+"""The one renderer of errors: a Refusal as `application/problem+json` (RFC 9457).
 
-What a refusal carries in `extra` are further members of the body, except `allow`: the methods of a 405.
+A refusal's `extra` becomes further members of the body, except `allow`: the methods of a 405.
 """
 
 from typing import Any, Final
@@ -14,7 +14,7 @@ Headers = list[tuple[bytes, bytes]]
 CONTENT_TYPE: Final = b"application/problem+json"
 SITE: Final = "https://headgate.dev/"  # where the pages of docs/ are published
 DOCUMENTATION: Final = SITE + "reference/errors.html#"  # docs/reference/errors.md, one anchor a code
-RETRY_AFTER_S: Final = 1  # where the refusal does not know better
+RETRY_AFTER_S: Final = 1  # where the refusal has no time of its own
 _MUST_RETRY: Final = frozenset({429, 503})
 
 
@@ -33,7 +33,7 @@ def problem_of(refusal: Refusal) -> tuple[int, Headers, bytes]:
 
 
 def members_of(refusal: Refusal) -> dict[str, Any]:
-    """Returns the members of the problem, as they also stand in the results of a batch."""
+    """Returns the members of the problem; the results of a batch have the same."""
     code = CODES[refusal.code]
     members: dict[str, Any] = {
         "type": DOCUMENTATION + refusal.code,

@@ -1,4 +1,4 @@
-"""One HTTP port served by uvicorn on our terms: own signals, own socket, no access log; knows no route."""
+"""One HTTP port, served by uvicorn without its signal handlers and access log, on a socket of ours."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ from headgate.runtime.sockets import listen
 
 logger = structlog.get_logger("http")
 
-BACKLOG: Final = 4_096  # a gateway's clients come back all at once
+BACKLOG: Final = 4_096  # all clients of a gateway may reconnect at once
 KEEP_ALIVE_S: Final = 75
 CONNECTIONS: Final = 100_000
-_STOP_S: Final = 2  # uvicorn's patience with answers under way; it ends with an error line
-_ABORT_S: Final = 1.5  # ours, shorter: who does not read by then is cut, and nothing is left to complain about
+_STOP_S: Final = 2  # for unfinished answers; then uvicorn logs an error
+_ABORT_S: Final = 1.5  # shorter: connections that do not read are cut before uvicorn logs
 _SAY_EVERY_S: Final = 60.0
 _CLOSE: Final = (b"connection", b"close")
 
@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application, or an `asyncio.Protocol` class in front of it, on a socket bound at once.
 
-    At most `connections` are held; one above is closed at once.
+    At most `connections` are open; one more is closed at once.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     async def serve(self) -> None:
-        """Answers until `finish`."""
+        """Serves until `finish`."""
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
             self._served.set()
 
     def end_idle(self) -> None:
-        """Closes the connections that wait for a next request, and from now on each at its answer. Still listens."""
+        """Closes connections that wait for a next request; others end with their answer. Still listens."""
         state = self._server.server_state
         self._config.encoded_headers.append(_CLOSE)
         state.default_headers = [*state.default_headers, _CLOSE]
@@ -86,7 +86,7 @@ class HttpServer:
                 connection.end_idle()
 
     async def finish(self) -> None:
-        """Stops listening, finishes what is being answered, and returns once `serve` has."""
+        """Stops listening, finishes the answers under way, and returns when `serve` has returned."""
         self._server.should_exit = True
         try:
             async with asyncio.timeout(_ABORT_S):
@@ -98,7 +98,7 @@ class HttpServer:
 
 
 class _Places:
-    """Makes the protocol of each connection that there is a place for."""
+    """Makes the protocol of each connection while there is room."""
 
     def __init__(self, protocol: Factory, most: int) -> None:
         self._protocol = protocol
@@ -112,12 +112,12 @@ class _Places:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> asyncio.Protocol:
-        """Makes the protocol; it is counted from now on, before its transport is there: many may come in one turn."""
+        """Makes the protocol. It counts before it has a transport: many may come in one turn of the loop."""
         if len(server_state.connections) >= self._most:
             self._say()
             return _TurnedAway()
         protocol = self._protocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
-        server_state.connections.add(protocol)  # type: ignore[arg-type]  # uvicorn's own, or what acts like them
+        server_state.connections.add(protocol)  # type: ignore[arg-type]  # uvicorn's own, or classes that act like them
         return protocol
 
     def _say(self) -> None:
@@ -128,7 +128,7 @@ class _Places:
 
 
 class _TurnedAway(asyncio.Protocol):
-    """A connection that there is no place for."""
+    """A connection for which there is no room."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Resets it."""

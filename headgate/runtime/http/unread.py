@@ -1,28 +1,28 @@
-"""How a connection ends whose far end does not do its part: it does not read, or goes on sending; knows no request."""
+"""Ends a connection whose client does not read its answers, or keeps sending after the last one."""
 
 import asyncio
 from typing import Final
 
-UNREAD_S: Final = 10.0  # PROTOCOL section 0
+UNREAD_S: Final = 10.0  # docs/protocol.md, section 0
 LINGER_S: Final = 1.0
 
 
 class UnreadAnswers:
-    """Watches what is queued on one transport. `look` is to be called whenever something was written.
+    """Watches the bytes that are queued on one transport. Call `look` after each write.
 
-    One timer at most, and only while something is queued: an answer that was taken at once costs a call.
+    There is at most one timer, while bytes are queued: an answer that the socket takes at once costs one call.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, unread_s: float) -> None:
         self._transport = transport
         self._loop = loop
         self._unread_s = unread_s
-        self._queued = 0  # bytes, when we looked last
-        self._since = 0.0  # how long the far end has taken none of them
+        self._queued = 0  # bytes, at the last look
+        self._since = 0.0  # the time since which the client has taken none of them
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Begins to watch when something is queued; its time begins now."""
+        """Begins to watch if bytes are queued. Their time begins now."""
         queued = self._transport.get_write_buffer_size()
         if queued:
             self._queued, self._since = queued, self._loop.time()
@@ -30,7 +30,7 @@ class UnreadAnswers:
                 self._timer = self._loop.call_later(self._unread_s, self._look_again)
 
     def stop(self) -> None:
-        """The connection is gone."""
+        """Stops the timer: the connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,10 +47,10 @@ class UnreadAnswers:
 
 
 def close_after(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, answer: bytes) -> None:
-    """Writes a last answer and ends the connection, reading nothing any more.
+    """Writes a last answer and ends the connection. Nothing more is read.
 
-    Our side is closed at once, the rest a second later: a close with bytes unread would make the kernel send a reset,
-    and the far end lose the answer.
+    Our side is closed at once, the rest a second later: a close with unread bytes would make the kernel send a reset,
+    and the client would lose the answer.
     """
     if transport.is_closing():
         return

@@ -1,4 +1,4 @@
-"""How an SSE stream's answer begins, and what lets a page of another origin read it; knows no socket."""
+"""The beginning of an SSE answer: its head, with the headers for pages of other origins, and its `retry` line."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""How many bytes all requests together, and those of one user, may hold; knows neither requests nor answers."""
+"""The bytes that requests hold while they are answered: bounded for all together, and for each user."""
 
 from types import TracebackType
 from typing import Final, Self
@@ -6,14 +6,16 @@ from typing import Final, Self
 from headgate.core.wire.errors import Refusal
 
 REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
+ALL_BYTES: Final = 256 * 1024 * 1024
+USER_BYTES: Final = 64 * 1024 * 1024  # at least two batches
 
 
 class MemoryBudget:
-    """The sums; `max_bytes` of all requests that are being answered, `max_user_bytes` of those of one user."""
+    """At most `max_bytes` for all requests that are being answered, `max_user_bytes` for those of one user."""
 
-    def __init__(self, max_bytes: int, max_user_bytes: int) -> None:
+    def __init__(self, max_bytes: int = ALL_BYTES, max_user_bytes: int = USER_BYTES) -> None:
         self.size = 0
-        self.by_user: dict[str, int] = {}  # of those who hold anything
+        self.by_user: dict[str, int] = {}  # without users who hold nothing
         self._max_bytes = max_bytes
         self._max_user_bytes = max_user_bytes
 
@@ -42,12 +44,12 @@ class MemoryBudget:
 
 
 class Share:
-    """What one request holds: its body, the pages it gathers, its answer until the socket has it."""
+    """The bytes of one request: its body, the pages it gathers, its answer until the socket has it."""
 
-    __slots__ = ("_held", "_user", "size")
+    __slots__ = ("_budget", "_user", "size")
 
-    def __init__(self, held: MemoryBudget) -> None:
-        self._held = held
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
         self._user = ""
         self.size = 0
 
@@ -58,7 +60,7 @@ class Share:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.size:
-            self._held.give_back(self._user, self.size)
+            self._budget.give_back(self._user, self.size)
             self.size = 0
 
     def open(self, user: str, body_bytes: int) -> None:
@@ -74,5 +76,5 @@ class Share:
 
     def grow(self, size: int) -> None:
         """Takes `size` bytes more. Raises Refusal `overloaded`."""
-        self._held.take(self._user, size)
+        self._budget.take(self._user, size)
         self.size += size

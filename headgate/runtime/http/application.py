@@ -1,0 +1,140 @@
+"""The HTTP application (ASGI) of every port: finds the endpoint, and gives each answer what all answers have.
+
+Starlette answers lifespan and WebSocket scopes and reads bodies. Its router and headers are not used:
+docs/adr/0013-one-http-layer.md says why.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from headgate.core.wire.errors import Refusal
+from headgate.runtime.http.answers import Header
+from headgate.runtime.http.call import Reply
+from headgate.runtime.http.callers import Users
+from headgate.runtime.http.checks import Checks, Incoming
+from headgate.runtime.http.memory_budget import MemoryBudget
+from headgate.runtime.http.paths import Found, Paths
+from headgate.runtime.http.problem import problem_of
+
+DEADLINE_S: Final = 10.0
+PIECE_BYTES: Final = 256 * 1024  # of an answer that is handed to the socket at a time
+_NO_ROUTES: Final = Router()
+_log = logging.getLogger("headgate.http")
+
+CountRefusal = Callable[[str, str], None]
+
+
+class HttpApp:
+    """The endpoints of one role. A path that it does not have goes to `fallback`, or is 404 `not_found`."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        users: Users | None,
+        *,
+        budget: MemoryBudget | None = None,
+        count_refusal: CountRefusal | None = None,
+        deadline_s: float = DEADLINE_S,
+        fallback: ASGIApp | None = None,
+    ) -> None:
+        """`users` is None where all endpoints are for anyone and no page of another origin may call.
+
+        `count_refusal` takes the code and the detail of each refusal. `deadline_s`: for a body to come, and for each
+        piece of an answer to be taken. Raises ValueError where an endpoint needs users and there are none.
+        """
+        if users is None and paths.needs_users:
+            raise ValueError("an endpoint is for users only, and there are no users")
+        self._paths = paths
+        self._users = users
+        self._checks = Checks(users, deadline_s)
+        self._budget = MemoryBudget() if budget is None else budget
+        self._count_refusal = count_refusal
+        self._deadline_s = deadline_s
+        self._fallback = fallback
+        self._active = 0
+        self._idle: asyncio.Future[None] | None = None  # while somebody waits for the last answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one scope of ASGI 3."""
+        if scope["type"] != "http":
+            await _answer_other(scope, receive, send)
+            return
+        found = self._paths.find(scope["raw_path"])
+        if found is None and self._fallback is not None:
+            await self._fallback(scope, receive, send)
+            return
+        self._active += 1
+        try:
+            await self._serve(scope, receive, send, found)
+        finally:
+            self._active -= 1
+            if self._idle is not None and not self._active and not self._idle.done():
+                self._idle.set_result(None)
+
+    async def idle(self) -> None:
+        """Waits until no request is being answered."""
+        if self._active:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+            self._idle = None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, found: Found | None) -> None:
+        with self._budget.share() as share:
+            request = Incoming(scope, receive, dict(scope["headers"]), share)
+            try:
+                status, headers, body = await self._outcome(request, found)
+            except ClientDisconnect:
+                return  # nobody waits for an answer
+            if self._users is not None:
+                headers += self._users.cors(request.headers)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
+
+    async def _outcome(self, request: Incoming, found: Found | None) -> tuple[int, list[Header], bytes]:
+        try:
+            answer = await self._checks.answer(request, found)
+        except Refusal as refusal:
+            if self._count_refusal is not None:
+                self._count_refusal(refusal.code, refusal.detail)
+            status, headers, body = problem_of(refusal)
+            if status == 408:
+                headers.append((b"connection", b"close"))  # the rest of the body may still come
+            return status, headers, body
+        except ClientDisconnect:
+            raise
+        except Exception:
+            _log.exception("a request failed")
+            return problem_of(Refusal("internal", "something went wrong here; it is in the log"))
+        return answer.status, _headers_of(answer), answer.body
+
+    async def _send_body(self, send: Send, body: bytes) -> None:
+        """Hands the socket a large answer piece by piece, so that a client who does not read it is found."""
+        at = 0
+        while len(body) - at > PIECE_BYTES:
+            piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
+            at += PIECE_BYTES
+            async with asyncio.timeout(self._deadline_s):
+                await send(piece)
+        await send({"type": "http.response.body", "body": body[at:] if at else body})
+
+
+def _headers_of(answer: Reply) -> list[Header]:
+    if answer.status == 204:
+        return [*answer.headers]
+    about = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))]
+    return [*about, *answer.headers]
+
+
+async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a server's lifespan, and refuses a WebSocket (403): the gateway's protocol takes them, no application."""
+    if scope["type"] == "lifespan":
+        await _NO_ROUTES.lifespan(scope, receive, send)
+    else:
+        await WebSocketClose()(scope, receive, send)

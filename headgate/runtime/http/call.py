@@ -1,0 +1,54 @@
+"""One request and its answer as handlers have them, without a server or a path table."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from headgate.core.publish.body import read_object
+from headgate.core.wire.rights import Caller
+from headgate.runtime.http.bodies import JSON
+from headgate.runtime.http.memory_budget import Share
+from headgate.runtime.http.queries import Query
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Call(NamedTuple):
+    """A request that passed the common checks, with its whole body.
+
+    Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
+    name. `share` counts the bytes that the answer holds beyond the body.
+    """
+
+    caller: Caller
+    path_parameters: dict[str, str]
+    query: Query
+    query_string: bytes
+    media_type: str
+    idempotency_key: str | None
+    body: bytes
+    share: Share
+
+    def json_object(self) -> dict[str, Any]:
+        """Returns the body as an object. Raises Refusal `bad_request` for another body."""
+        return read_object(self.body)
+
+
+class Reply(NamedTuple):
+    """An answer that is no problem; `headers` are those beyond Content-Type and Content-Length."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = JSON.encode()
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+NOBODY: Final = Caller("")
+NO_CONTENT: Final = Reply(204, b"")
+
+
+def reply(value: Any, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    """Returns a JSON answer."""
+    return Reply(status, _encode(value), headers)

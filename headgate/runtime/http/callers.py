@@ -1,0 +1,59 @@
+"""Who may call an API: which users, and pages of which origins."""
+
+from typing import Final
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
+from headgate.runtime.http.answers import Header
+from headgate.runtime.http.bodies import Headers
+from headgate.runtime.http.cors import cors_headers, preflight_headers
+from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
+from headgate.runtime.http.origins import Origins
+from headgate.runtime.http.queries import Query
+from headgate.runtime.tokens import Authenticator
+
+_USER: Final = USER_HEADER.encode()
+
+
+class Users:
+    """The callers of an API: users of one authenticator, from pages of these origins."""
+
+    def __init__(self, authenticator: Authenticator, origins: Origins) -> None:
+        self._authenticator = authenticator
+        self._origins = origins
+
+    def caller(self, headers: Headers, query: Query) -> Caller:
+        """Returns who asks. Raises Refusal `unauthenticated` or `token_expired`; in open mode `bad_request`."""
+        if self._authenticator.open:
+            user = headers.get(_USER)
+            named = open_user(query, None if user is None else user.decode("utf-8", "replace"))
+            return self._authenticator.anonymous_caller(named).caller
+        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization"))).caller
+
+    def check_page(self, headers: Headers) -> None:
+        """Raises Refusal `forbidden` for a foreign origin in open mode, where a page needs no token to act.
+
+        A POST needs no preflight. A GET changes nothing, and its answer names no allowed origin.
+        """
+        if not self._authenticator.open:
+            return
+        origin = text_of(headers, b"origin")
+        if origin is not None and not self._origins.allows(origin, text_of(headers, b"host")):
+            raise Refusal("forbidden", "pages of this origin may not call; see http.origins")
+
+    def preflight(self, headers: Headers, methods: list[str]) -> list[Header]:
+        """Returns the headers of the answer to a preflight. Raises Refusal `forbidden` or `bad_request`."""
+        asked = text_of(headers, b"access-control-request-headers")
+        origin, host = text_of(headers, b"origin"), text_of(headers, b"host")
+        return preflight_headers(self._origins, origin, host, methods, asked)
+
+    def cors(self, headers: Headers) -> list[Header]:
+        """Returns the headers that let a page of another origin read an answer; `Vary` always."""
+        origin = text_of(headers, b"origin")
+        return cors_headers(self._origins, origin, None if origin is None else text_of(headers, b"host"))
+
+
+def text_of(headers: Headers, name: bytes) -> str | None:
+    """Returns the value of a header."""
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")

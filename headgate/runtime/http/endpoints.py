@@ -1,0 +1,93 @@
+"""The table of all HTTP endpoints, as data. A new endpoint is one row here and one handler in its service."""
+
+from typing import Final, Literal, NamedTuple
+
+from headgate.runtime.http.bodies import JSON, NDJSON
+
+Role = Literal["ingest", "gateway", "admin"]
+Who = Literal["user", "anyone"]
+
+EVENT_STREAM: Final = "text/event-stream"
+TEXT: Final = "text/plain"
+TOPICS: Final = "/api/v1/topics"
+TOPIC: Final = "/api/v1/topics/{topic_id}"
+
+
+class Body(NamedTuple):
+    """The body of a request. `bound` is its largest size: bytes, or the name of the setting that holds them."""
+
+    bound: int | str = "limits.body_bytes"
+    media_types: frozenset[str] = frozenset({JSON})
+
+
+class Answer(NamedTuple):
+    """The answer to a request that is not refused. `media_type` is empty where it has no body."""
+
+    status: int = 200
+    media_type: str = JSON
+
+
+class Endpoint(NamedTuple):
+    """One method of one path.
+
+    `role` is the process that serves it on its port; `admin` is the admin port of every role. `path` has its parameters
+    in braces; `query` lists the query parameters. `handler` is a name that the service binds to a function. It is empty
+    for streams: the gateway's protocol takes them before any application. `who` may call is a user, whose credentials
+    are checked, or anyone.
+    """
+
+    role: Role
+    method: str
+    path: str
+    handler: str
+    answer: Answer = Answer()
+    body: Body | None = None
+    query: tuple[str, ...] = ()
+    who: Who = "user"
+
+    @property
+    def is_stream(self) -> bool:
+        """True for a WebSocket or an SSE stream."""
+        return self.is_websocket or self.answer.media_type == EVENT_STREAM
+
+    @property
+    def is_websocket(self) -> bool:
+        """True for a WebSocket."""
+        return self.answer.status == 101
+
+
+_NO_CONTENT: Final = Answer(204, "")
+_UPGRADE: Final = Answer(101, "")
+_EVENTS: Final = Answer(200, EVENT_STREAM)
+_BATCH: Final = Body("limits.batch_bytes", frozenset({JSON, NDJSON}))
+_END: Final = Body(256 * 1024)
+_PUBLISH: Final = ("wait", "timeout_ms")
+_PAGE: Final = ("limit", "page")
+_HISTORY: Final = ("after_seq", "before_seq", "since_ts", "kinds", "parent_message_id", "limit")
+_STREAM: Final = ("from", "ack", "presence", "device_id", "token", "ticket")
+_SSE: Final = (*_STREAM, "last_event_id")
+
+ENDPOINTS: Final = (
+    Endpoint("ingest", "POST", TOPICS, "create_topic", Answer(201), Body()),
+    Endpoint("ingest", "GET", TOPICS, "list_topics", query=("prefix", *_PAGE)),
+    Endpoint("ingest", "GET", TOPIC, "show_topic"),
+    Endpoint("ingest", "DELETE", TOPIC, "delete_topic", _NO_CONTENT),
+    Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", Answer(), Body(), _PUBLISH),
+    Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", Answer(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", Answer(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),
+    Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", Answer(307), query=_SSE, who="anyone"),
+    Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
+    Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", Answer(), _END, ("connection_id",)),
+    Endpoint("gateway", "GET", "/sse/subscribe", "", _EVENTS, query=("topic_id", *_SSE)),
+    Endpoint("gateway", "GET", "/ws/subscribe", "", _UPGRADE, query=("topic_id", *_STREAM)),
+    Endpoint("gateway", "GET", "/connect", "", _UPGRADE, query=("topic_id", *_STREAM)),
+    Endpoint("admin", "GET", "/livez", "live", who="anyone"),
+    Endpoint("admin", "GET", "/readyz", "ready", who="anyone"),
+    Endpoint("admin", "GET", "/metrics", "metrics", Answer(200, TEXT), who="anyone"),
+)
+
+
+def endpoints_of(role: Role) -> tuple[Endpoint, ...]:
+    """Returns the rows of one role."""
+    return tuple(endpoint for endpoint in ENDPOINTS if endpoint.role == role)
