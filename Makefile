@@ -10,7 +10,7 @@ MINUTES ?= 30
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak attack check lint docs format kafka image image-test cluster-test lock clean
+.PHONY: help run test soak attack mutants check lint docs format kafka image image-test cluster-test lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 
 attack: $(VENV)/.dev ## what was attacked once, and odd input through every entry: 60 s each, on this machine only
 	HEADGATE_ATTACK_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/attack
+
+mutants: $(VENV)/.mutants ## changes in the core that no test notices: WING=fanout; MODULE=hub for one file, SAMPLE=37 for a fifth of them
+	$(BIN)/python -m tests.mutants $(or $(WING),fanout) $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))
 
 check: lint docs test ## what CI does
 
@@ -60,6 +63,7 @@ lock: $(VENV)/.dev ## writes requirements/*.lock anew from pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements/run.lock
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.lock
 	$(LOCK) pyproject.toml --group docs --constraint requirements/dev.lock --output-file requirements/docs.lock
+	$(LOCK) pyproject.toml --group mutants --constraint requirements/dev.lock --output-file requirements/mutants.lock
 	$(LOCK) --group pyproject.toml:build --output-file requirements/build.lock
 
 clean: ## removes .venv and caches, never data
@@ -83,3 +87,7 @@ $(VENV)/.docs: requirements/docs.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/docs.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.mutants: requirements/mutants.lock $(VENV)/.dev | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/mutants.lock
+	@touch $@

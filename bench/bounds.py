@@ -9,25 +9,30 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from dispatcher.history import BATCH, History
+from bench.engine import BareLink
+from dispatcher.dispatcher_options import DEFAULT_HISTORY
+from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.token_buckets import MAX_BUCKETS, Rate, TokenBuckets
 from headgate.core.wire.verdict import Code, Verdict
+from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
-from headgate.runtime.tokens import MAX_CACHED, Authenticator, mint
+from headgate.runtime.tokens import MAX_CACHED, Authenticator, TokenKey, mint
 
 CHUNK: Final = 10_000
 SECONDS: Final = 10.0
@@ -121,9 +126,9 @@ def _buckets() -> Operation:
 
 
 def _tokens() -> Operation:
-    authenticator = Authenticator("jwt", SECRET, None, None, SystemClock())
+    authenticator = Authenticator("jwt", TokenKey(SECRET), SystemClock())
     now_s = time.time()
-    return lambda n: authenticator.authenticate(mint(SECRET, f"u{n}", now_s=now_s, ttl_s=3_600.0))
+    return lambda n: authenticator.authenticate(mint(TokenKey(SECRET), Caller(f"u{n}"), now_s=now_s, ttl_s=3_600.0))
 
 
 def _window(keyed: bool, items: int) -> Callable[[], Operation]:
@@ -150,7 +155,7 @@ def _index() -> Operation:
 
     def step(n: int) -> None:
         history.add(n, Deliver("t", 1, n + 1, n, _id(n), 0, frame, False))
-        if len(history.recent) >= BATCH:
+        if len(history.recent) >= DEFAULT_HISTORY.batch:
             history.advance(n + 1, None)
             history.write()
 
@@ -172,20 +177,18 @@ def _routes() -> Operation:
 
 
 def _rings() -> Operation:
-    nothing = SimpleNamespace(delivered=lambda *a: None, gap=lambda *a: None)
+    metrics = Metrics(frozenset({"gateway"}))
     limits = Limits()
-    flush = Flush(
-        SimpleNamespace(limits=limits, metrics=nothing, wall_ms=0, catchup=None), lambda: None
-    )  # no session: nothing else is used
+    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None)
     count = 100_000
-    feeds = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
+    feeds: list[TopicFeed] = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)
 
     def step(n: int) -> None:
         feed = feeds[n % count]
         feed.append(n // count + 1, [n], [frame])
         flush.add(feed)
-        flush.run()
+        list(flush.run(0))
 
     return step
 

@@ -7,55 +7,37 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import uvloop
 
-from gateway.service import GatewayOptions, GatewayService
+from gateway.gateway_options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.wire import link
-from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.linkcodec import decode_batch
 from headgate.core.wire.topic_settings import effective
 from headgate.runtime.http.server import HttpServer
+from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.tokens import Authenticator, TokenKey
 
 EPOCH = 1 << 44
 
 
-class BareLink:
+class BareLink(MemoryDirectory):
     """A directory whose owner grants everything at once and sends what comes on a TCP port, length before batch."""
 
     def __init__(self) -> None:
-        self.shards = 4
-        self.user: Any = None
+        super().__init__(4, self._granted)
         self._heads: dict[str, int] = {}
 
-    def shard_of(self, topic_id: str) -> int:
-        return shard_of(topic_key(topic_id), self.shards)
-
-    def linked(self, shard: int) -> bool:
-        return True
-
-    def missing(self) -> str | None:
-        return None
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        ask = build(1)
+    def _granted(self, ask: link.Request) -> link.Answer:
         assert isinstance(ask, link.AskSubscribe)
         head = self._heads.get(ask.topic_id, 0)
-        on_answer(link.Subscribed(1, ask.topic_id, EPOCH, head, 1, head, 1, None, None, effective({})))
-
-    def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
-        raise NotImplementedError
-
-    def send(self, shard: int, message: link.Message) -> None:
-        """Nobody listens."""
+        return link.Subscribed(ask.req, ask.topic_id, EPOCH, head, 1, head, 1, None, None, effective({}))
 
     async def listen(self, port: int) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +47,7 @@ class BareLink:
                     for message in decode_batch(await reader.readexactly(size)):
                         assert isinstance(message, link.Messages)
                         self._heads[message.topic_id] = message.seq + len(message.frames) - 1
-                        self.user.on_push(1, message)
+                        self.push(message)
             except asyncio.IncompleteReadError:
                 writer.close()
 
@@ -77,9 +59,11 @@ async def run_gateway(
 ) -> None:
     """Serves a gateway on `directory`; `attach` makes the service the directory's user."""
     clock = SystemClock()
-    authenticator = Authenticator("open", None, None, None, clock)
+    authenticator = Authenticator("open", TokenKey(None), clock)
     metrics = Metrics(frozenset({"gateway"}))
-    service = GatewayService(GatewayOptions(limits=limits), directory, authenticator, clock, SystemRng(), metrics)
+    service = GatewayService(
+        GatewayOptions(limits=limits), directory, authenticator, Shell(clock, SystemRng(), metrics)
+    )
     attach(service)
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
     gc.collect()
@@ -94,7 +78,7 @@ async def main() -> None:
     await bare.listen(int(sys.argv[2]))
     beat_s = float(sys.argv[3])
     limits = Limits(heartbeat_s=beat_s, comment_s=beat_s / 2)
-    await run_gateway(bare, int(sys.argv[1]), limits, lambda service: setattr(bare, "user", service))
+    await run_gateway(bare, int(sys.argv[1]), limits, bare.deliver_to)
 
 
 if __name__ == "__main__":

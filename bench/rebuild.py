@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from dispatcher.dispatcher import Dispatcher
+from bench.shard import runner_of
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
@@ -27,12 +27,6 @@ COUNT = 200_000
 TOPICS = 100
 TAIL = b'"message_id":"7f1ddbbd-e5e6-8f4d-96c8-a2ea4da39d30","publisher_id":"bench","payload":{"n":123456}}'
 CLOCK = SystemClock()
-
-
-def runner_of(log: MemoryLog, folder: Path | None, metrics: Metrics) -> ShardRunner:
-    """An owner of the one shard."""
-    dispatcher = Dispatcher("n", "a", CLOCK, metrics, lambda owner, topic, caller: None)
-    return ShardRunner(0, 1, log, folder, dispatcher, CLOCK)
 
 
 async def fill(log: MemoryLog, runner: ShardRunner, count: int, bundle: int) -> None:
@@ -74,9 +68,9 @@ async def measure(name: str, count: int, bundle: int) -> None:
         started, cpu = time.perf_counter(), time.process_time()
         task = asyncio.create_task(second.run())
         newest = None
-        while second.owner is None or not (second.owner.live.is_set() and second.owner.history.complete):
+        while second.owner is None or not (second.owner.caught_up.is_set() and second.owner.history.complete):
             owner = second.owner
-            if newest is None and owner is not None and owner.live.is_set():
+            if newest is None and owner is not None and owner.caught_up.is_set():
                 row = owner.rows[b"t0"]
                 if owner.history.first_seq(row.epoch, row.seq) <= row.seq - 50:
                     newest = time.perf_counter() - started

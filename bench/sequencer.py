@@ -5,7 +5,8 @@ One core, no log and no link: `apply` with a warm window, the route to one gatew
 
 import time
 
-from dispatcher.history import BATCH, History
+from dispatcher.dispatcher_options import DEFAULT_HISTORY
+from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
 from headgate.core.sequencer.apply import Deliver, apply_many
 from headgate.core.sequencer.routes import Routes
@@ -54,7 +55,7 @@ def run(records: list[Record], *, index: bool) -> float:
                         history.add(record.offset, effect)
         routes.take()
         history.advance(records[min(at + 200, len(records)) - 1].offset + 1, None)
-        if len(history.recent) >= BATCH:
+        if len(history.recent) >= DEFAULT_HISTORY.batch:
             history.write()
     spent = time.process_time() - started
     history.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from headgate.core.sequencer.pairs import NoPairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, name_of, read_chunk, restoring
 from headgate.core.sequencer.snapshot_check import BaseCheck
@@ -97,7 +98,7 @@ def one_of_each(topics: int, ids: int) -> None:
         writer.touch(f"topic-{n % topics:06}".encode())
     messages(shard, random.Random(2), DELTA)
     delta, _ = run("delta", writer.delta(shard, rows))
-    _, (again, _) = run("restore", restoring(placed([*base, *delta])))
+    _, (again, _) = run("restore", restoring(placed([*base, *delta]), NoPairs()))
     assert len(again.window) == len(shard.window)
 
 

@@ -19,13 +19,16 @@ from bench.made_log import FIRST, MadeLog, Recipe
 from bench.shard import owning, reached
 from bench.slices import Slices, resident_mb
 from dispatcher.announcements import Announcements
-from dispatcher.answering import Answering
 from dispatcher.shard import ShardOwner
+from dispatcher.shard_api import ShardApi
+from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.wire import link
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
-from headgate.runtime.system import SystemClock
+from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Log, Shell
+from headgate.runtime.system import SystemClock, SystemRng
 
 ITEMS: Final = 100
 PAGE: Final = 100
@@ -45,15 +48,16 @@ class _Session:
         self.answers.append(message)
 
 
-def _page_ms(owner: ShardOwner) -> float:
+def _page_ms(owner: ShardOwner, log: Log) -> float:
     """CPU of one page in the middle of the list."""
     announcements: Announcements[Any] = Announcements(())
-    requests = Answering(owner, SystemClock(), lambda *_: None, lambda _: None, announcements)
+    shell = Shell(SystemClock(), SystemRng(), Metrics(frozenset({"dispatcher"})))
+    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements)
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()
     for req in range(PAGES):
-        requests.handle(session, link.AskTopics(req, 0, caller, "", after, PAGE))  # type: ignore[arg-type]  # it only sends
+        api.handle(session, link.AskTopics(req, 0, caller, "", after, PAGE))  # type: ignore[arg-type]  # it only sends
     took = (time.process_time() - started) / PAGES * 1e3
     assert len(session.answers[-1].topics) == PAGE
     return took
@@ -97,7 +101,7 @@ async def measure(topics: int, ids: int) -> None:
             print(f"longest steps so far: {slices.take()}")
             await asyncio.sleep(35)
             print(f"with a snapshot by interval: {slices.take()}; {await _snapshots(log)}")
-            print(f"a page of {PAGE} topics: {_page_ms(owner):.2f} ms CPU")
+            print(f"a page of {PAGE} topics: {_page_ms(owner, log):.2f} ms CPU")
             started = time.process_time()
         print(f"drain with a base: {time.process_time() - started:.2f} CPU s; {slices.take()}; {await _snapshots(log)}")
         started, wall = time.process_time(), time.monotonic()

@@ -1,4 +1,4 @@
-"""Keeps what this node serves equal to what it should: claims, starts and stops shards; knows no link."""
+"""Keeps the shards that this node serves equal to those it should: it claims, starts and stops shards."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,10 @@ from typing import Final
 import structlog
 
 from dispatcher.dispatcher import Dispatcher
+from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.lease import BEAT_S
 from dispatcher.shard_runner import ShardRunner
-from headgate.core.sequencer.claims import Claim, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import make_epoch
 from headgate.core.wire.link import Owner
@@ -22,34 +23,44 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 2.0
 RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
-MARK_S: Final = 60.0
-FINAL_S: Final = 10.0  # of a drain, for the final snapshots of all shards together: half of `drain.deadline_s`
-RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment do not claim in turns at log speed
-RECLAIM_MAX_S: Final = 30.0  # nor for ever: each claim makes the other restore
+RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment must not claim in turns at the speed of the log
+RECLAIM_MAX_S: Final = 30.0  # and not for ever: each claim makes the other node restore
 
 NewRunner = Callable[[int, int], ShardRunner]
 
 
 class Assignment:
-    """The reconciliation loop (DESIGN section 6). `run` starts the shards' tasks in the task group it is given."""
+    """The reconciliation loop of one node. It is level-triggered: each step looks at the present state alone.
 
-    def __init__(self, log: Log, group: OwnerGroup, mine: Claim, dispatcher: Dispatcher, new_runner: NewRunner) -> None:
+    `run` starts a task for each shard in the task group that it is given.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        group: OwnerGroup,
+        mine: Claim,
+        dispatcher: Dispatcher,
+        new_runner: NewRunner,
+        options: AssignmentOptions,
+    ) -> None:
         self._log = log
         self._group = group
         self._mine = mine
         self._dispatcher = dispatcher
         self._new_runner = new_runner
-        self._standings: dict[int, Standing] = {}
-        self._ends: dict[int, int] = {}
-        self._read: dict[int, int] = {}
+        self._options = options
+        self._newest: dict[int, NewestClaim] = {}
+        self._ends: dict[int, int] = {}  # where the claims of a shard ended when `watch` began to read them
+        self._read: dict[int, int] = {}  # up to which offset they have been read
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
-        self._claim_again: dict[int, tuple[float, float]] = {}  # not before, and after how long a wait
-        self._refused: dict[int, int] = {}
+        self._claim_again: dict[
+            int, tuple[float, float]
+        ] = {}  # not before this time (s), after a wait of so many seconds
         self._moved = asyncio.Event()
         self.draining = False
-        dispatcher.on_refused = self._on_refused
 
-    # -- claims as the log has them
+    # -- claims and marks in the log
 
     async def watch(self, shard: int) -> None:
         """Follows the claims of one shard, until cancelled."""
@@ -83,65 +94,67 @@ class Assignment:
         mark = decode_mark(record.value)
         if mark is not None:
             if mark.incarnation != self._mine.incarnation:
-                self._dispatcher.heard_mark(shard, mark)
+                self._dispatcher.marked(shard, mark)
             return
-        claim, standing = decode_claim(record.value), self._standings.get(shard)
-        epoch = make_epoch(self._dispatcher.generation, record.offset)
-        if claim is not None and (standing is None or epoch > standing.epoch):
-            self._standings[shard] = Standing(epoch, claim)
-            self._dispatcher.heard(Owner(shard, epoch, claim.address))
+        claim, known = decode_claim(record.value), self._newest.get(shard)
+        epoch = make_epoch(self._dispatcher.cluster.generation, record.offset)
+        if claim is not None and (known is None or epoch > known.epoch):
+            self._newest[shard] = NewestClaim(epoch, claim)
+            self._dispatcher.claimed(Owner(shard, epoch, claim.address))
 
     async def announce_marks(self) -> None:
-        """Appends the newest mark of each served shard every MARK_S seconds; the next owner compares its own."""
-        said: dict[int, int] = {}
+        """Appends the newest mark of each served shard from time to time; other nodes compare theirs with it."""
+        announced: dict[int, int] = {}
         while True:
-            await asyncio.sleep(MARK_S)
+            await asyncio.sleep(self._options.mark_s)
             for shard, owner in self._dispatcher.owners.items():
                 newest = owner.marks.newest
-                if newest is not None and newest[0] != said.get(shard):
-                    said[shard] = newest[0]
+                if newest is not None and newest[0] != announced.get(shard):
+                    announced[shard] = newest[0]
                     mark = Mark(self._mine.node, self._mine.incarnation, *newest)
                     self._log.append(LogName.OWNERSHIP, shard, b"%d.digest" % shard, encode_mark(mark))
 
-    def _known(self, shard: int) -> bool:
-        """Whether all claims that stood when the watch began have been read."""
+    def _claims_are_read(self, shard: int) -> bool:
+        """Returns whether all claims from before the watch began have been read."""
         return shard in self._ends and self._read.get(shard, -1) >= self._ends[shard]
 
     # -- the loop
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Reconciles every INTERVAL_S seconds and whenever something moved, until `draining`."""
+        """Reconciles every INTERVAL_S seconds and at each event, until `draining`."""
         while not self.draining:
             await self._step(tasks)
             await self._pause()
 
     async def _pause(self) -> None:
-        waits = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._group.changed.wait())]
+        events = (self._moved, self._group.changed, self._dispatcher.newer_epochs.changed)
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
             await asyncio.wait(waits, timeout=INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
         self._moved.clear()
+        self._dispatcher.newer_epochs.changed.clear()
         if self._group.changed.is_set():
             self._dispatcher.lease.confirm()
-            self._claim_again.clear()  # a new assignment: what was taken from this node may be meant for it again
+            self._claim_again.clear()  # a new assignment: this node may be meant to have again what others claimed
         self._group.changed.clear()
 
     async def keep_lease(self) -> None:
-        """Beats; after a pause reads the newest claims and gives up what others have claimed, before all pushes."""
+        """Notes that the process runs. After a pause, before any push, stops the shards that others have claimed."""
         lease = self._dispatcher.lease
         while True:
             if not lease.beat():
                 logger.warning("this node stood still; it asks who owns its shards")
-                await self._ask()
+                await self._stop_what_others_claimed()
                 lease.renew()
             await asyncio.sleep(BEAT_S)
 
-    async def _ask(self) -> None:
-        """Reads the claims of the served shards to their present ends and stops what has a newer owner.
+    async def _stop_what_others_claimed(self) -> None:
+        """Reads the claims of the served shards up to their present ends, and stops the shards with a newer owner.
 
-        A log that does not answer is no evidence: then the shards are served on.
+        A log that does not answer is no evidence: then all shards are kept.
         """
         try:
             async with asyncio.timeout(CLAIM_WAIT_S):
@@ -152,7 +165,7 @@ class Assignment:
                     await self._claims_moved()
         except (LogError, TimeoutError) as error:
             logger.warning("nobody says who owns the shards now", why=str(error) or f"no answer in {CLAIM_WAIT_S} s")
-        for shard in reconcile(None, self._standings, self._mine, self._serving()).stop:
+        for shard in reconcile(None, self._newest, self._mine, self._serving()).stop:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
 
@@ -166,18 +179,19 @@ class Assignment:
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
         settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
         assigned = self._group.assigned() if settled else None
-        known = None if assigned is None else {shard for shard in assigned if self._known(shard)}
+        known = None if assigned is None else {shard for shard in assigned if self._claims_are_read(shard)}
         serving = self._serving()
-        plan = reconcile(known, self._standings, self._mine, serving)
-        outdated = [s for s, epoch in serving.items() if epoch < self._refused.get(s, 0)]
+        plan = reconcile(known, self._newest, self._mine, serving)
+        refused = self._dispatcher.newer_epochs
+        outdated = [shard for shard, epoch in serving.items() if epoch < refused.of(shard)]
         for shard in {*plan.stop, *outdated}:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
         for shard in plan.start:
-            if self.draining or self._standings[shard].epoch < self._refused.get(shard, 0):
-                continue  # somebody has a newer claim that has not been read here yet
+            if self.draining or self._newest[shard].epoch < refused.of(shard):
+                continue  # a client knows a newer claim that has not been read here yet
             await self.stop(shard)
-            runner = self._new_runner(shard, self._standings[shard].epoch)
+            runner = self._new_runner(shard, self._newest[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
         now = asyncio.get_running_loop().time()
         due = [shard for shard in plan.claim if now >= self._claim_again.get(shard, (now, 0.0))[0]]
@@ -188,7 +202,7 @@ class Assignment:
             await self._claim(due)
 
     async def _claim(self, shards: list[int]) -> None:
-        """Appends claims; they count once they are read back, by `watch`."""
+        """Appends claims; a claim counts once `watch` has read it back."""
         value = encode_claim(self._mine)
         appends = [self._log.append(LogName.OWNERSHIP, s, str(s).encode(), value) for s in shards]
         done = await asyncio.gather(*appends, return_exceptions=True)  # the log port bounds each
@@ -200,7 +214,7 @@ class Assignment:
             await self._read_back({s: a.offset for s, a in zip(shards, done, strict=True) if isinstance(a, Appended)})
 
     async def _read_back(self, offsets: dict[int, int]) -> None:
-        """Waits until each claim has come back through the log, so that it is not appended twice."""
+        """Waits until each claim has been read back from the log, so that it is not appended twice."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLAIM_WAIT_S):
                 while not self.draining and any(self._read.get(s, -1) <= at for s, at in offsets.items()):
@@ -214,20 +228,21 @@ class Assignment:
         runner, task = self._runners.pop(shard, (None, None))
         if runner is None or task is None:
             return
-        runner.final_snapshot = final
+        if final:
+            runner.drain()
         task.cancel()
-        await asyncio.wait({task})  # its end, without taking a cancellation that is meant for the caller
+        await asyncio.wait({task})  # unlike `await task`, this does not swallow a cancellation of the caller
 
     async def drain(self) -> None:
-        """Claims nothing more, writes final snapshots, releases all shards, leaves the group.
+        """Claims no more shards, writes final snapshots, releases all shards and leaves the group.
 
-        It leaves after FINAL_S seconds at the latest: a next owner that reads more of the log is sooner there than one
-        that has to wait for this member's session to end.
+        It leaves after `final_s` seconds at the latest: the next owner then reads more of the log, but need not wait
+        for this member's session to end.
         """
         self.draining = True
         self._moved.set()
         stops = [asyncio.ensure_future(self.stop(shard, final=True)) for shard in list(self._runners)]
-        done, late = await asyncio.wait(stops, timeout=FINAL_S) if stops else (set(), set())
+        done, late = await asyncio.wait(stops, timeout=self._options.final_s) if stops else (set(), set())
         if late:
             logger.warning("final snapshots take too long; the next owners start from older ones", shards=len(late))
         for error in [stop.exception() for stop in done]:
@@ -235,23 +250,22 @@ class Assignment:
                 logger.error("a shard did not stop cleanly", why=str(error))
         await self._group.stop()
 
-    def _on_refused(self, shard: int, epoch: int) -> None:
-        """A client knows a higher epoch: the shard is given up, whether or not the claim can be read here."""
-        self._refused[shard] = max(epoch, self._refused.get(shard, 0))
-        self._moved.set()
+    def runners(self) -> list[ShardRunner]:
+        """Returns the runners of the shards that this node has claimed, live or not."""
+        return [runner for runner, _ in self._runners.values()]
 
     def not_live(self) -> str | None:
         """Returns None when every assigned shard is served and live, else one sentence for the readiness probe."""
         assigned = self._group.assigned()
         if assigned is None:
             return "no member of the group of owners now"
-        parked = [f"{s}: {r.owner.why}" for s, (r, _) in self._runners.items() if r.owner and r.owner.why]
+        parked = [f"{shard}: {runner.why}" for shard, (runner, _) in self._runners.items() if runner.why]
         if parked:
             return f"shard {parked[0]}" + (f" (and {len(parked) - 1} more)" if len(parked) > 1 else "")
-        missing = sorted(s for s in assigned if self._dispatcher.desk(s) is None)
+        missing = sorted(shard for shard in assigned if self._dispatcher.api(shard) is None)
         if missing:
             return f"shards {missing} are assigned and not served yet"
-        return next((old for runner, _ in self._runners.values() if (old := runner.snapshot_is_old())), None)
+        return next((why for runner, _ in self._runners.values() if (why := runner.snapshot_overdue())), None)
 
     def snapshot_age(self) -> float:
         """Returns for how many seconds the oldest change of a served shard has waited for a snapshot."""
@@ -262,5 +276,5 @@ class Assignment:
         return sum(len(r.owner.shard.window) for r, _ in self._runners.values() if r.owner is not None)
 
     def lag(self) -> int:
-        """Returns the records of served shards that stand in the log and are not applied yet."""
+        """Returns the number of records of served shards that are in the log and not applied yet."""
         return sum(r.owner.lag for r, _ in self._runners.values() if r.owner is not None)

@@ -1,185 +1,197 @@
-"""The dispatcher's registry: which shards it serves, which links it has, who owns the rest; starts no task."""
+"""The registry and router of a node: the shards it serves, its links, and the owners it knows of the other shards."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, NamedTuple
 
 import structlog
 
 from dispatcher.announcements import Announcements
-from dispatcher.answering import Answering, CreateTopic
 from dispatcher.lease import Lease
+from dispatcher.newer_epochs import NewerEpochs
 from dispatcher.peer import Peer
-from dispatcher.shard import Destination, ShardOwner, ShardState
-from headgate.core.sequencer.marks import Disagreement, Mark
+from dispatcher.ports import DispatcherMetrics
+from dispatcher.shard import Destination, ShardOwner
+from dispatcher.shard_api import ShardApi
+from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link
-from headgate.runtime.ports import Clock, Link
+from headgate.core.wire.ids import shard_of, topic_key
+from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
 
-GATEWAY: Final = "gateway"  # the role a gateway says HELLO with
+GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
+
+_LARGE = (link.Fetch, link.AskHistory)
+_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
 
 
-class Counters(Protocol):
-    """The metrics a dispatcher feeds."""
+class Cluster(NamedTuple):
+    """The identity of the log and the number of its shards; the defaults are sent while the log has not been read."""
 
-    def sequenced(self, verdict: str, count: int = 1) -> None: ...
-    def dead_letter(self, reason: str, count: int = 1) -> None: ...
-    def link_messages(self, direction: str, count: int = 1) -> None: ...
-    def snapshot_failed(self, reason: str) -> None: ...
-    def worked(self, work: str, seconds: float) -> None: ...
-    def disagreed(self) -> None: ...
+    id: str = ""
+    generation: int = 0
+    shards: int = 1
 
 
 class Dispatcher:
-    """Serves links. `claims` is what the ownership log says of every shard (the hints other nodes' clients need)."""
+    """Serves links: it routes each request to the ShardApi of its shard. It starts no task.
 
-    def __init__(self, node: str, address: str, clock: Clock, counters: Counters, create: CreateTopic) -> None:
-        self.node = node
+    `claims` are the newest claims of all shards, as hints for the clients of other nodes.
+    """
+
+    def __init__(self, node: str, address: str, shell: Shell[DispatcherMetrics], creator: TopicCreator) -> None:
         self.address = address
-        self.shards = 1
-        self.cluster_id = ""
-        self.generation = 0
+        self.cluster = Cluster()
+        self.lease = Lease(shell.clock)
+        self.newer_epochs = NewerEpochs()
         self.claims: dict[int, link.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
-        self.sessions: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
+        self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
-        self.rebuilding = asyncio.Semaphore(1)  # history indexes: more at once would only slow the live shards
-        self.on_refused: Callable[[int, int], None] = lambda shard, epoch: None
-        self.start_pump: Callable[[Peer], None] = lambda session: None
-        self._clock = clock
-        self._counters = counters
-        self._create = create
-        self._desks: dict[int, Answering] = {}
+        self._node = node
+        self._shell = shell
+        self._creator = creator
+        self._apis: dict[int, ShardApi] = {}
         self._marks: dict[int, Mark] = {}
-        self.lease = Lease(clock)
+        self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
 
     # -- shards
 
+    def log_was_read(self, cluster: Cluster) -> None:
+        """Takes what the log's config record tells; links that say HELLO earlier have to come again."""
+        self.cluster = cluster
+
     def serve(self, owner: ShardOwner) -> None:
-        """Serves a shard from now on: it is live."""
+        """Serves a live shard from now on."""
         self.owners[owner.number] = owner
-        linked = [session for session in self.sessions if session.role == GATEWAY]
+        linked = [peer for peer in self.peers if peer.role == GATEWAY]
         gateways = Announcements[Destination](linked, self.lease.held)
-        self._desks[owner.number] = Answering(owner, self._clock, self._create, self.linked, gateways)
+        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
-        """Serves a shard no more; clients look for its next owner."""
-        desk = self._desks.pop(number, None)
-        if desk is not None:
-            desk.announcements.close()
+        """No longer serves a shard; clients look for its next owner."""
+        api = self._apis.pop(number, None)
+        if api is not None:
+            api.close()
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
-    def desk(self, shard: int) -> Answering | None:
-        """Returns what answers for a shard, None where it is not served here."""
-        owner = self.owners.get(shard)
-        return self._desks.get(shard) if owner is not None and owner.state is ShardState.LIVE else None
+    def api(self, shard: int) -> ShardApi | None:
+        """Returns the API of a shard, None where the shard is not served here."""
+        return self._apis.get(shard)
 
     def announce(self, owners: list[link.Owner]) -> None:
-        """Tells every link what changed."""
-        for session in list(self.sessions):
-            session.send(link.Owners(owners))
+        """Sends changed owners to every link."""
+        for peer in list(self.peers):
+            peer.send(link.Owners(owners))
 
-    def heard(self, claim: link.Owner) -> None:
-        """Notes the newest claim of a shard; links learn where its owner listens."""
+    def topic_changed(self, topic_id: str) -> None:
+        """Invalidates what ingests have cached of a topic."""
+        for peer in self.peers:
+            if peer.role != GATEWAY:
+                peer.send(link.Changed(topic_id))
+
+    # -- what other nodes have written
+
+    def claimed(self, claim: link.Owner) -> None:
+        """Takes the newest claim of a shard; links learn where another owner listens."""
         self.claims[claim.shard] = claim
         if claim.address != self.address:
             self.announce([claim])
 
-    def heard_mark(self, shard: int, mark: Mark) -> None:
-        """Takes the newest digest that another run announced of a shard."""
+    def marked(self, shard: int, mark: Mark) -> None:
+        """Takes the newest digest of a shard by another run; the owner compares it with its own."""
         self._marks[shard] = mark
         owner = self.owners.get(shard)
         if owner is not None:
-            owner.heard(mark)
+            owner.compare(mark)
+
+    def mark_of(self, shard: int) -> Mark | None:
+        """Returns the newest digest of a shard by another run."""
+        return self._marks.get(shard)
 
     # -- links
 
     def accept(self, wire: Link) -> Peer:
         """Takes a new link; nothing is answered before its HELLO."""
-        return Peer(self, wire)
+        peer = Peer(wire, self.lease, self._shell.metrics)
+        wire.deliver_to(partial(self.received, peer), partial(self._closed, peer))
+        return peer
 
-    def welcome(self, hello: link.Hello) -> link.Welcome | str:
-        """Answers a HELLO, or says why not."""
+    async def next_peer(self) -> Peer:
+        """Waits for the next link that has said HELLO: its pump has to be started."""
+        return await self._joined.get()
+
+    def received(self, peer: Peer, messages: list[link.Message]) -> None:
+        """Handles the messages of a link in order. It never raises."""
+        for message in messages:
+            try:
+                self._route(peer, message)
+            except Exception:  # one bad message must not cost the others of its batch
+                logger.exception("a message of a link failed", peer=peer.name, kind=type(message).__name__)
+                peer.refuse(message, "internal", "the dispatcher failed at this message")
+
+    def _route(self, peer: Peer, message: link.Message) -> None:
+        if isinstance(message, link.Hello):
+            self._hello(peer, message)
+            return
+        if isinstance(message, link.Refuse):
+            self.newer_epochs.note(message.shard, message.epoch)
+            return
+        if not peer.role:
+            peer.close("a link begins with HELLO")
+            return
+        shard = self._shard_of(message)
+        api = self.api(shard)
+        if api is None:
+            peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
+        elif peer.must_wait(large=_is_large(message)):
+            api.handle_later(peer, message)
+        else:
+            api.handle(peer, message)
+
+    def _shard_of(self, message: link.Message) -> int:
+        if isinstance(message, _BY_SHARD):
+            return message.shard
+        topic_id: str = getattr(message, "topic_id", "")
+        return shard_of(topic_key(topic_id), self.cluster.shards)
+
+    def _hello(self, peer: Peer, hello: link.Hello) -> None:
+        if not peer.welcome(hello, self._welcome(hello)):
+            return
+        self.peers[peer] = None
+        if peer.role == GATEWAY:
+            for api in self._apis.values():
+                api.announcements.expect(peer)
+        self._joined.put_nowait(peer)
+
+    def _welcome(self, hello: link.Hello) -> link.Welcome | str:
+        """Returns the answer to a HELLO, or the reason why not."""
+        cluster = self.cluster
         low, high = max(hello.low, link.VERSION_LOW), min(hello.high, link.VERSION_HIGH)
         if low > high:
             return f"link versions {hello.low}-{hello.high} here {link.VERSION_LOW}-{link.VERSION_HIGH}"
-        if hello.cluster_id not in ("", self.cluster_id):
-            return f"cluster {hello.cluster_id} here {self.cluster_id}"
-        if self.cluster_id and hello.generation > self.generation:
-            return f"log generation {hello.generation} here {self.generation}"
-        served = [
-            link.Owner(o.number, o.epoch, self.address, True) for o in self.owners.values() if self.desk(o.number)
-        ]
+        if hello.cluster_id not in ("", cluster.id):
+            return f"cluster {hello.cluster_id} here {cluster.id}"
+        if cluster.id and hello.generation > cluster.generation:
+            return f"log generation {hello.generation} here {cluster.generation}"
+        served = [link.Owner(owner.number, owner.epoch, self.address, True) for owner in self.owners.values()]
         others = [claim for claim in self.claims.values() if claim.address != self.address]
-        return link.Welcome(high, self.node, self.cluster_id, self.generation, self.shards, served + others)
+        return link.Welcome(high, self._node, cluster.id, cluster.generation, cluster.shards, served + others)
 
-    def joined(self, session: Peer) -> None:
-        """A link has said HELLO."""
-        self.sessions[session] = None
-        if session.role == GATEWAY:
-            for desk in self._desks.values():
-                desk.announcements.expect(session)
-        self.start_pump(session)
-
-    def left(self, session: Peer) -> None:
-        """A link is gone: so are its routes and what it waits for."""
-        self.sessions.pop(session, None)
+    def _closed(self, peer: Peer, _reason: str) -> None:
+        """Forgets a link with its routes and what it waits for."""
+        peer.closed()
+        self.peers.pop(peer, None)
         for owner in self.owners.values():
-            owner.left(session)
-        for desk in self._desks.values():
-            desk.announcements.left(session)
+            owner.left(peer)
+        for api in self._apis.values():
+            api.announcements.left(peer)
 
-    def refused(self, shard: int, epoch: int) -> None:
-        """A client knows a higher epoch: evidence that the shard has another owner."""
-        self.on_refused(shard, epoch)
 
-    # -- what shards tell
-
-    async def may_push(self) -> None:
-        """Waits until this node is known to be the owner of what it serves: after a pause it asks first."""
-        await self.lease.wait()
-
-    def changed(self, topic_id: str) -> None:
-        """Invalidates what ingests cached of a topic."""
-        for session in self.sessions:
-            if session.role != "gateway":
-                session.send(link.Changed(topic_id))
-
-    def sequenced(self, verdict: str, count: int) -> None:
-        """Counts verdicts."""
-        self._counters.sequenced(verdict, count)
-
-    def dead_letter(self, reason: str) -> None:
-        """Counts a dead letter."""
-        self._counters.dead_letter(reason)
-
-    def mark_of(self, shard: int) -> Mark | None:
-        """Returns the newest digest that another run announced of a shard."""
-        return self._marks.get(shard)
-
-    def disagreed(self, shard: int, found: Disagreement) -> None:
-        """Two nodes decided differently from the same log: a fault of ours, or a log that was changed."""
-        self._counters.disagreed()
-        logger.error(
-            "two nodes decided differently",
-            shard=shard,
-            below=found.offset,
-            ours=found.ours.hex(),
-            other=found.theirs.node,
-            theirs=found.theirs.digest.hex(),
-        )
-
-    def linked(self, count: int) -> None:
-        """Counts messages sent to gateways."""
-        self._counters.link_messages("out", count)
-
-    def snapshot_failed(self, reason: str) -> None:
-        """Counts snapshots that were not written."""
-        self._counters.snapshot_failed(reason)
-
-    def worked(self, work: str, seconds: float) -> None:
-        """Notes how long one slice of background work held the loop."""
-        self._counters.worked(work, seconds)
+def _is_large(message: link.Message) -> bool:
+    """Returns whether the answer to a message may be large."""
+    return isinstance(message, _LARGE) or (isinstance(message, link.AskSubscribe) and message.position is not None)

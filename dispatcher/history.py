@@ -1,7 +1,7 @@
-"""What a shard can answer of its past: the newest messages in memory, older ones in the index file.
+"""The past messages of a shard: the newest in memory, older ones in the index file.
 
-A fault of the file costs history and never delivery: the file is let go, what is in memory is still answered, older
-questions wait or are answered `complete: false`, and whatever the file missed is read from the log again later.
+A fault of the file costs history and never delivery. The file is closed, messages in memory are still served, requests
+for older ones wait or are answered with `complete: false`, and what the file misses is read from the log again later.
 """
 
 import asyncio
@@ -12,16 +12,13 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 
+from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
 from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Recent, RecentMessage
 from headgate.core.sequencer.apply import Deliver
 
-BATCH: Final = 1_000  # messages written at a time: about 5 ms
-BATCH_BYTES: Final = 1 << 20
-RECENT_MESSAGES: Final = 20_000  # kept in memory when the file takes none
-RECENT_BYTES: Final = 32 << 20
-LOADED_BYTES: Final = 16 << 20  # frames read from the log again, for those who asked
+BATCH_BYTES: Final = 1 << 20  # written at a time
 MAX_WAITING: Final = 100_000
 ANY_TOPIC: Final = 0  # no topic's epoch
 
@@ -30,15 +27,15 @@ T = TypeVar("T")
 
 
 class Asker(Protocol):
-    """Who waits for an answer; nothing is kept for one that has closed."""
+    """Somebody who waits for an answer."""
 
-    open: bool  # False once it is closed
+    open: bool  # False once it is closed: then nothing may be kept for it
 
 
 class SeqRange(NamedTuple):
-    """A run of frames with consecutive seqs from `seq` on (empty: no frames).
+    """Frames with consecutive seqs from `seq` on, and their append times (Unix milliseconds).
 
-    `absent` are positions whose frames the log has to give first; then there are no frames.
+    `absent` are (position, seq) of messages whose frames have to be read from the log first; then there are no frames.
     """
 
     seq: int
@@ -48,7 +45,7 @@ class SeqRange(NamedTuple):
 
 
 class _PageBuilder:
-    """A span on the way, within its bounds; the first frame is always taken."""
+    """A span while it is built, within its bounds; the first frame is always taken."""
 
     def __init__(self, seq: int, count: int, max_bytes: int) -> None:
         self.span = SeqRange(seq, [], [], [])
@@ -61,7 +58,7 @@ class _PageBuilder:
         return self.span.seq + len(self.span.frames)
 
     def take(self, seq: int, ts: int, frame: bytes) -> bool:
-        """Takes a frame if it is the next one and there is room; says whether there may be more."""
+        """Takes a frame if it is the next one and there is room; returns whether there may be more."""
         if not self.span.frames:
             self.span = self.span._replace(seq=seq)
         elif seq != self.next_seq or self._bytes < len(frame):
@@ -75,21 +72,23 @@ class _PageBuilder:
 
 
 class History:
-    """One shard's past from the log's `first` offset on. `why` says what is wrong with the file (empty: nothing).
+    """One shard's messages from the log's `first` offset on. `why` tells what is wrong with the file (empty: nothing).
 
-    `complete`: it answers for every message that the log holds; only then may something missing be called gone.
+    `complete` is True while every message of the log is here: only then is a missing message one that the log has lost.
     """
 
-    def __init__(self, first: int, start: int) -> None:
+    def __init__(self, first: int, start: int, options: HistoryOptions = DEFAULT_HISTORY) -> None:
+        """Messages of records from the offset `start` on will be added; those of [first, start) are missing."""
         self.first = first
         self.recent = Recent(start)
         self.file: HistoryIndex | None = None
         self.why = ""
         self.faults = 0
         self.complete = False
-        self.whole_from = start  # everything from this offset on is here
-        self.holed = asyncio.Event()  # there are holes, and a file to fill
-        self.wake: Callable[[], None] = lambda: None
+        self.whole_from = start  # every message from this offset on is here
+        self.has_gaps = asyncio.Event()  # messages are missing, and there is a file to fill
+        self.changed = asyncio.Event()  # there may be work for the keeper of the file, who clears it
+        self._options = options
         self._gone: list[tuple[int, int]] = []
         self._last: LastRecord | None = None
         self._loaded: OrderedDict[int, bytes] = OrderedDict()
@@ -101,23 +100,23 @@ class History:
     # -- the file
 
     def opened(self, file: HistoryIndex) -> None:
-        """Uses a file from now on."""
+        """Uses the file from now on."""
         self.file, self.why = file, ""
         self._settle()
         self.release()
 
     def fault(self, error: IndexFault) -> None:
-        """Lets the file go; one that is damaged is deleted. It is opened again later."""
+        """Closes the file after a fault, and deletes it where it is damaged. Its keeper opens it again later."""
         if self.file is not None:
             self.file.close()
             if is_damage(error):
-                with contextlib.suppress(OSError):  # it cannot be deleted now: its keeper meets the damage again
+                with contextlib.suppress(OSError):  # not deleted now: the keeper finds the damage again
                     self.file.delete()
         self.file, self.why = None, f"the index file: {error}"
         self.faults += 1
         logger.error("history without its index file", why=str(error))
         self._settle()
-        self.wake()
+        self.changed.set()
 
     def _ask(self, question: Callable[[HistoryIndex], T], otherwise: T) -> T:
         if self.file is None:
@@ -129,49 +128,49 @@ class History:
             return otherwise
 
     def close(self) -> None:
-        """Closes the file; what was not written is read from the log again."""
+        """Closes the file; messages that were not written are read from the log again."""
         if self.file is not None:
             self.file.close()
             self.file = None
 
-    # -- what comes in
+    # -- messages come in
 
     def add(self, offset: int, message: Deliver) -> None:
-        """Takes an accepted message; it is readable at once."""
+        """Adds an accepted message; it can be read at once."""
         m = message
         self.recent.add(RecentMessage(offset << ITEM_BITS | m.item, m.epoch, m.seq, m.id, m.ts, m.frame))
 
     def forget(self, offset: int, epoch: int) -> None:
-        """A topic was deleted at the offset: its messages leave the file in slices."""
+        """A topic was deleted at the offset: its messages are deleted from the file in slices."""
         self._gone.append((offset, epoch))
 
     def advance(self, next_offset: int, last: LastRecord | None) -> None:
-        """Notes that everything below `next_offset` has been added; `last` names the record before it."""
+        """Notes that every message below `next_offset` has been added; `last` is the record before it."""
         self.recent.end = next_offset
         self._last = last or self._last
         if self.file is None and self._is_full:
             while self._is_full:
-                some, end = self.recent.oldest(BATCH, BATCH_BYTES)
+                some, end = self.recent.oldest(self._options.batch, BATCH_BYTES)
                 self.recent.drop(len(some), end)
             self._gone = [gone for gone in self._gone if gone[0] >= self.recent.start]  # a rebuild finds the others
             self._settle()
-        self.wake()
+        self.changed.set()
 
     @property
     def _is_full(self) -> bool:
-        return len(self.recent) > RECENT_MESSAGES or self.recent.bytes > RECENT_BYTES
+        return len(self.recent) > self._options.recent_messages or self.recent.bytes > self._options.recent_bytes
 
     @property
     def overfull(self) -> bool:
-        """Whether delivery has to wait for the file to take more: it is slow, not broken."""
+        """Whether delivery has to wait for the file, which is slow but works."""
         return self._is_full and self.file is not None
 
     def write(self) -> bool:
-        """Writes the oldest pending messages; says whether there was anything to write."""
+        """Writes the oldest messages of those in memory; returns whether there were any and the file took them."""
         recent = self.recent
         if self.file is None or recent.start >= recent.end:
             return False
-        entries, end = recent.oldest(BATCH, BATCH_BYTES)
+        entries, end = recent.oldest(self._options.batch, BATCH_BYTES)
         gone = [epoch for offset, epoch in self._gone if offset < end]
         last = self._last if end == recent.end else None
         start = recent.start
@@ -189,7 +188,7 @@ class History:
         return True
 
     def fill(self, entries: Sequence[RecentMessage], low: int, high: int, gone: Iterable[int] = ()) -> bool:
-        """Takes the messages of [low, high) that a rebuild found; says whether the file took them."""
+        """Writes the messages that a rebuild found in [low, high); returns whether the file took them."""
 
         def filling(file: HistoryIndex) -> bool:
             file.write(entries, (low, high), gone=gone)
@@ -197,48 +196,48 @@ class History:
 
         done = self._ask(filling, False)
         self._settle()
-        self.wake()  # there may be something to tidy
+        self.changed.set()  # there may be something to tidy
         return done
 
     def take_back(self, epoch: int, first: int, last: int) -> None:
-        """Forgets messages that a rebuild took wrongly."""
+        """Forgets the seqs [first, last] of a topic, which a rebuild took for the wrong messages."""
         self._ask(lambda file: file.unlist(epoch, first, last), None)
 
     def tidy(self) -> bool:
-        """Does one slice of the file's housekeeping; says whether there may be more."""
+        """Does one slice of the file's housekeeping; returns whether there may be more to do."""
         return self._ask(lambda file: file.tidy(self.first), False)
 
     def log_begins(self, first: int) -> None:
-        """Notes the log's first offset: what is below it is gone."""
+        """Notes the log's first offset: the log has lost everything below it."""
         if first > self.first:
             self.first = first
             self._settle()
-            self.wake()
+            self.changed.set()
 
-    # -- what is there
+    # -- messages are read
 
-    def holes(self) -> list[Range]:
-        """Returns the offsets that the log holds and this does not, ascending."""
+    def gaps(self) -> list[Range]:
+        """Returns the offsets whose messages are in the log and not here, ascending."""
         held = self.file.ranges if self.file is not None else []
         return missing(joined(held, self.recent.start, self.recent.end), self.first, self.recent.end)
 
     def holds(self, offset: int) -> bool:
-        """Says whether what the record at an offset brought is here, or gone from the log."""
-        return not any(low <= offset < high for low, high in self.holes())
+        """Returns whether the messages of the record at an offset are here, or lost by the log."""
+        return not any(low <= offset < high for low, high in self.gaps())
 
     def _settle(self) -> None:
-        holes = self.holes()
-        self.whole_from = holes[-1][1] if holes else self.first
-        was, self.complete = self.complete, not holes
-        if holes and self.file is not None:
-            self.holed.set()
+        gaps = self.gaps()
+        self.whole_from = gaps[-1][1] if gaps else self.first
+        was, self.complete = self.complete, not gaps
+        if gaps and self.file is not None:
+            self.has_gaps.set()
         else:
-            self.holed.clear()
+            self.has_gaps.clear()
         if self.complete and not was:
             self.release()
 
     def first_seq(self, epoch: int, head: int) -> int:
-        """Returns the seq from which on every message of a topic up to its newest, `head`, is here (none: head+1)."""
+        """Returns the seq from which on every message of a topic up to its newest, `head`, is here; head+1 for none."""
         found = self._ask(lambda file: file.first_seq(epoch, self.whole_from), None)
         if found is not None:
             return found
@@ -246,32 +245,32 @@ class History:
         return head + 1 if recent is None else recent
 
     def seq_at(self, epoch: int, ts: int, first: int, head: int) -> int | None:
-        """Returns the first seq from `first` to `head` whose ts is not below `ts` (ms), None where there is none."""
+        """Returns the first seq from `first` to `head` whose append time is not below `ts` (Unix ms), else None."""
         found = self._ask(lambda file: file.seq_at(epoch, ts, first), None)
         if found is None:
             found = self.recent.seq_at(epoch, ts, first)
         return found if found is None or found <= head else None
 
     def has(self, epoch: int, seq: int) -> bool:
-        """Says whether a message is here."""
+        """Returns whether a message is here."""
         return self.recent.has(epoch, seq) or self._ask(lambda file: file.has(epoch, seq), False)
 
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
-        """Returns the seq a message id was given, None where it is not known."""
+        """Returns the seq that a message id was given, None where it is unknown."""
         found = self.recent.seq_of(record_id, epoch)
         return found if found is not None else self._ask(lambda file: file.seq_of(record_id, epoch), None)
 
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
-        """Returns (item, epoch, seq) of the messages a record brought."""
+        """Returns (item, epoch, seq) of the messages of the record at an offset."""
         if offset >= self.recent.start:
             item = (1 << ITEM_BITS) - 1
             return [(e.pos & item, e.epoch, e.seq) for e in self.recent.at_offset(offset)]
         return self._ask(lambda file: file.at_offset(offset), [])
 
     def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> SeqRange:
-        """Returns up to `count` frames from the first kept at or above `seq` on, at least one, else `max_bytes` long.
+        """Returns at most `count` frames and `max_bytes`, at least one frame, from the first kept at or above `seq` on.
 
-        The run ends before a hole (messages not read from the log yet).
+        The span ends before a gap (messages that have not been read from the log yet).
         """
         page = _PageBuilder(seq, count, max_bytes)
         if page.open and not self.recent.has(epoch, seq):
@@ -297,26 +296,26 @@ class History:
                 return
 
     def loaded(self, pos: int, frame: bytes) -> None:
-        """Keeps a frame that was read from the log again, for as long as there is room."""
+        """Keeps a frame that was read from the log again, until newer ones need the room."""
         self._loaded_bytes += len(frame) - len(self._loaded.pop(pos, b""))
         self._loaded[pos] = frame
-        while self._loaded_bytes > LOADED_BYTES:
+        while self._loaded_bytes > self._options.loaded_bytes:
             self._loaded_bytes -= len(self._loaded.popitem(last=False)[1])
 
     # -- who waits
 
     @property
     def crowded(self) -> bool:
-        """Whether so many wait that no further request should."""
+        """Whether as many requests wait as may."""
         return self._waiters >= MAX_WAITING
 
     def wait(self, epoch: int, asker: Asker, again: Callable[[], None]) -> None:
-        """Calls back once more of a topic is here."""
+        """Calls back once more messages of a topic are here."""
         self._waiters += 1
         self._waiting.setdefault(epoch, []).append((asker, again))
 
     def release(self, epochs: Iterable[int] | None = None) -> None:
-        """Calls back who waits for these topics (None: all)."""
+        """Calls back who waits for these topics (epochs; None: for any)."""
         for epoch in list(self._waiting) if epochs is None else epochs:
             waiting = self._waiting.pop(epoch, ())
             self._waiters -= len(waiting)
@@ -325,7 +324,7 @@ class History:
                     again()
 
     def left(self, asker: Asker) -> None:
-        """Forgets what a closed session waited for."""
+        """Forgets what a closed asker waited for."""
         for epoch, waiting in list(self._waiting.items()):
             kept = [(a, again) for a, again in waiting if a is not asker]
             self._waiters -= len(waiting) - len(kept)

@@ -1,19 +1,19 @@
-"""Writes a shard's index file behind delivery and opens it again after a fault; knows no request."""
+"""Writes a shard's index file behind delivery, and opens it again after a fault."""
 
 import asyncio
 import contextlib
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
-from dispatcher.history import BATCH, History
+from dispatcher.folder import index_path
+from dispatcher.history import History
 from dispatcher.index import HistoryIndex, IndexFault, LastRecord, LogIdentity, last_record_of
-from dispatcher.recovery import Worked
+from dispatcher.node import Node
+from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone
 
-RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 GATHER_S: Final = 0.05  # messages of so long make one commit
 IDLE_S: Final = 30.0
@@ -22,42 +22,33 @@ READ_S: Final = 2.0
 logger = structlog.get_logger("dispatcher")
 
 
-class IndexPlace(NamedTuple):
-    """Where a shard's index stands (":memory:" without a folder), what log it is of, and its bound on frames."""
-
-    path: Path | str
-    identity: LogIdentity
-    frame_bytes: int
-
-
 class IndexKeeper:
-    """The one writer of a shard's index file. `run` is its task; `opened` is set once the file was tried."""
+    """The one writer of a shard's index file. `run` is its task; `tried` is set once it has tried to open the file."""
 
-    def __init__(self, log: Log, number: int, history: History, place: IndexPlace, worked: Worked) -> None:
-        self.opened = asyncio.Event()
-        self._log = log
-        self._number = number
+    def __init__(self, node: Node, config: Config, history: History) -> None:
+        self.tried = asyncio.Event()
+        self._log = node.log
+        self._number = config.shard
         self._history = history
-        self._place = place
-        self._worked = worked
+        self._options = node.options
+        self._identity = LogIdentity(config.cluster_id, config.generation, config.shard)
+        self._worked = node.shell.metrics.worked
         self._now = asyncio.get_running_loop().time
-        self._wake = asyncio.Event()
-        history.wake = self._wake.set
 
     async def run(self) -> None:
-        """Works until cancelled. A file that cannot be used is tried again, each time after twice as long."""
-        wait_s = RETRY_S
+        """Works until cancelled. Tries a file that cannot be used again, each time after twice as long."""
+        wait_s = self._options.retry_s
         while True:
             is_open = self._history.file is not None or await self._open()
-            self.opened.set()
+            self.tried.set()
             if is_open and await self._work():
-                wait_s = RETRY_S
+                wait_s = self._options.retry_s
             if self._history.file is None:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
 
     async def _work(self) -> bool:
-        """Does a slice, or waits for something to do; says whether the file took messages."""
+        """Does a slice of work, or waits for work; returns whether the file took messages."""
         started = self._now()
         wrote = self._history.write()
         if wrote or self._history.tidy():
@@ -65,17 +56,17 @@ class IndexKeeper:
             await asyncio.sleep(0)
             return wrote
         if self._history.file is not None:
-            self._wake.clear()
+            self._history.changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):
-                    await self._wake.wait()
-            if len(self._history.recent) < BATCH:
+                    await self._history.changed.wait()
+            if len(self._history.recent) < self._options.history.batch:
                 await asyncio.sleep(GATHER_S)
         return False
 
     async def _open(self) -> bool:
         try:
-            file = await self._checked(HistoryIndex(*self._place))
+            file = await self._checked(self._file())
         except (IndexFault, OSError) as error:
             self._history.why = f"the index file: {error}"
             logger.error("the index file cannot be opened", shard=self._number, why=str(error))
@@ -86,8 +77,13 @@ class IndexKeeper:
         self._history.opened(file)
         return True
 
+    def _file(self) -> HistoryIndex:
+        """Opens or creates the file. Raises IndexFault."""
+        path = index_path(self._options.folder, self._number)
+        return HistoryIndex(path, self._identity, self._options.frame_bytes)
+
     async def _checked(self, file: HistoryIndex) -> HistoryIndex:
-        """Returns the file, or a new one where it was made from another log."""
+        """Returns the file, or a new one where it was made from another log. Raises IndexFault, LogError."""
         try:
             if await self._matches(file):
                 return file
@@ -96,10 +92,10 @@ class IndexKeeper:
             raise
         logger.warning("the index is of another log and made anew", shard=self._number)
         file.delete()
-        return HistoryIndex(*self._place)
+        return self._file()
 
     async def _matches(self, file: HistoryIndex) -> bool:
-        """Says whether the log still is the one the file was made from: its length, and the newest record taken."""
+        """Returns whether the file was made from this log: it compares the length and the newest record taken."""
         bounds = await self._log.bounds(LogName.MESSAGES, self._number)
         if file.ranges and file.ranges[-1][1] > bounds.end:
             return False
@@ -112,9 +108,9 @@ class IndexKeeper:
 
 
 async def read_record(log: Log, number: int, offset: int) -> Record | None:
-    """Returns the message record at an offset below the end, None where there is none. Raises LogError.
+    """Returns the message record at an offset below the end, None where there is none.
 
-    A log that gives nothing in READ_S is slow, and no answer.
+    Raises LogError; LogUnavailable where the log gives nothing in READ_S seconds.
     """
     try:
         reader = await log.reader(LogName.MESSAGES, number, offset, background=True)

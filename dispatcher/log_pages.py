@@ -1,4 +1,4 @@
-"""Reads frames that the index file has dropped from the log again, for those who asked; knows no request."""
+"""Reads frames that the index file has dropped from the log again, for the readers that need them."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from dispatcher.history import LOADED_BYTES, Asker, History
+from dispatcher.history import Asker, History
 from dispatcher.recent import ITEM_BITS
 from headgate.core.sequencer.apply import items_of
 from headgate.core.sequencer.rows import Row
@@ -18,8 +18,7 @@ from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log, LogError, OffsetGone
 
 NEAR_OFFSETS: Final = 500  # records between two wanted ones that are read rather than skipped
-RUNS: Final = 16  # places in the log that one page is read from; it is shorter where there are more
-READ_BYTES: Final = LOADED_BYTES // 8  # a page is shorter above: what one reader loads must not push its own begin out
+RUNS: Final = 16  # places in the log that one page is read from; a page ends where there are more
 READ_RECORDS: Final = 500
 READ_S: Final = 2.0
 RETRY_S: Final = 0.5
@@ -30,7 +29,7 @@ logger = structlog.get_logger("dispatcher")
 
 
 class Wanted(NamedTuple):
-    """Frames of one topic that somebody waits for."""
+    """Frames of one topic that an asker waits for."""
 
     topic_id: str
     absent: Sequence[Position]
@@ -39,27 +38,31 @@ class Wanted(NamedTuple):
 
 
 class LogPages:
-    """One shard's dropped frames. `run` is its task; each page is handed on before the next is read."""
+    """One shard's dropped frames, at most `read_bytes` of them for one page.
 
-    def __init__(self, log: Log, number: int, history: History) -> None:
+    `run` is its task; each page is handed on before the next is read.
+    """
+
+    def __init__(self, log: Log, number: int, history: History, read_bytes: int) -> None:
         self._log = log
         self._number = number
         self._history = history
+        self._read_bytes = read_bytes
         self._wanted: deque[Wanted] = deque()
         self._wake = asyncio.Event()
 
     @property
     def crowded(self) -> bool:
-        """Whether so many wait that no further request should."""
+        """Whether as many requests wait as may."""
         return len(self._wanted) >= MAX_WANTED
 
     def want(self, row: Row, absent: Sequence[Position], asker: Asker, again: Callable[[], None]) -> None:
-        """Calls back once the frames can be had."""
+        """Calls back once the frames have been loaded into the history, or the log has lost them."""
         self._wanted.append(Wanted(row.topic_id, absent, asker, again))
         self._wake.set()
 
     async def run(self, config: Config) -> None:
-        """Reads what is wanted, in turn, until cancelled. While the log is away, who asked waits."""
+        """Reads the wanted frames in turn, until cancelled. While the log cannot be reached, the askers wait."""
         while True:
             if not self._wanted:
                 self._wake.clear()
@@ -85,7 +88,7 @@ class LogPages:
             async with aclosing(self._records(run[0][0] >> ITEM_BITS, run[-1][0] >> ITEM_BITS)) as records:
                 async for record in records:
                     size += self._take(wanted.topic_id, record, positions, config)
-                    if size >= READ_BYTES:
+                    if size >= self._read_bytes:
                         return
 
     async def _records(self, offset: int, last: int) -> AsyncGenerator[Record, None]:

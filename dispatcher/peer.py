@@ -1,43 +1,44 @@
-"""One link as the dispatcher sees it: HELLO, then requests by shard; knows no transport."""
+"""The far end of one link, a gateway or an ingest: what it is sent, and what waits for room on its link."""
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
+from dispatcher.lease import Lease
+from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import LINK_BYTES, Destination, ShardOwner
 from headgate.core.sequencer.routes import Route
 from headgate.core.wire import link
-from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.ids import topic_key
 from headgate.runtime.ports import Link
-
-if TYPE_CHECKING:
-    from dispatcher.dispatcher import Dispatcher
 
 logger = structlog.get_logger("dispatcher")
 
 LOW_BYTES: Final = LINK_BYTES // 4
-MAX_ASKS: Final = 100_000  # requests of one link that wait for room; a gateway asks at most two a session
-
-_LARGE = (link.Fetch, link.AskHistory)
-_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+MAX_WAITING: Final = 100_000  # requests of one link that wait for room; a gateway sends at most two for each session
 
 
 class Peer:
-    """The far end of one link. `pump` is its one task: it serves the routes that have fallen behind."""
+    """One link. `pump` is its one task: it answers waiting requests and serves the routes that have fallen behind."""
 
-    def __init__(self, dispatcher: "Dispatcher", wire: Link) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, wire: Link, lease: Lease, metrics: DispatcherMetrics) -> None:
         self._wire = wire
+        self._lease = lease
+        self._metrics = metrics
         self._behind: deque[tuple[ShardOwner, Route[Destination]]] = deque()
-        self._asks: deque[tuple[ShardOwner, link.Message]] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._paused = False
-        self.role = ""
+        self.role = ""  # empty until HELLO
         self.open = True
-        wire.on_messages = self._on_messages
-        wire.on_close = self._on_close
+
+    @property
+    def name(self) -> str:
+        """The node at the far end, for log lines; known after HELLO."""
+        return self._wire.peer
 
     # -- what shards need
 
@@ -51,161 +52,117 @@ class Peer:
         return self._wire.pending_bytes > LINK_BYTES
 
     def fall_behind(self, owner: ShardOwner, route: Route[Destination]) -> None:
-        """Serves the route from the index until it is in step again."""
+        """Serves the route from history until it is in step again."""
         if not route.behind:
             route.behind = True
-            self._behind.append((owner, route))
-            self._wake.set()
+            self._serve_again(owner, route)
 
-    def later(self, owner: ShardOwner, message: link.Message) -> None:
-        """Handles a request when the link has room for its answer."""
-        if len(self._asks) < MAX_ASKS:
-            self._asks.append((owner, message))
-            self._wake.set()
-        else:
-            self._refuse(message, "overloaded", "too many requests wait on this link")
+    def later(self, answer: Callable[[], None]) -> bool:
+        """Has `answer` called when the link has room. Returns False when too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(answer)
+        self._wake.set()
+        return True
 
-    # -- the link
+    # -- what the dispatcher needs
 
-    def _on_messages(self, messages: list[link.Message]) -> None:
-        for message in messages:
-            try:
-                self._on_message(message)
-            except Exception:  # one bad message must not cost the others of its batch
-                logger.exception("a message of a link failed", peer=self._wire.peer, kind=type(message).__name__)
-                self._refuse(message, "internal", "the dispatcher failed at this message")
-
-    def _refuse(self, message: link.Message, code: str, detail: str) -> None:
-        req = getattr(message, "req", None)
-        if req is not None:
-            self.send(link.Refused(req, code, detail))
-
-    def _on_message(self, message: link.Message) -> None:
-        if isinstance(message, link.Hello):
-            self._hello(message)
-            return
-        if isinstance(message, link.Refuse):
-            self._dispatcher.refused(message.shard, message.epoch)
-            return
-        if not self.role:
-            self.close("a link begins with HELLO")
-            return
-        shard = self._shard_of(message)
-        desk = self._dispatcher.desk(shard)
-        if desk is not None and not self._must_wait(message):
-            desk.handle(self, message)
-            return
-        if desk is not None:
-            self.later(self._dispatcher.owners[shard], message)
-            return
-        self._refuse(message, "not_ready", f"shard {shard} is not served here now")
-
-    def _must_wait(self, message: link.Message) -> bool:
-        """Says whether a message has to wait for `pump`.
-
-        A request with a large answer waits for room on the link, behind those before it. After a pause all wait until
-        this node knows what it owns, and none overtakes those that came meanwhile: a lost attach is a lost route.
-        """
-        if not self._dispatcher.lease.held():
-            self._paused = True
-        elif not self._asks:
-            self._paused = False
-        if self._paused:
-            return True
-        large = isinstance(message, _LARGE) or (isinstance(message, link.AskSubscribe) and message.position is not None)
-        return large and (bool(self._asks) or self._wire.pending_bytes >= LOW_BYTES)
-
-    def _shard_of(self, message: link.Message) -> int:
-        if isinstance(message, _BY_SHARD):
-            return message.shard
-        topic_id: str = getattr(message, "topic_id", "")
-        return shard_of(topic_key(topic_id), self._dispatcher.shards)
-
-    def _hello(self, hello: link.Hello) -> None:
-        welcome = self._dispatcher.welcome(hello)
+    def welcome(self, hello: link.Hello, welcome: link.Welcome | str) -> bool:
+        """Answers a HELLO, or closes the link with the reason why not. Returns whether it was answered."""
         if self._wire.role not in ("", hello.role):
             welcome = f"a link that was opened as {self._wire.role} says that it is {hello.role[:16]}"
         if isinstance(welcome, str):
             self.close(welcome)
-            return
+            return False
         self.role = hello.role
         self._wire.peer = hello.node
         self.send(welcome)
-        self._dispatcher.joined(self)
+        return True
+
+    def must_wait(self, *, large: bool) -> bool:
+        """Returns whether a request has to wait for `pump`; `large` where its answer may be large.
+
+        A large answer waits for room on the link, behind those before it. After a pause of the process all requests
+        wait until this node knows what it owns, and later ones wait behind them: a lost attach would be a lost route.
+        """
+        if not self._lease.held():
+            self._paused = True
+        elif not self._waiting:
+            self._paused = False
+        if self._paused:
+            return True
+        return large and (bool(self._waiting) or self._wire.pending_bytes >= LOW_BYTES)
+
+    def refuse(self, message: link.Message, code: str, detail: str) -> None:
+        """Refuses a message, if it is one that has an answer."""
+        req = getattr(message, "req", None)
+        if req is not None:
+            self.send(link.Refused(req, code, detail))
 
     def close(self, reason: str) -> None:
         """Ends the link."""
         self._wire.close(reason)
 
-    def _on_close(self, _reason: str) -> None:
+    def closed(self) -> None:
+        """Notes that the link has ended."""
         self.open = False
         self._wake.set()
-        self._dispatcher.left(self)
 
     async def pump(self) -> None:
-        """Answers what waits for room and serves routes that are behind, in turn, until the link is closed."""
+        """Serves what waits for room, a request and a page of a route in turn, until the link is closed."""
         try:
             await self._serve()
         except Exception:  # the task's root: a fault here must end this link alone
-            logger.exception("a link failed", peer=self._wire.peer)
+            logger.exception("a link failed", peer=self.name)
             self.close("the dispatcher failed at this link")
 
     async def _serve(self) -> None:
         while self.open:
-            if not self._behind and not self._asks:
+            if not self._behind and not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             await self._wire.drained(LOW_BYTES)
-            await self._dispatcher.may_push()
-            if self._asks:
-                self._answer(*self._asks.popleft())
+            await self._lease.wait()
+            if self._waiting:
+                self._waiting.popleft()()
             if self._behind:
-                self._advance()
+                self._serve_route(*self._behind.popleft())
             await asyncio.sleep(0)
 
-    def _answer(self, owner: ShardOwner, message: link.Message) -> None:
-        desk = self._dispatcher.desk(owner.number)
-        if desk is not None:
-            desk.handle(self, message)
-        else:
-            self._refuse(message, "not_ready", f"shard {owner.number} was given up")
+    # -- routes that are behind
 
-    def _advance(self) -> None:
-        """Serves the next route that is behind."""
-        owner, route = self._behind.popleft()
-        served = self._dispatcher.owners.get(owner.number) is owner
-        if not served or owner.routes.get(self, route.topic_id) is not route:
-            return
-        if not self._page(owner, route):
-            self._behind.append((owner, route))
-
-    def _again(self, owner: ShardOwner, route: Route[Destination]) -> None:
-        """Goes on with a route that waited for its next page."""
+    def _serve_again(self, owner: ShardOwner, route: Route[Destination]) -> None:
         self._behind.append((owner, route))
         self._wake.set()
 
-    def _page(self, owner: ShardOwner, route: Route[Destination]) -> bool:
-        """Sends one page; says whether the route is in step again, gone, or waits for more of its topic's history."""
+    def _serve_route(self, owner: ShardOwner, route: Route[Destination]) -> None:
+        if owner.closed or owner.routes.get(self, route.topic_id) is not route:
+            return
+        if self._send_page(owner, route):
+            self._behind.append((owner, route))
+
+    def _send_page(self, owner: ShardOwner, route: Route[Destination]) -> bool:
+        """Sends one page of a route; returns False where it is in step again, has ended, or waits for history."""
         row = owner.rows.get(topic_key(route.topic_id))
         if row is None or row.epoch != route.epoch:
-            return True
+            return False
         owner.send_open()
         if route.sent >= row.seq:
             route.behind = False
-            return True
+            return False
         count = min(link.PAGE_COUNT, row.seq - route.sent)
         span = owner.history.span(route.epoch, route.sent + 1, count, link.PAGE_BYTES)
         if span.absent:
-            owner.pages.want(row, span.absent, self, lambda: self._again(owner, route))
-            return True
-        if not owner.history.complete and not (span.frames and span.seq == route.sent + 1):
-            owner.history.wait(route.epoch, self, lambda: self._again(owner, route))
-            return True
-        if not span.frames:  # all of it is gone from the log: the gateway sees the hole and says it
-            route.sent = row.seq
+            owner.pages.want(row, span.absent, self, lambda: self._serve_again(owner, route))
             return False
+        if not owner.history.complete and not (span.frames and span.seq == route.sent + 1):
+            owner.history.wait(route.epoch, self, lambda: self._serve_again(owner, route))
+            return False
+        if not span.frames:  # the log has lost all of it: the gateway sees the gap and tells its clients
+            route.sent = row.seq
+            return True
         self.send(link.Messages(route.topic_id, route.epoch, span.seq, span.ts, span.frames))
-        self._dispatcher.linked(len(span.frames))
+        self._metrics.link_messages("out", len(span.frames))
         route.sent = span.seq + len(span.frames) - 1
-        return False
+        return True

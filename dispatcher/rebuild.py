@@ -1,7 +1,7 @@
-"""Fills the holes of a shard's history from the log in the background, newest first; knows neither routes nor links.
+"""Fills the gaps of a shard's history from the log in the background, newest first.
 
-Snapshots remember the seqs of the messages between them, so a stretch of the log is numbered without its beginning:
-nothing is applied again. Where no snapshot does, it is applied from the newest state before it.
+Snapshots hold the seqs of the messages between them, so the messages in a stretch of the log get their numbers without
+being applied again. Where no snapshot has the numbers, the log is applied from the newest state before the stretch.
 """
 
 import asyncio
@@ -10,11 +10,12 @@ from typing import Final
 
 import structlog
 
-from dispatcher.history import ANY_TOPIC, BATCH, BATCH_BYTES, History
+from dispatcher.history import ANY_TOPIC, BATCH_BYTES, History
+from dispatcher.node import Node
 from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import ITEM_BITS, RecentMessage
-from dispatcher.recovery import Worked, restore_gently
-from headgate.core.sequencer.apply import Deliver, Gone, apply_many, foreign_item
+from dispatcher.recovery import restore_in_slices
+from headgate.core.sequencer.apply import Deliver, TopicDeleted, apply_many, foreign_item
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import window_key
 from headgate.core.wire.control import Config, DeleteTopic, decode_body
@@ -22,16 +23,15 @@ from headgate.core.wire.envelope import Envelope, Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord, HeadgateError
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.records import LogName, Record, slices
-from headgate.runtime.logs.beginning import first_record, read_config
 from headgate.runtime.logs.chunks import newest_chain
-from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
+from headgate.runtime.logs.shard_config import first_record, parse_config
+from headgate.runtime.ports import LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
-RETRY_S: Final = 1.0
 EMPTY_READS: Final = 5  # of a second each
-NEWEST_MESSAGES: Final = 4_096  # of the first turn: what is asked for after a fail-over is new, on every shard
+NEWEST_MESSAGES: Final = 4_096  # of the first turn: after a fail-over readers ask for new messages, of every shard
 LATER_MESSAGES: Final = 65_536
-GROWTH: Final = 2  # a turn takes so many times what the one before took
+GROWTH: Final = 2  # a turn takes this many times the messages of the turn before
 
 logger = structlog.get_logger("dispatcher")
 
@@ -39,18 +39,19 @@ Take = Callable[[Record], None]
 
 
 class Stretch:
-    """What was found in the offsets [low, high): entries that wait to be written, topics deleted and touched."""
+    """The offsets [low, high) of the log, and what was found there: messages to write, topics deleted and touched."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, batch: int) -> None:
         self.low = low
         self.high = high
+        self._batch = batch  # messages that are written at a time
         self.entries: list[RecentMessage] = []
         self.bytes = 0
-        self.gone: list[int] = []
-        self.touched: set[int] = set()
+        self.deleted: list[int] = []  # epochs
+        self.touched: set[int] = set()  # epochs
 
     def add(self, entry: RecentMessage) -> None:
-        """Takes a message."""
+        """Adds a message."""
         self.entries.append(entry)
         self.bytes += len(entry.frame)
         self.touched.add(entry.epoch)
@@ -58,19 +59,19 @@ class Stretch:
     @property
     def is_full(self) -> bool:
         """Whether it is time to write."""
-        return len(self.entries) >= BATCH or self.bytes >= BATCH_BYTES
+        return len(self.entries) >= self._batch or self.bytes >= BATCH_BYTES
 
     def clear(self, low: int) -> None:
         """Everything below `low` is written."""
         self.low, self.bytes = low, 0
-        self.entries, self.gone = [], []
+        self.entries, self.deleted = [], []
 
 
 class Numbering:
-    """Gives the messages of a stretch the seqs a snapshot remembers. The first record of an id is the message.
+    """Gives the messages of a stretch the seqs that a snapshot holds. The first record of an id is the message.
 
-    Where the log begins inside of what the snapshot remembers, a repeat may stand in it and its message not: then the
-    seqs of a topic do not follow each other up to its newest, and what was taken wrongly is taken back.
+    Where the log begins inside the snapshot's range, the log may have a repeat and have lost its message. Then the seqs
+    of the topic do not follow each other up to the newest, and the messages that were taken wrongly are taken back.
     """
 
     def __init__(self, history: History, rows: Mapping[bytes, Row], config: Config, part: Part) -> None:
@@ -83,7 +84,7 @@ class Numbering:
         self._topics: dict[int, Row] = {}
 
     def finish(self) -> None:
-        """Takes back what does not join the newer messages; to be called when the stretch is written."""
+        """Takes back messages that do not join the newer ones; to be called when the stretch is written."""
         for epoch, (first, last) in self._runs.items():
             if last != self._topics[epoch].seq and not self._history.has(epoch, last + 1):
                 self._history.take_back(epoch, first, last)
@@ -112,7 +113,7 @@ class Numbering:
         except CorruptRecord:
             return
         if deletes and (row is None or row.epoch != envelope.epoch):
-            stretch.gone.append(envelope.epoch)
+            stretch.deleted.append(envelope.epoch)
 
     def _foreign(self, stretch: Stretch, row: Row, record: Record) -> None:
         try:
@@ -144,36 +145,28 @@ class Numbering:
 
 
 class Rebuild:
-    """One shard's rebuild. `run` is its task; `turn` is shared by a node's shards, which take turns by stretch."""
+    """One shard's rebuild. `run` is its task. The shards of a node take turns by stretch."""
 
-    def __init__(
-        self,
-        log: Log,
-        number: int,
-        config: Config,
-        history: History,
-        rows: Mapping[bytes, Row],
-        turn: asyncio.Semaphore,
-        worked: Worked,
-    ) -> None:
-        self._log = log
-        self._number = number
+    def __init__(self, node: Node, config: Config, history: History, rows: Mapping[bytes, Row]) -> None:
+        self._log = node.log
+        self._number = config.shard
         self._config = config
         self._history = history
         self._rows = rows
-        self._turn = turn
-        self._worked = worked
+        self._options = node.options
+        self._turn = node.rebuilding
+        self._worked = node.shell.metrics.worked
         self._now = asyncio.get_running_loop().time
         self._walk: AsyncGenerator[Numbers, None] | None = None
         self._numbers: Numbers | None = None
-        self._below = 0  # what the walk has left to give ends here
+        self._below = 0  # the numbers that the walk has not given yet end here
         self._messages = NEWEST_MESSAGES  # of the next turn
 
     async def run(self) -> None:
-        """Fills holes as they come, until cancelled. A log that is away is tried again."""
+        """Fills gaps as they appear, until cancelled. Tries again where the log cannot be reached."""
         try:
             while True:
-                await self._history.holed.wait()
+                await self._history.has_gaps.wait()
                 await self._take_turn()
                 await asyncio.sleep(0)
         finally:
@@ -189,7 +182,7 @@ class Rebuild:
         except HeadgateError as error:
             logger.warning("history cannot be filled now", shard=self._number, why=str(error))
             await self._restart()
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._options.retry_s)
 
     async def _restart(self) -> None:
         walk, self._walk, self._numbers = self._walk, None, None
@@ -198,28 +191,29 @@ class Rebuild:
             await walk.aclose()
 
     async def _fill_one(self) -> None:
-        """Fills the newest part of the newest hole."""
-        holes = self._history.holes()
-        if not holes or self._history.file is None:
+        """Fills the newest part of the newest gap."""
+        gaps = self._history.gaps()
+        if not gaps or self._history.file is None:
             return
-        low, high = holes[-1]
+        low, high = gaps[-1]
+        batch = self._options.history.batch
         numbers = await self._numbers_below(high)
         if numbers is not None and numbers.offset >= high:
             part = numbers.newest(max(low, numbers.since), high, self._messages)
             self._messages = min(self._messages * GROWTH, LATER_MESSAGES)
-            stretch = Stretch(part.low, part.high)
+            stretch = Stretch(part.low, part.high, batch)
             numbering = Numbering(self._history, self._rows, self._config, part)
             await self._read(stretch, max(part.start, self._history.first), lambda r: numbering.take(stretch, r))
             if self._history.whole_from < high:  # else the newer messages are missing too
                 numbering.finish()
         else:
-            await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high))
-        if not self._history.holes():
+            await self._apply(Stretch(low if numbers is None else max(low, numbers.offset), high, batch))
+        if not self._history.gaps():
             logger.info("history rebuilt", shard=self._number)
             await self._restart()
 
     async def _numbers_below(self, high: int) -> Numbers | None:
-        """Returns the newest snapshot's numbers that reach below an offset, None where there are none left."""
+        """Returns the numbers of the newest snapshot that reach below an offset, None where none are left."""
         if self._walk is None or high > self._below:
             await self._restart()
             self._walk = numbers_back(self._log, self._number)
@@ -231,7 +225,7 @@ class Rebuild:
         return self._numbers
 
     async def _read(self, stretch: Stretch, start: int, take: Take) -> None:
-        """Reads from `start` to the stretch's end and writes what `take` finds, in slices."""
+        """Reads from `start` to the stretch's end, calls `take` with each record, and writes the stretch in slices."""
         reader = await self._log.reader(LogName.MESSAGES, self._number, start, background=True)
         empty = 0
         try:
@@ -261,18 +255,18 @@ class Rebuild:
     def _write(self, stretch: Stretch, end: int) -> None:
         if end <= stretch.low:
             return
-        if not self._history.fill(stretch.entries, stretch.low, end, stretch.gone):
+        if not self._history.fill(stretch.entries, stretch.low, end, stretch.deleted):
             raise LogUnavailable(f"shard {self._number}: {self._history.why or 'the index is away'}")
         stretch.clear(end)
 
     async def _apply(self, stretch: Stretch) -> None:
-        """Fills a stretch that no snapshot has the numbers of, by applying the log again from the state before it."""
+        """Fills a stretch whose numbers no snapshot has, by applying the log again from the newest state before it."""
         chain = await newest_chain(self._log, self._number, at_most=stretch.low)
         if chain and chain[-1].offset >= self._history.first:
-            shard, rows = await restore_gently(chain)
+            shard, rows = await restore_in_slices(chain)
         else:
             first = await first_record(self._log, self._number)
-            if first is None or read_config(first) is None:
+            if first is None or parse_config(first) is None:
                 logger.error("history is lost: no snapshot numbers it", shard=self._number, to=stretch.high)
                 self._write(stretch, stretch.high)
                 return
@@ -289,8 +283,8 @@ class Rebuild:
     def _take(self, stretch: Stretch, record: Record, effect: object) -> None:
         if record.offset < stretch.low:
             return
-        if isinstance(effect, Gone):
-            stretch.gone.append(effect.epoch)
+        if isinstance(effect, TopicDeleted):
+            stretch.deleted.append(effect.epoch)
         elif isinstance(effect, Deliver):
             row = self._rows.get(record.key or b"")
             if row is not None and row.epoch == effect.epoch:

@@ -1,46 +1,61 @@
-"""Brings a shard back: newest valid snapshot chain, then where to read on; knows neither routes nor links."""
+"""Recovers a shard's state from the newest valid snapshot chain, and finds out from where to read the log."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
+from dispatcher.topic_list import TopicList
+from headgate.core.sequencer.apply import NotConfigured
+from headgate.core.sequencer.pairs import NoPairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, restoring
+from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.wire.control import Config
 from headgate.core.wire.errors import BrokenChain, HeadgateError
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.beginning import first_config
 from headgate.runtime.logs.chunks import newest_chain
+from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Log
+
+SLICE_TOPICS: Final = 5_000
 
 logger = structlog.get_logger("dispatcher")
 
 
 class ShardLost(HeadgateError):
-    """Log and snapshots do not belong together: data is gone, and an operator has to say so (DESIGN section 11)."""
+    """Log and snapshots do not belong together. Data is lost, and an operator has to decide how to go on."""
 
 
-class Recovered(NamedTuple):
-    """A shard's state, the chain it came from (empty: from the log alone), and the log's `end`."""
+class RecoveredShard(NamedTuple):
+    """All that a ShardOwner begins with.
 
+    The message log had the offsets [`first`, `end`) at the recovery. `writer` continues the snapshot chain, where
+    there is one.
+    """
+
+    number: int
+    config: Config
     shard: Shard
     rows: dict[bytes, Row]
-    chain: list[Chunk]
+    topics: TopicList
+    writer: SnapshotWriter
+    first: int
     end: int
 
 
 Worked = Callable[[str, float], None]
 
 
-async def restore_gently(
+async def restore_in_slices(
     chain: Sequence[Chunk], worked: Worked = lambda work, seconds: None
 ) -> tuple[Shard, dict[bytes, Row]]:
-    """Restores a chain in slices, so that the shards beside it are served meanwhile. Raises BrokenChain.
+    """Restores a chain in slices, so that other shards are served meanwhile. Raises BrokenChain.
 
-    `worked` is told how many seconds each slice took.
+    Calls `worked` with the seconds that each slice took.
     """
-    steps, now = restoring(chain), asyncio.get_running_loop().time
+    steps, now = restoring(chain, NoPairs()), asyncio.get_running_loop().time
     while True:
         started = now()
         try:
@@ -53,26 +68,49 @@ async def restore_gently(
         await asyncio.sleep(0)
 
 
-async def recover(log: Log, number: int, worked: Worked) -> Recovered:
-    """Returns the newest state snapshots can give. Raises ShardLost, LogUnavailable, NewerSnapshot."""
+async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
+    """Returns the newest state that snapshots give.
+
+    Raises ShardLost, NotConfigured, NewerSnapshot, LogUnavailable.
+    """
     chain, shard, rows = await _newest_state(log, number, worked)
     bounds = await log.bounds(LogName.MESSAGES, number)
-    if not chain:
+    written = await first_config(log, number)
+    config = shard.config or written
+    if config is None:
+        raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
+    writer = SnapshotWriter()
+    if chain:
+        _check(number, shard, written, bounds.end)
+        writer.resume(chain, shard.window)
+    else:
         shard.next_offset = bounds.first
-        return Recovered(shard, {}, [], bounds.end)
-    config = await first_config(log, number)
-    if config is not None and config != shard.config:
-        raise ShardLost(f"shard {number}: the log begins with {config}, its snapshot is of {shard.config}")
-    if shard.next_offset > bounds.end:
+    topics = await _topics_of(rows)
+    return RecoveredShard(number, config, shard, rows, topics, writer, bounds.first, bounds.end)
+
+
+def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
+    """Raises ShardLost where a restored shard does not belong to a log that begins with the config `written`."""
+    if written is not None and written != shard.config:
+        raise ShardLost(f"shard {number}: the log begins with {written}, its snapshot is of {shard.config}")
+    if shard.next_offset > end:
         raise ShardLost(
-            f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {bounds.end}: the "
+            f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {end}: the "
             "log lost its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
         )
-    return Recovered(shard, rows, chain, bounds.end)
+
+
+async def _topics_of(rows: dict[bytes, Row]) -> TopicList:
+    topics = TopicList()
+    for at, row in enumerate(rows.values()):
+        topics.add(row.topic_id, row.epoch)
+        if at % SLICE_TOPICS == 0:
+            await asyncio.sleep(0)
+    return topics
 
 
 async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chunk], Shard, dict[bytes, Row]]:
-    """Restores the newest chain that the log goes on from and that can be restored. Raises ShardLost.
+    """Restores the newest chain that can be restored and that the log continues. Raises ShardLost.
 
     A snapshot ends behind transaction markers and whatever else takes an offset without being a record for us, so an
     offset that the log no longer has was a record.
@@ -84,7 +122,7 @@ async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chu
         end = chain[-1]
         try:
             if end.offset >= first:
-                shard, rows = await restore_gently(chain, worked)
+                shard, rows = await restore_in_slices(chain, worked)
                 return chain, shard, rows
             highest = max(highest, end.offset)
         except BrokenChain as error:

@@ -1,12 +1,13 @@
-"""Writes a shard's snapshots when they are due, and checks each base; knows no link."""
+"""Writes the snapshots of a shard when they are due, and checks each base."""
 
 import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import aclosing, closing
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
+from dispatcher.node import Node
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.snapshot import name_of
@@ -14,37 +15,20 @@ from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
 from headgate.core.wire.errors import BrokenChain
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.chunks import chunks_back
-from headgate.runtime.ports import Clock, LogError, RecordTooLarge
+from headgate.runtime.ports import LogError, RecordTooLarge
 
 logger = structlog.get_logger("dispatcher")
 
-CHECK_S: Final = 0.25
-LEAST_S: Final = 1.0  # between two snapshots
-INTERVAL_S: Final = 30.0
-CHANGES: Final = 20_000  # messages and controls that changed something; about what a fail-over applies again
-QUIET_OFFSETS: Final = 100_000  # records that changed nothing (repeats, probes, dead letters)
-QUIET_S: Final = 3_600.0
-BASE_S: Final = 86_400.0  # every delta is a link of the chain: one that is damaged must not cost months
-TRIM_S: Final = 30.0  # how soon the index forgets what the log's retention has taken
+TRIM_S: Final = 30.0  # how soon the index forgets messages that the log's retention has removed
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0  # a base that fails again and again leaves chunks behind
-SAY_AGAIN_S: Final = 60.0
+LOG_AGAIN_S: Final = 60.0  # between two log lines about the same failure
 OLD_S: Final = 600.0  # a change that waits so long for a snapshot makes the node not ready
 
 FAILURES: Final = (LogError, BadSnapshot, BrokenChain)
 
 Steps = Generator[bytes | None, None, None]
 _DONE: Final = object()
-
-
-class Observer(Protocol):
-    """What snapshots tell their dispatcher."""
-
-    def snapshot_failed(self, reason: str) -> None:
-        """Counts a snapshot that was not written or not what was written: too_large, log or content."""
-
-    def worked(self, work: str, seconds: float) -> None:
-        """Notes how long one slice of background work held the loop."""
 
 
 class _Backoff:
@@ -66,24 +50,27 @@ class _Backoff:
 
 
 class Snapshots:
-    """One shard's snapshots. `run` is a task of the owner's; `final` is called once, after `run` has ended."""
+    """The snapshots of one shard. `run` is its task; `final` is called once, after `run` has ended."""
 
-    def __init__(self, owner: ShardOwner, clock: Clock, observer: Observer) -> None:
+    def __init__(self, owner: ShardOwner, node: Node) -> None:
         self._owner = owner
-        self._clock = clock
-        self._observer = observer
-        self._old = OldSnapshots(owner.log, owner.number)
-        self._last = self._trimmed = self._based = clock.now()
-        self._first = -1  # of the message log, when old snapshots were looked at
+        self._log = node.log
+        self._clock = node.shell.clock
+        self._metrics = node.shell.metrics
+        self._options = node.options.snapshots
+        self._old = OldSnapshots(node.log, owner.number)
+        self._last = self._trimmed = self._based = self._clock.now()
+        self._first = -1  # of the message log, when old snapshots were last deleted
         self._waiting_since: float | None = None
         self._any, self._base = _Backoff(), _Backoff()
-        self._said: tuple[str, float] = ("", float("-inf"))
-        self._litter: int | None = None  # where a base that failed began, while the log has no valid chain at all
+        self._logged: tuple[str, float] = ("", float("-inf"))
+        self._log_has_chain = owner.writer.has_chain
+        self._unfinished: int | None = None  # where a base that failed began, while the log has no valid chain
 
     async def run(self) -> None:
-        """Writes and drops what is due, until cancelled; what fails is said, counted and tried again later."""
+        """Writes snapshots and deletes old ones when due, until cancelled. Failures are logged and counted."""
         while True:
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(self._options.check_s)
             if self._owner.shard.config is None:
                 continue
             self._note_waiting()
@@ -101,14 +88,14 @@ class Snapshots:
         now = self._clock.now()
         if self._due(now):
             await self._write_due(now)
-        above = self._owner.log.above_limit() and now - self._trimmed >= LEAST_S
+        above = self._log.above_limit() and now - self._trimmed >= self._options.least_s
         if above or now - self._trimmed >= TRIM_S:
             await self._trim(above)
 
     async def _write_due(self, now: float) -> None:
-        """Writes a base where one is wanted; after one that failed deltas go on behind the last whole snapshot."""
+        """Writes a base where one is wanted, else a delta; deltas also while a base has to wait after a failure."""
         writer = self._owner.writer
-        wants_base = writer.wants_base or now - self._based >= BASE_S
+        wants_base = writer.wants_base or now - self._based >= self._options.base_s
         if not wants_base or not self._base.allows(now):
             await self._write_delta()
             return
@@ -125,13 +112,14 @@ class Snapshots:
     def _due(self, now: float) -> bool:
         pending, passed = self._owner.writer.pending(self._owner.shard), now - self._last
         quiet = self._owner.shard.next_offset - self._owner.writer.offset  # retention must not overtake a snapshot
-        if passed < LEAST_S:
+        options = self._options
+        if passed < options.least_s:
             return False
         return (
-            pending >= CHANGES
-            or (pending > 0 and passed >= INTERVAL_S)
-            or quiet >= QUIET_OFFSETS
-            or (quiet > 0 and passed >= QUIET_S)
+            pending >= options.changes
+            or (pending > 0 and passed >= options.interval_s)
+            or quiet >= options.quiet_offsets
+            or (quiet > 0 and passed >= options.quiet_s)
         )
 
     def _note_waiting(self) -> None:
@@ -144,23 +132,28 @@ class Snapshots:
         """Returns for how many seconds the oldest change that is in no snapshot has waited."""
         return 0.0 if self._waiting_since is None else self._clock.now() - self._waiting_since
 
+    def overdue(self) -> str | None:
+        """Returns one sentence where changes have waited for longer than OLD_S seconds."""
+        age = self.age()
+        return f"shard {self._owner.number}: no snapshot could be written for {age:.0f} s" if age > OLD_S else None
+
     def _failed(self, error: Exception) -> None:
         reason = _reason(error)
-        self._observer.snapshot_failed(reason)
+        self._metrics.snapshot_failed(reason)
         now, text = self._clock.now(), str(error)
-        if self._said[0] != reason or now - self._said[1] >= SAY_AGAIN_S:
-            self._said = (reason, now)
+        if self._logged[0] != reason or now - self._logged[1] >= LOG_AGAIN_S:
+            self._logged = (reason, now)
             logger.error("snapshot failed", shard=self._owner.number, reason=reason, why=text, age_s=round(self.age()))
 
     async def _trim(self, above: bool) -> None:
-        """Keeps the index from answering what the log no longer holds, and a bounded log within its bound."""
+        """Makes the history forget what the log no longer holds, and keeps a bounded log within its bound."""
         owner = self._owner
-        bounds = await owner.log.bounds(LogName.MESSAGES, owner.number)
+        bounds = await self._log.bounds(LogName.MESSAGES, owner.number)
         if above:
             await self._write_due(self._clock.now())
             half = bounds.first + (owner.writer.offset - bounds.first) // 2
-            await owner.log.truncate_before(LogName.MESSAGES, owner.number, half)
-            bounds = await owner.log.bounds(LogName.MESSAGES, owner.number)
+            await self._log.truncate_before(LogName.MESSAGES, owner.number, half)
+            bounds = await self._log.bounds(LogName.MESSAGES, owner.number)
         if bounds.first != self._first:
             await self._old.drop(bounds.first)
             self._first = bounds.first
@@ -168,7 +161,7 @@ class Snapshots:
         self._trimmed = self._clock.now()
 
     async def final(self) -> None:
-        """Writes what the next owner needs to start from here: a delta, where there is a chain. Raises LogError."""
+        """Writes the last snapshot before the shard is released: a delta, where there is a chain. Raises LogError."""
         owner = self._owner
         if owner.shard.config is None or owner.shard.next_offset <= owner.writer.offset:
             return
@@ -183,27 +176,27 @@ class Snapshots:
 
     async def _write_base(self, *, check: bool = True) -> None:
         owner = self._owner
-        end = (await owner.log.bounds(LogName.SNAPSHOTS, owner.number)).end
-        if self._litter is not None:
-            await owner.log.truncate_before(LogName.SNAPSHOTS, owner.number, end)
-        if not owner.writer.has_chain and owner.recovered is not None and not owner.recovered.chain:
-            self._litter = end
+        end = (await self._log.bounds(LogName.SNAPSHOTS, owner.number)).end
+        if self._unfinished is not None:
+            await self._log.truncate_before(LogName.SNAPSHOTS, owner.number, end)
+        if not owner.writer.has_chain and not self._log_has_chain:
+            self._unfinished = end
         names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end))
-        self._litter = None
+        self._unfinished = None
         if check:
             await self._check(names, end)
-            self._first = -1  # there may be one more to drop
+            self._first = -1  # there may be one more old base
         self._based = self._clock.now()
         owner.snapshot_offset = owner.writer.offset  # not before the check: messages below it may be dropped
 
     async def _append_all(self, steps: Steps) -> list[bytes]:
-        """Appends the chunks of a snapshot; one that fails is as if it had not begun. Raises LogError."""
+        """Appends the chunks of a snapshot; after a failure it counts as not begun. Raises LogError."""
         names: list[bytes] = []
         with closing(steps):
             while True:
                 started = self._clock.now()
                 value = next(steps, b"")
-                self._observer.worked("snapshot", self._clock.now() - started)
+                self._metrics.worked("snapshot", self._clock.now() - started)
                 if value == b"":
                     break
                 await self._append(value, names)
@@ -216,15 +209,15 @@ class Snapshots:
             await asyncio.sleep(0)
             return
         await self._owner.dead_letters.safe()
-        await self._owner.log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
+        await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
         names.append(name_of(value))
 
     async def _check(self, names: list[bytes], floor: int) -> None:
-        """Reads the base back. Raises BadSnapshot or BrokenChain: the next snapshot is a base again."""
+        """Reads the base back. Raises BadSnapshot or BrokenChain; then the next snapshot is a base again."""
         owner = self._owner
         check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer)
         try:
-            async with aclosing(chunks_back(owner.log, owner.number, background=True)) as chunks:
+            async with aclosing(chunks_back(self._log, owner.number, background=True)) as chunks:
                 async for chunk in chunks:
                     if chunk.at < floor or check.is_read:
                         break
@@ -238,7 +231,7 @@ class Snapshots:
         while True:
             started = self._clock.now()
             done = next(slices, _DONE)
-            self._observer.worked("check", self._clock.now() - started)
+            self._metrics.worked("check", self._clock.now() - started)
             if done is _DONE:
                 return
             await asyncio.sleep(0)
@@ -246,5 +239,5 @@ class Snapshots:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecordTooLarge):
-        return "too_large"  # a chunk is bounded: this is a fault of ours
+        return "too_large"  # chunks are bounded, so this is a fault of ours
     return "log" if isinstance(error, LogError) else "content"

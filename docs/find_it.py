@@ -12,6 +12,7 @@ GROUPS = {
     "headgate/core/client": "The pure core: client, the client's language",
     "headgate/core/fanout": "The pure core: fanout, from frames to sockets",
     "headgate/core/publish": "The pure core: publish, from a body to a record",
+    "headgate/core/inbox": "The pure core: inbox, a user's side",
     "headgate/core/delivery": "The pure core: delivery, one message for one subscriber",
     "headgate/runtime": "Adapters",
     "ingest": "Ingest",

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from docs.site.command_lines import command_lines
-from docs.site.diagrams import diagram
+from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
 from docs.site.metric_sections import metric_sections
 from docs.site.setting_sections import setting_sections
-from headgate.broker.demos import DEMOS, Stage
+from docs.site.vector_steps import step_table
+from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import line_of
 from headgate.core.delivery import breaker, delivery
-from headgate.core.publish import circuit
+from headgate.core.fanout import subscription
+from headgate.core.publish import circuit, recent_publishes
+from headgate.core.sequencer import shard_state
 
 HERE: Final = Path(__file__).parent
 
@@ -53,19 +56,23 @@ def demo_output() -> str:
 
     for number, (name, run) in enumerate(DEMOS.items(), 1):
         show({"say": f"\n{number} {name}\n{run.__doc__}"})
-        run(Stage(name, show, lambda text: show({"say": text})))
+        run(DemoRun(name, show, lambda text: show({"say": text})))
     return "```text\n$ headgate demo" + "\n".join(lines) + "\n```\n"
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "breaker": lambda: diagram(breaker.BREAKER_TRANSITIONS, breaker.BreakerState.CLOSED),
-    "circuit": lambda: diagram(circuit.TRANSITIONS, circuit.CircuitState.CLOSED),
+    "circuit": lambda: diagram(flat(circuit.TRANSITIONS), circuit.CircuitState.CLOSED),
     "commands": command_lines,
     "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),
     "demo": demo_output,
     "errors": error_table,
     "metrics": metric_sections,
+    "publishes": lambda: diagram(flat(recent_publishes.TRANSITIONS), recent_publishes.PublishState.IN_FLIGHT),
     "settings": setting_sections,
+    "shard": lambda: diagram(flat(shard_state.TRANSITIONS), shard_state.ShardState.CLAIMING),
+    "subscription": lambda: diagram(flat(subscription.TRANSITIONS), subscription.SubscriptionState.ASKED),
+    "vectors": step_table,
 }
 
 

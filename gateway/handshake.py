@@ -1,12 +1,12 @@
-"""The WebSocket opening handshake (RFC 6455 section 4) as values; knows neither sockets nor who asks."""
+"""The WebSocket opening handshake (RFC 6455 section 4) as values."""
 
 import base64
 import binascii
 from hashlib import sha1
 from typing import Final
 
-from gateway.head import Head
-from headgate.core.wire.errors import HeadgateError, Refusal
+from gateway.head import Head, HeadRefused
+from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import plain_answer, problem_answer
 from headgate.runtime.http.credentials import PROTOCOL
 from headgate.runtime.http.origins import Origins
@@ -15,18 +15,10 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
 
 
-class HandshakeRefused(HeadgateError):
-    """The request becomes no WebSocket; `answer` is the whole HTTP answer."""
+def check(head: Head, origins: Origins, busy: str | None) -> None:
+    """Checks a handshake but for its credentials: its headers, its page's origin, and whether there is room.
 
-    def __init__(self, answer: bytes) -> None:
-        super().__init__("the handshake was refused")
-        self.answer = answer
-
-
-def check(head: Head, origins: Origins, full: str | None) -> None:
-    """Checks all but the credentials: what it is, whether the page may, whether there is room (`full` says why not).
-
-    Raises HandshakeRefused with 400, 403, 426 or 503.
+    `busy` is the reason why no stream is accepted now, or None. Raises HeadRefused with 400, 403, 426 or 503.
     """
     headers = head.headers
     if head.version != "1.1" or "upgrade" not in tokens(headers.get("connection", "")):
@@ -36,16 +28,16 @@ def check(head: Head, origins: Origins, full: str | None) -> None:
     if headers.get("sec-websocket-version") != _VERSION:
         raise _upgrade_required(f"the Sec-WebSocket-Version header must be {_VERSION}")
     if not _is_key(headers.get("sec-websocket-key", "")):
-        raise HandshakeRefused(problem_answer(Refusal("bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")))
+        raise HeadRefused(problem_answer(Refusal("bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")))
     origin = headers.get("origin")
     if origin is not None and not origins.allows(origin, headers.get("host")):
-        raise HandshakeRefused(problem_answer(Refusal("forbidden", "pages of this origin may not connect")))
-    if full is not None:
-        raise HandshakeRefused(problem_answer(Refusal("overloaded", full)))
+        raise HeadRefused(problem_answer(Refusal("forbidden", "pages of this origin may not connect")))
+    if busy is not None:
+        raise HeadRefused(problem_answer(Refusal("overloaded", busy)))
 
 
 def accept(head: Head) -> bytes:
-    """Returns the 101 answer; no extension is negotiated, and of the subprotocols only ours is selected."""
+    """Returns the 101 answer. No extension is negotiated; of the subprotocols only `headgate.v1` can be selected."""
     key = head.headers["sec-websocket-key"].encode()
     digest = base64.b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
     lines = [
@@ -77,6 +69,6 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def _upgrade_required(detail: str) -> HandshakeRefused:
+def _upgrade_required(detail: str) -> HeadRefused:
     extra = [(b"upgrade", b"websocket"), (b"sec-websocket-version", _VERSION.encode())]
-    return HandshakeRefused(plain_answer(426, Refusal("bad_request", detail), extra))
+    return HeadRefused(plain_answer(426, Refusal("bad_request", detail), extra))

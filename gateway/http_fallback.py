@@ -1,36 +1,38 @@
-"""The HTTP protocol for every request that is no stream, and the way back to the front when the next one is."""
+"""The HTTP protocol for every request that does not ask for a stream."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
 
 from gateway.head import OTHER, route_of
+from gateway.server_shared import ServerShared
 from headgate.runtime.http.bounded import BoundedHttp
 
-if TYPE_CHECKING:
-    from gateway.protocol import ServerShared
+TakeBack = Callable[[ServerShared, asyncio.Transport, bytes], None]
 
 
 class HttpFallback(BoundedHttp):
-    """A connection that Starlette answers. Each head is looked at: the next request may ask for a stream.
+    """A connection that the ASGI application answers, until a request asks for a stream.
 
-    A stream takes the connection once everything before it was answered; until then its request is held.
+    Such a request waits until all requests before it are answered. Then the connection goes back with `take_back`,
+    which gets the transport and the bytes from the request's head on.
     """
 
-    def __init__(self, front: "ServerShared") -> None:
-        limits = front.gateway.hub.limits
+    def __init__(self, shared: ServerShared, take_back: TakeBack) -> None:
         super().__init__(
-            front.config,
-            front.server_state,
-            front.app_state,
-            head_s=limits.head_s,
-            head_bytes=limits.head_bytes,
-            budget=front.budget,
+            shared.config,
+            shared.server_state,
+            shared.app_state,
+            head_s=shared.limits.head_s,
+            head_bytes=shared.limits.head_bytes,
+            budget=shared.budget,
         )
-        self._front = front
+        self._shared = shared
+        self._take_back = take_back
 
     def route(self, head: bytes, data: bytes, at: int) -> bool:
         """See `BoundedHttp.route`."""
         if route_of(head) == OTHER:
             return True
         if not self.answering:
-            self._front.take_back(self.release(), data[at:])
+            self._take_back(self._shared, self.release(), data[at:])
         return False

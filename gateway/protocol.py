@@ -1,88 +1,62 @@
-"""The first protocol of every connection: looks at the request's head and gives the connection to who answers it."""
+"""The first protocol of every connection: reads the first request's head and chooses the protocol that answers it."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
-from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import OTHER, Head, HeadRefused, StreamRoute, read_head, route_of
+from gateway.handshake import check
+from gateway.head import OTHER, HeadRefused, StreamRoute, read_head, route_of
 from gateway.http_fallback import HttpFallback
+from gateway.server_shared import ServerShared
 from gateway.sse import open_sse
-from gateway.websocket import WebSocketStream
-from headgate.core.client.framing import WEBSOCKET
+from gateway.websocket import open_websocket
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import head_too_late, problem_answer
-from headgate.runtime.http.heads import END, HeadBudget, begin_of, overloaded, refusal_of_head, refusal_of_start
+from headgate.runtime.http.heads import END, begin_of, overloaded, refusal_of_head, refusal_of_start
 from headgate.runtime.http.unread import close_after
-
-if TYPE_CHECKING:
-    from gateway.service import GatewayService
-
-
-class ServerShared:
-    """What all connections of one uvicorn server share."""
-
-    def __init__(
-        self, gateway: "GatewayService", config: Config, server_state: ServerState, app_state: dict[str, Any]
-    ) -> None:
-        self.gateway = gateway
-        self.config = config
-        self.server_state = server_state
-        self.app_state = app_state
-        self.connections: set[Any] = server_state.connections
-        self.budget = HeadBudget()
-
-    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Takes a connection whose next request asks for a stream; `data` begins with its head."""
-        protocol = GatewayProtocol(self)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        protocol.data_received(data)
 
 
 class GatewayProtocol(asyncio.Protocol):
-    """Gathers a request's head for at most ten seconds, then hands the connection over and is gone."""
+    """Waits at most `limits.head_s` seconds for a complete head, then hands the connection over."""
 
-    __slots__ = ("_buffer", "_front", "_transport")
+    __slots__ = ("_buffer", "_shared", "_transport")
 
-    def __init__(self, front: ServerShared) -> None:
-        self._front = front
+    def __init__(self, shared: ServerShared) -> None:
+        self._shared = shared
+        # The incomplete head; its bytes are counted in the budget.
         self._buffer = b""
+        # None before the connection is made, and once it was handed over or refused.
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The deadline begins."""
+        """Starts the deadline of the head."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
-        self._front.connections.add(self)
-        self._front.gateway.plan(self, self._front.gateway.hub.limits.head_s)
+        self._shared.connections.add(self)
+        self._shared.sessions.plan(self, self._shared.limits.head_s)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the head."""
         if self._transport is None:
-            return  # answered; what still comes has no meaning
-        before, limits = self._buffer, self._front.gateway.hub.limits
+            return  # refused: later bytes have no meaning
+        before = self._buffer
         data = before + data if before else data
         data = data[begin_of(data, 0) :]
         end = data.find(END, max(len(before) - len(END), 0))
         if end >= 0:
             self._decide(data, end + len(END))
             return
-        answer = refusal_of_start(data, 0, limits.head_bytes)
+        answer = refusal_of_start(data, 0, self._shared.limits.head_bytes)
         self._buffer = data
-        if not self._front.budget.move(len(before), len(data)):
+        if not self._shared.budget.move(len(before), len(data)):
             answer = overloaded()
         if answer is not None:
             self._refuse(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went away before it had asked for anything, or it was refused."""
+        """The client went away before its head was complete, or after it was refused."""
         self._release()
 
     def visit(self, now: float) -> None:
-        """The head did not come in time."""
+        """Ends a connection whose head is late. See `headgate.core.fanout.wheel.Visited`."""
         if self._transport is None:
             return
         if self._buffer:
@@ -101,8 +75,8 @@ class GatewayProtocol(asyncio.Protocol):
             self._release().abort()
 
     def _decide(self, data: bytes, end: int) -> None:
-        """The head is complete: it ends at `end`."""
-        answer = refusal_of_head(data[:end], self._front.gateway.hub.limits.head_bytes)
+        """Chooses who answers; the head is complete and ends at `end`."""
+        answer = refusal_of_head(data[:end], self._shared.limits.head_bytes)
         route = route_of(data)
         if answer is not None:
             self._refuse(answer)
@@ -112,54 +86,46 @@ class GatewayProtocol(asyncio.Protocol):
             self._open(route, data)
 
     def _open(self, route: StreamRoute, data: bytes) -> None:
+        shared = self._shared
         try:
             head = read_head(data)
-            self._front.gateway.hosts.check(head.headers.get("host"))
+            shared.hosts.check(head.headers.get("host"))
+            if route.kind == "websocket":
+                check(head, shared.origins, shared.sessions.busy())
         except HeadRefused as refused:
             self._refuse(refused.answer)
-            return
         except Refusal as refusal:
             self._refuse(problem_answer(refusal))
-            return
-        if route.kind == "sse":
-            front = self._front
-            open_sse(front, self._release(), head, route.topic_id)
         else:
-            self._open_websocket(head)
-
-    def _open_websocket(self, head: Head) -> None:
-        front, gateway = self._front, self._front.gateway
-        try:
-            check(head, gateway.origins, gateway.busy())
-        except HandshakeRefused as refused:
-            self._refuse(refused.answer)
-            return
-        transport = self._release()
-        stream = WebSocketStream(front, transport)
-        session = gateway.new_session(stream, WEBSOCKET)
-        session.preface = accept(head)
-        gateway.begin(session, head)
-        if session.preface:  # silent until `auth`, but the handshake is answered
-            session.put(b"")
-        if head.rest and not stream.ended:
-            stream.data_received(head.rest)
+            if route.kind == "websocket":
+                open_websocket(shared, self._release(), head)
+            else:
+                open_sse(shared, self._release(), head, route.topic_id)
 
     def _hand_over(self, data: bytes) -> None:
-        handed = HttpFallback(self._front)
+        http = HttpFallback(self._shared, _take_back)
         transport = self._release()
-        handed.connection_made(transport)
-        transport.set_protocol(handed)
-        handed.data_received(data)
+        http.connection_made(transport)
+        transport.set_protocol(http)
+        http.data_received(data)
 
     def _refuse(self, answer: bytes) -> None:
         transport = self._release()
-        self._front.connections.add(self)  # until it is gone
+        self._shared.connections.add(self)  # until it is gone
         close_after(transport, asyncio.get_running_loop(), answer)
 
     def _release(self) -> asyncio.Transport:
-        """Lets go of the connection; the wheel may hold this object a little longer."""
+        """Gives the connection up; a planned visit may keep this object alive until then."""
         transport, self._transport = self._transport, None
-        self._front.connections.discard(self)
-        self._front.budget.move(len(self._buffer), 0)
+        self._shared.connections.discard(self)
+        self._shared.budget.move(len(self._buffer), 0)
         self._buffer = b""
         return transport  # type: ignore[return-value]  # called once, by whoever has it
+
+
+def _take_back(shared: ServerShared, transport: asyncio.Transport, data: bytes) -> None:
+    """Takes a connection whose next request asks for a stream; `data` begins with its head."""
+    protocol = GatewayProtocol(shared)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    protocol.data_received(data)

@@ -1,47 +1,47 @@
-"""The socket of a session, in either framing: what a transport asks and says; knows nothing of what is delivered."""
+"""The socket of a session, in either framing: a session's `Outlet` and a transport's protocol in one object."""
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from gateway.server_shared import ServerShared
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
-
-if TYPE_CHECKING:  # the front makes streams, a stream leaves the front's list
-    from gateway.protocol import ServerShared
 
 _LINGER_S: Final = 5.0
 
 
 class Stream(asyncio.Protocol):
-    """Takes over a transport for good. After `shut` what still comes in is thrown away until the far end closes.
+    """Takes over a transport for good. After `shut` bytes from the client are thrown away until it closes its side.
 
-    A close with bytes unread would make the kernel send a reset, and the client would lose our last words.
+    Closing with bytes unread would make the kernel send a reset, and the client would lose our last bytes.
     """
 
-    __slots__ = ("ended", "front", "session", "transport", "write")
+    __slots__ = ("ended", "session", "shared", "transport", "write")
 
     write: Callable[[bytes], None]
 
-    def __init__(self, front: "ServerShared", transport: asyncio.Transport) -> None:
-        self.front = front
+    def __init__(self, shared: ServerShared, transport: asyncio.Transport) -> None:
+        self.shared = shared
         self.transport = transport
+        # The transport's own method: a flush calls it for every session.
         self.write = transport.write
+        # None before a request became a stream, and after the connection is lost.
         self.session: Session | None = None
+        # Our side is closed, or about to be: nothing more is written.
         self.ended = False
-        front.connections.add(self)
-        limits = front.gateway.hub.limits
-        transport.set_write_buffer_limits(high=limits.high_water, low=limits.low_water)
+        shared.connections.add(self)
+        transport.set_write_buffer_limits(high=shared.limits.high_water, low=shared.limits.low_water)
         transport.set_protocol(self)
 
-    # What core asks of a socket
+    # What a session asks of its outlet
 
     def queued(self) -> int:
         """Returns the bytes the kernel has not yet taken."""
         return self.transport.get_write_buffer_size()
 
     def end(self, code: int, reason: str) -> None:
-        """Says goodbye; an SSE stream just ends."""
+        """Ends the stream; an SSE stream has no code and no reason to send."""
         self.shut()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -49,7 +49,7 @@ class Stream(asyncio.Protocol):
         raise AssertionError("this stream has begun")
 
     def shut(self) -> None:
-        """Closes our side once everything is written, and the rest when the far end has, or after some seconds."""
+        """Closes our side once everything is written, and the other when the client does, or after 5 seconds."""
         if self.ended:
             return
         self.ended = True
@@ -59,19 +59,19 @@ class Stream(asyncio.Protocol):
             self.transport.write_eof()
         else:
             self.transport.close()
-        self.front.gateway.plan(self, _LINGER_S)
+        self.shared.sessions.plan(self, _LINGER_S)
 
     def visit(self, now: float) -> None:
-        """The far end had time enough."""
+        """Aborts: the client had time enough to close its side. See `headgate.core.fanout.wheel.Visited`."""
         if not self.transport.is_closing() or self.queued():
             self.transport.abort()
 
     def shutdown(self) -> None:
-        """uvicorn stops; the service has told the sessions before."""
+        """uvicorn stops; the drain has told the sessions before."""
         if self.ended:
             self.transport.close()
         elif self.session is not None:
-            self.front.gateway.leave(self.session)
+            self.shared.sessions.leave(self.session)
         else:
             self.shut()
 
@@ -79,22 +79,22 @@ class Stream(asyncio.Protocol):
         """The process cannot wait any longer."""
         self.transport.abort()
 
-    # What the transport says
+    # What the transport calls
 
     def pause_writing(self) -> None:
-        """The socket takes no more."""
+        """The buffer is above the high-water mark."""
         if self.session is not None and not self.ended:
-            self.front.gateway.paused(self.session)
+            self.shared.sessions.paused(self.session)
 
     def resume_writing(self) -> None:
-        """The socket takes bytes again."""
+        """The buffer is below the low-water mark again."""
         if self.session is not None and not self.ended:
-            self.front.gateway.resumed(self.session)
+            self.shared.sessions.resumed(self.session)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self.ended = True
-        self.front.connections.discard(self)
+        self.shared.connections.discard(self)
         session, self.session = self.session, None
         if session is not None:
-            self.front.gateway.lost(session)
+            self.shared.sessions.lost(session)

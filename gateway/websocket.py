@@ -1,40 +1,53 @@
-"""A WebSocket's socket: bytes in and out (RFC 6455 section 5); knows nothing of topics or what is delivered."""
+"""The frames of an open WebSocket (RFC 6455 section 5): bytes in, messages out."""
 
 import asyncio
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
 
+from gateway.handshake import accept
+from gateway.head import Head
+from gateway.server_shared import ServerShared
 from gateway.stream import Stream
-from headgate.core.client.framing import close_frame
+from headgate.core.client.framing import WEBSOCKET, close_frame
 from headgate.core.fanout.session import Session
-
-if TYPE_CHECKING:
-    from gateway.protocol import ServerShared
 
 _WHOLE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 _FRAMES_A_TURN: Final = 256  # parsed before the others have their turn: a read may hold 40,000
-_CONTROL_BYTES: Final = 125  # RFC 6455 section 5.5: a control frame may stand between the fragments of any message
+_CONTROL_BYTES: Final = 125  # RFC 6455 section 5.5: a control frame may come between the fragments of any message
+
+
+def open_websocket(shared: ServerShared, transport: asyncio.Transport, head: Head) -> None:
+    """Takes a connection whose handshake was checked, and the bytes that came behind it."""
+    stream = WebSocketStream(shared, transport)
+    stream.start(head)
+    if head.rest and not stream.ended:
+        stream.data_received(head.rest)
 
 
 class FrameReader:
-    """Cuts bytes into frames with `websockets`' own parser; made when bytes arrive, dropped when it is `idle`."""
+    """Cuts bytes into frames with `websockets`' own parser, and puts fragments of at most `max_size` bytes together.
 
-    __slots__ = ("_frame", "_max_size", "_parts", "_reader", "_size", "_text")
+    It is made when bytes arrive and dropped when it is `idle`: a quiet connection has none.
+    """
+
+    __slots__ = ("_frame", "_max_size", "_parts", "_reader", "_text")
 
     def __init__(self, max_size: int) -> None:
         self._reader = StreamReader()
+        # The parser of the frame under way: it waits for more bytes.
         self._frame: Generator[None, None, Frame] | None = None
         self._max_size = max_size
+        # The fragments of the message under way, and whether they are text.
         self._parts: bytearray | None = None
         self._text = False
 
     @property
     def idle(self) -> bool:
-        """Says that it stands between two messages and holds no byte."""
+        """Whether it is between two messages and holds no byte."""
         return self._frame is None and self._parts is None and not self._reader.buffer
 
     def feed(self, data: bytes) -> Generator[Frame, None, None]:
@@ -46,13 +59,13 @@ class FrameReader:
                 self._frame = Frame.parse(self._reader.read_exact, mask=True, max_size=most)
             try:
                 next(self._frame)
-                return  # the rest has not come yet
+                return  # the rest has not arrived yet
             except StopIteration as complete:
                 self._frame = None
                 yield complete.value
 
     def message(self, frame: Frame) -> bytes | None:
-        """Takes a data frame and returns the message it completes.
+        """Takes a data frame and returns the message it completes, None while fragments are missing.
 
         Raises ProtocolError, PayloadTooBig or UnicodeDecodeError.
         """
@@ -93,16 +106,23 @@ class WebSocketStream(Stream):
 
     __slots__ = ("_reader",)
 
-    def __init__(self, front: "ServerShared", transport: asyncio.Transport) -> None:
-        super().__init__(front, transport)
+    def __init__(self, shared: ServerShared, transport: asyncio.Transport) -> None:
+        super().__init__(shared, transport)
+        # None between messages.
         self._reader: FrameReader | None = None
 
+    def start(self, head: Head) -> None:
+        """Answers the handshake and starts the session."""
+        sessions = self.shared.sessions
+        self.session = session = sessions.create(self, WEBSOCKET, accept(head))
+        sessions.start_websocket(session, head)
+
     def data_received(self, data: bytes) -> None:
-        """Takes bytes; whatever they are, they are a sign of life."""
+        """Takes bytes. All of them are a sign of life, ill-formed ones too."""
         session = self.session
         if self.ended or session is None:
             return
-        self.front.gateway.heard(session)
+        self.shared.sessions.heard(session)
         self._parse(session, data)
 
     def end(self, code: int, reason: str) -> None:
@@ -111,7 +131,7 @@ class WebSocketStream(Stream):
         self.shut()
 
     def _parse(self, session: Session, data: bytes) -> None:
-        reader, limits = self._reader, self.front.gateway.options.limits
+        reader, limits = self._reader, self.shared.limits
         if reader is None:
             reader = FrameReader(limits.frame_bytes)
         more = False
@@ -126,23 +146,23 @@ class WebSocketStream(Stream):
         self._reader = None if self.ended or (reader.idle and not more) else reader
         if more:
             self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._parse_more)
 
-    def _go_on(self) -> None:
-        """Takes the next frames of what came: the others had their turn."""
+    def _parse_more(self) -> None:
+        """Parses the next frames of a large read, after the other connections had their turn."""
         if self.ended or self.session is None or self._reader is None:
             return
         self.transport.resume_reading()
         self._parse(self.session, b"")
 
     def _take(self, session: Session, reader: FrameReader, data: bytes) -> bool:
-        """Takes the frames that are complete, some hundred of them; true when there may be more."""
+        """Takes at most 256 complete frames; true when there may be more."""
         ping: Frame | None = None
         count = 0
         for frame in reader.feed(data):
             count += 1
             whole = frame.fin and frame.opcode in _WHOLE
-            if not whole and not self.front.gateway.counts_frame(session):
+            if not whole and not self.shared.sessions.counts_frame(session):
                 self._fail(CloseCode.POLICY_VIOLATION, "too many pings, pongs or fragments")
             elif frame.opcode is Opcode.PING:
                 ping = frame
@@ -158,25 +178,25 @@ class WebSocketStream(Stream):
         return count == _FRAMES_A_TURN and not self.ended
 
     def _answer(self, session: Session, ping: Frame | None) -> None:
-        """Answers the newest of some pings: it may stand for all (RFC 6455 section 5.5.3), before what came behind."""
+        """Answers the newest of several pings, which is enough (RFC 6455 section 5.5.3)."""
         if ping is not None:
-            self.front.gateway.pong(session, Frame(Opcode.PONG, ping.data).serialize(mask=False))
+            self.shared.sessions.pong(session, Frame(Opcode.PONG, ping.data).serialize(mask=False))
 
     def _obey(self, session: Session, reader: FrameReader, frame: Frame) -> None:
         if self.ended:
             return
         if frame.opcode is Opcode.CLOSE:
             answer = reader.goodbye(frame)
-            self.front.gateway.lost(session)
+            self.shared.sessions.lost(session)
             self.write(answer)
             self.shut()
             return
         message = reader.message(frame)
         if message is not None:
-            self.front.gateway.receive(session, message)
+            self.shared.sessions.receive(session, message)
 
     def _fail(self, code: int, reason: str) -> None:
         session = self.session
         if session is not None and not self.ended:
-            self.front.gateway.lost(session)
+            self.shared.sessions.lost(session)
             self.end(code, reason)

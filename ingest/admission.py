@@ -1,10 +1,10 @@
-"""One message offered to a topic, and whether it may go on: idempotency first, then the rates; appends nothing."""
+"""A checked publish to one topic, and its admission: repeats are found first, then a token of each rate is taken."""
 
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from headgate.core.publish.body import Publish, build
+from headgate.core.publish.body import PublishBody, frame_tail
 from headgate.core.publish.recent_publishes import Key, RecentPublish, RecentPublishes
 from headgate.core.wire.envelope import KEYED, LOW, Item
 from headgate.core.wire.errors import Refusal
@@ -14,61 +14,52 @@ from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock
 from ingest.rates import Rates
 
-Answer = dict[str, Any]
+Answer = dict[str, Any]  # the members of one publish's answer
 
 _FINGERPRINT_BYTES: Final = 16
 
 
 class Wait(NamedTuple):
-    """What a publisher waits for, and when (seconds of the clock) the outcome is due."""
+    """Whether the publisher waits for the `seq`, and the clock's second in which the outcome is due."""
 
     sequenced: bool
     deadline: float
 
 
-class Offer:
+class Publish:
     """A checked publish to a topic that the caller may publish to.
 
-    `given` says whether `client_msg_id` came from the client; ingest's own makes the same kind of id, so that a publish
-    that ended in 504 can be repeated with it, but needs no long memory. `paid` says that the user's rate was taken when
-    its topic was made for it.
+    `client_msg_id` is the client's (`is_given`), or one that ingest made: with that too a publish that ended in 504 can
+    be repeated, but it needs no long memory. `is_paid`: the user's rate was taken when the topic was made for it.
     """
 
     def __init__(
         self,
         info: TopicInfo,
         caller: Caller,
-        publish: Publish,
+        body: PublishBody,
         client_msg_id: str,
         *,
-        given: bool,
-        paid: bool = False,
+        is_given: bool,
+        is_paid: bool = False,
     ) -> None:
         self.info = info
-        self.paid = paid
         self.caller = caller
+        self.is_ephemeral = info.is_ephemeral
         self.client_msg_id = client_msg_id
-        self.given = given
+        self.is_given = is_given
+        self.is_paid = is_paid
         self.topic_key = topic_key(info.topic_id)
         self.id = keyed_id(self.topic_key, caller.user_id, client_msg_id)
-        flags = (KEYED if given else 0) | (LOW if publish.low else 0)
-        self.item = Item(self.id, flags, build(self.id, caller.user_id, publish))
-        self.entry: RecentPublish | None = None
-
-    @property
-    def key(self) -> Key:
-        """What the message is remembered by."""
-        return self.info.epoch, self.id
+        self.key: Key = (info.epoch, self.id)
+        flags = (KEYED if is_given else 0) | (LOW if body.low else 0)
+        self.item = Item(self.id, flags, frame_tail(self.id, caller.user_id, body))
+        self.entry: RecentPublish | None = None  # set once it is remembered
 
     @cached_property
     def fingerprint(self) -> bytes:
         """The same for the same body. The tail holds the id too, which is equal wherever two are compared."""
         return blake2b(self.item.tail + bytes([self.item.flags & LOW]), digest_size=_FINGERPRINT_BYTES).digest()
-
-    @property
-    def ephemeral(self) -> bool:
-        """Whether the topic's messages never touch the log."""
-        return self.info.settings.get("profile") == "ephemeral"
 
     def unknown(self, detail: str) -> Refusal:
         """Returns the 504 that names the message, so that it can be repeated."""
@@ -81,33 +72,33 @@ class Offer:
         )
 
 
-def answer_to(offer: Offer, count: int | None) -> Answer:
-    """Returns the members that every answer has; `count` are the subscriptions known, None when nobody could say."""
+def answer_to(publish: Publish, subscriptions: int | None) -> Answer:
+    """Returns the members that every answer has; `subscriptions` is None when the owner could not say in time."""
     return {
-        "message_id": id_text(offer.id),
-        "client_msg_id": offer.client_msg_id,
-        "topic_id": offer.info.topic_id,
-        "delivered_to": count or 0,
-        "delivered_to_basis": "unknown" if count is None else "registry",
+        "message_id": id_text(publish.id),
+        "client_msg_id": publish.client_msg_id,
+        "topic_id": publish.info.topic_id,
+        "delivered_to": subscriptions or 0,
+        "delivered_to_basis": "unknown" if subscriptions is None else "registry",
         "dropped": False,
     }
 
 
 class Admission:
-    """Decides about offers."""
+    """Decides whether a publish may be handed over; `recent` is the memory that repeats are answered from."""
 
     def __init__(self, clock: Clock, rates: Rates) -> None:
-        self.answers = RecentPublishes()
+        self.recent = RecentPublishes()
         self._clock = clock
         self._rates = rates
 
-    def admit(self, offer: Offer) -> RecentPublish | None:
-        """Returns what is known of an earlier attempt; without one a token of each rate is taken.
+    def admit(self, publish: Publish) -> RecentPublish | None:
+        """Returns the entry of an earlier attempt; without one, takes a token of each rate and returns None.
 
         Raises Refusal `idempotency_conflict` or `rate_limited`.
         """
-        if offer.given:
-            offer.entry = self.answers.find(offer.key, offer.fingerprint, self._clock.now())
-        if offer.entry is None:
-            self._rates.publish(offer.caller, offer.info, paid=offer.paid)
-        return offer.entry
+        if publish.is_given:
+            publish.entry = self.recent.find(publish.key, publish.fingerprint, self._clock.now())
+        if publish.entry is None:
+            self._rates.publish(publish.caller, publish.info, is_paid=publish.is_paid)
+        return publish.entry

@@ -10,9 +10,9 @@ from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.paths import Paths
-from ingest.batch import Batches
+from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
-from ingest.publish import Publishing
+from ingest.publish import PublishEndpoint
 from ingest.topics import TopicHandlers
 
 _REDIRECT: Final = "redirect_stream"
@@ -41,7 +41,7 @@ def make_app(
 
 
 def handlers_of(
-    topics: TopicHandlers, publishing: Publishing, batches: Batches, history: HistoryEndpoint
+    topics: TopicHandlers, publish: PublishEndpoint, batches: BatchEndpoints, history: HistoryEndpoint
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -49,7 +49,7 @@ def handlers_of(
         "list_topics": topics.listed,
         "show_topic": topics.show,
         "delete_topic": topics.remove,
-        "publish": publishing.one,
+        "publish": publish.one,
         "publish_batch": batches.of_topic,
         "publish_any_batch": batches.of_any,
         "history": history.page,

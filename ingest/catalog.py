@@ -1,8 +1,8 @@
-"""What ingest knows of topics: asked from their owners and remembered; knows neither callers nor HTTP.
+"""A cache of topics, filled by their owners.
 
-An entry is used at once for 60 s and asked for again behind its use when it is older than 2 s, so that a publish never
-waits for an owner (PROTOCOL section 2, Owner away). `Changed` ends an entry; one from before its owner's present link
-may have missed that, so the owner is asked first, for 20 ms.
+An entry is used for 60 s. When it is older than 2 s it is refreshed in the background, so that a publish never waits
+for an owner (docs/protocol.md, section 2, Owner away). `Changed` ends an entry. An entry that is older than the link to
+its owner may have missed that: then the owner is asked first, for 20 ms.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ class _Entry(NamedTuple):
 
 
 class Catalog:
-    """The cache. What does not exist is not remembered: a topic created elsewhere is known at the next question."""
+    """The cache. A missing topic is not remembered: once it is created elsewhere, the next question finds it."""
 
     def __init__(self, directory: Directory, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
         self._asking: dict[str, asyncio.Future[Found]] = {}
-        self._linked_at: dict[int, float] = {}  # pushes may have been missed before
+        self._linked_at: dict[int, float] = {}  # by shard; a `Changed` may have been missed before
 
     def peek(self, topic_id: str) -> TopicInfo | None:
-        """Returns what may be used at once; asks for it behind its use when it is not fresh."""
+        """Returns an entry that may be used at once, and refreshes it in the background when it is not fresh."""
         entry = self._entries.get(topic_id)
         if entry is None:
             return None
@@ -62,10 +62,10 @@ class Catalog:
     async def get_many(self, topic_ids: Iterable[str], suffices: Suffices) -> dict[str, Found]:
         """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
 
-        What is remembered is returned only where it `suffices`.
+        An entry of the cache is returned only where it `suffices`.
         """
         found: dict[str, Found] = {}
-        unsure: dict[str, TopicInfo | None] = {}  # to be asked for, with what will do in 20 ms
+        unsure: dict[str, TopicInfo | None] = {}  # to be asked for; the entry to use after 20 ms
         for topic_id in topic_ids:
             info = self.peek(topic_id)
             if info is not None and suffices(info):
@@ -75,7 +75,7 @@ class Catalog:
         return found | await self._find(unsure) if unsure else found
 
     async def fetch(self, topic_id: str) -> TopicInfo:
-        """Returns the topic as its owner sees it now. Raises Refusal, `not_ready` whenever it is away."""
+        """Returns the topic as its owner sees it now. Raises Refusal, `not_ready` when the owner is away."""
         future = self._ask(topic_id)
         await asyncio.wait((future,), timeout=ASK_S)
         found = future.result() if future.done() else self._late(topic_id, future)
@@ -88,7 +88,7 @@ class Catalog:
         self._entries.pop(topic_id, None)
 
     def on_owner(self, shard: int, up: bool) -> None:
-        """Takes the directory's news: what a new owner has changed since was pushed to nobody here."""
+        """Called when the link to a shard's owner was opened (`up`) or lost; changes before it were not pushed here."""
         if up:
             self._linked_at[shard] = self._clock.now()
 
@@ -133,7 +133,7 @@ class Catalog:
             return future
         self._asking[topic_id] = future
 
-        def on_answer(answer: Answer) -> None:  # in band: a Changed behind it finds the entry
+        def on_answer(answer: Answer) -> None:  # called in the link's order: a later Changed finds the entry
             if self._asking.get(topic_id) is future:
                 del self._asking[topic_id]
             found = self._take(topic_id, answer)
@@ -158,8 +158,8 @@ class Catalog:
 
 
 def _with_shared_settings(info: TopicInfo) -> TopicInfo:
-    """The settings are most of an entry, and nearly always the usual ones."""
-    usual = _USUAL.get(info.settings["profile"])
+    """Saves memory: the settings are most of an entry, and nearly always the defaults."""
+    usual = _USUAL.get(info.profile)
     if info.settings == usual:
         info.settings = usual
     return info

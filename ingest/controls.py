@@ -1,4 +1,4 @@
-"""Control operations: a control record is appended, and what its owner decided is the answer; knows no HTTP."""
+"""Control operations: appends a control record and waits for its owner's verdict."""
 
 from typing import Final, NamedTuple
 
@@ -6,17 +6,17 @@ from headgate.core.wire.control import Control, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, random_id, topic_key
-from headgate.core.wire.link import Verdict
 from headgate.core.wire.rights import Caller
-from headgate.runtime.ports import AppendUnknown, Clock, LogUnavailable, RecordTooLarge, Rng
+from headgate.core.wire.verdict import Verdict
+from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge, Shell
 from ingest.owners import OUTCOME_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics
 
 ENTROPY: Final = 12  # bytes of a random id
 
 
-class Landed(NamedTuple):
-    """A control record in the log: what was decided, and its append time in Unix milliseconds."""
+class ControlOutcome(NamedTuple):
+    """The verdict about a control record in the log, and the record's append time in Unix milliseconds."""
 
     verdict: Verdict
     ts: int
@@ -25,22 +25,22 @@ class Landed(NamedTuple):
 class Controls:
     """Appends control records and waits for their verdicts."""
 
-    def __init__(self, appender: Appends, owners: OwnerQueries, clock: Clock, rng: Rng, metrics: IngestMetrics) -> None:
+    def __init__(self, appender: Appends, owners: OwnerQueries, shell: Shell[IngestMetrics]) -> None:
         self._appender = appender
         self._owners = owners
-        self._clock = clock
-        self._rng = rng
-        self._metrics = metrics
+        self._clock = shell.clock
+        self._rng = shell.rng
+        self._metrics = shell.metrics
 
     def id_of(self, op: str, topic_id: str, caller: Caller, idempotency_key: str | None) -> bytes:
-        """Returns the record's id: the same for the same key. No client_msg_id has a NUL, so none is equal to it."""
+        """Returns the record's id: the same for the same key. No message has it: a client_msg_id has no NUL."""
         key = topic_key(topic_id)
         if idempotency_key is None:
             return random_id(key, self._rng.entropy(ENTROPY))
         return keyed_id(key, caller.user_id, f"{op}\0{idempotency_key}")
 
-    async def change(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> Landed:
-        """Appends and returns what was decided.
+    async def change(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> ControlOutcome:
+        """Appends the record and returns its outcome.
 
         Raises Refusal `not_ready` or `log_unavailable` when nothing was handed over, else `outcome_unknown`.
         """
@@ -61,4 +61,4 @@ class Controls:
             (verdict,) = await self._owners.verdicts(shard, appended.offset, started + OUTCOME_S)
         except Refusal as refusal:
             raise Refusal("outcome_unknown", refusal.detail, topic_id=topic_id) from None
-        return Landed(verdict, appended.ts)
+        return ControlOutcome(verdict, appended.ts)

@@ -1,4 +1,4 @@
-"""Publishing to durable topics: hand-over to the log, acknowledgement, verdict and answer; reads no request."""
+"""Publishes to durable topics: handed to the log, acknowledged by it, numbered by the topic's owner, answered."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,45 +8,52 @@ from typing import Final, NamedTuple
 from headgate.core.publish.recent_publishes import LogPlace
 from headgate.core.wire.envelope import encode_bundle, encode_message
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Verdict
 from headgate.core.wire.records import Appended
 from headgate.core.wire.rights import unknown_topic
-from headgate.core.wire.verdict import Code
-from headgate.runtime.ports import Clock, LogError, LogUnavailable, RecordTooLarge
-from ingest.admission import Admission, Answer, Offer, Wait, answer_to
+from headgate.core.wire.verdict import Code, Verdict
+from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge, Shell
+from ingest.admission import Admission, Answer, Publish, Wait, answer_to
 from ingest.catalog import Catalog
-from ingest.owners import Count, OwnerQueries
+from ingest.owners import OwnerQueries, Subscriptions
 from ingest.ports import Appends, IngestMetrics
 
 _LOST: Final = frozenset({Code.NO_TOPIC, Code.STALE_EPOCH})
 _NUMBERED: Final = frozenset({Code.ACCEPTED, Code.DUPLICATE})
 
 
-class Flight:
-    """One record on its way to the log, with the offers in it; `future` ends within 6 s."""
+class Append:
+    """One record that was handed to the log, with the publishes in it, in order.
 
-    __slots__ = ("future", "offers", "shard", "started", "verdicts")
+    `acknowledgement` ends within 6 s. `verdicts` are the owner's, kept so that the publishes of one record ask once.
+    """
 
-    def __init__(self, shard: int, offers: Sequence[Offer], started: float) -> None:
+    __slots__ = ("acknowledgement", "publishes", "shard", "started", "verdicts")
+
+    def __init__(
+        self, shard: int, publishes: Sequence[Publish], started: float, acknowledgement: "asyncio.Future[Appended]"
+    ) -> None:
         self.shard = shard
-        self.offers = offers
+        self.publishes = publishes
         self.started = started
-        self.future: asyncio.Future[Appended]
-        self.verdicts: tuple[int, list[Verdict]] | None = None  # of an offset
+        self.acknowledgement = acknowledgement
+        self.verdicts: tuple[int, list[Verdict]] | None = None  # the offset they are about, and they
 
 
-class DurableTicket(NamedTuple):
-    """An offer that was taken: item `item` of `flight`, or (`repeat`) an earlier one that its entry remembers."""
+class PendingAppend(NamedTuple):
+    """A publish whose answer is due: number `item` of `append`, or (`is_repeat`) the earlier one in its entry.
 
-    offer: Offer
-    flight: Flight | None
+    `append` is None where the entry knows the place already.
+    """
+
+    publish: Publish
+    append: Append | None
     item: int
-    repeat: bool
-    subscriptions: Count
+    is_repeat: bool
+    subscriptions: Subscriptions
 
 
 class DurablePublishes:
-    """Hands offers to the log and answers them."""
+    """Hands publishes to the log and answers them."""
 
     def __init__(
         self,
@@ -54,125 +61,132 @@ class DurablePublishes:
         owners: OwnerQueries,
         catalog: Catalog,
         admission: Admission,
-        clock: Clock,
-        metrics: IngestMetrics,
+        shell: Shell[IngestMetrics],
     ) -> None:
         self._appender = appender
         self._owners = owners
         self._catalog = catalog
         self._admission = admission
-        self._answers = admission.answers
-        self._clock = clock
-        self._metrics = metrics
+        self._recent = admission.recent
+        self._clock = shell.clock
+        self._metrics = shell.metrics
 
-    def admit(self, offer: Offer) -> DurableTicket | None:
-        """Returns a ticket for what is known or under way, None for what is to be handed over. Raises Refusal."""
-        entry = self._admission.admit(offer)
-        if entry is None or (entry.place is None and entry.flight is None):
+    def admit(self, publish: Publish) -> PendingAppend | None:
+        """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""
+        entry = self._admission.admit(publish)
+        if entry is None or not entry.is_answered:
             return None
-        return DurableTicket(offer, entry.flight, 0, True, self._count(offer))
+        topic_id = publish.info.topic_id
+        subscriptions = self._owners.subscriptions(self._owners.shard_of(topic_id), topic_id)
+        return PendingAppend(publish, entry.attempt, 0, True, subscriptions)
 
-    def hand_over(self, offers: Sequence[Offer]) -> list[DurableTicket]:
-        """Appends one record of admitted offers to one topic, in order, and returns a ticket for each."""
-        first = offers[0]
+    def hand_over(self, publishes: Sequence[Publish]) -> list[PendingAppend]:
+        """Appends one record of admitted publishes to one topic, in order; returns the pending answer of each."""
         now = self._clock.now()
-        flight = Flight(self._owners.shard_of(first.info.topic_id), offers, now)
-        for offer in offers:
-            if offer.given:
-                offer.entry = self._answers.attempt(offer.key, offer.fingerprint, flight, now)
-        count = self._count(first)  # asked at the end of this loop turn, beside the append
-        epoch = first.info.epoch
-        if len(offers) == 1:
-            value = encode_message(first.item, epoch)
+        info = publishes[0].info
+        shard = self._owners.shard_of(info.topic_id)
+        subscriptions = self._owners.subscriptions(shard, info.topic_id)  # asked behind this loop turn's appends
+        if len(publishes) == 1:
+            value = encode_message(publishes[0].item, info.epoch)
         else:
-            value = encode_bundle([offer.item for offer in offers], epoch)
-        flight.future = self._appender.append(flight.shard, first.topic_key, value)
-        if flight.future.done():  # refused at once: what is remembered must say so before anybody else asks
-            self._landed(flight, flight.future)
+            value = encode_bundle([publish.item for publish in publishes], info.epoch)
+        append = Append(shard, publishes, now, self._appender.append(shard, publishes[0].topic_key, value))
+        for publish in publishes:
+            if publish.is_given:
+                publish.entry = self._recent.attempt(publish.key, publish.fingerprint, append, now)
+        if append.acknowledgement.done():  # refused at once: the memory must know before anybody else asks it
+            self._ended(append, append.acknowledgement)
         else:
-            flight.future.add_done_callback(partial(self._landed, flight))
-        return [DurableTicket(offer, flight, item, False, count) for item, offer in enumerate(offers)]
+            append.acknowledgement.add_done_callback(partial(self._ended, append))
+        return [PendingAppend(publish, append, item, False, subscriptions) for item, publish in enumerate(publishes)]
 
-    async def settle(self, ticket: DurableTicket, wait: Wait) -> Answer:
-        """Returns the answer to a ticket. Raises Refusal."""
-        offer, flight, item, repeat, count = ticket
-        if flight is not None:
-            offset = (await self._appended(ticket, flight)).offset
-            place = LogPlace(flight.shard, offset, item)
-        entry = offer.entry
-        if repeat:
-            assert entry is not None and entry.place is not None
-            place = entry.place
-        answer = answer_to(offer, await count)
-        if repeat:
+    async def answer(self, pending: PendingAppend, wait: Wait) -> Answer:
+        """Returns the answer once the log has the record, and with `wait` its owner's verdict too. Raises Refusal."""
+        publish, entry = pending.publish, pending.publish.entry
+        offset = -1 if pending.append is None else await self._acknowledged(publish, pending.append)
+        answer = answer_to(publish, await pending.subscriptions)
+        if pending.is_repeat:
             answer["duplicate"] = True
         if wait.sequenced:
-            answer |= await self._sequenced(ticket, place, wait)
-        elif repeat and entry is not None and entry.seq:
-            answer |= {"seq": entry.seq, "epoch": offer.info.epoch}
+            answer |= await self._sequenced(pending, offset, wait)
+        elif pending.is_repeat and entry is not None and entry.seq:
+            answer |= {"seq": entry.seq, "epoch": publish.info.epoch}
         return answer
 
-    async def _appended(self, ticket: DurableTicket, flight: Flight) -> Appended:
-        offer = ticket.offer
+    async def _acknowledged(self, publish: Publish, append: Append) -> int:
+        """Returns the record's offset. Raises Refusal."""
         try:
-            return await asyncio.shield(flight.future)  # others wait for it: it must outlive this request
+            # Other requests wait for the same future: it must outlive this one.
+            return (await asyncio.shield(append.acknowledgement)).offset
         except LogUnavailable as error:
-            if offer.entry is not None and offer.entry.unresolved:
-                raise offer.unknown(f"an earlier attempt may be in the log, and {error}") from None
+            if publish.entry is not None and publish.entry.is_unresolved:
+                raise publish.unknown(f"an earlier attempt may be in the log, and {error}") from None
             raise Refusal("log_unavailable", str(error)) from None
         except RecordTooLarge as error:
             raise Refusal("too_large", str(error)) from None
         except LogError as error:
-            raise offer.unknown(str(error)) from None
+            raise publish.unknown(str(error)) from None
 
-    async def _sequenced(self, ticket: DurableTicket, place: LogPlace, wait: Wait) -> Answer:
-        offer, entry = ticket.offer, ticket.offer.entry
-        if ticket.repeat and entry is not None and entry.seq:
-            return {"duplicate": True, "seq": entry.seq, "epoch": offer.info.epoch}
-        verdict = await self._verdict(ticket, place, wait)
+    async def _sequenced(self, pending: PendingAppend, offset: int, wait: Wait) -> Answer:
+        """Returns the members that the verdict gives; `offset` is of the pending append. Raises Refusal."""
+        entry = pending.publish.entry
+        if pending.is_repeat and entry is not None and entry.seq:
+            return {"duplicate": True, "seq": entry.seq, "epoch": pending.publish.info.epoch}
+        verdict = await self._verdict(pending, _place_of(pending, offset), wait)
         if entry is not None:
             entry.seq = verdict.seq
-        known: Answer = {"duplicate": ticket.repeat or verdict.code == Code.DUPLICATE, "epoch": verdict.epoch}
+        known: Answer = {"duplicate": pending.is_repeat or verdict.code == Code.DUPLICATE, "epoch": verdict.epoch}
         return known | {"seq": verdict.seq} if verdict.seq else known
 
-    async def _verdict(self, ticket: DurableTicket, place: LogPlace, wait: Wait) -> Verdict:
-        offer, flight = ticket.offer, ticket.flight
-        if flight is None or flight.verdicts is None or flight.verdicts[0] != place.offset:
-            try:
-                verdicts = await self._owners.verdicts(place.shard, place.offset, wait.deadline)
-            except Refusal as refusal:
-                raise offer.unknown(refusal.detail) from None
-            if flight is not None:
-                flight.verdicts = place.offset, verdicts
-        else:
-            verdicts = flight.verdicts[1]
-        verdict = verdicts[place.item] if place.item < len(verdicts) else Verdict(Code.UNKNOWN, 0, 0)
-        if verdict.code in _NUMBERED:
-            return verdict
-        if verdict.code in _LOST:
-            self._catalog.drop(offer.info.topic_id)
-            raise unknown_topic(offer.info.topic_id)
-        raise offer.unknown("the topic's owner cannot say what became of the record")
+    async def _verdict(self, pending: PendingAppend, place: LogPlace, wait: Wait) -> Verdict:
+        """Returns the verdict that gives the message its seq. Raises Refusal."""
+        publish = pending.publish
+        verdicts = await self._verdicts(pending, place, wait)
+        code = verdicts[place.item].code if place.item < len(verdicts) else Code.UNKNOWN
+        if code in _NUMBERED:
+            return verdicts[place.item]
+        if code in _LOST:
+            self._catalog.drop(publish.info.topic_id)
+            raise unknown_topic(publish.info.topic_id)
+        raise publish.unknown("the topic's owner cannot say what became of the record")
 
-    def _count(self, offer: Offer) -> Count:
-        return self._owners.count(self._owners.shard_of(offer.info.topic_id), offer.info.topic_id)
+    async def _verdicts(self, pending: PendingAppend, place: LogPlace, wait: Wait) -> list[Verdict]:
+        append = pending.append
+        if append is not None and append.verdicts is not None and append.verdicts[0] == place.offset:
+            return append.verdicts[1]
+        try:
+            verdicts = await self._owners.verdicts(place.shard, place.offset, wait.deadline)
+        except Refusal as refusal:
+            raise pending.publish.unknown(refusal.detail) from None
+        if append is not None:
+            append.verdicts = place.offset, verdicts
+        return verdicts
 
-    def _landed(self, flight: Flight, future: "asyncio.Future[Appended]") -> None:
-        """Writes the outcome of an append into what is remembered; runs before anybody who waits for it."""
+    def _ended(self, append: Append, acknowledgement: "asyncio.Future[Appended]") -> None:
+        """Writes the outcome of an append into the memory; runs before anybody who waits for it."""
         now = self._clock.now()
-        error = None if future.cancelled() else future.exception()
-        if not future.cancelled() and error is None:
-            self._metrics.appended(1, now - flight.started)
-            offset = future.result().offset
-            for item, offer in enumerate(flight.offers):
-                if offer.entry is not None:
-                    self._answers.acknowledged(offer.key, offer.entry, LogPlace(flight.shard, offset, item), now)
-            return
-        for offer in flight.offers:
-            if isinstance(error, LogUnavailable | RecordTooLarge):
-                if offer.entry is not None:
-                    self._answers.refused(offer.key, offer.entry)
-                continue
-            # Also one whose id ingest made: the client reads it in the 504 and may repeat it.
-            offer.entry = offer.entry or self._answers.attempt(offer.key, offer.fingerprint, flight, now)
-            self._answers.unknown(offer.key, offer.entry, now)
+        error = None if acknowledgement.cancelled() else acknowledgement.exception()
+        if isinstance(error, LogUnavailable | RecordTooLarge):
+            for publish in append.publishes:
+                if publish.entry is not None:
+                    self._recent.refused(publish.key, publish.entry)
+        elif acknowledgement.cancelled() or error is not None:
+            for publish in append.publishes:
+                # Also one whose id ingest made: the client reads it in the 504 and may repeat it.
+                entry = publish.entry or self._recent.attempt(publish.key, publish.fingerprint, append, now)
+                publish.entry = entry
+                self._recent.unknown(publish.key, entry, now)
+        else:
+            self._metrics.appended(1, now - append.started)
+            offset = acknowledgement.result().offset
+            for item, publish in enumerate(append.publishes):
+                if publish.entry is not None:
+                    self._recent.acknowledged(publish.key, publish.entry, LogPlace(append.shard, offset, item), now)
+
+
+def _place_of(pending: PendingAppend, offset: int) -> LogPlace:
+    if pending.is_repeat:
+        assert pending.publish.entry is not None and pending.publish.entry.place is not None
+        return pending.publish.entry.place
+    assert pending.append is not None
+    return LogPlace(pending.append.shard, offset, pending.item)

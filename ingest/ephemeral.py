@@ -1,6 +1,7 @@
-"""Publishing to ephemeral topics: relayed over the link to the owner, never to the log; reads no request."""
+"""Publishes to ephemeral topics: relayed over the link to the topic's owner, never to the log, and answered."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,91 +13,100 @@ from headgate.core.wire.link import Relay, Relayed
 from headgate.core.wire.rights import unknown_topic
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
-from ingest.admission import Admission, Answer, Offer, Wait, answer_to
+from ingest.admission import Admission, Answer, Publish, Wait, answer_to
 from ingest.catalog import Catalog
 from ingest.owners import OUTCOME_S, away
 
-Flight = asyncio.Future[LinkAnswer]
 
+class PendingRelay(NamedTuple):
+    """A publish whose answer is due: `relay` is the owner's answer, None where its entry (`is_repeat`) knows it."""
 
-class EphemeralTicket(NamedTuple):
-    """An offer that was taken: relayed in `flight`, or (`repeat`) what its entry remembers."""
-
-    offer: Offer
-    flight: Flight | None
-    repeat: bool
+    publish: Publish
+    relay: "asyncio.Future[LinkAnswer] | None"
+    is_repeat: bool
 
 
 class EphemeralPublishes:
-    """Relays offers and answers them; remembers the answers as for durable topics, since nobody else does."""
+    """Relays publishes and answers them. Remembers the answers as for durable topics: no sequencer does."""
 
     def __init__(self, directory: Directory, catalog: Catalog, admission: Admission, clock: Clock) -> None:
         self._directory = directory
         self._catalog = catalog
         self._admission = admission
-        self._answers = admission.answers
+        self._recent = admission.recent
         self._clock = clock
 
-    def relay(self, offer: Offer) -> EphemeralTicket:
-        """Sends an offer to the owner. Raises Refusal, `not_ready` when the owner is away."""
-        shard = self._directory.shard_of(offer.info.topic_id)
-        entry = self._admission.admit(offer)
-        if entry is not None and (entry.place is not None or entry.flight is not None):
-            return EphemeralTicket(offer, entry.flight, True)
+    def admit(self, publish: Publish) -> PendingRelay | None:
+        """Returns the pending answer of a repeat, None for a publish to hand over.
+
+        Raises Refusal, `not_ready` when the owner is away.
+        """
+        shard = self._directory.shard_of(publish.info.topic_id)
+        entry = self._admission.admit(publish)
+        if entry is not None and entry.is_answered:
+            return PendingRelay(publish, entry.attempt, True)
         if not self._directory.linked(shard):
-            raise offer.unknown("an earlier attempt is open, and the owner is away") if entry else away(shard)
-        flight = self._directory.ask(
-            shard,
-            lambda req: Relay(
-                req, offer.info.topic_id, offer.info.epoch, offer.item.tail, bool(offer.item.flags & LOW)
-            ),
-        )
-        if offer.given:
-            offer.entry = self._answers.attempt(offer.key, offer.fingerprint, flight, self._clock.now())
-        flight.add_done_callback(partial(self._landed, offer, shard))
-        return EphemeralTicket(offer, flight, False)
+            raise publish.unknown("an earlier attempt is open, and the owner is away") if entry else away(shard)
+        return None
 
-    async def settle(self, ticket: EphemeralTicket, wait: Wait) -> Answer:
-        """Returns the answer to a ticket. Raises Refusal. No message of an ephemeral topic has a `seq`."""
-        offer, flight, repeat = ticket
-        known: Answer = {"duplicate": True} if repeat else {}
+    def hand_over(self, publishes: Sequence[Publish]) -> list[PendingRelay]:
+        """Sends admitted publishes to one topic to its owner, in order; returns the pending answer of each."""
+        shard = self._directory.shard_of(publishes[0].info.topic_id)
+        return [self._relay(publish, shard) for publish in publishes]
+
+    async def answer(self, pending: PendingRelay, wait: Wait) -> Answer:
+        """Returns the answer once the owner has relayed it. Raises Refusal. An ephemeral message has no `seq`."""
+        publish, relay, is_repeat = pending
+        known: Answer = {"duplicate": True} if is_repeat else {}
         if wait.sequenced:
-            known = {"duplicate": repeat, "epoch": offer.info.epoch}
-        if flight is None:
-            assert offer.entry is not None
-            count = offer.entry.answer
+            known = {"duplicate": is_repeat, "epoch": publish.info.epoch}
+        if relay is None:
+            assert publish.entry is not None
+            subscriptions = publish.entry.subscriptions
         else:
-            count = await self._relayed(offer, flight)
-        return answer_to(offer, count) | known | {"dropped": count == 0}
+            subscriptions = await self._relayed(publish, relay)
+        return answer_to(publish, subscriptions) | known | {"dropped": subscriptions == 0}
 
-    async def _relayed(self, offer: Offer, flight: Flight) -> int:
-        await asyncio.wait((flight,), timeout=OUTCOME_S)
-        if not flight.done():
-            raise offer.unknown("the topic's owner has not answered")
-        shard = self._directory.shard_of(offer.info.topic_id)
+    def _relay(self, publish: Publish, shard: int) -> PendingRelay:
+        info, item = publish.info, publish.item
+        relay = self._directory.ask(
+            shard, lambda req: Relay(req, info.topic_id, info.epoch, item.tail, bool(item.flags & LOW))
+        )
+        if publish.is_given:
+            publish.entry = self._recent.attempt(publish.key, publish.fingerprint, relay, self._clock.now())
+        relay.add_done_callback(partial(self._ended, publish, shard))
+        return PendingRelay(publish, relay, False)
+
+    async def _relayed(self, publish: Publish, relay: "asyncio.Future[LinkAnswer]") -> int:
+        """Returns how many subscriptions the owner sent it to. Raises Refusal."""
+        topic_id = publish.info.topic_id
+        await asyncio.wait((relay,), timeout=OUTCOME_S)
+        if not relay.done():
+            raise publish.unknown("the topic's owner has not answered")
         try:
-            answer = flight.result()
+            answer = relay.result()
         except Refusal as refusal:
             if refusal.code == "topic_not_found":
-                self._catalog.drop(offer.info.topic_id)
-                raise unknown_topic(offer.info.topic_id) from None
-            if refusal.code == "not_ready" and not self._directory.linked(shard):
-                raise offer.unknown("the link to the topic's owner was lost before it answered") from None
+                self._catalog.drop(topic_id)
+                raise unknown_topic(topic_id) from None
+            if refusal.code == "not_ready" and not self._directory.linked(self._directory.shard_of(topic_id)):
+                raise publish.unknown("the link to the topic's owner was lost before it answered") from None
             raise
         assert isinstance(answer, Relayed)
         return answer.count
 
-    def _landed(self, offer: Offer, shard: int, flight: Flight) -> None:
-        error = None if flight.cancelled() else flight.exception()
-        entry = offer.entry
+    def _ended(self, publish: Publish, shard: int, relay: "asyncio.Future[LinkAnswer]") -> None:
+        """Writes the outcome of a relay into the memory; runs before anybody who waits for it."""
+        error = None if relay.cancelled() else relay.exception()
+        entry = publish.entry
         if entry is None:
             return
-        if flight.cancelled() or (error is not None and not self._directory.linked(shard)):
-            self._answers.unknown(offer.key, entry, self._clock.now())
+        if relay.cancelled() or (error is not None and not self._directory.linked(shard)):
+            self._recent.unknown(publish.key, entry, self._clock.now())
         elif error is not None:
-            self._answers.refused(offer.key, entry)
+            self._recent.refused(publish.key, entry)
         else:
-            answer = flight.result()
+            answer = relay.result()
             assert isinstance(answer, Relayed)
-            entry.answer = answer.count
-            self._answers.acknowledged(offer.key, entry, LogPlace(shard, 0, 0), self._clock.now())
+            entry.subscriptions = answer.count
+            self._recent.acknowledged(publish.key, entry, LogPlace(shard, 0, 0), self._clock.now())

@@ -1,4 +1,4 @@
-"""GET /api/v1/topics/{topic_id}/messages: a page of history, its body joined from frames that nobody parses."""
+"""GET /api/v1/topics/{topic_id}/messages: a page of history, joined from frames without parsing them."""
 
 import re
 from typing import Final, NamedTuple
@@ -14,11 +14,11 @@ from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
-_SEQ: Final = re.compile(rb'"seq":([0-9]+)')  # stands before anything that a publisher wrote
+_SEQ: Final = re.compile(rb'"seq":([0-9]+)')  # comes before anything that a publisher wrote
 
 
 class Range(NamedTuple):
-    """What is asked for, as in AskHistory: -1 where not given."""
+    """The part of the history that a query asks for, as in AskHistory: -1 where not given."""
 
     after_seq: int
     before_seq: int
@@ -27,7 +27,7 @@ class Range(NamedTuple):
 
 
 class HistoryEndpoint:
-    """The handler."""
+    """Answers with pages of a topic's history."""
 
     def __init__(self, access: Access, owners: OwnerQueries, rates: Rates) -> None:
         self._access = access
@@ -35,30 +35,30 @@ class HistoryEndpoint:
         self._rates = rates
 
     async def page(self, call: Call) -> Reply:
-        """The handler."""
+        """GET: answers with one page. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")
         wanted = read_query(call.query)
-        if info.settings["profile"] == "ephemeral":
+        if info.is_ephemeral:
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
         return Reply(200, body_of(await self._whole(call, topic_id, wanted)))
 
     async def _whole(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
-        """Returns the whole page; an owner's answer ends at a number of bytes, so it takes several for large frames."""
+        """Returns the whole page. An owner's answer is bounded in bytes, so large frames take several."""
         first = await self._ask(call, topic_id, wanted)
         if not first.frames or not first.complete:
             return first
         low, end = bounds(first, wanted)
         frames, complete = (first.frames, True) if _seq_of(first.frames[0]) == low else ([], True)
         while complete and (last := _seq_of(frames[-1]) if frames else low - 1) < end - 1:
-            more = await self._go_on(call, topic_id, first.epoch, Range(last, end, NOT_GIVEN, end - 1 - last))
+            more = await self._following(call, topic_id, first.epoch, Range(last, end, NOT_GIVEN, end - 1 - last))
             complete = more.complete and bool(more.frames)
             frames = frames + more.frames
         return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, complete, frames)
 
-    async def _go_on(self, call: Call, topic_id: str, epoch: int, wanted: Range) -> HistoryPage:
-        """Returns what follows on `after_seq`. Raises Refusal `not_ready` where retention overtook us."""
+    async def _following(self, call: Call, topic_id: str, epoch: int, wanted: Range) -> HistoryPage:
+        """Returns the frames behind `after_seq`. Raises Refusal `not_ready` when they were dropped meanwhile."""
         moved = Refusal("not_ready", "the topic's history moved on while it was read; try again")
         try:
             page = await self._ask(call, topic_id, wanted)
@@ -78,7 +78,7 @@ class HistoryEndpoint:
 
 
 def read_query(query: Query) -> Range:
-    """Returns what a query asks for. Raises `bad_request`."""
+    """Reads the query. Raises Refusal `bad_request`."""
     kinds = query.get("kinds", "message")
     if kinds != "message":
         raise Refusal("bad_request", "kinds must be message; edits, redactions and reactions are not built yet")
@@ -91,7 +91,7 @@ def read_query(query: Query) -> Range:
 
 
 def bounds(first: HistoryPage, wanted: Range) -> tuple[int, int]:
-    """Returns the first seq of the page and the one behind its last, by the owner's first answer (which has frames)."""
+    """Returns the page's first seq, and its last plus 1; `first` is the owner's first answer, which has frames."""
     above = first.last_seq + 1
     if wanted.before_seq != NOT_GIVEN:
         above = min(above, wanted.before_seq)

@@ -1,4 +1,4 @@
-"""Bounded questions to the owners of shards: verdicts, counts, anything else; knows no HTTP and keeps no answer."""
+"""Questions to the owners of shards, each with a time limit: verdicts, numbers of subscriptions, anything else."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,28 +6,29 @@ from functools import partial
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdict, Verdicts
+from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdicts
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
 
 ASK_S: Final = 3.0  # an owner that is linked answers in milliseconds, or is about to be replaced
-OUTCOME_S: Final = 7.0  # PROTOCOL section 2: from the request to the 504
-COUNT_S: Final = 0.02  # PROTOCOL section 2: then the basis is "unknown"
+OUTCOME_S: Final = 7.0  # from the request to the 504 (docs/protocol.md, section 2)
+COUNT_S: Final = 0.02  # then the basis of delivered_to is "unknown" (docs/protocol.md, section 2)
 RETRY_S: Final = 0.25  # between questions while a shard changes hands; an owner that comes back ends the wait
 
-Count = asyncio.Future[int | None]
+Subscriptions = asyncio.Future[int | None]  # of one topic; None when the owner cannot say
 
 
 class OwnerQueries:
     """Asks through a directory. Starts no task; each question has a timer."""
 
     def __init__(self, directory: Directory, clock: Clock, count_s: float | None = COUNT_S) -> None:
-        """`count_s`: how long a count may take; None where the owner is in the process, and so always answers."""
+        """`count_s`: the seconds a count may take; None where the owner is in this process, and so always answers."""
         self._directory = directory
         self._count_s = count_s
         self._clock = clock
-        self._counting: dict[int, dict[str, Count]] = {}  # what this loop turn asks, by shard and topic
-        self._returns: dict[int, asyncio.Event] = {}  # set when an owner comes; made while somebody waits
+        self._counting: dict[int, dict[str, Subscriptions]] = {}  # asked in this loop turn, by shard and topic
+        self._returns: dict[int, asyncio.Event] = {}  # by shard, while somebody waits for its owner; set when it comes
 
     @property
     def shards(self) -> int:
@@ -70,7 +71,7 @@ class OwnerQueries:
         return [future.result() for future in asked]
 
     async def verdicts(self, shard: int, offset: int, deadline: float) -> list[Verdict]:
-        """Returns what was decided about a record, asking again while the shard changes hands.
+        """Returns the verdicts about a record, one for each message in it; asks again while the shard changes hands.
 
         `deadline` is in seconds of the clock. Raises Refusal `outcome_unknown` when it has passed.
         """
@@ -89,10 +90,10 @@ class OwnerQueries:
             return answer.verdicts
         raise Refusal("outcome_unknown", "the log has the record; the topic's owner has not said what became of it")
 
-    def count(self, shard: int, topic_id: str) -> Count:
-        """Returns a future of the topic's subscriptions: None when the owner cannot say, or not in time.
+    def subscriptions(self, shard: int, topic_id: str) -> Subscriptions:
+        """Returns a future of the topic's number of subscriptions: None when the owner cannot say in time.
 
-        The questions of one loop turn to one shard leave as one.
+        The questions of one loop turn to one shard are sent as one.
         """
         asking = self._counting.get(shard)
         if asking is None:
@@ -104,7 +105,7 @@ class OwnerQueries:
         return future
 
     def on_owner(self, shard: int, up: bool) -> None:
-        """Takes the directory's news of an owner."""
+        """Called when the link to a shard's owner was opened (`up`) or lost."""
         event = self._returns.pop(shard, None) if up else None
         if event is not None:
             event.set()
@@ -141,7 +142,7 @@ def _of_shard(build: Callable[[int, int], Request], shard: int, req: int) -> Req
     return build(req, shard)
 
 
-def _resolve(asking: dict[str, Count], counts: list[int] | None) -> None:
+def _resolve(asking: dict[str, Subscriptions], counts: list[int] | None) -> None:
     for at, future in enumerate(asking.values()):
         if not future.done():
             future.set_result(counts[at] if counts is not None and at < len(counts) else None)

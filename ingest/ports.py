@@ -1,4 +1,4 @@
-"""What ingest asks of its process beyond the ports: where to append, and what to count; knows no implementation."""
+"""Ports of ingest beyond `headgate.runtime.ports`: the message log behind its circuits, and the counters."""
 
 import asyncio
 from typing import Protocol
@@ -10,20 +10,20 @@ class Appends(Protocol):
     """Appends to the message log behind a circuit (headgate.runtime.appender)."""
 
     def append(self, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
-        """Hands a record over; fails with LogUnavailable, AppendUnknown or RecordTooLarge within 6 s."""
+        """Hands a record over. The future fails with LogUnavailable, AppendUnknown or RecordTooLarge within 6 s."""
 
     def open_shards(self) -> list[int]:
         """Returns the shards whose circuit is open."""
 
 
 class IngestMetrics(Protocol):
-    """What ingest counts (headgate.runtime.metrics)."""
+    """The counters of ingest (headgate.runtime.metrics)."""
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         """Counts messages that were offered: `accepted`, `duplicate`, or the code of the refusal."""
 
     def appended(self, count: int, seconds: float) -> None:
-        """Counts records the log has acknowledged, and how long that took."""
+        """Counts records that the log has acknowledged, `seconds` after they were handed over."""
 
     def refused(self, code: str, detail: str) -> None:
         """Counts a request that was answered with a problem."""

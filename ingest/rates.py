@@ -1,22 +1,22 @@
-"""What a user may ask of this ingest in a minute (PROTOCOL section 7): publishes, bodies, creations, reads.
+"""The rates of a user and of a topic: publishes, bodies, creations, reads (docs/protocol.md, section 7).
 
 Rates hold for this process: n ingests allow n times the rate. Tokens with `service`, and open mode, have none.
 """
 
 from typing import Final, NamedTuple
 
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 from headgate.core.wire.topic_settings import DEFAULTS
 from headgate.runtime.ports import Clock
 
 FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its message
 
 
-class Allowed(NamedTuple):
-    """The rates as the settings have them; `body_bytes` is the largest body of one publish."""
+class RateLimits(NamedTuple):
+    """The rates of the settings, by minute or second; `body_bytes` is the largest body of one publish."""
 
     publish_per_user_per_min: float = 100
     publish_per_topic_per_s: float = 100
@@ -26,20 +26,20 @@ class Allowed(NamedTuple):
 
 
 class Rates:
-    """Takes tokens, or says how long until there is one."""
+    """Takes tokens. Without one, a Refusal `rate_limited` names the time until there is one."""
 
-    def __init__(self, clock: Clock, allowed: Allowed) -> None:
+    def __init__(self, clock: Clock, limits: RateLimits) -> None:
         self._clock = clock
         self._buckets = TokenBuckets()
-        self._user = _a_minute(allowed.publish_per_user_per_min)
-        self._topic = Rate(allowed.publish_per_topic_per_s, 2 * allowed.publish_per_topic_per_s)
-        self._creation = _a_minute(allowed.creations_per_user_per_min)
-        self._read = _a_minute(allowed.reads_per_user_per_min)
-        # As many bytes as all publishes of a user may have: who stays within his messages never meets it.
-        self._bytes = _a_minute(allowed.publish_per_user_per_min * allowed.body_bytes)
+        self._user = _a_minute(limits.publish_per_user_per_min)
+        self._topic = Rate(limits.publish_per_topic_per_s, 2 * limits.publish_per_topic_per_s)
+        self._creation = _a_minute(limits.creations_per_user_per_min)
+        self._read = _a_minute(limits.reads_per_user_per_min)
+        # As many bytes as all publishes of a user may have: a user within the rate of publishes never reaches it.
+        self._bytes = _a_minute(limits.publish_per_user_per_min * limits.body_bytes)
 
-    def publish(self, caller: Caller, info: TopicInfo, *, paid: bool) -> None:
-        """Takes a publish of the user (unless it is `paid` already) and of the topic, or none of either.
+    def publish(self, caller: Caller, info: TopicInfo, *, is_paid: bool) -> None:
+        """Takes a publish of the user (unless `is_paid`: it was taken before) and of the topic, or none of either.
 
         Raises Refusal `rate_limited`.
         """
@@ -48,7 +48,7 @@ class Rates:
         now = self._clock.now()
         topic, topic_rate = f"t:{info.topic_id}", self._topic_rate(info)
         wait_topic = self._buckets.wait(topic, topic_rate, now)
-        if paid:
+        if is_paid:
             wait_user = 0.0
         else:
             user = f"u:{caller.user_id}"
@@ -56,12 +56,15 @@ class Rates:
         if wait_user or wait_topic:
             whose = "user" if wait_user >= wait_topic else "topic"
             raise _limited(f"the publish rate of this {whose} is used up", max(wait_user, wait_topic))
-        if not paid:
+        if not is_paid:
             self._buckets.take(user, self._user, now)
         self._buckets.take(topic, topic_rate, now)
 
     def publish_and_create(self, caller: Caller) -> None:
-        """Takes the user's publish and creation for a topic that his publish is about to make, or none of either."""
+        """Takes a publish and a creation of the user, whose publish is about to make a topic, or none of either.
+
+        Raises Refusal `rate_limited`.
+        """
         if caller.service:
             return
         now = self._clock.now()

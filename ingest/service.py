@@ -1,37 +1,39 @@
-"""Builds ingest from its parts, for the role and for `dev`; starts no task and serves no socket itself."""
+"""Builds ingest from its parts, for the role and for `dev`. Starts no task and serves no socket itself."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.links.port import Directory
-from headgate.runtime.ports import Clock, Log, Rng
+from headgate.runtime.ports import Log, Shell
 from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
 from ingest.app import handlers_of, make_app
-from ingest.batch import Batches
+from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
 from ingest.owners import COUNT_S, OwnerQueries
-from ingest.ports import Appends, IngestMetrics, NoMetrics
-from ingest.publish import Publishing
-from ingest.rates import Allowed, Rates
+from ingest.ports import Appends, IngestMetrics
+from ingest.publish import PublishEndpoint
+from ingest.publish_reader import PublishReader
+from ingest.publish_topics import PublishTopics
+from ingest.publishing import Publishing
+from ingest.rates import RateLimits, Rates
+from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
-
-ID_KEY_BYTES: Final = 32
 
 
 class IngestOptions(NamedTuple):
-    """Settings of ingest, as PROTOCOL sections 0, 7 and 9 name them; sizes in bytes."""
+    """Settings of ingest, named as in docs/protocol.md, section 9; sizes in bytes."""
 
     auto_create: bool = False
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
@@ -43,8 +45,8 @@ class IngestOptions(NamedTuple):
     held_bytes: int = 256 * 1024 * 1024
     held_bytes_per_user: int = 64 * 1024 * 1024
     request_deadline_s: float = 10.0
-    rates: Allowed = Allowed()
-    id_key: bytes = b""  # of made topic ids; empty: one of this process
+    rates: RateLimits = RateLimits()
+    id_key: bytes = b""  # makes ids of topics created without one; empty: a random one of this process
 
 
 class IngestService:
@@ -58,11 +60,9 @@ class IngestService:
         appender: Appends,
         directory: Directory,
         authenticator: Authenticator,
-        clock: Clock,
-        rng: Rng,
-        metrics: IngestMetrics | None = None,
+        shell: Shell[IngestMetrics],
     ) -> None:
-        counts: IngestMetrics = NoMetrics() if metrics is None else metrics
+        clock, rng, metrics = shell
         self._log = log
         self._appender = appender
         self._directory = directory
@@ -73,31 +73,28 @@ class IngestService:
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
-            controls=Controls(appender, self._owners, clock, rng, counts),
+            controls=Controls(appender, self._owners, shell),
             owners=self._owners,
             rates=rates,
-            rng=rng,
-            id_key=options.id_key or rng.entropy(ID_KEY_BYTES),
+            ids=TopicIds(rng, options.id_key),
         )
         history = HistoryEndpoint(access, self._owners, rates)
         admission = Admission(clock, rates)
         publishing = Publishing(
-            access=access,
-            topics=topics,
-            rates=rates,
-            durable=DurablePublishes(appender, self._owners, self._catalog, admission, clock, counts),
-            volatile=EphemeralPublishes(directory, self._catalog, admission, clock),
-            clock=clock,
-            rng=rng,
-            metrics=counts,
-            payload_bytes=options.payload_bytes,
+            DurablePublishes(appender, self._owners, self._catalog, admission, shell),
+            EphemeralPublishes(directory, self._catalog, admission, clock),
+            metrics,
         )
-        batches = Batches(publishing, clock, max_items=options.batch_items, item_bytes=options.rates.body_bytes)
+        reader = PublishReader(rates, clock, rng, options.payload_bytes)
+        targets = PublishTopics(access, topics, clock)
+        publish = PublishEndpoint(targets, reader, publishing)
+        item_bytes = options.rates.body_bytes
+        batches = BatchEndpoints(targets, reader, publishing, max_items=options.batch_items, item_bytes=item_bytes)
         self.app = make_app(
-            handlers_of(topics, publishing, batches, history),
+            handlers_of(topics, publish, batches, history),
             Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
-            counts.refused,
+            metrics.refused,
             redirect_streams=options.redirect_streams,
             body_bytes=options.rates.body_bytes,
             batch_bytes=options.batch_bytes,
@@ -105,12 +102,12 @@ class IngestService:
         )
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes what an owner pushes: of interest are topics that changed."""
+        """Takes a message that an owner pushed; only Changed matters here."""
         if isinstance(message, Changed):
             self._catalog.drop(message.topic_id)
 
     def on_owner(self, shard: int, up: bool) -> None:
-        """Takes the directory's news of an owner."""
+        """Called when the link to a shard's owner was opened (`up`) or lost."""
         self._catalog.on_owner(shard, up)
         self._owners.on_owner(shard, up)
 
@@ -120,7 +117,7 @@ class IngestService:
         return {"log": self._log_check, "owners": self._directory.missing}
 
     async def drain(self, deadline_s: float) -> None:
-        """Waits until every request that came has its answer, at most `deadline_s`."""
+        """Waits until every request has its answer, at most `deadline_s` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()

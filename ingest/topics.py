@@ -1,10 +1,9 @@
-"""Topics over HTTP: create, show, list, delete; a change is a control record and the verdict its owner gives it."""
+"""Topics over HTTP: create, show, list, delete. A change is a control record; its owner's verdict is the answer."""
 
 import base64
 import binascii
 from collections import OrderedDict
 from datetime import UTC, datetime
-from hashlib import blake2b
 from heapq import merge
 from typing import Any, Final
 
@@ -18,17 +17,17 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
-from headgate.runtime.ports import Rng
-from ingest.access import Access
+from ingest.access import Access, role_in
 from ingest.catalog import Catalog
-from ingest.controls import ENTROPY, Controls, Landed
+from ingest.controls import ControlOutcome, Controls
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
+from ingest.topic_ids import TopicIds
 
 MAX_NAME: Final = 256
-LISTED: Final = 2_000  # infos that one page asks of all shards together, at least one of each
+LISTED: Final = 2_000  # topics that one page asks of all shards together, at least one of each
 _OF_CREATION: Final = ("topic_id", "name", "permissions", "owner_id", "created_at", "settings", "epoch")
-MAX_DELETES: Final = 10_000  # remembered by Idempotency-Key
+MAX_DELETES: Final = 10_000  # deletes with an Idempotency-Key that are remembered
 
 
 class TopicHandlers:
@@ -42,31 +41,29 @@ class TopicHandlers:
         controls: Controls,
         owners: OwnerQueries,
         rates: Rates,
-        rng: Rng,
-        id_key: bytes,
+        ids: TopicIds,
     ) -> None:
-        """`id_key` makes the ids of topics that are created without one; the same on every ingest."""
         self._access = access
         self._catalog = catalog
         self._controls = controls
         self._owners = owners
         self._rates = rates
-        self._rng = rng
-        self._id_key = id_key
+        self._ids = ids
         self._deleted: OrderedDict[bytes, None] = OrderedDict()  # deletes that carried an Idempotency-Key, oldest first
 
     async def create(self, call: Call) -> Reply:
         """POST /api/v1/topics."""
-        wanted = self._wanted(call)
+        creation = self._creation(call)
         self._rates.create(call.caller)
-        return reply(created(await self._create(call.caller, wanted, call.idempotency_key)), 201)
+        return reply(created(await self._create(call.caller, creation, call.idempotency_key)), 201)
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._catalog.fetch(topic_id)
-        rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
+        role = role_in(info, call.caller)
+        rights.require(rights.may_inspect(call.caller, info, role), call.caller, info, role, "see")
         return reply(shown(info))
 
     async def remove(self, call: Call) -> Reply:
@@ -77,11 +74,11 @@ class TopicHandlers:
             return NO_CONTENT
         info = await self._access.require(topic_id, call.caller, rights.may_administer, "delete")
         _check_key(call)
-        landed = await self._controls.change(topic_id, DeleteTopic(topic_id), info.epoch, record_id)
+        outcome = await self._controls.change(topic_id, DeleteTopic(topic_id), info.epoch, record_id)
         self._catalog.drop(topic_id)
-        if landed.verdict.code == Code.UNKNOWN:
+        if outcome.verdict.code == Code.UNKNOWN:
             raise Refusal("outcome_unknown", "the topic's owner no longer knows what became of the record")
-        if landed.verdict.code != Code.DELETED:
+        if outcome.verdict.code != Code.DELETED:
             raise rights.unknown_topic(topic_id)
         if call.idempotency_key is not None:
             self._deleted[record_id] = None
@@ -90,18 +87,19 @@ class TopicHandlers:
         return NO_CONTENT
 
     async def listed(self, call: Call) -> Reply:
-        """GET /api/v1/topics: what the caller may see, ascending by id over all shards."""
+        """GET /api/v1/topics: a page of the topics that the caller may see, ascending by id over all shards."""
         limit = page_limit(call.query)
         prefix = call.query.get("prefix", "")
         after = _read_page(call.query.get("page"))
         self._rates.read(call.caller)
-        share = min(limit, MAX_PAGE - 1, -(-LISTED // max(1, self._owners.shards))) + 1  # one more says "not the last"
+        # One more than are shown: its presence tells that the page is not the last.
+        per_shard = min(limit, MAX_PAGE - 1, -(-LISTED // max(1, self._owners.shards))) + 1
         answers = await self._owners.ask_all(
-            lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, share)
+            lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, per_shard)
         )
         chunks = [answer.topics for answer in answers if isinstance(answer, TopicsAnswer)]
-        # Behind the last of a full chunk its shard may have more: nothing above the lowest such id is known whole.
-        ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= share]
+        # The shard of a full chunk may have more topics above its last: the page ends at the lowest such id.
+        ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= per_shard]
         known = list(merge(*chunks, key=lambda info: info.topic_id))
         page = [info for info in known if not ends or info.topic_id <= min(ends)][:limit]
         more = bool(ends) or len(known) > len(page)
@@ -109,23 +107,25 @@ class TopicHandlers:
         return reply({"topics": [shown(info) for info in page], "next_page": following})
 
     async def make(self, topic_id: str, caller: Caller) -> TopicInfo:
-        """Creates a public, durable topic for its first publish; another's creation in the same moment is as good.
+        """Creates a public, durable topic for its first publish, or finds that another caller just did.
 
         The user's rates, of publishes too, are taken first. Raises Refusal.
         """
         self._rates.publish_and_create(caller)
-        wanted = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
+        creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
         record_id = self._controls.id_of("create", topic_id, caller, None)
-        await self._controls.change(topic_id, wanted, 0, record_id)
+        await self._controls.change(topic_id, creation, 0, record_id)
         info = await self._catalog.fetch(topic_id)
-        rights.require(rights.may_publish(caller, info), caller, info, "publish to")
+        role = role_in(info, caller)
+        rights.require(rights.may_publish(caller, info, role), caller, info, role, "publish to")
         return info
 
-    def _wanted(self, call: Call) -> CreateTopic:
+    def _creation(self, call: Call) -> CreateTopic:
+        """Reads the body of a creation. Raises Refusal."""
         body = call.json_object()
         topic_id = body.get("topic_id")
         if topic_id is None:
-            topic_id = self._new_id(call)
+            topic_id = self._ids.make(call.caller, call.idempotency_key)
         elif not isinstance(topic_id, str):
             raise Refusal("bad_request", "topic_id must be a string")
         topic_id = check_topic_id(topic_id, create=True)
@@ -144,46 +144,39 @@ class TopicHandlers:
         _check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
-    def _new_id(self, call: Call) -> str:
-        """A repeat with the same Idempotency-Key must name the same topic, which nobody else can name before."""
-        if call.idempotency_key is None:
-            return self._rng.entropy(ENTROPY).hex()
-        named = f"{call.caller.user_id}\0{call.idempotency_key}".encode()
-        return blake2b(named, key=self._id_key, digest_size=ENTROPY).hexdigest()
-
-    async def _create(self, caller: Caller, wanted: CreateTopic, idempotency_key: str | None) -> TopicInfo:
-        topic_id = wanted.topic_id
+    async def _create(self, caller: Caller, creation: CreateTopic, idempotency_key: str | None) -> TopicInfo:
+        topic_id = creation.topic_id
         record_id = self._controls.id_of("create", topic_id, caller, idempotency_key)
-        landed = await self._controls.change(topic_id, wanted, 0, record_id)
+        outcome = await self._controls.change(topic_id, creation, 0, record_id)
         self._catalog.drop(topic_id)
-        code, epoch = landed.verdict.code, landed.verdict.epoch
+        code, epoch = outcome.verdict.code, outcome.verdict.epoch
         if code == Code.CREATED:
-            return await self._as_created(wanted, landed)
+            return await self._as_created(creation, outcome)
         if code != Code.EXISTS:
             raise Refusal("outcome_unknown", "the topic's owner no longer knows the record", topic_id=topic_id)
         raise await self._exists(caller, topic_id, epoch)
 
-    async def _as_created(self, wanted: CreateTopic, landed: Landed) -> TopicInfo:
-        """The topic as its first create made it: this one may be a repeat, with another time and another body."""
-        epoch = landed.verdict.epoch
+    async def _as_created(self, creation: CreateTopic, outcome: ControlOutcome) -> TopicInfo:
+        """Returns the topic as its first creation made it: this one may be a repeat with another time and body."""
+        epoch = outcome.verdict.epoch
         try:
-            info = await self._catalog.fetch(wanted.topic_id)
+            info = await self._catalog.fetch(creation.topic_id)
         except Refusal:
             info = None
         if info is not None and info.epoch == epoch:
             return info
-        settings = topic_settings.effective(wanted.settings)
-        about = (wanted.name, wanted.permissions, wanted.owner_id, landed.ts)
-        return TopicInfo(wanted.topic_id, epoch, 0, *about, 0, 0, "direct", settings)
+        settings = topic_settings.effective(creation.settings)
+        about = (creation.name, creation.permissions, creation.owner_id, outcome.ts)
+        return TopicInfo(creation.topic_id, epoch, 0, *about, 0, 0, "direct", settings)
 
     async def _exists(self, caller: Caller, topic_id: str, epoch: int) -> Refusal:
-        """`owner_id` and `epoch` tell whose it is, to those who may see it."""
+        """Returns the 409. It names `owner_id` and `epoch` to callers who may see the topic."""
         detail = f"topic {topic_id} exists"
         try:
             info = await self._catalog.fetch(topic_id)
         except Refusal:
             return Refusal("topic_exists", detail)
-        if not rights.may_see(caller, info):
+        if not rights.may_see(caller, info, role_in(info, caller)):
             return Refusal("topic_exists", detail)
         return Refusal("topic_exists", detail, owner_id=info.owner_id, epoch=epoch)
 

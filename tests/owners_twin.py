@@ -1,18 +1,19 @@
 """The owners of a gateway's topics in memory: they number, keep, place and page honestly, and come and go."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, topic_settings
+from headgate.core.wire import link, link_members, topic_settings
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import message_frame, volatile_frame
-from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.frames import ephemeral_frame, message_frame
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import place
-from headgate.core.wire.rights import may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.core.wire.rights import Caller, may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.runtime.links.memory_directory import MemoryDirectory
+from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.system import SystemClock
 
 SHARDS = 4
@@ -29,6 +30,7 @@ class Topic:
     ts: list[int] = field(default_factory=list)
     first_seq: int = 1
     count: int = 0
+    members: dict[str, Role] = field(default_factory=dict)
 
     @property
     def seq(self) -> int:
@@ -39,61 +41,34 @@ class Topic:
         return bool(self.settings["profile"] == "durable")
 
 
-class Owners:
+def _role(caller: Caller, topic: Topic) -> Role | None:
+    return topic.members.get(caller.user_id) or (Role.OWNER if caller.user_id == topic.owner_id else None)
+
+
+def _require_subscribe(caller: Caller, topic: Topic) -> None:
+    role = _role(caller, topic)
+    require(may_subscribe(caller, topic, role), caller, topic, role, "subscribe to")
+
+
+class Owners(MemoryDirectory):
     """The directory of a gateway and the owner of every shard, in one. Everything happens at once, in link order."""
 
     def __init__(self) -> None:
-        self.shards = SHARDS
+        super().__init__(SHARDS, self.answer, self._sent)
         self.topics: dict[str, Topic] = {}
-        self.user: Any = None
-        self.up = True
         self.asked: list[link.Message] = []
         self.lose = False  # the owner sends no live messages
         self.slow = False  # what the owners send waits on the link until `deliver`, in order
         self._link: list[tuple[Callable[[Any], None], Any]] = []
-        self._next_req = 1
         self._next_epoch = 1 << 44
 
-    # The port
+    # The link
 
-    def shard_of(self, topic_id: str) -> int:
-        if not self.shards:
-            raise Refusal("not_ready", "no dispatcher has been reached yet")
-        return shard_of(topic_key(topic_id), self.shards)
-
-    def linked(self, shard: int) -> bool:
-        return self.up
-
-    def missing(self) -> str | None:
-        return None if self.up else "away"
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        req = self._next_req
-        self._next_req += 1
-        if not self.up:
-            on_answer(link.Refused(req, "not_ready", "away"))
-            return
-        request = build(req)
+    def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
         self._out(on_answer, self.answer(request))
 
-    def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
-        future: asyncio.Future[link.Answer] = asyncio.get_running_loop().create_future()
-
-        def on_answer(answer: link.Answer) -> None:
-            if isinstance(answer, link.Refused):
-                future.set_exception(Refusal(answer.code, answer.detail, **answer.extra))
-            else:
-                future.set_result(answer)
-
-        self.request(shard, build, on_answer)
-        return future
-
-    def send(self, shard: int, message: link.Message) -> None:
-        if not self.up:
-            return
+    def _sent(self, message: link.Message) -> None:
         self.asked.append(message)
         if isinstance(message, link.Leave):
             topic = self.topics.get(message.topic_id)
@@ -120,7 +95,7 @@ class Owners:
             for payload in payloads
         ]
         if not topic.durable:
-            frames = [volatile_frame(topic_id, stamp, tail) for tail in tails]
+            frames = [ephemeral_frame(topic_id, stamp, tail) for tail in tails]
             self._push(link.EphemeralMessages(topic_id, topic.epoch, [stamp] * len(frames), frames))
             return
         frames = [message_frame(topic_id, seq + n, stamp, tail) for n, tail in enumerate(tails)]
@@ -139,19 +114,15 @@ class Owners:
         topic.first_seq = before
 
     def go(self) -> None:
-        self.up = False
         lost, self._link = self._link, []
-        for shard in range(SHARDS):
-            self.user.on_owner(shard, False)
+        self.lose_owners()
         for handler, message in lost:
             if hasattr(message, "req"):
                 handler(link.Refused(message.req, "not_ready", "the link was lost"))
 
     def come(self) -> None:
-        self.up = True
         self.shards = SHARDS
-        for shard in range(SHARDS):
-            self.user.on_owner(shard, True)
+        self.regain_owners()
 
     def deliver(self, count: int = 1_000_000) -> None:
         """Lets the oldest messages on a slow link arrive."""
@@ -174,7 +145,7 @@ class Owners:
 
     def _push(self, message: link.Message) -> None:
         if self.up and not self.lose:
-            self._out(lambda pushed: self.user.on_push(1, pushed), message)
+            self._out(self.push, message)
 
     def _find(self, topic_id: str) -> Topic:
         topic = self.topics.get(topic_id)
@@ -197,18 +168,18 @@ class Owners:
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
 
-    def _Authorize(self, ask: link.Authorize) -> link.Answer:
+    def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)
-        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
-        return link.Authorized(ask.req)
+        _require_subscribe(ask.caller, topic)
+        return link_members.Authorized(ask.req)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
             self.create(ask.topic_id, owner_id=ask.caller.user_id)
         topic = self._find(ask.topic_id)
-        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        _require_subscribe(ask.caller, topic)
         topic.count += 1
-        named = ask.position is not None and ask.position[0] == "seq"
+        named = ask.position is not None and ask.position.form == "seq"
         cursor, resumed, reason = 0, False if named else None, None if topic.durable else "ephemeral"
         if topic.durable:
 
@@ -238,7 +209,7 @@ class Owners:
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
         topic = self._find(ask.topic_id)
-        if not may_see(ask.caller, topic):
+        if not may_see(ask.caller, topic, _role(ask.caller, topic)):
             raise unknown_topic(ask.topic_id)
         info = link.TopicInfo(
             ask.topic_id,

@@ -1,11 +1,11 @@
-"""docs/requirements.md: every row is there once, its status is one of five, and what it names exists."""
+"""docs/project/requirements.md: every row is there once, its status is one of five, and what it names exists."""
 
 import re
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "requirements.md"
+PAGE = ROOT / "docs" / "project" / "requirements.md"
 ROWS = {"S0": 14, "S1": 90, "S2": 93, "S3": 32, "S4": 143}
 STATUSES = {"met", "answered by a document", "partly", "not yet", "excluded"}
 _ROW = re.compile(r"^\| (S\d-[A-Z]+-\d+) \| (M|S|O|X|Doc) \| (.+) \| ([a-z ]+) \| (.+) \|$", re.MULTILINE)

@@ -19,5 +19,10 @@ def diagram(transitions: Mapping[tuple[Any, Any], Any], first: enum.Enum) -> str
     return "\n".join([*lines, "```"]) + "\n"
 
 
+def flat(table: Mapping[Any, Mapping[Any, Any]]) -> dict[tuple[Any, Any], Any]:
+    """Returns a table of the form state -> event -> next state as (state, event) -> next state."""
+    return {(state, event): after for state, row in table.items() for event, after in row.items()}
+
+
 def _name(state: enum.Enum) -> str:
     return str(state.value).replace(" ", "_")

@@ -1,6 +1,6 @@
 """Demonstration `backpressure` of the in-process broker: `python examples/broker/backpressure.py [--json]`.
 
-The code is headgate/broker/demos/backpressure.py; `headgate demo` runs all five.
+The code is headgate/broker/demos/backpressure_demo.py; `headgate demo` runs all five.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Demonstration `basic` of the in-process broker: `python examples/broker/basic.py [--json]`.
 
-The code is headgate/broker/demos/basic.py; `headgate demo` runs all five.
+The code is headgate/broker/demos/basic_demo.py; `headgate demo` runs all five.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Demonstration `broadcast` of the in-process broker: `python examples/broker/broadcast.py [--json]`.
 
-The code is headgate/broker/demos/broadcast.py; `headgate demo` runs all five.
+The code is headgate/broker/demos/broadcast_demo.py; `headgate demo` runs all five.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Demonstration `retry` of the in-process broker: `python examples/broker/retry.py [--json]`.
 
-The code is headgate/broker/demos/retry.py; `headgate demo` runs all five.
+The code is headgate/broker/demos/retry_demo.py; `headgate demo` runs all five.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Demonstration `strategies` of the in-process broker: `python examples/broker/strategies.py [--json]`.
 
-The code is headgate/broker/demos/strategies.py; `headgate demo` runs all five.
+The code is headgate/broker/demos/strategies_demo.py; `headgate demo` runs all five.
 """
 
 import sys

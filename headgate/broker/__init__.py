@@ -1,19 +1,20 @@
-"""A topic broker in your process: test handlers without a server, learn the life of a message; knows no network.
+"""A topic broker in the user's process: to test handlers without a server, and to learn the life of a message.
 
 `Broker` is driven by hand, `AsyncBroker` runs on asyncio. Start with docs/broker/quickstart.md.
 """
 
+from headgate.broker.base_broker import PullSubscription, Subscription
 from headgate.broker.broker import Broker, NotIdle, default_broker
-from headgate.broker.front import PullSubscription, Subscription
 from headgate.broker.message import Message, Receipt
 from headgate.broker.publisher import Publisher
 from headgate.broker.service import AsyncBroker
+from headgate.broker.spans import Span, Spans
 from headgate.broker.subscriber import Subscriber, idempotent
 from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.dead_letters import DeadLetter, DeadLetterStore
-from headgate.core.delivery.delivery import IllegalTransition, Status
+from headgate.core.delivery.dead_letter_store import DeadLetter, DeadLetterStore
+from headgate.core.delivery.delivery import Status
 from headgate.core.delivery.lifecycle_events import Event, EventName
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
 from headgate.core.delivery.strategy import (
@@ -23,7 +24,7 @@ from headgate.core.delivery.strategy import (
     ImmediateDeliveryStrategy,
     Release,
 )
-from headgate.core.wire.errors import Refusal
+from headgate.core.wire.errors import IllegalTransition, Refusal
 
 __all__ = [
     "AsyncBroker",
@@ -49,6 +50,8 @@ __all__ = [
     "Release",
     "RetryPolicy",
     "SimpleRetryPolicy",
+    "Span",
+    "Spans",
     "Status",
     "Subscriber",
     "Subscription",

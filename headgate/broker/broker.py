@@ -1,28 +1,28 @@
-"""The in-process broker that you drive yourself: nothing happens until `run_until_idle`, and time is what you say."""
+"""The in-process broker that its user drives: nothing happens before `run_until_idle`, and time is an argument."""
 
 import logging
 import random
 from typing import Any, Final, Unpack
 
-from headgate.broker.front import Front, Randomness, TopicOptions, describe, make_rules
+from headgate.broker.base_broker import BaseBroker, Randomness, TopicOptions, describe, make_rules
 from headgate.broker.lane import Attempt
-from headgate.broker.message import Draft, Receipt
+from headgate.broker.message import NewMessage, PublishOptions, Receipt
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.ports import Clock
 
-MAX_TRIES: Final = 10_000_000  # in one run; a handler that publishes to its own topic would else never end
+MAX_TRIES: Final = 10_000_000  # in one run: a handler that publishes to its own topic would run without end
 _log = logging.getLogger("headgate.broker")
 
 
 class NotIdle(HeadgateError):
-    """A run made MAX_TRIES tries and there was still something to do: probably a handler that feeds itself."""
+    """A run made MAX_TRIES tries and was not done: probably a handler publishes to its own topic."""
 
 
-class Broker(Front):
-    """A topic broker in one thread: publish puts messages into queues, `run_until_idle` calls the handlers.
+class Broker(BaseBroker):
+    """A topic broker in one thread: `publish` queues messages, `run_until_idle` calls the handlers.
 
-    Without a `clock` time stands at 0 and moves by `run_until_idle(now)` and `advance`, so that retries and time limits
-    run without waiting. The same calls with the same `rng` give the same events, byte for byte.
+    Without a `clock` time starts at 0 and moves by `run_until_idle(now)` and `advance`, so retries and time limits need
+    no waiting. The same calls with the same `rng` give the same events, byte for byte.
     """
 
     def __init__(
@@ -38,29 +38,22 @@ class Broker(Front):
         """The broker's time, in seconds."""
         return self._now()
 
-    def publish(
-        self,
-        topic: str,
-        payload: Any,
-        *,
-        key: str | None = None,
-        dedup_key: str | None = None,
-        trace: str | None = None,
-    ) -> Receipt:
+    def publish(self, topic: str, payload: Any, **options: Unpack[PublishOptions]) -> Receipt:
         """Queues a message and returns at once; no handler is called.
 
-        `key` keeps messages in order within a group; a second message with the same `dedup_key` is a duplicate and goes
-        nowhere. Raises Refusal `queue_full` when the topic is full (nobody waits here: policy `block` refuses too).
+        Messages with the same `key` stay in order within a group; a second message with the same `dedup_key` is a
+        duplicate and is not queued; `trace` is handed on. Raises Refusal `queue_full` when the topic is full (also with
+        the policy `block`: nobody can wait here), `invalid_topic_id` and `limit_reached`.
         """
         try:
-            return self._engine.publish(topic, Draft(payload, key, dedup_key, trace), self._now())
+            return self._engine.publish(topic, NewMessage(payload, **options), self._now())
         finally:
             self._changed()
 
     def run_until_idle(self, now: float | None = None) -> int:
-        """Delivers all that is due, moving time to `now` through each retry and time limit on the way.
+        """Delivers everything that is due until `now` (seconds), with each retry and time limit at its own time.
 
-        Without `now`: what is due at this moment. Returns the number of tries. Raises NotIdle.
+        Without `now`: everything that is due at this moment. Returns the number of tries. Raises NotIdle.
         """
         if self._running:
             raise HeadgateError("run_until_idle was called from a handler or listener; just publish there")
@@ -71,11 +64,11 @@ class Broker(Front):
             self._running = False
 
     def advance(self, seconds: float) -> int:
-        """Moves time on by `seconds` and delivers what is due on the way; returns the number of tries."""
+        """Moves time by `seconds` and delivers everything that is due meanwhile; returns the number of tries."""
         return self.run_until_idle(self._now() + seconds)
 
     def next_due(self) -> float | None:
-        """Returns when the next retry, time limit or arrival is due; None when nothing is."""
+        """Returns the time of the next retry, time limit or arrival; None when there is none."""
         return self._engine.next_due()
 
     def _run(self, until: float | None) -> int:
@@ -107,8 +100,7 @@ class Broker(Front):
         except Exception as problem:  # a handler's fault is an outcome
             error = describe(problem)
             _log.info("%s failed on message %d", attempt.lane.name, attempt.message.id, exc_info=True)
-        self._engine.finish(attempt, error, self._now())
-        self._changed()
+        self._finish(attempt, error)
 
     def _now(self) -> float:
         if self._clock is not None:
@@ -120,13 +112,13 @@ _default: list[Broker] = []
 
 
 def default_broker() -> Broker:
-    """Returns the one broker of this process, for demonstrations and a Python prompt; your own code makes its own."""
+    """Returns the default broker of this process, for demonstrations and a Python prompt. Other code makes its own."""
     if not _default:
         _default.append(Broker())
     return _default[0]
 
 
 def reset_default_broker(**settings: Unpack[TopicOptions]) -> Broker:
-    """Makes another broker the default and returns it."""
+    """Replaces the default broker by a new one and returns it."""
     _default[:] = [Broker(**settings)]
     return _default[0]

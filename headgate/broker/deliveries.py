@@ -1,4 +1,4 @@
-"""Tries: which is next, and what follows from its outcome (success, retry, dead letter, breaker); calls no handler."""
+"""Tries: which one is next, and the consequence of its outcome (success, retry, dead letter, breaker)."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from headgate.broker.lane import Attempt, Lane
 from headgate.broker.listeners import EventListeners
 from headgate.broker.message import Message
 from headgate.broker.topic import Topic
-from headgate.core.delivery.dead_letters import MAX_ATTEMPTS, DeadLetter
+from headgate.core.delivery.dead_letter_store import NO_ATTEMPTS_LEFT, DeadLetter
 from headgate.core.delivery.delivery import Delivery
 from headgate.core.delivery.lifecycle_events import Event, EventName
 from headgate.core.delivery.retry import Draw
@@ -19,14 +19,14 @@ Latency = Callable[[Message, str], float]  # (message, subscriber) -> seconds on
 
 
 class Conclusion(NamedTuple):
-    """What one try came to: whether its entry is `settled` (it left the lane), and its dead letter, if it got one."""
+    """The result of one try: `settled` when the message leaves the lane, and its dead letter if it got one."""
 
     settled: bool
     letter: DeadLetter | None = None
 
 
 class Deliveries:
-    """The lanes that have something to do stand in line; each takes one try and goes to the end."""
+    """The line of lanes with a message to try: each lane gets one try and goes to the end of the line."""
 
     def __init__(
         self,
@@ -42,44 +42,44 @@ class Deliveries:
         self._draw = draw
         self._latency = latency
         self._line: deque[Lane] = deque()
-        self._arrived: deque[Attempt] = deque()
+        self._arrived: deque[Attempt] = deque()  # tries whose simulated latency is over
 
-    def poke(self, lane: Lane) -> None:
-        """Puts a lane in line unless it stands there or has nothing to do."""
-        if not lane.waiting and not lane.paused and lane.startable:
-            lane.waiting = True
+    def line_up(self, lane: Lane) -> None:
+        """Puts a lane at the end of the line unless it is in it or has nothing to try."""
+        if not lane.in_line and not lane.paused and lane.startable:
+            lane.in_line = True
             self._line.append(lane)
 
     def next_attempt(self, now: float) -> Attempt | None:
-        """Returns the next try to make now, None when there is none; `conclude` must be called with each."""
+        """Returns the next try to make now, or None. Call `conclude` with each."""
         while (timer := self._timers.pop(now)) is not None:
             timer(now)
         if self._arrived:
             return self._arrived.popleft()
         while self._line:
             lane = self._line.popleft()
-            lane.waiting = False
+            lane.in_line = False
             if lane.startable and not lane.paused:
                 attempt = self.start(lane, now)
-                if not self._is_on_its_way(attempt, now):
+                if self._latency is None or not self._delay(attempt, self._latency, now):
                     return attempt
         return None
 
     def start(self, lane: Lane, now: float) -> Attempt:
-        """Begins a try of a lane's first entry. The lane must be startable."""
+        """Begins a try of a lane's first message. The lane must be startable."""
         entry = lane.queue[0]
         if lane.delivery is None:
             lane.delivery = Delivery()
-            lane.delivery.enqueue(now)
-        lane.delivery.start(now)
+            lane.delivery.enqueue()
+        lane.delivery.start()
         lane.attempt = Attempt(lane, entry, lane.delivery, now)
         if self._events.listening:
-            self._say(EventName.DELIVERING, lane.attempt, now)
+            self._emit(EventName.DELIVERING, lane.attempt, now)
         return lane.attempt
 
     def conclude(self, attempt: Attempt, error: str | None, now: float) -> Conclusion:
-        """Takes the outcome of a try: `error` is None where it succeeded. A retry is scheduled here."""
-        return self._delivered(attempt, now) if error is None else self._failed(attempt, error, now)
+        """Ends a try, with `error` None when it succeeded. Schedules the retry if there is one."""
+        return self._succeeded(attempt, now) if error is None else self._failed(attempt, error, now)
 
     def record(self, attempt: Attempt, ok: bool, now: float) -> None:
         """Tells the subscriber's circuit breaker how a try ended."""
@@ -90,53 +90,54 @@ class Deliveries:
         if probe_at is not None:
             self._timers.at(probe_at, partial(self._probe, lane))
 
-    def _is_on_its_way(self, attempt: Attempt, now: float) -> bool:
-        delay = 0.0 if self._latency is None else self._latency(attempt.message, attempt.lane.name)
+    def _delay(self, attempt: Attempt, latency: Latency, now: float) -> bool:
+        """Lets a try wait for its simulated latency; returns False when it has none."""
+        delay = latency(attempt.message, attempt.lane.name)
         if delay <= 0:
             return False
         self._timers.at(now + delay, lambda _: self._arrived.append(attempt))
         return True
 
-    def _delivered(self, attempt: Attempt, now: float) -> Conclusion:
-        attempt.delivery.succeed(now)
+    def _succeeded(self, attempt: Attempt, now: float) -> Conclusion:
+        attempt.delivery.succeed()
         counts = self._topics[attempt.lane.topic].counts
         counts.delivered += 1
         counts.latency_s += now - attempt.entry.created_ts
         if self._events.listening:
-            self._say(EventName.DELIVERED, attempt, now)
+            self._emit(EventName.DELIVERED, attempt, now)
         return Conclusion(settled=True)
 
     def _failed(self, attempt: Attempt, error: str, now: float) -> Conclusion:
         lane, delivery, topic = attempt.lane, attempt.delivery, self._topics[attempt.lane.topic]
-        delivery.fail(error, now)
+        delivery.fail(error)
         topic.counts.failed += 1
         if self._events.listening:
-            self._say(EventName.FAILED, attempt, now, error=delivery.last_error)
+            self._emit(EventName.FAILED, attempt, now, error=delivery.last_error)
         if lane.closed and topic.retry.should_retry(delivery.attempts):
-            return Conclusion(settled=False)  # the subscriber has left: its group gets the entry, or it is withdrawn
+            return Conclusion(settled=False)  # the subscriber has left: its group gets the message, or it is withdrawn
         delay_s = delivery.resolve(topic.retry, now, self._draw)
         if delay_s is None or delivery.due is None:
             topic.counts.dead_lettered += 1
             if self._events.listening:
-                self._say(EventName.DEAD_LETTER, attempt, now, error=delivery.last_error, reason=MAX_ATTEMPTS)
+                self._emit(EventName.DEAD_LETTER, attempt, now, error=delivery.last_error, reason=NO_ATTEMPTS_LEFT)
             return Conclusion(settled=True, letter=_letter(attempt, now))
         topic.counts.retried += 1
         if self._events.listening:
-            self._say(EventName.RETRY_SCHEDULED, attempt, now, delay_s=delay_s)
+            self._emit(EventName.RETRY_SCHEDULED, attempt, now, delay_s=delay_s)
         lane.timer = self._timers.at(delivery.due, partial(self._requeue, lane, delivery))
         return Conclusion(settled=False)
 
     def _requeue(self, lane: Lane, delivery: Delivery, now: float) -> None:
         lane.timer = None
         delivery.requeue(now)
-        self.poke(lane)
+        self.line_up(lane)
 
     def _probe(self, lane: Lane, now: float) -> None:
         if lane.breaker is not None:
             lane.breaker.probe()
-            self.poke(lane)
+            self.line_up(lane)
 
-    def _say(
+    def _emit(
         self,
         name: EventName,
         attempt: Attempt,
@@ -170,7 +171,7 @@ def _letter(attempt: Attempt, now: float) -> DeadLetter:
         message_id=entry.id,
         subscriber=lane.name,
         attempts=delivery.attempts,
-        reason=MAX_ATTEMPTS,
+        reason=NO_ATTEMPTS_LEFT,
         last_error=delivery.last_error,
         at=now,
         created_ts=entry.created_ts,

@@ -1,11 +1,12 @@
-"""The way of a message from the publisher into the subscribers' queues; knows neither handlers nor retries.
+"""The path of a message from its publisher into the lanes of the subscribers.
 
-publish -> admit -> queue or overflow queue -> held -> the strategy lets it go -> lanes
+publish -> admit -> queue or overflow queue -> held -> the strategy releases it -> lanes
 """
 
 from collections.abc import Callable
 from functools import partial
 
+from headgate.broker.deliveries import Deliveries
 from headgate.broker.lane import Lane
 from headgate.broker.listeners import EventListeners
 from headgate.broker.message import QueuedMessage, Receipt
@@ -19,25 +20,20 @@ from headgate.core.wire.errors import Refusal
 
 
 class Intake:
-    """Changes topics and says so in events.
-
-    `poke` is told of each lane that has something new, `on_room` when a queue has a place again.
-    """
+    """Puts messages into topics and removes them, and emits the events of both. Lanes with a new message line up."""
 
     def __init__(
         self,
         events: EventListeners,
         timers: Timers[Callable[[float], None]],
-        poke: Callable[[Lane], None],
-        on_room: Callable[[Topic], None],
+        deliveries: Deliveries,
     ) -> None:
         self._events = events
         self._timers = timers
-        self._poke = poke
-        self._on_room = on_room
+        self._deliveries = deliveries
 
     def admit(self, topic: Topic, now: float) -> Admittance:
-        """Judges a publish, and makes room for it where the policy is to drop the oldest."""
+        """Returns the verdict on a publish, never EVICT: with the policy `drop_oldest` it makes the room itself."""
         if not topic.audience:
             return Admittance.ADMIT
         verdict = topic.pressure.admit(topic.queued + topic.reserved, len(topic.overflow))
@@ -48,88 +44,87 @@ class Intake:
     def refuse(self, topic: Topic, now: float) -> Refusal:
         """Counts a refused publish and returns the refusal to raise."""
         topic.counts.rejected += 1
-        self._pressure(topic, now, Outcome.REJECTED)
+        self._emit_pressure(topic, now, Outcome.REJECTED)
         limit = topic.pressure.max_queue_size
         return Refusal("queue_full", f"{topic.queued} messages wait in topic {topic.name}, at most {limit} may")
 
-    def note_blocked(self, topic: Topic, now: float) -> None:
-        """Counts a publisher that begins to wait for room."""
+    def count_blocked(self, topic: Topic, now: float) -> None:
+        """Counts a publisher that starts to wait for room."""
         topic.counts.blocked += 1
-        self._pressure(topic, now, Outcome.BLOCKED)
+        self._emit_pressure(topic, now, Outcome.BLOCKED)
 
-    def accept(self, topic: Topic, entry: QueuedMessage, now: float, heard: bool) -> Receipt:
-        """Takes a message that `admit` let in; `heard`: somebody was subscribed then and is now."""
+    def accept(self, topic: Topic, entry: QueuedMessage, now: float, subscribed: bool) -> Receipt:
+        """Takes an admitted message. `subscribed`: somebody was subscribed when it was admitted, and is now."""
         topic.counts.published += 1
         topic.last_id = entry.id
-        if not heard:
+        if not subscribed:
             return self._drop(topic, entry, now)
-        # A group counts as one. Everybody in the audience subscribed before this id was given.
+        # A group counts as one. The whole audience subscribed before this id was given.
         receivers = len(topic.audience)
         if topic.pressure.admit(topic.queued, len(topic.overflow)) is Admittance.SPILL:
             topic.counts.overflowed += 1
             topic.overflow.append(entry)
-            self._pressure(topic, now, Outcome.OVERFLOWED, entry)
+            self._emit_pressure(topic, now, Outcome.OVERFLOWED, entry)
             return Receipt(entry.id, topic.name, Status.CREATED, receivers, topic.queued)
         self._enqueue(topic, entry, now)
         return Receipt(entry.id, topic.name, Status.QUEUED, receivers, topic.queued)
 
-    def ask(self, topic: Topic, now: float, reason: str) -> None:
-        """Asks the strategy until it lets nothing more go, and sets its timer."""
+    def ask_strategy(self, topic: Topic, now: float, reason: str) -> None:
+        """Asks the strategy until it releases nothing, and sets the timer for the next time."""
         release = Release(0)
         while topic.held:
             release = topic.strategy.publish(topic.view(), now)
             if release.size < 1:
                 break
-            self._let_go(topic, release.size, now, reason)
-        self._wake_at(topic, release.wake_at if topic.held else None)
+            self._release(topic, release.size, now, reason)
+        self._set_timer(topic, release.wake_at if topic.held else None)
 
     def flush(self, topic: Topic, now: float) -> int:
-        """Lets held messages go by hand; returns how many went."""
+        """Releases held messages by hand; returns how many."""
         if not topic.held:
             return 0
         size = min(topic.strategy.flush(topic.view(), now).size, len(topic.held))
         if size > 0:
-            self._let_go(topic, size, now, "flush")
-        self.ask(topic, now, "size")
+            self._release(topic, size, now, "flush")
+        self.ask_strategy(topic, now, "size")
         return max(size, 0)
 
     def swap(self, topic: Topic, strategy: DeliveryStrategy, now: float) -> None:
-        """Puts another strategy in place and asks it about what is held."""
+        """Swaps the strategy and asks the new one about the held messages."""
         old, topic.strategy = topic.strategy, strategy
         if self._events.listening:
             swapped = Event(
                 EventName.STRATEGY_SWAPPED, now, topic.name, None, None, 0, None, old=old.name, new=strategy.name
             )
             self._events.emit(swapped)
-        self.ask(topic, now, "swap")
+        self.ask_strategy(topic, now, "swap")
 
-    def left(self, topic: Topic, lane: Lane, entry: QueuedMessage, now: float) -> None:
-        """Notes that an entry left a lane's queue, and uses the room it may have made."""
+    def entry_left(self, topic: Topic, lane: Lane, entry: QueuedMessage, now: float) -> None:
+        """Counts a message that left a lane, and fills the room that it may have made."""
         if topic.forget(lane, entry):
             self.refill(topic, now)
 
     def refill(self, topic: Topic, now: float) -> None:
-        """Moves messages from the overflow queue into the room there is, and tells who waits for room."""
+        """Moves messages from the overflow queue into the free room of the queue."""
         while topic.overflow and topic.queued < topic.pressure.max_queue_size:
             self._enqueue(topic, topic.overflow.popleft(), now)
-        self._on_room(topic)
 
     def enqueue_for(self, topic: Topic, lane: Lane, entry: QueuedMessage, now: float) -> None:
-        """Puts a message that comes again into one subscriber's queue only."""
+        """Puts a replayed message into the lane of one subscriber only."""
         topic.queued += 1
         lane.add(entry)
         if self._events.listening:
-            self._say_enqueued(topic, entry, now, 1, lane.name)
-        self._poke(lane)
+            self._emit_enqueued(topic, entry, now, 1, lane.name)
+        self._deliveries.line_up(lane)
 
     def _enqueue(self, topic: Topic, entry: QueuedMessage, now: float) -> None:
         topic.queued += 1
         topic.held.append(entry)
         if self._events.listening:
-            self._say_enqueued(topic, entry, now, len(topic.audience), None)
-        self.ask(topic, now, "size")
+            self._emit_enqueued(topic, entry, now, len(topic.audience), None)
+        self.ask_strategy(topic, now, "size")
 
-    def _let_go(self, topic: Topic, size: int, now: float, reason: str) -> None:
+    def _release(self, topic: Topic, size: int, now: float, reason: str) -> None:
         size = min(size, len(topic.held))
         straight_through = size == 1 and reason == "size" and topic.held[0] is topic.held[-1]
         if self._events.listening and not straight_through:
@@ -137,19 +132,19 @@ class Intake:
             self._events.emit(flushed)
         for _ in range(size):
             entry = topic.held.popleft()
-            for lane in topic.give_out(entry):
-                self._poke(lane)
+            for lane in topic.distribute(entry):
+                self._deliveries.line_up(lane)
 
-    def _wake_at(self, topic: Topic, due: float | None) -> None:
-        if topic.wake is not None and topic.wake.due == due and topic.wake.live:
+    def _set_timer(self, topic: Topic, due: float | None) -> None:
+        if topic.release_timer is not None and topic.release_timer.due == due and topic.release_timer.live:
             return
-        if topic.wake is not None:
-            self._timers.cancel(topic.wake)
-        topic.wake = None if due is None else self._timers.at(due, partial(self._on_wake, topic))
+        if topic.release_timer is not None:
+            self._timers.cancel(topic.release_timer)
+        topic.release_timer = None if due is None else self._timers.at(due, partial(self._on_timer, topic))
 
-    def _on_wake(self, topic: Topic, now: float) -> None:
-        topic.wake = None
-        self.ask(topic, now, "delay")
+    def _on_timer(self, topic: Topic, now: float) -> None:
+        topic.release_timer = None
+        self.ask_strategy(topic, now, "delay")
 
     def _drop(self, topic: Topic, entry: QueuedMessage, now: float) -> Receipt:
         topic.counts.dropped += 1
@@ -169,7 +164,7 @@ class Intake:
         return Receipt(entry.id, topic.name, Status.CREATED, 0, topic.queued, dropped=True)
 
     def _evict(self, topic: Topic, now: float) -> bool:
-        """Drops the oldest message that nobody is working on, for everybody who waits for it; False without one."""
+        """Drops the oldest message that is not being tried, for all its subscribers; False when there is none."""
         entry = topic.oldest_idle()
         if entry is None:
             return False
@@ -178,24 +173,24 @@ class Intake:
             topic.held.remove(entry)
             topic.queued -= 1
             topic.counts.evicted += 1
-            self._pressure(topic, now, Outcome.EVICTED, entry)
+            self._emit_pressure(topic, now, Outcome.EVICTED, entry)
         for lane in lanes:
             topic.counts.evicted += 1
-            self._pressure(topic, now, Outcome.EVICTED, entry, lane)
+            self._emit_pressure(topic, now, Outcome.EVICTED, entry, lane)
             self._remove(lane, entry)
             topic.forget(lane, entry)
-            self._poke(lane)
+            self._deliveries.line_up(lane)
         return True
 
     def _remove(self, lane: Lane, entry: QueuedMessage) -> None:
         if lane.queue[0] is entry:
             if lane.timer is not None:
                 self._timers.cancel(lane.timer)
-            lane.finish_first()
+            lane.remove_first()
         else:
             lane.queue.remove(entry)
 
-    def _pressure(
+    def _emit_pressure(
         self, topic: Topic, now: float, outcome: Outcome, entry: QueuedMessage | None = None, lane: Lane | None = None
     ) -> None:
         if not self._events.listening:
@@ -216,7 +211,7 @@ class Intake:
         )
         self._events.emit(event)
 
-    def _say_enqueued(
+    def _emit_enqueued(
         self, topic: Topic, entry: QueuedMessage, now: float, receivers: int, subscriber: str | None
     ) -> None:
         event = Event(

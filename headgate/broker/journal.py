@@ -1,8 +1,12 @@
-"""Messages and dead letters in the project's log, through its port; knows neither queues nor which adapter it is.
+"""The broker's messages and dead letters in a log, through the log port.
 
-A message is an ordinary record of the message log (`headgate.core.wire.envelope`): key = topic, body = the tail of a
-client's frame. So a server on the same log can read what a broker wrote, and a broker can replay what a server or any
-Kafka producer wrote. A dead letter is a JSON record of the dead-letter log: `headgate.core.delivery.dead_letters`.
+A message is an ordinary record of the message log (`headgate/core/wire/envelope.py`): its key is the topic, its body
+the members of a client's frame. So a server on the same log can read a broker's messages, and a broker can replay
+messages of a server or of any Kafka producer.
+
+The dead-letter log has records of two formats. A broker writes a JSON record with the member `op`
+(`headgate/core/delivery/dead_letter_store.py`): a delivery that was given up, or its removal. A dispatcher writes the
+records that it could not use (`dispatcher/dead_letters.py`): JSON with the member `id`. A broker skips those.
 """
 
 import asyncio
@@ -13,22 +17,22 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headgate.broker.message import Draft
-from headgate.core.delivery.dead_letters import DeadLetterRecord, Removed
+from headgate.broker.message import NewMessage
+from headgate.core.delivery.dead_letter_store import DeadLetterRecord, LetterRemoved
 from headgate.core.wire.envelope import KEYED, Item, Kind, decode, encode_message, is_ours
 from headgate.core.wire.errors import CorruptRecord, UnknownVersion
 from headgate.core.wire.ids import id_text, keyed_id, random_id, shard_of, topic_key
 from headgate.core.wire.records import Appended, Batch, LogName, Record
 from headgate.runtime.ports import Log, LogUnavailable
 
-DEDUP_KEYS: Final = 100_000  # of a shard: those read at the start, those remembered in a replay
-_READ_RECORDS: Final = 500  # a slice of a replay: keeps the loop responsive
-_READ_WAIT_S: Final = 5.0  # the records asked for are already there, so a log that waits is away
+DEDUP_KEYS: Final = 100_000  # of a shard: records that are read at the start, keys that a replay remembers
+_READ_RECORDS: Final = 500  # of one read: keeps the loop responsive during a replay
+_READ_WAIT_S: Final = 5.0  # the records exist already, so a log without an answer is unavailable
 _log = logging.getLogger("headgate.broker")
 
 
 class JournalBody(msgspec.Struct, omit_defaults=True):
-    """The tail of a frame as a broker writes it; other members are ignored on reading."""
+    """The body of a broker's message: members of a frame. Other members are ignored when it is read."""
 
     message_id: str
     payload: Any
@@ -37,44 +41,48 @@ class JournalBody(msgspec.Struct, omit_defaults=True):
     trace: str | None = None
 
 
-class Stored(NamedTuple):
-    """A message as read back; `ts` is its append time in Unix milliseconds."""
+class StoredMessage(NamedTuple):
+    """A message that was read from the log; `ts` is its append time in Unix milliseconds."""
 
     topic: str
     offset: int
     ts: int
-    draft: Draft
+    message: NewMessage
 
 
 class Journal:
-    """Writes behind nobody's back: an append is acknowledged by the log, or its future fails."""
+    """Writes to the log and reads it back. Each append is acknowledged by the log, or its future fails."""
 
     def __init__(self, log: Log, entropy: Callable[[int], bytes], keep_records: int | None) -> None:
         self.log = log
-        self.errors = 0  # dead-letter records that the log did not take
+        self.errors = 0  # the number of dead-letter records that the log did not take
         self._entropy = entropy
         self._keep_records = keep_records
         self._encode = msgspec.json.Encoder().encode
         self._decode_letter = msgspec.json.Decoder(DeadLetterRecord).decode
         self._trimmed: dict[int, int] = {}
 
-    def append(self, topic: str, draft: Draft) -> "asyncio.Future[Appended]":
-        """Hands a message over; see the port. Raises TypeError for a payload that JSON cannot carry."""
+    def append(self, topic: str, message: NewMessage) -> "asyncio.Future[Appended]":
+        """Appends a message; see the port. Raises TypeError for a payload that JSON cannot carry."""
         key = topic_key(topic)
-        keyed = draft.dedup_key is not None
-        raw = keyed_id(key, "", draft.dedup_key) if draft.dedup_key is not None else random_id(key, self._entropy(12))
-        tail = self._encode(JournalBody(id_text(raw), draft.payload, draft.key, draft.dedup_key, draft.trace))[1:]
+        keyed = message.dedup_key is not None
+        raw = (
+            keyed_id(key, "", message.dedup_key) if message.dedup_key is not None else random_id(key, self._entropy(12))
+        )
+        tail = self._encode(JournalBody(id_text(raw), message.payload, message.key, message.dedup_key, message.trace))[
+            1:
+        ]
         value = encode_message(Item(raw, KEYED if keyed else 0, tail), 0)
         return self.log.append(LogName.MESSAGES, self._shard(topic), key, value)
 
-    def note(self, record: DeadLetterRecord) -> None:
-        """Writes a change of the dead-letter store."""
-        topic = record.topic if isinstance(record, Removed) else record.letter.topic
+    def append_dead_letter(self, record: DeadLetterRecord) -> None:
+        """Appends a change of the dead-letter store. A failure is logged and counted in `errors`."""
+        topic = record.topic if isinstance(record, LetterRemoved) else record.letter.topic
         future = self.log.append(LogName.DEAD_LETTERS, self._shard(topic), topic_key(topic), self._encode(record))
-        future.add_done_callback(self._noted)
+        future.add_done_callback(self._dead_letter_appended)
 
     async def dead_letters(self) -> AsyncIterator[DeadLetterRecord]:
-        """Yields what was noted; records of others in this log are passed over."""
+        """Yields the changes of the dead-letter store, and skips a dispatcher's records."""
         for shard in range(self.log.shards):
             async for record in self._records(LogName.DEAD_LETTERS, shard, None):
                 try:
@@ -82,22 +90,21 @@ class Journal:
                 except msgspec.DecodeError:
                     continue
 
-    async def messages(self, topic: str, since: int | None) -> AsyncIterator[Stored]:
-        """Yields a topic's messages from offset `since` (None: all that is kept) to the end at the time of the call.
+    async def messages(self, topic: str, since: int | None) -> AsyncIterator[StoredMessage]:
+        """Yields a topic's messages from offset `since` (None: the oldest) to the end at the time of the call.
 
-        A second record with the same dedup key, which two quick publishers can write, is passed over.
-
-        Raises OffsetGone where `since` is older than what is kept, and LogUnavailable.
+        A second record with the same dedup key is skipped: two publishers at the same moment can write one. Raises
+        OffsetGone when the log no longer has `since`, and LogUnavailable.
         """
         key = topic_key(topic)
         used: OrderedDict[str, None] = OrderedDict()
         async for record in self._records(LogName.MESSAGES, self._shard(topic), since):
             for stored in read_record(topic, record) if record.key == key else ():
-                if _is_first(stored.draft.dedup_key, used):
+                if _is_first(stored.message.dedup_key, used):
                     yield stored
 
-    async def keyed(self) -> AsyncIterator[Stored]:
-        """Yields messages with a dedup key among the newest DEDUP_KEYS records of each shard."""
+    async def keyed_messages(self) -> AsyncIterator[StoredMessage]:
+        """Yields the messages with a dedup key among the newest DEDUP_KEYS records of each shard."""
         for shard in range(self.log.shards):
             bounds = await self.log.bounds(LogName.MESSAGES, shard)
             async for record in self._records(LogName.MESSAGES, shard, max(bounds.first, bounds.end - DEDUP_KEYS)):
@@ -105,7 +112,7 @@ class Journal:
                     yield stored
 
     def needs_trim(self, topic: str, offset: int) -> bool:
-        """Says whether a shard has grown a tenth beyond `keep_records` since it was last cut."""
+        """Returns whether a topic's shard has grown a tenth beyond `keep_records` since the last trim."""
         keep = self._keep_records
         if keep is None:
             return False
@@ -113,7 +120,7 @@ class Journal:
         return offset - last > keep + keep // 10
 
     async def trim(self, topic: str, offset: int) -> None:
-        """Forgets a shard's messages but the newest `keep_records`; tried again later where the log is away."""
+        """Deletes the messages of a topic's shard but the newest `keep_records`. A failure is left to a later call."""
         shard, first = self._shard(topic), offset - (self._keep_records or 0)
         self._trimmed[shard] = first
         try:
@@ -124,7 +131,7 @@ class Journal:
     def _shard(self, topic: str) -> int:
         return shard_of(topic_key(topic), self.log.shards)
 
-    def _noted(self, future: "asyncio.Future[Appended]") -> None:
+    def _dead_letter_appended(self, future: "asyncio.Future[Appended]") -> None:
         if not future.cancelled() and future.exception() is not None:
             self.errors += 1
             _log.error("a dead letter is in memory only: %s", future.exception())
@@ -147,27 +154,30 @@ class Journal:
             await reader.close()
 
 
-def read_record(topic: str, record: Record) -> list[Stored]:
-    """Returns the messages of a record: one, several (a bundle), or none (control records, what cannot be read)."""
+def read_record(topic: str, record: Record) -> list[StoredMessage]:
+    """Returns the messages of a record: one, several (a bundle), or none (a control or unreadable record)."""
     value = record.value or b""
     try:
         if not is_ours(value):
-            return [Stored(topic, record.offset, record.ts, Draft(msgspec.json.decode(value)))]
+            return [StoredMessage(topic, record.offset, record.ts, NewMessage(msgspec.json.decode(value)))]
         envelope = decode(value)
         items = () if envelope.kind is Kind.CONTROL else envelope.items
         bodies = [msgspec.json.decode(b"{" + item.tail, type=JournalBody) for item in items]
     except (CorruptRecord, UnknownVersion, msgspec.DecodeError):
         return []
-    return [Stored(topic, record.offset, record.ts, Draft(b.payload, b.key, b.dedup_key, b.trace)) for b in bodies]
+    return [
+        StoredMessage(topic, record.offset, record.ts, NewMessage(b.payload, b.key, b.dedup_key, b.trace))
+        for b in bodies
+    ]
 
 
 def _before(end: int, batch: Batch) -> list[Record]:
     return [record for record in batch.records if record.offset < end]
 
 
-def _keyed_of(record: Record) -> list[Stored]:
+def _keyed_of(record: Record) -> list[StoredMessage]:
     topic = (record.key or b"").decode(errors="replace")
-    return [stored for stored in read_record(topic, record) if stored.draft.dedup_key is not None]
+    return [stored for stored in read_record(topic, record) if stored.message.dedup_key is not None]
 
 
 def _is_first(dedup_key: str | None, used: OrderedDict[str, None]) -> bool:

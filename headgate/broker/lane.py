@@ -1,4 +1,4 @@
-"""The queue of one subscriber, and the group in which several share the messages; knows no topic and no clock."""
+"""Lanes: the queue of one subscriber, and the group whose members share a topic's messages."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from headgate.core.wire.ids import murmur2
 
 
 class Attempt:
-    """One try: what to hand to `subscriber.handle`, and what the broker must know when it is over."""
+    """One try: the `message` for `lane.subscriber.handle`, and the state that is needed when it ends."""
 
     __slots__ = ("delivery", "entry", "lane", "message", "started")
 
@@ -35,10 +35,10 @@ class Attempt:
 
 
 class Lane:
-    """The entries a subscriber has still to get, oldest first; only the first is ever tried, so a retry holds the rest.
+    """The messages that a subscriber has still to get, oldest first. Only the first is tried: its retry holds the rest.
 
-    An entry in `queue` is QUEUED; the first one gets a `delivery` of its own when its turn comes. `after` is the newest
-    message id from before the subscription: only later ones come here. `topic` is a name.
+    A message in `queue` is QUEUED; the first one gets a `delivery` when its turn comes. `after` is the newest message
+    id from before the subscription: only later messages come here. `topic` is a name.
     """
 
     __slots__ = (
@@ -48,12 +48,12 @@ class Lane:
         "closed",
         "delivery",
         "group",
+        "in_line",
         "paused",
         "queue",
         "subscriber",
         "timer",
         "topic",
-        "waiting",
     )
 
     def __init__(
@@ -62,20 +62,22 @@ class Lane:
         subscriber: Subscriber,
         after: int,
         breaker: Breaker | None,
+        *,
         group: "ConsumerGroup | None" = None,
+        paused: bool = False,
     ) -> None:
         self.topic = topic
         self.subscriber = subscriber
         self.after = after
         self.breaker = breaker
         self.group = group
+        self.paused = paused  # its subscriber pulls: the broker starts no try
         self.queue: deque[QueuedMessage] = deque()
         self.delivery: Delivery | None = None
         self.attempt: Attempt | None = None
         self.timer: Timer[Callable[[float], None]] | None = None  # of the scheduled retry
-        self.paused = False  # pulled by hand
-        self.closed = False  # unsubscribed while a try was under way
-        self.waiting = False  # stands in the runner's line
+        self.closed = False  # unsubscribed during a try
+        self.in_line = False  # already in the line of lanes that wait for their turn
 
     @property
     def name(self) -> str:
@@ -84,32 +86,32 @@ class Lane:
 
     @property
     def startable(self) -> bool:
-        """Whether its first entry may be tried now."""
+        """Whether its first message may be tried now."""
         if not self.queue or (self.breaker is not None and not self.breaker.allows):
             return False
         return self.delivery is None or self.delivery.status is Status.QUEUED
 
     def pick(self, entry: QueuedMessage) -> "Lane":
-        """Returns the lane that gets this entry: itself."""
+        """Returns the lane that gets this message: itself. (A group picks a member.)"""
         return self
 
     def add(self, entry: QueuedMessage) -> None:
-        """Puts an entry at the end."""
+        """Adds a message at the end."""
         self.queue.append(entry)
         entry.pending += 1
 
     def merge(self, entries: Iterable[QueuedMessage]) -> None:
-        """Takes over another lane's entries in order of their ids, behind the one that is being worked on."""
+        """Adds another lane's messages in order of their ids, behind the one that is being tried or retried."""
         head = [self.queue.popleft()] if self.delivery is not None else []
         self.queue = deque(head + sorted([*self.queue, *entries], key=lambda entry: entry.id))
 
-    def finish_first(self) -> QueuedMessage:
-        """Takes the first entry out: it was delivered, given up or dropped."""
+    def remove_first(self) -> QueuedMessage:
+        """Removes the first message: it was delivered, given up or evicted."""
         self.delivery = None
         return self.queue.popleft()
 
-    def empty(self) -> list[QueuedMessage]:
-        """Takes all entries out but one that is being tried this moment, and returns them."""
+    def take_all(self) -> list[QueuedMessage]:
+        """Removes all messages, except the one that is being tried now, and returns them."""
         keep = [self.queue.popleft()] if self.attempt is not None else []
         if not keep:
             self.delivery = None
@@ -119,11 +121,11 @@ class Lane:
 
 
 class ConsumerGroup:
-    """The members that share a topic's messages, in the order of their joining.
+    """The members that share a topic's messages, in the order of joining.
 
     A message with a key goes to the member that still has messages of this key, else to the one with the highest hash
-    of (key, name) (rendezvous hashing: a member that comes or goes moves its own keys only). So messages of a key stay
-    in order, through changes of membership too. A message without one goes to the member with the shortest queue.
+    of (key, name) (rendezvous hashing: a member that joins or leaves moves its own keys only). So messages of a key
+    stay in order, also when members change. A message without a key goes to the member with the shortest queue.
     """
 
     __slots__ = ("_keys", "after", "members", "name")
@@ -132,18 +134,18 @@ class ConsumerGroup:
         self.name = name
         self.after = after
         self.members: list[Lane] = []
-        self._keys: dict[str, tuple[Lane, int]] = {}  # where a key's messages wait, and how many; empty when none do
+        self._keys: dict[str, tuple[Lane, int]] = {}  # key -> the member that holds its messages, and how many
 
     def pick(self, entry: QueuedMessage) -> Lane:
-        """Returns the member that gets this entry, and notes its key. There must be a member."""
+        """Returns the member that gets this message, and counts its key. There must be a member."""
         if entry.key is None:
             return min(self.members, key=lambda lane: len(lane.queue))
         lane, count = self._keys.get(entry.key) or (self._rank(entry.key), 0)
         self._keys[entry.key] = (lane, count + 1)
         return lane
 
-    def done(self, entry: QueuedMessage) -> None:
-        """Forgets one entry of a key: it left its member's queue."""
+    def forget(self, entry: QueuedMessage) -> None:
+        """Counts one message of a key less: it left its member's queue."""
         if entry.key is None or entry.key not in self._keys:
             return
         lane, count = self._keys.pop(entry.key)
@@ -151,9 +153,9 @@ class ConsumerGroup:
             self._keys[entry.key] = (lane, count - 1)
 
     def hand_over(self, entries: list[QueuedMessage]) -> list[Lane]:
-        """Gives the entries of a member that left to the others; returns those that got some, in order of joining."""
+        """Gives the messages of a member that left to the others; returns those that got some, in order of joining."""
         for entry in entries:
-            self.done(entry)
+            self.forget(entry)
         shares: dict[str, list[QueuedMessage]] = {}
         for entry in entries:
             shares.setdefault(self.pick(entry).name, []).append(entry)

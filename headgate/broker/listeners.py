@@ -1,4 +1,4 @@
-"""Listeners and the events on their way to them; knows nothing of what the events mean."""
+"""The listeners of a broker, and the events that wait for them."""
 
 import logging
 from collections import deque
@@ -11,10 +11,10 @@ _log = logging.getLogger("headgate.broker")
 
 
 class EventListeners:
-    """Collects events while the broker changes its state and hands them out when it is consistent again.
+    """Collects events while the broker changes its state, and calls the listeners when the state is consistent again.
 
-    So a listener may publish, subscribe and unsubscribe; what that causes comes after what caused it. A listener that
-    raises is logged, counted in `errors`, and harms nobody.
+    So a listener may publish, subscribe and unsubscribe; the events of that come later. A listener that raises is
+    logged and counted in `errors`; the other listeners and the message are not affected.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class EventListeners:
 
     @property
     def listening(self) -> bool:
-        """Whether anybody listens; nobody builds an event when not."""
+        """Whether there is a listener; without one no event is built."""
         return bool(self._listeners)
 
     def add(self, listener: Listener) -> None:
@@ -38,24 +38,24 @@ class EventListeners:
             self._listeners.remove(listener)
 
     def emit(self, event: Event) -> None:
-        """Notes an event. Whoever calls asks `listening` first."""
+        """Adds an event. The caller checks `listening` first."""
         self._waiting.append(event)
 
     def hand_out(self) -> None:
-        """Calls the listeners with what was noted, in order."""
+        """Calls the listeners with the collected events, in order."""
         if self._handing_out:
             return
         self._handing_out = True
         try:
             while self._waiting:
-                self._tell(self._waiting.popleft())
+                self._call(self._waiting.popleft())
         finally:
             self._handing_out = False
 
-    def _tell(self, event: Event) -> None:
+    def _call(self, event: Event) -> None:
         for listener in tuple(self._listeners):
             try:
                 listener(event)
-            except Exception:  # somebody else's code: its fault must not become a message's
+            except Exception:  # foreign code: its fault must not become a fault of the message
                 self.errors += 1
                 _log.exception("a listener failed on %s", event.event)

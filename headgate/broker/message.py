@@ -1,6 +1,6 @@
-"""What goes in and out of the broker: messages and receipts; knows neither queues nor subscribers."""
+"""Messages and receipts of the in-process broker."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -8,10 +8,11 @@ from headgate.core.delivery.delivery import Status
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What a handler gets: a message as it stands for this subscriber and this try.
+    """The argument of a handler: one message in one try for one subscriber.
 
-    `id` is an integer: 1, 2, ... in its topic or, with a log, the offset there. `created_ts` and `last_ts` are seconds
-    on the broker's clock: of the publish, and of this try. Other subscribers have their own `status` and `attempts`.
+    `id` is an integer: 1, 2, ... in its topic or, with a log, the offset there. `created_ts` and `last_ts` are the
+    times of the publish and of this try, in seconds on the broker's clock. Other subscribers have their own `status`
+    and `attempts`.
     """
 
     id: int
@@ -26,15 +27,16 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def timestamp(self) -> float:
-        """When it was published, in seconds on the broker's clock."""
+        """The time of the publish, in seconds on the broker's clock."""
         return self.created_ts
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What a publisher gets for a message that was taken. A refused publish raises Refusal instead.
+    """The result of a publish that was accepted. A refused publish raises Refusal instead.
 
-    `delivered_to` counts the subscribers it goes to (a group is one). With nobody there it is 0, `dropped` is true and
-    the message never leaves CREATED. A `duplicate` names the id of the first one (0 when only its key is remembered).
+    `delivered_to` counts the subscribers that will get the message (a group is one). Without any it is 0, `dropped` is
+    true and the message never leaves CREATED. A `duplicate` has the id of the first message with its key (0 when only
+    the key is remembered).
     """
 
     id: int
@@ -46,8 +48,20 @@ class Receipt(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class Draft(NamedTuple):
-    """What a publisher gives. `trace` is a W3C traceparent and only handed on."""
+class PublishOptions(TypedDict, total=False):
+    """The keyword arguments of every `publish`.
+
+    `key`: messages with the same key stay in order within a group. `dedup_key`: a second message with the same one is a
+    duplicate and is not queued. `trace`: a W3C traceparent, handed on to handlers and events.
+    """
+
+    key: str | None
+    dedup_key: str | None
+    trace: str | None
+
+
+class NewMessage(NamedTuple):
+    """A message as its publisher gives it; the fields behind `payload` are PublishOptions."""
 
     payload: Any
     key: str | None = None
@@ -56,7 +70,7 @@ class Draft(NamedTuple):
 
 
 class QueuedMessage(msgspec.Struct, gc=False, eq=False):
-    """A queued message: one object however many subscribers wait for it. `pending` counts the queues it stands in."""
+    """A queued message: one object for all its subscribers. `pending` counts the subscribers' queues that hold it."""
 
     id: int
     payload: Any

@@ -1,23 +1,17 @@
-"""Publisher: a facade for code that only publishes, to one topic; knows nothing else of the broker."""
+"""Publisher: a facade for code that publishes to one topic and does nothing else."""
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
+
+from headgate.broker.message import PublishOptions
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Publishes(Protocol[R_co]):
-    """What a publisher needs of a broker: Broker gives a Receipt, AsyncBroker an awaitable of one."""
+class CanPublish(Protocol[R_co]):
+    """The broker of a publisher: Broker returns a Receipt, AsyncBroker an awaitable of one."""
 
-    def publish(
-        self,
-        topic: str,
-        payload: Any,
-        *,
-        key: str | None = None,
-        dedup_key: str | None = None,
-        trace: str | None = None,
-    ) -> R_co:
-        """Publishes."""
+    def publish(self, topic: str, payload: Any, **options: Unpack[PublishOptions]) -> R_co:
+        """Publishes a message to a topic."""
 
 
 class Publisher(Generic[R_co]):
@@ -25,12 +19,10 @@ class Publisher(Generic[R_co]):
 
     __slots__ = ("_broker", "topic")
 
-    def __init__(self, broker: Publishes[R_co], topic: str) -> None:
+    def __init__(self, broker: CanPublish[R_co], topic: str) -> None:
         self._broker = broker
         self.topic = topic
 
-    def publish(
-        self, payload: Any, *, key: str | None = None, dedup_key: str | None = None, trace: str | None = None
-    ) -> R_co:
-        """As the broker's `publish`, and raises as it does."""
-        return self._broker.publish(self.topic, payload, key=key, dedup_key=dedup_key, trace=trace)
+    def publish(self, payload: Any, **options: Unpack[PublishOptions]) -> R_co:
+        """Does the same as the broker's `publish`, with the same options and errors."""
+        return self._broker.publish(self.topic, payload, **options)

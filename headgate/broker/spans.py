@@ -1,4 +1,4 @@
-"""Tracing spans from events: one a try, for whatever tracer you have; knows no tracer."""
+"""Tracing spans from events: one for each try, for any tracer."""
 
 from collections.abc import Callable
 
@@ -22,20 +22,20 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Spans:
-    """A listener (`broker.add_listener(Spans(export))`) that calls `export` with each finished try."""
+    """A listener that calls `export` with the span of each finished try: `broker.add_listener(Spans(export))`."""
 
     def __init__(self, export: Callable[[Span], object]) -> None:
         self._export = export
-        self._begun: dict[tuple[str, str], float] = {}  # a subscriber has one try at a time
+        self._started: dict[tuple[str, str], float] = {}  # a subscriber has one try at a time
 
     def __call__(self, event: Event) -> None:
-        """Takes an event."""
+        """Notes the start of a try, and exports its span when it ends."""
         if event.subscriber is None:
             return
         at = (event.topic, event.subscriber)
         if event.event is EventName.DELIVERING:
-            self._begun[at] = event.at
-        elif event.event in (EventName.DELIVERED, EventName.FAILED) and at in self._begun:
+            self._started[at] = event.at
+        elif event.event in (EventName.DELIVERED, EventName.FAILED) and at in self._started:
             self._export(
                 Span(
                     name=f"deliver {event.topic} to {event.subscriber}",
@@ -44,7 +44,7 @@ class Spans:
                     message_id=event.id,
                     subscriber=event.subscriber,
                     attempt=event.attempts,
-                    start=self._begun.pop(at),
+                    start=self._started.pop(at),
                     end=event.at,
                     error=event.error,
                 )

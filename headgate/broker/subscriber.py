@@ -1,4 +1,4 @@
-"""Subscribers: anything with a name and `handle(message)`; knows nothing of delivery."""
+"""Subscribers: objects with a name and `handle(message)`."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,12 +11,12 @@ Handler = Callable[[Message], Any]  # for AsyncBroker it may return an awaitable
 
 
 class Subscriber(Protocol):
-    """Gets messages. Raising means that the try has failed; a return value is ignored."""
+    """Handles messages. A try has failed when `handle` raises; a return value is ignored."""
 
     name: str
 
     def handle(self, message: Message) -> Any:
-        """Takes one message. May be called again with the same one, so it should be idempotent."""
+        """Handles one message. It may be called again with the same one, so it should be idempotent."""
 
 
 class FunctionSubscriber:
@@ -30,7 +30,10 @@ class FunctionSubscriber:
 
 
 def as_subscriber(handler: "Handler | Subscriber", name: str | None = None) -> Subscriber:
-    """Returns a subscriber for a function or an object with `handle`; the name given wins over its own."""
+    """Returns a subscriber for a function or an object with `handle`, under `name` or else its own name.
+
+    Raises TypeError for anything else.
+    """
     handle: Handler | None = getattr(handler, "handle", None)
     if handle is None:
         if not callable(handler):
@@ -41,11 +44,11 @@ def as_subscriber(handler: "Handler | Subscriber", name: str | None = None) -> S
 
 
 def idempotent(handler: Handler, remember: int = 10_000) -> Handler:
-    """Returns a handler that passes each message on until it succeeded once, and then swallows its repeats.
+    """Returns a handler that calls `handler` with a message until that has succeeded, and ignores its repeats then.
 
-    Delivery is at least once: a crash between your work and the note that it is done brings the message again. This
-    keeps the newest `remember` (topic, id) in memory; a handler that must survive a crash keeps them with its own data.
-    The handler may be plain or async: an awaitable counts as done when it is, and not when it raises.
+    Delivery is at least once: after a crash between your work and the note that it is done, the message comes again.
+    This keeps the newest `remember` pairs (topic, id) in memory. A handler that must survive a crash stores them with
+    its own data. The handler may be plain or async; an awaitable is done when it has returned without raising.
     """
     done: OrderedDict[tuple[str, int], None] = OrderedDict()
 

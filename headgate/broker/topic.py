@@ -1,4 +1,4 @@
-"""One topic: what it holds back, who listens, what it counted; knows no clock and tells nobody anything."""
+"""One topic: its queues, its subscribers and its counters."""
 
 from collections import deque
 from collections.abc import Callable
@@ -20,14 +20,16 @@ FIRST_ID: Final = 1
 
 
 class Topic:
-    """`queued` counts the messages in the queue: in `held`, where the strategy has not let them go, and in lanes.
+    """The queue of a topic is in two places: `held`, until the strategy releases a message, and then the lanes.
 
-    `overflow` is behind the queue, `reserved` counts places promised to messages on their way into the log.
+    `queued` counts the messages in both. `overflow` is behind the queue. `reserved` counts places that are promised to
+    messages on their way into the log.
     """
 
     __slots__ = (
         "audience",
         "counts",
+        "dedup_window",
         "groups",
         "held",
         "lanes",
@@ -36,11 +38,10 @@ class Topic:
         "overflow",
         "pressure",
         "queued",
+        "release_timer",
         "reserved",
         "retry",
-        "seen",
         "strategy",
-        "wake",
     )
 
     def __init__(self, name: str, strategy: DeliveryStrategy, retry: RetryPolicy, pressure: Backpressure) -> None:
@@ -51,30 +52,30 @@ class Topic:
         self.counts = TopicCounts()
         self.lanes: dict[str, Lane] = {}
         self.groups: dict[str, ConsumerGroup] = {}
-        self.audience: list[Lane | ConsumerGroup] = []  # who gets each message, in the order of joining; a group is one
+        self.audience: list[Lane | ConsumerGroup] = []  # the receivers of each message, in order of joining
         self.held: deque[QueuedMessage] = deque()
         self.overflow: deque[QueuedMessage] = deque()
         self.queued = 0
         self.reserved = 0
         self.last_id = FIRST_ID - 1
-        self.seen: Window | None = None  # made with the first dedup_key
-        self.wake: Timer[Callable[[float], None]] | None = None  # of the strategy
+        self.dedup_window: Window | None = None  # made with the first dedup_key
+        self.release_timer: Timer[Callable[[float], None]] | None = None  # the time at which to ask the strategy again
 
     def view(self) -> Held:
-        """Returns what the strategy may see of `held`, which is not empty."""
+        """Returns `held` as the strategy sees it. There must be a message."""
         return Held(len(self.held), self.held[0].created_ts, self.held[-1].payload)
 
-    def give_out(self, entry: QueuedMessage) -> list[Lane]:
-        """Puts an entry into the queue of everybody who subscribed before it came; returns those queues."""
+    def distribute(self, entry: QueuedMessage) -> list[Lane]:
+        """Adds a message to the lane of each subscriber from before it was published; returns those lanes."""
         lanes = [one.pick(entry) for one in self.audience if one.after < entry.id]
         for lane in lanes:
             lane.add(entry)
         return lanes
 
     def forget(self, lane: Lane, entry: QueuedMessage) -> bool:
-        """Notes that an entry left a lane's queue; returns whether that made room in the topic's."""
+        """Counts a message that left a lane; returns whether that made room in the topic's queue."""
         if lane.group is not None:
-            lane.group.done(entry)
+            lane.group.forget(entry)
         entry.pending -= 1
         if entry.pending:
             return False
@@ -82,7 +83,7 @@ class Topic:
         return True
 
     def prune(self) -> None:
-        """Forgets what is held back for subscribers that have all left."""
+        """Drops the messages whose subscribers have all left before a lane got them."""
         oldest = min((one.after for one in self.audience), default=self.last_id)
         while self.held and self.held[0].id <= oldest:
             self.held.popleft()
@@ -91,7 +92,7 @@ class Topic:
             self.overflow.popleft()
 
     def oldest_idle(self) -> QueuedMessage | None:
-        """Returns the oldest queued message that nobody is working on this moment, None where there is none."""
+        """Returns the oldest queued message that is not being tried now, or None."""
         busy = {id(lane.queue[0]) for lane in self.lanes.values() if lane.attempt is not None}
         idle = [entry for lane in self.lanes.values() if (entry := _first_not(busy, lane)) is not None]
         if idle:
@@ -99,15 +100,15 @@ class Topic:
         return self.held[0] if self.held else None
 
     def holders(self, entry: QueuedMessage) -> list[Lane]:
-        """Returns the lanes an entry waits in."""
+        """Returns the lanes in which a message waits."""
         return [lane for lane in self.lanes.values() if entry in lane.queue] if entry.pending else []
 
     def upcoming(self, after: int) -> int:
-        """Counts what is held back and newer than `after`: it has no queue yet but will come."""
+        """Counts the messages newer than `after` that are in no lane yet."""
         return sum(1 for entry in chain(self.held, self.overflow) if entry.id > after)
 
     def settled_up_to(self, lane: Lane) -> int:
-        """Returns the newest message id up to which nothing is left to do for a subscriber."""
+        """Returns the newest message id up to which a subscriber has everything: delivered or given up."""
         to_come = (entry for entry in chain(self.held, self.overflow) if entry.id > lane.after)
         return min((entry.id - 1 for entry in chain(lane.queue, to_come)), default=self.last_id)
 
@@ -146,7 +147,7 @@ class Topic:
 
 
 def status_in(lane: Lane, entry: QueuedMessage) -> tuple[Status, int]:
-    """Returns how far an entry is in a lane: its status and attempts there."""
+    """Returns the status and the attempts of a message in a lane."""
     if lane.delivery is not None and lane.queue[0] is entry:
         return lane.delivery.status, lane.delivery.attempts
     return Status.QUEUED, 0

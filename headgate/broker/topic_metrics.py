@@ -1,14 +1,14 @@
-"""Counters of a topic and the snapshot a user reads; knows nothing of how they come about."""
+"""The counters of a topic, and the figures that a user reads."""
 
 import msgspec
 
 
 class TopicCounts(msgspec.Struct):
-    """What a topic counted. Messages: the first five. (Message, subscriber) pairs: the rest.
+    """A topic's counters. `published` to `blocked` count messages, the rest (message, subscriber) pairs.
 
-    Each equals a number of events: `published` message_enqueued without a subscriber plus what was dropped,
-    `delivered`, `failed`, `retried` and `dead_lettered` their namesakes, `rejected`, `evicted`, `blocked` and
-    `overflowed` the backpressure events of that outcome, `dropped` the delivered events with 0 subscribers.
+    Each equals a number of events. `published`: message_enqueued events without a subscriber, plus `dropped`.
+    `delivered`, `failed`, `retried` and `dead_lettered`: the events of that name. `rejected`, `evicted`, `blocked` and
+    `overflowed`: the backpressure events of that outcome. `dropped`: the delivered events with 0 subscribers.
     """
 
     published: int = 0
@@ -18,19 +18,20 @@ class TopicCounts(msgspec.Struct):
     overflowed: int = 0
     blocked: int = 0
     evicted: int = 0
-    withdrawn: int = 0  # their subscriber left before they were tried
+    withdrawn: int = 0  # their subscriber left before it had them
     delivered: int = 0
     failed: int = 0  # tries
     retried: int = 0
     dead_lettered: int = 0
-    latency_s: float = 0.0  # sum over delivered, from publish to the end of the successful try
+    latency_s: float = 0.0  # sum over `delivered`: from the publish to the end of the successful try
 
 
 class TopicMetrics(msgspec.Struct, frozen=True):
-    """A topic's figures now (document S2, S2-MET-1 to 8).
+    """A topic's figures at the time of the call.
 
-    A refused publish is in `rejected_count` only. `lag` is by subscriber: messages accepted for it and not yet settled.
-    `breakers` names the subscribers whose circuit breaker is not closed.
+    A refused publish is in `rejected_count` only. `lag` is by subscriber: messages that were accepted for it and are
+    neither delivered nor given up. `breakers` has the state of each circuit breaker that is not closed, by subscriber.
+    `average_latency_s` is from publish to success, in seconds.
     """
 
     topic: str

@@ -53,7 +53,7 @@ def _run(demos: ModuleType, name: str, output: Output) -> None:
     run = demos.DEMOS[name]
     number = list(demos.DEMOS).index(name) + 1
     tell(f"\n{number} {name}\n{run.__doc__}")
-    run(demos.Stage(name, show, tell))
+    run(demos.DemoRun(name, show, tell))
 
 
 def line_of(line: dict[str, Any]) -> Text:

@@ -1,8 +1,9 @@
-"""The `headgate` command: puts the commands together and turns every outcome into an exit status and one line."""
+"""The `headgate` command: its subcommands, and an exit status and one line for every outcome."""
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Final
@@ -155,24 +156,35 @@ app.command(rich_help_panel=OTHERS)(demo)
 
 
 def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as pid 1 nothing else would end it while it imports
-    settings = resolve(of(context).settings(short), role)
-    # Only a server pays for a server's imports: a client command starts in half the time without them.
-    from headgate.runtime.logging import configure  # noqa: PLC0415
-    from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415
+    with _ended_by_sigterm():
+        settings = resolve(of(context).settings(short), role)
+        # Only a server pays for a server's imports: a client command starts in half the time without them.
+        from headgate.runtime.logging import configured  # noqa: PLC0415
+        from headgate.runtime.logs.embedded import SettingsConflict  # noqa: PLC0415
+        from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415
 
-    configure(role=role)
-    run: Callable[[Settings], int] = getattr(import_module("headgate.cli.roles"), role)
+        run: Callable[[Settings], int] = getattr(import_module("headgate.cli.roles"), role)
+        try:
+            with configured(role=role):
+                return run(settings)
+        except (BadAuthSettings, SettingsConflict) as error:
+            raise SettingsError(str(error)) from None
+        except OSError as error:
+            raise CommandFailed(error.strerror or str(error)) from None
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the process while it imports: as pid 1 it has no default. Restores the handler before."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        return run(settings)
-    except BadAuthSettings as error:
-        raise SettingsError(str(error)) from None
-    except OSError as error:
-        raise CommandFailed(error.strerror or str(error)) from None
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _usage(error: typer.TyperException) -> str:
-    """Returns one line for what the parser refused."""
+    """Returns one line for a command that the parser refused."""
     context: typer.Context | None = getattr(error, "ctx", None)
     unknown: str | None = getattr(error, "option_name", None)
     path = "headgate" if context is None else context.command_path
@@ -183,7 +195,7 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _fail(line: str, status: int) -> int:
-    print(line, file=sys.stderr)  # noqa: T201 - this is where a command says why it ended
+    print(line, file=sys.stderr)  # noqa: T201 - the reason why a command ended
     return status
 
 

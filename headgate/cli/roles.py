@@ -1,4 +1,4 @@
-"""Puts services together into processes: one function a role; knows no protocol, only who is built of what."""
+"""Builds the services of each role into a process: one function a role."""
 
 import asyncio
 import os
@@ -12,10 +12,13 @@ from typing import Any, Final
 
 import structlog
 
-from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.service import DispatcherService
+from gateway.gateway_options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
 from headgate.core.client.limits import Limits
+from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.appender import Appender
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts
@@ -27,19 +30,19 @@ from headgate.runtime.links.websocket_link import WebSocketLink, serve_links
 from headgate.runtime.logs.factory import make_log
 from headgate.runtime.logwatch import LogWatch
 from headgate.runtime.metrics import Metrics, Part
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, Rng
+from headgate.runtime.ports import Clock, Log, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator, weakness
-from ingest.rates import Allowed
+from headgate.runtime.tokens import Authenticator, TokenKey, weakness
+from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 
 logger = structlog.get_logger("process")
 
-PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: they are the process's own
-INGEST_DRAIN_S: Final = 8.0  # the longest a publish may take is the 504 after 7 s
+PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages: only this user reads them
+INGEST_DRAIN_S: Final = 8.0  # a publish takes at most 7 s, then it gets a 504
 INIT_S: Final = 30.0
 INIT_RETRY_S: Final = 1.0
 MAX_CONNECTIONS: Final = 100_000
@@ -48,13 +51,14 @@ SPARE_DESCRIPTORS: Final = 256  # the log, links, files, the admin port
 
 
 class Parts:
-    """What every role is built of."""
+    """The objects that the services of one role share."""
 
     def __init__(self, settings: Settings, role: str, parts: frozenset[Part]) -> None:
         self.settings = settings
         self.clock: Clock = SystemClock()
         self.rng: Rng = SystemRng()
         self.metrics = Metrics(parts)
+        self.shell = Shell(self.clock, self.rng, self.metrics)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
 
@@ -64,7 +68,7 @@ class Parts:
         secret = auth.secret.get_secret_value() if auth.secret is not None else None
         if secret and (weak := weakness(secret)):
             logger.warning("weak secret", why=weak)
-        return Authenticator(auth.mode or "jwt", secret, auth.issuer, auth.audience, self.clock)
+        return Authenticator(auth.mode or "jwt", TokenKey(secret, auth.issuer, auth.audience), self.clock)
 
     def log(self) -> tuple[Log, LogWatch]:
         """Builds the log and the task that opens it. Raises ValueError."""
@@ -78,14 +82,8 @@ class Parts:
     def directory(self, role: str) -> LinkDirectory:
         """Builds a directory whose links are kept by a pool."""
         directory = LinkDirectory(role, self.node)
-        pool = LinkPool(
-            directory,
-            list(self.settings.cluster.dispatchers),
-            self.settings.cluster_secret(),
-            self.node,
-            self.clock,
-            self.rng,
-        )
+        dispatchers, secret = list(self.settings.cluster.dispatchers), self.settings.cluster_secret()
+        pool = LinkPool(directory, dispatchers, secret, self.shell)
         self.process.task("links", pool.run)
         return directory
 
@@ -103,7 +101,7 @@ class Parts:
             held_bytes=limits.held_bytes,
             held_bytes_per_user=limits.held_bytes_per_user,
             request_deadline_s=limits.request_deadline_s,
-            rates=Allowed(
+            rates=RateLimits(
                 publish_per_user_per_min=limits.publish_per_user_per_min,
                 publish_per_topic_per_s=limits.publish_per_topic_per_s,
                 creations_per_user_per_min=limits.creations_per_user_per_min,
@@ -118,11 +116,9 @@ class Parts:
             appender=Appender(log, self.clock),
             directory=directory,
             authenticator=self.authenticator(),
-            clock=self.clock,
-            rng=self.rng,
-            metrics=self.metrics,
+            shell=Shell(self.clock, self.rng, self.metrics),
         )
-        directory.user = service
+        directory.deliver_to(service)
         self.process.checks["owners"] = directory.missing
         reached, appends = self.process.checks["log"], service.checks["log"]
         self.process.checks["log"] = lambda: reached() or appends()
@@ -133,7 +129,7 @@ class Parts:
         """Builds a dispatcher that starts once the log is open."""
         creations = self.settings.limits.creations_per_user_per_min
         options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
-        service = DispatcherService(options, log, self.clock, self.rng, self.metrics)
+        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
         async def start() -> None:
             await watch.opened.wait()
@@ -164,8 +160,8 @@ class Parts:
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
         )
-        service = GatewayService(options, directory, self.authenticator(), self.clock, self.rng, self.metrics)
-        directory.user = service
+        service = GatewayService(options, directory, self.authenticator(), Shell(self.clock, self.rng, self.metrics))
+        directory.deliver_to(service)
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
@@ -210,7 +206,7 @@ def gateway_limits(settings: Settings) -> Limits:
 
 
 def descriptors_allow() -> int:
-    """Returns how many connections the file descriptor limit has room for; `run` raises the soft limit to the hard."""
+    """Returns how many connections the hard limit on file descriptors allows; `run` raises the soft limit to it."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
@@ -263,6 +259,9 @@ async def _gateway(settings: Settings) -> int:
 async def _dev(settings: Settings) -> int:
     parts = Parts(settings, "dev", frozenset({"ingest", "dispatcher", "gateway"}))
     log, watch = parts.log()
+    if not (settings.log.url or "").startswith("kafka:"):
+        await log.open()  # a fault of an embedded log does not go away by waiting
+        watch.found()
     folder = settings.dispatcher.data if settings.dev.data is not None else None
     dispatcher = parts.dispatcher(log, watch, "memory", folder)
     directories = {role: LinkDirectory(role, f"{parts.node}-{role}") for role in ("gateway", "ingest")}
@@ -282,15 +281,12 @@ async def _dev(settings: Settings) -> int:
     parts.serve(server)
     parts.process.on_drain("shards", dispatcher.drain)
     parts.process.on_drain("log", log.close)
-    if not (settings.log.url or "").startswith("kafka:"):
-        await log.open()  # an embedded log that cannot be opened is an error now, not something to wait for
-        watch.found()
     sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
     return await parts.finish(gateway.hosts)
 
 
 def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:
-    """Returns what `headgate dev` says at its start: where it is, whether data survives, and a command to copy."""
+    """Returns the text that `headgate dev` prints at its start: addresses, whether data survives, commands to copy."""
     host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", ANY) else settings.dev.host  # noqa: S104 - compared, not bound
     base = authority(host, port)
     survives = (
@@ -341,15 +337,17 @@ async def _init(settings: Settings) -> int:
 
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
-    """Runs a role; what stopped it is one line, wherever in its tasks it came from."""
-    os.umask(0o077)  # logs and indexes hold everybody's messages: only this user reads them
+    """Runs a role. The error of a task is raised by itself, out of its group, when a person can act on it."""
+    before = os.umask(PRIVATE_UMASK)
     try:
         return run(main)
     except BaseExceptionGroup as group:
         error = _leaf(group)
-        if isinstance(error, (ValueError, OSError, LogError)):
+        if isinstance(error, (HeadgateError, OSError)):
             raise error from None
         raise
+    finally:
+        os.umask(before)
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -361,7 +359,6 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def dev(settings: Settings) -> int:
     """Runs everything in one process; returns the exit status."""
-    os.umask(PRIVATE_UMASK)
     return _run_role(_dev(settings))
 
 
@@ -372,7 +369,6 @@ def ingest(settings: Settings) -> int:
 
 def dispatcher(settings: Settings) -> int:
     """Runs an owner of shards; returns the exit status."""
-    os.umask(PRIVATE_UMASK)
     return _run_role(_dispatcher(settings))
 
 

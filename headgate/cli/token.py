@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from headgate.cli.invocation import Json, WrongCommand, needs_command, of
+from headgate.core.wire.rights import Caller
 
 app = typer.Typer(help="Makes bearer tokens.")
 app.callback(invoke_without_command=True)(needs_command)
@@ -36,21 +37,14 @@ def mint(
         )
     if not 0 < ttl < 1e10:
         raise WrongCommand("--ttl is a number of seconds above 0")
-    from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415  PyJWT costs every other command 0.15 s
+    from headgate.runtime.tokens import BadAuthSettings, TokenKey  # noqa: PLC0415  PyJWT costs every other command 0.15 s
     from headgate.runtime.tokens import mint as sign  # noqa: PLC0415
 
     rights: dict[str, Any] = {"publish": tuple(publish or ()), "subscribe": tuple(subscribe or ())}
     rights |= {"admin": admin, "only": only, "service": service}
+    key = TokenKey(auth.secret.get_secret_value(), auth.issuer, auth.audience)
     try:
-        text = sign(
-            auth.secret.get_secret_value(),
-            sub,
-            now_s=time.time(),
-            ttl_s=ttl,
-            issuer=auth.issuer,
-            audience=auth.audience,
-            **rights,
-        )
+        text = sign(key, Caller(sub, **rights), now_s=time.time(), ttl_s=ttl)
     except BadAuthSettings as error:
         raise WrongCommand(str(error)) from None
     except ValueError as error:

@@ -1,30 +1,32 @@
-"""Log lines on standard error, JSON or readable; knows what must never stand in one (tokens, tickets, queries)."""
+"""Log lines on standard error, JSON or readable, without secrets: tokens, tickets and queries are masked."""
 
 import logging
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+REMIND_S: Final = 60.0  # a fault that lasts is logged again this often
 REPEAT_S: Final = 10.0
-REPEATING: Final = (  # what a broker that is away, or a stranger, makes a library say many times a second
+REPEATING: Final = (  # loggers that repeat a line many times a second while a broker is away, or for a stranger
     "aiokafka",
     "uvicorn.error",
 )
-_NAMED: Final = (  # `password=`, `'token': `, `\"secret\":\"`, with whatever stands before the name
+_NAMED: Final = (  # `password=`, `'token': `, `\"secret\":\"`, with any text before the name
     r"(?i)((?:token|ticket|passwd|password|secret)(?:[ ]{0,8}=|[\\]?[\"'][ ]{0,8}:)[ ]{0,8}[\\\"']{0,4})"
 )
-_SECRETS: Final = (  # each reads a text once: no pattern begins again inside what an earlier try has read
+_SECRETS: Final = (  # linear time: no pattern begins again inside the text that an earlier try has read
     (re.compile(r"(?i)(bearer[ .]{1,8})[^\s\"',;&]+"), r"\1****"),
     (re.compile(r"(?i)(authorization[\\\"']{0,4}[ ]{0,8}[=:])[^\"'\\;\r\n]*[\\\"']{0,4}[^\"'\\;\r\n]*"), r"\1 ****"),
     (re.compile(_NAMED + r"[^\s\"'\\,;&]+"), r"\1****"),
     (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), ""),  # the query of a URL or request line
     (re.compile(r"(//[^\s/@:\"'<>]{0,256}):[^\s/@\"'<>]{1,1024}@"), r"\1:****@"),  # a URL's password
-    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), "****"),  # a JWT wherever it stands
+    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*"), "****"),  # a JWT anywhere
 )
 _NAMES: Final = frozenset(
     (
@@ -68,6 +70,20 @@ def configure(*, role: str, stream: TextIO | None = None, level: int = logging.I
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 
+@contextmanager
+def configured(*, role: str) -> Iterator[None]:
+    """Does what `configure` does until the end of the block, then restores the configuration before."""
+    root = logging.getLogger()
+    handlers, level, events = root.handlers[:], root.level, structlog.get_config()
+    configure(role=role)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.configure(**events)
+
+
 def redact(text: str) -> str:
     """Returns a text without queries, bearer tokens, tickets, passwords and JWTs, in linear time."""
     for pattern, instead in _SECRETS:
@@ -75,10 +91,27 @@ def redact(text: str) -> str:
     return text
 
 
+class Reminder:
+    """Decides whether a fault that lasts is logged: at once, then every REMIND_S seconds for each `fault`."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._last: dict[str, float] = {}  # bounded by the faults that the owner of this object names
+
+    def is_due(self, fault: str = "") -> bool:
+        """Returns whether to log the fault now, and notes that it was."""
+        now = self._now()
+        last = self._last.get(fault)
+        if last is not None and now - last < REMIND_S:
+            return False
+        self._last[fault] = now
+        return True
+
+
 class RateLimit(logging.Filter):
     """Lets one line of the same message through in `every_s` seconds, for loggers under the given names.
 
-    The next one says how many were left out. An unexpected error (with a traceback) is never left out.
+    The next one gives the number of those left out. An unexpected error (with a traceback) is never left out.
     """
 
     def __init__(self, names: tuple[str, ...], every_s: float, now: Callable[[], float]) -> None:
@@ -88,7 +121,7 @@ class RateLimit(logging.Filter):
         self._left_out: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Says whether the line is written."""
+        """Returns whether the line is written."""
         if not record.name.startswith(self._names) or record.exc_info:
             return True
         key, now = (record.name, str(record.msg)), self._now()

@@ -1,4 +1,4 @@
-"""Opens the log and keeps looking whether it answers: the readiness check `log`; knows no adapter."""
+"""Opens the log and checks every second that it answers: the readiness check `log`."""
 
 import asyncio
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 import structlog
 
 from headgate.core.wire.records import LogName
+from headgate.runtime.logging import Reminder
 from headgate.runtime.ports import Clock, Log, LogError
 
 logger = structlog.get_logger("log")
 
-RETRY_S: Final = 1.0
-LOOK_S: Final = 1.0
+OPEN_RETRY_S: Final = 1.0
+CHECK_S: Final = 1.0
 ANSWER_S: Final = 3.0  # a metadata request takes milliseconds; a frozen broker never answers
 MISSES: Final = 2
-SAY_S: Final = 60.0
 
 
 class LogWatch:
@@ -23,17 +23,16 @@ class LogWatch:
     def __init__(self, log: Log, clock: Clock) -> None:
         self.opened = asyncio.Event()
         self._log = log
-        self._clock = clock
         self._misses = 0
         self._reason: str | None = "the log has not been reached yet"
-        self._said = -SAY_S
+        self._reminder = Reminder(clock.now)
 
     def why(self) -> str | None:
         """Returns None while the log answers, else one sentence."""
         return self._reason
 
     def found(self) -> None:
-        """The log is open."""
+        """Notes that the log is open."""
         self.opened.set()
         self._reason = None
 
@@ -45,12 +44,12 @@ class LogWatch:
                 self.found()
             except LogError as error:
                 self._away(str(error))
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(OPEN_RETRY_S)
         while True:
-            await asyncio.sleep(LOOK_S)
-            await self._look()
+            await asyncio.sleep(CHECK_S)
+            await self._check()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._log.bounds(LogName.MESSAGES, 0)
@@ -65,6 +64,5 @@ class LogWatch:
 
     def _away(self, why: str) -> None:
         self._reason = f"{self._log.address} cannot be reached: {why}"
-        if self._clock.now() - self._said >= SAY_S:
-            self._said = self._clock.now()
+        if self._reminder.is_due():
             logger.warning("the log cannot be reached", address=self._log.address, why=why)

@@ -1,4 +1,4 @@
-"""The ports: what the services ask of the world. Each has an in-memory twin; none lets a thread or socket show."""
+"""The ports through which the services reach the world: time, randomness, logs, links. Each has an in-memory twin."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,7 +10,13 @@ from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 
 BACKGROUND = "-background"
 
-M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
+OnMessages = Callable[[list[Message]], None]
+OnClose = Callable[[str], None]
+
+
+def ignore(_anything: object) -> None:
+    """Does nothing: the callback of a user who wants no call."""
 
 
 class Clock(Protocol):
@@ -24,7 +30,7 @@ class Clock(Protocol):
 
 
 class Rng(Protocol):
-    """Randomness, handed in so that a run can be repeated."""
+    """Randomness; it is passed in so that a run can be repeated."""
 
     def random(self) -> float:
         """Returns a float in [0, 1)."""
@@ -33,16 +39,16 @@ class Rng(Protocol):
         """Returns `count` random bytes."""
 
 
-class Shell(NamedTuple, Generic[M]):
-    """What a process hands to its objects: time, randomness, and the numbers they count."""
+class Shell(NamedTuple, Generic[M_co]):
+    """The values that every object of a process shares: time, randomness, and the numbers they count."""
 
     clock: Clock
     rng: Rng
-    metrics: M
+    metrics: M_co
 
 
 class LogError(HeadgateError):
-    """Root of what a log raises."""
+    """Root of the errors that a log raises."""
 
 
 class LogUnavailable(LogError):
@@ -50,7 +56,7 @@ class LogUnavailable(LogError):
 
 
 class AppendUnknown(LogError):
-    """An append was handed over and its outcome is not known: the record may be in the log, now or later."""
+    """An append was handed over and its outcome is unknown: the record may be in the log, now or later."""
 
 
 class RecordTooLarge(LogError):
@@ -58,7 +64,7 @@ class RecordTooLarge(LogError):
 
 
 class OffsetGone(LogError):
-    """The offset asked for is older than `first` or beyond `end`; `first` and `end` say what is there."""
+    """The requested offset is below `first` or above `end`; the log holds `first` to `end` - 1."""
 
     def __init__(self, first: int, end: int) -> None:
         super().__init__(f"the log holds offsets {first} to {end - 1}")
@@ -81,7 +87,7 @@ class Reader(Protocol):
 
 
 class OwnerGroup(Protocol):
-    """OwnerGroup of a dispatcher among the owners of the shards (DESIGN section 6)."""
+    """Membership of a dispatcher among the owners of the shards (docs/architecture.md)."""
 
     changed: asyncio.Event  # set by the adapter whenever `assigned` may differ; cleared by the user
 
@@ -89,7 +95,7 @@ class OwnerGroup(Protocol):
         """Joins. Raises LogUnavailable."""
 
     def assigned(self) -> frozenset[int] | None:
-        """Returns the shards this member should own; None while it is no member and nothing is known."""
+        """Returns the shards this member should own; None while it is no member and its assignment is unknown."""
 
     async def stop(self) -> None:
         """Leaves at once, so that others take over without waiting for a session timeout."""
@@ -104,10 +110,10 @@ class Log(Protocol):
     keep_ms: Mapping[LogName, int]  # how long the owners keep records; a log that is not in it drops them by itself
 
     async def open(self) -> None:
-        """Connects, and creates an embedded log that is not there. Raises LogUnavailable."""
+        """Connects; creates an embedded log that does not exist. Raises LogUnavailable, SettingsConflict."""
 
     async def close(self) -> None:
-        """Finishes what was handed over and disconnects."""
+        """Waits for the appends that were handed over, and disconnects."""
 
     @property
     def shards(self) -> int:
@@ -134,17 +140,17 @@ class Log(Protocol):
     async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> Reader:
         """Opens a position. `offset` may be anything from `first` to `end`.
 
-        What a `background` reader reads is counted apart: nobody waits for it.
+        Records of a `background` reader are counted apart: nobody waits for them.
         """
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
-        """Returns what a part holds. Raises LogUnavailable."""
+        """Returns the offsets that a part holds. Raises LogUnavailable."""
 
     async def truncate_before(self, log: LogName, shard: int, offset: int) -> None:
         """Forgets all records of a part before `offset`. Raises LogUnavailable."""
 
     def above_limit(self) -> bool:
-        """Says whether the log holds more than its own bound: its owner then truncates behind a snapshot."""
+        """Returns whether the log holds more than its own bound: its owner then truncates behind a snapshot."""
 
     def group(self, node: str) -> OwnerGroup:
         """Returns this node's membership (not yet joined). An embedded log has one member that owns every shard."""
@@ -153,17 +159,22 @@ class Log(Protocol):
 class Link(Protocol):
     """One end of a connection between a gateway or ingest and a dispatcher; messages arrive in order or not at all."""
 
-    on_messages: Callable[[list[Message]], None]  # called with each batch as it arrives
-    on_close: Callable[[str], None]  # called once, with the reason, when the far end is gone or `close` was called
     peer: str  # the far end's node name once HELLO was exchanged; for log lines
-    role: str  # what a client proved to be when the link was opened; "" where there is nothing to prove
+    role: str  # the role that a client proved when the link was opened; "" within one process
+
+    def deliver_to(self, on_messages: OnMessages = ignore, on_close: OnClose = ignore) -> None:
+        """Names the functions that this end calls, on the loop. A later call replaces them.
+
+        `on_messages` gets each batch as it arrives; what arrives before the first `deliver_to` is dropped. `on_close`
+        is called once, with the reason, when the far end is gone or `close` was called.
+        """
 
     def send(self, message: Message) -> None:
         """Queues a message; messages of one loop turn leave in one batch. Nothing happens on a closed link."""
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes queued and not yet taken by the far end's socket (estimated in the in-memory twin)."""
+        """Bytes queued and not yet taken by the socket (estimated in the in-memory twin)."""
 
     async def drained(self, below: int) -> None:
         """Waits until `pending_bytes` is below `below`, or the link is closed."""

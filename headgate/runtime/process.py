@@ -1,4 +1,4 @@
-"""The life of one process: start, signals, drain in order, exit status; knows no service, only steps."""
+"""The life of one process: start, signals, drain in order, exit status."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ Step = Callable[[], Awaitable[object]]
 
 
 class _Drained(Exception):
-    """All steps are done."""
+    """All drain steps are done; ends the task group."""
 
 
 class Process:
@@ -52,14 +52,14 @@ class Process:
         self._steps.append((name, step))
 
     def at_drain(self, call: Callable[[], None]) -> None:
-        """Adds what SIGTERM does at once, before the first step."""
+        """Adds a call that SIGTERM makes at once, before the first step."""
         self._first.append(call)
 
     async def run(self, admin_host: str, admin_port: int, hosts: Hosts | None = None) -> int:
         """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
         admin = AdminServer(admin_host, admin_port, self._metrics, self.checks, hosts)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT):  # the loop restores them when it closes
             loop.add_signal_handler(number, self.stopping.set)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -68,12 +68,14 @@ class Process:
                     tasks.create_task(run(), name=name)
                 self._measure(loop, loop.time())
                 gc.collect()
-                gc.freeze()  # what stands at start lives as long as the process: never look at it again
+                gc.freeze()  # the objects made so far live as long as the process: skip them in collections
                 await self.stopping.wait()
                 await self._drain()
                 raise _Drained
         except* _Drained:
             pass
+        finally:
+            gc.unfreeze()
         return 0
 
     async def _drain(self) -> None:
@@ -90,7 +92,7 @@ class Process:
             logger.warning("drain deadline passed; stopping as things stand", deadline_s=self._deadline_s)
 
     async def _step(self, name: str, step: Step) -> None:
-        """Runs one step; what goes wrong in it must not keep the others from being done."""
+        """Runs one step; its failure must not stop the other steps."""
         try:
             await step()
         except Exception:
@@ -103,7 +105,10 @@ class Process:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Runs a role on uvloop with as many file descriptors as the system allows; returns its exit status."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,18 +1,19 @@
-"""Bearer tokens: reads and mints JWTs (HS256) for PROTOCOL section 1; the only home of PyJWT, knows no transport."""
+"""Bearer tokens: verifies and mints JWTs (HS256), as docs/protocol.md, section 1 has them. Only here is PyJWT used."""
 
 import contextlib
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.ids import FOREIGN_PUBLISHER
-from headgate.core.wire.rights import Caller, is_pattern
+from headgate.core.wire.rights import Caller, Identity, is_pattern
 from headgate.runtime.ports import Clock
 from headgate.runtime.settings import MIN_SECRET_BYTES
 
@@ -29,38 +30,37 @@ TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # RFC 8
 _EVERYTHING: Final = ("*",)
 
 
+@dataclass(frozen=True)
+class TokenKey:
+    """The secret that signs tokens, and the issuer and audience that they must name (None: none is asked for)."""
+
+    secret: str | bytes | None = field(repr=False)
+    issuer: str | None = None
+    audience: str | None = None
+
+    def signing_secret(self) -> bytes:
+        """Returns the secret as bytes. Raises BadAuthSettings when it is missing."""
+        raw = self.secret.encode() if isinstance(self.secret, str) else self.secret
+        if not raw:
+            raise BadAuthSettings("auth.mode is jwt and auth.secret is not set")
+        return raw
+
+
 class BadAuthSettings(HeadgateError):
     """The authentication settings cannot be served; the process must not start."""
 
 
-class Identity(NamedTuple):
-    """Who asks. `expires_at` is the Unix second after which the token is refused (its `exp` and the leeway)."""
-
-    caller: Caller
-    expires_at: float | None
-    token_hash: bytes
-
-
 class Authenticator:
-    """Turns a token into an identity; remembers those it has verified, since a check costs 27 us."""
+    """Turns a token into an identity. Remembers verified tokens: a check costs 27 us."""
 
-    def __init__(
-        self,
-        mode: Mode,
-        secret: str | bytes | None,
-        issuer: str | None,
-        audience: str | None,
-        clock: Clock,
-        *,
-        max_cached: int = MAX_CACHED,
-    ) -> None:
-        """Raises BadAuthSettings for a mode that is not known, and for a missing or short secret in mode `jwt`."""
+    def __init__(self, mode: Mode, key: TokenKey, clock: Clock, *, max_cached: int = MAX_CACHED) -> None:
+        """Raises BadAuthSettings for an unknown mode, and for a missing secret in mode `jwt`."""
         if mode not in ("jwt", "open"):
             raise BadAuthSettings(f"auth.mode is {mode!r}; it must be jwt or open")
         self.open = mode == "open"
-        self._secret = b"" if self.open else check_secret(secret)
-        self._issuer = issuer
-        self._audience = audience
+        self._secret = b"" if self.open else key.signing_secret()
+        self._issuer = key.issuer
+        self._audience = key.audience
         self._clock = clock
         self._max_cached = max_cached
         self._verified: dict[bytes, Identity] = {}  # oldest first
@@ -99,7 +99,7 @@ class Authenticator:
         return identity
 
     def _decode(self, token: str) -> dict[str, Any]:
-        # Times are ours to check: with the port's clock, and exp last, so that "expired" means "valid but for exp".
+        # We check times ourselves: with the port's clock, and exp last, so that "expired" means "valid but for exp".
         unchecked = ("verify_exp", "verify_nbf", "verify_iat")
         options: dict[str, Any] = {"require": ["sub", "exp"], "verify_aud": self._audience is not None}
         options |= dict.fromkeys(unchecked, False)
@@ -121,24 +121,16 @@ class Authenticator:
         return claims
 
     def _check_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
-        """Refuses tokens that the issuer made for somebody or something else (RFC 7519 4.1.3, RFC 8725 3.11)."""
+        """Refuses tokens that the issuer made for another audience or purpose (RFC 7519 4.1.3, RFC 8725 3.11)."""
         if self._audience is None and "aud" in claims:
             raise _unauthenticated("the token names an audience (aud) and auth.audience is not set")
         if str(header.get("typ", "jwt")).lower() not in TOKEN_TYPES:
             raise _unauthenticated("the token's header says that it is no access token (typ)")
 
 
-def check_secret(secret: str | bytes | None) -> bytes:
-    """Returns the signing secret as bytes. Raises BadAuthSettings for one that is missing."""
-    raw = secret.encode() if isinstance(secret, str) else secret
-    if not raw:
-        raise BadAuthSettings("auth.mode is jwt and auth.secret is not set")
-    return raw
-
-
 @contextlib.contextmanager
 def _any_key_length() -> Iterator[None]:
-    """A short secret is said once at start (`weakness`), not at each token."""
+    """Silences PyJWT's warning at each token: a short secret is reported once, at startup (`weakness`)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         yield
@@ -152,47 +144,34 @@ def weakness(secret: str | bytes) -> str | None:
     return f"auth.secret has {size} bytes; RFC 7518 asks for {MIN_SECRET_BYTES} with {ALGORITHM}: it can be guessed"
 
 
-def mint(
-    secret: str | bytes | None,
-    sub: str,
-    *,
-    now_s: float,
-    ttl_s: float,
-    publish: tuple[str, ...] = (),
-    subscribe: tuple[str, ...] = (),
-    admin: bool = False,
-    only: bool = False,
-    service: bool = False,
-    issuer: str | None = None,
-    audience: str | None = None,
-) -> str:
-    """Returns a token for `sub` that is good for `ttl_s` seconds from the Unix second `now_s`.
+def mint(key: TokenKey, caller: Caller, *, now_s: float, ttl_s: float) -> str:
+    """Returns a token for a caller that is good for `ttl_s` seconds from the Unix second `now_s`.
 
-    Raises BadAuthSettings for the secret, and ValueError for a `sub` that is no user id or a pattern that is none.
+    Raises BadAuthSettings for a missing secret, and ValueError for a user id or pattern that cannot be one.
     """
-    if not is_user_id(sub):
+    if not is_user_id(caller.user_id):
         raise ValueError(f"sub: {NO_USER}")
-    _check_patterns(publish=publish, subscribe=subscribe)
-    rights: dict[str, Any] = {"publish": list(publish), "subscribe": list(subscribe)}
-    rights |= {"admin": admin, "only": only, "service": service}
-    claims: dict[str, Any] = {"sub": sub, "iat": int(now_s), "exp": math.ceil(now_s + ttl_s)}
-    claims |= {"iss": issuer} if issuer else {}
-    claims |= {"aud": audience} if audience else {}
+    _check_patterns(publish=caller.publish, subscribe=caller.subscribe)
+    rights: dict[str, Any] = {"publish": list(caller.publish), "subscribe": list(caller.subscribe)}
+    rights |= {"admin": caller.admin, "only": caller.only, "service": caller.service}
+    claims: dict[str, Any] = {"sub": caller.user_id, "iat": int(now_s), "exp": math.ceil(now_s + ttl_s)}
+    claims |= {"iss": key.issuer} if key.issuer else {}
+    claims |= {"aud": key.audience} if key.audience else {}
     kept = {name: value for name, value in rights.items() if value}
     claims |= {"headgate": kept} if kept else {}
     with _any_key_length():
-        return jwt.encode(claims, check_secret(secret), algorithm=ALGORITHM)
+        return jwt.encode(claims, key.signing_secret(), algorithm=ALGORITHM)
 
 
 def hash_of(token: str) -> bytes:
-    """Returns what stands for a token wherever one is remembered."""
+    """Returns the 16-byte hash under which a token is remembered."""
     return blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def is_user_id(user: object) -> bool:
-    """Says whether this is 1 to 128 bytes of printable UTF-8 and not the name that foreign records publish under."""
+    """Returns whether this is 1 to 128 bytes of printable UTF-8, and not the publisher of foreign records."""
     if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_BYTES or not user.isprintable():
-        return False  # what is printable has no lone surrogate
+        return False  # a printable text has no lone surrogate
     return len(user.encode()) <= MAX_USER_BYTES and user != FOREIGN_PUBLISHER
 
 

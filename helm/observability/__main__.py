@@ -1,4 +1,4 @@
-"""Writes the alert rules and dashboards into the chart: `python -m helm.observability`; knows no content."""
+"""Writes the alert rules and dashboards into the chart: `python -m helm.observability`."""
 
 import sys
 

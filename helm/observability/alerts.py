@@ -1,4 +1,4 @@
-"""The alert rules, each with a case in which it fires and one in which it stays quiet; knows no file.
+"""The alert rules, each with a case in which it fires and one in which it stays quiet.
 
 `job="headgate"` and `role` are set where the metrics are scraped: compose/prometheus.yml and the chart's PodMonitor.
 A series is promtool's notation: `{0 0 0}x` style values at one a minute.
@@ -7,13 +7,11 @@ A series is promtool's notation: `{0 0 0}x` style values at one a minute.
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from helm.observability.queries import LOST, P95, SENT, UNWRITTEN
+
 Severity = Literal["page", "urgent", "warn"]  # now, today, this week
 Series = dict[str, str]
 
-LOST: Final = "sum(rate(headgate_gap_messages_total[5m]))"
-SENT: Final = "sum(rate(headgate_deliveries_total[5m]))"
-P95: Final = "histogram_quantile(0.95, sum by (le) (rate(headgate_delivery_seconds_bucket[5m])))"
-UNWRITTEN: Final = 'outcome=~"log_unavailable|outcome_unknown|not_ready"'
 BEFORE: Final = "sum(headgate_sessions offset 10m)"
 RUNBOOK: Final = "docs/operations.md"
 
@@ -97,7 +95,7 @@ ALERTS: Final = (
         expr=f"{LOST} / ({SENT} + {LOST}) > 0.001",
         hold="1m",
         severity="page",
-        summary="{{ $value | humanizePercentage }} of the messages were skipped by a gap frame (S4-ALERT-1: 0.1 %)",
+        summary="{{ $value | humanizePercentage }} of the messages were skipped by a gap frame (limit: 0.1 %)",
         fires={
             f'headgate_gap_messages_total{{{_GATEWAY},reason="slow_consumer"}}': "0+2x40",
             f'headgate_deliveries_total{{{_GATEWAY},profile="durable"}}': "0+998x40",
@@ -114,7 +112,7 @@ ALERTS: Final = (
         ),
         hold="1m",
         severity="page",
-        summary="{{ $value | humanizePercentage }} of the publishes find no log or no owner (S4-ALERT-3: 10 %)",
+        summary="{{ $value | humanizePercentage }} of the publishes find no log or no owner (limit: 10 %)",
         fires={
             f'headgate_publishes_total{{{_INGEST},outcome="accepted"}}': "0+80x40",
             f'headgate_publishes_total{{{_INGEST},outcome="log_unavailable"}}': "0+20x40",
@@ -133,7 +131,7 @@ ALERTS: Final = (
         ),
         hold="1m",
         severity="page",
-        summary="More than 80 % of the dispatchers do not answer (S4-ALERT-2)",
+        summary="More than 80 % of the dispatchers do not answer",
         fires=up("dispatcher", "0x40", "0x40"),
         quiet=up("dispatcher", "1x40", "0x40"),
     ),
@@ -142,7 +140,7 @@ ALERTS: Final = (
         expr='sum(up{job="headgate",role="gateway"}) / count(up{job="headgate",role="gateway"}) < 0.3',
         hold="1m",
         severity="page",
-        summary="Below 30 % of the gateways answer (S4-ALERT-4)",
+        summary="Below 30 % of the gateways answer",
         fires=up("gateway", "1x40", "0x40", "0x40", "0x40"),
         quiet=up("gateway", "1x40", "0x40", "0x40"),
     ),
@@ -151,7 +149,7 @@ ALERTS: Final = (
         expr='sum(up{job="headgate",role="gateway"}) / count(up{job="headgate",role="gateway"}) < 0.5',
         hold="1m",
         severity="urgent",
-        summary="More than half of the gateways do not answer (S4-ALERT-7)",
+        summary="More than half of the gateways do not answer",
         fires=up("gateway", "1x40", "0x40", "0x40"),
         quiet=up("gateway", "1x40", "0x40"),
     ),
@@ -169,7 +167,7 @@ ALERTS: Final = (
         expr=f"{P95} > 0.4",
         hold="10m",
         severity="urgent",
-        summary="95 % of the deliveries take up to {{ $value | humanizeDuration }} (S4-ALERT-5: 0.4 s)",
+        summary="95 % of the deliveries take up to {{ $value | humanizeDuration }} (limit: 0.4 s)",
         fires=_latency(fast=0, slow=100),
         quiet=_latency(fast=90, slow=10),
     ),

@@ -1,7 +1,9 @@
-"""The Grafana dashboards as plain JSON values, built from a short table; knows no file and no Grafana library."""
+"""The Grafana dashboards as plain JSON values, built from a short table."""
 
 from dataclasses import dataclass
 from typing import Any, Final
+
+from helm.observability.queries import ERRORS, LOSS, P95
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 SCHEMA_VERSION: Final = 41
@@ -35,15 +37,8 @@ def _quantiles(metric: str, by: str = "") -> tuple[tuple[str, str], ...]:
     )
 
 
-LOST: Final = "sum(rate(headgate_gap_messages_total[5m]))"
 SLICES: Final = "headgate_slice_seconds_bucket"
-LOSS: Final = f"{LOST} / (sum(rate(headgate_deliveries_total[5m])) + {LOST} > 0)"
 FAILED: Final = 'outcome!~"accepted|duplicate"'
-UNWRITTEN: Final = 'outcome=~"log_unavailable|outcome_unknown|not_ready"'
-ERRORS: Final = (
-    f"sum(rate(headgate_publishes_total{{{UNWRITTEN}}}[5m])) / (sum(rate(headgate_publishes_total[5m])) > 0)"
-)
-P95: Final = "histogram_quantile(0.95, sum by (le) (rate(headgate_delivery_seconds_bucket[5m])))"
 GREEN_OVER: Final = ((1.0, "green"),)
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
@@ -100,7 +95,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     ("published", "sum(increase(headgate_publishes_total[24h]))"),
                     ("delivered", "sum(increase(headgate_deliveries_total[24h]))"),
                 ),
-                "24 hours rolling (S4-DASH-1).",
+                "24 hours rolling.",
             ),
             Panel(
                 "Sessions",
@@ -109,7 +104,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     ("1 h average", "avg_over_time(sum(headgate_sessions)[1h:1m])"),
                     ("24 h maximum", "max_over_time(sum(headgate_sessions)[24h:5m])"),
                 ),
-                "Client connections (S4-DASH-2).",
+                "Client connections.",
             ),
             Panel(
                 "Sessions and subscriptions by gateway",

@@ -1,4 +1,4 @@
-"""Which files are generated, and their text; knows neither rules nor panels."""
+"""Which files are generated, and their text."""
 
 import json
 from pathlib import Path

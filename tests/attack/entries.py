@@ -12,8 +12,9 @@ from aiokafka.errors import KafkaError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from headgate.core.wire import link, linkcodec
+from headgate.core.wire import link, link_members, linkcodec
 from headgate.core.wire.envelope import MAGIC
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.websocket_link import open_link
 from headgate.runtime.settings import load
@@ -132,7 +133,7 @@ async def link_messages(target: Deployment, odd: Odd) -> Outcome:
     role = odd.one_of("gateway", "ingest")
     wire = await open_link(address, CLUSTER_SECRET, role, "fuzz", SystemRng())
     heard: list[link.Message] = []
-    wire.on_messages = heard.extend
+    wire.deliver_to(heard.extend)
     task = asyncio.create_task(wire.run())
     wire.send(link.Hello(1, odd.one_of(1, 1, 1, 0, 99), role if odd.random.random() < 0.9 else odd.text(), "f", "", 0))
     for _ in range(odd.random.randrange(1, 8)):
@@ -224,9 +225,9 @@ def _message(odd: Odd) -> link.Message:
     req = odd.one_of(1, number)
     attach = link.AttachTopic(topic, number, number, number)
     return odd.one_of(  # type: ignore[no-any-return]
-        link.AskSubscribe(req, topic, caller, (topic, number, number), odd.random.random() < 0.5),
+        link.AskSubscribe(req, topic, caller, Position(topic, number, number), odd.random.random() < 0.5),
         link.AskSubscribe(req, topic, caller),
-        link.Authorize(req, topic, number, caller),
+        link_members.Authorize(req, topic, number, caller),
         link.Fetch(req, topic, number, number, number),
         link.AskTopic(req, topic, caller),
         link.AskTopics(req, number, caller, topic, topic, number),

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from websockets.frames import Frame, Opcode
 
-from headgate.runtime.tokens import mint
+from headgate.core.wire.rights import Caller
+from headgate.runtime.tokens import TokenKey, mint
 from tests.attack.served import Served, dev
 from tests.integration.http_twin import chunked, request
 
@@ -140,7 +141,7 @@ async def _swallow(reader: asyncio.StreamReader) -> None:
 @contextlib.asynccontextmanager
 async def _good_client(served: Served) -> AsyncIterator[list[float]]:
     """Publishes and looks at /livez all the while; yields the milliseconds of each request."""
-    token = mint(SECRET, "good", now_s=time.time(), ttl_s=600, service=True)
+    token = mint(TokenKey(SECRET), Caller("good", service=True), now_s=time.time(), ttl_s=600)
     body = json.dumps({"payload": 1}).encode()
     fields = (f"Authorization: Bearer {token}", "Content-Type: application/json")
     asked = [

@@ -4,7 +4,7 @@ from headgate.core.wire import link, linkcodec
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from headgate.runtime.system import SystemClock
-from headgate.runtime.tokens import Authenticator
+from headgate.runtime.tokens import Authenticator, TokenKey
 from tests.attack.odd import Odd
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -20,7 +20,7 @@ def test_equal_seeds_give_equal_things() -> None:
 
 
 def test_tokens_are_often_good_and_never_let_through_what_a_link_cannot_carry() -> None:
-    reader, odd, good = Authenticator("jwt", SECRET, None, None, SystemClock()), Odd(2), 0
+    reader, odd, good = Authenticator("jwt", TokenKey(SECRET), SystemClock()), Odd(2), 0
     for _ in range(TRIES):
         try:
             caller = reader.authenticate(odd.token(SECRET)).caller

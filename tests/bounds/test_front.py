@@ -4,8 +4,9 @@ import pytest
 
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import LogPlace, RecentPublishes
-from headgate.core.publish.token_buckets import Rate, TokenBuckets
+from headgate.core.wire.token_buckets import Rate, TokenBuckets
 
 MANY = 1_500
 BOUND = 1_000
@@ -42,7 +43,7 @@ def test_rate_buckets_are_bounded_and_a_user_who_publishes_keeps_his() -> None:
 @pytest.mark.parametrize(("frame", "most"), [(b"x" * 100, 1_250), (b"x" * 100_000, 13)])
 def test_a_ring_is_bounded_in_frames_and_in_bytes_with_the_largest_bundles(frame: bytes, most: int) -> None:
     limits = Limits()
-    feed = Feed("t", 0, 1, 0, {})
+    feed: TopicFeed = Feed("t", 0, 1, 0, {})
     for bundle in range(4):
         feed.append(bundle * 1_000 + 1, [0] * 1_000, [frame] * 1_000)
         while feed.pending:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headgate.broker import Backpressure, Broker, Event, EventName, Message, OnFull, Refusal, SimpleRetryPolicy, Status
-from headgate.broker.front import Subscription
+from headgate.broker.base_broker import Subscription
 from headgate.core.delivery.lifecycle_events import Outcome
 from headgate.core.delivery.strategy import BatchedDeliveryStrategy, DeliveryStrategy, ImmediateDeliveryStrategy
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headgate.broker.demos import DEMOS, Stage
+from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import demo, line_of
 from headgate.cli.invocation import WrongCommand
 from headgate.core.delivery.lifecycle_events import EventName
@@ -69,8 +69,8 @@ def test_one_by_name_and_an_unknown_one(capfdbinary: pytest.CaptureFixture[bytes
 
 def test_a_person_reads_narration_events_and_the_summary() -> None:
     shown: list[str] = []
-    stage = Stage("backpressure", lambda line: shown.append(line_of(line).plain), shown.append)
-    DEMOS["backpressure"](stage)
+    demo_run = DemoRun("backpressure", lambda line: shown.append(line_of(line).plain), shown.append)
+    DEMOS["backpressure"](demo_run)
     text = "\n".join(shown)
     assert "refused: 3 messages wait in topic orders" in text
     assert "  0.75 s  dead_letter       orders #1     legacy      try 3  DEAD_LETTER" in text

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.dead_letters import DeadLetters
 from headgate.broker import AsyncBroker, Backpressure, Message, OnFull, Refusal, fixed, journal
+from headgate.core.sequencer.apply import Unusable
 from headgate.core.wire.envelope import Item, encode_bundle
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.ids import shard_of, topic_key
-from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
+from headgate.core.wire.records import LogName, Record
+from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, OffsetGone
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.broker.recorder import Recorder, failing
 from tests.sim.loop import SimLoop, SimRng, run
 
@@ -38,7 +41,7 @@ def play(scene: Scene) -> None:
 def test_publish_returns_when_the_log_has_it_and_delivery_follows_the_logs_order() -> None:
     async def scene(store: MemoryStore) -> None:
         recorder = Recorder()
-        async with AsyncBroker(log=MemoryLog(store, lambda log, shard: 0.5)) as broker:
+        async with AsyncBroker(log=FaultyLog(store, lambda log, shard: 0.5)) as broker:
             broker.subscribe("orders", recorder)
             publishing = asyncio.gather(*(broker.publish("orders", n) for n in range(5)))
             await asyncio.sleep(0.49)
@@ -57,16 +60,16 @@ def test_publish_returns_when_the_log_has_it_and_delivery_follows_the_logs_order
 def test_a_restart_goes_on_from_the_position_and_gets_what_was_missed() -> None:
     async def scene(store: MemoryStore) -> None:
         before, after, new = Recorder("billing"), Recorder("billing"), Recorder("new")
-        async with AsyncBroker(log=MemoryLog(store)) as broker:
+        async with AsyncBroker(log=FaultyLog(store)) as broker:
             subscription = broker.subscribe("orders", before)
             await broker.publish("orders", {"n": 1}, key="k")
             await broker.publish("else", "where")
             await broker.drained()
             position = subscription.position
-        async with AsyncBroker(log=MemoryLog(store)) as broker:  # another process, while billing is away
+        async with AsyncBroker(log=FaultyLog(store)) as broker:  # another process, while billing is away
             await broker.publish("orders", {"n": 2}, key="k", trace="00-a-b-01")
             await broker.publish("orders", {"n": 3})
-        async with AsyncBroker(log=MemoryLog(store), max_queue_size=1) as broker:
+        async with AsyncBroker(log=FaultyLog(store), max_queue_size=1) as broker:
             subscription = broker.subscribe("orders", after)
             newcomer = broker.subscribe("orders", new)
             assert await broker.replay(subscription, position + 1) == 2
@@ -84,7 +87,7 @@ def test_a_restart_goes_on_from_the_position_and_gets_what_was_missed() -> None:
 
 def test_a_replay_waits_for_room_and_ends_when_its_subscriber_leaves() -> None:
     async def scene(store: MemoryStore) -> None:
-        async with AsyncBroker(log=MemoryLog(store), max_queue_size=2) as broker:
+        async with AsyncBroker(log=FaultyLog(store), max_queue_size=2) as broker:
             for n in range(6):
                 await broker.publish("orders", n)
             pull = broker.subscribe_pull("orders", "worker")
@@ -107,7 +110,7 @@ def test_a_replay_waits_for_room_and_ends_when_its_subscriber_leaves() -> None:
 def test_a_group_shares_a_replay_and_keeps_the_order_of_a_key() -> None:
     async def scene(store: MemoryStore) -> None:
         one, two = Recorder("one"), Recorder("two")
-        async with AsyncBroker(log=MemoryLog(store)) as broker:
+        async with AsyncBroker(log=FaultyLog(store)) as broker:
             for n in range(8):
                 await broker.publish("orders", n, key=f"k{n % 4}")
             first = broker.subscribe("orders", one, group="g")
@@ -125,7 +128,7 @@ def test_a_group_shares_a_replay_and_keeps_the_order_of_a_key() -> None:
 
 def test_what_a_server_or_any_kafka_producer_wrote_can_be_replayed() -> None:
     async def scene(store: MemoryStore) -> None:
-        log = MemoryLog(store)
+        log = FaultyLog(store)
         recorder = Recorder()
         async with AsyncBroker(log=log) as broker:
             shard, key = shard_of(topic_key("orders"), SHARDS), topic_key("orders")
@@ -142,7 +145,7 @@ def test_what_a_server_or_any_kafka_producer_wrote_can_be_replayed() -> None:
 def test_dead_letters_and_dedup_keys_survive_a_restart() -> None:
     async def scene(store: MemoryStore) -> None:
         store.parts[LogName.DEAD_LETTERS, 0].add(0, b"orders", b'{"of":"somebody else"}')
-        async with AsyncBroker(log=MemoryLog(store), retry=fixed(1)) as broker:
+        async with AsyncBroker(log=FaultyLog(store), retry=fixed(1)) as broker:
             broker.subscribe("orders", failing(9), name="legacy")
             for n in (1, 2, 3):
                 first = await broker.publish("orders", n, dedup_key=f"key-{n}")
@@ -152,21 +155,40 @@ def test_dead_letters_and_dedup_keys_survive_a_restart() -> None:
             await broker.drained()  # fails again: buried again
             letters = broker.dead_letters()
             assert len(letters) == 3
-        async with AsyncBroker(log=MemoryLog(store)) as broker:
+        async with AsyncBroker(log=FaultyLog(store)) as broker:
             assert broker.dead_letters() == letters
             again = await broker.publish("orders", 3, dedup_key="key-3")
             assert (again.duplicate, again.id) == (True, first.id)
             broker.purge_dead_letters()
             assert broker.journal_errors == 0
-        async with AsyncBroker(log=MemoryLog(store)) as broker:
+        async with AsyncBroker(log=FaultyLog(store)) as broker:
             assert broker.dead_letters() == []
+
+    play(scene)
+
+
+def test_a_dispatchers_dead_letters_in_the_same_log_are_skipped() -> None:
+    async def scene(store: MemoryStore) -> None:
+        log = MemoryLog(store)
+        async with AsyncBroker(log=log, retry=fixed(1)) as broker:
+            record = Record(offset=7, ts=1, key=b"orders", value=b"unreadable")
+            DeadLetters(log, 0).add(record, Unusable(1, "corrupt", "not a record"))
+            broker.subscribe("orders", failing(1), name="legacy")
+            await broker.publish("orders", 1)
+            await broker.drained()
+            letters = broker.dead_letters()
+        parts = [store.parts[LogName.DEAD_LETTERS, shard] for shard in range(SHARDS)]
+        assert sum(part.end - part.first for part in parts) == 2, "both wrote one"
+        async with AsyncBroker(log=MemoryLog(store)) as broker:
+            assert broker.dead_letters() == letters
+            assert len(letters) == 1
 
     play(scene)
 
 
 def test_refused_never_appears_and_an_unknown_outcome_is_said() -> None:
     async def scene(store: MemoryStore) -> None:
-        log = MemoryLog(store)
+        log = FaultyLog(store)
         recorder = Recorder()
         async with AsyncBroker(log=log, max_queue_size=2) as broker:
             broker.subscribe("other", recorder)
@@ -192,7 +214,7 @@ def test_refused_never_appears_and_an_unknown_outcome_is_said() -> None:
 
 def test_the_bound_counts_what_is_on_its_way_into_the_log() -> None:
     async def scene(store: MemoryStore) -> None:
-        async with AsyncBroker(log=MemoryLog(store, lambda log, shard: 1.0), max_queue_size=3) as broker:
+        async with AsyncBroker(log=FaultyLog(store, lambda log, shard: 1.0), max_queue_size=3) as broker:
             broker.subscribe_pull("orders", "worker")
             answers = await asyncio.gather(*(broker.publish("orders", n) for n in range(5)), return_exceptions=True)
             assert [isinstance(answer, Refusal) for answer in answers] == [False] * 3 + [True] * 2
@@ -205,7 +227,7 @@ def test_the_bound_counts_what_is_on_its_way_into_the_log() -> None:
 def test_two_publishers_with_one_key_at_the_same_time_make_one_message() -> None:
     async def scene(store: MemoryStore) -> None:
         recorder = Recorder()
-        async with AsyncBroker(log=MemoryLog(store, lambda log, shard: 1.0)) as broker:
+        async with AsyncBroker(log=FaultyLog(store, lambda log, shard: 1.0)) as broker:
             broker.subscribe("orders", recorder)
             receipts = await asyncio.gather(*(broker.publish("orders", n, dedup_key="k") for n in (1, 2)))
             await broker.drained()
@@ -220,7 +242,7 @@ def test_two_publishers_with_one_key_at_the_same_time_make_one_message() -> None
 def test_a_publisher_who_stops_waiting_takes_nothing_back() -> None:
     async def scene(store: MemoryStore) -> None:
         recorder = Recorder()
-        async with AsyncBroker(log=MemoryLog(store, lambda log, shard: 1.0)) as broker:
+        async with AsyncBroker(log=FaultyLog(store, lambda log, shard: 1.0)) as broker:
             broker.subscribe("orders", recorder)
             publish = asyncio.ensure_future(broker.publish("orders", 1))
             await asyncio.sleep(0.5)
@@ -234,7 +256,7 @@ def test_a_publisher_who_stops_waiting_takes_nothing_back() -> None:
 
 def test_s2_qa_5_the_log_is_cut_behind_the_newest_records() -> None:
     async def scene(store: MemoryStore) -> None:
-        async with AsyncBroker(log=MemoryLog(store), keep_records=20, on_full=OnFull.DROP_OLDEST) as broker:
+        async with AsyncBroker(log=FaultyLog(store), keep_records=20, on_full=OnFull.DROP_OLDEST) as broker:
             for n in range(100):
                 await broker.publish("orders", n)
             await asyncio.sleep(0)
@@ -276,7 +298,7 @@ async def test_on_sqlite_messages_and_dead_letters_survive_the_process(tmp_path:
 def test_who_subscribes_while_messages_are_on_their_way_does_not_break_the_bound() -> None:
     async def scene(store: MemoryStore) -> None:
         recorder = Recorder()
-        async with AsyncBroker(log=MemoryLog(store, lambda log, shard: 1.0), max_queue_size=2) as broker:
+        async with AsyncBroker(log=FaultyLog(store, lambda log, shard: 1.0), max_queue_size=2) as broker:
             publishing = asyncio.gather(*(broker.publish("orders", n) for n in range(5)))
             await asyncio.sleep(0.5)
             broker.subscribe("orders", recorder)
@@ -291,7 +313,7 @@ def test_who_subscribes_while_messages_are_on_their_way_does_not_break_the_bound
 
 def test_a_log_that_ends_under_a_publish_leaves_its_outcome_unknown() -> None:
     async def scene(store: MemoryStore) -> None:
-        log = MemoryLog(store, lambda log, shard: 1.0)
+        log = FaultyLog(store, lambda log, shard: 1.0)
         async with AsyncBroker(log=log) as broker:
             broker.subscribe("orders", Recorder())
             publishing = asyncio.ensure_future(broker.publish("orders", 1))
@@ -309,7 +331,7 @@ def test_a_replay_ends_at_what_the_log_held_when_it_began(monkeypatch: pytest.Mo
 
     async def scene(store: MemoryStore) -> None:
         recorder = Recorder()
-        async with AsyncBroker(log=MemoryLog(store), max_queue_size=1) as broker:
+        async with AsyncBroker(log=FaultyLog(store), max_queue_size=1) as broker:
             first = await broker.publish("orders", 1)
             for n in (2, 3):
                 await broker.publish("orders", n)

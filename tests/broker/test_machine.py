@@ -42,7 +42,7 @@ def retry_at_the_tail(self: Deliveries, lane: Lane, delivery: Delivery, now: flo
     delivery.requeue(now)
     lane.delivery = None
     lane.queue.rotate(-1)
-    self.poke(lane)
+    self.line_up(lane)
 
 
 def swap_that_loses_the_partial_batch(self: Intake, topic: Topic, strategy: DeliveryStrategy, now: float) -> None:

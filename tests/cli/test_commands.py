@@ -1,11 +1,18 @@
 """Exit statuses and standard output of every other command: 0 done, 1 it failed, 2 the command was wrong."""
 
 import json
+import logging
+import os
+import resource
+import signal
 from pathlib import Path
 
 import jwt
 import pytest
+import structlog
 
+from headgate.runtime.logs.sqlite_file import SqliteFile
+from headgate.runtime.system import SystemRng
 from tests.cli.conftest import Command, Headgate
 from tests.cli.twin import Reply, Twin, refusal
 
@@ -41,6 +48,31 @@ def test_a_wrong_command_is_one_line_on_standard_error(at_once: Command, words: 
     done = at_once(*words)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert says in done.err
+
+
+def test_a_setting_that_conflicts_with_the_log_is_a_wrong_command(at_once: Command, tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "log.db")
+    file.open(4, SystemRng(), 0)
+    file.close()
+    done = at_once("dev", "--port", "0", "--log.url", f"sqlite:{tmp_path / 'log.db'}", "--log.shards", "8")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "log.db has 4 shards, the setting says 8" in done.err
+
+
+@pytest.mark.parametrize("words", [("dev", "--log.url", "sqlite:/proc/none/log.db"), ("init",)])
+def test_a_server_puts_back_what_it_changed_in_its_process(at_once: Command, words: tuple[str, ...]) -> None:
+    """A SIGTERM handler that stayed would end the test run inside whatever test it came to."""
+
+    def state() -> tuple[object, ...]:
+        umask = os.umask(0)
+        os.umask(umask)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        root = logging.getLogger()
+        return signal.getsignal(signal.SIGTERM), umask, limit, root.handlers[:], root.level, structlog.get_config()
+
+    before = state()
+    assert at_once(*words).status != 0
+    assert state() == before
 
 
 def test_an_unknown_variable_is_a_wrong_command(headgate: Headgate) -> None:

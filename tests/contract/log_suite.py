@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 
 from headgate.core.wire.records import Appended, LogName, Record
-from headgate.runtime.logs.beginning import read_config
 from headgate.runtime.logs.embedded import MAX_RECORD_BYTES
+from headgate.runtime.logs.shard_config import parse_config
 from headgate.runtime.ports import AppendUnknown, Log, LogUnavailable, OffsetGone, Reader, RecordTooLarge
 
 PATIENCE_S = 15.0
@@ -95,7 +95,7 @@ class LogContract:
             for shard in range(log.shards):
                 bounds = await log.bounds(LogName.MESSAGES, shard)
                 (record,) = await read_from(log, LogName.MESSAGES, shard, bounds.first, 1)
-                config = read_config(record)
+                config = parse_config(record)
                 assert config is not None
                 assert (config.cluster_id, config.generation) == (log.cluster_id, 1)
                 assert (config.shards, config.shard) == (log.shards, shard)

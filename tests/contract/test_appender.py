@@ -9,20 +9,20 @@ from headgate.core.wire.control import PROBE_KEY, Probe, decode_body
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.appender import Appender
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 
-async def messages(log: MemoryLog, shard: int) -> list[Record]:
+async def messages(log: FaultyLog, shard: int) -> list[Record]:
     first = (await log.bounds(LogName.MESSAGES, shard)).first
     reader = await log.reader(LogName.MESSAGES, shard, first + 1)  # the config record stands before
     return list((await reader.read(1000, 0)).records)
 
 
-async def rig(loop: VirtualLoop) -> tuple[MemoryLog, Appender]:
-    log = MemoryLog(MemoryStore(loop, SeededRng(1)), lambda _log, _shard: 0.01)
+async def rig(loop: VirtualLoop) -> tuple[FaultyLog, Appender]:
+    log = FaultyLog(MemoryStore(loop, SeededRng(1)), lambda _log, _shard: 0.01)
     await log.open()
     return log, Appender(log, loop)
 
@@ -70,7 +70,7 @@ def test_the_circuit_of_one_shard_leaves_the_others_alone() -> None:
 
     async def main() -> None:
         store = MemoryStore(loop, SeededRng(1))
-        log = MemoryLog(store, lambda _log, shard: 100.0 if shard == 0 else 0.01)
+        log = FaultyLog(store, lambda _log, shard: 100.0 if shard == 0 else 0.01)
         await log.open()
         appender = Appender(log, loop)
         stuck = appender.append(0, b"k", b"v")

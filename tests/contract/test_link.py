@@ -1,4 +1,4 @@
-"""One contract suite over both links: in memory (through the wire format) and over a real WebSocket."""
+"""One contract suite over all links: in memory, in memory through the wire format, and over a real WebSocket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,6 +12,7 @@ from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Link
 from headgate.runtime.system import SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
 
 SECRET = b"k" * 32
 
@@ -23,13 +24,20 @@ class End:
         self.wire = wire
         self.got: list[link.Message] = []
         self.closed: list[str] = []
-        wire.on_messages = self.got.extend
-        wire.on_close = self.closed.append
+        wire.deliver_to(self.got.extend, self.closed.append)
 
 
 @asynccontextmanager
 async def in_memory() -> AsyncIterator[tuple[End, End]]:
-    near, far = memory_link(codec=True)
+    near, far = memory_link()
+    yield End(near), End(far)
+    near.close("test over")
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def encoded() -> AsyncIterator[tuple[End, End]]:
+    near, far = encoded_link()
     yield End(near), End(far)
     near.close("test over")
     await asyncio.sleep(0)
@@ -52,7 +60,8 @@ async def over_websocket() -> AsyncIterator[tuple[End, End]]:
         await server.wait_closed()
 
 
-PAIRS = pytest.mark.parametrize("pair", [in_memory, over_websocket])
+PAIRS = pytest.mark.parametrize("pair", [in_memory, encoded, over_websocket])
+ENCODED_PAIRS = pytest.mark.parametrize("pair", [encoded, over_websocket])
 
 
 async def until(condition: object) -> None:
@@ -125,7 +134,7 @@ async def test_far_more_than_one_batch_may_hold_arrives_whole(pair: object) -> N
         assert near.closed == far.closed == []
 
 
-@PAIRS
+@ENCODED_PAIRS
 async def test_a_message_that_cannot_be_sent_is_dropped_alone_and_answered(pair: object) -> None:
     """One client's claim took the link down for everybody, at every reconnect again."""
     async with pair() as (near, far):  # type: ignore[operator]

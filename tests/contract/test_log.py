@@ -10,6 +10,7 @@ from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.logs.sqlite_log import SqliteLog
+from headgate.runtime.testing.faulty_log import FaultyLog
 from tests.contract.log_suite import LogContract, Rig, SystemClock, SystemRng
 
 
@@ -17,6 +18,14 @@ class TestMemoryLog(LogContract):
     @pytest.fixture
     def rig(self) -> Rig:
         return Rig(lambda: MemoryLog(MemoryStore(SystemClock(), SystemRng())), shards=4, embedded=True)
+
+
+class TestFaultyLog(LogContract):
+    """Without a fault the log of the simulation behaves like all others."""
+
+    @pytest.fixture
+    def rig(self) -> Rig:
+        return Rig(lambda: FaultyLog(MemoryStore(SystemClock(), SystemRng())), shards=4, embedded=True)
 
 
 class TestSqliteLog(LogContract):

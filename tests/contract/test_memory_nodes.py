@@ -8,9 +8,9 @@ import pytest
 
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory_group import HEARTBEAT_S, SESSION_S, sticky
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 INBOX = LogName.INBOX
@@ -20,14 +20,14 @@ def store_on(loop: VirtualLoop, shards: int = 4, memory_bytes: int = 1 << 20) ->
     return MemoryStore(loop, SeededRng(1), shards, memory_bytes, coordinated=True)
 
 
-async def values(log: MemoryLog, shard: int = 0) -> list[bytes | None]:
+async def values(log: FaultyLog, shard: int = 0) -> list[bytes | None]:
     first = (await log.bounds(INBOX, shard)).first
     reader = await log.reader(INBOX, shard, first)
     return [record.value for record in (await reader.read(1000, 0)).records]
 
 
-async def opened(store: MemoryStore, latency: Callable[[LogName, int], float] | None = None) -> MemoryLog:
-    log = MemoryLog(store, latency)
+async def opened(store: MemoryStore, latency: Callable[[LogName, int], float] | None = None) -> FaultyLog:
+    log = FaultyLog(store, latency)
     await log.open()
     return log
 

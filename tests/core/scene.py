@@ -1,23 +1,19 @@
 """A hub with sockets that fill up and empty as a test says, without a loop."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from headgate.core.client.framing import SSE, WEBSOCKET, Framing
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
+from headgate.core.fanout.ports import Moment, TokenReader
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import from_query
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Caller, Identity
 from tests.owners_twin import Numbers, Owners
-
-
-class Who(NamedTuple):
-    caller: Caller
-    expires_at: float | None = None
 
 
 class Tokens:
@@ -25,11 +21,11 @@ class Tokens:
 
     open = False
 
-    def authenticate(self, token: str) -> Who:
+    def authenticate(self, token: str) -> Identity:
         if token == "bad":
             raise Refusal("unauthenticated", "bad")
         name, _, expires = token.partition("@")
-        return Who(Caller(name), float(expires) if expires else None)
+        return Identity(Caller(name), float(expires) if expires else None)
 
 
 class Pipe:
@@ -69,7 +65,7 @@ class Pipe:
             self.paused = False
             assert self.session is not None
             if self.code is None:
-                self.scene.hub.catchup.resume(self.session)
+                self.scene.hub.resume(self.session, self.scene.moment)
 
     def drain(self) -> None:
         while self.waiting:
@@ -96,7 +92,7 @@ class Pipe:
 class Scene:
     """`publish` and `turn` are the two halves of a loop turn; `pass_time` ticks."""
 
-    def __init__(self, limits: Limits | None = None, **options: Any) -> None:
+    def __init__(self, limits: Limits | None = None, tokens: TokenReader | None = None, **options: Any) -> None:
         self.owners = Owners()
         self.numbers = Numbers()
         self.now = 1_000.0
@@ -106,12 +102,15 @@ class Scene:
             self.owners,
             self.numbers,
             self._schedule,
-            now=self.now,
-            wall_ms=int(self.now * 1000),
+            self.moment,
             **options,
         )
-        self.owners.user = self.hub
-        self.reception = Commands(self.hub, Tokens())
+        self.owners.deliver_to(self.hub)
+        self.commands = Commands(self.hub, tokens or Tokens())
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now, int(self.now * 1000))
 
     def _schedule(self) -> None:
         self.scheduled += 1
@@ -119,27 +118,31 @@ class Scene:
     def socket(self, *topics: str, user: str = "bob", framing: Framing = WEBSOCKET, form: str = "live") -> Pipe:
         pipe = self.open(framing)
         assert pipe.session is not None
-        if self.hub.admit(pipe.session, Who(Caller(user, service=True))):
+        if self.admit(pipe, Caller(user, service=True)):
             for topic in topics:
                 self.follow(pipe, topic, form)
         return pipe
 
-    def open(self, framing: Framing = WEBSOCKET) -> Pipe:
+    def admit(self, pipe: Pipe, caller: Caller, expires_at: float | None = None) -> bool:
+        assert pipe.session is not None
+        return self.hub.admit(pipe.session, Identity(caller, expires_at), self.moment)
+
+    def open(self, framing: Framing = WEBSOCKET, preface: bytes = b"") -> Pipe:
         pipe = Pipe(self)
-        pipe.session = Session(pipe, framing, "c", self.now)
+        pipe.session = Session(pipe, framing, "c", self.now, preface)
         self.hub.open(pipe.session)
         return pipe
 
     def follow(self, pipe: Pipe, topic: str, form: str = "live") -> None:
         assert pipe.session is not None
-        self.reception.subscribe(pipe.session, Subscribe(topic, from_query(form), False))
+        self.hub.subscribe(pipe.session, Subscribe(topic, from_query(form), False), self.moment)
 
     def stream(self, topic: str) -> Pipe:
         return self.socket(topic, framing=SSE)
 
     def say(self, pipe: Pipe, **frame: Any) -> None:
         assert pipe.session is not None
-        self.reception.receive(pipe.session, json.dumps(frame).encode())
+        self.commands.receive(pipe.session, json.dumps(frame).encode(), self.moment)
 
     def publish(self, topic: str, *payloads: Any) -> None:
         self.owners.publish(topic, *payloads, ts=int(self.now * 1000))
@@ -147,13 +150,13 @@ class Scene:
     def turn(self) -> None:
         while self.scheduled:
             self.scheduled -= 1
-            self.hub.flush(self.now, int(self.now * 1000))
+            self.hub.flush(self.moment)
 
     def pass_time(self, seconds: float, step: float = 0.25) -> None:
         end = self.now + seconds
         while self.now < end:
             self.now += step
-            self.hub.tick(self.now, int(self.now * 1000))
+            self.hub.tick(self.moment)
             self.turn()
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk, restore
+from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk, restoring
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
 from headgate.core.wire.control import Config, CreateTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control
@@ -60,6 +61,17 @@ class Bed:
 
     def chain(self) -> list[Chunk]:
         return chain_among(self.chunks())
+
+
+def restore(chain: Sequence[Chunk], pairs: Pairs | None = None) -> tuple[Shard, dict[bytes, Row]]:
+    """Restores a chain at once. Raises BrokenChain."""
+    steps = restoring(chain, NoPairs() if pairs is None else pairs)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            restored: tuple[Shard, dict[bytes, Row]] = done.value
+            return restored
 
 
 def same(restored: tuple[Shard, dict[bytes, Row]], bed: Bed) -> bool:

@@ -19,7 +19,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from headgate.runtime.tokens import mint
+from headgate.core.wire.rights import Caller
+from headgate.runtime.tokens import TokenKey, mint
 from tests.deploy.places import CHART, ROLES, VALUE_SETS
 from tests.deploy.refused import REFUSED
 from tests.deploy.tools import run
@@ -199,7 +200,7 @@ def service(namespace: str, role: str) -> str:
 
 
 def token(sub: str) -> str:
-    return mint(SECRET, sub, now_s=time.time(), ttl_s=7_200.0, service=True, admin=True)
+    return mint(TokenKey(SECRET), Caller(sub, service=True, admin=True), now_s=time.time(), ttl_s=7_200.0)
 
 
 def pods(namespace: str) -> set[str]:

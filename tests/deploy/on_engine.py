@@ -14,7 +14,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from headgate.runtime.tokens import mint
+from headgate.core.wire.rights import Caller
+from headgate.runtime.tokens import TokenKey, mint
 from tests.deploy.places import COMPOSE, ROOT
 from tests.deploy.tools import run, wheel_tool
 from tests.deploy.traffic import Traffic
@@ -140,7 +141,7 @@ def compose() -> Iterator[Callable[..., str]]:
 
 
 def token(sub: str) -> str:
-    return mint(SECRET, sub, now_s=time.time(), ttl_s=3_600.0, service=True, admin=True)
+    return mint(TokenKey(SECRET), Caller(sub, service=True, admin=True), now_s=time.time(), ttl_s=3_600.0)
 
 
 async def test_compose_loses_nothing_when_a_gateway_and_a_dispatcher_are_killed(compose: Callable[..., str]) -> None:

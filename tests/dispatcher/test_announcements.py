@@ -11,7 +11,7 @@ from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.verdict import Code
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.testing.encoded_link import encoded_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running
 
 
@@ -87,10 +87,10 @@ async def test_an_ephemeral_message_waits_for_the_announcements_and_reaches_thos
         await asyncio.sleep(0.1)
         assert not answer.done(), "it would have said that nobody is there"
         assert not count.done()
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         bed.service.accept(far)
         gateway, pushes = LinkDirectory("gateway", "g"), Pushes()
-        gateway.user = pushes
+        gateway.deliver_to(pushes)
         gateway.add(near)
         async with asyncio.timeout(3):
             while not gateway.linked(shard):

@@ -4,18 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from dispatcher.assignment import Assignment
-from dispatcher.dispatcher import Dispatcher
+from dispatcher.dispatcher import Cluster
+from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
 from headgate.core.wire.records import Batch, LogName
-from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Reader
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog
+from tests.dispatcher.bed import dispatcher_of, node_of, shell_of
 
 CLOCK = SystemClock()
 OTHER = encode_claim(Claim("other", "run", "other:1"))
@@ -58,7 +57,7 @@ class SlowReader:
         await self._reader.close()
 
 
-class SlowClaims(MemoryLog):
+class SlowClaims(FaultyLog):
     """A log whose claims are read one a turn, once `go` is set."""
 
     def __init__(self, store: MemoryStore) -> None:
@@ -70,22 +69,27 @@ class SlowClaims(MemoryLog):
         return SlowReader(reader, self.go) if log is LogName.OWNERSHIP else reader
 
 
-async def claims(log: MemoryLog) -> list[str]:
+async def claims(log: FaultyLog) -> list[str]:
     first, end = await log.bounds(LogName.OWNERSHIP, 0)
-    reader = await MemoryLog.reader(log, LogName.OWNERSHIP, 0, first)
+    reader = await FaultyLog.reader(log, LogName.OWNERSHIP, 0, first)
     batch = await reader.read(end - first, 0.0) if end > first else Batch((), first, end)
     return [claim.node for record in batch.records if (claim := decode_claim(record.value)) is not None]
 
 
 @asynccontextmanager
-async def owning(log: MemoryLog, group: ToldGroup, name: str = "me") -> AsyncIterator[Assignment]:
-    dispatcher = Dispatcher(name, f"{name}:1", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-    dispatcher.generation = 1
+async def owning(
+    log: FaultyLog, group: ToldGroup, name: str = "me", final_s: float = 10.0
+) -> AsyncIterator[Assignment]:
+    shell = shell_of()
+    dispatcher = dispatcher_of(shell, log, name)
+    dispatcher.log_was_read(Cluster("c", 1, 1))
+    node = node_of(log, dispatcher, shell)
 
     def runner(shard: int, epoch: int) -> ShardRunner:
-        return ShardRunner(shard, epoch, log, None, dispatcher, CLOCK)
+        return ShardRunner(shard, epoch, node, dispatcher)
 
-    ownership = Assignment(log, group, Claim(name, "run-1", f"{name}:1"), dispatcher, runner)
+    mine = Claim(name, "run-1", f"{name}:1")
+    ownership = Assignment(log, group, mine, dispatcher, runner, AssignmentOptions(final_s=final_s))
     tasks: list[asyncio.Task[None]] = []
 
     async def run() -> None:
@@ -102,12 +106,12 @@ async def owning(log: MemoryLog, group: ToldGroup, name: str = "me") -> AsyncIte
         await asyncio.wait(tasks)
 
 
-async def opened(log: MemoryLog) -> MemoryLog:
+async def opened(log: FaultyLog) -> FaultyLog:
     await log.open()
     return log
 
 
-async def until(shown: list[str], log: MemoryLog) -> None:
+async def until(shown: list[str], log: FaultyLog) -> None:
     async with asyncio.timeout(5):
         while await claims(log) != shown:
             await asyncio.sleep(0.01)
@@ -126,7 +130,7 @@ async def test_nothing_is_claimed_before_all_old_claims_are_read() -> None:
 
 
 async def test_a_node_that_is_no_member_claims_nothing_back_and_stops() -> None:
-    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
     group = ToldGroup(frozenset({0}))
     async with owning(log, group) as ownership:
         await until(["me"], log)
@@ -146,7 +150,7 @@ async def test_a_node_that_is_no_member_claims_nothing_back_and_stops() -> None:
 
 async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
     store = MemoryStore(CLOCK, SystemRng(), 1)
-    first, second = await opened(MemoryLog(store)), await opened(MemoryLog(store))
+    first, second = await opened(FaultyLog(store)), await opened(FaultyLog(store))
     old, new = ToldGroup(frozenset({0})), ToldGroup(frozenset())
     async with owning(first, old, "old"), owning(second, new, "new"):
         await until(["old"], first)
@@ -157,15 +161,12 @@ async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
         assert await claims(first) == ["old", "new"]
 
 
-async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("dispatcher.assignment.FINAL_S", 0.2)
-    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_take() -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
     group = ToldGroup(frozenset({0}))
-    async with owning(log, group) as ownership:
+    async with owning(log, group, final_s=0.2) as ownership:
         async with asyncio.timeout(5):
-            while ownership._dispatcher.desk(0) is None:
+            while ownership._dispatcher.api(0) is None:
                 await asyncio.sleep(0.01)
         log.latency = lambda name, _shard: 60.0 if name is LogName.SNAPSHOTS else 0.0
         async with asyncio.timeout(2):
@@ -174,7 +175,7 @@ async def test_a_drain_leaves_the_group_in_time_whatever_the_final_snapshots_tak
 
 
 async def test_after_a_pause_the_old_assignment_is_not_believed_until_the_group_gives_one() -> None:
-    log = await opened(MemoryLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
     group = ToldGroup(frozenset({0}))
     async with owning(log, group) as ownership:
         await until(["me"], log)

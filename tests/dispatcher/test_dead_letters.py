@@ -10,18 +10,20 @@ import pytest
 
 from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
+from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from headgate.core.sequencer.apply import Unusable
 from headgate.core.wire.control import DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import keyed_id, random_id
 from headgate.core.wire.records import LogName, Record
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.system import SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.log_suite import read_from
-from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, create, owning
+from tests.dispatcher.bed import owning
+from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, create
 
 
-async def letters_of(log: MemoryLog) -> list[dict[str, Any]]:
+async def letters_of(log: FaultyLog) -> list[dict[str, Any]]:
     bounds = await log.bounds(LogName.DEAD_LETTERS, 0)
     records = await read_from(log, LogName.DEAD_LETTERS, 0, bounds.first, bounds.end - bounds.first)
     return [msgspec.json.decode(record.value or b"") for record in records]
@@ -36,7 +38,7 @@ async def test_one_letter_a_record_with_its_value_once_whatever_its_batch_holds(
     log = await a_log()
     epoch = await create(log)
     batches = [large_batch(epoch, n) for n in range(3)]
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         delete = encode_control(encode_body(DeleteTopic(TOPIC)), epoch, random_id(KEY, SystemRng().entropy(12)))
         ends = [log.append(LogName.MESSAGES, 0, KEY, value) for value in (delete, *batches)]
         places = [end.result() for end in ends]
@@ -94,7 +96,7 @@ async def test_a_shard_reads_no_further_while_its_dead_letters_cannot_be_written
     monkeypatch.setattr(dead_letters, "RETRY_S", 0.02)
     monkeypatch.setattr(dead_letters, "WAITING_LETTERS", 10)
     log = await a_log()
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         owner = runner.owner
         assert owner is not None
         written = owner.dead_letters._log = await a_log()
@@ -133,9 +135,9 @@ async def test_a_snapshot_waits_for_the_dead_letters_before_it(
 ) -> None:
     """After a crash the log is read from the snapshot on: a letter before it that is not in the log would be lost."""
     monkeypatch.setattr(dead_letters, "RETRY_S", 0.02)
-    monkeypatch.setattr("dispatcher.snapshots.QUIET_OFFSETS", 1)
+    options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=1))
     log = await a_log()
-    async with owning(log, None) as runner:
+    async with owning(log, options) as runner:
         owner = runner.owner
         assert owner is not None
         blocked = owner.dead_letters._log = await a_log()

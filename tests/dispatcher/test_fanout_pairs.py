@@ -7,7 +7,7 @@ from collections import Counter
 from headgate.core.wire import link
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.testing.encoded_link import encoded_link
 from tests.dispatcher.test_links_and_requests import Bed, Pushes, running
 
 GATEWAYS, TOPICS, SUBSCRIBERS, MESSAGES = 3, 40, 25, 600
@@ -42,10 +42,10 @@ async def test_each_message_goes_once_to_each_gateway_that_hosts_its_topic() -> 
 
 
 async def recording(bed: Bed) -> tuple[LinkDirectory, Pushes]:
-    near, far = memory_link(codec=True)
+    near, far = encoded_link()
     bed.service.accept(far)
     directory, pushes = LinkDirectory("gateway", "g"), Pushes()
-    directory.user = pushes
+    directory.deliver_to(pushes)
     directory.add(near)
     async with asyncio.timeout(5):
         while directory.missing() is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import history as module
+from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
 from dispatcher.history import ANY_TOPIC, History
 from dispatcher.index import HistoryIndex, LastRecord, LogIdentity
 from dispatcher.recent import ITEM_BITS, RecentMessage
@@ -28,8 +28,10 @@ def taken(history: History, *seqs: int) -> None:
         history.advance(101 + seq, LastRecord(100 + seq, b"%016d" % seq))
 
 
-def a_history(path: Path | str = ":memory:", frame_bytes: int = 1 << 30) -> History:
-    history = History(101, 101)
+def a_history(
+    path: Path | str = ":memory:", frame_bytes: int = 1 << 30, options: HistoryOptions = DEFAULT_HISTORY
+) -> History:
+    history = History(101, 101, options)
     history.opened(HistoryIndex(path, ME, frame_bytes))
     return history
 
@@ -50,9 +52,8 @@ def full(history: History) -> None:
 
 
 @pytest.mark.parametrize("written", [0, 4, 10])
-def test_pending_messages_are_answered_like_written_ones(written: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = a_history()
-    monkeypatch.setattr(module, "BATCH", max(written, 1))
+def test_pending_messages_are_answered_like_written_ones(written: int) -> None:
+    history = a_history(options=HistoryOptions(batch=max(written, 1)))
     taken(history, *range(1, 11))
     assert not written or history.write()
     assert len(history.recent) == 10 - written
@@ -91,13 +92,12 @@ def test_the_file_says_it_holds_only_what_was_written(tmp_path: Path) -> None:
     reopened.close()
 
 
-def test_a_bundle_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    history = a_history()
+def test_a_bundle_is_written_whole() -> None:
+    history = a_history(options=HistoryOptions(batch=10))
     for item in range(1_000):
         history.add(101, message(item + 1, item=item))
     history.add(102, message(1_001))
     history.advance(103, None)
-    monkeypatch.setattr(module, "BATCH", 10)
     assert history.write()
     assert history.file is not None
     assert history.file.ranges == [(101, 102)]
@@ -125,20 +125,18 @@ def test_a_full_disk_costs_history_and_heals_and_nothing_is_called_gone(tmp_path
     assert history.span(EPOCH, 1, 9, 1 << 21).frames == [b"frame-1", big.frame]
 
 
-def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT_MESSAGES", 100)
-    monkeypatch.setattr(module, "BATCH", 10)
-    history = History(101, 101)
+def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_gap() -> None:
+    history = History(101, 101, HistoryOptions(batch=10, recent_messages=100))
     taken(history, *range(1, 501))
     assert len(history.recent) <= 110
     assert history.recent.bytes == sum(len(b"frame-%d" % n) for n in range(history.first_seq(EPOCH, 500), 501))
-    holes = history.holes()
-    assert holes == [(101, 100 + history.first_seq(EPOCH, 500))]
+    gaps = history.gaps()
+    assert gaps == [(101, 100 + history.first_seq(EPOCH, 500))]
     assert not history.complete
     history.opened(HistoryIndex(":memory:", ME))
     assert not history.complete
-    assert history.holed.is_set()
-    low, high = holes[0]
+    assert history.has_gaps.is_set()
+    low, high = gaps[0]
     entries = [
         RecentMessage((100 + n) << ITEM_BITS, EPOCH, n, message(n).id, 1, b"frame-%d" % n) for n in range(1, high - 100)
     ]
@@ -147,11 +145,9 @@ def test_memory_without_a_file_is_bounded_and_what_left_it_is_a_hole(monkeypatch
     assert len(frames(history, 1)) == 500
 
 
-def test_an_id_that_came_again_after_the_window_forgot_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_that_came_again_after_the_window_forgot_it_does_no_harm() -> None:
     """Without the file messages stay in memory for longer than their ids in the window of a quiet shard."""
-    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
-    monkeypatch.setattr(module, "BATCH", 1)
-    history = History(101, 101)
+    history = History(101, 101, HistoryOptions(batch=1, recent_messages=10))
     for seq in range(1, 31):
         history.add(100 + seq, message(2 if seq == 8 else seq)._replace(seq=seq))
         history.advance(101 + seq, None)
@@ -159,21 +155,16 @@ def test_an_id_that_came_again_after_the_window_forgot_it_does_no_harm(monkeypat
     assert len(history.recent) <= 11
 
 
-def test_topics_deleted_while_the_file_is_away_are_remembered_no_longer_than_messages(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "RECENT_MESSAGES", 10)
-    history = History(101, 101)
+def test_topics_deleted_while_the_file_is_away_are_remembered_no_longer_than_messages() -> None:
+    history = History(101, 101, HistoryOptions(recent_messages=10))
     for seq in range(1, 101):
         taken(history, seq)
         history.forget(100 + seq, 1_000 + seq)
     assert len(history._gone) <= 12
 
 
-def test_memory_without_a_file_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT_BYTES", 1_000_000)
-    monkeypatch.setattr(module, "BATCH", 1)
-    history = History(1, 1)
+def test_memory_without_a_file_is_bounded_in_bytes() -> None:
+    history = History(1, 1, HistoryOptions(batch=1, recent_bytes=1_000_000))
     for n in range(1, 101):
         history.add(n, message(n)._replace(frame=b"x" * 64_000))
         history.advance(n + 1, None)
@@ -227,7 +218,7 @@ def test_while_older_history_is_missing_the_first_seq_begins_the_run_to_the_head
     for seq in range(51, 61):
         later.add(100 + seq, message(seq))
         later.advance(101 + seq, None)
-    assert later.holes() == [(111, 151)]
+    assert later.gaps() == [(111, 151)]
     assert later.first_seq(EPOCH, 60) == 51
     assert later.has(EPOCH, 5)
     later.log_begins(151)
@@ -267,8 +258,8 @@ def test_an_index_that_was_ahead_takes_no_message_twice(tmp_path: Path) -> None:
     assert len(frames(again, 1)) == 10
 
 
-def test_frames_that_were_dropped_are_asked_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    history = a_history(frame_bytes=45)
+def test_frames_that_were_dropped_are_asked_of_the_log() -> None:
+    history = a_history(frame_bytes=45, options=HistoryOptions(loaded_bytes=20))
     taken(history, *range(1, 11))
     history.write()
     while history.tidy():
@@ -279,6 +270,5 @@ def test_frames_that_were_dropped_are_asked_of_the_log(monkeypatch: pytest.Monke
         history.loaded(pos, b"frame-%d" % seq)
     assert frames(history, 1) == [b"frame-1", b"frame-2"], "a page ends before what has to be loaded"
     assert len(frames(history, 7)) == 4
-    monkeypatch.setattr(module, "LOADED_BYTES", 10)
-    history.loaded(1, b"x" * 8)
-    assert history._loaded_bytes <= 10
+    history.loaded(1, b"x" * 18)
+    assert history._loaded_bytes <= 20

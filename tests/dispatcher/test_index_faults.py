@@ -11,20 +11,20 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from dispatcher import folder as folder_module
+from dispatcher.dispatcher_options import HistoryOptions, ShardOptions
 from dispatcher.folder import IndexFolder
 from dispatcher.index import HistoryIndex, LogIdentity
-from dispatcher.shard import ShardState
+from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_log import MemoryReader
-from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill, owning
+from tests.dispatcher.bed import owning
+from tests.dispatcher.test_recovery import KEY, a_log, caught_up, create, fill
 
 PAGE = 1 << 22
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.index_keeper.RETRY_S", 0.05)
-    monkeypatch.setattr("dispatcher.rebuild.RETRY_S", 0.05)
+def options_in(folder: Path) -> ShardOptions:
+    return ShardOptions(folder, 1 << 30, retry_s=0.05)
 
 
 @pytest.fixture
@@ -51,14 +51,13 @@ async def all_frames(runner: object, epoch: int, count: int) -> None:
 
 
 async def test_a_full_disk_never_parks_a_shard_and_what_the_index_missed_is_read_from_the_log_again(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    small_disk: Path,
 ) -> None:
     """The file system is really full; live delivery goes on, nothing is called gone, and it heals by itself."""
-    monkeypatch.setattr("dispatcher.history.RECENT_MESSAGES", 200)
-    monkeypatch.setattr("dispatcher.history.BATCH", 50)
+    options = options_in(small_disk)._replace(history=HistoryOptions(batch=50, recent_messages=200))
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, small_disk) as runner:
+    async with owning(log, options) as runner:
         await fill(log, 0, 100, epoch)
         await caught_up(runner, 100)
         owner = runner.owner
@@ -70,7 +69,7 @@ async def test_a_full_disk_never_parks_a_shard_and_what_the_index_missed_is_read
             while not owner.history.why or owner.rows[KEY].seq < 2_100:
                 await asyncio.sleep(0.01)
         assert owner is runner.owner
-        assert owner.state is ShardState.LIVE
+        assert runner.life.state is ShardState.LIVE
         assert not owner.history.complete
         assert len(owner.history.recent) <= 300
         assert len(owner.history.span(epoch, 2_050, 51, PAGE).frames) == 51, "the newest are answered from memory"
@@ -90,9 +89,9 @@ async def test_a_folder_that_is_full_from_the_start_does_not_keep_a_shard_from_b
         while True:
             file.write(b"x" * 4096)
     await fill(log, 0, 100, epoch)
-    async with owning(log, small_disk) as runner:
+    async with owning(log, options_in(small_disk)) as runner:
         async with asyncio.timeout(5):
-            while runner.owner is None or not runner.owner.live.is_set() or not runner.owner.history.why:
+            while runner.owner is None or not runner.owner.caught_up.is_set() or not runner.owner.history.why:
                 await asyncio.sleep(0.01)
         assert runner.owner.rows[KEY].seq == 100
         ballast.unlink()
@@ -103,7 +102,7 @@ async def test_a_folder_that_is_full_from_the_start_does_not_keep_a_shard_from_b
 async def test_a_file_that_fails_in_use_is_opened_again_and_its_shard_stays_live(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
         owner = runner.owner
@@ -122,16 +121,16 @@ async def test_a_file_that_fails_in_use_is_opened_again_and_its_shard_stays_live
 async def test_a_damaged_file_is_made_anew_while_its_shard_is_live(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path, final=True) as runner:
+    async with owning(log, options_in(tmp_path), final=True) as runner:
         await fill(log, 0, 3_000, epoch, size=200)
         await caught_up(runner, 3_000)
     path = tmp_path / "shard-0.db"
     damaged = bytearray(path.read_bytes())
     damaged[8_192:] = os.urandom(len(damaged) - 8_192)
     path.write_bytes(damaged)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         assert runner.owner is not None
-        assert runner.owner.state is ShardState.LIVE
+        assert runner.life.state is ShardState.LIVE
         await caught_up(runner, 3_000)
         async with asyncio.timeout(20):
             while runner.owner.history.span(epoch, 1, 10, PAGE).seq != 1 or not runner.owner.history.complete:
@@ -143,14 +142,14 @@ async def test_an_index_of_a_log_that_was_cut_and_grew_past_it_is_thrown_away(tm
     """After an unclean election of a Kafka leader the same offsets may hold other records."""
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
     file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     assert file.last.offset == (await log.bounds(LogName.MESSAGES, 0)).end - 1
     file.write([], (0, 0), last=file.last._replace(checksum=b"another record  "))
     file.close()
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, 50)
         assert log.records_read["messages-background"] > 0
         await all_frames(runner, epoch, 50)
@@ -161,7 +160,7 @@ async def test_an_index_is_kept_where_a_slow_log_does_not_say_in_time_whether_it
 ) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path, final=True) as runner:
+    async with owning(log, options_in(tmp_path), final=True) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
     reader, slow = log.reader, [3]
@@ -175,7 +174,7 @@ async def test_an_index_is_kept_where_a_slow_log_does_not_say_in_time_whether_it
 
     monkeypatch.setattr(log, "reader", slow_at_first)
     monkeypatch.setattr(HistoryIndex, "delete", Mock(side_effect=AssertionError("thrown away")))
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, 50)
         assert not slow[0]
         await all_frames(runner, epoch, 50)
@@ -184,14 +183,14 @@ async def test_an_index_is_kept_where_a_slow_log_does_not_say_in_time_whether_it
 async def test_an_index_that_goes_beyond_the_log_is_thrown_away(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
     file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     end = file.ranges[-1][1]
     file.write([], (end, end + 1_000))
     file.close()
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, 50)
         assert runner.owner is not None
         assert runner.owner.history.file is not None

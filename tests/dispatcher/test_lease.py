@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.lease import PAUSE_S, SETTLE_S, Lease
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.service import DispatcherService
 from headgate.core.sequencer.claims import Claim, encode_claim
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, encode_body
@@ -14,11 +15,12 @@ from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
-from headgate.runtime.logs.memory_log import Reach
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
+from headgate.runtime.testing.faulty_log import Reach
 from tests.dispatcher.test_assignment import SlowClaims
 from tests.dispatcher.test_links_and_requests import Pushes
 
@@ -95,14 +97,14 @@ async def serving() -> AsyncIterator[Rig]:
     key = topic_key("t")
     control = CreateTopic(topic_id="t", name="t", permissions="PUBLIC", owner_id="ann")
     at = await log.append(LogName.MESSAGES, 0, key, encode_control(encode_body(control), 0, keyed_id(key, "a", "1")))
-    service = DispatcherService(DispatcherOptions("n", "n:1", None), log, clock, rng, Metrics({"dispatcher"}))
+    service = DispatcherService(DispatcherOptions("n", "n:1", None), log, Shell(clock, rng, Metrics({"dispatcher"})))
     task = asyncio.create_task(service.run())
     directory = LinkDirectory("gateway", "g")
     rig = Rig(service, log, clock, (1 << 44) | at.offset, directory)
-    directory.user = rig.pushes
+    directory.deliver_to(rig.pushes)
     async with asyncio.timeout(10):
         await service.ready.wait()
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         service.accept(far)
         directory.add(near)
         while directory.missing() is not None:
@@ -171,13 +173,13 @@ async def test_what_gateways_say_during_the_pause_is_heard_after_it_and_in_order
 async def test_what_comes_right_after_the_pause_does_not_overtake_what_came_in_it() -> None:
     async with serving() as rig:
         dispatcher = rig.service.dispatcher
-        (session,) = dispatcher.sessions
+        (peer,) = dispatcher.peers
         rig.clock.ahead_s += 20.0
-        session._on_messages([link.Attach(0, True, True, [link.AttachTopic("t", rig.epoch, 0, 5)])])
+        dispatcher.received(peer, [link.Attach(0, True, True, [link.AttachTopic("t", rig.epoch, 0, 5)])])
         dispatcher.lease.renew()
-        session._on_messages([link.Leave("t", rig.epoch, 2)])
+        dispatcher.received(peer, [link.Leave("t", rig.epoch, 2)])
         async with asyncio.timeout(5):
-            while session._asks:
+            while peer._waiting:
                 await asyncio.sleep(0)
         assert dispatcher.owners[0].routes.count("t") == 3
 
@@ -192,7 +194,7 @@ async def test_a_log_that_does_not_answer_is_no_evidence() -> None:
         async with asyncio.timeout(5):
             while not lease.held():
                 await asyncio.sleep(0.01)
-        assert rig.service.dispatcher.desk(0) is not None
+        assert rig.service.dispatcher.api(0) is not None
 
 
 async def test_after_a_pause_nothing_is_claimed_on_an_old_assignment() -> None:

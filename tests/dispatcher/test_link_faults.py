@@ -4,11 +4,13 @@ import asyncio
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_members
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.memory_link import memory_link
+from headgate.core.wire.verdict import Verdict
+from headgate.runtime.testing.encoded_link import encoded_link
 from tests.dispatcher.test_links_and_requests import Bed, running
 
 
@@ -18,7 +20,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
-async def private(bed: Bed) -> link.Verdict:
+async def private(bed: Bed) -> Verdict:
     control = CreateTopic(topic_id="p", name="p", permissions="PRIVATE", owner_id="ann")
     return await bed.control("p", encode_body(control))
 
@@ -37,22 +39,22 @@ async def test_a_live_subscription_is_authorised_again_by_the_owner(caller: Call
     async with running() as bed:
         epoch = (await private(bed)).epoch
         shard = bed.directory.shard_of("p")
-        ask = bed.directory.ask(shard, lambda req: link.Authorize(req, "p", epoch, caller))
+        ask = bed.directory.ask(shard, lambda req: link_members.Authorize(req, "p", epoch, caller))
         if code is None:
-            assert isinstance(await ask, link.Authorized)
+            assert isinstance(await ask, link_members.Authorized)
         else:
             with pytest.raises(Refusal, match=code):
                 await ask
         with pytest.raises(Refusal, match="topic_not_found"):  # a topic of that name, and not the one that is followed
-            await bed.directory.ask(shard, lambda req: link.Authorize(req, "p", epoch + 1, Caller("ann")))
+            await bed.directory.ask(shard, lambda req: link_members.Authorize(req, "p", epoch + 1, Caller("ann")))
 
 
 async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
     async with running() as bed:
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         far.role = "ingest"
         reasons: list[str] = []
-        near.on_close = reasons.append
+        near.deliver_to(on_close=reasons.append)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         await until(lambda: reasons)
@@ -70,21 +72,21 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         link.AskTopic(5, "x" * 100_000, Caller("ann")),
         link.AskHistory(5, "t", Caller("ann"), -(1 << 62), 1 << 62, -7, -1),
         link.Fetch(5, "t", -1, -1, -1, -1),
-        link.AskSubscribe(5, "t\n", Caller("ann"), ("no such form", -1, -1), True),
+        link.AskSubscribe(5, "t\n", Caller("ann"), Position("no such form", -1, -1), True),
         link.Relay(5, "t", 0, b"\xff"),
         link.TopicsAnswer(5, []),
         link.Refused(5, "no such code", "x"),
-        link.Authorized(5),
+        link_members.Authorized(5),
     ],
     ids=repr,
 )
 async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: link.Message) -> None:
     async with running() as bed:
         await bed.create("t")
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         got: list[link.Message] = []
         reasons: list[str] = []
-        near.on_messages, near.on_close = got.extend, reasons.append
+        near.deliver_to(got.extend, reasons.append)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
@@ -103,9 +105,9 @@ async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: lin
 async def test_an_odd_message_without_an_answer_is_passed_over(odd: link.Message) -> None:
     async with running() as bed:
         await bed.create("t")
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         got: list[link.Message] = []
-        near.on_messages = got.extend
+        near.deliver_to(got.extend)
         bed.service.accept(far)
         near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)

@@ -6,21 +6,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.service import DispatcherService
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.position import Position
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
-from headgate.core.wire.verdict import Code
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
 
 ANN = Caller("ann")
 
@@ -52,7 +55,7 @@ class Bed:
         self.directory = directory
         self.pushes = pushes
 
-    async def control(self, topic_id: str, body: bytes, epoch: int = 0, name: str = "1") -> link.Verdict:
+    async def control(self, topic_id: str, body: bytes, epoch: int = 0, name: str = "1") -> Verdict:
         key = topic_key(topic_id)
         shard = self.directory.shard_of(topic_id)
         value = encode_control(body, epoch, keyed_id(key, "ann", name))
@@ -61,11 +64,11 @@ class Bed:
         assert isinstance(answer, link.Verdicts)
         return answer.verdicts[0]
 
-    async def create(self, topic_id: str, name: str = "1") -> link.Verdict:
+    async def create(self, topic_id: str, name: str = "1") -> Verdict:
         control = CreateTopic(topic_id=topic_id, name=topic_id, permissions="PUBLIC", owner_id="ann")
         return await self.control(topic_id, encode_body(control), 0, name)
 
-    async def publish(self, topic_id: str, epoch: int, name: str) -> link.Verdict:
+    async def publish(self, topic_id: str, epoch: int, name: str) -> Verdict:
         key = topic_key(topic_id)
         shard = self.directory.shard_of(topic_id)
         item = Item(keyed_id(key, "ann", name), 1, b'"message_id":"x","publisher_id":"ann","payload":1}')
@@ -74,7 +77,7 @@ class Bed:
         assert isinstance(answer, link.Verdicts)
         return answer.verdicts[0]
 
-    async def subscribe(self, topic_id: str, position: tuple[str, int, int] | None = None) -> link.Subscribed:
+    async def subscribe(self, topic_id: str, position: Position | None = None) -> link.Subscribed:
         shard = self.directory.shard_of(topic_id)
         answer = await self.directory.ask(shard, lambda req: link.AskSubscribe(req, topic_id, ANN, position))
         assert isinstance(answer, link.Subscribed)
@@ -87,13 +90,13 @@ async def running() -> AsyncIterator[Bed]:
     log = MemoryLog(MemoryStore(clock, rng, 4, 1 << 28))
     await log.open()
     options = DispatcherOptions("node-1", "127.0.0.1:1", None)
-    service = DispatcherService(options, log, clock, rng, Metrics({"dispatcher"}))
+    service = DispatcherService(options, log, Shell(clock, rng, Metrics({"dispatcher"})))
     task = asyncio.create_task(service.run())
     await service.ready.wait()
-    near, far = memory_link(codec=True)
+    near, far = encoded_link()
     service.accept(far)
     directory, pushes = LinkDirectory("dev", "client-1"), Pushes()
-    directory.user = pushes
+    directory.deliver_to(pushes)
     directory.add(near)
     async with asyncio.timeout(5):
         while directory.missing() is not None:
@@ -186,11 +189,11 @@ async def test_positions_are_placed_by_the_owner() -> None:
         made = await bed.create("t")
         for n in range(5):
             await bed.publish("t", made.epoch, str(n))
-        assert (await bed.subscribe("t", ("earliest", 0, 0))).cursor == 0
-        assert (await bed.subscribe("t", ("last", 0, 2))).cursor == 3
-        ahead = await bed.subscribe("t", ("seq", made.epoch, 9))
+        assert (await bed.subscribe("t", Position("earliest", 0, 0))).cursor == 0
+        assert (await bed.subscribe("t", Position("last", 0, 2))).cursor == 3
+        ahead = await bed.subscribe("t", Position("seq", made.epoch, 9))
         assert (ahead.cursor, ahead.resumed, ahead.reason) == (5, False, "ahead")
-        other = await bed.subscribe("t", ("seq", 7, 3))
+        other = await bed.subscribe("t", Position("seq", 7, 3))
         assert (other.cursor, other.reason) == (0, "epoch_changed")
         with pytest.raises(Refusal, match="topic_not_found"):
             await bed.subscribe("nowhere")

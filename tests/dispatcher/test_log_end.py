@@ -9,6 +9,7 @@ import pytest
 from dispatcher import log_end as module
 from dispatcher.log_end import MAX_WAITING, LogEnd
 from headgate.core.wire import link
+from headgate.core.wire.position import Position
 from headgate.core.wire.records import Bounds, LogName
 from headgate.runtime.ports import LogUnavailable
 from tests.dispatcher.test_waiting_for_history import ANN, EPOCH, HEAD, Far, Scene
@@ -35,7 +36,7 @@ async def asked(log: Ends, seq: int) -> AsyncIterator[Scene]:
     scene.owner.log_end = LogEnd(log, 0)  # type: ignore[arg-type]
     scene.owner.log_end.applied(HEAD + 2)
     task = asyncio.create_task(scene.owner.log_end.run())
-    scene.requests.handle(scene.far, link.AskSubscribe(1, "t", ANN, ("seq", EPOCH, seq)))
+    scene.api.handle(scene.far, link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, seq)))
     try:
         yield scene
     finally:

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dispatcher.service import DispatcherOptions, DispatcherService
+from dispatcher.dispatcher_options import AssignmentOptions, DispatcherOptions, SnapshotOptions
+from dispatcher.service import DispatcherService
 from headgate.core.sequencer.marks import MARK_OFFSETS, Mark, decode_mark, encode_mark
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.metrics import Metrics
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from tests.contract.log_suite import read_from
 from tests.dispatcher.test_recovery import KEY, create, fill
@@ -19,7 +21,9 @@ from tests.dispatcher.test_recovery import KEY, create, fill
 
 @asynccontextmanager
 async def serving(log: MemoryLog, metrics: Metrics, messages: int) -> AsyncIterator[DispatcherService]:
-    service = DispatcherService(DispatcherOptions("n", "n:1", None), log, SystemClock(), SystemRng(), metrics)
+    snapshots, assignment = SnapshotOptions(interval_s=3_600.0), AssignmentOptions(mark_s=0.05)
+    options = DispatcherOptions("n", "n:1", None, snapshots=snapshots, assignment=assignment)
+    service = DispatcherService(options, log, Shell(SystemClock(), SystemRng(), metrics))
     task = asyncio.create_task(service.run())
     async with asyncio.timeout(10):
         while 0 not in service.dispatcher.owners or service.dispatcher.owners[0].rows[KEY].seq < messages:
@@ -39,11 +43,7 @@ def disagreements(metrics: Metrics) -> float:
 
 
 @pytest.mark.parametrize(("changed", "found"), [(False, 0), (True, 1)])
-async def test_the_next_owner_compares_its_digest_with_the_last_ones_word(
-    monkeypatch: pytest.MonkeyPatch, changed: bool, found: int
-) -> None:
-    monkeypatch.setattr("dispatcher.assignment.MARK_S", 0.05)
-    monkeypatch.setattr("dispatcher.snapshots.INTERVAL_S", 3_600.0)
+async def test_the_next_owner_compares_its_digest_with_the_last_ones_word(changed: bool, found: int) -> None:
     log = MemoryLog(MemoryStore(SystemClock(), SystemRng()))
     await log.open()
     epoch = await create(log)

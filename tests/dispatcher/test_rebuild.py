@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from dispatcher import rebuild as module
+from dispatcher.dispatcher_options import HistoryOptions, ShardOptions, SnapshotOptions
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
 from dispatcher.recent import RecentMessage
@@ -19,19 +20,20 @@ from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id
 from headgate.core.wire.records import LogName
+from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import Log, LogUnavailable
-from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill, owning
+from tests.dispatcher.bed import owning
+from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, caught_up, create, fill
 
 PAGE = 1 << 24
 
 
-@pytest.fixture(autouse=True)
-def many_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.snapshots.CHANGES", 200)
-    monkeypatch.setattr("dispatcher.snapshots.LEAST_S", 0.0)
-    monkeypatch.setattr("dispatcher.snapshots.CHECK_S", 0.01)
-    monkeypatch.setattr("dispatcher.rebuild.RETRY_S", 0.05)
-    monkeypatch.setattr("dispatcher.index_keeper.RETRY_S", 0.05)
+MANY_SNAPSHOTS = SnapshotOptions(check_s=0.01, least_s=0.0, changes=200)
+OPTIONS = ShardOptions(snapshots=MANY_SNAPSHOTS, retry_s=0.05)
+
+
+def options_in(folder: Path, frame_bytes: int = 1 << 30) -> ShardOptions:
+    return OPTIONS._replace(folder=folder, frame_bytes=frame_bytes)
 
 
 def tail_of(n: int) -> bytes:
@@ -83,7 +85,7 @@ async def test_a_rebuild_gives_what_the_live_index_gave_and_applies_nothing_agai
 ) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         head = await mixed(log, runner, epoch)
         assert runner.owner is not None
         expected = frames_of(runner.owner.history, epoch, head)
@@ -93,7 +95,7 @@ async def test_a_rebuild_gives_what_the_live_index_gave_and_applies_nothing_agai
         raise AssertionError("nothing has to be applied again")
 
     monkeypatch.setattr(module.Rebuild, "_apply", never)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, head)
         assert runner.owner is not None
         assert frames_of(runner.owner.history, epoch, head) == expected
@@ -103,7 +105,7 @@ async def test_a_rebuild_gives_what_the_live_index_gave_and_applies_nothing_agai
 async def test_the_newest_segment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None, final=True) as runner:
+    async with owning(log, OPTIONS, final=True) as runner:
         head = await mixed(log, runner, epoch)
     order: list[tuple[int, int]] = []
     fill_one = History.fill
@@ -118,7 +120,7 @@ async def test_the_newest_segment_comes_first(tmp_path: Path, monkeypatch: pytes
     file = HistoryIndex(tmp_path / "shard-0.db", LogIdentity(log.cluster_id, 1, 0))
     file.write([], (middle, middle + 1))  # so there are two holes
     file.close()
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, head)
         lows = [low for low, _ in order]
         assert len(order) > 5
@@ -130,14 +132,14 @@ async def test_first_seq_is_exact_to_the_record_after_retention_on_a_cold_node()
     """12,000 messages, the log has lost the first 100 records and with them the config record."""
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         for start in range(0, 12_000, 1_000):
             await fill(log, start, 1_000, epoch)
             await caught_up(runner, start + 1_000)
             await snapshotted(runner)
     made_at = epoch & ((1 << 44) - 1)
     await log.truncate_before(LogName.MESSAGES, 0, made_at + 101)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         await caught_up(runner, 12_000)
         assert runner.owner is not None
         assert runner.owner.history.first_seq(epoch, 12_000) == 101
@@ -147,7 +149,7 @@ async def test_first_seq_is_exact_to_the_record_after_retention_on_a_cold_node()
 async def test_a_repeat_whose_message_retention_took_is_not_taken_for_the_message() -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         await fill(log, 0, 100, epoch)
         await fill(log, 10, 1, epoch)  # repeats the eleventh
         await fill(log, 100, 400, epoch)
@@ -155,7 +157,7 @@ async def test_a_repeat_whose_message_retention_took_is_not_taken_for_the_messag
         await snapshotted(runner)
     made_at = epoch & ((1 << 44) - 1)
     await log.truncate_before(LogName.MESSAGES, 0, made_at + 60)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         await caught_up(runner, 500)
         assert runner.owner is not None
         history = runner.owner.history
@@ -167,7 +169,7 @@ async def test_a_repeat_whose_message_retention_took_is_not_taken_for_the_messag
 async def test_a_repeat_behind_the_last_message_of_its_topic_in_the_log_is_none_either() -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None, final=True) as runner:
+    async with owning(log, OPTIONS, final=True) as runner:
         assert runner.owner is not None
         async with asyncio.timeout(5):
             while not runner.owner.writer.has_chain:  # so that one delta has all that follows
@@ -177,7 +179,7 @@ async def test_a_repeat_behind_the_last_message_of_its_topic_in_the_log_is_none_
         await caught_up(runner, 100)
     made_at = epoch & ((1 << 44) - 1)
     await log.truncate_before(LogName.MESSAGES, 0, made_at + 101)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         await caught_up(runner, 100)
         assert runner.owner is not None
         assert runner.owner.history.first_seq(epoch, 100) == 101, "nothing of the topic is left"
@@ -195,7 +197,7 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
         items = [Item(b"%016d" % n, 0, tail_of(n)) for n in numbers]
         await asyncio.gather(*(log.append(LogName.MESSAGES, 0, KEY, encode_message(i, epoch)) for i in items))
 
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         await fill(log, 0, 1, epoch)
         await unkeyed(range(300))
         await caught_up(runner, 301)
@@ -221,7 +223,7 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
         return fill_one(self, entries, low, high, gone)
 
     monkeypatch.setattr(History, "fill", noting)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, 702)
         assert runner.owner is not None
         assert len(frames_of(runner.owner.history, epoch, 702)) == 702
@@ -230,10 +232,10 @@ async def test_a_repeat_behind_what_a_base_has_the_numbers_of_is_not_taken_for_t
 
 async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill in the middle, again and again: each start needs less, and live messages meanwhile lose nothing."""
-    monkeypatch.setattr(module, "BATCH", 50)
+    small = HistoryOptions(batch=50)
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         for start in range(0, 3_000, 300):
             await fill(log, start, 300, epoch)
             await caught_up(runner, start + 300)
@@ -251,7 +253,7 @@ async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkey
             write(self, stretch, end)
 
         monkeypatch.setattr(module.Rebuild, "_write", cutting)
-        async with owning(log, tmp_path) as runner:
+        async with owning(log, options_in(tmp_path)._replace(history=small)) as runner:
             await fill(log, head, 10, epoch)
             head += 10
             async with asyncio.timeout(10):
@@ -265,7 +267,7 @@ async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkey
     assert held == sorted(held)
     assert held[-1] > held[1] > 0
     monkeypatch.setattr(module.Rebuild, "_write", write)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)._replace(history=small)) as runner:
         await caught_up(runner, head)
         assert runner.owner is not None
         assert len(frames_of(runner.owner.history, epoch, head)) == head
@@ -274,10 +276,10 @@ async def test_a_rebuild_that_is_cut_goes_on_where_it_was(tmp_path: Path, monkey
 async def test_a_topic_deleted_where_the_index_had_a_hole_leaves_the_file(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path, final=True) as runner:
+    async with owning(log, options_in(tmp_path), final=True) as runner:
         await fill(log, 0, 500, epoch)
         await caught_up(runner, 500)
-    async with owning(log, None, final=True) as runner:  # another node has the shard meanwhile
+    async with owning(log, OPTIONS, final=True) as runner:  # another node has the shard meanwhile
         value = encode_control(encode_body(DeleteTopic(TOPIC)), epoch, keyed_id(KEY, "ann", "d"))
         await log.append(LogName.MESSAGES, 0, KEY, value)
         control = CreateTopic(topic_id=TOPIC, name=TOPIC, permissions="PUBLIC", owner_id="ann")
@@ -286,7 +288,7 @@ async def test_a_topic_deleted_where_the_index_had_a_hole_leaves_the_file(tmp_pa
         )
         await fill(log, 0, 20, (1 << 44) | at.offset)
         await caught_up(runner, 20)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await caught_up(runner, 20)
         assert runner.owner is not None
         history = runner.owner.history
@@ -299,7 +301,7 @@ async def test_a_topic_deleted_where_the_index_had_a_hole_leaves_the_file(tmp_pa
 async def test_pages_over_dropped_frames_are_read_from_the_log_and_are_the_same(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, OPTIONS) as runner:
         head = await mixed(log, runner, epoch)
         assert runner.owner is not None
         expected = frames_of(runner.owner.history, epoch, head)
@@ -307,7 +309,7 @@ async def test_pages_over_dropped_frames_are_read_from_the_log_and_are_the_same(
     class Asker:
         open = True
 
-    async with owning(log, tmp_path, frame_bytes=30_000) as runner:
+    async with owning(log, options_in(tmp_path, 30_000)) as runner:
         await caught_up(runner, head)
         owner = runner.owner
         assert owner is not None
@@ -329,19 +331,16 @@ async def test_pages_over_dropped_frames_are_read_from_the_log_and_are_the_same(
         assert 3 < loads < 60
 
 
-async def test_a_page_of_large_dropped_frames_comes_however_little_of_it_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_of_large_dropped_frames_comes_however_little_of_it_fits(tmp_path: Path) -> None:
     """A hundred frames of which the memory for loaded ones takes twenty: each read gives the beginning of a page."""
-    monkeypatch.setattr("dispatcher.history.LOADED_BYTES", 20_000)
-    monkeypatch.setattr("dispatcher.log_pages.READ_BYTES", 10_000)
+    options = options_in(tmp_path, 1)._replace(history=HistoryOptions(loaded_bytes=20_000, read_bytes=10_000))
     log = await a_log()
     epoch = await create(log)
 
     class Asker:
         open = True
 
-    async with owning(log, tmp_path, frame_bytes=1) as runner:
+    async with owning(log, options) as runner:
         await fill(log, 0, 100, epoch, size=1_000)
         await caught_up(runner, 100)
         owner = runner.owner
@@ -365,7 +364,7 @@ async def test_a_page_of_large_dropped_frames_comes_however_little_of_it_fits(
 async def test_the_seq_of_a_duplicate_whose_first_is_packed_is_looked_up(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, options_in(tmp_path)) as runner:
         await fill(log, 0, 300, epoch)
         await caught_up(runner, 300)
         owner = runner.owner
@@ -378,4 +377,4 @@ async def test_the_seq_of_a_duplicate_whose_first_is_packed_is_looked_up(tmp_pat
                     await asyncio.sleep(0.01)
         verdicts = owner.verdicts.get(at.offset)
         assert verdicts is not None
-        assert (verdicts[0].code.name, verdicts[0].seq) == ("DUPLICATE", 8)
+        assert (verdicts[0].code, verdicts[0].seq) == (Code.DUPLICATE, 8)

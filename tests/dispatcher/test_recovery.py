@@ -1,53 +1,32 @@
 """A shard's life over a durable log: restart, cold index, drain, bounded memory, and what parks it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from dispatcher.dispatcher import Dispatcher
+from dispatcher.dispatcher_options import DispatcherOptions, ShardOptions, SnapshotOptions
 from dispatcher.folder import IndexFolder
-from dispatcher.service import DispatcherOptions, DispatcherService
-from dispatcher.shard import ShardState
+from dispatcher.service import DispatcherService
 from dispatcher.shard_runner import ShardRunner
+from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.control import CreateTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id, shard_of, topic_key
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import MemoryLog, Reach
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.faulty_log import FaultyLog, Reach
+from tests.dispatcher.bed import owning, shell_of
 
 CLOCK = SystemClock()
 TOPIC = next(f"t{n}" for n in range(99) if shard_of(f"t{n}".encode(), 4) == 0)
 KEY = topic_key(TOPIC)
 
 
-@asynccontextmanager
-async def owning(
-    log: Log, folder: Path | None, *, final: bool = False, frame_bytes: int = 1 << 30
-) -> AsyncIterator[ShardRunner]:
-    dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-    runner = ShardRunner(0, 1, log, folder, dispatcher, CLOCK, frame_bytes)
-    runner.final_snapshot = final
-    task = asyncio.create_task(runner.run())
-    async with asyncio.timeout(10):
-        while runner.owner is None or runner.owner.state is ShardState.RESTORING:
-            await asyncio.sleep(0.005)
-    try:
-        yield runner
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def a_log(**bounds: int) -> MemoryLog:
-    log = MemoryLog(MemoryStore(CLOCK, SystemRng(), 4, bounds.get("memory_bytes", 1 << 28)))
+async def a_log(**bounds: int) -> FaultyLog:
+    log = FaultyLog(MemoryStore(CLOCK, SystemRng(), 4, bounds.get("memory_bytes", 1 << 28)))
     await log.open()
     return log
 
@@ -75,10 +54,10 @@ async def caught_up(runner: ShardRunner, seq: int) -> None:
 async def test_a_drained_shard_comes_back_from_its_snapshot_and_reads_no_message_again(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path, final=True) as runner:
+    async with owning(log, ShardOptions(tmp_path), final=True) as runner:
         await fill(log, 0, 500, epoch)
         await caught_up(runner, 500)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, ShardOptions(tmp_path)) as runner:
         assert runner.owner is not None
         assert runner.owner.rows[KEY].seq == 500
         assert log.records_read["messages-background"] == 1  # the newest record the index took; no rebuild was needed
@@ -90,12 +69,12 @@ async def test_a_drained_shard_comes_back_from_its_snapshot_and_reads_no_message
 async def test_a_lost_index_is_rebuilt_behind_live_delivery(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path, final=True) as runner:
+    async with owning(log, ShardOptions(tmp_path), final=True) as runner:
         await fill(log, 0, 3_000, epoch)
         await caught_up(runner, 3_000)
     for file in tmp_path.iterdir():
         file.unlink()
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, ShardOptions(tmp_path)) as runner:
         await caught_up(runner, 3_000)
         assert runner.owner is not None
         span = runner.owner.history.span(epoch, 1, 5_000, 1 << 22)
@@ -105,10 +84,10 @@ async def test_a_lost_index_is_rebuilt_behind_live_delivery(tmp_path: Path) -> N
 async def test_a_crash_between_snapshots_loses_and_repeats_nothing(tmp_path: Path) -> None:
     log = await a_log()
     epoch = await create(log)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, ShardOptions(tmp_path)) as runner:
         await fill(log, 0, 700, epoch)
         await caught_up(runner, 700)
-    async with owning(log, tmp_path) as runner:
+    async with owning(log, ShardOptions(tmp_path)) as runner:
         await caught_up(runner, 700)
         assert runner.owner is not None
         assert len(runner.owner.history.span(epoch, 1, 1_000, 1 << 20).frames) == 700
@@ -117,7 +96,7 @@ async def test_a_crash_between_snapshots_loses_and_repeats_nothing(tmp_path: Pat
 async def test_a_bounded_memory_log_is_truncated_behind_a_snapshot() -> None:
     log = await a_log(memory_bytes=400_000)
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         async with asyncio.timeout(30):
             for start in range(0, 2_000, 100):
                 await fill(log, start, 100, epoch, size=1_000)
@@ -132,19 +111,19 @@ async def test_a_bounded_memory_log_is_truncated_behind_a_snapshot() -> None:
 
 async def test_a_record_of_an_unknown_version_parks_the_shard_and_says_so() -> None:
     log = await a_log()
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         await log.append(LogName.MESSAGES, 0, KEY, b"\xffHG\x00\x02 from the future")
         async with asyncio.timeout(5):
-            while runner.owner is None or runner.owner.state is not ShardState.PARKED:
+            while runner.life.state is not ShardState.PARKED:
                 await asyncio.sleep(0.01)
-        assert "version 2" in runner.owner.why
+        assert "version 2" in runner.why
 
 
-async def test_a_quiet_shard_is_snapshotted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_shard_is_snapshotted_too() -> None:
     """Records that change nothing must not let retention overtake the newest snapshot."""
-    monkeypatch.setattr("dispatcher.snapshots.QUIET_OFFSETS", 20)
     log = await a_log()
-    async with owning(log, None, final=True) as runner:
+    options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=20))
+    async with owning(log, options, final=True) as runner:
         probe = encode_control(encode_body(Probe()), 0)
         await asyncio.gather(*(log.append(LogName.MESSAGES, 0, b"hg:probe", probe) for _ in range(50)))
         async with asyncio.timeout(5):
@@ -154,7 +133,7 @@ async def test_a_quiet_shard_is_snapshotted_too(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_dead_letter_too_large_for_the_log_holds_nothing_up() -> None:
     log = await a_log()
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         await log.append(LogName.MESSAGES, 0, b"k" * 400_000, b"\xff" * 520_000)
         async with asyncio.timeout(5):
             while runner.owner is None or runner.owner.shard.next_offset < (await log.bounds(LogName.MESSAGES, 0)).end:
@@ -175,7 +154,7 @@ async def test_a_service_that_ends_while_the_log_is_away_gives_the_index_folder_
     log = await a_log()
     log.reach = Reach.REFUSED
     options = DispatcherOptions("n", "n:1", tmp_path / "index")
-    task = asyncio.create_task(DispatcherService(options, log, CLOCK, SystemRng(), Metrics({"dispatcher"})).run())
+    task = asyncio.create_task(DispatcherService(options, log, shell_of()).run())
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})

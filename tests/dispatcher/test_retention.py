@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.retention import Retention, first_since
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.records import LogName
@@ -16,7 +17,8 @@ from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
 from tests.contract.log_suite import read_from
-from tests.dispatcher.test_recovery import KEY, caught_up, create, fill, owning
+from tests.dispatcher.bed import owning
+from tests.dispatcher.test_recovery import KEY, caught_up, create, fill
 
 
 class Calendar(SystemClock):
@@ -57,13 +59,10 @@ async def snapshotted(runner: ShardRunner) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(
-    log: Log, clock: Calendar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dispatcher.snapshots.QUIET_OFFSETS", 1)
-    monkeypatch.setattr("dispatcher.snapshots.CHANGES", 1)
+async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(log: Log, clock: Calendar) -> None:
+    options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=1, changes=1))
     epoch = await create(log)
-    async with owning(log, None) as runner:
+    async with owning(log, options) as runner:
         await fill(log, 0, 100, epoch)
         await log.append(LogName.MESSAGES, 0, KEY, b"\xffnot JSON")
         inbox = await log.append(LogName.INBOX, 0, b"k", b"v")
@@ -87,17 +86,15 @@ async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(
         clock.days = 31
         await apply(log, clock, runner)
         assert (await log.bounds(LogName.DEAD_LETTERS, 0)).first == letters.end
-    async with owning(log, None) as runner:
+    async with owning(log, options) as runner:
         await caught_up(runner, 110)
 
 
-async def test_no_message_goes_that_the_newest_snapshot_does_not_reach(
-    log: Log, clock: Calendar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dispatcher.snapshots.INTERVAL_S", 3_600.0)
+async def test_no_message_goes_that_the_newest_snapshot_does_not_reach(log: Log, clock: Calendar) -> None:
+    options = ShardOptions(snapshots=SnapshotOptions(interval_s=3_600.0))
     epoch = await create(log)
     first = (await log.bounds(LogName.MESSAGES, 0)).first
-    async with owning(log, None) as runner:
+    async with owning(log, options) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
         clock.days = 400
@@ -109,7 +106,7 @@ async def test_no_message_goes_that_the_newest_snapshot_does_not_reach(
 
 async def test_claims_before_the_one_that_is_served_go(log: Log, clock: Calendar) -> None:
     claims = [await log.append(LogName.OWNERSHIP, 0, b"0", b"{}") for _ in range(20)]
-    async with owning(log, None) as runner:
+    async with owning(log) as runner:
         assert runner.owner is not None
         runner.owner.epoch = (1 << 44) | claims[-1].offset
         await apply(log, clock, runner)
@@ -159,17 +156,16 @@ async def test_dead_letters_never_fill_a_memory_log() -> None:
     assert newest[0].value == b"999" * 3_000
 
 
-async def test_a_full_memory_log_heals_whatever_filled_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_memory_log_heals_whatever_filled_it() -> None:
     """Messages, dead letters and snapshots together beyond both limits: publishes are refused, then taken again."""
-    monkeypatch.setattr("dispatcher.snapshots.CHECK_S", 0.02)
-    monkeypatch.setattr("dispatcher.snapshots.LEAST_S", 0.05)
+    options = ShardOptions(snapshots=SnapshotOptions(check_s=0.02, least_s=0.05))
     log = MemoryLog(MemoryStore(SystemClock(), SystemRng(), 4, 400_000))
     await log.open()
     epoch = await create(log)
     for number in range(30):
         log.append(LogName.SNAPSHOTS, 1, None, b"%d" % number * 20_000)
         log.append(LogName.DEAD_LETTERS, 0, b"k", bytes(30_000))
-    async with owning(log, None) as runner:
+    async with owning(log, options) as runner:
         taken, refused = 0, 0
         async with asyncio.timeout(20):
             while taken < 3_000 or not refused:

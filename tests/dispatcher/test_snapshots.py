@@ -5,16 +5,14 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import Any
-from unittest import mock
 
 import pytest
 import structlog
 
-from dispatcher.dispatcher import Dispatcher
-from dispatcher.recovery import ShardLost, recover
+from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
+from dispatcher.recovery import RecoveredShard, ShardLost, recover
 from dispatcher.shard import ShardOwner
-from dispatcher.shard_runner import ShardRunner
-from dispatcher.snapshots import INTERVAL_S, OLD_S, RETRY_MAX_S, Snapshots
+from dispatcher.snapshots import OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.sequencer.snapshot import HEADER, NAME_BYTES, read_chunk
 from headgate.core.wire.errors import NewerSnapshot
 from headgate.core.wire.records import LogName
@@ -26,7 +24,9 @@ from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 from tests.core.snapshot_bed import CONFIG, bundle, configured
+from tests.dispatcher.bed import dispatcher_of, node_of, shell_of
 
+DEFAULT = SnapshotOptions()
 SNAPSHOTS, MESSAGES = LogName.SNAPSHOTS, LogName.MESSAGES
 
 
@@ -48,22 +48,18 @@ class Faulty(MemoryLog):
 class Node:
     """A shard as its owner has it; `apply` puts records in without a log of messages."""
 
-    def __init__(self, loop: VirtualLoop, log: Faulty) -> None:
+    def __init__(self, loop: VirtualLoop, log: Faulty, found: RecoveredShard, options: SnapshotOptions) -> None:
         self.loop = loop
         self.log = log
         self.metrics = Metrics({"dispatcher"})
-        self.events = Dispatcher("n", "a", loop, self.metrics, lambda owner, topic, caller: None)
-        self.owner = ShardOwner(0, 1, log, self.events)
-        self.snapshots = Snapshots(self.owner, loop, self.events)
-        self.offset = 0
+        shell = shell_of(loop, self.metrics)
+        node = node_of(log, dispatcher_of(shell), shell, ShardOptions(snapshots=options))
+        self.owner = ShardOwner(found, 1, node, lambda topic_id: None, None)
+        self.snapshots = Snapshots(self.owner, node)
+        self.offset = 2
         self.fresh = 0
-
-    async def start(self) -> None:
-        await self.owner.restore()
-        if self.owner.shard.config is None:
-            self.owner.shard.next_offset = 0
-            self.owner.take(configured())
-            self.offset = 2
+        self.owner.shard.next_offset = 0
+        self.owner.take(configured())
 
     def messages(self, count: int, size: int = 1_000) -> None:
         for _ in range(count // size):
@@ -92,16 +88,15 @@ class Node:
         return sum(self.metrics._snapshot_failures.values.values())
 
 
-def on_a_virtual_loop(main: Callable[[Node], Any]) -> Callable[[], None]:
+def on_a_virtual_loop(main: Callable[[Node], Any], options: SnapshotOptions = DEFAULT) -> Callable[[], None]:
     def test() -> None:
         loop = VirtualLoop()
 
         async def body() -> None:
             log = Faulty(MemoryStore(loop, SeededRng(1), 1, 1 << 30))
             await log.open()
-            node = Node(loop, log)
-            await node.start()
-            await main(node)
+            found = await recover(log, 0, lambda work, seconds: None)
+            await main(Node(loop, log, found, options))
 
         run(loop, body())
 
@@ -129,10 +124,10 @@ async def test_a_snapshot_is_due_after_20000_messages_whatever_the_records(node:
 @on_a_virtual_loop
 async def test_one_change_is_written_within_30_seconds_and_an_idle_shard_writes_nothing(node: Node) -> None:
     async with node.running():
-        await asyncio.sleep(INTERVAL_S + 1)
+        await asyncio.sleep(DEFAULT.interval_s + 1)
         assert len(node.ends()) == 1
         node.messages(1, 1)
-        await asyncio.sleep(INTERVAL_S + 1)
+        await asyncio.sleep(DEFAULT.interval_s + 1)
         assert [base for base, _ in node.ends()] == [True, False]
         tries = node.log.tries
         await asyncio.sleep(3_000)
@@ -197,16 +192,14 @@ async def test_a_failing_snapshot_backs_off_is_counted_and_said_once_a_minute(no
 @on_a_virtual_loop
 async def test_readiness_says_when_changes_have_waited_too_long_for_a_snapshot(node: Node) -> None:
     node.log.refuse = outage(node.loop.now() + 700, node.loop)
-    runner = ShardRunner(0, 1, node.log, None, node.events, node.loop)
-    runner.snapshots = node.snapshots
     node.messages(1_000)
     async with node.running():
         await asyncio.sleep(OLD_S - 5)
-        assert runner.snapshot_is_old() is None
+        assert node.snapshots.overdue() is None
         await asyncio.sleep(10)
-        assert "shard 0: no snapshot" in str(runner.snapshot_is_old())
+        assert "shard 0: no snapshot" in str(node.snapshots.overdue())
         await asyncio.sleep(200)
-        assert runner.snapshot_is_old() is None
+        assert node.snapshots.overdue() is None
 
 
 @on_a_virtual_loop
@@ -295,10 +288,8 @@ async def test_m3_a_base_that_is_not_what_was_written_is_an_error_and_nothing_is
         assert reached == [safe], "messages may be dropped behind what was checked alone"
 
 
-@on_a_virtual_loop
-async def test_a_quiet_shard_has_a_base_a_day(node: Node) -> None:
-    with mock.patch("dispatcher.snapshots.BASE_S", 300.0):
-        await a_quiet_hour(node)
+def test_a_quiet_shard_has_a_base_a_day() -> None:
+    on_a_virtual_loop(a_quiet_hour, DEFAULT._replace(base_s=300.0))()
 
 
 async def a_quiet_hour(node: Node) -> None:

@@ -7,25 +7,26 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dispatcher.announcements import Announcements
-from dispatcher.answering import Answering
-from dispatcher.dispatcher import Dispatcher
-from dispatcher.history import History
 from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.lease import Lease
 from dispatcher.peer import Peer
 from dispatcher.recent import ITEM_BITS, RecentMessage
-from dispatcher.recovery import Recovered
-from dispatcher.shard import Destination, ShardOwner, ShardState
-from headgate.core.sequencer.apply import Deliver
+from dispatcher.shard import Destination, ShardOwner
+from dispatcher.shard_api import ShardApi
+from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.apply import Deliver, apply_many
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
-from headgate.core.wire.control import CONFIG_KEY, Config, CreateTopic, encode_body
+from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.ids import make_epoch, random_id
+from headgate.core.wire.position import Position
 from headgate.core.wire.records import Batch, Record
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.system import SystemClock
+from tests.dispatcher.bed import CONFIG, configured_shard, empty_shard, owner_of, shell_of
 
 ANN = Caller("ann")
 CLOCK = SystemClock()
@@ -34,21 +35,27 @@ HEAD = 100
 
 
 class Far:
-    """A session that keeps what it is sent; `later` handles at once, as an idle link does."""
+    """A peer that keeps what it is sent; `later` answers at once, as an idle link does, unless it is `full`."""
 
     def __init__(self) -> None:
         self.open = True
         self.congested = False
         self.sent: list[link.Message] = []
-        self.requests: Answering | None = None
+        self.full = False
+        self.waiting: list[Callable[[], None]] | None = None
         self.behind: list[object] = []
 
     def send(self, message: link.Message) -> None:
         self.sent.append(message)
 
-    def later(self, owner: ShardOwner, message: link.Message) -> None:
-        assert self.requests is not None
-        self.requests.handle(self, message)
+    def later(self, answer: Callable[[], None]) -> bool:
+        if self.full:
+            return False
+        if self.waiting is not None:
+            self.waiting.append(answer)
+        else:
+            answer()
+        return True
 
     def fall_behind(self, owner: ShardOwner, route: object) -> None:
         self.behind.append(route)
@@ -72,28 +79,28 @@ class Scene:
     """A shard with one topic of HEAD messages, seq n at offset n+1, of which only those from `here` on are known."""
 
     def __init__(self, here: int) -> None:
-        dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-        owner = self.owner = ShardOwner(0, 1, None, dispatcher)  # type: ignore[arg-type]
-        config = Config(cluster_id="c", generation=1, shards=1, shard=0)
+        found = empty_shard()
         made = CreateTopic(topic_id="t", name="t", permissions="PUBLIC", owner_id="ann")
-        owner.take(
-            [
-                Record(0, 1, CONFIG_KEY, encode_control(encode_body(config), 0)),
-                Record(1, 1, b"t", encode_control(encode_body(made), 0, random_id(b"t", b"c" * 12))),
-            ]
-        )
-        owner.rows[b"t"].seq = HEAD
+        records = [
+            Record(0, 1, CONFIG_KEY, encode_control(encode_body(CONFIG), 0)),
+            Record(1, 1, b"t", encode_control(encode_body(made), 0, random_id(b"t", b"c" * 12))),
+        ]
+        assert len(list(apply_many(found.shard, found.rows, records))) == 2
+        found.topics.add("t", EPOCH)
+        found.rows[b"t"].seq = HEAD
+        found.shard.next_offset = here + 1
+        owner = self.owner = owner_of(found)
         owner.shard.next_offset = HEAD + 2
-        owner.state = ShardState.LIVE
-        self.history = owner.history = History(0, here + 1)
+        self.history = owner.history
         for seq in range(here, HEAD + 1):
             self.history.add(seq + 1, message_at(seq))
         self.history.advance(HEAD + 2, None)
         self.history.opened(HistoryIndex(":memory:", LogIdentity("c", 1, 0)))
         self.here = here
-        self.requests = Answering(owner, CLOCK, lambda *_: None, lambda _: None, announced())
+        shell = shell_of()
+        creator = TopicCreator(None, shell.clock, shell.rng, 60)  # type: ignore[arg-type]  # no topic is created here
+        self.api = ShardApi(owner, shell, creator, announced())
         self.far = Far()
-        self.far.requests = self.requests
 
     def fill(self, low: int, *, last: bool = False) -> None:
         """A stretch of the rebuild: the messages from `low` on."""
@@ -105,8 +112,8 @@ class Scene:
         self.here = low
         self.history.release([EPOCH])
 
-    def subscribe(self, position: tuple[str, int, int] | None) -> link.Subscribed | None:
-        self.requests.handle(self.far, link.AskSubscribe(1, "t", ANN, position))
+    def subscribe(self, position: Position | None) -> link.Subscribed | None:
+        self.api.handle(self.far, link.AskSubscribe(1, "t", ANN, position))
         return self.granted()
 
     def granted(self) -> link.Subscribed | None:
@@ -121,19 +128,17 @@ class Scene:
     ("position", "cursor"),
     [
         (None, 100),
-        (("seq", EPOCH, 100), 100),
-        (("seq", EPOCH, 60), 60),
-        (("seq", -1, 90), 90),
-        (("last", 0, 10), 90),
-        (("last", 0, 50), 50),
-        (("last", 0, 0), 100),
-        (("ts", 0, 1_070), 69),
-        (("ts", 0, 5_000), 100),
+        (Position("seq", EPOCH, 100), 100),
+        (Position("seq", EPOCH, 60), 60),
+        (Position("seq", -1, 90), 90),
+        (Position("last", 0, 10), 90),
+        (Position("last", 0, 50), 50),
+        (Position("last", 0, 0), 100),
+        (Position("ts", 0, 1_070), 69),
+        (Position("ts", 0, 5_000), 100),
     ],
 )
-async def test_what_stands_in_the_newest_part_is_served_at_once(
-    position: tuple[str, int, int] | None, cursor: int
-) -> None:
+async def test_what_stands_in_the_newest_part_is_served_at_once(position: Position | None, cursor: int) -> None:
     answer = Scene(51).subscribe(position)
     assert answer is not None
     assert answer.cursor == cursor
@@ -143,18 +148,16 @@ async def test_what_stands_in_the_newest_part_is_served_at_once(
 @pytest.mark.parametrize(
     ("position", "low", "cursor"),
     [
-        (("seq", EPOCH, 30), 31, 30),
-        (("last", 0, 70), 31, 30),
-        (("ts", 0, 1_031), 25, 30),
-        (("earliest", 0, 0), 1, 0),
-        (("seq", EPOCH, 0), 1, 0),
-        (("seq", 77, 5), 1, 0),
-        (("last", 0, 1_000), 1, 0),
+        (Position("seq", EPOCH, 30), 31, 30),
+        (Position("last", 0, 70), 31, 30),
+        (Position("ts", 0, 1_031), 25, 30),
+        (Position("earliest", 0, 0), 1, 0),
+        (Position("seq", EPOCH, 0), 1, 0),
+        (Position("seq", 77, 5), 1, 0),
+        (Position("last", 0, 1_000), 1, 0),
     ],
 )
-async def test_an_older_position_waits_for_its_own_part_alone(
-    position: tuple[str, int, int], low: int, cursor: int
-) -> None:
+async def test_an_older_position_waits_for_its_own_part_alone(position: Position, low: int, cursor: int) -> None:
     scene = Scene(51)
     assert scene.subscribe(position) is None
     scene.fill(45)
@@ -168,7 +171,7 @@ async def test_an_older_position_waits_for_its_own_part_alone(
 
 async def test_only_what_the_log_has_lost_is_called_expired() -> None:
     scene = Scene(51)
-    assert scene.subscribe(("seq", EPOCH, 5)) is None
+    assert scene.subscribe(Position("seq", EPOCH, 5)) is None
     scene.fill(20)
     assert scene.granted() is None
     scene.history.log_begins(21)
@@ -181,7 +184,7 @@ async def test_history_says_what_it_has_and_that_it_is_not_all() -> None:
     scene = Scene(51)
 
     def ask(after: int = -1, limit: int = 1_000) -> link.HistoryPage:
-        scene.requests.handle(scene.far, link.AskHistory(1, "t", ANN, after, -1, -1, limit))
+        scene.api.handle(scene.far, link.AskHistory(1, "t", ANN, after, -1, -1, limit))
         answer = scene.far.answer()
         assert isinstance(answer, link.HistoryPage), answer
         return answer
@@ -219,9 +222,9 @@ class Failing:
         link.AskHistory(1, "t", ANN, 10, -1, -1, 10),
         link.AskHistory(1, "t", ANN, -1, -1, 1_050, 10),
         link.Fetch(1, "t", EPOCH, 10),
-        link.AskSubscribe(1, "t", ANN, ("seq", EPOCH, 10)),
-        link.AskSubscribe(1, "t", ANN, ("ts", 0, 1_050)),
-        link.AskSubscribe(1, "t", ANN, ("last", 0, 50)),
+        link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, 10)),
+        link.AskSubscribe(1, "t", ANN, Position("ts", 0, 1_050)),
+        link.AskSubscribe(1, "t", ANN, Position("last", 0, 50)),
     ],
     ids=["after", "since", "fetch", "seq", "ts", "last"],
 )
@@ -235,7 +238,7 @@ async def test_a_fault_of_the_file_in_the_middle_of_an_answer_calls_nothing_gone
     scene.fill(1, last=True)
     assert scene.history.complete
     scene.history.file = Failing(scene.history.file, good)  # type: ignore[assignment, arg-type]
-    scene.requests.handle(scene.far, ask)
+    scene.api.handle(scene.far, ask)
     if not scene.far.sent:
         return  # it waits
     answer = scene.far.answer()
@@ -254,11 +257,11 @@ async def test_a_fault_of_the_file_in_the_middle_of_an_answer_calls_nothing_gone
 async def test_a_page_that_is_on_its_way_waits_and_comes_without_a_hole() -> None:
     scene = Scene(51)
     ask: Callable[[int], link.Fetch] = lambda after: link.Fetch(1, "t", EPOCH, after)  # noqa: E731
-    scene.requests.handle(scene.far, ask(60))
+    scene.api.handle(scene.far, ask(60))
     page = scene.far.answer()
     assert isinstance(page, link.Page)
     assert (page.seq, len(page.frames)) == (61, 40)
-    scene.requests.handle(scene.far, ask(30))
+    scene.api.handle(scene.far, ask(30))
     assert scene.far.sent == []
     scene.fill(31)
     page = scene.far.answer()
@@ -276,17 +279,17 @@ async def test_a_page_read_from_the_log_waits_for_room_on_its_link_like_any_larg
     while scene.history.write() or scene.history.tidy():
         pass
     wanted: list[tuple[Sequence[tuple[int, int]], Callable[[], None]]] = []
-    waits: list[link.Message] = []
+    waits: list[Callable[[], None]] = []
+    scene.far.waiting = waits
     monkeypatch.setattr(scene.owner.pages, "want", lambda row, absent, asker, again: wanted.append((absent, again)))
-    monkeypatch.setattr(scene.far, "later", lambda owner, message: waits.append(message))
     ask = link.AskHistory(1, "t", ANN, 10, -1, -1, 10)
-    scene.requests.handle(scene.far, ask)
+    scene.api.handle(scene.far, ask)
     absent, again = wanted.pop()
     for pos, seq in absent:
         scene.history.loaded(pos, b"frame-%d" % seq)
     again()
-    assert (waits, scene.far.sent) == ([ask], [])
-    scene.requests.handle(scene.far, ask)
+    assert (len(waits), scene.far.sent) == (1, [])
+    waits.pop()()
     answer = scene.far.answer()
     assert isinstance(answer, link.HistoryPage)
     assert answer.frames == [b"frame-%d" % seq for seq in range(11, 21)]
@@ -294,9 +297,9 @@ async def test_a_page_read_from_the_log_waits_for_room_on_its_link_like_any_larg
 
 async def test_nothing_is_kept_for_a_link_that_has_closed() -> None:
     scene = Scene(51)
-    assert scene.subscribe(("earliest", 0, 0)) is None
-    scene.requests.handle(scene.far, link.AskVerdict(2, 0, 10_000))
-    scene.requests.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("x", make_epoch(1, 9_000), 0, 1)]))
+    assert scene.subscribe(Position("earliest", 0, 0)) is None
+    scene.api.handle(scene.far, link.AskVerdict(2, 0, 10_000))
+    scene.api.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("x", make_epoch(1, 9_000), 0, 1)]))
     scene.far.sent.clear()
     scene.far.open = False
     scene.owner.left(scene.far)
@@ -312,15 +315,15 @@ async def test_no_topic_is_called_ended_before_its_create_was_read() -> None:
     scene = Scene(1)
     offset = HEAD + 2
     epoch = make_epoch(1, offset)
-    scene.requests.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("new", epoch, 0, 2)]))
+    scene.api.handle(scene.far, link.Attach(0, True, True, [link.AttachTopic("new", epoch, 0, 2)]))
     assert [type(m) for m in scene.far.sent] == [link.Attached]
-    scene.requests.handle(scene.far, link.Leave("new", epoch))
+    scene.api.handle(scene.far, link.Leave("new", epoch))
     made = CreateTopic(topic_id="new", name="n", permissions="PUBLIC", owner_id="ann")
     scene.owner.take([Record(offset, 1, b"new", encode_control(encode_body(made), 0, random_id(b"new", b"d" * 12)))])
     assert scene.owner.routes.count("new") == 1
     assert not any(isinstance(m, link.Ended) for m in scene.far.sent)
     gone = make_epoch(1, offset + 1)
-    scene.requests.handle(scene.far, link.Attach(0, False, True, [link.AttachTopic("never", gone, 0, 1)]))
+    scene.api.handle(scene.far, link.Attach(0, False, True, [link.AttachTopic("never", gone, 0, 1)]))
     item = Item(random_id(b"t", b"e" * 12), 0, b'"message_id":"x","publisher_id":"p","payload":1}')
     scene.owner.take([Record(offset + 1, 1, b"t", encode_message(item, EPOCH))])
     assert [m.topic_id for m in scene.far.sent if isinstance(m, link.Ended)] == ["never"]
@@ -328,14 +331,12 @@ async def test_no_topic_is_called_ended_before_its_create_was_read() -> None:
 
 async def test_a_route_that_is_behind_waits_for_the_rebuild_and_skips_nothing() -> None:
     scene = Scene(51)
-    dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-    dispatcher.owners[0] = scene.owner
     near, wire = memory_link()
     got: list[link.Message] = []
-    near.on_messages = got.extend
-    session = Peer(dispatcher, wire)
-    pump = asyncio.create_task(session.pump())
-    scene.owner.attach(session, link.AttachTopic("t", EPOCH, 20, 1))
+    near.deliver_to(got.extend)
+    peer = Peer(wire, Lease(CLOCK), Metrics({"dispatcher"}))
+    pump = asyncio.create_task(peer.pump())
+    scene.owner.attach(peer, link.AttachTopic("t", EPOCH, 20, 1))
 
     def seqs() -> list[int]:
         return [m.seq + n for m in got if isinstance(m, link.Messages) for n in range(len(m.frames))]
@@ -359,7 +360,7 @@ async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() 
         topic_id = f"h{n:05d}"
         scene.owner.topics.add(topic_id, n)
         scene.owner.rows[topic_id.encode()] = Row(topic_id, n, 0, "n", "PRIVATE", "bob", 0, {})
-    scene.requests.handle(scene.far, link.AskTopics(1, 0, ANN, "", "", 10))
+    scene.api.handle(scene.far, link.AskTopics(1, 0, ANN, "", "", 10))
     assert scene.far.sent == [], "the first slice did not come to the end"
     async with asyncio.timeout(5):
         while not scene.far.sent:
@@ -371,16 +372,14 @@ async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() 
 
 async def test_a_log_that_is_silent_makes_no_shard_live() -> None:
     """A shard that is live before it has caught up would call a good position `ahead`."""
-    owner = Scene(1).owner
-    owner.recovered = Recovered(owner.shard, owner.rows, [], 10_000)
+    owner = owner_of(configured_shard(end=10_000))
     assert not any(
-        owner._caught_up(Batch([], 200, 10_000, stable)) for stable in (None, 10_000, 10_500) for _ in "12345"
+        owner._reaches_end(Batch([], 200, 10_000, stable)) for stable in (None, 10_000, 10_500) for _ in "12345"
     )
-    assert owner._caught_up(Batch([], 10_000, 10_500, 10_500))
+    assert owner._reaches_end(Batch([], 10_000, 10_500, 10_500))
 
 
 async def test_a_shard_behind_an_open_foreign_transaction_is_live_where_it_can_read_no_further() -> None:
-    owner = Scene(1).owner
-    owner.recovered = Recovered(owner.shard, owner.rows, [], 10_000)
-    assert not owner._caught_up(Batch([], 9_000, 10_000, 9_500))
-    assert owner._caught_up(Batch([], 9_500, 10_000, 9_500))
+    owner = owner_of(configured_shard(end=10_000))
+    assert not owner._reaches_end(Batch([], 9_000, 10_000, 9_500))
+    assert owner._reaches_end(Batch([], 9_500, 10_000, 9_500))

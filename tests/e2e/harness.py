@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from headgate.runtime.tokens import mint
+from headgate.core.wire.rights import Caller
+from headgate.runtime.tokens import TokenKey, mint
 from tests.e2e.http import Http, NoAnswer
 from tests.kafka.ports import HeldPorts
 
@@ -71,7 +72,7 @@ async def at_most(timeout_s: float, condition: Condition) -> float:
 
 def token(sub: str, **rights: Any) -> str:
     """Returns a bearer token; `service=True` lifts rates and the connections per user."""
-    return mint(SECRET, sub, now_s=time.time(), ttl_s=3_600.0, **rights)
+    return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=time.time(), ttl_s=3_600.0)
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:

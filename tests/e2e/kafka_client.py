@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from headgate.core.publish.body import Publish, build
+from headgate.core.publish.body import PublishBody, frame_tail
 from headgate.core.wire.envelope import Item, encode_message
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 
@@ -54,7 +54,7 @@ async def fill(bootstrap: str, prefix: str, shards: int, topics: Mapping[str, in
             topic, epoch = order[number % len(order)]
             key, shard = keys[topic], partition[topic]
             message_id = random_id(key, secrets.token_bytes(12))
-            tail = build(message_id, "filler", Publish(b'{"number":%d}' % counts[topic], None, False, b""))
+            tail = frame_tail(message_id, "filler", PublishBody(b'{"number":%d}' % counts[topic], None, False, b""))
             value = encode_message(Item(message_id, 0, tail), epoch)
             counts[topic] += 1
             if builders[shard].append(timestamp=None, key=key, value=value) is None:

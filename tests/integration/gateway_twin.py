@@ -6,12 +6,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from gateway.gateway_options import GatewayOptions
 from gateway.protocol import GatewayProtocol
-from gateway.service import GatewayOptions, GatewayService
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
+from headgate.core.wire.rights import Caller
 from headgate.runtime.http.server import HttpServer
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from tests.owners_twin import Numbers, Owners
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -52,7 +55,7 @@ class Gateway:
 
     @property
     def connections(self) -> list[object]:
-        return [c for front in self.service._fronts.values() for c in front.connections]
+        return [c for shared in self.service._servers.values() for c in shared.connections]
 
     @property
     def waiting_heads(self) -> int:
@@ -71,10 +74,10 @@ class Gateway:
         """Lets time pass, a quarter second at a time."""
         for _ in range(int(seconds * 4)):
             self.clock.ahead += 0.25
-            self.service.hub.tick(self.clock.now(), self.clock.wall_ms())
+            self.service.tick()
 
     def token(self, sub: str = "bob", ttl_s: float = 600, **claims: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1000, ttl_s=ttl_s, **claims)
+        return mint(TokenKey(SECRET), Caller(sub, **claims), now_s=self.clock.wall_ms() / 1000, ttl_s=ttl_s)
 
 
 @contextlib.asynccontextmanager
@@ -83,11 +86,11 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     owners = owners or Owners()
     clock, numbers = Wall(), Numbers()
-    authenticator = Authenticator(mode, SECRET if mode == "jwt" else None, None, None, clock)  # type: ignore[arg-type]
+    authenticator = Authenticator(mode, TokenKey(SECRET if mode == "jwt" else None), clock)  # type: ignore[arg-type]
     service = GatewayService(
-        GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, clock, SystemRng(), numbers
+        GatewayOptions(limits=limits or Limits(), **options), owners, authenticator, Shell(clock, SystemRng(), numbers)
     )
-    owners.user = service
+    owners.deliver_to(service)
     server = HttpServer("127.0.0.1", 0, service.app(), service.protocol)
     serving = asyncio.create_task(server.serve())
     ticking = asyncio.create_task(service.run())
@@ -96,7 +99,7 @@ async def gateway(
     finally:
         ticking.cancel()
         for session in list(service.hub.sessions):
-            service.leave(session)
+            service.sessions.leave(session)
         await server.finish()
         await serving
         with contextlib.suppress(asyncio.CancelledError):

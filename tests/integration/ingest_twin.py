@@ -7,24 +7,32 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, Gone, Made, Unusable, apply
+from headgate.core.sequencer.apply import Deliver, TopicCreated, TopicDeleted, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import volatile_frame
+from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import LogName
-from headgate.core.wire.rights import may_see, may_subscribe
+from headgate.core.wire.rights import Caller, may_see, may_subscribe
+from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
-from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.links.memory_directory import MemoryDirectory
+from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.ports import Shell
+from headgate.runtime.testing.faulty_log import FaultyLog
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 SECRET = "a secret of at least thirty-two bytes"
 HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
+
+
+def _role(caller: Caller, row: Row) -> Role | None:
+    return Role.OWNER if caller.user_id == row.owner_id else None
 
 
 class Owner:
@@ -35,7 +43,7 @@ class Owner:
         self.states = [Shard() for _ in range(store.shards)]
         self.next = [store.parts[LogName.MESSAGES, shard].first for shard in range(store.shards)]
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
-        self.verdicts: dict[tuple[int, int], list[link.Verdict]] = {}
+        self.verdicts: dict[tuple[int, int], list[Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
         self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
@@ -66,15 +74,15 @@ class Owner:
             self.rows[shard].pop(record.key, None)
         else:
             self.rows[shard][record.key] = applied.row
-        self.verdicts[shard, record.offset] = [link.Verdict(int(v.code), v.seq, v.epoch) for v in applied.verdicts]
+        self.verdicts[shard, record.offset] = applied.verdicts
         for effect in applied.effects:
             if isinstance(effect, Deliver):
                 self.frames.setdefault(effect.topic_id, []).append(effect)
             elif isinstance(effect, Unusable):
                 self.dead_letters.append(effect)
             else:
-                assert isinstance(effect, Made | Gone)
-                topic_id = effect.row.topic_id if isinstance(effect, Made) else effect.topic_id
+                assert isinstance(effect, TopicCreated | TopicDeleted)
+                topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
                 self.frames.pop(topic_id, None)
                 self.changed(topic_id)
 
@@ -92,14 +100,14 @@ class Owner:
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_see(ask.caller, row):
+        if not may_see(ask.caller, row, _role(ask.caller, row)):
             raise Refusal("topic_not_found", "no")
         return link.TopicAnswer(ask.req, self._info(row))
 
     def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
         rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
         rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
-        seen = [self._info(row) for row in rows if may_see(ask.caller, row)]
+        seen = [self._info(row) for row in rows if may_see(ask.caller, row, _role(ask.caller, row))]
         return link.TopicsAnswer(ask.req, seen[: ask.limit])
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
@@ -110,7 +118,7 @@ class Owner:
 
     def _AskHistory(self, ask: link.AskHistory) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_subscribe(ask.caller, row):
+        if not may_subscribe(ask.caller, row, _role(ask.caller, row)):
             raise Refusal("forbidden", "no")
         if ask.after_seq == 666:
             raise Refusal("gone", "older than what is kept", first_seq=700)
@@ -124,7 +132,7 @@ class Owner:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise Refusal("topic_not_found", "no")
-        self.relayed.append(volatile_frame(ask.topic_id, 1, ask.tail))
+        self.relayed.append(ephemeral_frame(ask.topic_id, 1, ask.tail))
         return link.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
 
 
@@ -136,31 +144,18 @@ def cut(frames: list[bytes]) -> list[bytes]:
     return frames[: max(count, 1)]
 
 
-class TwinDirectory(LinkDirectory):
+class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__("ingest", "twin")
+        super().__init__(owner.store.shards, owner.answer)
         self.owner = owner
-        self.shards = owner.store.shards
-        self.up = True
         self.mute = False
         self.asked: list[link.Request] = []
 
-    def linked(self, shard: int) -> bool:
-        return self.up
-
-    def missing(self) -> str | None:
-        return None if self.up else "the owner is away"
-
-    def request(
-        self, shard: int, build: Callable[[int], link.Request], on_answer: Callable[[link.Answer], None]
-    ) -> None:
-        request = build(len(self.asked) + 1)
+    def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
-        if not self.up:
-            on_answer(link.Refused(request.req, "not_ready", "away"))
-        elif not self.mute:
+        if not self.mute:
             asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
 
 
@@ -196,8 +191,8 @@ class World:
         self.client = self.client_of(self.ingest)
         self.owner.changed = self._changed
 
-    def another(self, **options: Any) -> tuple[IngestService, MemoryLog, TwinDirectory, CountedMetrics]:
-        log = MemoryLog(self.store)
+    def another(self, **options: Any) -> tuple[IngestService, FaultyLog, TwinDirectory, CountedMetrics]:
+        log = FaultyLog(self.store)
         directory = TwinDirectory(self.owner)
         metrics = CountedMetrics()
         service = IngestService(
@@ -205,10 +200,8 @@ class World:
             log=log,
             appender=Appender(log, self.clock),
             directory=directory,
-            authenticator=Authenticator(self.mode, SECRET, None, None, self.clock),  # type: ignore[arg-type]
-            clock=self.clock,
-            rng=self.rng,
-            metrics=metrics,
+            authenticator=Authenticator(self.mode, TokenKey(SECRET), self.clock),  # type: ignore[arg-type]
+            shell=Shell(self.clock, self.rng, metrics),
         )
         self.ingests.append(service)
         return service, log, directory, metrics
@@ -222,7 +215,7 @@ class World:
         return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
-        return mint(SECRET, sub, now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s, **rights)
+        return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)
 
     async def call(self, method: str, path: str, token: str | None = "", **request: Any) -> httpx.Response:
         """`token` "" is ana's service token; None sends none."""

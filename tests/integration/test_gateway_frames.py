@@ -14,8 +14,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from gateway.handshake import HandshakeRefused, accept, check
-from gateway.head import read_head
+from gateway.handshake import accept, check
+from gateway.head import HeadRefused, read_head
 from gateway.websocket import FrameReader
 from headgate.core.client.limits import Limits
 from headgate.runtime.http.heads import END
@@ -50,7 +50,7 @@ def test_the_handshake_takes_what_websockets_takes_and_answers_the_same(
         oracle = ServerProtocol().accept(request)
         try:
             check(read_head(raw), Origins(), None)
-        except HandshakeRefused as refused:
+        except HeadRefused as refused:
             assert oracle.status_code in (400, 426, 505)
             status = int(refused.answer.split(b" ")[1])
             unusual = version != "13" or http == "1.0"  # 426 names the version we speak (RFC 6455 section 4.4)
@@ -223,10 +223,10 @@ async def test_a_slow_reader_holds_a_cursor_and_gets_everything() -> None:
             await asyncio.sleep(0)
             assert slow.outlet.queued() <= 1 << 20
         assert [m["seq"] for m in await frames_of(fast, 8_000)] == list(range(1, 8_001))
-        assert slow.paused and slow.behind
+        assert slow.paused and gate.service.hub.catchup.behind(slow)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await messages(client, 8_000) == list(range(1, 8_001))
-        await until(lambda: not slow.behind)
+        await until(lambda: not gate.service.hub.catchup.behind(slow))
         client.close()
         await fast.close()
 

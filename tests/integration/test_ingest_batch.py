@@ -9,7 +9,7 @@ import pytest
 from headgate.core.wire.envelope import Kind, decode
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
 OF_ANY = "/api/v1/publish/batch"

@@ -206,6 +206,6 @@ def test_limits_come_before_the_log() -> None:
 
 
 async def close_log(world: World) -> None:
-    from headgate.runtime.logs.memory_log import Reach  # noqa: PLC0415
+    from headgate.runtime.testing.faulty_log import Reach  # noqa: PLC0415
 
     world.log.reach = Reach.REFUSED

@@ -11,7 +11,7 @@ from headgate.core.wire.envelope import KEYED, LOW, Kind, decode
 from headgate.core.wire.ids import id_text, keyed_id
 from headgate.core.wire.link import AskCount, AskTopic
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from headgate.core.wire.topic_settings import DEFAULTS, shown
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
 TOPICS = "/api/v1/topics"

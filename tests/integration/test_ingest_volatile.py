@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headgate.core.wire.link import Refused
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
 

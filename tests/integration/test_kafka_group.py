@@ -39,7 +39,7 @@ def member(log: KafkaLog, name: str) -> KafkaGroup:
 async def test_a_member_that_fell_out_of_the_group_has_no_assignment_until_it_is_in_again(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headgate.runtime.logs.kafka_group.RETRY_S", 3.0)
+    monkeypatch.setattr("headgate.runtime.logs.kafka_group.REJOIN_RETRY_S", 3.0)
     group = member(log, "a")
     await group.start()
     await until(group, EVERYONE)

@@ -5,18 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import msgspec
 import pytest
 
+from headgate.core.sequencer.snapshot import BASE, END, NO_NAME, ChunkBody, Rest, seal
 from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.beginning import read_config
 from headgate.runtime.logs.embedded import DAY_MS, config_record
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
-from headgate.runtime.logs.kafka_connect import LogNotInitialised, site_of
+from headgate.runtime.logs.kafka_connect import LogNotInitialised, deployment_of
 from headgate.runtime.logs.kafka_init import InitConflict, init_kafka, topic_configs
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.ports import Log, LogUnavailable
+from headgate.runtime.logs.shard_config import parse_config
+from headgate.runtime.ports import LogUnavailable
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def options(kafka_bootstrap: str, log_prefix: str) -> LogOptions:
 
 @asynccontextmanager
 async def admin_of(options: LogOptions) -> AsyncIterator[KafkaAdmin]:
-    admin = KafkaAdmin(site_of(options))
+    admin = KafkaAdmin(deployment_of(options))
     try:
         yield admin
     finally:
@@ -111,7 +113,7 @@ async def test_several_at_once_agree(options: LogOptions) -> None:
     async with opened(options) as log:
         for shard in range(2):
             reader = await log.reader(LogName.MESSAGES, shard, 0)
-            configs = [read_config(record) for record in (await reader.read(10, 2.0)).records]
+            configs = [parse_config(record) for record in (await reader.read(10, 2.0)).records]
             assert {config and config.cluster_id for config in configs} == {last.cluster_id}
             await reader.close()
 
@@ -183,22 +185,19 @@ async def test_a_truncated_log_is_found_by_its_snapshot(options: LogOptions) -> 
         for shard in range(2):
             await log.append(LogName.MESSAGES, shard, b"k", b"v")
             await log.truncate_before(LogName.MESSAGES, shard, 1)
-    asked: list[int] = []
-
-    async def find_config(log: Log, shard: int) -> Config:
-        asked.append(shard)
-        assert (await log.bounds(LogName.SNAPSHOTS, shard)).first == 0
-        return Config(first.cluster_id, 1, 2, shard)
-
-    again = await init_kafka(options, find_config=find_config)
-    assert (again.cluster_id, again.changed) == (first.cluster_id, False)
-    assert sorted(asked) == [0, 1]
-    log = KafkaLog(options, find_config=find_config)
-    await log.open()
-    assert log.cluster_id == first.cluster_id
-    await log.close()
-    with pytest.raises(InitConflict):
+    with pytest.raises(InitConflict, match="without a config record"):
         await init_kafka(options)
+    log = KafkaLog(options)
+    await log.connect()
+    for shard in range(2):
+        rest = Rest(Config(first.cluster_id, 1, 2, shard), 0, 0, bytes(32), (0, 0), 0)
+        body = msgspec.msgpack.encode(ChunkBody(rest=rest))
+        await log.append(LogName.SNAPSHOTS, shard, None, seal(shard, 1, BASE | END, 0, 2, NO_NAME, body))
+    await log.close()
+    again = await init_kafka(options)
+    assert (again.cluster_id, again.changed) == (first.cluster_id, False)
+    async with opened(options) as log:
+        assert log.cluster_id == first.cluster_id
 
 
 async def test_a_cluster_without_logs_says_what_to_run(options: LogOptions) -> None:

@@ -2,14 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from dispatcher.dispatcher import Dispatcher
-from dispatcher.shard import ShardState
-from dispatcher.shard_runner import ShardRunner
+from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import keyed_id, topic_key
@@ -17,10 +14,8 @@ from headgate.core.wire.records import LogName
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.metrics import Metrics
-from headgate.runtime.system import SystemClock
+from tests.dispatcher.bed import owning
 
-CLOCK = SystemClock()
 KEY = topic_key("t")
 
 
@@ -32,23 +27,6 @@ async def log(kafka_bootstrap: str, log_prefix: str) -> AsyncIterator[KafkaLog]:
     await log.open()
     yield log
     await log.close()
-
-
-@asynccontextmanager
-async def owning(log: KafkaLog, *, final: bool) -> AsyncIterator[ShardRunner]:
-    dispatcher = Dispatcher("n", "a", CLOCK, Metrics({"dispatcher"}), lambda owner, topic, caller: None)
-    runner = ShardRunner(0, 1, log, None, dispatcher, CLOCK)
-    runner.final_snapshot = final
-    task = asyncio.create_task(runner.run())
-    async with asyncio.timeout(20):
-        while runner.owner is None or runner.owner.state is ShardState.RESTORING:
-            await asyncio.sleep(0.02)
-    try:
-        yield runner
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.parametrize("commit", [True, False])
@@ -71,7 +49,7 @@ async def test_h6_a_shard_whose_log_ends_with_a_transaction_marker_comes_back(
     await log.truncate_before(LogName.MESSAGES, 0, end)  # retention
     bounds = await log.bounds(LogName.MESSAGES, 0)
     assert bounds.first == bounds.end == end
-    async with owning(log, final=False) as runner:
+    async with owning(log) as runner:
         assert runner.owner is not None
-        assert (runner.owner.state, runner.owner.why) == (ShardState.LIVE, "")
+        assert (runner.life.state, runner.why) == (ShardState.LIVE, "")
         assert runner.owner.rows[KEY].seq == int(commit)

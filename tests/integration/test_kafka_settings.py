@@ -1,130 +1,172 @@
-"""The settings of KAFKA.md section 0, on the aiokafka objects that the adapter constructs; needs no broker."""
+"""The settings of our Kafka clients, and that each client is constructed with them; needs no broker."""
 
 import ssl
 import types
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.record import default_records, memory_records, util
+from aiokafka.structs import TopicPartition
 
+from headgate.runtime.logs import kafka_admin, kafka_consumer, kafka_producer
 from headgate.runtime.logs.embedded import APPEND_WAIT_S
-from headgate.runtime.logs.kafka_connect import Site, site_of
-from headgate.runtime.logs.kafka_consumer import MAX_POLL_RECORDS, consumer_arguments
-from headgate.runtime.logs.kafka_group import POLL_MS, group_arguments
-from headgate.runtime.logs.kafka_producer import producer_arguments
+from headgate.runtime.logs.kafka_admin import KafkaAdmin
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, deployment_of
+from headgate.runtime.logs.kafka_consumer import MAX_POLL_RECORDS, BoundsClient, consumer_arguments
+from headgate.runtime.logs.kafka_group import POLL_MS, KafkaGroup, group_arguments
+from headgate.runtime.logs.kafka_producer import Batcher, producer_arguments
 from headgate.runtime.logs.options import LogOptions, LogSecurity
+from headgate.runtime.ports import LogUnavailable
 
 URL = "kafka://one:9092,two:9093"
+CONNECTION = {
+    "bootstrap_servers": ["one:9092", "two:9093"],
+    "client_id": "headgate-node-1",
+    "request_timeout_ms": 5_000,
+    "metadata_max_age_ms": 1_000,
+    "retry_backoff_ms": 100,
+    "security_protocol": "PLAINTEXT",
+}
 
 
-def site(**security: Any) -> Site:
-    return site_of(LogOptions(URL, "pre", security=LogSecurity(**security)), "node-1")
+def deployment(**security: Any) -> KafkaDeployment:
+    return deployment_of(LogOptions(URL, "pre", security=LogSecurity(**security)), "node-1")
 
 
-@asynccontextmanager
-async def producer(at: Site) -> AsyncIterator[AIOKafkaProducer]:
-    made = AIOKafkaProducer(**producer_arguments(at))
-    try:
-        yield made
-    finally:
-        await made.stop()
+def test_the_producer() -> None:
+    assert producer_arguments(deployment()) == {
+        **CONNECTION,
+        "acks": "all",
+        "enable_idempotence": False,  # one expired batch would poison it for ever
+        "linger_ms": 0,
+        "compression_type": None,
+        "max_batch_size": 131_072,
+        "max_request_size": 1_048_576,
+    }
 
 
-@asynccontextmanager
-async def consumer(arguments: dict[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
-    made = AIOKafkaConsumer(**arguments)
-    try:
-        yield made
-    finally:
-        await made.stop()
-
-
-async def test_the_producer() -> None:
-    async with producer(site()) as made:
-        assert made._sender._acks == -1, "all"
-        assert made._txn_manager is None, "no idempotence: one expired batch would poison it for ever"
-        accumulator = made._message_accumulator
-        assert accumulator._linger_time == 0
-        assert accumulator._compression_type == 0, "none"
-        assert accumulator._batch_size == 131_072
-        assert made._max_request_size == 1_048_576
-        assert made._request_timeout_ms == 5_000
-        assert made._sender._retry_backoff == 0.1
-        assert made.client._metadata_max_age_ms == 1_000
-        assert made.client._bootstrap_servers == ["one:9092", "two:9093"]
-        assert made.client._client_id == "headgate-node-1"
-
-
-def test_our_own_wait_stands_a_little_behind_the_producers() -> None:
+def test_our_own_wait_is_a_little_longer_than_the_producers() -> None:
     assert 5.0 < APPEND_WAIT_S < 7.0
 
 
-@pytest.mark.parametrize(("isolation", "kept"), [("read_committed", 1), ("read_uncommitted", 0)])
-async def test_the_data_consumer(isolation: str, kept: int) -> None:
-    async with consumer(consumer_arguments(site(), isolation)) as made:
-        assert made._group_id is None
-        assert made._enable_auto_commit is False
-        assert made._auto_offset_reset == "none"
-        assert made._isolation_level == ("read_committed" if kept else "read_uncommitted")
-        assert made._fetch_min_bytes == 1
-        assert made._fetch_max_wait_ms == 500
-        assert made._max_partition_fetch_bytes == 262_144
-        assert made._check_crcs is True
-        assert made._client._metadata_max_age_ms == 1_000
-        assert made._request_timeout_ms == 5_000
+@pytest.mark.parametrize("isolation", ["read_committed", "read_uncommitted"])
+def test_the_data_consumer(isolation: str) -> None:
+    assert consumer_arguments(deployment(), isolation) == {
+        **CONNECTION,
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": isolation,
+        "fetch_min_bytes": 1,
+        "fetch_max_wait_ms": 500,
+        "max_partition_fetch_bytes": 262_144,
+        "check_crcs": True,
+    }
+    assert consumer_arguments(deployment())["isolation_level"] == "read_committed"
     assert MAX_POLL_RECORDS == 2_000
 
 
-async def test_the_ownership_consumer() -> None:
-    async with consumer(group_arguments(site())) as made:
-        assert made._group_id == "pre.dispatchers"
-        assert made._group_instance_id is None, "no static membership"
-        assert made._session_timeout_ms == 6_000
-        assert made._heartbeat_interval_ms == 500
-        assert made._max_poll_interval_ms == 30_000 > POLL_MS * 2
-        assert made._rebalance_timeout_ms == 10_000
-        assert made._enable_auto_commit is False
-        assert made._auto_offset_reset == "earliest"
-        (assignor,) = made._partition_assignment_strategy
-        assert issubclass(assignor, StickyPartitionAssignor)
+def test_the_ownership_consumer() -> None:
+    arguments = group_arguments(deployment())
+    (assignor,) = arguments.pop("partition_assignment_strategy")
+    assert issubclass(assignor, StickyPartitionAssignor)
+    assert arguments == {  # no group_instance_id: no static membership
+        **CONNECTION,
+        "group_id": "pre.dispatchers",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": 6_000,
+        "heartbeat_interval_ms": 500,
+        "max_poll_interval_ms": 30_000,
+        "rebalance_timeout_ms": 10_000,
+    }
+    assert arguments["max_poll_interval_ms"] > POLL_MS * 2
+
+
+class Refusing:
+    """A client of aiokafka that notes its arguments and never connects."""
+
+    def __init__(self, given: list[dict[str, Any]], **arguments: Any) -> None:
+        given.append(arguments)
+
+    async def start(self) -> None:
+        raise KafkaConnectionError
+
+    async def stop(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_each_client_is_constructed_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, given = deployment(), list[dict[str, Any]]()
+    monkeypatch.setattr(kafka_producer, "AIOKafkaProducer", lambda **arguments: Refusing(given, **arguments))
+    monkeypatch.setattr(kafka_consumer, "AIOKafkaConsumer", lambda **arguments: Refusing(given, **arguments))
+    monkeypatch.setattr(kafka_admin, "AIOKafkaAdminClient", lambda **arguments: Refusing(given, **arguments))
+    part = TopicPartition("pre.messages", 0)
+    buffer = kafka_consumer.PartitionBuffer(part, 0, 0)
+    for start in (
+        Batcher(at).start(),
+        kafka_consumer.SharedConsumer(at, live=True).attach(buffer),
+        BoundsClient(at).bounds([part]),
+        KafkaGroup(at).start(),
+        KafkaAdmin(at).brokers(),
+    ):
+        with pytest.raises(LogUnavailable):
+            await start
+    group = {**given[3], "partition_assignment_strategy": ()}
+    assert [*given[:3], group, given[4]] == [
+        producer_arguments(at),
+        consumer_arguments(at),
+        consumer_arguments(at, "read_uncommitted"),
+        {**group_arguments(at), "partition_assignment_strategy": ()},
+        at.connection(),
+    ]
+
+
+async def test_aiokafka_takes_all_settings() -> None:
+    """It raises for a name or value that it does not know."""
+    at = deployment(protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-512", user="me", password="secret")
+    for client in (
+        AIOKafkaProducer(**producer_arguments(at)),
+        AIOKafkaConsumer(**consumer_arguments(at)),
+        AIOKafkaConsumer(**group_arguments(at)),
+    ):
+        await client.stop()
+    await AIOKafkaAdminClient(**at.connection()).close()
 
 
 def test_members_of_one_process_do_not_share_what_the_assignor_remembers() -> None:
-    first, second = (group_arguments(site())["partition_assignment_strategy"][0] for _ in range(2))
+    first, second = (group_arguments(deployment())["partition_assignment_strategy"][0] for _ in range(2))
     first.on_generation_assignment(7)
     assert second.generation != 7
     assert StickyPartitionAssignor.generation != 7
 
 
-async def test_sasl_reaches_all_constructors() -> None:
-    at = site(protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-512", user="me", password="secret")
-    async with producer(at) as made, consumer(consumer_arguments(at)) as data, consumer(group_arguments(at)) as group:
-        admin = AIOKafkaAdminClient(**at.connection())
-        for client in (made.client, data._client, group._client, admin._client):
-            assert client._security_protocol == "SASL_PLAINTEXT"
-            assert client._sasl_mechanism == "SCRAM-SHA-512"
-            assert (client._sasl_plain_username, client._sasl_plain_password) == ("me", "secret")
-        await admin.close()
+def test_sasl_is_in_the_settings_of_every_client() -> None:
+    at = deployment(protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-512", user="me", password="secret")
+    for arguments in (producer_arguments(at), consumer_arguments(at), group_arguments(at), at.connection()):
+        assert arguments["security_protocol"] == "SASL_PLAINTEXT"
+        assert arguments["sasl_mechanism"] == "SCRAM-SHA-512"
+        assert (arguments["sasl_plain_username"], arguments["sasl_plain_password"]) == ("me", "secret")
     assert "secret" not in repr(at)
     assert "secret" not in at.address
 
 
-async def test_tls_reaches_all_constructors(tmp_path: Path) -> None:
+def test_tls_is_in_the_settings_of_every_client() -> None:
     paths = ssl.get_default_verify_paths()
     if paths.cafile is None:
         pytest.skip("no system CA file to load")
-    at = site(protocol="SASL_SSL", ca=paths.cafile, user="me", password="secret")
-    async with producer(at) as made, consumer(consumer_arguments(at)) as data, consumer(group_arguments(at)) as group:
-        for client in (made.client, data._client, group._client):
-            assert client._security_protocol == "SASL_SSL"
-            assert client._ssl_context.verify_mode is ssl.CERT_REQUIRED
-            assert client._ssl_context.check_hostname
+    at = deployment(protocol="SASL_SSL", ca=paths.cafile, user="me", password="secret")
+    for arguments in (producer_arguments(at), consumer_arguments(at), group_arguments(at), at.connection()):
+        assert arguments["security_protocol"] == "SASL_SSL"
+        assert arguments["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+        assert arguments["ssl_context"].check_hostname
 
 
 def test_credentials_that_cannot_work_are_refused() -> None:

@@ -16,7 +16,7 @@ from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
 from headgate.runtime.links.websocket_link import WebSocketLink, open_link
-from tests.integration.test_links_websocket import CLOCK, RNG, SECRET, serving, until
+from tests.integration.test_links_websocket import RNG, SECRET, SHELL, serving, until
 
 GREETING = b"HGL1" + bytes(32) + b"d1"
 
@@ -125,7 +125,7 @@ async def test_whatever_answers_at_a_dispatcher_address_a_gateway_goes_on(said: 
     async with websockets.serve(odd, "127.0.0.1", 0) as server, serving() as (address, _far):
         port = server.sockets[0].getsockname()[1]
         directory = LinkDirectory("gateway", "n1")
-        pool = LinkPool(directory, [f"127.0.0.1:{port}", address], SECRET, "n1", CLOCK, RNG)
+        pool = LinkPool(directory, [f"127.0.0.1:{port}", address], SECRET, SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None)
         await asyncio.sleep(0.3)
@@ -193,8 +193,7 @@ async def test_nobody_on_the_way_can_speak_on_a_link(attack: str) -> None:
         task = asyncio.create_task(wire.run())
         wire.send(link.AskCount(1, 0, ["t"]))
         await until(lambda: len(far.got) == 1)
-        reasons: list[str] = []
-        far.links[0].on_close = reasons.append
+        reasons = far.reasons
         if attack == "changed":
             tap.change = lambda data: data.replace(b"t", b"u")
             wire.send(link.AskCount(2, 0, ["t"]))
@@ -211,20 +210,19 @@ async def test_junk_ends_the_link_and_both_ends_say_why() -> None:
     async with serving() as (address, far):
         wire = await open_link(address, SECRET, "ingest", "n1", RNG)
         reasons: list[str] = []
-        wire.on_close = reasons.append
+        wire.deliver_to(on_close=reasons.append)
         await until(lambda: far.links)
-        far.links[0].on_close = reasons.append
         await wire._connection.send(wire._sent_seal.mark(b"\xc1 no msgpack"))
         await wire.run()
-        await until(lambda: len(reasons) == 2)
-        assert all("not a batch of link version 1" in reason for reason in reasons)
+        await until(lambda: len(reasons) == len(far.reasons) == 1)
+        assert all("not a batch of link version 1" in reason for reason in reasons + far.reasons)
 
 
 async def test_what_ends_the_writer_is_the_reason_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (address, _far):
         wire = await open_link(address, SECRET, "ingest", "n1", RNG)
         reasons: list[str] = []
-        wire.on_close = reasons.append
+        wire.deliver_to(on_close=reasons.append)
         monkeypatch.setattr(wire._sent_seal, "mark", lambda batch: 1 / 0)
         wire.send(link.Changed("t"))
         await wire.run()

@@ -9,13 +9,15 @@ import pytest
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.links.pool import LinkPool
 from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
+from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
 
 SECRET = b"s" * 32
 CLOCK, RNG = SystemClock(), SystemRng()
+SHELL = Shell(CLOCK, RNG, None)
 
 
 class FarEnd:
@@ -25,13 +27,14 @@ class FarEnd:
         self.links: list[WebSocketLink] = []
         self.got: list[link.Message] = []
         self.refusals: list[str] = []
+        self.reasons: list[str] = []  # why links ended
 
     def refused(self, code: str, detail: str) -> None:
         self.refusals.append(f"{code} {detail}")
 
     def accept(self, wire: WebSocketLink) -> None:
         self.links.append(wire)
-        wire.on_messages = lambda messages: self._take(wire, messages)
+        wire.deliver_to(lambda messages: self._take(wire, messages), self.reasons.append)
 
     def _take(self, wire: WebSocketLink, messages: list[link.Message]) -> None:
         self.got.extend(messages)
@@ -115,7 +118,7 @@ async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
 async def test_the_pool_comes_back_after_the_dispatcher_does() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("gateway", "n1")
-        pool = LinkPool(directory, [address], SECRET, "n1", CLOCK, RNG)
+        pool = LinkPool(directory, [address], SECRET, SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None)
         far.links[0].close("restart")
@@ -129,9 +132,9 @@ async def test_of_two_owners_the_higher_epoch_is_kept_and_the_lower_told() -> No
     directory = LinkDirectory("gateway", "n1")
     ends = []
     for name, epoch in (("d1", 5), ("d2", 9), ("d3", 7)):
-        near, far = memory_link(codec=True)
+        near, far = encoded_link()
         got: list[link.Message] = []
-        far.on_messages = got.extend
+        far.deliver_to(got.extend)
         directory.add(near)
         far.send(link.Welcome(1, name, "c", 1, 1, [link.Owner(0, epoch, "x", True)]))
         ends.append((far, got))
@@ -147,7 +150,7 @@ async def test_a_second_address_of_a_linked_node_is_left_alone() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("gateway", "n1")
         port = address.rpartition(":")[2]
-        pool = LinkPool(directory, [address, f"127.0.0.2:{port}", f"localhost:{port}"], SECRET, "n1", CLOCK, RNG)
+        pool = LinkPool(directory, [address, f"127.0.0.2:{port}", f"localhost:{port}"], SECRET, SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None and len(far.links) >= 2)
         await asyncio.sleep(0.5)

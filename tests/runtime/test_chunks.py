@@ -21,7 +21,7 @@ async def a_log() -> MemoryLog:
 
 
 async def write(log: MemoryLog, flags: int, prev: bytes, *, offset: int = 0, size: int = 0, floor: int = 0) -> bytes:
-    value = seal(0, flags, floor, offset, prev, EMPTY + bytes(size))
+    value = seal(0, 1, flags, floor, offset, prev, EMPTY + bytes(size))
     await log.append(LogName.SNAPSHOTS, 0, None, value)
     return name_of(value)
 

@@ -6,23 +6,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from headgate.core.wire.rights import Caller
 from headgate.runtime.http.application import PIECE_BYTES, HttpApp
 from headgate.runtime.http.bodies import JSON, NDJSON
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
-from headgate.runtime.http.endpoints import Answer, Body, Endpoint
+from headgate.runtime.http.endpoints import AnswerShape, Body, Endpoint
 from headgate.runtime.http.memory_budget import REQUEST_BYTES, MemoryBudget
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.paths import Paths
 from headgate.runtime.http.queries import MAX_FIELDS
 from headgate.runtime.system import SystemClock
-from headgate.runtime.tokens import Authenticator, mint
+from headgate.runtime.tokens import Authenticator, TokenKey, mint
 
 SECRET = "a secret of at least thirty-two bytes"
 LIMIT = 100
 PAGE = "https://app.test"
 CLOCK = SystemClock()
-TOKEN = mint(SECRET, "bob", now_s=CLOCK.wall_ms() / 1_000, ttl_s=600)
+TOKEN = mint(TokenKey(SECRET), Caller("bob"), now_s=CLOCK.wall_ms() / 1_000, ttl_s=600)
 BEARER = (b"authorization", f"Bearer {TOKEN}".encode())
 ROWS = (
     Endpoint("ingest", "POST", "/t/{id}", "post", body=Body(LIMIT, frozenset({JSON, NDJSON}))),
@@ -30,7 +31,7 @@ ROWS = (
     Endpoint("ingest", "GET", "/broken", "broken"),
     Endpoint("ingest", "GET", "/large", "large"),
     Endpoint("ingest", "GET", "/free", "free", who="anyone"),
-    Endpoint("ingest", "GET", "/stream", "", Answer(200, "text/event-stream")),
+    Endpoint("ingest", "GET", "/stream", "", AnswerShape(200, "text/event-stream")),
 )
 
 
@@ -53,7 +54,7 @@ class Bed:
         self.refusals: list[str] = []
         self.received = 0  # how often the application asked for a piece of a body
         self.budget = MemoryBudget(4 * REQUEST_BYTES, 2 * REQUEST_BYTES)
-        authenticator = Authenticator(mode, SECRET, None, None, CLOCK)  # type: ignore[arg-type]
+        authenticator = Authenticator(mode, TokenKey(SECRET), CLOCK)  # type: ignore[arg-type]
         rows = ROWS if users else [row for row in ROWS if row.who == "anyone"]
         self.handlers = {row.handler: getattr(self, row.handler) for row in rows if row.handler}
         self.app = HttpApp(

@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply
-from headgate.runtime.http.endpoints import ENDPOINTS, Answer, Body, Endpoint, Role, endpoints_of
+from headgate.runtime.http.endpoints import ENDPOINTS, AnswerShape, Body, Endpoint, Role, endpoints_of
 from headgate.runtime.http.paths import Paths
 from headgate.runtime.settings_model import LimitsSettings
 
@@ -62,7 +62,7 @@ def test_any_other_path_is_not_found(path: bytes) -> None:
 
 
 def test_head_is_served_like_get_except_by_a_websocket() -> None:
-    paths = paths_of(row("GET", "/a"), row("DELETE", "/a", "d"), row("GET", "/ws", "", answer=Answer(101, "")))
+    paths = paths_of(row("GET", "/a"), row("DELETE", "/a", "d"), row("GET", "/ws", "", answer=AnswerShape(101, "")))
     a, ws = paths.find(b"/a"), paths.find(b"/ws")
     assert a is not None and ws is not None
     assert a[0].by_name["HEAD"] is a[0].by_name["GET"]
@@ -71,7 +71,7 @@ def test_head_is_served_like_get_except_by_a_websocket() -> None:
 
 
 def test_a_row_of_a_stream_has_no_handler() -> None:
-    found = paths_of(row("GET", "/sse", "", answer=Answer(200, "text/event-stream"))).find(b"/sse")
+    found = paths_of(row("GET", "/sse", "", answer=AnswerShape(200, "text/event-stream"))).find(b"/sse")
     assert found is not None
     assert found[0].by_name["GET"].handler is None
     assert found[0].allow == ["GET", "HEAD"]

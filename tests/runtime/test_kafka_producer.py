@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, RequestTimedOutError
 
 from headgate.core.wire.records import Appended
-from headgate.runtime.logs.kafka_connect import site_of
+from headgate.runtime.logs.kafka_connect import deployment_of
 from headgate.runtime.logs.kafka_producer import Batcher, PartitionQueue
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge
@@ -47,14 +47,14 @@ class Producer:
 
 
 def batcher() -> tuple[Batcher, Producer, PartitionQueue]:
-    made, producer = Batcher(site_of(LogOptions("kafka://nowhere:1"), "n")), Producer()
+    made, producer = Batcher(deployment_of(LogOptions("kafka://nowhere:1"), "n")), Producer()
     made._producer = producer
     made._closed = False
     return made, producer, PartitionQueue("t", 0)
 
 
-def append(made: Batcher, lane: PartitionQueue, values: list[bytes]) -> list["asyncio.Future[Appended]"]:
-    return [made.append(lane, b"k", value) for value in values]
+def append(made: Batcher, queue: PartitionQueue, values: list[bytes]) -> list["asyncio.Future[Appended]"]:
+    return [made.append(queue, b"k", value) for value in values]
 
 
 async def turns() -> None:
@@ -65,26 +65,26 @@ async def turns() -> None:
 @pytest.mark.parametrize("error", [RequestTimedOutError, NotLeaderForPartitionError])
 async def test_batches_behind_a_failed_one_are_not_sent_on(error: type[Exception]) -> None:
     """They were never handed over, so their publishers hear that they will not appear; sent on, they would overtake."""
-    made, producer, lane = batcher()
-    futures = append(made, lane, [b"1", b"2", b"3", b"4", b"5"])
+    made, producer, queue = batcher()
+    futures = append(made, queue, [b"1", b"2", b"3", b"4", b"5"])
     await turns()
     assert [values for values, _ in producer.sent] == [[b"1", b"2"]]
     producer.sent[0][1].set_exception(error())
     await turns()
     assert [type(future.exception()) for future in futures] == [AppendUnknown] * 2 + [LogUnavailable] * 3
     assert len(producer.sent) == 1, "what was refused is not sent"
-    later = append(made, lane, [b"6"])
+    later = append(made, queue, [b"6"])
     await turns()
     assert producer.sent[1][0] == [b"6"]
     producer.sent[1][1].set_result(Meta(70, 5))
     await turns()
     assert later[0].result() == Appended(70, 5)
-    assert made._size == lane.size == 0
+    assert made._size == queue.size == 0
 
 
 async def test_a_batch_that_was_too_large_fails_alone() -> None:
-    made, producer, lane = batcher()
-    futures = append(made, lane, [b"1", b"2", b"3"])
+    made, producer, queue = batcher()
+    futures = append(made, queue, [b"1", b"2", b"3"])
     await turns()
     producer.sent[0][1].set_exception(MessageSizeTooLargeError())
     await turns()
@@ -96,8 +96,8 @@ async def test_a_batch_that_was_too_large_fails_alone() -> None:
 
 
 async def test_records_of_a_batch_have_its_base_offset_and_their_places() -> None:
-    made, producer, lane = batcher()
-    futures = append(made, lane, [b"1", b"2", b"3"])
+    made, producer, queue = batcher()
+    futures = append(made, queue, [b"1", b"2", b"3"])
     await turns()
     producer.sent[0][1].set_result(Meta(40, 5))
     await turns()

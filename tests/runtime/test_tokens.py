@@ -1,4 +1,4 @@
-"""Security rules of tokens, each a test named by its rule (PROTOCOL section 1)."""
+"""Security rules of tokens, each a test named by its rule (docs/protocol.md, section 1)."""
 
 import base64
 import json
@@ -8,8 +8,8 @@ import jwt
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
-from headgate.runtime.tokens import Authenticator, BadAuthSettings, Identity, hash_of, mint, weakness
+from headgate.core.wire.rights import Caller, Identity
+from headgate.runtime.tokens import Authenticator, BadAuthSettings, TokenKey, hash_of, mint, weakness
 
 SECRET = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"
@@ -27,11 +27,12 @@ class Clock:
 
 
 CLOCK = Clock()
+KEY = TokenKey(SECRET)
 
 
 def authenticator(**settings: Any) -> Authenticator:
-    full = {"mode": "jwt", "secret": SECRET, "issuer": None, "audience": None, "clock": Clock()} | settings
-    return Authenticator(**full)
+    key = TokenKey(settings.pop("secret", SECRET), settings.pop("issuer", None), settings.pop("audience", None))
+    return Authenticator(settings.pop("mode", "jwt"), key, settings.pop("clock", None) or Clock(), **settings)
 
 
 def token(claims: dict[str, Any] | None = None, secret: str = SECRET, algorithm: str = "HS256", **more: Any) -> str:
@@ -155,7 +156,7 @@ def test_a_pattern_is_a_topic_id_or_a_prefix_ending_in_a_star(claim: str, patter
     """What goes over a link is checked where it enters: one lone surrogate took the link down for everybody."""
     assert refused(token(headgate={claim: ["good", pattern]})) == "unauthenticated"
     with pytest.raises(ValueError, match=f"^{claim}: "):
-        mint(SECRET, "ana", now_s=0, ttl_s=1, **{claim: (pattern,)})  # type: ignore[arg-type]
+        mint(KEY, Caller("ana", **{claim: (pattern,)}), now_s=0, ttl_s=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pattern", ["*", "a", "a*", "A.b_c:d-9*", "x" * 128, "x" * 128 + "*", "hg:*"])
@@ -220,12 +221,12 @@ def test_a_missing_secret_is_refused_at_start(secret: Any) -> None:
     with pytest.raises(BadAuthSettings, match=r"auth\.secret"):
         authenticator(secret=secret)
     with pytest.raises(BadAuthSettings):
-        mint(secret, "ana", now_s=0, ttl_s=1)
+        mint(TokenKey(secret), Caller("ana"), now_s=0, ttl_s=1)
     assert authenticator(secret=secret, mode="open").open
 
 
 def test_a_short_secret_works_and_is_said() -> None:
-    token = mint("short", "ana", now_s=0, ttl_s=10**10)
+    token = mint(TokenKey("short"), Caller("ana"), now_s=0, ttl_s=10**10)
     assert authenticator(secret="short").authenticate(token).caller.user_id == "ana"
     assert "RFC 7518" in (weakness("short") or "")
     assert weakness("x" * 32) is None
@@ -247,11 +248,15 @@ def test_open_mode_gives_every_right_to_whoever_one_says() -> None:
 
 def test_what_is_minted_is_taken() -> None:
     rights: dict[str, Any] = {"publish": ("p*",), "subscribe": ("s",), "admin": True, "only": True, "service": True}
-    text = mint(SECRET, "ana", now_s=CLOCK.seconds, ttl_s=60, issuer="i", audience="a", **rights)
+    text = mint(TokenKey(SECRET, "i", "a"), Caller("ana", **rights), now_s=CLOCK.seconds, ttl_s=60)
     identity = authenticator(issuer="i", audience="a").authenticate(text)
     assert identity.caller == Caller("ana", **rights)
     assert identity.expires_at == CLOCK.seconds + 65
-    plain = jwt.decode(mint(SECRET, "ana", now_s=CLOCK.seconds, ttl_s=60), options={"verify_signature": False})
+    plain = jwt.decode(mint(KEY, Caller("ana"), now_s=CLOCK.seconds, ttl_s=60), options={"verify_signature": False})
     assert plain == {"sub": "ana", "iat": 1_000_000, "exp": 1_000_060}
     with pytest.raises(ValueError, match="user"):
-        mint(SECRET, "", now_s=0, ttl_s=1)
+        mint(KEY, Caller(""), now_s=0, ttl_s=1)
+
+
+def test_the_secret_is_in_no_representation_of_its_key() -> None:
+    assert SECRET not in repr(TokenKey(SECRET, "i", "a"))

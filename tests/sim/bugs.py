@@ -1,4 +1,4 @@
-"""Planted bugs: shortcuts that DESIGN section 3 forbids, each a patch of a production class for the length of a run."""
+"""Planted bugs: shortcuts that are forbidden, each a patch of a production class for the length of a run."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
-from dispatcher.answering import Answering
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import Destination, ShardOwner
+from dispatcher.shard_api import ShardApi
 from headgate.core.sequencer.snapshot import MAX_OFFSET
 from headgate.core.sequencer.window import Window
 from headgate.core.wire import link
@@ -57,16 +57,16 @@ class AttachLive(Bugs):
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
         """Patches the owner's side of attaching."""
-        attach = Answering._attach
+        attach = ShardApi._attach
 
-        def live(self: Answering, session: Destination, message: link.Attach) -> None:
+        def live(self: ShardApi, peer: Destination, message: link.Attach) -> None:
             rows = self._owner.rows
             for topic in message.topics:
                 row = rows.get(topic_key(topic.topic_id))
                 topic.cursor = row.seq if row is not None else topic.cursor
-            attach(self, session, message)
+            attach(self, peer, message)
 
-        with mock.patch.object(Answering, "_attach", live):
+        with mock.patch.object(ShardApi, "_attach", live):
             yield
 
 

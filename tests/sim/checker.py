@@ -1,4 +1,4 @@
-"""The invariants of DESIGN section 15, checked on what was sent, what the log holds and what everybody was told."""
+"""The invariants, checked on what was sent, what the log holds and what everybody was told."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import chain_among, restore
+from headgate.core.sequencer.snapshot import chain_among
+from tests.core.snapshot_bed import restore
 from tests.sim import bounds
 from tests.sim.clients import Client, Follow, Seen
 from tests.sim.faults import chunks_of, readable_from

@@ -47,7 +47,7 @@ class Connection:
         self._gateway = gateway
         self._rng = world.rng(f"socket:{client.name}:{client.connects}")
         self._buffer = bytearray()
-        self._limits = gateway.service.options.limits
+        self._limits = gateway.service.sessions.limits
         self._paused = False
         self._flowing = False
         self._ended: tuple[int, str] | None = None
@@ -63,7 +63,7 @@ class Connection:
         self._flow_soon(0.0003 + self._rng.random() * 0.01)
         if len(self._buffer) > self._limits.high_water and not self._paused:
             self._paused = True
-            self._gateway.service.paused(self.session)
+            self._gateway.service.sessions.paused(self.session)
 
     def queued(self) -> int:
         """Returns the bytes not yet taken."""
@@ -92,20 +92,20 @@ class Connection:
 
     def _alive(self) -> None:
         if not self.dead and self._ended is None:
-            self._gateway.service.heard(self.session)
+            self._gateway.service.sessions.heard(self.session)
 
     def cut(self) -> None:
         """The connection breaks; both ends know."""
         if self.dead:
             return
         self._die()
-        self._gateway.service.lost(self.session)
+        self._gateway.service.sessions.lost(self.session)
 
     def _arrive(self, data: bytes) -> None:
         if self.dead or self._ended is not None:
             return
-        self._gateway.service.heard(self.session)
-        self._gateway.service.receive(self.session, data)
+        self._gateway.service.sessions.heard(self.session)
+        self._gateway.service.sessions.receive(self.session, data)
 
     def _flow_soon(self, delay: float) -> None:
         if not self._flowing:
@@ -131,10 +131,10 @@ class Connection:
             return
         if self._paused and len(self._buffer) <= self._limits.low_water and self._ended is None:
             self._paused = False
-            self._gateway.service.resumed(self.session)
+            self._gateway.service.sessions.resumed(self.session)
         if self._ended is not None and not self._buffer:
             self._die()
-            self._gateway.service.lost(self.session)
+            self._gateway.service.sessions.lost(self.session)
 
     def _crashed(self) -> None:
         self._die()
@@ -197,22 +197,21 @@ class Client:
             return
         self.connects += 1
         self._text.clear()
-        service = gateway.service
+        sessions = gateway.service.sessions
         connection = self._socket = Connection(self._world, gateway, self)
-        connection.session = session = service.new_session(connection, SSE if self.sse else WEBSOCKET)  # type: ignore[arg-type]  # an outlet is all that is used of a stream
+        connection.session = session = sessions.create(connection, SSE if self.sse else WEBSOCKET)
         self._world.trace("client", f"{self.name} connects to {gateway.name}")
         if not self.sse:
-            service.begin(session, Head("GET", "1.1", [("user", self.name)], {}, b""))
+            sessions.start_websocket(session, Head("GET", "1.1", [("user", self.name)], {}, b""))
             for follow in self.follows.values():
                 self._ask(follow)
             return
         (follow,) = self.follows.values()
         self._note_asked(follow)
-        identity = service.authenticator.anonymous_caller(self.name)
-        if service.hub.admit(session, identity):
-            service.reception.subscribe(
-                session, inbound.subscribe_from_query(follow.topic_id, {"from": _query_form(follow.asked)})
-            )
+        identity = sessions.identify(Head("GET", "1.1", [("user", self.name)], {}, b""))
+        assert identity is not None, "in open mode"
+        wanted = inbound.subscribe_from_query(follow.topic_id, {"from": _query_form(follow.asked)})
+        sessions.start_sse(session, identity, wanted)
 
     def disconnected(self, connection: Connection, why: tuple[int, str] | None) -> None:
         """The connection is gone: comes back soon."""
@@ -283,7 +282,7 @@ class Client:
         follow.position = (epoch, follow.expected - 1)
 
     def _begin(self, follow: Follow, frame: dict[str, Any], epoch: int, head: int, first: int) -> int:
-        """Returns the first seq that was promised (PROTOCOL section 3)."""
+        """Returns the first seq that was promised (docs/protocol.md, section 3)."""
         asked = follow.asked
         if asked == "live":
             return head + 1

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from dispatcher.shard import ShardState
+from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot import MAX_OFFSET, Chunk, chain_among, read_chunk
 from headgate.core.wire.records import LogName, Record
-from headgate.runtime.logs.memory_log import Reach
+from headgate.runtime.testing.faulty_log import Reach
 from tests.sim.lines import Line
 from tests.sim.nodes import SimLog
 from tests.sim.plan import Fault
@@ -227,9 +227,9 @@ async def _full(world: "World", fault: Fault) -> None:
     disk.full = True
     until = world.loop.now() + fault.length
     while world.loop.now() < until and node.up and node.disk is disk:
-        for number, owner in node.service.dispatcher.owners.items():
-            if owner.state is ShardState.PARKED and "full" in owner.why:
-                world.violate("L1", f"{node.name}: a full disk of the index parks shard {number}")
+        for runner in node.service.runners():
+            if runner.life.state is ShardState.PARKED and "full" in runner.why:
+                world.violate("L1", f"{node.name}: a full disk of the index parks shard {runner.number}")
         await asyncio.sleep(0.2)
     disk.full = not node.up or node.disk is not disk  # a process that died meanwhile writes nothing more
 

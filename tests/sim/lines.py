@@ -1,16 +1,35 @@
 """The links between the processes of a run, kept up, cut and silenced."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from headgate.core.wire.link import Message
-from headgate.runtime.links.memory_link import MemoryLink, memory_link
+from headgate.runtime.ports import OnClose, OnMessages, ignore
+from headgate.runtime.testing.encoded_link import EncodedLink, Latency
 from tests.sim.nodes import ClientNode, DispatcherNode
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 NEVER_S: Final = 1e6
+
+
+class NearEnd(EncodedLink):
+    """The gateway's or ingest's end: its line hears of the close too, before and after the end's user."""
+
+    def __init__(self, peer: str, latency_s: Latency, before: Callable[[], None], after: Callable[[], None]) -> None:
+        super().__init__(peer, latency_s)
+        self._before, self._after = before, after
+
+    def deliver_to(self, on_messages: OnMessages = ignore, on_close: OnClose = ignore) -> None:
+        """Names the functions that this end calls."""
+
+        def closed(reason: str) -> None:
+            self._before()
+            on_close(reason)
+            self._after()
+
+        super().deliver_to(on_messages, closed)
 
 
 class Line:
@@ -21,8 +40,8 @@ class Line:
         self.node = node
         self._world = world
         self._rng = world.rng(f"line:{client.name}:{node.name}")
-        self._near: MemoryLink | None = None
-        self._far: MemoryLink | None = None
+        self._near: NearEnd | None = None
+        self._far: EncodedLink | None = None
         self._closed_until = 0.0
         self._black = False
         self._timer: asyncio.TimerHandle | None = None
@@ -38,18 +57,11 @@ class Line:
             self._again()
             return
         self._black = False
-        near, far = memory_link(self.client.name, self.node.name, codec=True, latency_s=self._latency)
-        self._near, self._far = near, far
+        self._near = near = NearEnd(self.node.name, self._latency, self._forget, self._again)
+        self._far = far = EncodedLink(self.client.name, self._latency)
+        near.join(far)
         self.node.service.accept(far)
         self.client.directory.add(near)
-        told = near.on_close
-
-        def closed(reason: str) -> None:
-            self._near = self._far = None
-            told(reason)
-            self._again()
-
-        near.on_close = closed
 
     def cut(self, length: float) -> None:
         """Both ends learn that the link is gone; it stays so for a while."""
@@ -66,20 +78,17 @@ class Line:
     def lose_near(self) -> None:
         """The gateway or ingest is gone: only the far end notices."""
         if self._near is not None:
-            self._near.on_messages = _nothing
-            self._near.on_close = self._forget
+            self._near.deliver_to()
             self._near.close("gone")
 
     def lose_far(self) -> None:
         """The dispatcher is gone: only the near end notices."""
         if self._far is not None and self._near is not None:
-            self._far.on_messages = _nothing
-            self._far.on_close = _nobody
+            self._far.deliver_to()
             self._near.close("gone")
 
-    def _forget(self, _reason: str) -> None:
+    def _forget(self) -> None:
         self._near = self._far = None
-        self._again()
 
     def _again(self) -> None:
         if self._timer is None:
@@ -93,11 +102,3 @@ class Line:
         if self._black:
             return NEVER_S
         return 0.0003 + self._rng.random() * (self._world.plan.link_s if self._rng.random() < 0.95 else 0.2)
-
-
-def _nothing(_messages: list[Message]) -> None:
-    pass
-
-
-def _nobody(_reason: str) -> None:
-    pass

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dispatcher.service import DispatcherOptions, DispatcherService
-from gateway.service import GatewayOptions, GatewayService
+from dispatcher.dispatcher_options import DispatcherOptions, SnapshotOptions
+from dispatcher.service import DispatcherService
+from gateway.gateway_options import GatewayOptions
+from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
-from headgate.runtime.logs.memory_group import Coordinator, MemoryGroup
-from headgate.runtime.logs.memory_log import MemoryLog
+from headgate.runtime.logs.memory_group import Coordinator
 from headgate.runtime.logs.memory_store import LogPart
-from headgate.runtime.ports import OwnerGroup
-from headgate.runtime.tokens import Authenticator
-from ingest.rates import Allowed
+from headgate.runtime.ports import OwnerGroup, Shell
+from headgate.runtime.testing.faulty_log import FaultyGroup, FaultyLog
+from headgate.runtime.tokens import Authenticator, TokenKey
+from ingest.ports import NoMetrics
+from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 from tests.sim.disk import Disk, disk_of_task
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class SimGroup(MemoryGroup):
+class SimGroup(FaultyGroup):
     """Joins as slowly as a real group does; a node that crashed says no goodbye."""
 
     def __init__(self, coordinator: Coordinator, node: str, join_s: float) -> None:
@@ -49,7 +52,7 @@ class SimGroup(MemoryGroup):
             await super().stop()
 
 
-class SimLog(MemoryLog):
+class SimLog(FaultyLog):
     """A node's handle. `deaf` to claims: a zombie that goes on serving what it owned."""
 
     def __init__(self, world: "World", node: str) -> None:
@@ -132,8 +135,10 @@ class DispatcherNode:
         self.log = SimLog(world, node)
         await self.log.open()
         self.disk = Disk(self._folder)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder)
-        self.service = DispatcherService(options, self.log, world.loop, world.rng(f"node:{node}"), _NoCounts())
+        snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
+        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
+        self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
         self._task = asyncio.create_task(self.service.run(), name=node)
         disk_of_task.reset(outer)
@@ -251,15 +256,14 @@ class IngestNode(ClientNode):
         self.log = SimLog(world, node)
         await self.log.open()
         self.service = IngestService(
-            options=IngestOptions(rates=Allowed(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9)),
+            options=IngestOptions(rates=RateLimits(publish_per_user_per_min=1e9, publish_per_topic_per_s=1e9)),
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
-            authenticator=Authenticator("open", None, None, None, world.loop),
-            clock=world.loop,
-            rng=world.rng(f"node:{node}"),
+            authenticator=Authenticator("open", TokenKey(None), world.loop),
+            shell=Shell(world.loop, world.rng(f"node:{node}"), NoMetrics()),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self.connect()
 
     def crash(self, extra: float) -> None:
@@ -320,18 +324,16 @@ class GatewayNode(ClientNode):
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
-            Authenticator("open", None, None, None, world.loop),
-            clock=world.loop,
-            rng=world.rng(f"node:{node}"),
-            metrics=_NoCounts(),
+            Authenticator("open", TokenKey(None), world.loop),
+            Shell(world.loop, world.rng(f"node:{node}"), _NoCounts()),
         )
-        self.directory.user = HighestEpoch(self, self.service)
+        self.directory.deliver_to(HighestEpoch(self, self.service))
         self._tick()
         self.connect()
 
     def _tick(self) -> None:
         """What `GatewayService.run` does, without its garbage collection."""
-        self.service.hub.tick(self.world.loop.now(), self.world.loop.wall_ms())
+        self.service.tick()
         self._timer = self.world.loop.call_later(TICK_S, self._tick)
 
     def crash(self) -> None:

@@ -13,7 +13,6 @@ from unittest import mock
 
 import structlog
 
-import dispatcher.snapshots
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
@@ -21,7 +20,6 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
-from headgate.runtime.logs.embedded import FirstRecord
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Clock, Log
 from tests.sim import bounds, faults
@@ -175,10 +173,10 @@ class World:
             self._reference[shard] = state, rows
         return self._reference[shard]
 
-    def _config_record(self, cluster_id: str, shards: int, shard: int) -> FirstRecord:
+    def _config_record(self, cluster_id: str, shards: int, shard: int) -> tuple[bytes, bytes]:
         kept = self.plan.unkeyed_kept
         config = Config(cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_ids=kept)
-        return FirstRecord(CONFIG_KEY, encode_control(encode_body(config), 0))
+        return CONFIG_KEY, encode_control(encode_body(config), 0)
 
     def _record(self, shard: int) -> None:
         """Keeps a copy of everything that is ever written to a message log."""
@@ -338,22 +336,16 @@ class World:
 
 @contextlib.contextmanager
 def _settings(plan: Plan) -> Iterator[None]:
-    """Snapshots at the plan's odd moments; log lines nowhere."""
-    module = dispatcher.snapshots
-    before = module.INTERVAL_S, module.CHANGES
+    """Small blocks and chunks; log lines nowhere."""
     logging.disable(logging.CRITICAL)
     config = structlog.get_config()
     structlog.configure(processors=[_only_faults])
     try:
-        setattr(module, "INTERVAL_S", plan.snapshot_s)  # noqa: B010  a constant for everybody else
-        setattr(module, "CHANGES", plan.snapshot_changes)  # noqa: B010
         window = "headgate.core.sequencer.window.BLOCK_IDS"
-        writer = "headgate.core.sequencer.snapshot_writer.CHUNK_BYTES"
+        writer = "headgate.core.sequencer.chunk_builder.CHUNK_BYTES"
         with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
             yield
     finally:
-        setattr(module, "INTERVAL_S", before[0])  # noqa: B010
-        setattr(module, "CHANGES", before[1])  # noqa: B010
         structlog.configure(**config)
         logging.disable(logging.NOTSET)
 

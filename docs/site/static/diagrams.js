@@ -19,7 +19,7 @@ async function draw() {
   await mermaid.run({ nodes: diagrams.map(({ node }) => node) });
   // Mermaid makes a drawing as narrow as the page. Below this it cannot be read; then the reader scrolls it.
   for (const svg of document.querySelectorAll("pre.mermaid svg")) {
-    svg.style.minWidth = `${0.65 * parseFloat(svg.style.maxWidth)}px`;
+    svg.style.minWidth = `${0.55 * parseFloat(svg.style.maxWidth)}px`;
   }
 }
 

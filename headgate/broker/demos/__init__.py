@@ -1,17 +1,17 @@
-"""The five demonstrations of document S2, as `headgate demo` runs them; knows no terminal."""
+"""The five demonstrations of the in-process broker that `headgate demo` runs."""
 
 from collections.abc import Callable
 from typing import Final
 
-from headgate.broker.demos import backpressure, basic, broadcast, retry, strategies
-from headgate.broker.demos.stage import Stage
+from headgate.broker.demos import backpressure_demo, basic_demo, broadcast_demo, retry_demo, strategies_demo
+from headgate.broker.demos.demo_run import DemoRun
 
-DEMOS: Final[dict[str, Callable[[Stage], None]]] = {
-    "basic": basic.run,
-    "retry": retry.run,
-    "broadcast": broadcast.run,
-    "strategies": strategies.run,
-    "backpressure": backpressure.run,
+DEMOS: Final[dict[str, Callable[[DemoRun], None]]] = {
+    "basic": basic_demo.run,
+    "retry": retry_demo.run,
+    "broadcast": broadcast_demo.run,
+    "strategies": strategies_demo.run,
+    "backpressure": backpressure_demo.run,
 }
 
-__all__ = ["DEMOS", "Stage"]
+__all__ = ["DEMOS", "DemoRun"]

@@ -1,4 +1,4 @@
-"""What happens to a publish when a topic's queue is full: a verdict; knows no queue, only its length."""
+"""The verdict on a publish when a topic's queue is full."""
 
 import enum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class OnFull(enum.StrEnum):
-    """The four policies of document S2 (S2-BP-2). Each one tells the publisher or a listener, none is silent."""
+    """The policies for a full queue. Each tells the publisher or a listener; none drops in silence."""
 
     REJECT = "reject"
     DROP_OLDEST = "drop_oldest"
@@ -20,14 +20,14 @@ class Admittance(enum.Enum):
     ADMIT = enum.auto()
     REJECT = enum.auto()
     EVICT = enum.auto()  # admit it and drop the oldest message that nobody is working on; reject when there is none
-    WAIT = enum.auto()  # hold the publisher until there is room or its time is up
-    SPILL = enum.auto()  # take it into the overflow queue
+    WAIT = enum.auto()  # let the publisher wait until there is room or its time is up
+    SPILL = enum.auto()  # put it into the overflow queue
 
 
 class Backpressure(msgspec.Struct, frozen=True):
-    """A topic's bounds: `max_queue_size` messages wait in the queue, `overflow_size` more in the overflow queue.
+    """A topic's bounds: `max_queue_size` messages in the queue, `overflow_size` more in the overflow queue.
 
-    `block_timeout_s` is how long an awaiting publisher waits for room. Memory is bounded by the two sizes.
+    `block_timeout_s` is how long a publisher waits for room, in seconds. Raises ValueError for a size below 1.
     """
 
     on_full: OnFull = OnFull.REJECT
@@ -42,7 +42,7 @@ class Backpressure(msgspec.Struct, frozen=True):
     def admit(self, queued: int, spilled: int) -> Admittance:
         """Judges a publish that finds `queued` messages in the queue and `spilled` in the overflow queue.
 
-        While the overflow queue holds anything, new messages go behind it, or they would overtake.
+        While the overflow queue holds anything, new messages go behind it: otherwise they would overtake.
         """
         if queued < self.max_queue_size and not spilled:
             return Admittance.ADMIT

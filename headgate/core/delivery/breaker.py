@@ -1,7 +1,8 @@
-"""The circuit breaker round one subscriber, as a table; knows no timer. (`circuit.py` is the log's, another thing.)
+"""The circuit breaker of one subscriber, as a table.
 
-While it is open nothing is tried, so messages wait in the queue instead of running through their attempts into the dead
-letters one after the other. A breaker is driven by the caller's timer: `record` returns when to call `probe`.
+While it is open nothing is tried: the messages wait in the queue, and do not use up their attempts and become dead
+letters one after the other. The caller keeps the timer: `record` returns when to call `probe`. (The circuit of a log is
+`headgate/core/publish/circuit.py`.)
 """
 
 import enum
@@ -11,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from headgate.core.delivery.delivery import IllegalTransition
+from headgate.core.wire.errors import IllegalTransition
 
 
 class BreakerState(enum.StrEnum):
@@ -23,7 +24,7 @@ class BreakerState(enum.StrEnum):
 
 
 class BreakerStep(enum.StrEnum):
-    """What happens to a breaker."""
+    """The events of a breaker."""
 
     TRIP = "trip"
     PROBE = "probe"
@@ -41,7 +42,10 @@ BREAKER_TRANSITIONS: Final[Mapping[tuple[BreakerState, BreakerStep], BreakerStat
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
-    """Opens after `failures` in a row, for `open_s` seconds. A try longer than `slow_s` seconds counts as a failure."""
+    """Opens after `failures` in a row, for `open_s` seconds. A try longer than `slow_s` seconds counts as a failure.
+
+    Raises ValueError unless `failures` is at least 1 and `open_s` more than 0.
+    """
 
     failures: int = 5
     open_s: float = 30.0
@@ -68,7 +72,10 @@ class Breaker:
         return self.state is not BreakerState.OPEN
 
     def record(self, ok: bool, took_s: float, now: float) -> float | None:
-        """Takes the outcome of a try. Returns the time at which to call `probe` if this opened it, else None."""
+        """Notes the outcome of a try that took `took_s` seconds.
+
+        Returns the time at which to call `probe` when this opened the breaker, else None.
+        """
         slow_s = self.policy.slow_s
         if ok and (slow_s is None or took_s <= slow_s):
             self.failures = 0
@@ -84,7 +91,7 @@ class Breaker:
         return now + self.policy.open_s
 
     def probe(self) -> None:
-        """Lets the next try through to decide."""
+        """Lets the next try decide. Raises IllegalTransition unless the breaker is open."""
         self._step(BreakerStep.PROBE)
 
     def _step(self, step: BreakerStep) -> None:

@@ -1,13 +1,13 @@
-"""The life of one message for one subscriber, as a table; knows no queue, no socket and no clock.
+"""The life of one message for one subscriber, as a table.
 
-The in-process broker keeps one `Delivery` at the head of each subscriber's queue, an acknowledged subscription on a
-WebSocket one for each message of its in-flight window. Both drive it by the same five methods. Four invariants hold
-because no other way exists (document S2, S2-INV-1 to 4):
+The in-process broker keeps one `Delivery` for the first message of each subscriber's queue. An acknowledged
+subscription on a WebSocket can keep one for each message that is not acknowledged yet. Both call the same methods, and
+four rules hold because there is no other way to change a delivery:
 
 1. `attempts` grows in `start` and nowhere else.
-2. A failed delivery is left by `resolve` only, which asks the policy: at the cap it becomes a dead letter.
-3. The only way from FAILED back to QUEUED leads over RETRY_SCHEDULED, and not before its time.
-4. `start` and `requeue` clear what the last try left: the error, the due time.
+2. A failed delivery is left by `resolve` only. It asks the retry policy; after the last attempt it is a dead letter.
+3. From FAILED the only way back to QUEUED is RETRY_SCHEDULED, and not before the retry is due.
+4. `start` clears the error of the last try, `requeue` its due time.
 """
 
 import enum
@@ -18,13 +18,13 @@ from typing import Final
 import msgspec
 
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
-from headgate.core.wire.errors import HeadgateError
+from headgate.core.wire.errors import IllegalTransition
 
 MAX_ERROR: Final = 500  # characters of `last_error`: enough to know the fault, small enough for a thousand dead letters
 
 
 class Status(enum.StrEnum):
-    """Where a delivery stands. DELIVERED and DEAD_LETTER are final."""
+    """The state of a delivery. DELIVERED and DEAD_LETTER are final."""
 
     CREATED = "CREATED"
     QUEUED = "QUEUED"
@@ -36,7 +36,7 @@ class Status(enum.StrEnum):
 
 
 class Step(enum.StrEnum):
-    """What happens to a delivery."""
+    """The events of a delivery."""
 
     ENQUEUE = "enqueue"
     START = "start"
@@ -56,57 +56,48 @@ TRANSITIONS: Final[Mapping[tuple[Status, Step], Status]] = MappingProxyType(
         (Status.FAILED, Step.SCHEDULE): Status.RETRY_SCHEDULED,
         (Status.FAILED, Step.GIVE_UP): Status.DEAD_LETTER,
         (Status.RETRY_SCHEDULED, Step.REQUEUE): Status.QUEUED,
-        # An acknowledgement over a network may come after its time-out; it counts, and the retry is not needed.
+        # An acknowledgement over a network may come after its timeout; it counts, and the retry is not needed.
         (Status.RETRY_SCHEDULED, Step.SUCCEED): Status.DELIVERED,
     }
 )
 
 
-class IllegalTransition(HeadgateError):
-    """A step that the table does not have, or that came before its time; nothing was changed."""
-
-    def __init__(self, state: str, step: str, why: str = "the table has no such step") -> None:
-        super().__init__(f"{step!r} in state {state}: {why}")
-        self.state = state
-        self.step = step
-
-
 class Delivery(msgspec.Struct, gc=False):
     """One (message, subscriber). Read the fields, change them by the methods only.
 
-    `due` (seconds) is set in RETRY_SCHEDULED alone; `last_ts` is the time of the last step.
+    `due` is the time of the retry in seconds; it is None but in RETRY_SCHEDULED. Each method raises IllegalTransition
+    and changes nothing when the table does not allow its step.
     """
 
     status: Status = Status.CREATED
     attempts: int = 0
     last_error: str = ""
     due: float | None = None
-    last_ts: float = 0.0
 
-    def enqueue(self, now: float) -> None:
-        """Takes the delivery into its subscriber's queue."""
-        self._step(Step.ENQUEUE, now)
+    def enqueue(self) -> None:
+        """Puts the delivery into its subscriber's queue."""
+        self._step(Step.ENQUEUE)
 
-    def start(self, now: float) -> None:
-        """Begins a try: the one place where `attempts` grows."""
-        self._step(Step.START, now)
+    def start(self) -> None:
+        """Begins a try and counts it in `attempts`."""
+        self._step(Step.START)
         self.attempts += 1
         self.last_error = ""
 
-    def succeed(self, now: float) -> None:
-        """The subscriber has it, for good."""
-        self._step(Step.SUCCEED, now)
+    def succeed(self) -> None:
+        """Ends the delivery: the subscriber has the message."""
+        self._step(Step.SUCCEED)
         self.due = None
 
-    def fail(self, error: str, now: float) -> None:
-        """The try failed; `resolve` says what comes next."""
-        self._step(Step.FAIL, now)
+    def fail(self, error: str) -> None:
+        """Ends a try that failed and keeps the first MAX_ERROR characters of `error`. Call `resolve` next."""
+        self._step(Step.FAIL)
         self.last_error = error[:MAX_ERROR]
 
     def resolve(self, policy: RetryPolicy, now: float, draw: Draw = no_jitter) -> float | None:
-        """Returns the delay of the retry in seconds, or None when the delivery has become a dead letter."""
+        """Schedules a retry and returns its delay in seconds, or returns None: the delivery is a dead letter."""
         retry = policy.should_retry(self.attempts)
-        self._step(Step.SCHEDULE if retry else Step.GIVE_UP, now)
+        self._step(Step.SCHEDULE if retry else Step.GIVE_UP)
         if not retry:
             return None
         delay = max(0.0, policy.compute_delay(self.attempts, draw))
@@ -114,15 +105,14 @@ class Delivery(msgspec.Struct, gc=False):
         return delay
 
     def requeue(self, now: float) -> None:
-        """Puts a scheduled retry back at the head of the queue. Raises IllegalTransition before it is due."""
+        """Puts a scheduled retry back to the front of the queue. Raises IllegalTransition before it is due."""
         if self.due is not None and now < self.due:
             raise IllegalTransition(self.status, Step.REQUEUE, f"due at {self.due}, now {now}")
-        self._step(Step.REQUEUE, now)
+        self._step(Step.REQUEUE)
         self.due = None
 
-    def _step(self, step: Step, now: float) -> None:
+    def _step(self, step: Step) -> None:
         target = TRANSITIONS.get((self.status, step))
         if target is None:
             raise IllegalTransition(self.status, step)
         self.status = target
-        self.last_ts = now

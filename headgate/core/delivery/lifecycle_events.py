@@ -1,4 +1,4 @@
-"""The ten events in the life of a message (document S2, S2-EVT-1 to 11); knows nobody who listens."""
+"""The ten events in the life of a message, as listeners of the in-process broker get them."""
 
 import enum
 
@@ -8,7 +8,7 @@ from headgate.core.delivery.delivery import Status
 
 
 class EventName(enum.StrEnum):
-    """What can happen."""
+    """The ten kinds of event."""
 
     SUBSCRIBER_ADDED = "subscriber_added"
     MESSAGE_ENQUEUED = "message_enqueued"
@@ -23,7 +23,7 @@ class EventName(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """What backpressure did to a message."""
+    """What a full queue did to a message."""
 
     REJECTED = "rejected"
     EVICTED = "evicted"
@@ -32,9 +32,10 @@ class Outcome(enum.StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One event. The first seven fields are always there; None says that it has no message or no subscriber.
+    """One event. The first seven fields are always there; they are None where an event has no message or no subscriber.
 
-    `at` is in seconds. `status` is that of the delivery (or, without a subscriber, of the message) after what happened.
+    `at` is in seconds on the broker's clock. `status` is that of the delivery (without a subscriber: of the message)
+    after the event. A field behind them is set for the events in its comment only.
     """
 
     event: EventName
@@ -44,8 +45,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subscriber: str | None
     attempts: int
     status: Status | None
-    queue_length: int | None = None  # message_enqueued, backpressure: messages that wait in the topic
-    subscribers: int | None = None  # delivered: 0 where nobody was there; message_enqueued: how many will get it
+    queue_length: int | None = None  # message_enqueued, backpressure: messages in the topic's queue
+    subscribers: int | None = None  # delivered: 0 when nobody was subscribed; message_enqueued: how many will get it
     delay_s: float | None = None  # retry_scheduled
     error: str | None = None  # failed, dead_letter
     reason: str | None = None  # dead_letter; batch_flush: size, delay, flush or swap

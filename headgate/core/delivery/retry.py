@@ -1,32 +1,37 @@
-"""Retry policies: whether to try again and how long to wait; knows no timer and draws no random number itself."""
+"""Retry policies: whether to try again, and how long to wait. Random numbers are handed in."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
-Draw = Callable[[], float]  # an injected source of floats in [0, 1)
+from headgate.core.wire.topic_settings import DEFAULT_RETRY
 
-_MOST_DOUBLINGS = 62  # beyond it 2 ** n is above every max_ms and only costs time
+Draw = Callable[[], float]  # a source of random floats in [0, 1)
+
+_MOST_DOUBLINGS: Final = 62  # beyond it 2 ** n is above every max_ms and only costs time
 
 
 def no_jitter() -> float:
-    """The source that takes nothing off a delay."""
+    """Returns 0: nothing is taken off a delay."""
     return 0.0
 
 
 class RetryPolicy(Protocol):
-    """What a delivery asks after a failure. `attempts` counts tries made, the first included."""
+    """A delivery asks it after a failure. `attempts` counts tries made, the first included."""
 
     def should_retry(self, attempts: int) -> bool:
-        """Says whether another try is due after `attempts` of them."""
+        """Returns whether there is another try after `attempts` of them."""
 
     def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
         """Returns the seconds to wait after try number `attempts` (from 1)."""
 
 
 class SimpleRetryPolicy(msgspec.Struct, frozen=True):
-    """Waits attempt x `backoff_factor` seconds: 0.25, 0.5, ... (document S2, S2-RTY-1)."""
+    """Waits attempt x `backoff_factor` seconds: 0.25, 0.5, ...
+
+    Raises ValueError for `max_attempts` below 1 or a negative `backoff_factor`.
+    """
 
     max_attempts: int = 3
     backoff_factor: float = 0.25
@@ -35,7 +40,7 @@ class SimpleRetryPolicy(msgspec.Struct, frozen=True):
         _check(self.max_attempts, self.backoff_factor)
 
     def should_retry(self, attempts: int) -> bool:
-        """Says whether another try is due."""
+        """Returns whether there is another try."""
         return attempts < self.max_attempts
 
     def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
@@ -44,18 +49,18 @@ class SimpleRetryPolicy(msgspec.Struct, frozen=True):
 
 
 class BackoffPolicy(msgspec.Struct, frozen=True):
-    """A topic's `retry` setting (PROTOCOL section 2); `msgspec.convert` makes one from the JSON.
+    """A topic's `retry` setting (docs/protocol.md, section 2); `msgspec.convert` makes one from the JSON.
 
     The delay in milliseconds is `first_ms` (fixed), `first_ms` x attempt (linear) or `first_ms` x 2^(attempt - 1)
-    (exponential), at most `max_ms`; then up to the share `jitter` of it is taken off at random, so that subscribers
-    which failed together do not come back together.
+    (exponential), at most `max_ms`. Then up to the share `jitter` (0 to 1) of it is taken off at random, so that
+    subscribers which failed together do not come back together. Raises ValueError for a value out of range.
     """
 
-    max_attempts: int = 5
-    kind: Literal["exponential", "fixed", "linear"] = "exponential"
-    first_ms: float = 1000
-    max_ms: float = 60_000
-    jitter: float = 0.2
+    max_attempts: int = DEFAULT_RETRY["max_attempts"]
+    kind: Literal["exponential", "fixed", "linear"] = DEFAULT_RETRY["kind"]
+    first_ms: float = DEFAULT_RETRY["first_ms"]
+    max_ms: float = DEFAULT_RETRY["max_ms"]
+    jitter: float = DEFAULT_RETRY["jitter"]
 
     def __post_init__(self) -> None:
         _check(self.max_attempts, self.first_ms)
@@ -65,11 +70,11 @@ class BackoffPolicy(msgspec.Struct, frozen=True):
             raise ValueError(f"jitter is {self.jitter}, expected 0 to 1")
 
     def should_retry(self, attempts: int) -> bool:
-        """Says whether another try is due."""
+        """Returns whether there is another try."""
         return attempts < self.max_attempts
 
     def compute_delay(self, attempts: int, draw: Draw = no_jitter) -> float:
-        """Returns seconds; `draw` is asked once, and only where there is jitter."""
+        """Returns seconds; `draw` is called once, and only when there is jitter."""
         growth = 1
         if self.kind == "linear":
             growth = attempts
@@ -81,17 +86,26 @@ class BackoffPolicy(msgspec.Struct, frozen=True):
         return delay_ms / 1000
 
 
+_LONGEST: Final[float] = DEFAULT_RETRY["max_ms"] / 1000  # seconds
+
+
 def fixed(max_attempts: int = 3, delay: float = 1.0, jitter: float = 0.0) -> BackoffPolicy:
     """Returns a policy that waits `delay` seconds each time."""
-    return BackoffPolicy(max_attempts, "fixed", delay * 1000, delay * 1000, jitter)
+    delay_ms = delay * 1000
+    return BackoffPolicy(max_attempts, "fixed", delay_ms, delay_ms, jitter)
 
 
-def linear(max_attempts: int = 3, step: float = 1.0, longest: float = 60.0, jitter: float = 0.0) -> BackoffPolicy:
+def linear(max_attempts: int = 3, step: float = 1.0, longest: float = _LONGEST, jitter: float = 0.0) -> BackoffPolicy:
     """Returns a policy that waits `step` seconds more each time, at most `longest`."""
     return BackoffPolicy(max_attempts, "linear", step * 1000, longest * 1000, jitter)
 
 
-def exponential(max_attempts: int = 5, first: float = 1.0, longest: float = 60.0, jitter: float = 0.2) -> BackoffPolicy:
+def exponential(
+    max_attempts: int = DEFAULT_RETRY["max_attempts"],
+    first: float = DEFAULT_RETRY["first_ms"] / 1000,
+    longest: float = _LONGEST,
+    jitter: float = DEFAULT_RETRY["jitter"],
+) -> BackoffPolicy:
     """Returns a policy that doubles its wait from `first` seconds, at most `longest`."""
     return BackoffPolicy(max_attempts, "exponential", first * 1000, longest * 1000, jitter)
 

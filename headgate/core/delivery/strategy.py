@@ -1,7 +1,7 @@
-"""Delivery strategies: how many of a topic's held messages go now, and when to ask again; knows no subscriber.
+"""Delivery strategies: how many of a topic's held messages to release now, and when to ask again.
 
-A topic holds what was published until its strategy lets it go. A strategy has no state and owns no message, so swapping
-one for another while running can lose nothing: the new one is asked about the same held messages.
+A topic holds published messages until its strategy releases them. A strategy has no state and owns no message, so a
+swap while running loses nothing: the new strategy is asked about the same held messages.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Held(NamedTuple):
-    """What a topic holds: how many messages (at least one), since when (seconds), and the newest one's payload."""
+    """The messages that a topic holds: how many (at least one), since when (seconds), and the newest one's payload."""
 
     size: int
     since: float
@@ -18,28 +18,28 @@ class Held(NamedTuple):
 
 
 class Release(NamedTuple):
-    """A strategy's answer: let the oldest `size` go now; `wake_at` (seconds): ask me about the rest then."""
+    """A strategy's answer: release the oldest `size` messages now, and ask about the rest at `wake_at` (seconds)."""
 
     size: int
     wake_at: float | None = None
 
 
 class DeliveryStrategy(Protocol):
-    """What a topic asks. Must not raise; asked again at once after a release, until it releases nothing."""
+    """A topic asks its strategy, and asks again after each release until nothing is released. It must not raise."""
 
     @property
     def name(self) -> str:
         """The name that events show."""
 
     def publish(self, held: Held, now: float) -> Release:
-        """Asked after each publish, at `wake_at`, and right after a swap."""
+        """Returns what to release after a publish, at `wake_at`, or after a swap."""
 
     def flush(self, held: Held, now: float) -> Release:
-        """Asked when somebody flushes by hand."""
+        """Returns what to release when somebody flushes by hand."""
 
 
 class ImmediateDeliveryStrategy(msgspec.Struct, frozen=True):
-    """Everything goes at once."""
+    """Releases each message at once."""
 
     @property
     def name(self) -> str:
@@ -47,18 +47,20 @@ class ImmediateDeliveryStrategy(msgspec.Struct, frozen=True):
         return "immediate"
 
     def publish(self, held: Held, now: float) -> Release:
-        """Lets all of it go."""
+        """Releases all messages."""
         return Release(held.size)
 
     def flush(self, held: Held, now: float) -> Release:
-        """Lets all of it go."""
+        """Releases all messages."""
         return Release(held.size)
 
 
 class BatchedDeliveryStrategy(msgspec.Struct, frozen=True):
-    """Collects `batch_size` messages, or what came within `max_delay` seconds of the oldest, and lets them go together.
+    """Collects `batch_size` messages, or those within `max_delay` seconds of the oldest, and releases them together.
 
-    Without `max_delay` a part of a batch waits until it is full or flushed by hand.
+    Without `max_delay` a part of a batch waits until it is full or flushed by hand. Raises ValueError for a
+    `batch_size` below 1 or a negative `max_delay`. (A server's topic has a narrower range:
+    `headgate/core/wire/topic_settings.py`.)
     """
 
     batch_size: int = 10
@@ -76,7 +78,7 @@ class BatchedDeliveryStrategy(msgspec.Struct, frozen=True):
         return f"batched({self.batch_size})"
 
     def publish(self, held: Held, now: float) -> Release:
-        """Lets a full batch go, or the rest when its time is up."""
+        """Releases a full batch, or the rest when its time is up."""
         if held.size >= self.batch_size:
             return Release(self.batch_size)
         if self.max_delay is None:
@@ -85,5 +87,5 @@ class BatchedDeliveryStrategy(msgspec.Struct, frozen=True):
         return Release(held.size) if now >= wake_at else Release(0, wake_at)
 
     def flush(self, held: Held, now: float) -> Release:
-        """Lets all of it go."""
+        """Releases all messages."""
         return Release(held.size)

@@ -1,6 +1,6 @@
-"""A heap of deadlines that takes `now`; knows no clock: the shell keeps one real timer, for `next_due`.
+"""A heap of deadlines: exact and in order, for retries. Its caller keeps one real timer, for `next_due`.
 
-Exact and in order, for retries; `headgate.core.fanout.wheel` is the coarse one, for heartbeats of many connections.
+`headgate.core.fanout.wheel` is the coarse one, for the heartbeats of many connections.
 """
 
 import heapq
@@ -14,37 +14,37 @@ _TIDY_ABOVE: Final = 64  # cancelled timers that may lie in the heap before it i
 class Timer(Generic[T]):
     """A handle for `cancel`."""
 
-    __slots__ = ("due", "live", "what")
+    __slots__ = ("due", "item", "live")
 
-    def __init__(self, due: float, what: T) -> None:
+    def __init__(self, due: float, item: T) -> None:
         self.due = due
-        self.what = what
+        self.item = item
         self.live = True
 
 
 class Timers(Generic[T]):
-    """Deadlines in order of their time, then of their making: the same calls give the same order."""
+    """Deadlines in order of time, then of creation: the same calls give the same order."""
 
-    __slots__ = ("_cancelled", "_heap", "_made")
+    __slots__ = ("_cancelled", "_created", "_heap")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer[T]]] = []
-        self._made = 0
+        self._created = 0
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """The number of timers that will still fire."""
+        """Returns the number of timers that will still fire."""
         return len(self._heap) - self._cancelled
 
-    def at(self, due: float, what: T) -> Timer[T]:
-        """Makes a timer for `due` (seconds, of whatever clock `now` will be of)."""
-        timer = Timer(due, what)
-        self._made += 1
-        heapq.heappush(self._heap, (due, self._made, timer))
+    def at(self, due: float, item: T) -> Timer[T]:
+        """Makes a timer for `due`, in seconds on the same clock as every `now`."""
+        timer = Timer(due, item)
+        self._created += 1
+        heapq.heappush(self._heap, (due, self._created, timer))
         return timer
 
     def cancel(self, timer: Timer[T]) -> None:
-        """Takes a timer back; nothing happens when it has fired or was cancelled before."""
+        """Cancels a timer; nothing happens when it has fired or is cancelled already."""
         if not timer.live:
             return
         timer.live = False
@@ -55,18 +55,18 @@ class Timers(Generic[T]):
             self._cancelled = 0
 
     def next_due(self) -> float | None:
-        """Returns the time of the next timer, None without one."""
+        """Returns the time of the next timer, or None."""
         self._drop_cancelled()
         return self._heap[0][0] if self._heap else None
 
     def pop(self, now: float) -> T | None:
-        """Takes the next timer that is due at `now` and returns what it carries, None without one."""
+        """Removes the next timer that is due at `now` and returns its item, or None when none is due."""
         self._drop_cancelled()
         if not self._heap or self._heap[0][0] > now:
             return None
         timer = heapq.heappop(self._heap)[2]
         timer.live = False
-        return timer.what
+        return timer.item
 
     def _drop_cancelled(self) -> None:
         while self._heap and not self._heap[0][2].live:

@@ -1,139 +1,206 @@
-"""How a subscription out of step comes back into step: ring, pages of the owner, gaps; knows neither sockets nor time.
+"""How a subscription out of step comes back into step: from the ring, from pages of the owner, or over a gap.
 
-A session that cannot take more is parked: each of its subscriptions keeps a cursor and nothing else. When its socket
-takes bytes again the session is pumped: from the feed's ring, else from a page of the owner's (`Fetch`), one piece at
-a time until the socket is full again or every subscription is in step.
+A session whose socket is full is parked: each of its subscriptions keeps a cursor and nothing else. When its socket
+takes bytes again the session is pumped, one piece at a time, until the socket is full again or every subscription is
+in step. The hub sends the requests for pages and ends the sessions that are too slow: `pump` and `due` return both.
 """
 
-from functools import partial
-from typing import Final, Protocol
+import enum
+from typing import Final, NamedTuple
 
 from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
-from headgate.core.fanout.feed import Feed, Piece, Subscription
+from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.ports import GatewayMetrics, Upstream
-from headgate.core.fanout.session import Session
-from headgate.core.wire.link import Answer, Fetch, Page, Request
+from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
+from headgate.core.wire.link import Answer, Page
+
+# How many of the newest messages a parked session of an ephemeral topic still gets; by default those in the ring.
+_KEPT: Final = {"drop_newest": 0, "conflate": 1}
 
 
-class Keeper(Protocol):
-    """What catching up asks of the hub."""
+class Pumped(NamedTuple):
+    """What is left to do after a pump: ask the owners for pages, and end the session if it is too slow."""
 
-    limits: Limits
-    upstream: Upstream
-    metrics: GatewayMetrics
-    wall_ms: int
+    fetches: list[Subscription]
+    too_slow: bool
 
-    def disconnect(self, session: Session, code: int) -> None:
-        """Ends a session with a close code."""
+
+class Due(enum.Enum):
+    """What is due for a session out of step: nothing, a pump, or its end with 4508."""
+
+    NOTHING = enum.auto()
+    PUMP = enum.auto()
+    END = enum.auto()
 
 
 class CatchUp:
-    """Serves the sessions with subscriptions out of step. `parked` are all of them."""
+    """The sessions that are paused or have subscriptions out of step, each with those subscriptions.
 
-    def __init__(self, hub: Keeper) -> None:
-        self._hub = hub
-        self.parked: dict[Session, None] = {}
+    The subscriptions of a session take turns; the first of its dict is next.
+    """
+
+    def __init__(self, limits: Limits, upstream: Upstream, metrics: GatewayMetrics) -> None:
+        self._limits = limits
+        self._upstream = upstream
+        self._metrics = metrics
+        self._behind: dict[Session, dict[Subscription, None]] = {}
+
+    def sessions(self) -> list[Session]:
+        """Returns the sessions that are paused or out of step."""
+        return list(self._behind)
+
+    def behind(self, session: Session) -> list[Subscription]:
+        """Returns a session's subscriptions out of step."""
+        return list(self._behind.get(session, ()))
 
     def park(self, session: Session, now: float) -> None:
-        """The socket takes no more: everything that was in step stays where it is."""
-        session.paused = True
-        session.stalled_at = now
-        session.queued = session.outlet.queued()
+        """The socket is full: every subscription in step gets a cursor."""
+        session.pause(now)
+        behind = self._behind.setdefault(session, {})
         for subscription in session.subscriptions.values():
-            if subscription.group is not None:
+            if subscription.in_step:
                 subscription.step_out()
-                self.admit(subscription)
-        self.parked[session] = None
+                behind[subscription] = None
 
-    def resume(self, session: Session) -> None:
-        """The socket takes bytes again."""
-        session.paused = False
-        self.pump(session)
+    def admit(self, subscription: Subscription) -> None:
+        """Takes a new subscription."""
+        self._behind.setdefault(subscription.session, {})[subscription] = None
 
-    def admit(self, subscription: Subscription, cursor: int | None = None) -> None:
-        """Takes a subscription that is not in step; with `cursor` also one that still is, and goes on there."""
+    def set_back(self, subscription: Subscription, cursor: int) -> None:
+        """Takes a subscription in step out of step at `cursor`."""
         subscription.step_out(cursor)
-        session = subscription.session
-        if session.behind is None:
-            session.behind = {}
-        session.behind[subscription] = None
-        self.parked[session] = None
+        self.admit(subscription)
 
     def forget(self, subscription: Subscription) -> None:
-        """The subscription ended, or is in step."""
-        if subscription.session.behind is not None:
-            subscription.session.behind.pop(subscription, None)
+        """The subscription ended."""
+        behind = self._behind.get(subscription.session)
+        if behind is not None:
+            behind.pop(subscription, None)
 
     def drop(self, session: Session) -> None:
         """The session ended."""
-        self.parked.pop(session, None)
-        session.behind = None
+        self._behind.pop(session, None)
 
-    def pump(self, session: Session) -> None:
-        """Writes what the socket takes; asks for pages where the rings do not reach back far enough."""
+    def pump(self, session: Session, wall_ms: int) -> Pumped:
+        """Writes as much as the socket takes; returns the pages to ask for, and whether the session is too slow."""
+        behind = self._behind.get(session)
+        if behind is None:
+            return _NOTHING
+        fetches: list[Subscription] = []
         moved = True
-        while moved and session.behind and not session.paused and not session.closed:
+        while moved and behind and not session.paused and not session.closed:
             moved = False
-            for subscription in list(session.behind):
+            for subscription in list(behind):
                 if session.paused or session.closed:
-                    return
-                moved |= subscription.group is None and self._advance(subscription)
-        if not session.behind and not session.paused:
-            self.drop(session)
+                    break
+                if subscription.state is not SubscriptionState.BEHIND:
+                    continue
+                if self._must_end(subscription):
+                    return Pumped(fetches, True)
+                moved |= self._advance(subscription, behind, fetches, wall_ms)
+        if not behind and not session.paused:
+            self._behind.pop(session, None)
+        return Pumped(fetches, False) if fetches else _NOTHING
 
-    def overdue(self, session: Session) -> bool:
-        """Says whether the session has fallen so far behind on a topic that disconnects slow consumers."""
-        return any(
-            subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
-            for subscription in session.behind or ()
-        )
+    def page(self, subscription: Subscription, answer: Answer, wall_ms: int) -> bool:
+        """Takes the answer to a fetch; true when the session should be pumped.
 
-    def _advance(self, subscription: Subscription) -> bool:
-        """Moves one step; true when something was written and more may be."""
-        feed = subscription.feed
-        if subscription.fetching:
+        False when the owner is away (the session is pumped when it is back), when the socket takes nothing (the page
+        is asked for again), and when the page brought nothing (the owner's history is late; the next tick asks again).
+        """
+        if subscription.state is SubscriptionState.ENDED:
             return False
+        subscription.move(SubscriptionEvent.PAGE)
+        session = subscription.session
+        if session.closed or session.paused:
+            return False
+        if not isinstance(answer, Page) or answer.epoch != subscription.feed.epoch:
+            return False
+        return self._take_page(subscription, answer, wall_ms)
+
+    def due(self, session: Session, now: float) -> Due:
+        """Returns what is due for a session out of step; called about once a second.
+
+        Ends a session whose socket took no byte for `stalled_s`, or that is too far behind on a topic that disconnects
+        slow consumers. One that is not paused is pumped: its page may not have come.
+        """
+        if session.closed:  # parked by its own last frame, after `drop`
+            self.drop(session)
+            return Due.NOTHING
+        if not session.paused:
+            return Due.PUMP
+        took = session.took(now)
+        stalled = not took and now - session.stalled_at >= self._limits.stalled_s
+        if stalled or any(map(self._must_end, self._behind.get(session, ()))):
+            return Due.END
+        if took and session.queued <= self._limits.low_water:
+            session.resume()
+            return Due.PUMP
+        return Due.NOTHING
+
+    def tell_lost(self, feed: TopicFeed, seq: int) -> None:
+        """Tells the subscribers in step that everything below `seq` is lost, and continues the feed there."""
+        told = feed.live()
+        for subscription in told:
+            self._tell_gap(subscription, feed.sent + 1, seq - 1, "retention")
+        feed.skip(seq)
+        for subscription in told:
+            if subscription.state is SubscriptionState.BEHIND:  # parked by the gap frame: it was told
+                subscription.skip_to(seq - 1)
+
+    def _advance(
+        self,
+        subscription: Subscription,
+        behind: dict[Subscription, None],
+        fetches: list[Subscription],
+        wall_ms: int,
+    ) -> bool:
+        """Takes one step; true when something was written and more may follow."""
+        feed = subscription.feed
         if subscription.cursor >= feed.sent:
-            self._reached(subscription)
+            self._reached(subscription, behind)
             return False
         if self._too_far(subscription):
-            return self._give_up(subscription)
-        piece = feed.ring.after(subscription.cursor, self._hub.limits)
+            kept = _KEPT.get(feed.on_slow, self._limits.slow_messages)
+            self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
+            return True
+        piece = feed.ring.after(subscription.cursor, self._limits)
         if piece is not None:
-            self._write(subscription, piece)
+            self._write(subscription, piece, wall_ms)
             return True
         if feed.durable:
-            self._fetch(subscription)
+            self._fetch(subscription, behind, fetches)
             return False
         self._skip(subscription, feed.ring.first - 1)
         return True
 
-    def _reached(self, subscription: Subscription) -> None:
-        """In step, if what was written covers the head at the time of the grant; else the next flush tells."""
-        feed = subscription.feed
-        if subscription.cursor > feed.sent or subscription.target > feed.sent:
-            feed.waiting[subscription] = None
+    def _reached(self, subscription: Subscription, behind: dict[Subscription, None]) -> None:
+        """Steps in if what was written covers the head at the time of the grant, else waits for the next flush."""
+        feed, target = subscription.feed, subscription.target
+        if subscription.cursor > feed.sent or (target is not None and target > feed.sent):
+            subscription.wait()
             return
-        self.forget(subscription)
-        subscription.step_in()
-        if subscription.says_when:
-            subscription.says_when = False
+        behind.pop(subscription, None)
+        if subscription.step_in() is not None:
             seq = feed.sent if feed.durable else 0
             subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
 
-    def _write(self, subscription: Subscription, piece: Piece) -> None:
+    def _write(self, subscription: Subscription, piece: Piece, wall_ms: int) -> None:
         feed, session = subscription.feed, subscription.session
-        subscription.cursor = piece.seq + len(piece.frames) - 1
-        subscription.mark += sum(map(len, piece.frames))
-        seconds = (self._hub.wall_ms - piece.ts[0]) / 1000
-        self._hub.metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
+        subscription.wrote(piece.seq + len(piece.frames) - 1, sum(map(len, piece.frames)))
+        seconds = (wall_ms - piece.ts[0]) / 1000
+        self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         session.put(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
 
+    def _must_end(self, subscription: Subscription) -> bool:
+        return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
+
     def _too_far(self, subscription: Subscription) -> bool:
-        """Says whether `on_slow` applies: never to a replay that was asked for and has not reached the present."""
-        feed, limits = subscription.feed, self._hub.limits
-        if not subscription.was_in_step:
+        """Returns whether `on_slow` applies: never to a replay that was asked for and has not reached the present."""
+        feed, limits = subscription.feed, self._limits
+        if subscription.target is not None:
             return False
         if feed.durable:
             lag = feed.sent - subscription.cursor
@@ -141,29 +208,17 @@ class CatchUp:
         kept = _KEPT.get(feed.on_slow)
         return subscription.cursor < (feed.ring.first - 1 if kept is None else feed.sent - kept)
 
-    def _give_up(self, subscription: Subscription) -> bool:
-        """Does what the topic's `on_slow` says; false when the session ended."""
-        feed = subscription.feed
-        if feed.on_slow == "disconnect":
-            self._hub.disconnect(subscription.session, 4508)
-            return False
-        kept = _KEPT.get(feed.on_slow, self._hub.limits.slow_messages)
-        self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
-        return True
-
     def _skip(self, subscription: Subscription, cursor: int) -> None:
-        """Goes on above `cursor` and says what the client will not get."""
-        feed = subscription.feed
+        """Continues above `cursor` and tells the client what it will not get."""
         if cursor > subscription.cursor:
-            self.tell_gap(subscription, subscription.cursor + 1, cursor, "slow_consumer")
-            subscription.cursor = cursor
-        subscription.mark = feed.size
+            self._tell_gap(subscription, subscription.cursor + 1, cursor, "slow_consumer")
+        subscription.skip_slow(cursor)
 
-    def tell_gap(self, subscription: Subscription, from_seq: int, to_seq: int, reason: str) -> None:
-        """Writes a gap, both ends included."""
+    def _tell_gap(self, subscription: Subscription, from_seq: int, to_seq: int, reason: str) -> None:
+        """Writes a gap, both ends included; `reason` is `retention` or `slow_consumer`."""
         feed = subscription.feed
         count = to_seq - from_seq + 1
-        self._hub.metrics.gap(reason, count)
+        self._metrics.gap(reason, count)
         if feed.durable:
             again = reason == "slow_consumer"
             frame = outbound.gap(feed.topic_id, feed.epoch, from_seq, to_seq, reason=reason, recoverable=again)
@@ -171,48 +226,29 @@ class CatchUp:
             frame = outbound.volatile_gap(feed.topic_id, count, reason)
         subscription.session.emit(frame)
 
-    def _fetch(self, subscription: Subscription) -> None:
-        feed, upstream = subscription.feed, self._hub.upstream
-        waiting = sum(other.fetching for other in subscription.session.behind or ())
-        if waiting >= FETCHES or not upstream.linked(feed.shard):
+    def _fetch(self, subscription: Subscription, behind: dict[Subscription, None], fetches: list[Subscription]) -> None:
+        under_way = sum(other.state is SubscriptionState.FETCHING for other in behind)
+        if under_way >= FETCHES or not self._upstream.linked(subscription.feed.shard):
             return  # tried again when a page came, or when the owner is back
-        subscription.fetching = True
-        build = partial(page_request, feed, subscription.cursor, self._hub.limits)
-        upstream.request(feed.shard, build, partial(self._answered, subscription))
+        subscription.move(SubscriptionEvent.FETCH)
+        fetches.append(subscription)
 
-    def _answered(self, subscription: Subscription, answer: Answer) -> None:
-        subscription.fetching = False
-        session, feed = subscription.session, subscription.feed
-        if session.closed or subscription not in feed.behind:
-            return
-        if not isinstance(answer, Page) or answer.epoch != feed.epoch:
-            return  # the owner is away: the hub pumps again when it is back, or at the next tick
-        if session.paused:
-            return  # no room for it now; it is asked for again
-        if self._take_page(subscription, answer):
-            self.pump(session)
-
-    def _take_page(self, subscription: Subscription, page: Page) -> bool:
-        """Writes a page; false when it brought nothing (the owner's history is behind: the next tick asks again)."""
+    def _take_page(self, subscription: Subscription, page: Page, wall_ms: int) -> bool:
+        """Writes a page; false when it brought nothing."""
         begin = page.seq if page.frames else page.first_seq
         moved = begin > subscription.cursor + 1
         if moved:
-            self.tell_gap(subscription, subscription.cursor + 1, begin - 1, "retention")
-            subscription.cursor = begin - 1
+            self._tell_gap(subscription, subscription.cursor + 1, begin - 1, "retention")
+            subscription.skip_to(begin - 1)
         known = subscription.cursor + 1 - page.seq
         if known < len(page.frames):
-            self._write(subscription, Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:]))
+            piece = Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:])
+            self._write(subscription, piece, wall_ms)
             moved = True
-        if subscription.session.behind is not None and moved:
-            subscription.session.behind.pop(subscription, None)
-            subscription.session.behind[subscription] = None  # the others' turn
+        if moved:
+            self.forget(subscription)
+            self.admit(subscription)  # at the end: the others' turn
         return moved
 
 
-# How many of the newest messages a parked session of an ephemeral topic still gets; by default what the ring holds.
-_KEPT: Final = {"drop_newest": 0, "conflate": 1}
-
-
-def page_request(feed: Feed, after_seq: int, limits: Limits, req: int) -> Request:
-    """Returns the request for one page above `after_seq`."""
-    return Fetch(req, feed.topic_id, feed.epoch, after_seq, limits.piece_frames, limits.piece_bytes)
+_NOTHING: Final = Pumped([], False)

@@ -1,13 +1,14 @@
-"""A topic on this gateway: its newest frames, what is not yet written, and who is in step; knows no link."""
+"""A topic on this gateway: its newest messages, those not written yet, and its subscribers in and out of step."""
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.session import Session
+from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
 
+S = TypeVar("S")
 Write = Callable[[bytes], None]
+ATTACH_CHUNK: Final = 1_000  # topics: about 50 KB on the link
 _SLACK: Final = 4  # a ring is cut when it is a quarter too long, so that the cut is rare
 
 
@@ -31,7 +32,7 @@ class Ring:
         self.size = 0
 
     def extend(self, piece: Piece, size: int, limits: Limits) -> None:
-        """Takes a piece that follows on what is there, and forgets the oldest beyond the bounds."""
+        """Takes a piece that begins after the newest frame, and forgets the oldest beyond the bounds."""
         self.frames += piece.frames
         self.ts += piece.ts
         self.size += size
@@ -40,7 +41,7 @@ class Ring:
             self._trim(limits.ring_frames, limits.ring_bytes)
 
     def after(self, cursor: int, limits: Limits) -> Piece | None:
-        """Returns a piece that follows on `cursor`, None when the ring begins later or has nothing above it."""
+        """Returns the piece above `cursor`, None when the ring begins later or has nothing above it."""
         at = cursor + 1 - self.first
         if not 0 <= at < len(self.frames):
             return None
@@ -48,7 +49,7 @@ class Ring:
         return Piece(cursor + 1, self.ts[at : at + count], self.frames[at : at + count])
 
     def clear(self) -> int:
-        """Forgets everything and returns the bytes given back; the process has no room for it."""
+        """Forgets everything and returns how many bytes that freed."""
         size = self.size
         self._drop(len(self.frames), size)
         return size
@@ -67,61 +68,22 @@ class Ring:
         self.size -= size
 
 
-class Subscription:
-    """A session's place in a feed. In step: `group` is where its writer stands, and nothing else is kept.
+class Feed(Generic[S]):
+    """The messages of one topic. `S` is a subscription; the feed only lists and counts them.
 
-    Out of step it has a `cursor` (the last number handed to the socket). `target` is the head when it was granted:
-    `caught_up` is due (`says_when`) once the cursor has reached it. `was_in_step` lets `on_slow` apply; `mark` is the
-    feed's byte count at the cursor.
-    """
+    Numbers are the topic's seqs; an ephemeral topic is counted from 1 here, which no client sees.
 
-    __slots__ = ("cursor", "feed", "fetching", "group", "mark", "says_when", "session", "target", "was_in_step")
+    `head` is the newest message received, `sent` the newest written; the messages between them are pending. `hole` is
+    above `head` while messages between the two are missing. `size` counts the bytes written so far.
 
-    def __init__(self, session: Session, feed: "Feed", cursor: int, target: int, *, says_when: bool) -> None:
-        self.session = session
-        self.feed = feed
-        self.cursor = cursor
-        self.target = target
-        self.says_when = says_when
-        self.was_in_step = False
-        self.fetching = False
-        self.mark = feed.size
-        self.group: dict[Subscription, Write] | None = None
-
-    def step_in(self) -> None:
-        """Live from here: the cursor stands where the feed's writes stand."""
-        feed, session = self.feed, self.session
-        feed.behind.pop(self, None)
-        if session.framing is not WEBSOCKET:
-            group = feed.streams
-        else:
-            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
-        self.group = group
-        self.was_in_step = True
-        group[self] = session.outlet.write
-
-    def step_out(self, cursor: int | None = None) -> None:
-        """Parks at what was written so far, or at `cursor` when the last piece was not."""
-        if self.group is not None:
-            del self.group[self]
-            self.group = None
-            self.cursor = self.feed.sent if cursor is None else cursor
-            self.mark = self.feed.size
-        self.feed.behind[self] = None
-
-
-class Feed:
-    """Numbers are the topic's seqs; an ephemeral topic counts its own from 1, which no client sees.
-
-    `head` is the newest message received, `sent` the newest written: what lies between is pending. In step are
-    `sockets` (WebSockets that follow this topic only), `shared` (that follow several) and `streams` (SSE).
-    `hole` is above `head` while messages between them are missing and being fetched. `waiting` are those of `behind`
-    whose cursor is ahead of `sent`: the next flush brings them into step.
+    In step are `sockets` (WebSockets that follow this topic only), `shared` (WebSockets that follow several) and
+    `streams` (SSE), each with the function that writes to it; all others are in `behind`. `waiting` indexes those of
+    `behind` that the next flush must look at: a flush costs nothing for the rest.
     """
 
     __slots__ = (
-        "behind", "durable", "epoch", "filling", "head", "hole", "on_slow", "pending", "pending_ts", "ring", "sent",
-        "shard", "shared", "size", "sockets", "streams", "topic_id", "tries", "waiting",
+        "behind", "durable", "epoch", "head", "hole", "on_slow", "pending", "pending_ts", "ring", "sent", "shard",
+        "shared", "size", "sockets", "streams", "topic_id", "waiting",
     )  # fmt: skip
 
     def __init__(self, topic_id: str, shard: int, epoch: int, head: int, settings: dict[str, Any]) -> None:
@@ -131,17 +93,15 @@ class Feed:
         self.durable = settings.get("profile", "durable") == "durable"
         self.on_slow: str = settings.get("on_slow") or ("disconnect" if self.durable else "drop_oldest")
         self.head = self.sent = self.hole = head
-        self.filling = False
-        self.tries = 0
         self.size = 0
         self.pending: list[bytes] = []
         self.pending_ts: list[int] = []
         self.ring = Ring(head + 1)
-        self.sockets: dict[Subscription, Write] = {}
-        self.shared: dict[Subscription, Write] = {}
-        self.streams: dict[Subscription, Write] = {}
-        self.behind: dict[Subscription, None] = {}
-        self.waiting: dict[Subscription, None] = {}
+        self.sockets: dict[S, Write] = {}
+        self.shared: dict[S, Write] = {}
+        self.streams: dict[S, Write] = {}
+        self.behind: dict[S, None] = {}
+        self.waiting: dict[S, None] = {}
 
     @property
     def profile(self) -> str:
@@ -158,18 +118,39 @@ class Feed:
         """How many subscriptions there are."""
         return self.in_step + len(self.behind)
 
-    def subscriptions(self) -> list[Subscription]:
-        """Returns all of them."""
-        return [*self.sockets, *self.shared, *self.streams, *self.behind]
+    def subscriptions(self) -> list[S]:
+        """Returns all subscriptions, those in step first."""
+        return [*self.live(), *self.behind]
+
+    def live(self) -> list[S]:
+        """Returns the subscriptions in step."""
+        return [*self.sockets, *self.shared, *self.streams]
+
+    def step_in(self, subscription: S, group: dict[S, Write], write: Write) -> None:
+        """Moves a subscription into `group`, one of the three groups in step."""
+        self.remove(subscription)
+        group[subscription] = write
+
+    def step_out(self, subscription: S) -> None:
+        """Moves a subscription out of step."""
+        self.remove(subscription)
+        self.behind[subscription] = None
+
+    def remove(self, subscription: S) -> None:
+        """Forgets a subscription."""
+        self.behind.pop(subscription, None)
+        self.waiting.pop(subscription, None)
+        for group in (self.sockets, self.shared, self.streams):
+            group.pop(subscription, None)
 
     def append(self, seq: int, ts: list[int], frames: list[bytes]) -> bool:
-        """Takes messages from the link. Returns false when some before them are missing: `hole` then tells how far.
+        """Takes messages from the link; false when some before them are missing: `hole` is then the last of those.
 
-        Those that are here already are dropped (a second owner, a second attach).
+        Those that are here already are dropped: after a change of owners they may come twice.
         """
         last = seq + len(frames) - 1
         if seq > self.head + 1:
-            self.hole = max(self.hole, last)
+            self.misses(last)
             return False
         known = self.head + 1 - seq
         if known < len(frames):
@@ -178,8 +159,13 @@ class Feed:
             self.head = last
         return True
 
+    def misses(self, seq: int) -> bool:
+        """Notes that messages up to `seq` exist; true when some of them are missing here."""
+        self.hole = max(self.hole, seq)
+        return seq > self.head
+
     def take(self, limits: Limits) -> Piece:
-        """Moves the oldest pending messages, as many as one write may carry, behind `sent` and into the ring."""
+        """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them."""
         count = fitting(self.pending, 0, limits)
         piece = Piece(self.sent + 1, self.pending_ts[:count], self.pending[:count])
         if count == len(self.pending):
@@ -193,7 +179,7 @@ class Feed:
         return piece
 
     def skip(self, seq: int) -> None:
-        """Goes on at `seq`: what lies below it will never come. Nothing may be pending."""
+        """Continues at `seq`: the messages below it will never come. Nothing may be pending."""
         self.head = self.sent = seq - 1
         self.ring = Ring(seq)
 
@@ -210,3 +196,15 @@ def fitting(frames: list[bytes], at: int, limits: Limits) -> int:
             break
         fit += 1
     return fit
+
+
+def page_request(feed: Feed[Any], after_seq: int, limits: Limits, req: int) -> Request:
+    """Returns the request for one page of the messages above `after_seq`."""
+    return Fetch(req, feed.topic_id, feed.epoch, after_seq, limits.piece_frames, limits.piece_bytes)
+
+
+def attach(shard: int, feeds: Sequence[Feed[Any]]) -> list[Attach]:
+    """Returns the messages that tell a new owner of `shard` which of its topics are followed here, and from where."""
+    topics = [AttachTopic(f.topic_id, f.epoch, f.head if f.durable else 0, f.count) for f in feeds]
+    chunks = [topics[at : at + ATTACH_CHUNK] for at in range(0, len(topics), ATTACH_CHUNK)] or [[]]
+    return [Attach(shard, at == 0, at == len(chunks) - 1, chunk) for at, chunk in enumerate(chunks)]

@@ -1,76 +1,85 @@
-"""Messages that a feed is missing: asked of the owner before the feed goes on; knows neither sessions nor sockets.
+"""Messages that a feed is missing: which to ask the owner for, and what its answer means.
 
-The answer comes in band: a page holds everything up to the moment it was sent, so messages that arrive above a hole
-while it is open can be dropped, and those behind the answer follow on it.
+The answer comes in the order of the link's messages. A page holds everything up to the moment it was sent, so messages
+that arrive above a hole while it is open can be dropped, and those after the answer continue it.
 """
 
-from functools import partial
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from headgate.core.client.limits import Limits
-from headgate.core.fanout.catchup import page_request
-from headgate.core.fanout.feed import Feed
-from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.session import TopicFeed
 from headgate.core.wire.link import Answer, Page
 
-MAX_TRIES: Final = 10  # a second apart: an owner whose history is so far behind its deliveries has lost them
+MAX_TRIES: Final = 10  # a second apart: after so many empty pages the owner no longer has the messages
 
 
-class Filler(Protocol):
-    """What filling asks of the hub."""
+class Repair(NamedTuple):
+    """What an answer means: everything below `lost_below` will never come (None: nothing is lost), then `page`."""
 
-    limits: Limits
-    upstream: Upstream
-    feeds: dict[str, Feed]
+    lost_below: int | None
+    page: Page
 
-    def received_late(self, feed: Feed, seq: int, ts: list[int], frames: list[bytes]) -> None:
-        """Takes messages that were missing."""
 
-    def lose(self, feed: Feed, seq: int) -> None:
-        """Tells the subscribers in step that everything below `seq` will not come, and goes on there."""
+class _Hole:
+    __slots__ = ("asked", "tries")
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.tries = 0  # empty pages since the feed last moved
 
 
 class GapRepair:
-    """The feeds with a hole."""
+    """The feeds with a hole. `linked` returns whether a shard's owner is linked."""
 
-    def __init__(self, hub: Filler) -> None:
-        self._hub = hub
-        self._open: dict[Feed, None] = {}
+    def __init__(self, linked: Callable[[int], bool]) -> None:
+        self._linked = linked
+        self._holes: dict[TopicFeed, _Hole] = {}
 
-    def fill(self, feed: Feed) -> None:
-        """Asks for what is missing, once at a time."""
-        self._open[feed] = None
-        if feed.filling or not self._hub.upstream.linked(feed.shard):
-            return  # a new owner sends what is missing above the cursor that Attach names
-        feed.filling = True
-        build = partial(page_request, feed, feed.head, self._hub.limits)
-        self._hub.upstream.request(feed.shard, build, partial(self._answered, feed))
+    def ask(self, feed: TopicFeed) -> bool:
+        """Returns whether to ask the owner for what is missing above the feed's head; one request at a time.
 
-    def tick(self) -> None:
-        """Asks again where an answer brought nothing."""
-        for feed in list(self._open):
-            if self._closed(feed):
-                del self._open[feed]
-            else:
-                self.fill(feed)
+        Without an owner nothing is asked: a new one sends what is missing above the cursor that Attach names.
+        """
+        hole = self._holes.get(feed)
+        if hole is None:
+            hole = self._holes[feed] = _Hole()
+        if hole.asked or not self._linked(feed.shard):
+            return False
+        hole.asked = True
+        return True
 
-    def _answered(self, feed: Feed, answer: Answer) -> None:
-        feed.filling = False
-        if not isinstance(answer, Page) or answer.epoch != feed.epoch or self._closed(feed):
-            return
-        before = feed.head
+    def due(self) -> list[TopicFeed]:
+        """Returns the feeds that still have a hole, for another `ask`; called about once a second."""
+        for feed in [feed for feed in self._holes if _closed(feed)]:
+            del self._holes[feed]
+        return list(self._holes)
+
+    def forget(self, feed: TopicFeed) -> None:
+        """The feed ended."""
+        self._holes.pop(feed, None)
+
+    def answered(self, feed: TopicFeed, answer: Answer) -> Repair | None:
+        """Takes the answer to a request; None when there is nothing to do."""
+        hole = self._holes.get(feed)
+        if hole is None:
+            return None
+        hole.asked = False
+        if not isinstance(answer, Page) or answer.epoch != feed.epoch or _closed(feed):
+            return None
         begin = answer.seq if answer.frames else answer.first_seq
         if not answer.frames and begin <= feed.head + 1:
-            feed.tries += 1
-            begin = feed.hole + 1 if feed.tries >= MAX_TRIES else begin
-        if begin > feed.head + 1:
-            self._hub.lose(feed, begin)
-        if answer.frames:
-            self._hub.received_late(feed, answer.seq, answer.ts, answer.frames)
-        if feed.head > before:
-            feed.tries = 0
-            if not self._closed(feed):
-                self.fill(feed)
+            hole.tries += 1
+            if hole.tries >= MAX_TRIES:
+                begin = feed.hole + 1
+        return Repair(begin if begin > feed.head + 1 else None, answer)
 
-    def _closed(self, feed: Feed) -> bool:
-        return feed.head >= feed.hole or self._hub.feeds.get(feed.topic_id) is not feed
+    def moved(self, feed: TopicFeed) -> bool:
+        """The feed's head has moved; returns whether messages are still missing."""
+        hole = self._holes.get(feed)
+        if hole is not None:
+            hole.tries = 0
+        return hole is not None and not _closed(feed)
+
+
+def _closed(feed: TopicFeed) -> bool:
+    return feed.head >= feed.hole

@@ -1,222 +1,314 @@
-"""A subscription on its way: asked of the owner, held while the owner is away, granted or refused; knows no socket."""
+"""Subscribes that are not granted yet, of all sessions: asked of the owner, held while it is away, or next in a query.
 
-from collections.abc import Callable
-from functools import partial
-from typing import Final, Protocol
+Nothing is sent from here. The hub asks the owner for what `ask`, `next` and `resend` hand out, brings the answer to
+`answered`, and does what that returns.
+"""
 
-from headgate.core.client import outbound
-from headgate.core.client.framing import WEBSOCKET, ClientFrame
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
-from headgate.core.fanout.ports import GatewayMetrics, Upstream
 from headgate.core.fanout.session import Session
+from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskSubscribe, Leave, Refused, Request, Subscribed
+from headgate.core.wire.link import Answer, AskSubscribe, Refused, Request, Subscribed
 from headgate.core.wire.linkcodec import refusal_of
-from headgate.core.wire.position import Position
 
-UNKNOWN_SHARD: Final = -1  # no dispatcher has answered yet
 PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
+QueryTopic = tuple[str, Subscribe | Refusal]  # the topic id as the query has it, and what it asks for
 
-class PendingSubscribe:
-    """What one session waits for since `begun`. `over` once it was granted, refused or given up."""
 
-    __slots__ = (
-        "begun",
-        "caller",
-        "deadline",
-        "frame_id",
-        "over",
-        "position",
-        "presence",
-        "session",
-        "shard",
-        "topic_id",
-    )
+class Granted(NamedTuple):
+    """The owner grants it: make the subscription."""
 
-    def __init__(
-        self,
-        session: Session,
-        topic_id: str,
-        position: Position | None,
-        *,
-        presence: bool,
-        frame_id: FrameId,
-        begun: float,
-        deadline: float,
-    ) -> None:
+    answer: Subscribed
+
+
+class Denied(NamedTuple):
+    """It is refused: tell the client."""
+
+    refusal: Refusal
+
+
+class Unwanted(NamedTuple):
+    """The owner grants it and nobody waits any longer: tell the owner to forget it."""
+
+    answer: Subscribed
+
+
+Outcome = Granted | Denied | Unwanted | None  # None: held, or answered in vain
+
+
+class PendingSubscribe(Life):
+    """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
+
+    __slots__ = ("begun", "caller", "deadline", "frame_id", "session", "shard", "subscribe")
+
+    def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
+        super().__init__(SubscriptionState.ASKED)
         self.session = session
         self.caller = session.caller  # with whose rights the owner was asked
-        self.topic_id = topic_id
-        self.position = position
-        self.presence = presence
+        self.subscribe = subscribe
         self.frame_id = frame_id
         self.begun = begun
-        self.deadline = deadline
-        self.shard = UNKNOWN_SHARD
-        self.over = False
+        self.deadline = begun + hold_s
+        self.shard: int | None = None
+
+    @property
+    def topic_id(self) -> str:
+        """The topic it asks for."""
+        return self.subscribe.topic_id
+
+    @property
+    def asked(self) -> bool:
+        """Whether the owner's answer is awaited."""
+        return self.state is SubscriptionState.ASKED
+
+    def place(self, shard: int) -> None:
+        """Takes the topic's shard."""
+        self.shard = shard
+
+    def request(self, req: int, *, create: bool) -> Request:
+        """Returns the request to the owner, with the rights that the session has now."""
+        caller = self.caller = self.session.caller
+        assert caller is not None
+        return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create)
 
 
-class Granter(Protocol):
-    """What an opening asks of the hub."""
+class _Line:
+    """The pending subscribes of one session. Exists while there are any.
 
-    limits: Limits
-    upstream: Upstream
-    metrics: GatewayMetrics
-    auto_create: bool
+    `query` are the topics of its query that were not asked for yet; `turn` is the one whose answer comes next;
+    `in_turn` is set while the hub asks for them.
+    """
 
-    def grant(self, opening: PendingSubscribe, answer: Subscribed, frames: list[ClientFrame]) -> None:
-        """Makes the subscription; `frames` are to be written before anything else of the topic."""
+    __slots__ = ("admitted_at", "asked", "in_turn", "query", "turn")
 
-    def disconnect(self, session: Session, code: int) -> None:
-        """Ends a session with a close code."""
-
-    def drop(self, session: Session) -> None:
-        """Lets go of a session that never became a stream."""
+    def __init__(self) -> None:
+        self.asked: dict[str, PendingSubscribe] = {}
+        self.query: list[QueryTopic] = []
+        self.turn: PendingSubscribe | None = None
+        self.in_turn = False
+        self.admitted_at = 0.0
 
 
 class PendingSubscribes:
-    """All subscriptions on their way on this gateway."""
+    """All pending subscribes of a gateway, by session. `now` is monotonic seconds."""
 
-    def __init__(self, hub: Granter) -> None:
-        self._hub = hub
-        self._all: dict[
-            PendingSubscribe, None
-        ] = {}  # in order of their deadlines, but for the seconds that a query takes
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lines: dict[Session, _Line] = {}
+        # In the order of their deadlines, but for the seconds that a query takes.
+        self._all: dict[PendingSubscribe, None] = {}
         self._turns: dict[PendingSubscribe, None] = {}  # those that others of their query wait for, oldest first
-        self._held: dict[int, dict[PendingSubscribe, None]] = {}
-        self.settled: Callable[[PendingSubscribe], None] = lambda opening: (
-            None
-        )  # it has its answer, is held, or is late
+        self._held: dict[int | None, dict[PendingSubscribe, None]] = {}
 
-    def begin(self, opening: PendingSubscribe) -> None:
-        """Asks the owner. Raises Refusal `already_subscribed` or `limit_reached`; topics still wanted count too."""
-        session = opening.session
-        self._check(opening.topic_id, session.follows(opening.topic_id), session.topics)
-        self._begin(opening)
+    # The topics of a query
 
-    def begin_turn(self, opening: PendingSubscribe) -> None:
-        """Asks the owner for a topic of the query, whose later topics do not count. Raises Refusal as `begin`."""
-        session = opening.session
-        self._check(opening.topic_id, session.holds(opening.topic_id), session.held)
-        if session.turn is opening:
-            self._turns[opening] = None
-        self._begin(opening)
+    def want(self, session: Session, topics: Iterable[QueryTopic]) -> None:
+        """Takes the topics of a session's query, in their order; asked for after `begin`."""
+        topics = list(topics)
+        if topics:
+            self._line(session).query = topics
 
-    def give_up(self, opening: PendingSubscribe) -> None:
-        """Nobody waits for it any more; should it be granted yet, the owner is told to forget it."""
-        opening.over = True
-        self._all.pop(opening, None)
-        self._turns.pop(opening, None)
-        held = self._held.get(opening.shard)
-        if held is not None:
-            held.pop(opening, None)
-        asked = opening.session.asked
-        if asked is not None:
-            asked.pop(opening.topic_id, None)
-            if not asked:
-                opening.session.asked = None
+    def begin(self, session: Session, now: float) -> None:
+        """The session is admitted: the topics of its query have their deadlines from now."""
+        line = self._lines.get(session)
+        if line is not None:
+            line.admitted_at = now
 
-    def resend(self, shard: int) -> None:
-        """Asks again what was held for a shard, and what was held because no shard was known."""
-        for opening in [*self._held.pop(shard, ()), *self._held.pop(UNKNOWN_SHARD, ())]:
-            self._ask(opening)
+    def enter(self, session: Session) -> bool:
+        """Begins a series of `next`; false when there is nothing to ask for, or a series is under way."""
+        line = self._lines.get(session)
+        if line is None or line.in_turn or not line.query:
+            return False
+        line.in_turn = True
+        return True
 
-    def tick(self, now: float) -> None:
-        """Gives up what was asked for too long ago, and asks again where an owner is linked.
+    def leave(self, session: Session) -> None:
+        """Ends a series of `next`."""
+        line = self._lines.get(session)
+        if line is not None:
+            line.in_turn = False
+            self._tidy(session, line)
 
-        A linked owner that does not answer (it rebuilds) holds up no other topic of the query.
+    def next(self, session: Session, now: float) -> tuple[str, PendingSubscribe | Refusal] | None:
+        """Returns the next topic of the query with its subscribe to ask for, or its refusal.
+
+        None when there is none, or while the answer to the one before is awaited. One that is late binds the order of
+        the others no longer.
         """
-        for opening in [opening for opening in self._turns if now - opening.begun >= PATIENCE_S]:
-            self._turns.pop(opening, None)
-            self.settled(opening)
-        while self._all:
-            opening = next(iter(self._all))
-            if opening.deadline > now:
-                break
-            self.refuse(opening, Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000))
-        for shard in list(self._held):
-            if shard == UNKNOWN_SHARD or self._hub.upstream.linked(shard):
-                self.resend(shard)
+        line = self._lines.get(session)
+        if line is None or line.turn is not None or not line.query:
+            return None
+        topic_id, wanted = line.query.pop(0)
+        if isinstance(wanted, Refusal):
+            return topic_id, wanted
+        try:
+            self._check(topic_id, self._holds(session, line, topic_id), len(session.subscriptions) + len(line.asked))
+        except Refusal as refusal:
+            return topic_id, refusal
+        pending = self._add(session, line, wanted, None, line.admitted_at)
+        if now - pending.begun < PATIENCE_S:
+            line.turn = pending
+            self._turns[pending] = None
+        return topic_id, pending
 
-    def refuse(self, opening: PendingSubscribe, refusal: Refusal) -> None:
-        """Answers an opening that came to nothing: an `error` frame, or the end of an SSE request."""
-        session = opening.session
-        self.give_up(opening)
-        self._hub.metrics.refused(refusal.code, refusal.detail)
-        if session.framing is WEBSOCKET:
-            session.emit(outbound.error(refusal, opening.frame_id, opening.topic_id))
-            self.settled(opening)
-        elif refusal.status in (429, 503):
-            self._hub.disconnect(session, 4503)
-        else:
-            self._hub.drop(session)
-            session.closed = True
-            session.outlet.refuse(refusal)
+    def late(self, now: float) -> list[Session]:
+        """Ends the turns that took too long; returns their sessions, whose next topics may be asked for."""
+        late = []
+        for pending in self._turns:
+            if now - pending.begun < PATIENCE_S:
+                break
+            late.append(pending)
+        for pending in late:
+            self._end_turn(pending)
+        return [pending.session for pending in late]
+
+    # One subscribe
+
+    def ask(self, session: Session, subscribe: Subscribe, frame_id: FrameId, now: float) -> PendingSubscribe:
+        """Takes the subscribe of a frame or an SSE request; returns what to ask the owner for.
+
+        Raises Refusal `already_subscribed` or `limit_reached`; the topics of the query count too.
+        """
+        line = self._line(session)
+        query = _topics(line.query)
+        follows = self._holds(session, line, subscribe.topic_id) or subscribe.topic_id in query
+        try:
+            self._check(subscribe.topic_id, follows, len(session.subscriptions) + len(line.asked) + len(query))
+        except Refusal:
+            self._tidy(session, line)
+            raise
+        return self._add(session, line, subscribe, frame_id, now)
+
+    def hold(self, pending: PendingSubscribe) -> None:
+        """No owner answers: it waits for one, and no topic of its query waits for it."""
+        pending.move(SubscriptionEvent.HOLD)
+        self._held.setdefault(pending.shard, {})[pending] = None
+        self._end_turn(pending)
+
+    def answered(self, pending: PendingSubscribe, answer: Answer) -> Outcome:
+        """Takes the owner's answer."""
+        if pending.state is SubscriptionState.ENDED:
+            return Unwanted(answer) if isinstance(answer, Subscribed) else None
+        if isinstance(answer, Subscribed):
+            self._remove(pending, SubscriptionEvent.GRANT)
+            return Granted(answer)
+        if isinstance(answer, Refused) and answer.code != "not_ready":
+            self.end(pending)
+            return Denied(refusal_of(answer))
+        self.hold(pending)
+        return None
+
+    def end(self, pending: PendingSubscribe) -> None:
+        """Nobody waits for it any longer."""
+        self._remove(pending, SubscriptionEvent.END)
+
+    def withdraw(self, session: Session, topic_id: str) -> bool:
+        """Ends the pending subscribes of one topic, in the query too; false when there is none."""
+        line = self._lines.get(session)
+        if line is None:
+            return False
+        wanted = topic_id in _topics(line.query)
+        if wanted:
+            line.query = [topic for topic in line.query if topic[0] != topic_id or isinstance(topic[1], Refusal)]
+        pending = line.asked.get(topic_id)
+        if pending is not None:
+            self.end(pending)
+        self._tidy(session, line)
+        return wanted or pending is not None
+
+    def drop(self, session: Session) -> None:
+        """The session ended."""
+        line = self._lines.get(session)
+        if line is None:
+            return
+        line.query = []
+        for pending in list(line.asked.values()):
+            self.end(pending)
+        self._lines.pop(session, None)
+
+    # Time and owners
+
+    def expired(self, now: float) -> list[PendingSubscribe]:
+        """Ends those that were asked for too long ago and returns them: each is refused with `not_ready`."""
+        expired = []
+        for pending in self._all:
+            if pending.deadline > now:
+                break
+            expired.append(pending)
+        for pending in expired:
+            self.end(pending)
+        return expired
+
+    def waiting(self) -> list[int | None]:
+        """Returns the shards whose owners are waited for; None: the number of shards is not known."""
+        return list(self._held)
+
+    def resend(self, shard: int | None) -> list[PendingSubscribe]:
+        """Returns what is held for a shard and where no shard was known: each is ASKED again."""
+        held = [*self._held.pop(shard, ()), *self._held.pop(None, ())]
+        for pending in held:
+            pending.move(SubscriptionEvent.ASK_AGAIN)
+        return held
+
+    def count(self, session: Session) -> int:
+        """Returns how many topics of a session are asked for, or wait in its query."""
+        line = self._lines.get(session)
+        return 0 if line is None else len(line.asked) + len(line.query)
+
+    def _line(self, session: Session) -> _Line:
+        line = self._lines.get(session)
+        if line is None:
+            line = self._lines[session] = _Line()
+        return line
+
+    def _tidy(self, session: Session, line: _Line) -> None:
+        if not line.asked and not line.query and not line.in_turn:
+            self._lines.pop(session, None)
+
+    def _holds(self, session: Session, line: _Line, topic_id: str) -> bool:
+        return topic_id in session.subscriptions or topic_id in line.asked
 
     def _check(self, topic_id: str, follows: bool, topics: int) -> None:
         if follows:
             raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
-        if topics >= self._hub.limits.topics_allowed:
-            raise Refusal("limit_reached", f"a connection follows at most {self._hub.limits.topics_allowed} topics")
+        if topics >= self._limits.topics_allowed:
+            raise Refusal("limit_reached", f"a connection follows at most {self._limits.topics_allowed} topics")
 
-    def _begin(self, opening: PendingSubscribe) -> None:
-        session = opening.session
-        if session.asked is None:
-            session.asked = {}
-        session.asked[opening.topic_id] = opening
-        self._all[opening] = None
-        self._ask(opening)
+    def _add(
+        self, session: Session, line: _Line, subscribe: Subscribe, frame_id: FrameId, begun: float
+    ) -> PendingSubscribe:
+        pending = PendingSubscribe(session, subscribe, frame_id, begun, self._limits.hold_s)
+        line.asked[subscribe.topic_id] = pending
+        self._all[pending] = None
+        return pending
 
-    def _ask(self, opening: PendingSubscribe) -> None:
-        upstream = self._hub.upstream
-        try:
-            opening.shard = upstream.shard_of(opening.topic_id)
-        except Refusal:
-            self._hold(opening)
-            return
-        upstream.request(opening.shard, partial(self._request, opening), partial(self._answered, opening))
+    def _end_turn(self, pending: PendingSubscribe) -> None:
+        self._turns.pop(pending, None)
+        line = self._lines.get(pending.session)
+        if line is not None and line.turn is pending:
+            line.turn = None
 
-    def _request(self, opening: PendingSubscribe, req: int) -> Request:
-        caller = opening.caller = opening.session.caller
-        assert caller is not None
-        return AskSubscribe(req, opening.topic_id, caller, opening.position, self._hub.auto_create)
-
-    def _hold(self, opening: PendingSubscribe) -> None:
-        self._held.setdefault(opening.shard, {})[opening] = None
-        self._turns.pop(opening, None)
-        self.settled(opening)
-
-    def _answered(self, opening: PendingSubscribe, answer: Answer) -> None:
-        if isinstance(answer, Subscribed):
-            self._granted(opening, answer)
-        elif opening.over:
-            return
-        elif isinstance(answer, Refused) and answer.code != "not_ready":
-            self.refuse(opening, refusal_of(answer))
-        else:
-            self._hold(opening)
-
-    def _granted(self, opening: PendingSubscribe, answer: Subscribed) -> None:
-        if opening.over:
-            self._hub.upstream.send(opening.shard, Leave(opening.topic_id, answer.epoch))
-            return
-        self.give_up(opening)
-        self._hub.grant(opening, answer, _first_frames(opening, answer, self._hub.metrics))
-        self.settled(opening)
+    def _remove(self, pending: PendingSubscribe, event: SubscriptionEvent) -> None:
+        """Takes a subscribe out of every list, once the table allows it."""
+        pending.move(event)
+        self._all.pop(pending, None)
+        self._end_turn(pending)
+        held = self._held.get(pending.shard)
+        if held is not None:
+            held.pop(pending, None)
+            if not held:
+                del self._held[pending.shard]
+        line = self._lines.get(pending.session)
+        if line is not None:
+            line.asked.pop(pending.topic_id, None)
+            self._tidy(pending.session, line)
 
 
-def _first_frames(opening: PendingSubscribe, answer: Subscribed, metrics: GatewayMetrics) -> list[ClientFrame]:
-    """Returns `subscribed`, then `presence` unless it is not wanted, then the gap of a position too old."""
-    settings, topic_id = answer.settings, opening.topic_id
-    frames = [outbound.subscribed(answer, topic_id, opening.frame_id)]
-    if opening.presence and settings.get("presence", "count") != "none":
-        frames.append(outbound.presence(topic_id, answer.count))
-    if answer.reason == "expired" and opening.position is not None and answer.cursor > opening.position[2]:
-        lost_from = opening.position[2] + 1
-        metrics.gap("retention", answer.cursor - lost_from + 1)
-        frames.append(
-            outbound.gap(topic_id, answer.epoch, lost_from, answer.cursor, reason="retention", recoverable=False)
-        )
-    return frames
+def _topics(query: list[QueryTopic]) -> set[str]:
+    return {topic_id for topic_id, wanted in query if not isinstance(wanted, Refusal)}

@@ -1,10 +1,17 @@
-"""What the gateway's core asks of its shell: the owners, the numbers, and who a token belongs to."""
+"""The gateway core's ports: the owners of shards, the metrics, and the reader of tokens."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headgate.core.wire.link import Answer, Message, Request
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Identity
+
+
+class Moment(NamedTuple):
+    """The time of a call: `now` in monotonic seconds, `wall_ms` in Unix milliseconds."""
+
+    now: float
+    wall_ms: int
 
 
 class Upstream(Protocol):
@@ -16,17 +23,17 @@ class Upstream(Protocol):
         """Returns the shard of a topic. Raises Refusal `not_ready` while the number of shards is not known."""
 
     def linked(self, shard: int) -> bool:
-        """Says whether the shard's owner is linked."""
+        """Returns whether the shard's owner is linked."""
 
     def request(self, shard: int, build: Callable[[int], Request], on_answer: Callable[[Answer], None]) -> None:
-        """Sends a request; `on_answer` is called once, in band."""
+        """Sends a request; `on_answer` is called once, in the order of the link's messages."""
 
     def send(self, shard: int, message: Message) -> None:
         """Sends a message that has no answer."""
 
 
 class GatewayMetrics(Protocol):
-    """The numbers of a gateway; called per topic and flush, never per delivery."""
+    """The metrics of a gateway; called per topic and flush, never per delivery."""
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         """Counts `count` message frames written `seconds` after their append."""
@@ -38,16 +45,7 @@ class GatewayMetrics(Protocol):
         """Counts messages that came over a link."""
 
     def refused(self, code: str, detail: str) -> None:
-        """Counts what a client was refused."""
-
-
-class Identity(Protocol):
-    """Who a credential belongs to. `expires_at` in Unix seconds, None for never."""
-
-    @property
-    def caller(self) -> Caller: ...
-    @property
-    def expires_at(self) -> float | None: ...
+        """Counts a refusal to a client."""
 
 
 class TokenReader(Protocol):

@@ -1,76 +1,69 @@
-"""Subscriptions are authorised again after a `refresh` (PROTOCOL section 3); knows neither tokens nor sockets.
+"""Subscriptions are authorised again after a `refresh` (docs/protocol.md, section 3).
 
-Each live subscription's owner is asked with the new rights, in band: what comes before the answer was still allowed.
+Each live subscription's owner is asked with the new rights. The answer comes in the order of the link's messages: what
+came before it was still allowed.
 """
 
-from functools import partial
-from typing import Final, Protocol
+import enum
+from collections.abc import Callable
+from typing import Final
 
-from headgate.core.fanout.feed import Subscription
-from headgate.core.fanout.ports import Upstream
-from headgate.core.fanout.session import Session
-from headgate.core.wire.link import Answer, Authorize, Authorized, Refused, Request
+from headgate.core.fanout.session import Subscription
+from headgate.core.wire.link import Answer, Refused, Request
+from headgate.core.wire.link_members import Authorize, Authorized
 from headgate.core.wire.rights import Caller
 
-LOST: Final = frozenset({"forbidden", "topic_not_found"})  # any other refusal says nothing of rights: ask again
+LOST: Final = frozenset({"forbidden", "topic_not_found"})  # any other refusal is not about rights: ask again
 
 
-class Ender(Protocol):
-    """What renewals ask of the hub."""
+class Renewal(enum.Enum):
+    """What an answer means for the subscription."""
 
-    upstream: Upstream
-
-    def unsubscribe(self, subscription: Subscription, reason: str) -> None:
-        """Ends one subscription and says so."""
+    KEEP = enum.auto()
+    ASK_AGAIN = enum.auto()  # the rights changed again meanwhile
+    END = enum.auto()
 
 
 class Renewals:
-    """The questions under way, at most one a subscription."""
+    """The questions under way, at most one a subscription, and those that wait for an owner."""
 
-    def __init__(self, hub: Ender) -> None:
-        self._hub = hub
+    def __init__(self) -> None:
         self._asked: dict[Subscription, Caller] = {}
-        self._waiting: dict[int, dict[Subscription, None]] = {}  # by shard, for an owner that is away
+        self._waiting: dict[int | None, dict[Subscription, None]] = {}  # by shard, for an owner that is away
 
-    def begin(self, session: Session) -> None:
-        """Asks for every subscription of a session whose rights are new."""
-        for subscription in list(session.subscriptions.values()):
-            self.ask(subscription)
-
-    def ask(self, subscription: Subscription) -> None:
-        """Asks for one; while an answer is awaited the next question follows it."""
+    def ask(self, subscription: Subscription) -> Callable[[int], Request] | None:
+        """Returns what builds the question; None while an answer is awaited, which the next question follows."""
         caller = subscription.session.caller
-        if subscription in self._asked or caller is None:
-            return
+        if subscription in self._asked or caller is None or not _live(subscription):
+            return None
         self._asked[subscription] = caller
-        feed = subscription.feed
+        topic_id, epoch = subscription.feed.topic_id, subscription.feed.epoch
 
         def build(req: int) -> Request:
-            return Authorize(req, feed.topic_id, feed.epoch, caller)
+            return Authorize(req, topic_id, epoch, caller)
 
-        self._hub.upstream.request(feed.shard, build, partial(self._answered, subscription))
+        return build
 
-    def resend(self, shard: int) -> None:
-        """Asks again what waits for an owner of the shard."""
-        for subscription in self._waiting.pop(shard, ()):
-            if _live(subscription):
-                self.ask(subscription)
+    def waiting(self) -> list[int | None]:
+        """Returns the shards whose owners are waited for."""
+        return list(self._waiting)
 
-    def tick(self) -> None:
-        """Asks again where an owner is linked; called about once a second."""
-        for shard in [shard for shard in self._waiting if self._hub.upstream.linked(shard)]:
-            self.resend(shard)
+    def resend(self, shard: int | None) -> list[Subscription]:
+        """Returns the subscriptions that wait for an owner of the shard: each is to be asked for again."""
+        return list(self._waiting.pop(shard, ()))
 
-    def _answered(self, subscription: Subscription, answer: Answer) -> None:
+    def answered(self, subscription: Subscription, answer: Answer) -> Renewal:
+        """Takes the answer to a question."""
         caller = self._asked.pop(subscription)
         if not _live(subscription):
-            return
-        if subscription.session.caller is not caller:  # refreshed again meanwhile
-            self.ask(subscription)
-        elif isinstance(answer, Refused) and answer.code in LOST:
-            self._hub.unsubscribe(subscription, "forbidden")
-        elif not isinstance(answer, Authorized):
+            return Renewal.KEEP
+        if subscription.session.caller is not caller:
+            return Renewal.ASK_AGAIN
+        if isinstance(answer, Refused) and answer.code in LOST:
+            return Renewal.END
+        if not isinstance(answer, Authorized):
             self._waiting.setdefault(subscription.feed.shard, {})[subscription] = None
+        return Renewal.KEEP
 
 
 def _live(subscription: Subscription) -> bool:

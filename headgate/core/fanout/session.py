@@ -1,32 +1,31 @@
-"""One client connection as values: who it is, what it follows, what it waits for; knows neither sockets nor links."""
+"""One client connection and its subscriptions, as values: who it is, what it follows, how far its socket has come."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
-from headgate.core.client.framing import ClientFrame, Framing
-from headgate.core.client.inbound import Allowance, Subscribe
+from headgate.core.client.framing import WEBSOCKET, ClientFrame, Framing
+from headgate.core.client.inbound import Allowance
 from headgate.core.client.limits import Limits
-from headgate.core.client.outbound import CLOSE_REASONS, disconnect
+from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome
+from headgate.core.fanout.feed import Feed, Write
+from headgate.core.fanout.ports import Moment
+from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
-
-if TYPE_CHECKING:  # a session holds its subscriptions, a subscription its session
-    from headgate.core.fanout.deadlines import Deadlines
-    from headgate.core.fanout.feed import Subscription, Write
-    from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.wire.rights import Caller, Identity
 
 
 class Outlet(Protocol):
-    """The socket of a session. None of these waits, and none calls back but `write`, which may cause a park."""
+    """The socket of a session. No method waits, and none calls back but `write`, which may cause a park."""
 
     @property
-    def write(self) -> "Write":
-        """What takes a frame's bytes: the transport's own function where there is one."""
+    def write(self) -> Write:
+        """The function that takes a frame's bytes: the transport's own where there is one."""
 
     def queued(self) -> int:
         """Returns the bytes the socket has not yet taken."""
 
     def end(self, code: int, reason: str) -> None:
-        """Says goodbye in the framing's way (a close frame, the end of the body) and closes what stays open."""
+        """Ends the connection in the framing's way (a close frame, the end of the body)."""
 
     def refuse(self, refusal: Refusal) -> None:
         """Answers an SSE request that never became a stream with an HTTP status."""
@@ -35,36 +34,28 @@ class Outlet(Protocol):
 class Session:
     """A connection that was admitted, or (`caller` None) one whose `auth` frame is awaited.
 
-    `behind` are its subscriptions out of step, `paused` says that its socket takes no more at the moment. `preface`
-    goes before the first frame (the head of an SSE answer). `wanted` are the topics of the query that were not asked
-    for yet, `turn` is the one whose answer comes next, `asking` says that they are being asked for just now.
-    `frames_until` is when the frames that came would have come at the allowed rate. Times are monotonic seconds.
+    `paused`: its socket is full at the moment. `preface` goes before the first frame (the head of an SSE
+    answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
+    `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
+    `auth`, `expires` the token. Times are monotonic seconds. Read the fields, change them by the methods only.
     """
 
     __slots__ = (
-        "admitted_at", "allowance", "asked", "asking", "beat_at", "behind", "caller", "closed", "connection_id",
-        "deadline", "expires", "frames_until", "framing", "heard_at", "outlet", "paused", "preface", "queued",
-        "stalled_at", "subscriptions", "turn", "vigil", "wanted", "warned",
+        "allowance", "beat_at", "caller", "closed", "connection_id", "deadline", "expires", "frames_until", "framing",
+        "heard_at", "outlet", "paused", "preface", "queued", "stalled_at", "subscriptions", "warned",
     )  # fmt: skip
 
-    def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float) -> None:
+    def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float, preface: bytes = b"") -> None:
         self.outlet = outlet
         self.framing = framing
         self.connection_id = connection_id
         self.caller: Caller | None = None
         self.subscriptions: dict[str, Subscription] = {}
-        self.asked: dict[str, PendingSubscribe] | None = None
-        self.behind: dict[Subscription, None] | None = None
         self.allowance: Allowance | None = None
-        self.wanted: list[tuple[str, Subscribe | Refusal]] | None = None
-        self.turn: PendingSubscribe | None = None
-        self.asking = False
-        self.vigil: Deadlines | None = None
-        self.preface = b""
+        self.preface = preface
         self.paused = False
         self.closed = False
         self.warned = False
-        self.admitted_at = now
         self.heard_at = now
         self.beat_at = now
         self.stalled_at = now
@@ -72,6 +63,34 @@ class Session:
         self.queued = 0
         self.deadline: float | None = None
         self.expires: float | None = None
+
+    # Who it is
+
+    def await_auth(self, deadline: float) -> None:
+        """Gives the client until `deadline` to send `auth`."""
+        self.deadline = deadline
+
+    def identify(self, identity: Identity, moment: Moment) -> None:
+        """Takes the rights and the expiry of a token, the first or a fresh one."""
+        self.caller = identity.caller
+        self.deadline = None
+        self.warned = False
+        self.expires = None
+        if identity.expires_at is not None:
+            self.expires = moment.now + identity.expires_at - moment.wall_ms / 1000
+
+    # What it writes
+
+    def greet(self, wall_ms: int, limits: Limits, frame_id: FrameId) -> None:
+        """Writes `welcome`; an SSE stream's waits in the preface for the owner's answer."""
+        assert self.caller is not None
+        beat_s = self.beats_every(limits)
+        user_id = self.caller.user_id
+        hello = welcome(self.connection_id, user_id, wall_ms, limits, beat_s=beat_s, frame_id=frame_id)
+        if self.framing is WEBSOCKET:
+            self.emit(hello)
+        else:
+            self.preface += self.framing.control(hello)
 
     def emit(self, *frames: ClientFrame) -> None:
         """Writes frames that are not messages, in one write."""
@@ -85,8 +104,24 @@ class Session:
             return
         if self.preface:
             data, self.preface = self.preface + data, b""
-        self.queued += len(data)  # what is ours is no sign of a socket that takes nothing
+        self.queued += len(data)  # our own bytes are no progress of the socket
         self.outlet.write(data)
+
+    def beats_every(self, limits: Limits) -> float:
+        """Returns the seconds between two heartbeats."""
+        return limits.heartbeat_s if self.framing is WEBSOCKET else limits.comment_s
+
+    def beat(self, now: float) -> None:
+        """Writes a heartbeat."""
+        self.beat_at = now
+        self.put(self.framing.heartbeat)
+
+    def warn(self, frame: ClientFrame) -> None:
+        """Writes `token_expiring`, once a token."""
+        self.warned = True
+        self.emit(frame)
+
+    # Its end
 
     def leave(self, code: int, retry_after_ms: int | None = None, reason: str | None = None) -> None:
         """Sends `disconnect` and ends the connection. The hub has let go of the session before."""
@@ -95,43 +130,46 @@ class Session:
         self.finish(code, reason or CLOSE_REASONS[code])
 
     def finish(self, code: int, reason: str) -> None:
-        """Ends the connection without a word of ours."""
+        """Ends the connection without a `disconnect` frame."""
         if not self.closed:
             self.closed = True
             self.outlet.end(code, reason)
 
-    def visit(self, now: float) -> float | None:
-        """Does what is due at `now`; see `headgate.core.fanout.wheel.Visited`."""
-        return None if self.vigil is None else self.vigil.visit(self, now)
+    def refuse(self, refusal: Refusal) -> None:
+        """Answers an SSE request that never became a stream."""
+        self.closed = True
+        self.outlet.refuse(refusal)
 
-    def follows(self, topic_id: str) -> bool:
-        """Says whether the topic is subscribed, asked for, or wanted."""
-        return self.holds(topic_id) or topic_id in self._wishes()
+    def lose(self) -> None:
+        """The connection is gone: nothing is written any more."""
+        self.closed = True
 
-    @property
-    def topics(self) -> int:
-        """How many topics are subscribed, asked for, or wanted."""
-        return self.held + len(self._wishes())
+    # Its socket
 
-    def holds(self, topic_id: str) -> bool:
-        """Says whether the topic is subscribed, or asked for."""
-        return topic_id in self.subscriptions or (self.asked is not None and topic_id in self.asked)
+    def hear(self, now: float) -> None:
+        """Bytes came from the client."""
+        self.heard_at = now
 
-    @property
-    def held(self) -> int:
-        """How many topics are subscribed or asked for."""
-        return len(self.subscriptions) + (len(self.asked) if self.asked is not None else 0)
+    def pause(self, now: float) -> None:
+        """The socket is full."""
+        self.paused = True
+        self.stalled_at = now
+        self.queued = self.outlet.queued()
 
-    def unwish(self, topic_id: str) -> bool:
-        """Takes a topic out of `wanted`; false when it is not there."""
-        if topic_id not in self._wishes():
-            return False
-        wanted = self.wanted or []
-        self.wanted = [wish for wish in wanted if wish[0] != topic_id or isinstance(wish[1], Refusal)]
-        return True
+    def resume(self) -> None:
+        """The socket takes bytes again."""
+        self.paused = False
 
-    def _wishes(self) -> set[str]:
-        return {topic_id for topic_id, wish in self.wanted or () if not isinstance(wish, Refusal)}
+    def took(self, now: float) -> bool:
+        """Returns whether the socket has taken a byte since the last call, or had none to take."""
+        queued = self.outlet.queued()
+        moved = queued == 0 or queued < self.queued
+        self.queued = queued
+        if moved:
+            self.stalled_at = now
+        return moved
+
+    # How much it may send
 
     def counts_frame(self, now: float, limits: Limits) -> bool:
         """Counts a frame that is no whole message (ping, pong, fragment); false when there are too many of them.
@@ -141,11 +179,106 @@ class Session:
         self.frames_until = max(self.frames_until, now) + 1 / limits.frames_per_s
         return self.frames_until - now <= limits.frames_burst / limits.frames_per_s
 
-    def took(self, now: float) -> bool:
-        """Says whether the socket has taken a byte since the last call, or had none to take."""
-        queued = self.outlet.queued()
-        moved = queued == 0 or queued < self.queued
-        self.queued = queued
-        if moved:
-            self.stalled_at = now
-        return moved
+    def allowed(self, now: float, limits: Limits) -> Allowance:
+        """Returns the session's allowance of control frames, made when the first frame comes."""
+        if self.allowance is None:
+            self.allowance = Allowance(now, limits)
+        return self.allowance
+
+    # What it follows
+
+    def follow(self, feed: "TopicFeed", cursor: int, target: int | None) -> "Subscription":
+        """Begins a subscription out of step at `cursor`; see `Subscription`."""
+        subscription = self.subscriptions[feed.topic_id] = Subscription(self, feed, cursor, target)
+        if len(self.subscriptions) == 2:
+            _share(self.subscriptions.values())
+        return subscription
+
+
+class Subscription(Life):
+    """A session's place in a feed, after the grant.
+
+    Out of step, `cursor` is the number of the last message handed to the socket and `mark` the feed's byte count at
+    the cursor; in step both are stale. `target` is the head at the grant of a position that was asked for: until the
+    cursor has reached it the client is in a replay, `caught_up` is due and `on_slow` does not apply. After that, and
+    for a live subscription from its beginning, it is None.
+    """
+
+    __slots__ = ("cursor", "feed", "mark", "session", "target")
+
+    def __init__(self, session: Session, feed: "TopicFeed", cursor: int, target: int | None) -> None:
+        super().__init__(SubscriptionState.BEHIND)
+        self.session = session
+        self.feed = feed
+        self.cursor = cursor
+        self.target = target
+        self.mark = feed.size
+        feed.step_out(self)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether each flush of the feed writes to it."""
+        return self.state is SubscriptionState.IN_STEP
+
+    def step_in(self) -> int | None:
+        """Joins the subscribers in step; returns the target of a replay that is over with it."""
+        self.move(SubscriptionEvent.CATCH_UP)
+        self.enter_group()
+        target, self.target = self.target, None
+        return target
+
+    def step_out(self, cursor: int | None = None) -> None:
+        """Parks at the newest message written, or at `cursor` when the last piece was not written to it."""
+        self.move(SubscriptionEvent.PARK)
+        self.feed.step_out(self)
+        self.cursor = self.feed.sent if cursor is None else cursor
+        self.mark = self.feed.size
+
+    def wait(self) -> None:
+        """Waits for the feed's next flush."""
+        self.move(SubscriptionEvent.WAIT)
+        self.feed.waiting[self] = None
+
+    def flushed(self) -> None:
+        """The feed was flushed: ends the wait."""
+        self.move(SubscriptionEvent.FLUSH)
+        self.feed.waiting.pop(self, None)
+
+    def end(self) -> None:
+        """Ends the subscription: neither its session nor its feed know it any longer."""
+        self.move(SubscriptionEvent.END)
+        self.feed.remove(self)
+        del self.session.subscriptions[self.feed.topic_id]
+
+    def wrote(self, cursor: int, size: int) -> None:
+        """Messages up to `cursor`, `size` bytes, were handed to the socket."""
+        self.cursor = cursor
+        self.mark += size
+
+    def skip_to(self, cursor: int) -> None:
+        """Continues above `cursor`; a gap was told for the messages between."""
+        self.cursor = cursor
+
+    def skip_slow(self, cursor: int) -> None:
+        """Continues above `cursor`, as near to the head as a slow subscriber may be."""
+        self.cursor = max(cursor, self.cursor)
+        self.mark = self.feed.size
+
+    def enter_group(self) -> None:
+        """Enters the group in step that its session belongs to."""
+        feed, session = self.feed, self.session
+        if session.framing is not WEBSOCKET:
+            group = feed.streams
+        else:
+            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
+        feed.step_in(self, group, session.outlet.write)
+
+
+TopicFeed = Feed[Subscription]
+
+
+def _share(subscriptions: Iterable[Subscription]) -> None:
+    """The session follows a second topic: its first moves to the group whose writes are joined."""
+    for subscription in subscriptions:
+        if subscription.in_step:
+            subscription.enter_group()

@@ -1,4 +1,4 @@
-"""A batch's body cut into its items, each as it was written; reads none of them and makes no more than it may take."""
+"""Cuts the body of a batch into its items, each as it is written, and stops at the limit. Reads none of them."""
 
 import re
 from functools import cache
@@ -18,7 +18,7 @@ _BLANK: Final = b" \t\r"
 def cut_array(body: bytes, limit: int) -> list[bytes]:
     """Returns the elements of a JSON array.
 
-    Raises Refusal: `bad_request` for what is no JSON array, `too_large` for more than `limit` elements.
+    Raises Refusal: `bad_request` unless it is a JSON array, `too_large` for more than `limit` elements.
     """
     try:
         check_utf8(body)
@@ -53,7 +53,7 @@ def _elements(text: bytes, limit: int) -> list[bytes]:
 
 
 def _cut_lone(body: bytes, limit: int) -> list[bytes]:
-    """Cuts what msgspec refuses although it may only hold a lone surrogate escape."""
+    """Cuts an array that msgspec refuses: it may be JSON with a lone surrogate escape."""
     why = "not_json"
     try:
         hidden = hide_escapes(body)
@@ -68,7 +68,7 @@ def _cut_lone(body: bytes, limit: int) -> list[bytes]:
 
 @cache
 def _cutter(limit: int) -> msgspec.json.Decoder[msgspec.Struct]:
-    """Returns what reads an array's first `limit`+1 elements as text: what stands behind them is only looked over."""
+    """Returns a decoder of an array's first `limit`+1 elements, as text; it only skips over the elements behind."""
     fields = [(f"at_{at}", msgspec.Raw, _NONE) for at in range(limit + 1)]
     return msgspec.json.Decoder(msgspec.defstruct("Elements", fields, array_like=True))
 

@@ -1,4 +1,4 @@
-"""A publish: reads and checks its body, and builds the tail of the client's frame from it; never parses the payload."""
+"""The body of a publish: read, checked, and written as the tail of the message frame. The payload is never parsed."""
 
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -19,8 +19,8 @@ _DETAILS: Final = {
 _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8, UTF-16 in both orders
 
 
-class Publish(NamedTuple):
-    """A checked publish. `payload` is the compacted text; `rest` what the frame has after it, with leading commas."""
+class PublishBody(NamedTuple):
+    """A checked body. `payload` is its compacted text; `rest` the frame's members behind it, with leading commas."""
 
     payload: bytes
     client_msg_id: str | None
@@ -28,7 +28,7 @@ class Publish(NamedTuple):
     rest: bytes
 
 
-# A page will make a link of it: http, https or relative, and nothing that a browser reads over (blanks, controls).
+# A page makes a link of it: http, https or relative, without blanks and controls, which a browser skips.
 _URL: Final = r"^(?:[hH][tT][tT][pP][sS]?:|[^:/?#\x00-\x20\x7f]*(?:[/?#]|\Z))[^\x00-\x20\x7f]*\Z"
 
 
@@ -53,7 +53,7 @@ class _Routed(msgspec.Struct):
 
 
 class _Texts(msgspec.Struct):
-    """The members that are read, each as its text."""
+    """The members that are read, each as it is written."""
 
     topic_id: msgspec.Raw = _NO_RAW
     payload: msgspec.Raw = _NO_RAW
@@ -71,11 +71,11 @@ _anything = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
 
-def read_publish(raw: bytes, max_bytes: int) -> Publish:
+def read_publish(raw: bytes, max_bytes: int) -> PublishBody:
     """Reads the body of a publish.
 
-    Raises Refusal: `bad_request` naming the member, `invalid_payload` without one, `too_large` when the payload's text
-    and its attachments have more than `max_bytes` bytes.
+    Raises Refusal: `bad_request` naming the member, `invalid_payload` without a payload, `too_large` when the compacted
+    payload and its attachments have more than `max_bytes` bytes.
     """
     check_text(raw)
     try:
@@ -92,11 +92,11 @@ def read_publish(raw: bytes, max_bytes: int) -> Publish:
     rest, counted = _rest(body)
     if len(payload) + counted > max_bytes:
         raise Refusal("too_large", f"the payload has {len(payload) + counted} bytes; at most {max_bytes} are taken")
-    return Publish(payload, body.client_msg_id, body.priority == "LOW", rest)
+    return PublishBody(payload, body.client_msg_id, body.priority == "LOW", rest)
 
 
 def read_topic_id(raw: bytes) -> str:
-    """Returns the member `topic_id` of a body that names its topic. Raises Refusal `bad_request`; checks no more."""
+    """Returns the member `topic_id` of a body that names its topic, unchecked. Raises Refusal `bad_request`."""
     try:
         check_utf8(raw)
         topic_id = _routed.decode(raw).topic_id
@@ -133,30 +133,33 @@ def check_text(raw: bytes) -> None:
 
 
 def what_is_wrong(raw: bytes, reason: str) -> str:
-    """Returns one sentence about a body, or a line, that cannot be read; `reason` is one of `payload`'s."""
+    """Returns one sentence about a body, or a line, that cannot be read.
+
+    `reason` is the argument of the ValueErrors of `headgate.core.wire.payload`.
+    """
     if raw.startswith(_MARKS):
         return f"{_DETAILS[reason]}: it begins with a byte order mark; send UTF-8 without one"
     return _DETAILS[reason]
 
 
 def check_client_msg_id(value: str, name: str) -> None:
-    """Raises Refusal `bad_request` unless it is 1 to 128 printable ASCII characters; `name` is what it is called."""
+    """Raises Refusal `bad_request`, which calls it `name`, unless it is 1 to 128 printable ASCII characters."""
     if PRINTABLE_ASCII.fullmatch(value) is None:
         raise Refusal("bad_request", f"{name} must be 1 to 128 printable ASCII characters")
 
 
-def build(message_id: bytes, publisher_id: str, publish: Publish) -> bytes:
-    """Returns the tail of the message frame, from `"message_id"` to the closing brace (DESIGN section 4)."""
+def frame_tail(message_id: bytes, publisher_id: str, body: PublishBody) -> bytes:
+    """Returns the tail of the message frame: from `"message_id"` to the closing brace."""
     return b'"message_id":"%b","publisher_id":%b,"payload":%b%b}' % (
         id_text(message_id).encode(),
         _encode(publisher_id),
-        publish.payload,
-        publish.rest,
+        body.payload,
+        body.rest,
     )
 
 
 def _rest(body: _Body) -> tuple[bytes, int]:
-    """Returns what stands after the payload, and how many bytes of it count as payload (the attachments)."""
+    """Returns the frame's members behind the payload, and the bytes in them that count as payload (attachments)."""
     rest, counted = b"", 0
     if body.parent_message_id is not None:
         rest += b',"parent_message_id":"%b"' % id_text(_parent(body.parent_message_id)).encode()
@@ -187,7 +190,7 @@ def _bad_member(error: msgspec.ValidationError) -> Refusal:
 
 
 def _read_lone(raw: bytes) -> tuple[_Body, bytes]:
-    """Reads what msgspec refuses as JSON although it may only hold a lone surrogate escape; also its payload's text."""
+    """Reads a body that msgspec refuses: it may be JSON with a lone surrogate escape. Also returns its payload."""
     texts = _hidden_texts(raw)
     payload = texts.pop("payload", b"")
     texts.pop("topic_id", None)
@@ -217,7 +220,7 @@ def _lone_topic_id(raw: bytes) -> str | None:
 
 
 def _hidden_texts(raw: bytes) -> dict[str, bytes]:
-    """Returns the text, hidden, of each member that is read. Raises Refusal `bad_request`."""
+    """Returns each member that is read, as it is written but with its escapes hidden. Raises Refusal `bad_request`."""
     why = "not_json"
     try:
         hidden = hide_escapes(raw)

@@ -1,51 +1,46 @@
-"""The circuit of one shard: whether an append may still be handed to the log; knows no log, no future and no timer.
+"""The circuit of one shard: whether an append may still be handed to the log.
 
-It opens when the oldest append without an answer is older than OPEN_AFTER_S. What is refused while it is open was never
-handed over and will never appear. When the last answer is in, a probe a second asks whether the log is back.
-
-    CLOSED --overdue--> DRAINING --drained--> IDLE --due--> PROBING --acked--> CLOSED
-                                               ^---------------failed----|
+It opens when the oldest append without an answer is older than OPEN_AFTER_S. An append that is refused while it is open
+was never handed over and never appears. Once every append has its answer, a probe a second asks whether the log is
+back; its acknowledgement closes the circuit. `TRANSITIONS` is the whole machine.
 """
 
 import enum
 from collections import deque
 from typing import Final
 
-OPEN_AFTER_S: Final = 2.0  # the age of the oldest unacknowledged append that opens the circuit (DESIGN section 11)
+from headgate.core.wire.errors import IllegalTransition
+
+OPEN_AFTER_S: Final = 2.0  # the age of the oldest unacknowledged append that opens it (docs/architecture.md, Bounds)
 PROBE_EVERY_S: Final = 1.0
 WAVE_S: Final = 0.05  # appends this close together share one age; at 6 s of waiting a shard keeps 120 waves
 
 
-class CircuitState(enum.Enum):
-    """Where a circuit stands."""
+class CircuitState(enum.StrEnum):
+    """The state of a circuit. Appends pass in CLOSED alone."""
 
-    CLOSED = "closed"  # appends pass
-    DRAINING = "draining"  # open; appends from before have no answer yet
+    CLOSED = "closed"
+    DRAINING = "draining"  # open; earlier appends have no answer yet
     IDLE = "idle"  # open; nothing is outstanding
     PROBING = "probing"  # open; a probe is outstanding
 
 
-class CircuitEvent(enum.Enum):
-    """What moves a circuit."""
+class CircuitEvent(enum.StrEnum):
+    """An event in the life of a circuit."""
 
-    OVERDUE = "overdue"
-    DRAINED = "drained"
-    DUE = "due"
-    ACKED = "acked"
-    FAILED = "failed"
+    OVERDUE = "overdue"  # the oldest append is older than OPEN_AFTER_S
+    DRAINED = "drained"  # the last append has its answer
+    DUE = "due"  # the last probe is older than PROBE_EVERY_S
+    ACKED = "acked"  # the log has the probe
+    FAILED = "failed"  # the log does not have it, or nobody knows
 
 
-TRANSITIONS: Final = {
-    (CircuitState.CLOSED, CircuitEvent.OVERDUE): CircuitState.DRAINING,
-    (CircuitState.DRAINING, CircuitEvent.DRAINED): CircuitState.IDLE,
-    (CircuitState.IDLE, CircuitEvent.DUE): CircuitState.PROBING,
-    (CircuitState.PROBING, CircuitEvent.ACKED): CircuitState.CLOSED,
-    (CircuitState.PROBING, CircuitEvent.FAILED): CircuitState.IDLE,
+TRANSITIONS: Final[dict[CircuitState, dict[CircuitEvent, CircuitState]]] = {
+    CircuitState.CLOSED: {CircuitEvent.OVERDUE: CircuitState.DRAINING},
+    CircuitState.DRAINING: {CircuitEvent.DRAINED: CircuitState.IDLE},
+    CircuitState.IDLE: {CircuitEvent.DUE: CircuitState.PROBING},
+    CircuitState.PROBING: {CircuitEvent.ACKED: CircuitState.CLOSED, CircuitEvent.FAILED: CircuitState.IDLE},
 }
-
-
-class IllegalEvent(Exception):
-    """An event that cannot happen in a state; nothing changed."""
 
 
 class Wave:
@@ -77,13 +72,13 @@ class Circuit:
         return self.state is CircuitState.CLOSED and not self._waves
 
     def began(self, now: float) -> Wave:
-        """Notes an append that is handed over; returns the wave it belongs to."""
+        """Counts an append that is handed over; returns the wave it belongs to."""
         if not self._waves or now - self._waves[-1].since > WAVE_S:
             self._waves.append(Wave(now))
         return self._waves[-1]
 
     def ended(self, wave: Wave) -> None:
-        """Notes that all appends of a wave have their answer, whatever it is, and that it will get no more."""
+        """Ends a wave: all its appends have an answer, whatever it is, and no append joins it any longer."""
         wave.ended = True
         while self._waves and self._waves[0].ended:
             self._waves.popleft()
@@ -91,7 +86,7 @@ class Circuit:
             self._move(CircuitEvent.DRAINED)
 
     def tick(self, now: float) -> bool:
-        """Opens the circuit when it is time; says whether a probe is to be sent now."""
+        """Opens the circuit when an append is overdue. Returns True when the caller must send a probe now."""
         if self.state is CircuitState.CLOSED and self._waves and now - self._waves[0].since > OPEN_AFTER_S:
             self._move(CircuitEvent.OVERDUE)
         if self.state is CircuitState.IDLE and now - self._probed >= PROBE_EVERY_S:
@@ -101,11 +96,11 @@ class Circuit:
         return False
 
     def probed(self, *, acked: bool) -> None:
-        """Notes the answer to the probe. Raises IllegalEvent when none was outstanding."""
+        """Takes the answer to the probe. Raises IllegalTransition when none is outstanding."""
         self._move(CircuitEvent.ACKED if acked else CircuitEvent.FAILED)
 
     def _move(self, event: CircuitEvent) -> None:
-        after = TRANSITIONS.get((self.state, event))
+        after = TRANSITIONS[self.state].get(event)
         if after is None:
-            raise IllegalEvent(f"circuit {self.state.value}: {event.value} cannot happen")
+            raise IllegalTransition(self.state, event)
         self.state = after

@@ -1,32 +1,63 @@
-"""What ingest remembers of recent publishes, so that a repeat is answered and not charged; knows no log and no clock.
+"""Recent publishes by message id, so that a repeat gets the first one's answer and costs no rate.
 
-An entry is about one (topic epoch, message id). Its life:
-
-    attempt --> in flight --acknowledged--> known (has a place)      answered from memory from now on
-                   |   |
-                   |   +--never handed over--> forgotten             the refusal's promise: it will never appear
-                   +--outcome unknown--> unresolved --attempt--> in flight ...
-
-An entry that was unresolved once stays so until an attempt is acknowledged: a refusal would then be a lie, so what
-would have been `log_unavailable` is `outcome_unknown` (PROTOCOL section 2, Publish).
+An entry is about one (topic epoch, message id); `TRANSITIONS` is its life. A publish that was refused is forgotten: it
+never appears, so its id is free again. Once the outcome of an attempt is unknown, a later refusal cannot promise that
+any longer: the entry stays unresolved until an attempt is acknowledged, and repeats meanwhile get `outcome_unknown`
+instead of `log_unavailable` (docs/protocol.md, section 2, Publish).
 """
 
+import enum
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from headgate.core.wire.errors import Refusal
+from headgate.core.wire.errors import IllegalTransition, Refusal
 
 MAX_KNOWN: Final = 100_000  # about 40 MB: no body is kept
 MAX_UNRESOLVED: Final = 100_000  # six seconds of 16,000 publishes a second, the time until a circuit opens
-KNOWN_S: Final = 600.0  # retries come within seconds; later ones are the sequencer's business
+KNOWN_S: Final = 600.0  # retries come within seconds; for later ones the sequencer has its duplicate window
 UNRESOLVED_S: Final = 86_400.0  # as long as the duplicate window
 
 Key = tuple[int, bytes]  # topic epoch, message id
 
 
+class PublishState(enum.StrEnum):
+    """The state of a remembered publish. KNOWN and FORGOTTEN are final."""
+
+    IN_FLIGHT = "in flight"  # its first attempt is under way
+    KNOWN = "known"  # it has a place: repeats are answered from memory
+    FORGOTTEN = "forgotten"  # it never appears; the memory no longer holds it
+    UNRESOLVED = "unresolved"  # it may be in the log, or appear there later
+    RETRYING = "retrying"  # unresolved, and another attempt is under way
+
+
+class PublishEvent(enum.StrEnum):
+    """An event in the life of a remembered publish."""
+
+    ATTEMPT = "attempt"
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"  # the attempt was never handed over
+    OUTCOME_UNKNOWN = "outcome unknown"
+
+
+TRANSITIONS: Final[dict[PublishState, dict[PublishEvent, PublishState]]] = {
+    PublishState.IN_FLIGHT: {
+        PublishEvent.ACKNOWLEDGED: PublishState.KNOWN,
+        PublishEvent.REFUSED: PublishState.FORGOTTEN,
+        PublishEvent.OUTCOME_UNKNOWN: PublishState.UNRESOLVED,
+    },
+    PublishState.UNRESOLVED: {PublishEvent.ATTEMPT: PublishState.RETRYING},
+    PublishState.RETRYING: {
+        PublishEvent.ACKNOWLEDGED: PublishState.KNOWN,
+        PublishEvent.REFUSED: PublishState.UNRESOLVED,
+        PublishEvent.OUTCOME_UNKNOWN: PublishState.UNRESOLVED,
+    },
+    PublishState.KNOWN: {},
+    PublishState.FORGOTTEN: {},
+}
+
+
 class LogPlace(NamedTuple):
-    """Where the log has it: `item` counts those of a bundle."""
+    """The place of a message in the log: shard, offset of its record, and its index in the record."""
 
     shard: int
     offset: int
@@ -34,21 +65,44 @@ class LogPlace(NamedTuple):
 
 
 class RecentPublish:
-    """One remembered publish. `flight` is the attempt that is under way, opaque here; `place` once it is known.
+    """One remembered publish.
 
-    `seq` (0: not known) and `answer` (what was said of deliveries) are filled in by whoever answers.
+    `attempt` is the caller's own object while an attempt is under way, else None. `place` is set in KNOWN. The caller
+    may fill in `seq` (0: not known) and `subscriptions` (of an ephemeral message: how many it was sent to).
     """
 
-    __slots__ = ("answer", "at", "fingerprint", "flight", "place", "seq", "unresolved")
+    __slots__ = ("at", "attempt", "fingerprint", "place", "seq", "state", "subscriptions")
 
-    def __init__(self, fingerprint: bytes, now: float) -> None:
+    def __init__(self, fingerprint: bytes, attempt: Any, now: float) -> None:
         self.fingerprint = fingerprint
         self.at = now
-        self.flight: Any = None
+        self.attempt = attempt
+        self.state = PublishState.IN_FLIGHT
         self.place: LogPlace | None = None
-        self.unresolved = False
         self.seq = 0
-        self.answer: Any = None
+        self.subscriptions = 0
+
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether an earlier attempt may have reached the log, or may still do so."""
+        return self.state is PublishState.UNRESOLVED or self.state is PublishState.RETRYING
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a repeat needs no attempt of its own: one is under way, or the place is known."""
+        return self.state is not PublishState.UNRESOLVED and self.state is not PublishState.FORGOTTEN
+
+    def is_too_old(self, now: float) -> bool:
+        """Whether its time in the memory is over."""
+        return now - self.at > (UNRESOLVED_S if self.is_unresolved else KNOWN_S)
+
+    def move(self, event: PublishEvent, attempt: Any = None) -> None:
+        """Takes an event; `attempt` is the one that is under way behind it. Raises IllegalTransition."""
+        after = TRANSITIONS[self.state].get(event)
+        if after is None:
+            raise IllegalTransition(self.state, event)
+        self.state = after
+        self.attempt = attempt
 
 
 class RecentPublishes:
@@ -57,10 +111,9 @@ class RecentPublishes:
     def __init__(self, max_known: int = MAX_KNOWN, max_unresolved: int = MAX_UNRESOLVED) -> None:
         self._max_known = max_known
         self._max_unresolved = max_unresolved
-        self._known: OrderedDict[Key, RecentPublish] = OrderedDict()  # and those in flight; oldest first
-        self._unresolved: OrderedDict[Key, RecentPublish] = (
-            OrderedDict()
-        )  # apart, so that traffic does not push them out
+        # Both oldest first. The unresolved are apart, so that traffic does not push them out.
+        self._known: OrderedDict[Key, RecentPublish] = OrderedDict()  # KNOWN and IN_FLIGHT
+        self._unresolved: OrderedDict[Key, RecentPublish] = OrderedDict()  # UNRESOLVED and RETRYING
 
     def __len__(self) -> int:
         return len(self._known) + len(self._unresolved)
@@ -68,62 +121,61 @@ class RecentPublishes:
     def find(self, key: Key, fingerprint: bytes, now: float) -> RecentPublish | None:
         """Returns the entry of an earlier publish. Raises Refusal `idempotency_conflict` for another body."""
         entry = self._known.get(key) or self._unresolved.get(key)
-        if entry is None or self._is_old(entry, now):
+        if entry is None or entry.is_too_old(now):
             return None
         if entry.fingerprint != fingerprint:
             raise Refusal("idempotency_conflict", "this client_msg_id was used for another body; take a new one")
         return entry
 
-    def attempt(self, key: Key, fingerprint: bytes, flight: Any, now: float) -> RecentPublish:
-        """Notes an attempt that is about to be handed over and returns its entry, the earlier one where it stands."""
-        entry = self._unresolved.get(key) or self._known.get(key)
-        if entry is None or self._is_old(entry, now):
+    def attempt(self, key: Key, fingerprint: bytes, attempt: Any, now: float) -> RecentPublish:
+        """Remembers an attempt in the unresolved entry of its key, or in a new one; returns the entry.
+
+        Raises IllegalTransition where an attempt is under way, and where the place is known.
+        """
+        entry = self._known.get(key) or self._unresolved.get(key)
+        if entry is not None:
+            if not entry.is_too_old(now):
+                entry.move(PublishEvent.ATTEMPT, attempt)
+                return entry
             self._unresolved.pop(key, None)
             self._known.pop(key, None)
-            entry = RecentPublish(fingerprint, now)
-            _bound(self._known, self._max_known, lambda oldest: now - oldest.at > KNOWN_S)
-            self._known[key] = entry
-        entry.flight = flight
+        entry = RecentPublish(fingerprint, attempt, now)
+        self._remember(key, entry, now)
         return entry
 
     def acknowledged(self, key: Key, entry: RecentPublish, place: LogPlace, now: float) -> None:
-        """The log has it: an unresolved entry is resolved. The first place that is known stays."""
-        entry.flight = None
-        entry.place = entry.place or place
+        """Takes the place that the log, or the owner of an ephemeral topic, gave it. Raises IllegalTransition."""
+        entry.move(PublishEvent.ACKNOWLEDGED)
+        entry.place = place
         if self._unresolved.pop(key, None) is not None:
-            entry.unresolved = False
             entry.at = now
-            _bound(self._known, self._max_known, lambda oldest: now - oldest.at > KNOWN_S)
-            self._known[key] = entry
+            self._remember(key, entry, now)
 
-    def refused(self, key: Key, entry: RecentPublish) -> bool:
-        """The attempt was not handed over. Returns True when it can never appear; False when an earlier one may."""
-        entry.flight = None
-        if entry.unresolved or entry.place is not None:
-            return False
-        if self._known.get(key) is entry:
+    def refused(self, key: Key, entry: RecentPublish) -> None:
+        """The attempt was never handed over: forgets the entry unless it is unresolved. Raises IllegalTransition."""
+        entry.move(PublishEvent.REFUSED)
+        if entry.state is PublishState.FORGOTTEN and self._known.get(key) is entry:
             del self._known[key]
-        return True
 
     def unknown(self, key: Key, entry: RecentPublish, now: float) -> None:
-        """Nobody knows what became of the attempt."""
-        entry.flight = None
-        if entry.place is not None or entry.unresolved:
-            return
-        entry.unresolved = True
-        entry.at = now
-        self._known.pop(key, None)
-        _bound(self._unresolved, self._max_unresolved, lambda oldest: now - oldest.at > UNRESOLVED_S)
-        self._unresolved[key] = entry
+        """Nobody can tell whether the attempt reached the log. Raises IllegalTransition."""
+        is_first = entry.state is PublishState.IN_FLIGHT
+        entry.move(PublishEvent.OUTCOME_UNKNOWN)
+        if is_first:
+            entry.at = now
+            self._known.pop(key, None)
+            _make_room(self._unresolved, self._max_unresolved, now - UNRESOLVED_S)
+            self._unresolved[key] = entry
 
-    def _is_old(self, entry: RecentPublish, now: float) -> bool:
-        return now - entry.at > (UNRESOLVED_S if entry.unresolved else KNOWN_S)
+    def _remember(self, key: Key, entry: RecentPublish, now: float) -> None:
+        _make_room(self._known, self._max_known, now - KNOWN_S)
+        self._known[key] = entry
 
 
-def _bound(entries: OrderedDict[Key, RecentPublish], limit: int, is_old: Callable[[RecentPublish], bool]) -> None:
-    """Makes room for one more: at most two go a call, so that age never costs in bulk."""
+def _make_room(entries: OrderedDict[Key, RecentPublish], limit: int, oldest: float) -> None:
+    """Makes room for one more, and drops entries from before `oldest`: at most two, so that age never costs in bulk."""
     for _ in range(2):
         key = next(iter(entries), None)
-        if key is None or not (len(entries) >= limit or is_old(entries[key])):
+        if key is None or (len(entries) < limit and entries[key].at >= oldest):
             return
         entries.popitem(last=False)

@@ -1,1 +1,1 @@
-"""From the log to numbers: what one record does to a shard, its snapshots and its routes; the dispatcher's wing."""
+"""The dispatcher's wing: from log records to numbers, and a shard's snapshots, claims and routes."""

@@ -1,29 +1,40 @@
-"""The sequencer: what one record of the message log does to a shard and one topic row; knows no clock and no store.
+"""The sequencer: applies one record of the message log to a shard and one topic row.
 
-`apply(shard, row, record) -> (shard', row', verdicts, effects)`. It consumes what it is given: the shard and the row
-are handed in by their one owner and their successors come back, possibly the same objects. The result depends on its
-arguments alone, so that two nodes that read the same log agree on every number (DESIGN section 5).
+`apply(shard, row, record) -> (shard', row', verdicts, effects)`. The one owner of the shard and the row hands them in
+and gets their successors back, which may be the same objects. The result depends on the arguments alone: two nodes that
+read the same log agree on every number.
 """
 
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
 from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicChange, TopicUpdated, change_topic, repeated
 from headgate.core.sequencer.window import window_key
-from headgate.core.wire.control import Config, Control, CreateTopic, DeleteTopic, decode_body
+from headgate.core.wire.control import (
+    LOGIC,
+    MEMBERS_LOGIC,
+    Config,
+    Control,
+    CreateTopic,
+    DeleteTopic,
+    Logic,
+    decode_body,
+)
 from headgate.core.wire.envelope import KEYED, LOW, NO_ID, Envelope, Item, Kind, decode, is_ours
-from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal
+from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal, UnknownVersion
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
 from headgate.core.wire.payload import read_foreign
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
 
-LOG_TIME_STEP_MS: Final = 3_600_000  # how far one record may move log time; while it stands still, counts bound windows
+LOG_TIME_STEP_MS: Final = (
+    3_600_000  # one record moves log time by this much at most; counts bound the windows meanwhile
+)
 KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snapshot
 
-
-_ACCEPTED: Final = Code.ACCEPTED  # a name of the module: looked up for every message
+_ACCEPTED: Final = Code.ACCEPTED  # a global is found faster than an attribute, and this is used for every message
 _DUPLICATE: Final = Code.DUPLICATE
 
 
@@ -41,31 +52,34 @@ class Deliver(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """None of the record's `items` messages takes a number, for `reason`: a record is refused whole."""
+    """A record that is refused as a whole: none of its `items` messages takes a number. It becomes a dead letter.
+
+    `reason` is one word, `detail` is for people.
+    """
 
     items: int
     reason: str
     detail: str
 
 
-class Made(NamedTuple):
+class TopicCreated(NamedTuple):
     """A topic was created."""
 
     row: Row
 
 
-class Gone(NamedTuple):
+class TopicDeleted(NamedTuple):
     """A topic was deleted; its subscriptions end."""
 
     topic_id: str
     epoch: int
 
 
-Effect = Deliver | Unusable | Made | Gone
+Effect = Deliver | Unusable | TopicCreated | TopicDeleted | MemberChanged | TopicUpdated
 
 
 class Applied(NamedTuple):
-    """What one record did: the successors, one verdict an item, and what the owner has to do."""
+    """The result of one record: the successors, one verdict an item, and the effects that the owner carries out."""
 
     shard: Shard
     row: Row | None
@@ -74,11 +88,11 @@ class Applied(NamedTuple):
 
 
 class NotConfigured(HeadgateError):
-    """The shard's first record is not its config record: run `headgate init`. Nothing was applied."""
+    """The shard's first record is not its config record: run `headgate init`. Nothing has changed."""
 
 
-class _Dead(Exception):
-    """Leaves the judging of a record that becomes a dead letter."""
+class _Refused(Exception):
+    """Ends the handling of a record that becomes a dead letter."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
@@ -86,20 +100,20 @@ class _Dead(Exception):
 
 
 def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
-    """Applies one record; `row` is the one of its key, None where there is none.
+    """Applies one record; `row` is the row of its key, None where there is none.
 
-    Raises UnknownVersion or NotConfigured: the shard parks, and nothing has changed.
+    Raises UnknownVersion or NotConfigured: then nothing has changed, and the shard has to park.
     """
     applied = _judge(shard, row, record)
     after = applied.row
-    shard.digest.fold(record.offset, 0 if after is None else after.seq, bytes([v[0] for v in applied.verdicts]))
+    shard.digest.fold(record.offset, 0 if after is None else after.seq, bytes([v.code for v in applied.verdicts]))
     return applied
 
 
 def apply_many(
     shard: Shard, rows: MutableMapping[bytes, Row], records: Iterable[Record]
 ) -> Iterator[tuple[Record, Applied]]:
-    """Applies records one after the other to rows by topic key: the seam for a compiled version one day."""
+    """Applies records one after the other; `rows` are by topic key. A compiled version would replace this function."""
     for record in records:
         key = record.key or b""
         row = rows.get(key)
@@ -126,7 +140,7 @@ def foreign_item(record: Record, config: Config) -> Item:
 
 
 def items_of(record: Record, config: Config) -> Sequence[Item]:
-    """Returns the messages a record carries, whatever became of them; none where it cannot be read."""
+    """Returns the messages a record carries, accepted or not; none where the record cannot be read."""
     try:
         if is_ours(record.value or b""):
             return decode(record.value or b"").items
@@ -140,7 +154,7 @@ def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
     try:
         envelope = decode(value) if is_ours(value) else None
     except CorruptRecord as error:
-        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+        return _dead_letter(_advance(shard, record), row, "corrupt", str(error))
     if shard.config is None and not (envelope and envelope.kind is Kind.CONTROL):
         raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
     try:
@@ -149,12 +163,12 @@ def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
         if envelope.kind is Kind.CONTROL:
             return _control(shard, row, record, envelope)
         return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
-    except _Dead as dead:
-        return _dead(_advance(shard, record), row, record, dead.reason, dead.detail)
+    except _Refused as refused:
+        return _dead_letter(_advance(shard, record), row, refused.reason, refused.detail)
 
 
 def _advance(shard: Shard, record: Record) -> Shard:
-    """Moves past a record, once: also where it then turns out to be dead."""
+    """Moves past a record, also one that is refused afterwards; a second call changes nothing."""
     if shard.next_offset > record.offset:
         return shard
     shard.next_offset = record.offset + 1
@@ -167,30 +181,30 @@ def _advance(shard: Shard, record: Record) -> Shard:
     return shard
 
 
-def _dead(shard: Shard, row: Row | None, record: Record, reason: str, detail: str) -> Applied:
+def _dead_letter(shard: Shard, row: Row | None, reason: str, detail: str) -> Applied:
     return Applied(shard, row, [Verdict(Code.DEAD)], [Unusable(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
     if record.key is None or record.value is None:
-        raise _Dead("null", "a record needs a key (the topic id) and a value (JSON)")
+        raise _Refused("null", "a record needs a key (the topic id) and a value (JSON)")
     if row is None:
         raise _missing(shard, record)
     assert shard.config is not None
     try:
         item = foreign_item(record, shard.config)
     except ValueError as error:
-        raise _Dead(str(error)) from None
+        raise _Refused(str(error)) from None
     return _messages(shard, row, record, row.epoch, (item,))
 
 
-def _missing(shard: Shard, record: Record) -> _Dead:
-    """Says why a key has no row: it may stand in a partition it does not hash to."""
+def _missing(shard: Shard, record: Record) -> _Refused:
+    """Returns why a key has no row: its record may be in a partition that the key does not hash to."""
     assert shard.config is not None
     key = record.key or b""
     if shard_of(key, shard.config.shards) != shard.config.shard:
-        return _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
-    return _Dead("no_topic", "the topic does not exist")
+        return _Refused("wrong_partition", "the key does not hash to this partition: were partitions added?")
+    return _Refused("no_topic", "the topic does not exist")
 
 
 def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: Sequence[Item]) -> Applied:
@@ -233,23 +247,28 @@ def _control(shard: Shard, row: Row | None, record: Record, envelope: Envelope) 
     except CorruptRecord as error:
         if shard.config is None:
             raise NotConfigured(f"offset {record.offset}: {error}") from None
-        return _dead(_advance(shard, record), row, record, "corrupt", str(error))
+        return _dead_letter(_advance(shard, record), row, "corrupt", str(error))
     if isinstance(control, Config):
         return _configure(shard, row, record, control)
     if shard.config is None:
         raise NotConfigured(f"offset {record.offset} stands before the shard's config record; run `headgate init`")
+    if isinstance(control, Logic) and control.level > LOGIC:
+        raise UnknownVersion(f"records of logic {control.level} follow, this code has {LOGIC}: upgrade this node")
     return _change(_advance(shard, record), row, record, envelope, control)
 
 
 def _configure(shard: Shard, row: Row | None, record: Record, config: Config) -> Applied:
     if shard.config is None:
+        if config.logic > LOGIC:
+            raise UnknownVersion(f"the shard has logic {config.logic}, this code has {LOGIC}: upgrade this node")
         shard.config = config
+        shard.logic = config.logic
         shard.changes += 1
         verdict = Verdict(Code.CONFIGURED)
     elif shard.config == config:
         verdict = Verdict(Code.IGNORED)
     else:
-        raise _Dead("config", f"shard {shard.config.shard} is already configured differently")
+        raise _Refused("config", f"shard {shard.config.shard} is already configured differently")
     return Applied(_advance(shard, record), row, [verdict], [])
 
 
@@ -259,17 +278,48 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
     effects: list[Effect] = []
     if isinstance(control, CreateTopic):
         row, verdict = _create(shard, row, record, control, seen)
-        effects = [Made(row)] if verdict.code is Code.CREATED and seen is None and row else []
+        effects = [TopicCreated(row)] if verdict.code is Code.CREATED and seen is None and row else []
     elif isinstance(control, DeleteTopic):
         verdict = _delete_verdict(row, envelope.epoch, seen)
         if verdict.code is Code.DELETED and seen is None and row:
-            effects, row = [Gone(row.topic_id, row.epoch)], None
+            effects, row = [TopicDeleted(row.topic_id, row.epoch)], None
+            shard.members.pop(record.key or b"", None)
+    elif isinstance(control, TopicChange):
+        verdict, effects = _topic_change(shard, row, record, envelope.epoch, control, seen)
+    elif isinstance(control, Logic):
+        verdict = _raise_logic(shard, control)
     else:
         verdict = Verdict(Code.IGNORED)
     if seen is None and effects and envelope.id != NO_ID:
         shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
     shard.changes += bool(effects)
     return Applied(shard, row, [verdict], effects)
+
+
+def _topic_change(
+    shard: Shard, row: Row | None, record: Record, epoch: int, change: TopicChange, seen: int | None
+) -> tuple[Verdict, list[Effect]]:
+    if shard.logic < MEMBERS_LOGIC:
+        raise _Refused("corrupt", f"a change of a topic in a shard of logic {shard.logic}")
+    if row is None:
+        return Verdict(Code.NO_TOPIC), []
+    if row.epoch != epoch:
+        return Verdict(Code.STALE_EPOCH), []
+    if seen is not None:
+        return repeated(shard, row, record, change), []
+    try:
+        verdict, effect = change_topic(shard, row, record, change)
+    except CorruptRecord as error:
+        raise _Refused("corrupt", str(error)) from None
+    return verdict, [] if effect is None else [effect]
+
+
+def _raise_logic(shard: Shard, control: Logic) -> Verdict:
+    if control.level <= shard.logic:
+        return Verdict(Code.IGNORED)
+    shard.logic = control.level
+    shard.changes += 1
+    return Verdict(Code.CONFIGURED)
 
 
 def _create(
@@ -300,13 +350,13 @@ def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
     try:
         check_topic_id(control.topic_id)
     except Refusal as error:
-        raise _Dead("corrupt", error.detail) from None
+        raise _Refused("corrupt", error.detail) from None
     if len(key) > KEY_BYTES:
-        raise _Dead("corrupt", f"a key of {len(key)} bytes, at most {KEY_BYTES} are taken")
+        raise _Refused("corrupt", f"a key of {len(key)} bytes, at most {KEY_BYTES} are taken")
     if key.rpartition(b"/")[2] != control.topic_id.encode():
-        raise _Dead("corrupt", "the key names another topic than the record")
+        raise _Refused("corrupt", "the key names another topic than the record")
     if shard_of(key, shard.config.shards) != shard.config.shard:
-        raise _Dead("wrong_partition", "the key does not hash to this partition: were partitions added?")
+        raise _Refused("wrong_partition", "the key does not hash to this partition: were partitions added?")
 
 
 def _delete_verdict(row: Row | None, epoch: int, seen: int | None) -> Verdict:

@@ -1,4 +1,4 @@
-"""Who owns a shard: the newest claim; decides what a node claims and drops; knows no log and no group protocol."""
+"""Who owns a shard: the node of the newest claim. `reconcile` decides what a node claims, starts and stops."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -7,22 +7,22 @@ import msgspec
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The value of a claim record: which run of which node, and where its links listen."""
+    """The value of a claim record: a node, its run (`incarnation`), and the host:port where its links listen."""
 
     node: str
     incarnation: str
     address: str
 
 
-class Standing(NamedTuple):
-    """The newest claim of a shard and its epoch."""
+class NewestClaim(NamedTuple):
+    """The newest claim of a shard, and the epoch that it gives (log generation and offset)."""
 
     epoch: int
     claim: Claim
 
 
 class Plan(NamedTuple):
-    """What a node does now: append a claim for these shards, start serving those, stop serving the others."""
+    """The shards that a node has to claim, to start serving and to stop serving now."""
 
     claim: list[int]
     start: list[int]
@@ -39,7 +39,7 @@ def encode_claim(claim: Claim) -> bytes:
 
 
 def decode_claim(value: bytes | None) -> Claim | None:
-    """Reads a claim record; None for what is none."""
+    """Reads a claim record; None where the record is no claim."""
     try:
         return _decoder.decode(value) if value else None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -47,24 +47,25 @@ def decode_claim(value: bytes | None) -> Claim | None:
 
 
 def reconcile(
-    assigned: Iterable[int] | None, standings: Mapping[int, Standing], mine: Claim, serving: Mapping[int, int]
+    assigned: Iterable[int] | None, newest: Mapping[int, NewestClaim], mine: Claim, serving: Mapping[int, int]
 ) -> Plan:
-    """Compares what a node is assigned with the newest claims; level-triggered, so it may be called at any time.
+    """Compares the assignment of a node with the `newest` claims.
 
-    `serving` maps a shard to the epoch it is served under. `assigned` None: the node is no member now; it claims
-    nothing, and stops only what somebody else has claimed. A shard is served on while nobody else claimed it.
+    Level-triggered: it looks at the present state alone, so it may be called at any time and any number of times.
+    `serving` maps a shard to the epoch under which the node serves it. `assigned` is None while the node is not a
+    member of the group: then it claims nothing. A node serves a shard until another node has claimed it.
     """
     claim: list[int] = []
     start: list[int] = []
     stop = [
         shard
         for shard, epoch in serving.items()
-        if shard in standings and standings[shard].epoch > epoch and standings[shard].claim != mine
+        if shard in newest and newest[shard].epoch > epoch and newest[shard].claim != mine
     ]
     for shard in sorted(assigned or ()):
-        standing = standings.get(shard)
-        if standing is None or standing.claim != mine:
+        known = newest.get(shard)
+        if known is None or known.claim != mine:
             claim.append(shard)
-        elif serving.get(shard) != standing.epoch:
+        elif serving.get(shard) != known.epoch:
             start.append(shard)
     return Plan(claim, start, stop)

@@ -1,4 +1,4 @@
-"""A digest over what a shard decided, folded record by record: two nodes that disagree show it; knows no verdict."""
+"""A digest over all decisions of a shard, extended record by record: it differs where two nodes decided differently."""
 
 import struct
 from hashlib import blake2b
@@ -9,9 +9,9 @@ _HEAD: Final = struct.Struct(">16sQQ")
 
 
 class Digest:
-    """A hash chain: `value` stands for every record below the shard's next offset, and is its whole state (16 bytes).
+    """A hash chain. Its whole state is `value`, 16 bytes that cover every record below the shard's next offset.
 
-    One step a record: value = BLAKE2b(value, offset, seq, the code of each item), its first 128 bits.
+    For each record: value = BLAKE2b(value, offset, seq, the code of each item), its first 128 bits.
     """
 
     __slots__ = ("value",)
@@ -20,8 +20,8 @@ class Digest:
         self.value = value
 
     def fold(self, offset: int, seq: int, codes: bytes) -> None:
-        """Takes one record in: its offset, the seq its topic has reached, and the verdict's code of each item.
+        """Adds one record: its offset, the newest seq of its topic, and the code of each item's verdict.
 
-        The items of a record that are accepted take the seqs up to `seq` in their order, so that no more need be said.
+        This is enough: the accepted items of a record take the seqs up to `seq` in their order.
         """
         self.value = blake2b(_HEAD.pack(self.value, offset, seq) + codes).digest()[:DIGEST_BYTES]

@@ -1,4 +1,4 @@
-"""Digests of a shard at places every node marks: two that decided differently show it; knows no log and no record."""
+"""Marks: digests of a shard at offsets that every node marks, so that two nodes can compare their decisions."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple, TypeVar
@@ -8,11 +8,11 @@ import msgspec
 T = TypeVar("T")
 
 MARK_OFFSETS: Final = 1_024  # one mark in as many offsets, at the first record of each such block
-KEPT: Final = 64  # own marks that a later word of another node is compared with, and such words that wait for ours
+KEPT: Final = 64  # of our own marks, and of marks of other nodes at offsets that this node has not reached
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The value of a mark record: what a run of a node has decided below `offset`, as a digest."""
+    """The value of a mark record: the digest of all that a run of a node has decided below `offset`."""
 
     node: str
     incarnation: str
@@ -38,7 +38,7 @@ def encode_mark(mark: Mark) -> bytes:
 
 
 def decode_mark(value: bytes | None) -> Mark | None:
-    """Reads a mark record; None for what is none (a claim)."""
+    """Reads a mark record; None where the record is no mark (a claim)."""
     try:
         return _decoder.decode(value) if value else None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -46,7 +46,7 @@ def decode_mark(value: bytes | None) -> Mark | None:
 
 
 class Marks:
-    """The marks of one shard: our own, and what others said that we have not reached yet."""
+    """The marks of one shard: our own, and those of other nodes at offsets that we have not reached yet."""
 
     def __init__(self, next_offset: int) -> None:
         self.due = _next_block(next_offset)  # the first record at or above it is marked
@@ -55,7 +55,7 @@ class Marks:
         self._theirs: OrderedDict[int, Mark] = OrderedDict()
 
     def add(self, next_offset: int, digest: bytes) -> Disagreement | None:
-        """Notes our digest below `next_offset`, after a record at or above `due`; says whether another node differs."""
+        """Notes our digest below `next_offset`, after a record at or above `due`; returns how another node differs."""
         self.due = _next_block(next_offset)
         self.newest = (next_offset, digest)
         _keep(self._ours, next_offset, digest)
@@ -63,7 +63,7 @@ class Marks:
         return _compared(next_offset, digest, theirs)
 
     def heard(self, mark: Mark) -> Disagreement | None:
-        """Takes what another node says: compared now, or once we have come so far."""
+        """Compares another node's mark with ours, now or once this node has read that far."""
         ours = self._ours.get(mark.offset)
         if ours is None:
             _keep(self._theirs, mark.offset, mark)

@@ -1,13 +1,13 @@
-"""A set of 16-byte ids by block, 25 bytes an id (35 of the process's memory); knows neither offsets nor log time.
+"""A set of 16-byte ids by block, 25 bytes an id (35 bytes of the process's memory).
 
-A block's ids stay as they are, 16 bytes each in one string. Beside them each id has an entry of 8 bytes in one of
-BUCKETS strings, chosen by its lowest 14 bits:
+The ids of a block are one string, 16 bytes each. Each id also has an entry of 8 bytes in one of BUCKETS strings, chosen
+by the lowest 14 bits of the id:
 
     0          2                   8
     | 16 bits  | place (48 bits)   |        16 further bits of the id; block number * 4,096 + index in the block
 
-An entry is only a hint: the id itself is compared, so entries of blocks that left are harmless. They stand at the front
-of their bucket and go with its next entry.
+An entry is only a hint: the id itself is compared, so the entries of dropped blocks do no harm. They are at the front
+of their bucket, and are removed when the bucket gets its next entry.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _NONE: Final[Sequence[bytes]] = (b"",) * BUCKETS
 
 
 def is_in_any(sets: "Iterable[PackedIds]", key: int) -> bool:
-    """Says whether one of some sets holds an id, given as a big-endian integer: 0.3 us a set."""
+    """Returns whether one of the sets holds an id, given as a big-endian integer; takes 0.3 us a set."""
     at = key & (BUCKETS - 1)
     hint = ((key >> 16) & 0xFFFF).to_bytes(2, "big")
     for ids in sets:
@@ -35,7 +35,7 @@ def is_in_any(sets: "Iterable[PackedIds]", key: int) -> bool:
 
 
 class PackedIds:
-    """Blocks enter and leave in ascending order of their numbers."""
+    """Blocks are added and dropped in ascending order of their numbers."""
 
     __slots__ = ("_blocks", "_oldest", "buckets")
 
@@ -45,7 +45,7 @@ class PackedIds:
         self._oldest = 0
 
     def add(self, number: int, ids: bytes) -> None:
-        """Takes a block of at most 4,096 ids in: about 2 ms."""
+        """Adds a block of at most 4,096 ids; takes about 2 ms."""
         buckets = self.buckets if isinstance(self.buckets, list) else list(_NONE)
         self.buckets = buckets
         self._blocks[number] = ids
@@ -64,7 +64,7 @@ class PackedIds:
         self._oldest = number + 1
 
     def holds(self, key: int, at: int) -> bool:
-        """Says whether the id stands in its bucket, where its hint was found at `at` first."""
+        """Returns whether the id is in its bucket; `at` is the first place of its hint there."""
         raw = key.to_bytes(ID_BYTES, "big")
         bucket, hint = self.buckets[key & (BUCKETS - 1)], raw[12:14]
         while at >= 0:

@@ -1,4 +1,4 @@
-"""The verdicts of the newest messages and who waits for later ones; knows neither links nor the index."""
+"""The verdicts of a shard's newest records, and the callers that wait for the verdicts of later ones."""
 
 from array import array
 from bisect import bisect_left
@@ -10,16 +10,16 @@ from headgate.core.wire.verdict import Code, Verdict
 
 KEPT_MESSAGES: Final = 100_000  # a run takes 33 bytes: 3.3 MB a shard when every record is one message
 BLOCK_RUNS: Final = 4_096
-BLOCK_MESSAGES: Final = 4_096  # the oldest verdicts leave by whole blocks
+BLOCK_MESSAGES: Final = 4_096  # the oldest verdicts are dropped by whole blocks
 WAITERS: Final = 20_000  # a shard's publishes that wait for their verdict; above, `wait` refuses
 
 Waiter = Callable[[Sequence[Verdict]], None]
 
 
 class RecentVerdicts:
-    """Kept by offset for the newest `kept` messages at least; a waiter is called once its offset has been applied.
+    """Verdicts by offset, of the newest `kept` messages at least. A waiter is called once its offset has been applied.
 
-    A waiter belongs to a `holder` (a link's session), with which it is forgotten.
+    A waiter belongs to a `holder` (a link), and is forgotten with it.
     """
 
     def __init__(self, kept: int = KEPT_MESSAGES) -> None:
@@ -31,7 +31,7 @@ class RecentVerdicts:
         self._ready: list[tuple[object, Waiter, Sequence[Verdict]]] = []
 
     def put(self, offset: int, verdicts: Sequence[Verdict]) -> None:
-        """Notes what was decided; offsets rise. Waiters get it at the next `release`."""
+        """Keeps the verdicts of a record; offsets rise from call to call. Waiters get them at the next `release`."""
         if verdicts:
             self._keep(offset, verdicts)
         for holder, waiter in self._waiters.pop(offset, ()):
@@ -53,7 +53,7 @@ class RecentVerdicts:
         return True
 
     def forget(self, holder: object) -> None:
-        """Drops the waiters of a holder that is gone."""
+        """Forgets the waiters of a holder that has closed."""
         kept = {
             offset: [entry for entry in waiters if entry[0] is not holder] for offset, waiters in self._waiters.items()
         }
@@ -62,7 +62,7 @@ class RecentVerdicts:
         self._waiting = sum(map(len, self._waiters.values())) + len(self._ready)
 
     def release(self) -> None:
-        """Calls the waiters whose verdict is there: after the messages that stand before it were sent."""
+        """Calls the waiters whose verdicts are there; to be called after the messages before them were sent."""
         ready, self._ready = self._ready, []
         self._waiting -= len(ready)
         for _, waiter, verdicts in ready:
@@ -78,9 +78,9 @@ class RecentVerdicts:
 
 
 class _VerdictBlock:
-    """Verdicts of consecutive records, as runs: equal verdicts of one record, the seqs of accepted ones rising by 1.
+    """Verdicts of consecutive records as runs: equal verdicts of one record, or accepted ones whose seqs rise by 1.
 
-    A bundle of which every message was accepted is one run.
+    A bundle whose messages were all accepted is one run.
     """
 
     __slots__ = ("_codes", "_counts", "_epochs", "_offsets", "_seqs", "messages")
@@ -108,7 +108,7 @@ class _VerdictBlock:
             if verdict.code == code and verdict.epoch == epoch and verdict.seq == seq:
                 self._counts[-1] += 1
             else:
-                code, seq, epoch = verdict
+                code, seq, epoch = verdict.code, verdict.seq, verdict.epoch
                 self._offsets.append(offset)
                 self._codes.append(code)
                 self._epochs.append(epoch)

@@ -1,7 +1,7 @@
-"""Who hosts what: topic x gateway with a subscriber count, and what goes to each gateway next; knows no link.
+"""The routes of a shard: which gateways host which topics, and the next batch of messages for each.
 
-A route is in step (live messages are appended to its open batch) or behind (it is served from the index until it has
-caught up). A gateway is any hashable object: the registry only compares it.
+A route is in step (live messages are appended to its open batch) or behind (it is served from history until it has
+caught up). A gateway is any hashable object: it is only compared.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ G = TypeVar("G")
 
 
 class Route(Generic[G]):
-    """One gateway's interest in one topic: `count` subscriptions, `sent` the last seq it was sent, `behind` or not."""
+    """One topic on one gateway: `count` subscriptions there, and `sent`, the last seq that the gateway was sent."""
 
     __slots__ = ("behind", "count", "epoch", "gateway", "open", "sent", "topic_id")
 
@@ -37,7 +37,7 @@ class Routes(Generic[G]):
         self._open: list[Route[G]] = []
 
     def add(self, gateway: G, topic_id: str, epoch: int, sent: int, count: int = 1) -> Route[G]:
-        """Adds `count` subscriptions; a new route has `sent` as its cursor, a standing one keeps its own."""
+        """Adds `count` subscriptions; a new route begins above the seq `sent`, an existing one keeps its own."""
         routes = self._topics.setdefault(topic_id, {})
         route = routes.get(gateway)
         if route is None:
@@ -51,7 +51,7 @@ class Routes(Generic[G]):
         return self._gateways.get(gateway, {}).get(topic_id)
 
     def leave(self, gateway: G, topic_id: str, epoch: int, count: int) -> None:
-        """Takes `count` subscriptions off; at none the route is gone. Of another epoch: nothing happens."""
+        """Subtracts `count` subscriptions; at zero the route is removed. Ignores another epoch than the route's."""
         route = self.get(gateway, topic_id)
         if route is None or route.epoch != epoch:
             return
@@ -59,15 +59,13 @@ class Routes(Generic[G]):
         if route.count <= 0:
             self._remove(route)
 
-    def drop_gateway(self, gateway: G) -> list[str]:
-        """Forgets all a gateway hosts; returns the topics."""
-        routes = self._gateways.pop(gateway, {})
-        for route in list(routes.values()):
+    def drop_gateway(self, gateway: G) -> None:
+        """Removes all routes of a gateway."""
+        for route in self._gateways.pop(gateway, {}).values():
             self._remove(route)
-        return list(routes)
 
     def drop_topic(self, topic_id: str) -> list[G]:
-        """Forgets a topic; returns the gateways that hosted it."""
+        """Removes all routes of a topic; returns the gateways that hosted it."""
         routes = self._topics.get(topic_id, {})
         gateways = list(routes)
         for route in list(routes.values()):
@@ -83,16 +81,12 @@ class Routes(Generic[G]):
         self._gateways.get(route.gateway, {}).pop(route.topic_id, None)
 
     def count(self, topic_id: str) -> int:
-        """Returns the subscriptions of a topic on all gateways."""
+        """Returns the number of subscriptions to a topic on all gateways."""
         return sum(route.count for route in self._topics.get(topic_id, {}).values())
 
     def hosts(self, topic_id: str) -> Iterable[Route[G]]:
         """Returns the routes of a topic."""
         return self._topics.get(topic_id, {}).values()
-
-    def of_gateway(self, gateway: G) -> list[Route[G]]:
-        """Returns the routes of a gateway."""
-        return list(self._gateways.get(gateway, {}).values())
 
     def push(self, message: Deliver) -> None:
         """Adds a message to the open batch of each gateway that hosts the topic and is in step."""

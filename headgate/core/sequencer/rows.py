@@ -1,18 +1,21 @@
-"""What a shard keeps: one row a topic and the small rest; knows nothing of where rows are stored."""
+"""The state of a shard that `apply` changes: one row a topic, and the rest."""
 
 from typing import Any
 
 import msgspec
 
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
+from headgate.core.wire.member_roles import Role
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):
-    """A topic as the log made it. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
+    """A topic. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
 
-    `seq` is the newest given in this epoch, 0 before the first message.
+    `seq` is the newest given in this epoch, 0 before the first message; `others` of them went to what is no message.
+    `version` counts changes of name, permissions and settings; `fence` counts records after which somebody may do less.
     """
 
     topic_id: str
@@ -23,21 +26,30 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     owner_id: str
     created_at: int
     settings: dict[str, Any]
+    version: int = 0
+    fence: int = 0
+    others: int = 0
+
+    @property
+    def n(self) -> int:
+        """How many messages the topic has had in this epoch."""
+        return self.seq - self.others
 
     @property
     def ephemeral(self) -> bool:
-        """Whether messages of this topic never touch the log."""
+        """Whether messages of this topic are never written to the log."""
         return self.settings.get("profile") == "ephemeral"
 
 
 class Shard:
-    """The rest of a shard's state: `config` (None until its record was applied), the next offset, log time, window.
+    """The state of a shard beside its rows. `config` is None until the config record was applied.
 
     `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
-    something, for the snapshots. `digest` covers everything below `next_offset`.
+    something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `logic` is
+    the meaning of `apply` in force. `digest` covers everything below `next_offset`.
     """
 
-    __slots__ = ("changes", "config", "digest", "log_ms", "next_offset", "window")
+    __slots__ = ("changes", "config", "digest", "log_ms", "logic", "members", "next_offset", "window")
 
     def __init__(self) -> None:
         self.config: Config | None = None
@@ -46,6 +58,35 @@ class Shard:
         self.window = Window()
         self.digest = Digest()
         self.changes = 0
+        self.logic = 1
+        self.members: dict[bytes, Members] = {}
+
+    def membership(self, key: bytes, row: Row, user_id: str) -> Membership | None:
+        """Returns a user's membership of a topic, None for one who is no member."""
+        members = self.members.get(key)
+        if members is not None:
+            return members.get(user_id)
+        return self.creator_of(row) if user_id == row.owner_id else None
+
+    def listed(self, key: bytes, user_id: str) -> Membership | None:
+        """Returns a user's entry among a topic's members; None where it has none, as the creator may."""
+        members = self.members.get(key)
+        return None if members is None else members.get(user_id)
+
+    @staticmethod
+    def creator_of(row: Row) -> Membership:
+        """Returns the membership that a topic's creator has from the beginning."""
+        return Membership(Role.OWNER, 0, 0, row.created_at)
+
+    def role(self, key: bytes, row: Row, user_id: str) -> Role | None:
+        """Returns a user's role in a topic, None for one who is no member."""
+        found = self.membership(key, row, user_id)
+        return None if found is None else found.role
+
+    def member_count(self, key: bytes) -> int:
+        """Returns how many members a topic that exists has."""
+        members = self.members.get(key)
+        return 1 if members is None else members.count
 
     @property
     def generation(self) -> int:

@@ -1,15 +1,15 @@
-"""Snapshots of a shard: what a chunk looks like in bytes, and what a chain of them holds; knows no log, only values.
+"""Snapshots of a shard: the bytes of a chunk, the search for the newest chain of chunks, and the state a chain gives.
 
 One chunk is one record of the snapshots log, at most CHUNK_BYTES. Big endian:
 
     0      4       6       7      8       12      20       28     44          n-16
     | magic | logic | flags | zero | shard | floor | offset | prev | msgpack ... | blake2b-128 of all before |
 
-The checksum is the chunk's name. `prev` names the chunk before it: in a snapshot the one written before, in a delta's
-first chunk the END chunk of the snapshot it adds to, in a base's first chunk none (zeros). So a chain is valid only as
-a whole, chunks of two writers never mix, and a snapshot that was not finished is named by nothing. Any valid chain is
-right, whoever wrote it. `offset` is that of the snapshot, in its END chunk only. No chunk of the chain stands before
-`floor` in the snapshots log.
+The checksum is the chunk's name. `prev` is the name of the chunk before it: inside a snapshot the one written before,
+in the first chunk of a delta the END chunk of the snapshot that it adds to, in the first chunk of a base zeros. So a
+chain is valid only as a whole, chunks of two writers never mix, and no chain contains an unfinished snapshot. Every
+valid chain gives the right state, whichever node wrote it. `offset` is that of the snapshot, in its END chunk only.
+Every chunk of the chain is at or above `floor` in the snapshots log.
 """
 
 import struct
@@ -20,10 +20,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.pairs import Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import BlockState, Window
 from headgate.core.wire.control import LOGIC, Config
-from headgate.core.wire.errors import BrokenChain, NewerSnapshot
+from headgate.core.wire.errors import BrokenChain, CorruptRecord, NewerSnapshot
 
 MAGIC: Final = b"\xffHS"
 VERSION: Final = 2
@@ -38,10 +40,11 @@ END: Final = 2  # flag: the last chunk of a snapshot; it has the rest
 
 
 class Rest(msgspec.Struct, array_like=True):
-    """What is neither row nor window, at the snapshot's instant.
+    """The state beside rows and window, at the instant of the snapshot.
 
     `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
-    [since, offset) of the message log stands in this snapshot with its seq.
+    [since, offset) of the message log stands in this snapshot with its seq. `pairs` hold everything below
+    `inbox_offset` of the inbox log.
     """
 
     config: Config
@@ -50,21 +53,35 @@ class Rest(msgspec.Struct, array_like=True):
     digest: bytes
     oldest: tuple[int, int]
     since: int
+    logic: int = 1
+    inbox_offset: int = 0
+
+
+class MemberEntry(NamedTuple):
+    """A member of a topic in an epoch, None for one who left. A topic's rows of an older epoch count as absent."""
+
+    key: bytes
+    epoch: int
+    user_id: str
+    membership: Membership | None
 
 
 class ChunkBody(msgspec.Struct, array_like=True):
-    """What a chunk holds: (topic key, row) with None for a row that is gone, pieces of the window, END: the rest.
+    """The content of a chunk: rows by topic key (None: deleted), pieces of the window, and `rest` in an END chunk.
 
-    A later entry of the same key or block takes the place of, or goes on behind, an earlier one.
+    `pairs` are what other wings keep, as (key, encoded value). A later entry of the same key, block or member takes the
+    place of, or goes on behind, an earlier one. Empty lists at the end are left out.
     """
 
     rows: list[tuple[bytes, Row | None]] = []
     blocks: list[BlockState] = []
     rest: Rest | None = None
+    members: list[MemberEntry] = []
+    pairs: list[tuple[bytes, bytes | None]] = []
 
 
 class Chunk(NamedTuple):
-    """A chunk as read from the log: `at` is its record's offset, `name` its checksum."""
+    """A chunk as read from the snapshots log: `at` is the offset of its record, `name` its checksum."""
 
     at: int
     name: bytes
@@ -88,11 +105,11 @@ class Chunk(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether a chain begins with it."""
+        """Whether it is the first of a chain."""
         return self.is_base and self.prev == NO_NAME
 
     def body(self) -> ChunkBody:
-        """Decodes what it holds. Raises BrokenChain."""
+        """Returns the content. Raises BrokenChain where it cannot be decoded."""
         try:
             return _decoder.decode(memoryview(self.value)[HEADER.size : -NAME_BYTES])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -102,9 +119,9 @@ class Chunk(NamedTuple):
 _decoder: msgspec.msgpack.Decoder[ChunkBody] = msgspec.msgpack.Decoder(ChunkBody)
 
 
-def seal(shard: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
+def seal(shard: int, logic: int, flags: int, floor: int, offset: int, prev: bytes, body: bytes) -> bytes:
     """Returns the value of a chunk record; its last 16 bytes are the chunk's name."""
-    head = HEADER.pack(MAGIC, VERSION, LOGIC, flags, shard, floor, offset, prev)
+    head = HEADER.pack(MAGIC, VERSION, logic, flags, shard, floor, offset, prev)
     value = head + body
     return value + blake2b(value, digest_size=NAME_BYTES).digest()
 
@@ -115,9 +132,9 @@ def name_of(value: bytes) -> bytes:
 
 
 def read_chunk(at: int, value: bytes | None) -> Chunk | None:
-    """Reads a chunk's header and checks its name; None for what is damaged, older, or none of ours.
+    """Reads a chunk's header and checks its name; None where the value is damaged, older, or no chunk.
 
-    Raises NewerSnapshot for a version this code does not know.
+    Raises NewerSnapshot for a version that this code does not know.
     """
     if value is None or value[:3] != MAGIC or len(value) < HEADER.size + NAME_BYTES:
         return None
@@ -131,10 +148,10 @@ def read_chunk(at: int, value: bytes | None) -> Chunk | None:
 
 
 class ChainSearch:
-    """Finds the newest valid chain among chunks that are given newest first; holds only that chain.
+    """Finds the newest valid chain among chunks that are given newest first; holds one chain at a time.
 
-    Newest is the one that was ended last; while it is followed, one that ends at a higher offset takes its place. It
-    must not end above `at_most`. `skip` are the names of ends that were tried before and lead nowhere.
+    It follows the chain that was ended last; an END chunk of a higher offset on the way replaces it. The chain must not
+    end above the offset `at_most`. `skip` are the names of END chunks whose chains were found broken before.
     """
 
     def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET) -> None:
@@ -145,16 +162,16 @@ class ChainSearch:
 
     @property
     def ends(self) -> list[bytes]:
-        """The names of the ends on the way that was followed: where it is broken, so are they all."""
+        """The names of the END chunks that were followed: where the chain is broken, so are all of theirs."""
         return [chunk.name for chunk in self._chunks if chunk.is_end]
 
     @property
     def chain(self) -> list[Chunk]:
-        """The whole chain, its base first; empty where it is not (yet) found."""
+        """The whole chain, its base first; empty while it is not found."""
         return self._chunks[::-1] if self._chunks and self._chunks[-1].is_first else []
 
     def take(self, chunk: Chunk) -> bool:
-        """Looks at the next older chunk; says whether the search is over. Raises NewerSnapshot."""
+        """Takes the next older chunk; returns whether the search is over. Raises NewerSnapshot."""
         if self._chunks and chunk.at < self._chunks[0].floor:
             self.is_over = True
         elif self._chunks and chunk.name == self._chunks[-1].prev:
@@ -193,26 +210,21 @@ def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
             chunks = []
 
 
-def restore(chain: Sequence[Chunk]) -> tuple[Shard, dict[bytes, Row]]:
-    """Builds the shard and its rows as they were at the chain's end. Raises BrokenChain."""
-    steps = restoring(chain)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            restored: tuple[Shard, dict[bytes, Row]] = done.value
-            return restored
+def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
+    """Builds the shard and its rows as they were at the chain's end, yielding between slices of some milliseconds.
 
-
-def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
-    """Does what `restore` does, yielding between slices of some milliseconds."""
+    Loads `pairs`. Raises BrokenChain.
+    """
     rows: dict[bytes, Row] = {}
+    members: dict[bytes, Members] = {}
     pieces: list[BlockState] = []
     rest: Rest | None = None
     for chunk in chain:
         body = chunk.body()
         rest = body.rest
-        _take_rows(rows, body.rows)
+        _take_rows(rows, members, body.rows)
+        _take_members(members, body.members)
+        _take_pairs(pairs, body.pairs)
         pieces.extend(body.blocks)
         if rest is not None:
             pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]
@@ -224,17 +236,44 @@ def restoring(chain: Sequence[Chunk]) -> Generator[None, None, tuple[Shard, dict
     shard.next_offset = chain[-1].offset
     shard.log_ms = rest.log_ms
     shard.changes = rest.changes
+    shard.logic = rest.logic
+    pairs.next_offset = rest.inbox_offset
+    shard.members = {key: found for key, found in members.items() if key in rows and rows[key].epoch == found.epoch}
     shard.digest = Digest(rest.digest)
     shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
     return shard, rows
 
 
-def _take_rows(rows: dict[bytes, Row], entries: Iterable[tuple[bytes, Row | None]]) -> None:
+def _take_rows(
+    rows: dict[bytes, Row], members: dict[bytes, Members], entries: Iterable[tuple[bytes, Row | None]]
+) -> None:
     for key, row in entries:
         if row is None:
             rows.pop(key, None)
+            members.pop(key, None)
         else:
             rows[key] = row
+
+
+def _take_pairs(pairs: Pairs, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, value in entries:
+        try:
+            pairs.load(key, value)
+        except CorruptRecord as error:
+            raise BrokenChain(str(error)) from None
+
+
+def _take_members(members: dict[bytes, Members], entries: Iterable[MemberEntry]) -> None:
+    for key, epoch, user_id, membership in entries:
+        found = members.get(key)
+        if membership is None:
+            if found is not None and found.epoch == epoch:
+                found.remove(user_id)
+            continue
+        if found is None or found.epoch < epoch:
+            found = members[key] = Members(epoch)
+        if found.epoch == epoch:
+            found.put(user_id, membership)
 
 
 def _readable(chunk: Chunk) -> Chunk:

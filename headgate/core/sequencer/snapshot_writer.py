@@ -1,48 +1,50 @@
-"""Builds the snapshots of a shard in slices, chunk by chunk, while records go on being applied; knows no log.
+"""Builds the snapshots of a shard in slices, chunk by chunk, while more records are applied.
 
-A base holds everything, a delta what changed since the last snapshot; both are built alike. First the rows and the
-window slice by slice, each row as it is at that moment. Then, at one instant, every row that changed meanwhile, the ids
-that came meanwhile, and the rest. The snapshot is that instant's.
+A base holds everything, a delta the changes since the last snapshot. Both are built the same way. First the rows and
+the window are written slice by slice, each row as it is at that moment. Then, at one instant, follow every row that
+changed meanwhile, the ids that were added meanwhile, and the rest. The snapshot is the state at that instant.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
+from headgate.core.sequencer.chunk_builder import ChunkBuilder, Pair
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import (
-    BASE,
-    CHUNK_BYTES,
-    END,
-    HEADER,
-    NAME_BYTES,
-    NO_NAME,
-    Chunk,
-    Rest,
-    name_of,
-    seal,
-)
-from headgate.core.sequencer.window import START, BlockState, Window, WindowMark
+from headgate.core.sequencer.snapshot import BASE, CHUNK_BYTES, NO_NAME, Chunk, MemberEntry, Rest
+from headgate.core.sequencer.window import START, Window, WindowMark
 
 SLICE_ROWS: Final = 2_000  # 2 to 4 ms
-ENTRIES: Final = 32  # bytes of msgpack around the entries of a chunk
 
 Steps = Generator[bytes | None, None, None]
-_Entry = tuple[bytes, Row | None]
 
-_encoder = msgspec.msgpack.Encoder()
+
+class MemberKey(NamedTuple):
+    """The key of a member's row."""
+
+    topic_key: bytes
+    user_id: str
+
+
+class PairKey(NamedTuple):
+    """The key of a pair (see `Pairs`), apart from those of rows."""
+
+    key: bytes
+
+
+Key = bytes | MemberKey | PairKey  # bytes: the topic key of a topic's row
 
 
 class SnapshotWriter:
-    """Writes one chain of one shard: the owner touches each key it changed and appends the chunks it is given.
+    """Writes the chain of one shard. The owner calls `touch` for each key that changed and appends the chunks it gets.
 
-    What a snapshot held counts as written once its iterator has ended. One that is closed before leaves the chain where
-    it was: the next snapshot goes on behind the last whole one.
+    A snapshot counts as written once its iterator has ended. An iterator that is closed before leaves the chain as it
+    was: the next snapshot adds to the last whole one.
     """
 
-    def __init__(self) -> None:
-        self._dirty: set[bytes] = set()
+    def __init__(self, pairs: Pairs | None = None) -> None:
+        self._pairs: Pairs = NoPairs() if pairs is None else pairs
+        self._dirty: set[Key] = set()
         self._prev = NO_NAME
         self._mark = START
         self._changes = 0
@@ -51,16 +53,16 @@ class SnapshotWriter:
         self.base_bytes = 0
         self.delta_bytes = 0
 
-    def touch(self, key: bytes) -> None:
-        """Notes that the row of a topic key changed, came or went."""
+    def touch(self, key: Key) -> None:
+        """Notes that a topic's row or a member changed, came or went."""
         self._dirty.add(key)
 
-    def touched(self, key: bytes) -> bool:
-        """Says whether a row may differ from the newest snapshot."""
+    def touched(self, key: Key) -> bool:
+        """Says whether a row or member may differ from the newest snapshot."""
         return key in self._dirty
 
     def resume(self, chain: Sequence[Chunk], window: Window) -> None:
-        """Goes on behind a chain, and the window, as they were restored."""
+        """Continues a chain that was just restored, together with its window."""
         rest = chain[-1].body().rest
         assert rest is not None
         self._prev, self._floor, self.offset = chain[-1].name, chain[-1].floor, chain[-1].offset
@@ -69,9 +71,9 @@ class SnapshotWriter:
         self.delta_bytes = sum(len(chunk.value) for chunk in chain if not chunk.is_base)
 
     def forget(self) -> None:
-        """Forgets the chain: what it holds is in doubt, so the next snapshot is a base."""
+        """Forgets the chain, because its content is in doubt: the next snapshot is a base."""
         self._prev = NO_NAME
-        self._changes = -1  # what it held counts as not written
+        self._changes = -1  # all changes count as not written
         self.offset = -1
 
     @property
@@ -81,27 +83,31 @@ class SnapshotWriter:
 
     @property
     def has_chain(self) -> bool:
-        """Whether there is a snapshot that a delta can add to."""
+        """Whether there is a snapshot to which a delta can be added."""
         return self._prev != NO_NAME
 
     @property
     def wants_base(self) -> bool:
-        """Whether the next snapshot should be a base: there is none, or deltas passed half its size."""
+        """Whether the next snapshot should be a base: there is none, or its deltas exceed half its size."""
         return not self.has_chain or self.delta_bytes > max(self.base_bytes // 2, CHUNK_BYTES)
 
     def pending(self, shard: Shard) -> int:
-        """Returns how many messages and controls changed something since the last snapshot."""
+        """Returns the number of messages and controls that changed something since the last snapshot."""
         return shard.changes - self._changes
 
     def base(self, shard: Shard, rows: Mapping[bytes, Row], floor: int) -> Steps:
-        """Yields the chunk values of a base in order, None where only others should have their turn.
+        """Yields the values of a base's chunks in order, and None where only other tasks should get their turn.
 
-        `floor` is an offset of the snapshots log at or before the place of its first chunk.
+        `floor` is an offset of the snapshots log, at or below that of the first chunk.
         """
-        chunks = _Chunks(shard, BASE, floor, NO_NAME)
+        chunks = ChunkBuilder(shard, BASE, floor, NO_NAME)
         taken = self._take_dirty()
         try:
-            yield from self._fuzzy(chunks, rows, list(rows))
+            yield from self._fuzzy(chunks, shard, rows, list(rows))
+            yield from _all_members(chunks, shard)
+            for keys in self._pairs.keys(SLICE_ROWS):
+                yield from chunks.pairs(self._pairs_at([PairKey(key) for key in keys]))
+                yield None
             mark = shard.window.mark()
             yield from chunks.blocks(shard.window.pieces(START, mark))
             yield from self._instant(chunks, shard, rows, taken, mark, changed=())
@@ -112,48 +118,74 @@ class SnapshotWriter:
 
     def delta(self, shard: Shard, rows: Mapping[bytes, Row]) -> Steps:
         """Yields the chunk values of a delta in order, None where only others should have their turn."""
-        chunks = _Chunks(shard, 0, self._floor, self._prev)
+        chunks = ChunkBuilder(shard, 0, self._floor, self._prev)
         taken = self._take_dirty()
         few = len(taken) <= SLICE_ROWS
         try:
             if not few:
-                yield from self._fuzzy(chunks, rows, list(taken))
+                yield from self._fuzzy(chunks, shard, rows, list(taken))
             yield from self._instant(chunks, shard, rows, taken, self._mark, changed=tuple(taken) if few else ())
         except BaseException:
             self._dirty |= taken
             raise
         self.delta_bytes += chunks.written
 
-    def _take_dirty(self) -> set[bytes]:
+    def _take_dirty(self) -> set[Key]:
         taken, self._dirty = self._dirty, set()
         return taken
 
-    def _fuzzy(self, chunks: "_Chunks", rows: Mapping[bytes, Row], keys: Sequence[bytes]) -> Iterator[bytes | None]:
+    def _fuzzy(
+        self, chunks: ChunkBuilder, shard: Shard, rows: Mapping[bytes, Row], keys: Sequence[Key]
+    ) -> Iterator[bytes | None]:
         for at in range(0, len(keys), SLICE_ROWS):
-            yield from chunks.rows([(key, rows.get(key)) for key in keys[at : at + SLICE_ROWS]])
+            some = keys[at : at + SLICE_ROWS]
+            yield from chunks.rows([(key, rows.get(key)) for key in some if isinstance(key, bytes)])
+            yield from chunks.members(_members_at(shard, rows, some))
+            yield from chunks.pairs(self._pairs_at(some))
             yield None
+
+    def _pairs_at(self, keys: Iterable[Key]) -> list[Pair]:
+        encoded = self._pairs.encoded
+        return [(key.key, encoded(key.key)) for key in keys if isinstance(key, PairKey)]
 
     def _instant(
         self,
-        chunks: "_Chunks",
+        chunks: ChunkBuilder,
         shard: Shard,
         rows: Mapping[bytes, Row],
-        taken: set[bytes],
+        taken: set[Key],
         start: WindowMark,
-        changed: Iterable[bytes],
+        changed: Iterable[Key],
     ) -> Iterator[bytes | None]:
-        """Captures what is left at one instant, then yields it. `taken` grows by what it takes."""
+        """Captures the rest of the snapshot at one instant, then yields it. Adds the keys that it takes to `taken`."""
         assert shard.config is not None
         late = self._take_dirty()
         taken |= late
-        entries = [(key, _copy(rows.get(key))) for key in late.union(changed)]
+        keys = late.union(changed)
+        entries = [(key, _copy(rows.get(key))) for key in keys if isinstance(key, bytes)]
+        members, pairs = _members_at(shard, rows, keys), self._pairs_at(keys)
         window, mark = shard.window, shard.window.mark()
         pieces = window.pieces(start, mark)
         since = window.whole_from if chunks.is_base else max(self.offset, window.whole_from)
         offset, changes = shard.next_offset, shard.changes
-        rest = Rest(shard.config, shard.log_ms, changes, shard.digest.value, window.oldest, since)
+        rest = Rest(
+            shard.config,
+            shard.log_ms,
+            changes,
+            shard.digest.value,
+            window.oldest,
+            since,
+            shard.logic,
+            self._pairs.next_offset,
+        )
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])
+            yield None
+        for at in range(0, len(members), SLICE_ROWS):
+            yield from chunks.members(members[at : at + SLICE_ROWS])
+            yield None
+        for at in range(0, len(pairs), SLICE_ROWS):
+            yield from chunks.pairs(pairs[at : at + SLICE_ROWS])
             yield None
         yield from chunks.blocks(pieces)
         yield from chunks.end(offset, rest)
@@ -161,54 +193,33 @@ class SnapshotWriter:
         window.saved(mark)
 
 
-class _Chunks:
-    """Fills chunks with encoded entries, each at most CHUNK_BYTES, and seals them into a chain."""
+def _members_at(shard: Shard, rows: Mapping[bytes, Row], keys: Iterable[Key]) -> list[MemberEntry]:
+    """Returns the members that some of the keys name, as they are now; of a topic that is gone its row says so."""
+    entries: list[MemberEntry] = []
+    for key in keys:
+        if isinstance(key, MemberKey) and key.topic_key in rows:
+            topic_key, user_id = key
+            row = rows[topic_key]
+            entries.append(MemberEntry(topic_key, row.epoch, user_id, shard.listed(topic_key, user_id)))
+    return entries
 
-    def __init__(self, shard: Shard, flags: int, floor: int, prev: bytes) -> None:
-        assert shard.config is not None
-        self._shard = shard.config.shard
-        self._flags = flags
-        self._floor = floor
-        self._rows: list[msgspec.Raw] = []
-        self._blocks: list[msgspec.Raw] = []
-        self._size = HEADER.size + NAME_BYTES + ENTRIES
-        self.prev = prev
-        self.written = 0
 
-    @property
-    def is_base(self) -> bool:
-        return bool(self._flags & BASE)
-
-    def rows(self, entries: Sequence[_Entry]) -> Iterator[bytes]:
-        for entry in entries:
-            raw = _encoder.encode(entry)
-            yield from self._make_room(len(raw))
-            self._rows.append(msgspec.Raw(raw))
-
-    def blocks(self, pieces: Iterable[BlockState]) -> Iterator[bytes | None]:
-        for piece in pieces:
-            raw = _encoder.encode(piece)
-            yield from self._make_room(len(raw))
-            self._blocks.append(msgspec.Raw(raw))
+def _all_members(chunks: ChunkBuilder, shard: Shard) -> Iterator[bytes | None]:
+    """Writes the members of all topics, some thousand a slice; a topic may change or go between two slices."""
+    entries: list[MemberEntry] = []
+    for key in list(shard.members):
+        after = ""
+        while (members := shard.members.get(key)) is not None:
+            page = members.above(after, SLICE_ROWS - len(entries))
+            entries += [MemberEntry(key, members.epoch, user_id, found) for user_id, found in page]
+            if len(entries) < SLICE_ROWS:
+                break  # the last of this topic
+            after = page[-1][0]
+            yield from chunks.members(entries)
             yield None
-
-    def end(self, offset: int, rest: Rest) -> Iterator[bytes]:
-        raw = _encoder.encode(rest)
-        yield from self._make_room(len(raw))
-        yield self._seal(self._flags | END, offset, msgspec.Raw(raw))
-
-    def _make_room(self, size: int) -> Iterator[bytes]:
-        if self._size + size > CHUNK_BYTES:
-            yield self._seal(self._flags, 0, None)
-        self._size += size
-
-    def _seal(self, flags: int, offset: int, rest: msgspec.Raw | None) -> bytes:
-        body = _encoder.encode((self._rows, self._blocks, rest))
-        value = seal(self._shard, flags, self._floor, offset, self.prev, body)
-        self.prev = name_of(value)
-        self.written += len(value)
-        self._rows, self._blocks, self._size = [], [], HEADER.size + NAME_BYTES + ENTRIES
-        return value
+            entries = []
+    yield from chunks.members(entries)
+    yield None
 
 
 def _copy(row: Row | None) -> Row | None:

@@ -1,9 +1,9 @@
-"""The duplicate window of a shard: which ids were seen lately; knows nothing of topics, only (id, epoch) and offsets.
+"""The duplicate window of a shard: the (id, topic epoch) pairs that it accepted lately.
 
-Ids stand in log order in two lanes, keyed and unkeyed. A block of a lane closes at 4,096 ids or 4,096 offsets,
-whichever comes first, and ids leave by whole blocks: a pure function of the log. Newer ids keep their seq (about 190
-bytes an id); older ones are packed (about 35 bytes) and say only "seen": the seq is then in the history index. When a
-block is packed differs between nodes, so nothing that is decided depends on it.
+Ids are kept in log order in two lanes, keyed and unkeyed. A block of a lane closes at 4,096 ids or 4,096 offsets,
+whichever comes first, and ids are dropped by whole blocks: a pure function of the log. Newer ids keep their seq (about
+190 bytes an id). Older ones are packed (about 35 bytes), which tells only that they were seen: the seq is then in the
+history index. Nodes pack blocks at different times, so no verdict depends on it.
 """
 
 import struct
@@ -21,9 +21,11 @@ from headgate.core.wire.errors import BrokenChain
 BLOCK_IDS: Final = 4_096
 BLOCK_OFFSETS: Final = 4_096
 RECENT_BLOCKS: Final = 4  # of each lane, newest: never packed, a repeat usually comes soon
-UNSAVED_IDS: Final = 250_000  # not in a snapshot and not packed: about 50 MB; above, the oldest are packed all the same
+UNSAVED_IDS: Final = (
+    250_000  # not in a snapshot and not packed: about 50 MB; above that the oldest are packed nevertheless
+)
 SEQ_UNKNOWN: Final = 0
-_int: Final = int.from_bytes  # a name of the module: looked up for every message
+_int: Final = int.from_bytes  # a global is found faster than an attribute, and this is used for every message
 
 
 def window_key(record_id: bytes, epoch: int) -> int:
@@ -32,14 +34,14 @@ def window_key(record_id: bytes, epoch: int) -> int:
 
 
 class LanePlace(NamedTuple):
-    """A position in a lane: `ids` of block `number` stand before it."""
+    """A position in a lane: behind the first `ids` ids of block `number`."""
 
     number: int
     ids: int
 
 
 class WindowMark(NamedTuple):
-    """A position in the window: everything before it stands in some snapshot."""
+    """A position in the window; the mark of a snapshot: everything before it is in a snapshot."""
 
     keyed: LanePlace
     unkeyed: LanePlace
@@ -49,10 +51,10 @@ START: Final = WindowMark(LanePlace(0, 0), LanePlace(0, 0))
 
 
 class BlockState(msgspec.Struct, array_like=True, gc=False):
-    """Ids of one block as they stand in a snapshot, from the `index`-th of the block on; at most BLOCK_IDS, 98 KB.
+    """Ids of one block in a snapshot, from the `index`-th of the block on; at most BLOCK_IDS, 98 KB.
 
-    `first` is the offset of the block's first id, `last` and `last_ms` offset and log time of its newest. `ids` are 16
-    bytes each (`window_key`), `seqs` 8 bytes each, big endian; no seqs where the block was packed.
+    `first` is the offset of the block's first id, `last` and `last_ms` are offset and log time of its newest. `ids` are
+    16 bytes each (`window_key`), `seqs` 8 bytes each, big endian; `seqs` is empty where the block was packed.
     """
 
     keyed: bool
@@ -65,13 +67,13 @@ class BlockState(msgspec.Struct, array_like=True, gc=False):
     seqs: bytes
 
     def numbers(self) -> Iterator[tuple[int, int]]:
-        """Yields (window key, seq) of each id; nothing where the seqs are not known."""
+        """Yields (window key, seq) of each id; nothing where the seqs are unknown."""
         keys = (int.from_bytes(self.ids[at : at + ID_BYTES], "big") for at in range(0, len(self.ids), ID_BYTES))
         return zip(keys, _seqs(self.seqs), strict=False)
 
 
 class _Block:
-    """`keys` and `seqs` only grow, so a slice of them stays what it is; once packed both are empty."""
+    """`keys` and `seqs` are only appended to, so a slice of them never changes; both are empty once packed."""
 
     __slots__ = ("count", "first", "keys", "last", "last_ms", "number", "packed", "seqs")
 
@@ -86,7 +88,7 @@ class _Block:
 
 
 class _BlockPart(NamedTuple):
-    """Part of a block, held apart from it: the block may grow, be packed or leave while the span is written."""
+    """Part of a block that stays as it is while the block grows, is packed or is dropped."""
 
     state: BlockState
     keys: Sequence[int]
@@ -97,7 +99,7 @@ class _BlockPart(NamedTuple):
 
 
 class _Lane:
-    """Blocks of one kind of id, oldest first. `whole_from`: every id from this offset on still has its seq here."""
+    """Blocks of one kind of id, oldest first. Every id that was added from offset `whole_from` on has its seq here."""
 
     __slots__ = ("blocks", "count", "keyed", "next_number", "packed", "saved", "to_pack", "unsaved", "whole_from")
 
@@ -145,16 +147,16 @@ class _Lane:
         found.reverse()
         return found
 
-    def spans(self, start: LanePlace, end: LanePlace) -> Iterator[_BlockPart]:
+    def parts(self, start: LanePlace, end: LanePlace) -> Iterator[_BlockPart]:
         for b in self.newest(start.number):
             low = start.ids if b.number == start.number else 0
             high = b.count if b.number < end.number else end.ids if b.number == end.number else 0
             if low < high:
-                yield _span(self.keyed, b, low, high)
+                yield _part_of(self.keyed, b, low, high)
 
 
 class Window:
-    """The ids a shard has seen lately. One owner, one writer; `add` and `enter` are called in log order."""
+    """The ids that a shard accepted lately. `add` and `enter` are called in log order, by its one owner."""
 
     __slots__ = ("_keyed", "_may_pack", "_packed", "_recent", "_unkeyed")
 
@@ -166,7 +168,7 @@ class Window:
         self._may_pack = False
 
     def __len__(self) -> int:
-        """The number of ids that would be recognised."""
+        """The number of ids in the window."""
         return self._keyed.count + self._unkeyed.count
 
     def find(self, key: int) -> int | None:
@@ -177,7 +179,7 @@ class Window:
         return SEQ_UNKNOWN if is_in_any(self._packed, key) else None
 
     def add(self, key: int, seq: int, keyed: bool, offset: int, log_ms: int) -> None:
-        """Takes an id in. `log_ms` is log time in milliseconds."""
+        """Adds an id. `log_ms` is log time in milliseconds."""
         lane = self._keyed if keyed else self._unkeyed
         block = lane.blocks[-1] if lane.blocks else None
         if block is None or block.count >= BLOCK_IDS or offset - block.first >= BLOCK_OFFSETS:
@@ -192,7 +194,7 @@ class Window:
         self._recent[key] = seq
 
     def enter(self, log_ms: int, config: Config) -> None:
-        """Called for each record before it is judged: blocks leave that are due, and one may be packed.
+        """Drops the blocks that are due, and may pack one; called for each record before it is applied.
 
         Time alone empties no lane: a broker whose clock is a month ahead for a moment must not make repeats new.
         """
@@ -256,17 +258,17 @@ class Window:
     # -- snapshots
 
     def mark(self) -> WindowMark:
-        """Returns where the window ends now."""
+        """Returns the position of the window's end."""
         return WindowMark(self._keyed.end, self._unkeyed.end)
 
     def pieces(self, start: WindowMark, end: WindowMark) -> Iterator[BlockState]:
-        """Yields what stands from `start` to `end`, both of them marks of this window; START is its beginning.
+        """Yields the ids from `start` to `end`, both marks of this window; START is its beginning.
 
-        What is yielded was captured by the call: records may be applied meanwhile.
+        The call captures them: records may be applied while they are yielded.
         """
         lanes = ((self._keyed, start.keyed, end.keyed), (self._unkeyed, start.unkeyed, end.unkeyed))
-        spans = [span for lane, low, high in lanes for span in lane.spans(low, high)]
-        return (_state(span) for span in spans)
+        parts = [part for lane, low, high in lanes for part in lane.parts(low, high)]
+        return (_state(part) for part in parts)
 
     def saved(self, mark: WindowMark) -> None:
         """Notes that everything before the mark is in a snapshot: it may be packed."""
@@ -276,27 +278,27 @@ class Window:
 
     @property
     def whole_from(self) -> int:
-        """The offset from which on every id that was added still stands here with its seq."""
+        """The offset from which on every id that was added is still here with its seq."""
         return max(self._keyed.whole_from, self._unkeyed.whole_from)
 
     @property
     def oldest(self) -> tuple[int, int]:
-        """The numbers of the oldest keyed and unkeyed block kept; where there is none, of the next one."""
+        """The numbers of the oldest keyed and unkeyed block; where a lane has none, of its next block."""
         return (self._keyed.oldest, self._unkeyed.oldest)
 
     def counts(self, mark: WindowMark) -> Iterator[tuple[bool, int, int]]:
         """Yields (keyed, number, ids before the mark) of each block that is kept and begins before the mark."""
         for lane, place in ((self._keyed, mark.keyed), (self._unkeyed, mark.unkeyed)):
-            for span in lane.spans(LanePlace(0, 0), place):
-                yield lane.keyed, span.state.number, span.stop
+            for part in lane.parts(LanePlace(0, 0), place):
+                yield lane.keyed, part.state.number, part.stop
 
     def agrees(self, piece: BlockState) -> bool:
-        """Says whether a piece of a snapshot is what stands here; one of a block that has left is never wrong."""
+        """Returns whether a piece of a snapshot equals the window; a piece of a dropped block always does."""
         block = self._block(piece.keyed, piece.number)
         if block is None:
             return piece.number < (self._keyed if piece.keyed else self._unkeyed).oldest
         stop = piece.index + len(piece.ids) // ID_BYTES
-        mine = _state(_span(piece.keyed, block, piece.index, stop))
+        mine = _state(_part_of(piece.keyed, block, piece.index, stop))
         same_seqs = not mine.seqs or not piece.seqs or mine.seqs == piece.seqs
         return mine.first == piece.first and mine.ids == piece.ids and same_seqs
 
@@ -309,9 +311,9 @@ class Window:
     def restoring(
         cls, pieces: Iterable[BlockState], oldest: tuple[int, int], next_offset: int
     ) -> Generator[None, None, "Window"]:
-        """Builds the window a chain describes, yielding after each block. `pieces` stand in the chain's order.
+        """Builds the window of a chain, yielding after each block. `pieces` are in the chain's order.
 
-        `oldest` and `next_offset` are those of its newest snapshot. Raises BrokenChain where pieces do not join.
+        `oldest` and `next_offset` are those of its newest snapshot. Raises BrokenChain where a piece is missing.
         """
         window = cls()
         joined = _joined(pieces, oldest)
@@ -330,7 +332,7 @@ class Window:
     def _restore(self, lane: _Lane, parts: list[BlockState], *, recent: bool) -> None:
         block = lane.open(parts[0].first)
         if block.number and len(lane.blocks) == 1:
-            lane.whole_from = block.first + 1  # what left before may have ended in the same record
+            lane.whole_from = block.first + 1  # the block before it may have ended in the same record
         block.last, block.last_ms = parts[-1].last, parts[-1].last_ms
         ids = b"".join(part.ids for part in parts)
         seqs = b"".join(part.seqs for part in parts)
@@ -345,7 +347,7 @@ class Window:
 
 
 def _joined(pieces: Iterable[BlockState], oldest: tuple[int, int]) -> dict[tuple[bool, int], list[BlockState]]:
-    """Sorts the pieces of blocks that are still kept by block. Raises BrokenChain where one does not follow another."""
+    """Returns the pieces of the blocks that are still kept, by block. Raises BrokenChain where a piece is missing."""
     blocks: dict[tuple[bool, int], list[BlockState]] = {}
     for piece in pieces:
         if piece.number < oldest[not piece.keyed]:
@@ -358,18 +360,18 @@ def _joined(pieces: Iterable[BlockState], oldest: tuple[int, int]) -> dict[tuple
     return blocks
 
 
-def _span(keyed: bool, block: _Block, start: int, stop: int) -> _BlockPart:
+def _part_of(keyed: bool, block: _Block, start: int, stop: int) -> _BlockPart:
     state = BlockState(keyed, block.number, start, block.first, block.last, block.last_ms, b"", b"")
     return _BlockPart(state, block.keys, block.seqs, block.packed, start, stop)
 
 
-def _state(span: _BlockPart) -> BlockState:
-    state = span.state
-    if span.packed:
-        state.ids = span.packed[span.start * ID_BYTES : span.stop * ID_BYTES]
+def _state(part: _BlockPart) -> BlockState:
+    state = part.state
+    if part.packed:
+        state.ids = part.packed[part.start * ID_BYTES : part.stop * ID_BYTES]
         return state
-    state.ids = b"".join([key.to_bytes(ID_BYTES, "big") for key in span.keys[span.start : span.stop]])
-    seqs = span.seqs[span.start : span.stop]
+    state.ids = b"".join([key.to_bytes(ID_BYTES, "big") for key in part.keys[part.start : part.stop]])
+    seqs = part.seqs[part.start : part.stop]
     state.seqs = struct.pack(f">{len(seqs)}Q", *seqs)
     return state
 

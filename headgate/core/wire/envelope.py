@@ -1,4 +1,4 @@
-"""The record envelope, version 1: what a value in the message log looks like in bytes; knows nothing of topics.
+"""The record envelope, version 1: the bytes of a value in the message log.
 
 Byte layout, big endian:
 
@@ -6,8 +6,8 @@ Byte layout, big endian:
     | magic | version | kind | flags | id (16)     | topic epoch | body ...
       ff 48 47 00
 
-The first byte is none that UTF-8 text can begin with, so a foreign producer's JSON is never taken for ours. The topic
-epoch is the one the record was decided against; 0 means "whatever epoch the topic has". Bodies:
+No UTF-8 text begins with the first byte, so a foreign producer's JSON is never mistaken for ours. The topic epoch is
+the one that ingest knew; 0 means any epoch. Bodies:
 
 * MESSAGE: the tail of the client's JSON frame, from `"message_id"` to the closing brace.
 * BUNDLE: items of one topic, each `id (16) | flags (2) | length (4) | tail`; a position is (offset, index).
@@ -31,14 +31,14 @@ MAX_ITEMS: Final = 1024  # an index has ten bits in a history position; a batch 
 
 
 class Kind(enum.IntEnum):
-    """What the body is."""
+    """The kind of the body."""
 
     MESSAGE = 1
     BUNDLE = 2
     CONTROL = 3
 
 
-_MESSAGE: Final = Kind.MESSAGE  # names of the module: looked up for every record
+_MESSAGE: Final = Kind.MESSAGE  # global names are faster than Kind.MESSAGE, which every record would look up
 _BUNDLE: Final = Kind.BUNDLE
 KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may repeat it
 LOW: Final = 2  # flag: priority LOW
@@ -46,7 +46,7 @@ NO_ID: Final = bytes(16)
 
 
 class Item(NamedTuple):
-    """One message as it stands in a record: 16-byte id, flags, and the tail of the client's frame."""
+    """One message in a record: 16-byte id, flags, and the tail of the client's frame."""
 
     id: bytes
     flags: int
@@ -86,12 +86,12 @@ def encode_control(body: bytes, epoch: int, record_id: bytes = NO_ID) -> bytes:
 
 
 def is_ours(value: bytes) -> bool:
-    """Says whether a value carries the magic."""
+    """Returns whether a value begins with the magic."""
     return value[:4] == MAGIC
 
 
 def decode(value: bytes) -> Envelope:
-    """Reads a value that carries the magic. Raises UnknownVersion (park) or CorruptRecord (dead letter)."""
+    """Reads a value that begins with the magic. Raises UnknownVersion (park) or CorruptRecord (dead letter)."""
     if len(value) > 4 and value[4] != VERSION:
         raise UnknownVersion(f"record version {value[4]}, this code reads {VERSION}")
     if len(value) < HEADER_BYTES:

@@ -1,5 +1,6 @@
-"""The one table of error codes (PROTOCOL section 6) and the error every layer raises; knows no transport."""
+"""The table of error codes (docs/protocol.md, section 6), and the errors that every layer raises."""
 
+import enum
 from typing import Any, Final, NamedTuple
 
 
@@ -75,6 +76,18 @@ class Refusal(HeadgateError):
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
         return CODES[self.code].retryable
+
+
+class IllegalTransition(HeadgateError):
+    """A step that a state machine's table does not have, or that comes too early; nothing was changed.
+
+    Every table raises it (a delivery, a breaker, a circuit): `state` is where it was, `step` what was asked of it.
+    """
+
+    def __init__(self, state: enum.Enum, step: enum.Enum, why: str = "the table has no such step") -> None:
+        super().__init__(f"{type(state).__name__} {state.value}: {step.value!r} is illegal: {why}")
+        self.state = state
+        self.step = step
 
 
 class CorruptRecord(HeadgateError):

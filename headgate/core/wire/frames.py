@@ -1,14 +1,14 @@
-"""The message frame: the client's JSON built from a record's tail, once for all transports; knows no transport."""
+"""The message frame: the client's JSON, built once from a record's tail for all transports."""
 
 
 def message_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:
-    """Returns the frame of a durable message. `tail` runs from `"message_id"` to the closing brace (PROTOCOL 4).
+    """Returns the frame of a durable message. `tail` begins at `"message_id"` and has the closing brace.
 
-    A topic id needs no escaping: its alphabet has no quote and no backslash.
+    `ts` is in Unix milliseconds. A topic id needs no escaping: it has no quote and no backslash.
     """
     return b'{"type":"message","topic_id":"%b","seq":%d,"ts":%d,%b' % (topic_id.encode(), seq, ts, tail)
 
 
-def volatile_frame(topic_id: str, ts: int, tail: bytes) -> bytes:
+def ephemeral_frame(topic_id: str, ts: int, tail: bytes) -> bytes:
     """Returns the frame of an ephemeral message: it has no seq."""
     return b'{"type":"message","topic_id":"%b","ts":%d,%b' % (topic_id.encode(), ts, tail)

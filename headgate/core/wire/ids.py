@@ -1,4 +1,4 @@
-"""Topic keys, shards and message ids; knows no store: every node computes the same id and shard from the same names."""
+"""Topic keys, shards and message ids: every node computes the same ones from the same names."""
 
 import re
 from hashlib import blake2b
@@ -36,7 +36,7 @@ def shard_of(key: bytes, shards: int) -> int:
 
 
 def topic_key(topic_id: str, tenant: str = "") -> bytes:
-    """Returns the key of a topic in the log. `/` is not in a topic id, so a tenant can stand before it."""
+    """Returns the key of a topic in the log. A topic id has no `/`, so `tenant/topic` is unambiguous."""
     return f"{tenant}/{topic_id}".encode() if tenant else topic_id.encode()
 
 
@@ -53,7 +53,7 @@ def check_topic_id(topic_id: object, *, create: bool = False) -> str:
 
 
 def make_epoch(generation: int, offset: int) -> int:
-    """Returns (generation << 44) | offset, below 2**53 (DESIGN section 1)."""
+    """Returns (generation << 44) | offset: below 2**53, so that it is exact in JavaScript."""
     return (generation << EPOCH_OFFSET_BITS) | offset
 
 

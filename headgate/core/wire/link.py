@@ -1,4 +1,4 @@
-"""Link version 1: the messages between a gateway or ingest (the client) and a dispatcher; knows no transport.
+"""Link version 1: the messages between a gateway or ingest (the client) and a dispatcher.
 
 A link carries batches: one WebSocket message is the msgpack array of one or more of these structs, in order. Requests
 have a `req`, chosen by the client and unique on its link; the answer repeats it and comes **in band**: everything that
@@ -8,24 +8,47 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-import msgspec
-
+from headgate.core.wire.link_members import (
+    AskMember,
+    AskMembers,
+    AskMemberships,
+    Authorize,
+    Authorized,
+    Fence,
+    MemberAnswer,
+    MembersAnswer,
+    MembershipsAnswer,
+    TopicSettings,
+)
+from headgate.core.wire.link_struct import LinkStruct
+from headgate.core.wire.link_users import (
+    AskConnections,
+    AttachUsers,
+    ConnectionsAnswer,
+    EndSubscriptions,
+    Ingests,
+    Redeem,
+    Redeemed,
+    Revocations,
+    SubscriptionsEnded,
+    Throttled,
+    UsersChanged,
+    UserTotals,
+)
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.verdict import Verdict
 
 VERSION_LOW: Final = 1
-VERSION_HIGH: Final = 1
+VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates
 PAGE_BYTES: Final = 256 * 1024  # one page of frames: a few milliseconds of either end's loop
 PAGE_COUNT: Final = 1_000
 
 
-class _Wire(msgspec.Struct, array_like=True, gc=False):
-    """All of them are arrays on the wire; new fields are appended with a default, so N reads N+1."""
+class Owner(LinkStruct):
+    """The owner of a shard. With `served` it is the sender: it owns it under its claim's `epoch`, or no longer (0).
 
-
-class Owner(_Wire):
-    """Who owns a shard. With `served` the sender itself: live under its claim's `epoch`, or no more (0).
-
-    Otherwise a hint: the newest claim the sender has read, and the `address` where that node's links listen.
+    Otherwise a hint: the newest claim the sender has read, and the `address` where that node accepts links.
     """
 
     shard: int
@@ -34,7 +57,7 @@ class Owner(_Wire):
     served: bool = False
 
 
-class Hello(_Wire, tag=1):
+class Hello(LinkStruct, tag=1):
     """First message of the client: the versions it speaks, and the cluster it knows ("" and 0 at its first link)."""
 
     low: int
@@ -45,7 +68,7 @@ class Hello(_Wire, tag=1):
     generation: int
 
 
-class Welcome(_Wire, tag=2):
+class Welcome(LinkStruct, tag=2):
     """First message of the dispatcher: the version both will speak, and what it knows of the owners."""
 
     version: int
@@ -56,33 +79,37 @@ class Welcome(_Wire, tag=2):
     owners: list[Owner]
 
 
-class Owners(_Wire, tag=3):
+class Owners(LinkStruct, tag=3):
     """The dispatcher's knowledge of owners changed; only the changed shards are listed."""
 
     owners: list[Owner]
 
 
-class Refuse(_Wire, tag=4):
-    """The client knows a higher epoch for this shard: evidence for the receiver that it owns it no more."""
+class Refuse(LinkStruct, tag=4):
+    """The client knows a higher epoch for this shard: the receiver has lost it."""
 
     shard: int
     epoch: int
 
 
-class AttachTopic(_Wire):
-    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers."""
+class AttachTopic(LinkStruct):
+    """A topic the gateway hosts: its `epoch`, `cursor` (the last seq it has; 0 for an ephemeral one), subscribers.
+
+    `fence` is the topic's newest fence that the gateway knows. If the owner knows a newer one, it sends that first.
+    """
 
     topic_id: str
     epoch: int
     cursor: int
     count: int
+    fence: int = 0
 
 
-class Attach(_Wire, tag=10):
+class Attach(LinkStruct, tag=10):
     """The gateway announces what it hosts of a shard, in chunks; `last` on the final one, which may be empty.
 
-    The owner forgets what it knew of this gateway's subscriptions in the shard at the `first` chunk, sends what is
-    missing above each cursor and then live, `Ended` for topics that are no more, and answers `last` with Attached.
+    At the `first` chunk the owner forgets this gateway's subscriptions in the shard. It sends the messages above each
+    cursor and then live ones, `Ended` for topics that no longer exist, and answers `last` with Attached.
     """
 
     shard: int
@@ -91,33 +118,34 @@ class Attach(_Wire, tag=10):
     topics: list[AttachTopic]
 
 
-class Attached(_Wire, tag=11):
-    """The owner has taken all chunks. `epoch` is its claim's."""
+class Attached(LinkStruct, tag=11):
+    """The owner has read all chunks. `epoch` is its claim's."""
 
     shard: int
     epoch: int
 
 
-class AskSubscribe(_Wire, tag=12):
+class AskSubscribe(LinkStruct, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
-    `position` is what the client asked for, as `headgate.core.wire.position.Position` (None: live). With `create` an
-    unknown topic is made, if the caller may.
+    `position` is the client's, as `headgate.core.wire.position.Position` (None: live). With `create` an unknown topic
+    is created if the caller may do so.
     """
 
     req: int
     topic_id: str
     caller: Caller
-    position: tuple[str, int, int] | None = None
+    position: Position | None = None
     create: bool = False
 
 
-class Subscribed(_Wire, tag=13):
-    """The route stands. The subscription begins above `cursor`; live is above `seq`.
+class Subscribed(LinkStruct, tag=13):
+    """The subscription exists: it begins above `cursor`; live messages are above `seq`.
 
     `first_seq` is the oldest seq kept (0 in an ephemeral topic). `resumed` is None where no position was given. A
     `cursor` above the position that was asked for, with reason `expired`, is a gap from position+1 to `cursor`.
     `settings` are the topic's effective settings.
+    `fence` is the topic's newest fence; `member` is whether the caller is a member.
     """
 
     req: int
@@ -130,9 +158,11 @@ class Subscribed(_Wire, tag=13):
     resumed: bool | None
     reason: str | None
     settings: dict[str, Any]
+    fence: int = 0
+    member: bool = False
 
 
-class Leave(_Wire, tag=14):
+class Leave(LinkStruct, tag=14):
     """`count` subscriptions of this gateway to the topic ended. No answer."""
 
     topic_id: str
@@ -140,7 +170,7 @@ class Leave(_Wire, tag=14):
     count: int = 1
 
 
-class Fetch(_Wire, tag=15):
+class Fetch(LinkStruct, tag=15):
     """Frames above `after_seq`, for one parked session. Answer: Page or Refused."""
 
     req: int
@@ -151,10 +181,10 @@ class Fetch(_Wire, tag=15):
     max_bytes: int = PAGE_BYTES
 
 
-class Page(_Wire, tag=16):
+class Page(LinkStruct, tag=16):
     """Frames with consecutive seqs from `seq` on; `first_seq` is the oldest kept now.
 
-    `seq` above `after_seq`+1 means that what lies between is gone (retention). No frames: nothing above `after_seq`.
+    `seq` above `after_seq`+1 means that the messages between are no longer kept. No frames: nothing above `after_seq`.
     """
 
     req: int
@@ -166,8 +196,8 @@ class Page(_Wire, tag=16):
     frames: list[bytes]
 
 
-class Messages(_Wire, tag=17):
-    """Live messages of a durable topic, once per gateway: consecutive seqs from `seq` on, with their append times."""
+class Messages(LinkStruct, tag=17):
+    """Live messages of a durable topic, once a gateway: consecutive seqs from `seq` on; `ts` are their append times."""
 
     topic_id: str
     epoch: int
@@ -176,8 +206,8 @@ class Messages(_Wire, tag=17):
     frames: list[bytes]
 
 
-class EphemeralMessages(_Wire, tag=18):
-    """Live messages of an ephemeral topic, with the owner's times."""
+class EphemeralMessages(LinkStruct, tag=18):
+    """Live messages of an ephemeral topic; `ts` are the owner's times."""
 
     topic_id: str
     epoch: int
@@ -185,36 +215,22 @@ class EphemeralMessages(_Wire, tag=18):
     frames: list[bytes]
 
 
-class Ended(_Wire, tag=19):
-    """The topic's subscriptions on this gateway end (`deleted`); the route is gone."""
+class Ended(LinkStruct, tag=19):
+    """The topic's subscriptions on this gateway have ended; `reason` is `deleted`."""
 
     topic_id: str
     epoch: int
     reason: str
 
 
-class Changed(_Wire, tag=20):
-    """What an ingest may have cached of this topic is out of date."""
+class Changed(LinkStruct, tag=20):
+    """The topic has changed: an ingest drops it from its cache; with `user_id` only the role of that user."""
 
     topic_id: str
+    user_id: str = ""
 
 
-class Authorize(_Wire, tag=21):
-    """Asks whether a live subscription may go on with its user's new rights. Answer: Authorized or Refused."""
-
-    req: int
-    topic_id: str
-    epoch: int
-    caller: Caller
-
-
-class Authorized(_Wire, tag=22):
-    """It may."""
-
-    req: int
-
-
-class AskTopic(_Wire, tag=30):
+class AskTopic(LinkStruct, tag=30):
     """Asks for one topic as the caller may see it. Answer: TopicAnswer or Refused."""
 
     req: int
@@ -222,8 +238,8 @@ class AskTopic(_Wire, tag=30):
     caller: Caller
 
 
-class TopicInfo(_Wire):
-    """A topic as others see it; `settings` are effective, `created_at` Unix milliseconds."""
+class TopicInfo(LinkStruct):
+    """A topic as its owner describes it; `settings` are effective, `created_at` Unix milliseconds."""
 
     topic_id: str
     epoch: int
@@ -236,16 +252,29 @@ class TopicInfo(_Wire):
     member_count: int
     mode: str
     settings: dict[str, Any]
+    version: int = 0
+
+    @property
+    def profile(self) -> str:
+        """The setting `profile`: `durable` or `ephemeral`."""
+        profile: str = self.settings.get("profile", "durable")
+        return profile
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether the topic's messages never touch the log."""
+        return self.settings.get("profile") == "ephemeral"
 
 
-class TopicAnswer(_Wire, tag=31):
-    """Answer to AskTopic."""
+class TopicAnswer(LinkStruct, tag=31):
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
 
     req: int
     info: TopicInfo
+    role: str = ""
 
 
-class AskTopics(_Wire, tag=32):
+class AskTopics(LinkStruct, tag=32):
     """Asks one shard for the topics the caller may see: ids that begin with `prefix`, above `after`, ascending."""
 
     req: int
@@ -256,14 +285,14 @@ class AskTopics(_Wire, tag=32):
     limit: int
 
 
-class TopicsAnswer(_Wire, tag=33):
+class TopicsAnswer(LinkStruct, tag=33):
     """Answer to AskTopics."""
 
     req: int
     topics: list[TopicInfo]
 
 
-class AskCount(_Wire, tag=34):
+class AskCount(LinkStruct, tag=34):
     """Asks how many subscriptions each topic of one shard has now. Answer: Counts, in the same order."""
 
     req: int
@@ -271,15 +300,15 @@ class AskCount(_Wire, tag=34):
     topic_ids: list[str]
 
 
-class Counts(_Wire, tag=35):
+class Counts(LinkStruct, tag=35):
     """Answer to AskCount."""
 
     req: int
     counts: list[int]
 
 
-class AskVerdict(_Wire, tag=36):
-    """Asks what `apply` decided about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
+class AskVerdict(LinkStruct, tag=36):
+    """Asks for the verdicts about a record; answered once the owner has applied it. Answer: Verdicts or Refused.
 
     The answer lists the record's verdicts: one for a message or control record, one an item for a bundle.
     """
@@ -289,23 +318,15 @@ class AskVerdict(_Wire, tag=36):
     offset: int
 
 
-class Verdict(_Wire):
-    """What `apply` decided: `code` is a `headgate.core.wire.verdict.Code`, `seq` and `epoch` where it gives them."""
-
-    code: int
-    seq: int
-    epoch: int
-
-
-class Verdicts(_Wire, tag=37):
+class Verdicts(LinkStruct, tag=37):
     """Answer to AskVerdict."""
 
     req: int
     verdicts: list[Verdict]
 
 
-class AskHistory(_Wire, tag=38):
-    """Asks for a page of history; the fields are the query's (PROTOCOL section 2), -1 where not given."""
+class AskHistory(LinkStruct, tag=38):
+    """Asks for a page of history; the fields are the query's (docs/protocol.md, section 2), -1 where not given."""
 
     req: int
     topic_id: str
@@ -316,8 +337,8 @@ class AskHistory(_Wire, tag=38):
     limit: int
 
 
-class HistoryPage(_Wire, tag=39):
-    """Answer to AskHistory: the frames ascending in seq, and what the topic keeps in all."""
+class HistoryPage(LinkStruct, tag=39):
+    """Answer to AskHistory: frames ascending in seq; `first_seq` and `last_seq` are of all that the topic keeps."""
 
     req: int
     epoch: int
@@ -327,7 +348,7 @@ class HistoryPage(_Wire, tag=39):
     frames: list[bytes]
 
 
-class Relay(_Wire, tag=40):
+class Relay(LinkStruct, tag=40):
     """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
 
     req: int
@@ -337,31 +358,39 @@ class Relay(_Wire, tag=40):
     low: bool = False
 
 
-class Relayed(_Wire, tag=41):
-    """Answer to Relay: how many subscriptions the owner knew when it passed the message on."""
+class Relayed(LinkStruct, tag=41):
+    """Answer to Relay: the number of subscriptions that the owner sent the message to."""
 
     req: int
     count: int
 
 
-class Refused(_Wire, tag=50):
+class Refused(LinkStruct, tag=50):
     """A request was refused with one of the protocol's codes; `extra` are further members of the answer.
 
-    `not_ready` from a dispatcher that does not own the shard means: look at the owner map and ask again.
+    A dispatcher that does not own the shard answers `not_ready`: the client reads its owner map and asks again.
     """
 
     req: int
     code: str
     detail: str
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
 Message = (
     Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
-    | Messages | EphemeralMessages | Ended | Changed | Authorize | Authorized | AskTopic | TopicAnswer | AskTopics
+    | Messages | EphemeralMessages | Ended | Changed | AskTopic | TopicAnswer | AskTopics
     | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
+    | Authorize | Authorized | Fence | TopicSettings
+    | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
+    | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
+    | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
 )  # fmt: skip
-Request = AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+Request = (
+    AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+    | AskMember | AskMembers | AskMemberships | EndSubscriptions | AskConnections | Redeem
+)  # fmt: skip
 Answer = (
     Subscribed | Page | Authorized | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-)
+    | MemberAnswer | MembersAnswer | MembershipsAnswer | SubscriptionsEnded | ConnectionsAnswer | Redeemed
+)  # fmt: skip

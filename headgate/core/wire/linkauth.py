@@ -1,4 +1,4 @@
-"""Who may open a link, and that its batches come from whoever opened it: MACs with the cluster's secret; no transport.
+"""Authentication of a link and of each batch on it: MACs with the cluster's secret.
 
 Both ends prove that they know the secret before anything else is read, each over a nonce of the other:
 
@@ -6,10 +6,10 @@ Both ends prove that they know the secret before anything else is read, each ove
     client -> dispatcher   ANSWER      32 bytes nonce | 32 bytes MAC | role | "\\n" | the client's node
     dispatcher -> client   PROOF       32 bytes MAC
 
-Each MAC covers both nonces, both nodes and the role, so what was captured is of no use a second time, at another
-dispatcher, in another role, or in the other direction. The keys of the two directions are made of the same parts: each
-batch then carries a MAC over its number and its bytes, so nobody on the way can add, change, repeat or leave out one.
-It hides nothing: that is what TLS is for.
+Each MAC covers both nonces, both nodes and the role, so a captured one is useless a second time, at another
+dispatcher, in another role, or in the other direction. The keys of the two directions are made of the same parts. Each
+batch carries a MAC over its number and its bytes, so nobody on the way can add, change, repeat or omit one. Nothing is
+encrypted: use TLS for that.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from headgate.core.wire.errors import HeadgateError
 
 NONCE_BYTES: Final = 32
-MAX_BYTES: Final = 512  # no message of the handshake is larger; a stranger's are not read beyond it
+MAX_BYTES: Final = 512  # of a message of the handshake; a stranger's is not read beyond it
 SEAL_BYTES: Final = 16
 
 _MAC_BYTES: Final = 32
@@ -30,7 +30,7 @@ _WHO: Final = re.compile(rb"([a-z]{1,16})\n([\x21-\x7e]{1,128})")
 
 
 class LinkRefused(HeadgateError):
-    """The far end did not prove what it must, or sent what its key did not mark; the link ends."""
+    """The far end gave no proof, or sent a batch without the mark of its key; the link ends."""
 
 
 class Seal:
@@ -59,7 +59,7 @@ class Seal:
 
 
 class Proven(NamedTuple):
-    """The outcome at one end: who the far end is ("" for the role of a dispatcher), and the marks of each direction."""
+    """The far end, once it is proven: its role ("" for a dispatcher), its node, and the seals of both directions."""
 
     role: str
     node: str
@@ -68,7 +68,7 @@ class Proven(NamedTuple):
 
 
 class Challenge(NamedTuple):
-    """What a dispatcher begins with; `nonce` is fresh for every connection."""
+    """The first message, a dispatcher's; `nonce` is fresh for every connection."""
 
     nonce: bytes
     node: bytes
@@ -79,7 +79,7 @@ class Challenge(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a client waits for after its ANSWER."""
+    """The proof that a client expects after its ANSWER, and the far end that it proves."""
 
     proof: bytes
     proven: Proven
@@ -103,9 +103,9 @@ def answer(secret: bytes, data: bytes, role: str, node: str, nonce: bytes) -> tu
     who = b"%b\n%b" % (role.encode(), _node(node))
     if _WHO.fullmatch(who) is None:
         raise ValueError(f"a role is 1 to 16 small letters, not {role!r}")
-    said = _Said(secret, theirs, nonce, who)
-    proven = Proven("", theirs.node.decode(), Seal(said.mac(b"up")), Seal(said.mac(b"down")))
-    return nonce + said.mac(b"client") + who, Expected(said.mac(b"server"), proven)
+    transcript = _Transcript(secret, theirs, nonce, who)
+    proven = Proven("", theirs.node.decode(), Seal(transcript.mac(b"up")), Seal(transcript.mac(b"down")))
+    return nonce + transcript.mac(b"client") + who, Expected(transcript.mac(b"server"), proven)
 
 
 def check_answer(secret: bytes, sent: Challenge, data: bytes) -> tuple[bytes, Proven]:
@@ -114,11 +114,11 @@ def check_answer(secret: bytes, sent: Challenge, data: bytes) -> tuple[bytes, Pr
     read = _WHO.fullmatch(who)
     if len(data) > MAX_BYTES or read is None:
         raise LinkRefused("no link credentials")
-    said = _Said(secret, sent, nonce, who)
-    if not hmac.compare_digest(mac, said.mac(b"client")):
+    transcript = _Transcript(secret, sent, nonce, who)
+    if not hmac.compare_digest(mac, transcript.mac(b"client")):
         raise LinkRefused("the cluster secrets differ")
-    proven = Proven(read[1].decode(), read[2].decode(), Seal(said.mac(b"down")), Seal(said.mac(b"up")))
-    return said.mac(b"server"), proven
+    proven = Proven(read[1].decode(), read[2].decode(), Seal(transcript.mac(b"down")), Seal(transcript.mac(b"up")))
+    return transcript.mac(b"server"), proven
 
 
 def check_proof(expected: Expected, data: bytes) -> Proven:
@@ -135,8 +135,8 @@ def _node(node: str) -> bytes:
     return raw
 
 
-class _Said:
-    """What both ends have said; every MAC and key is one of it, for one purpose."""
+class _Transcript:
+    """Everything both ends have sent. Every MAC and key is made of it, each for one purpose."""
 
     def __init__(self, secret: bytes, sent: Challenge, nonce: bytes, who: bytes) -> None:
         self._secret = secret

@@ -1,4 +1,4 @@
-"""Link messages as bytes and back, one by one, so that one that cannot be sent harms no other; knows no transport."""
+"""Link messages as bytes and back. Each is encoded alone, so that an unsendable one harms no other."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,14 +9,14 @@ from headgate.core.wire.errors import CODES, HeadgateError, Refusal
 from headgate.core.wire.link import Message, Refused, Request
 
 MAX_BATCH: Final = 4_096  # messages of a batch; more are refused before one is decoded
-MAX_BYTES: Final = 96 * 1024 * 1024 - 4_096  # of a message: one huge one fits, a foreign flood does not
+MAX_BYTES: Final = 96 * 1024 * 1024 - 4_096  # of a message
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
 
 
 class Unsendable(HeadgateError):
-    """A message that cannot be put into bytes; it is dropped alone, and `answer` is for whoever waits for it."""
+    """A message that cannot be encoded. It is dropped alone; `answer` is for the one who waits for it."""
 
     def __init__(self, message: Message, why: str) -> None:
         super().__init__(f"{type(message).__name__} cannot be sent: {why}")
@@ -47,7 +47,7 @@ def encode_batch(messages: list[Message]) -> bytes:
 
 
 def decode_batch(data: bytes) -> list[Message]:
-    """Reads a batch. Raises msgspec.DecodeError for what is no batch of version 1 and for one of too many messages."""
+    """Reads a batch. Raises msgspec.DecodeError unless it is a batch of version 1 with at most MAX_BATCH messages."""
     if _count(data) > MAX_BATCH:
         raise msgspec.DecodeError(f"a batch of {_count(data)} messages, at most {MAX_BATCH} are taken")
     try:
@@ -57,7 +57,7 @@ def decode_batch(data: bytes) -> list[Message]:
 
 
 def _count(data: bytes) -> int:
-    """Returns how many messages the head of a batch announces; what is no array is for the decoder to refuse."""
+    """Returns how many messages the head of a batch announces; 0 unless it is a 16 or 32-bit array."""
     head = data[:1]
     size = {b"\xdc": 2, b"\xdd": 4}.get(head, 0)
     return int.from_bytes(data[1 : 1 + size], "big")
@@ -70,7 +70,7 @@ def refused_with(req: int, refusal: Refusal) -> Refused:
 
 
 def refusal_of(refused: Refused) -> Refusal:
-    """Returns what the far end refused with; a code or member that this version does not know harms nobody."""
+    """Returns the far end's refusal; a code or member that this version does not know harms nobody."""
     extra = {name: value for name, value in refused.extra.items() if name not in ("code", "detail", "retry_after_ms")}
     retry = refused.extra.get("retry_after_ms")
     code = refused.code if refused.code in CODES else "internal"

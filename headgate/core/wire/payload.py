@@ -1,7 +1,7 @@
-"""The publisher's JSON as text: checked and compacted, never parsed into objects; knows no request and no record.
+"""The publisher's JSON as text: checked and compacted, never parsed into objects.
 
-What is carried is what was written, without the whitespace between tokens: member order, number spelling, integers of
-any size, duplicate members and lone surrogate escapes are the publisher's business (PROTOCOL section 0).
+It is carried as it was written, without the whitespace between tokens: member order, number spelling, integers of any
+size, duplicate members and lone surrogate escapes stay (docs/protocol.md, section 0).
 """
 
 import re
@@ -21,7 +21,7 @@ _PAIR_OR_LONE: Final = re.compile(
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ALL_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
-# What stands for `\\`, `\ud` and `\uD` in hidden text: bytes that no UTF-8 has.
+# In hidden text these bytes replace `\\`, `\ud` and `\uD`: no UTF-8 has them.
 _HIDDEN: Final = ((b"\\\\", b"\xf8"), (b"\\ud", b"\xf9"), (b"\\uD", b"\xfa"))
 _NO_ESCAPE: Final = re.compile(rb"[\xf9\xfa](?![0-9a-fA-F]{3})")
 
@@ -41,7 +41,7 @@ def read_foreign(value: bytes, max_bytes: int) -> bytes:
 
 
 def check_utf8(raw: bytes) -> None:
-    """Raises ValueError `not_utf8`; msgspec does not look at the bytes of strings that it skips or copies."""
+    """Raises ValueError `not_utf8`. msgspec does not check the bytes of strings that it skips or copies."""
     if raw.isascii():
         return
     try:
@@ -53,8 +53,8 @@ def check_utf8(raw: bytes) -> None:
 def compact(raw: bytes) -> bytes:
     """Returns JSON text without the whitespace between tokens.
 
-    Raises ValueError: `not_utf8`, `not_json`, or `too_deep` for what no parser follows. Text that passes may still
-    hold strings that are not UTF-8.
+    Raises ValueError: `not_utf8`, `not_json`, or `too_deep` where the parser would recurse too deep. The result may
+    still hold strings that are not UTF-8.
     """
     try:
         return msgspec.json.format(raw, indent=-1)
@@ -88,8 +88,8 @@ def check_depth(text: bytes, limit: int = MAX_DEPTH) -> None:
 def hide_escapes(text: bytes) -> bytes:
     """Returns UTF-8 JSON text in which surrogate escapes, paired or lone, do not look like escapes to a parser.
 
-    The JSON that msgspec refuses has a lone one; here it reads it, in its speed. Raises ValueError `not_json` for half
-    an escape. What a parser cuts out of the text, `show_escapes` makes what was written again.
+    msgspec refuses JSON with a lone one; hidden, it reads it at its own speed. `show_escapes` undoes it, on any part of
+    the text too. Raises ValueError `not_json` for half an escape.
     """
     for written, hidden in _HIDDEN:
         text = text.replace(written, hidden)
@@ -111,7 +111,7 @@ def without_lone(raw: bytes) -> bytes:
 
 
 def parts(text: bytes) -> list[bytes]:
-    """Returns what stands between the brackets and commas of the outermost array or object of valid JSON text."""
+    """Returns the texts between the brackets and commas of the outermost array or object of valid JSON text."""
     found: list[bytes] = []
     depth, begin = 0, 0
     for match in _TOKEN.finditer(text):
@@ -148,7 +148,7 @@ def _brackets(text: bytes) -> bytes:
 
 
 def _compact_lone(raw: bytes) -> bytes:
-    """Compacts text that msgspec refuses: the one JSON it does not take has a lone surrogate escape."""
+    """Compacts text that msgspec refuses: it may be JSON with a lone surrogate escape."""
     hidden = hide_escapes(raw)
     if hidden == raw:
         raise ValueError("not_json")

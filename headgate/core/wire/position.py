@@ -1,4 +1,4 @@
-"""Where a subscription begins: reads the `from` forms of PROTOCOL section 3 and places them; knows no session."""
+"""Where a subscription begins: reads the forms of `from` (docs/protocol.md, section 3) and places them in a topic."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
 
-Position = tuple[str, int, int]  # ("earliest", 0, 0), ("seq", epoch or NO_EPOCH, n), ("ts", 0, ms), ("last", 0, n)
 NO_EPOCH: Final = -1
 _QUERY: Final = re.compile(r"(seq|ts|last|[0-9]{1,16}):([0-9]{1,16})")
 _MAX: Final = (1 << 53) - 1
@@ -14,6 +13,18 @@ _FORMS: Final = (
     'from is "live", "earliest", {"epoch":e,"seq":n}, {"seq":n}, {"ts":ms} or {"last":n} with integers from 0 '
     "(in a query: live, earliest, <epoch>:<seq>, seq:<n>, ts:<ms>, last:<n>)"
 )
+
+
+class Position(NamedTuple):
+    """Where a client wants to begin. On the link an array: `["earliest", 0, 0]`, `["seq", epoch, n]` and so on.
+
+    `form` is `earliest`, `seq`, `ts` or `last`. `number` is a seq, Unix milliseconds or a count. `epoch` counts for
+    `seq` alone; NO_EPOCH: any.
+    """
+
+    form: str
+    epoch: int
+    number: int
 
 
 class Placed(NamedTuple):
@@ -42,14 +53,14 @@ def from_json(value: Any) -> Position | None:
     if value is None or value == "live":
         return None
     if value == "earliest":
-        return ("earliest", 0, 0)
+        return Position("earliest", 0, 0)
     if value == "cursor":
         raise Refusal("bad_request", 'from "cursor" is not built yet; use a position {"epoch":e,"seq":n}')
     if not isinstance(value, dict):
         raise _bad()
     keys = frozenset(value)
     if keys == {"epoch", "seq"}:
-        return ("seq", _number(value["epoch"]), _number(value["seq"]))
+        return Position("seq", _number(value["epoch"]), _number(value["seq"]))
     if len(keys) == 1 and keys <= {"seq", "ts", "last"}:
         (form,) = keys
         return _form(form, _number(value[form]))
@@ -66,11 +77,11 @@ def from_query(text: str) -> Position | None:
     form, number = match[1], _number(int(match[2]))
     if form in ("seq", "ts", "last"):
         return _form(form, number)
-    return ("seq", _number(int(form)), number)
+    return Position("seq", _number(int(form)), number)
 
 
 def _form(form: str, number: int) -> Position:
-    return (form, NO_EPOCH if form == "seq" else 0, number)
+    return Position(form, NO_EPOCH if form == "seq" else 0, number)
 
 
 def place(

@@ -1,4 +1,4 @@
-"""What the log port hands out: names of logs, records and places; knows no adapter."""
+"""The values of the log port: names of logs, records, places."""
 
 import enum
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ SLICE_BYTES: Final = 64 * 1024  # bundles: one of 1,000 small messages takes 12 
 
 
 class LogName(enum.StrEnum):
-    """The logs of DESIGN section 4; each has one part (Kafka: partition) a shard."""
+    """The logs. Each has one part (in Kafka a partition) for each shard."""
 
     MESSAGES = "messages"
     INBOX = "inbox"
@@ -20,7 +20,7 @@ class LogName(enum.StrEnum):
 
 
 class Record(NamedTuple):
-    """A record as read: `offset` in its part, `ts` its append time in Unix milliseconds, raw `key` and `value`."""
+    """A record: `offset` in its part, `ts` its append time in Unix milliseconds, raw `key` and `value`."""
 
     offset: int
     ts: int
@@ -29,23 +29,23 @@ class Record(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """Where an acknowledged record stands: `offset`, and `ts`, its append time in Unix milliseconds."""
+    """The place of an acknowledged record: `offset`, and `ts`, its append time in Unix milliseconds."""
 
     offset: int
     ts: int
 
 
 class Bounds(NamedTuple):
-    """What a part of a log holds: `first` is the oldest offset kept, `end` the offset the next record will get."""
+    """The bounds of a part of a log: `first` is the oldest offset kept, `end` the offset of the next append."""
 
     first: int
     end: int
 
 
 class Batch(NamedTuple):
-    """One read: `records` ascending by offset (gaps are possible), `next_offset` where to go on, `end` as in Bounds.
+    """One read: `records` ascending by offset (gaps are possible), `next_offset` to read next, `end` as in Bounds.
 
-    `stable` is how far a reader can get now: below `end` while a transaction is open in the log. None: not known.
+    `stable` is the offset up to which can be read now: below `end` while a transaction is open. None: not known.
     """
 
     records: Sequence[Record]

@@ -1,7 +1,7 @@
-"""The settings of a topic (PROTOCOL section 2): checked, merged, shown with their defaults; knows not what they do.
+"""The settings of a topic (docs/protocol.md, section 2): checked, merged, and shown with their defaults.
 
-What is kept of a topic are its *overrides*: the settings that differ from the defaults. Everybody else sees the
-*effective* settings, the whole table.
+The *overrides* of a topic are stored: the settings that differ from the defaults. Readers get the *effective* settings,
+the whole table.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,31 @@ ON_SLOW: Final = {
     "durable": ("disconnect", "drop_oldest"),
     "ephemeral": ("drop_oldest", "disconnect", "drop_newest", "conflate"),
 }  # the first is the default
-MAX_NUMBER: Final = (1 << 53) - 1  # what every JSON reader takes
+MAX_NUMBER: Final = (1 << 53) - 1  # the largest integer that every JSON reader takes
 MAX_BATCH_MESSAGES: Final = 10_000
-MAX_BATCH_DELAY_MS: Final = 60_000  # a message held longer than the heartbeat's limit is of no use
+MAX_BATCH_DELAY_MS: Final = 60_000  # a message held for longer than the heartbeat's limit is of no use
 MAX_ATTEMPTS: Final = 1_000
 MAX_RETRY_MS: Final = 86_400_000  # the duplicate window's age: a later attempt might be a second delivery
 _HOT_EXIT_SHARE: Final = (4, 5)  # below the default only where hot_enter leaves no room for it
 
+DEFAULT_RETRY: Final[Settings] = {
+    "max_attempts": 5,
+    "kind": "exponential",
+    "first_ms": 1_000,
+    "max_ms": 60_000,
+    "jitter": 0.2,
+}
 DEFAULTS: Final[Settings] = {
     "profile": "durable",
     "strategy": {"kind": "immediate"},
-    "retry": {"max_attempts": 5, "kind": "exponential", "first_ms": 1_000, "max_ms": 60_000, "jitter": 0.2},
+    "retry": DEFAULT_RETRY,
     "on_slow": "disconnect",
     "presence": "count",
     "hot_enter": 10_000,
     "hot_exit": 8_000,
     "rate_limit": {"per_s": 100, "burst": 200},
     "queue_limit": 10_000,
-    "retention_ms": None,  # the log's
+    "retention_ms": None,  # that of the log
     "retention_messages": None,
 }
 
@@ -42,7 +49,7 @@ _VALUES_NOT_BUILT: Final = {"presence": ("list",)}
 
 
 def effective(overrides: Settings) -> Settings:
-    """Returns the whole table: every setting with its value. Nested objects are shared and not to be changed."""
+    """Returns the whole table: every setting with its value. The nested objects are shared: do not change them."""
     full = DEFAULTS | {"on_slow": ON_SLOW[overrides.get("profile", "durable")][0]}
     if "hot_enter" in overrides:
         part, whole = _HOT_EXIT_SHARE
@@ -56,7 +63,7 @@ def create(settings: object) -> Settings:
 
 
 def require_built(overrides: Settings) -> None:
-    """Raises Refusal `bad_request` for a setting that nothing obeys yet: none is accepted and ignored."""
+    """Raises Refusal `bad_request` for a setting that has no effect yet: none is accepted and ignored."""
     for name, value in overrides.items():
         if name in NOT_BUILT and value != DEFAULTS[name]:
             raise Refusal("bad_request", f"settings.{name} is not built yet; leave it out")
@@ -153,7 +160,7 @@ def _strategy(name: str, value: Any) -> Any:
 
 
 def _retry(name: str, value: Any) -> Any:
-    found = DEFAULTS["retry"] | _members(name, value, _RETRY)
+    found = DEFAULT_RETRY | _members(name, value, _RETRY)
     if found["max_ms"] < found["first_ms"]:
         raise _bad(f"{name}.max_ms", f"at least {name}.first_ms, {found['first_ms']}")
     return found

@@ -10,7 +10,7 @@ from headgate.runtime.http.bodies import Headers, announced_bytes, media_type, r
 from headgate.runtime.http.call import NOBODY, Call, Reply
 from headgate.runtime.http.callers import Users, text_of
 from headgate.runtime.http.memory_budget import Share
-from headgate.runtime.http.paths import Found, Served
+from headgate.runtime.http.paths import Found, ServedEndpoint
 from headgate.runtime.http.queries import read_query
 
 _SAFE: Final = frozenset({"GET", "HEAD"})  # methods that change nothing
@@ -52,7 +52,7 @@ class Checks:
             call = await self._call(request, users, served, parameters)
         return await served.handler(call)
 
-    async def _call(self, request: Incoming, users: Users, served: Served, parameters: dict[str, str]) -> Call:
+    async def _call(self, request: Incoming, users: Users, served: ServedEndpoint, parameters: dict[str, str]) -> Call:
         scope, receive, headers, share = request
         limit, query_string = served.body_bytes, scope["query_string"]
         announced = announced_bytes(headers, limit)

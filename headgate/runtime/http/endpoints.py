@@ -20,7 +20,7 @@ class Body(NamedTuple):
     media_types: frozenset[str] = frozenset({JSON})
 
 
-class Answer(NamedTuple):
+class AnswerShape(NamedTuple):
     """The answer to a request that is not refused. `media_type` is empty where it has no body."""
 
     status: int = 200
@@ -40,7 +40,7 @@ class Endpoint(NamedTuple):
     method: str
     path: str
     handler: str
-    answer: Answer = Answer()
+    answer: AnswerShape = AnswerShape()
     body: Body | None = None
     query: tuple[str, ...] = ()
     who: Who = "user"
@@ -56,9 +56,9 @@ class Endpoint(NamedTuple):
         return self.answer.status == 101
 
 
-_NO_CONTENT: Final = Answer(204, "")
-_UPGRADE: Final = Answer(101, "")
-_EVENTS: Final = Answer(200, EVENT_STREAM)
+_NO_CONTENT: Final = AnswerShape(204, "")
+_UPGRADE: Final = AnswerShape(101, "")
+_EVENTS: Final = AnswerShape(200, EVENT_STREAM)
 _BATCH: Final = Body("limits.batch_bytes", frozenset({JSON, NDJSON}))
 _END: Final = Body(256 * 1024)
 _PUBLISH: Final = ("wait", "timeout_ms")
@@ -68,23 +68,23 @@ _STREAM: Final = ("from", "ack", "presence", "device_id", "token", "ticket")
 _SSE: Final = (*_STREAM, "last_event_id")
 
 ENDPOINTS: Final = (
-    Endpoint("ingest", "POST", TOPICS, "create_topic", Answer(201), Body()),
+    Endpoint("ingest", "POST", TOPICS, "create_topic", AnswerShape(201), Body()),
     Endpoint("ingest", "GET", TOPICS, "list_topics", query=("prefix", *_PAGE)),
     Endpoint("ingest", "GET", TOPIC, "show_topic"),
     Endpoint("ingest", "DELETE", TOPIC, "delete_topic", _NO_CONTENT),
-    Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", Answer(), Body(), _PUBLISH),
-    Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", Answer(), _BATCH, _PUBLISH),
-    Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", Answer(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", AnswerShape(), Body(), _PUBLISH),
+    Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", AnswerShape(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", AnswerShape(), _BATCH, _PUBLISH),
     Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),
-    Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", Answer(307), query=_SSE, who="anyone"),
+    Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
-    Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", Answer(), _END, ("connection_id",)),
+    Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("gateway", "GET", "/sse/subscribe", "", _EVENTS, query=("topic_id", *_SSE)),
     Endpoint("gateway", "GET", "/ws/subscribe", "", _UPGRADE, query=("topic_id", *_STREAM)),
     Endpoint("gateway", "GET", "/connect", "", _UPGRADE, query=("topic_id", *_STREAM)),
     Endpoint("admin", "GET", "/livez", "live", who="anyone"),
     Endpoint("admin", "GET", "/readyz", "ready", who="anyone"),
-    Endpoint("admin", "GET", "/metrics", "metrics", Answer(200, TEXT), who="anyone"),
+    Endpoint("admin", "GET", "/metrics", "metrics", AnswerShape(200, TEXT), who="anyone"),
 )
 
 

@@ -10,7 +10,7 @@ from headgate.runtime.http.call import Handler
 from headgate.runtime.http.endpoints import Endpoint
 
 
-class Served(NamedTuple):
+class ServedEndpoint(NamedTuple):
     """An endpoint with its handler. `body_bytes` is the largest body, 0 where none is read.
 
     `handler` is None for streams: no application answers them.
@@ -28,7 +28,7 @@ class Methods:
 
     __slots__ = ("allow", "by_name")
 
-    def __init__(self, by_name: dict[str, Served]) -> None:
+    def __init__(self, by_name: dict[str, ServedEndpoint]) -> None:
         self.by_name = by_name
         get = by_name.get("GET")
         if get is not None and not get.endpoint.is_websocket:
@@ -60,7 +60,7 @@ class Paths:
         Raises ValueError for a row without a handler, a handler without a row, and rows that contradict each other.
         """
         self.needs_users = False
-        by_path: dict[str, dict[str, Served]] = {}
+        by_path: dict[str, dict[str, ServedEndpoint]] = {}
         unused = set(handlers)
         for row in rows:
             methods = by_path.setdefault(row.path, {})
@@ -134,11 +134,11 @@ class _Node:
         return self.parameter
 
 
-def _served(row: Endpoint, handlers: Mapping[str, Handler], bounds: Mapping[str, int]) -> Served:
+def _served(row: Endpoint, handlers: Mapping[str, Handler], bounds: Mapping[str, int]) -> ServedEndpoint:
     if not row.is_stream and row.handler not in handlers:
         raise ValueError(f"{row.method} {row.path}: there is no handler {row.handler!r}")
     size, media_types = 0, frozenset[str]()
     if row.body is not None:
         size = row.body.bound if isinstance(row.body.bound, int) else bounds[row.body.bound]
         media_types = row.body.media_types
-    return Served(row, handlers.get(row.handler), size, media_types, row.who == "anyone")
+    return ServedEndpoint(row, handlers.get(row.handler), size, media_types, row.who == "anyone")

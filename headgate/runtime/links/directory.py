@@ -10,15 +10,12 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
-from headgate.core.wire.linkcodec import refusal_of
-from headgate.runtime.links.port import DirectoryUser
+from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
 logger = structlog.get_logger("links")
 
 CACHED_TOPICS: Final = 100_000
-
-OnAnswer = Callable[[link.Answer], None]
 
 
 class Served(NamedTuple):
@@ -34,18 +31,36 @@ class _Pending(NamedTuple):
     on_answer: OnAnswer
 
 
+class Hints:
+    """Addresses of dispatchers that other dispatchers named, each with the number of connects that failed since."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, int] = {}
+        self.added = asyncio.Event()  # set with every hint; cleared by the user
+
+    def add(self, address: str) -> None:
+        """Notes an address; its failures begin at 0 again."""
+        self.failures[address] = 0
+        self.added.set()
+
+    def failed(self, address: str) -> None:
+        """Counts a failed connect; nothing happens when the address is no hint."""
+        if address in self.failures:
+            self.failures[address] += 1
+
+
 class LinkDirectory:
-    """The links of one gateway or ingest. They are handed in by `add`; who keeps them connected is not its business."""
+    """The links of one gateway or ingest; implements the port `Directory`. `add` takes links that are connected."""
 
     def __init__(self, role: str, node: str) -> None:
         self.shards = 0
         self.cluster_id = ""
         self.generation = 0
-        self.user: DirectoryUser | None = None
-        self.on_hint: Callable[[str], None] = lambda address: None
+        self.hints = Hints()
         self.nodes: dict[str, Link] = {}
         self.role = role
-        self._node = node
+        self.node = node
+        self._user: DirectoryUser | None = None
         self._served: dict[int, Served] = {}
         self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
@@ -54,8 +69,9 @@ class LinkDirectory:
 
     # -- the port
 
-    def _compute_shard(self, topic_id: str) -> int:
-        return shard_of(topic_key(topic_id), self.shards)
+    def deliver_to(self, user: DirectoryUser) -> None:
+        """Names the one object that gets pushes and news of owners; see the port."""
+        self._user = user
 
     def shard_of(self, topic_id: str) -> int:
         """Returns the shard of a topic. Raises Refusal `not_ready` while `shards` is not known."""
@@ -64,7 +80,7 @@ class LinkDirectory:
         return self._shard_of(topic_id)
 
     def linked(self, shard: int) -> bool:
-        """Says whether the shard's owner is linked."""
+        """Returns whether the shard's owner is linked."""
         return shard in self._served
 
     def missing(self) -> str | None:
@@ -86,17 +102,8 @@ class LinkDirectory:
         served.wire.send(build(req))
 
     def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
-        """The same as a future; Refused becomes the exception Refusal."""
-        future: asyncio.Future[link.Answer] = asyncio.get_running_loop().create_future()
-
-        def on_answer(answer: link.Answer) -> None:
-            if future.done():
-                return
-            if isinstance(answer, link.Refused):
-                future.set_exception(refusal_of(answer))
-            else:
-                future.set_result(answer)
-
+        """Like `request`, but returns a future; Refused becomes the exception Refusal."""
+        future, on_answer = future_answer()
         asked: list[int] = []
 
         def numbered(req: int) -> link.Request:
@@ -104,8 +111,11 @@ class LinkDirectory:
             return build(req)
 
         self.request(shard, numbered, on_answer)
-        future.add_done_callback(lambda done: self._forget(asked))  # also of those who waited no longer
+        future.add_done_callback(lambda done: self._forget(asked))  # also when nobody waits any longer
         return future
+
+    def _compute_shard(self, topic_id: str) -> int:
+        return shard_of(topic_key(topic_id), self.shards)
 
     def _forget(self, asked: list[int]) -> None:
         for req in asked:
@@ -120,11 +130,10 @@ class LinkDirectory:
     # -- links
 
     def add(self, wire: Link) -> None:
-        """Takes a connected link and says HELLO."""
-        wire.on_messages = lambda messages: self._on_messages(wire, messages)
-        wire.on_close = lambda reason: self._on_close(wire, reason)
+        """Adds a connected link and sends HELLO on it."""
+        wire.deliver_to(lambda messages: self._on_messages(wire, messages), lambda reason: self._on_close(wire, reason))
         wire.send(
-            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self.role, self._node, self.cluster_id, self.generation)
+            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self.role, self.node, self.cluster_id, self.generation)
         )
 
     def _on_messages(self, wire: Link, messages: list[link.Message]) -> None:
@@ -151,11 +160,11 @@ class LinkDirectory:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
     def _push(self, wire: Link, message: link.Message) -> None:
-        """Hands a push on; what an owner sends that is no longer the shard's is dropped."""
+        """Passes a push to the user; a push of an owner that was replaced is dropped."""
         shard = message.shard if isinstance(message, link.Attached) else self.shard_of(getattr(message, "topic_id", ""))
         served = self._served.get(shard)
-        if served is not None and served.wire is wire and self.user is not None:
-            self.user.on_push(served.epoch, message)
+        if served is not None and served.wire is wire and self._user is not None:
+            self._user.on_push(served.epoch, message)
 
     def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
         if self.cluster_id and welcome.cluster_id != self.cluster_id:
@@ -177,10 +186,10 @@ class LinkDirectory:
         self._owners(wire, welcome.owners)
 
     def _owners(self, wire: Link, owners: list[link.Owner]) -> None:
-        """Takes what a dispatcher says: a served shard carries `served`, the rest are hints where others listen."""
+        """Notes a dispatcher's shards; those that it does not serve are hints where other dispatchers listen."""
         for owner in owners:
             if not owner.served:
-                self.on_hint(owner.address)
+                self.hints.add(owner.address)
             elif owner.epoch == 0:
                 self._lost(owner.shard, wire)
             else:
@@ -195,29 +204,29 @@ class LinkDirectory:
         if current is not None and current.wire is wire and current.epoch == owner.epoch:
             return
         if current is not None:
-            self._told(owner.shard, up=False)
+            self._announce(owner.shard, up=False)
             current.wire.send(link.Refuse(owner.shard, owner.epoch))
             # An answer of the old owner's is about routes that the new one does not have.
             self._refuse(lambda pending: pending.shard == owner.shard, "it has another owner")
         self._served[owner.shard] = Served(owner.epoch, wire)
-        self._told(owner.shard, up=True)
+        self._announce(owner.shard, up=True)
 
     def _lost(self, shard: int, wire: Link) -> None:
         served = self._served.get(shard)
         if served is not None and served.wire is wire:
             del self._served[shard]
-            self._told(shard, up=False)
+            self._announce(shard, up=False)
             self._refuse(lambda pending: pending.shard == shard and pending.wire is wire, "its owner has given it up")
 
     def _refuse(self, lost: Callable[[_Pending], bool], why: str) -> None:
-        """Answers what will not be answered any more."""
+        """Refuses the requests that the owner will no longer answer."""
         for req in [req for req, pending in self._pending.items() if lost(pending)]:
             pending = self._pending.pop(req)
             pending.on_answer(link.Refused(req, "not_ready", f"shard {pending.shard}: {why}"))
 
-    def _told(self, shard: int, *, up: bool) -> None:
-        if self.user is not None:
-            self.user.on_owner(shard, up)
+    def _announce(self, shard: int, *, up: bool) -> None:
+        if self._user is not None:
+            self._user.on_owner(shard, up)
 
     def _on_close(self, wire: Link, reason: str) -> None:
         if self.nodes.get(wire.peer) is wire:

@@ -1,18 +1,12 @@
-"""The in-memory twin of a link: two ends on one loop; knows neither bytes on a wire nor authentication."""
+"""A link in memory: two ends on one loop, without bytes on a wire and without authentication."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from headgate.core.wire.link import Message, Messages
-from headgate.core.wire.linkcodec import Unsendable, decode_batch, encode, encode_batch
+from headgate.runtime.ports import OnClose, OnMessages, ignore
 
-logger = structlog.get_logger("links")
-
-FRAME_OVERHEAD: Final = 64  # bytes a message is counted for beside its frames
+FRAME_OVERHEAD: Final = 64  # bytes counted for a message beside its frames
 
 
 def _size(message: Message) -> int:
@@ -20,42 +14,31 @@ def _size(message: Message) -> int:
 
 
 class MemoryLink:
-    """One end. `codec` sends every batch through the wire format; `latency_s` is for the simulation."""
+    """One end; implements the port `Link`."""
 
-    def __init__(self, peer: str, *, codec: bool = False, latency_s: Callable[[], float] | None = None) -> None:
-        self.on_messages: Callable[[list[Message]], None] = lambda messages: None
-        self.on_close: Callable[[str], None] = lambda reason: None
+    def __init__(self, peer: str) -> None:
         self.peer = peer
         self.role = ""  # nobody has to prove one within a process
         self.pending_bytes = 0
         self.closed = False
+        self._on_messages: OnMessages = ignore
+        self._on_close: OnClose = ignore
         self._far: MemoryLink = self
-        self._codec = codec
-        self._latency = latency_s
         self._out: list[Message] = []
-        self._arrival = 0.0
-        self._flying: deque[list[Message]] = deque()
         self._drained = asyncio.Event()
 
-    def send(self, message: Message) -> None:
-        """Queues a message; the far end gets the turn's batch at its next turn. One that cannot be sent is answered."""
-        if self.closed:
-            return
-        try:
-            if self._codec:
-                encode(message)
-        except Unsendable as fault:
-            logger.error("a message was dropped", peer=self.peer, why=str(fault))
-            self._answer(fault)
-        else:
-            self._queue(message)
+    def join(self, far: "MemoryLink") -> None:
+        """Makes `far` the other end of this link."""
+        self._far, far._far = far, self
 
-    def _answer(self, fault: Unsendable) -> None:
-        refused = fault.answer
-        if refused is not None and fault.of_request:
-            asyncio.get_running_loop().call_soon(lambda: self.on_messages([refused]))
-        elif refused is not None:
-            self._queue(refused)
+    def deliver_to(self, on_messages: OnMessages = ignore, on_close: OnClose = ignore) -> None:
+        """Names the functions that this end calls; see the port."""
+        self._on_messages, self._on_close = on_messages, on_close
+
+    def send(self, message: Message) -> None:
+        """Queues a message; the far end gets the batch of this turn at its next turn."""
+        if not self.closed:
+            self._queue(message)
 
     def _queue(self, message: Message) -> None:
         self.pending_bytes += _size(message)
@@ -65,28 +48,17 @@ class MemoryLink:
 
     def _ship(self) -> None:
         batch, self._out = self._out, []
-        if not batch:
-            return
-        if self._codec:
-            batch = decode_batch(encode_batch(batch))
-        if self._latency is None:
-            self._arrive(batch)
-            return
-        loop = asyncio.get_running_loop()
-        self._arrival = max(self._arrival, loop.time() + self._latency())  # in order, whatever the latency
-        self._flying.append(batch)
-        loop.call_at(self._arrival, self._land)  # equal timers fire in any order, so each takes the oldest batch
+        if batch:
+            self._carry(batch)
 
-    def _land(self) -> None:
-        self._arrive(self._flying.popleft())
-
-    def _arrive(self, batch: list[Message]) -> None:
+    def _carry(self, batch: list[Message]) -> None:
+        """Brings a batch to the far end."""
         self.pending_bytes = max(0, self.pending_bytes - sum(map(_size, batch)))
         self._drained.set()
         if self._far.closed:
             return
         try:
-            self._far.on_messages(batch)
+            self._far._on_messages(batch)
         except Exception as error:
             self.close(f"a message could not be taken: {error!r}")
             raise
@@ -98,19 +70,16 @@ class MemoryLink:
             await self._drained.wait()
 
     def close(self, reason: str) -> None:
-        """Ends both ends; what is queued is lost."""
+        """Closes both ends; queued messages are lost."""
         for end in (self, self._far):
             if not end.closed:
                 end.closed = True
                 end._drained.set()
-                asyncio.get_running_loop().call_soon(end.on_close, reason)
+                asyncio.get_running_loop().call_soon(end._on_close, reason)
 
 
-def memory_link(
-    near: str = "near", far: str = "far", *, codec: bool = False, latency_s: Callable[[], float] | None = None
-) -> tuple[MemoryLink, MemoryLink]:
-    """Returns the two ends of a link; `near` and `far` name the node each end talks to."""
-    a = MemoryLink(far, codec=codec, latency_s=latency_s)
-    b = MemoryLink(near, codec=codec, latency_s=latency_s)
-    a._far, b._far = b, a
+def memory_link(near: str = "near", far: str = "far") -> tuple[MemoryLink, MemoryLink]:
+    """Returns the two ends of a link; `near` and `far` name the node that each end talks to."""
+    a, b = MemoryLink(far), MemoryLink(near)
+    a.join(b)
     return a, b

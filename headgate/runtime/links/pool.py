@@ -1,4 +1,4 @@
-"""Keeps links to every dispatcher: the configured ones and those that others name; knows no message's meaning."""
+"""Keeps links to every dispatcher: the configured ones and those that other dispatchers name."""
 
 import asyncio
 import socket
@@ -8,7 +8,8 @@ import structlog
 
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.websocket_link import open_link
-from headgate.runtime.ports import Clock, Rng
+from headgate.runtime.logging import Reminder
+from headgate.runtime.ports import Shell
 
 logger = structlog.get_logger("links")
 
@@ -21,83 +22,74 @@ HINT_TRIES: Final = 30  # a hinted address that never answers is forgotten; a li
 class LinkPool:
     """Links of one process. `run` is its task."""
 
-    def __init__(
-        self, directory: LinkDirectory, dispatchers: list[str], secret: bytes, node: str, clock: Clock, rng: Rng
-    ) -> None:
+    def __init__(self, directory: LinkDirectory, dispatchers: list[str], secret: bytes, shell: Shell[object]) -> None:
         self._directory = directory
         self._configured = dispatchers
         self._secret = secret
-        self._node = node
-        self._clock = clock
-        self._rng = rng
-        self._hints: dict[str, int] = {}
+        self._clock = shell.clock
+        self._rng = shell.rng
+        self._hints = directory.hints
         self._kept: dict[str, asyncio.Task[None]] = {}
-        self._wake = asyncio.Event()
-        self._said: dict[str, float] = {}
-        self._wanted: set[str] = set()
+        self._reminder = Reminder(shell.clock.now)
+        self._targets: set[str] = set()
         self._resolved: dict[str, list[str]] = {}
-        directory.on_hint = self._on_hint
-
-    def _on_hint(self, address: str) -> None:
-        self._hints[address] = 0
-        self._wake.set()
 
     async def run(self) -> None:
         """Connects, reconnects with back-off and jitter, follows names that change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._wanted = set(await self._targets())
-                for address in self._wanted:
+                self._targets = set(await self._find_targets())
+                for address in self._targets:
                     task = self._kept.get(address)
                     if task is None or task.done():
                         self._kept[address] = tasks.create_task(self._keep(address), name=f"link-{address}")
                 try:
                     async with asyncio.timeout(RESOLVE_S):
-                        await self._wake.wait()
+                        await self._hints.added.wait()
                 except TimeoutError:
                     pass
-                self._wake.clear()
+                self._hints.added.clear()
 
-    async def _targets(self) -> list[str]:
+    async def _find_targets(self) -> list[str]:
         """Returns every address: a configured name may stand for several hosts (a headless service)."""
         targets: dict[str, None] = {}
         for address in self._configured:
             try:
                 self._resolved[address] = await _resolve(address)
-            except OSError as error:  # what was known of the name stays good
-                self._say(address, f"the name does not resolve: {error}")
+            except OSError as error:  # the addresses found before stay valid
+                self._warn(address, f"the name does not resolve: {error}")
             targets.update(dict.fromkeys(self._resolved.get(address, ())))
-        targets.update(dict.fromkeys(self._hints))
+        targets.update(dict.fromkeys(self._hints.failures))
         return list(targets)
 
     async def _keep(self, address: str) -> None:
-        """Keeps one link; ends when the name is gone, or a hint has led nowhere for long."""
+        """Keeps one link. Ends when no name stands for the address, or the hint has failed HINT_TRIES times."""
         backoff = BACKOFF_FIRST_S
-        while address in self._wanted and self._hints.get(address, 0) < HINT_TRIES:
+        while address in self._targets and self._hints.failures.get(address, 0) < HINT_TRIES:
             started = self._clock.now()
             try:
-                wire = await open_link(address, self._secret, self._directory.role, self._node, self._rng)
-                self._directory.add(wire)
-                await wire.run()
-                while wire.peer in self._directory.nodes:  # noqa: ASYNC110 - an alias: rare, and minutes long
-                    await asyncio.sleep(BACKOFF_MAX_S)
+                await self._connect(address)
             except ConnectionError as error:
-                self._say(address, str(error))
-                if address in self._hints:
-                    self._hints[address] += 1
+                self._warn(address, str(error))
+                self._hints.failed(address)
             except Exception:  # the task's root: one link's fault ends neither the others nor the process
                 logger.exception("a link failed", address=address)
             if self._clock.now() - started > BACKOFF_MAX_S:
                 backoff = BACKOFF_FIRST_S
             await asyncio.sleep(backoff * (0.5 + self._rng.random()))
             backoff = min(backoff * 2, BACKOFF_MAX_S)
-        self._hints.pop(address, None)
+        self._hints.failures.pop(address, None)
 
-    def _say(self, address: str, why: str) -> None:
-        """Logs a fault once a minute and address."""
-        now = self._clock.now()
-        if now - self._said.get(address, -60.0) >= 60.0:
-            self._said[address] = now
+    async def _connect(self, address: str) -> None:
+        """Opens a link and runs it to its end. Raises ConnectionError."""
+        wire = await open_link(address, self._secret, self._directory.role, self._directory.node, self._rng)
+        self._directory.add(wire)
+        await wire.run()
+        while wire.peer in self._directory.nodes:  # noqa: ASYNC110 - an alias of a linked node: rare, and minutes long
+            await asyncio.sleep(BACKOFF_MAX_S)
+
+    def _warn(self, address: str, why: str) -> None:
+        if self._reminder.is_due(address):
             logger.warning("no link to a dispatcher", address=address, why=why)
 
 

@@ -1,4 +1,4 @@
-"""Links over WebSocket with the `websockets` library: both ends; what they say is authenticated before it is parsed."""
+"""Links over WebSocket with the `websockets` library, both ends. Each batch is authenticated before it is parsed."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.link import Message
 from headgate.core.wire.linkauth import MAX_BYTES, LinkRefused, Proven
 from headgate.runtime.links.authentication import Connection, Strangers, as_client, as_dispatcher
-from headgate.runtime.ports import Rng
+from headgate.runtime.ports import OnClose, OnMessages, Rng, ignore
 from headgate.runtime.sockets import listen
 
 logger = structlog.get_logger("links")
@@ -32,15 +32,15 @@ SLICE_MESSAGES: Final = 2_000
 SLICE_BYTES: Final = 1024 * 1024  # a batch: small beside MAX_BATCH_BYTES, and some milliseconds of either end
 
 _QUIET = logging.getLogger("headgate.link.websockets")
-_QUIET.setLevel(logging.CRITICAL)  # refused and cut links are ours to report
+_QUIET.setLevel(logging.CRITICAL)  # we report refused and cut links ourselves
 
 
 class WebSocketLink:
     """One end of a link. `run` is its task: it reads until the connection ends; a second one inside writes."""
 
     def __init__(self, connection: Connection, peer: str, proven: Proven) -> None:
-        self.on_messages: Callable[[list[Message]], None] = lambda messages: None
-        self.on_close: Callable[[str], None] = lambda reason: None
+        self._on_messages: OnMessages = ignore
+        self._on_close: OnClose = ignore
         self.peer = peer
         self.role = proven.role
         self._sent_seal, self._received_seal = proven.sent, proven.received
@@ -50,6 +50,10 @@ class WebSocketLink:
         self._wake = asyncio.Event()
         self._sent = asyncio.Event()
         self._reason: str | None = None
+
+    def deliver_to(self, on_messages: OnMessages = ignore, on_close: OnClose = ignore) -> None:
+        """Names the functions that this end calls; see the port."""
+        self._on_messages, self._on_close = on_messages, on_close
 
     def send(self, message: Message) -> None:
         """Queues a message for this turn's batch; one that cannot be sent is dropped alone and answered."""
@@ -62,10 +66,10 @@ class WebSocketLink:
             self._answer(fault)
 
     def _answer(self, fault: linkcodec.Unsendable) -> None:
-        """A request is refused here, in the next turn; an answer becomes a refusal."""
+        """Refuses a request here, in the next turn; replaces an answer by a refusal."""
         refused = fault.answer
         if refused is not None and fault.of_request:
-            asyncio.get_running_loop().call_soon(lambda: self.on_messages([refused]))
+            asyncio.get_running_loop().call_soon(lambda: self._on_messages([refused]))
         elif refused is not None:
             self._queue(linkcodec.encode(refused))
 
@@ -106,11 +110,11 @@ class WebSocketLink:
             self.close(reason)
             with contextlib.suppress(Exception):
                 await self._connection.close(1000, _short(reason))
-            self.on_close(reason)
+            self._on_close(reason)
 
     def _far_end(self) -> str:
-        said = self._connection.close_reason
-        return f"the far end closed the link: {said}" if said else "the far end closed the link"
+        reason = self._connection.close_reason
+        return f"the far end closed the link: {reason}" if reason else "the far end closed the link"
 
     async def _read(self) -> None:
         async for data in self._connection:
@@ -121,7 +125,7 @@ class WebSocketLink:
                 messages = linkcodec.decode_batch(batch)
             except msgspec.DecodeError as error:
                 raise LinkRefused(f"not a batch of link version 1: {error}") from None
-            self.on_messages(messages)
+            self._on_messages(messages)
 
     async def _write(self) -> None:
         while True:
@@ -140,7 +144,7 @@ class WebSocketLink:
 
 
 def _fault(ends: tuple[BaseException | None, ...]) -> str | None:
-    """Returns what ended the reader or the writer here; what was not foreseen is logged, with where it came from."""
+    """Returns why the reader or writer of this end stopped; an unexpected error is logged with its traceback."""
     for error in ends:
         if isinstance(error, HeadgateError):
             return str(error)
@@ -151,12 +155,12 @@ def _fault(ends: tuple[BaseException | None, ...]) -> str | None:
 
 
 def _short(reason: str) -> str:
-    """Returns what fits into a close frame: 123 bytes of UTF-8 (RFC 6455 section 5.5)."""
+    """Returns the part that fits into a close frame: 123 bytes of UTF-8 (RFC 6455 section 5.5)."""
     return reason.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
 
 
 def _parts(queue: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    """Cuts a turn's messages into batches of bounded size; a single large message is a batch of its own."""
+    """Cuts the messages of a turn into batches of bounded size; a large message is a batch of its own."""
     part: list[bytes] = []
     size = 0
     for message in queue:
@@ -182,7 +186,7 @@ async def open_link(address: str, secret: bytes, role: str, node: str, rng: Rng)
             ping_timeout=PONG_S,
             proxy=None,
         )
-    except Exception as error:  # whatever answers there is not ours to foresee
+    except Exception as error:  # any server may answer there
         raise ConnectionError(f"no link to {address}: {error or type(error).__name__}") from error
     try:
         proven = await as_client(connection, secret, role, node, rng, MAX_BATCH_BYTES)

@@ -1,4 +1,4 @@
-"""Reads a shard's snapshots log, newest chunk first, in bounded memory; knows the log port and what a chunk is."""
+"""Reads a shard's snapshots log, newest chunk first, in bounded memory."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
@@ -9,7 +9,7 @@ from headgate.core.sequencer.snapshot import MAX_OFFSET, ChainSearch, Chunk, rea
 from headgate.core.wire.records import Batch, LogName, Record
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
-READ_WAIT_S: Final = 5.0  # for records that are there
+READ_WAIT_S: Final = 5.0  # for records that exist
 WINDOW_BYTES: Final = 8 * 1024 * 1024  # held at once, and one read of RECORDS_A_READ chunks of 512 KiB
 RECORDS_A_READ: Final = 8
 OFFSETS_MIN: Final = 16
@@ -42,8 +42,8 @@ async def chunks_back(
 ) -> AsyncGenerator[Chunk, None]:
     """Yields the chunks of a shard's snapshots log from the newest (or the last one before the offset `before`) back.
 
-    Only those that can be read; what is damaged is passed over. Use it with `aclosing`. `background`: nobody waits for
-    it. Raises LogUnavailable, NewerSnapshot.
+    Damaged chunks are skipped. Use it with `aclosing`. `background`: the reads are counted apart.
+    Raises LogUnavailable, NewerSnapshot.
     """
     bounds = await log.bounds(LogName.SNAPSHOTS, shard)
     end = bounds.end if before is None else min(before, bounds.end)

@@ -1,6 +1,6 @@
-"""Administrative requests to Kafka with their errors checked; knows topics and configurations, no records.
+"""Administrative requests to Kafka: topics, their configuration, truncation.
 
-aiokafka returns errors in the response instead of raising them (KAFKA.md section 3); here they are raised.
+aiokafka returns errors in the response instead of raising them; here they are raised.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 from aiokafka.structs import TopicPartition
 
-from headgate.runtime.logs.kafka_connect import Site, reached
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached
 from headgate.runtime.ports import LogUnavailable
 
 ALREADY_EXISTS: Final = 36
@@ -20,7 +20,7 @@ _NO_ERROR: Final = 0
 
 
 class KafkaTopic(NamedTuple):
-    """A Kafka topic as it is: its partitions, how many of them have a leader, and the fewest replicas of any."""
+    """The state of a Kafka topic: its partitions, how many have a leader, and the fewest replicas of any."""
 
     partitions: int
     led: int
@@ -30,25 +30,25 @@ class KafkaTopic(NamedTuple):
 class KafkaAdmin:
     """One admin client, connected with its first request."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, deployment: KafkaDeployment) -> None:
+        self._deployment = deployment
         self._client: AIOKafkaAdminClient | None = None
         self._starting = asyncio.Lock()
 
     async def brokers(self) -> int:
         """Returns the number of brokers. Raises LogUnavailable."""
         client = await self._start()
-        cluster = await reached(self._site, client.describe_cluster())
+        cluster = await reached(self._deployment, client.describe_cluster())
         return len(cluster["brokers"])
 
     async def topics(self, names: Sequence[str]) -> dict[str, KafkaTopic]:
-        """Returns those of the topics that are there. Raises LogUnavailable.
+        """Returns the topics of `names` that exist. Raises LogUnavailable.
 
-        Asks for all topics: asking for one that is not there would create it where auto.create.topics.enable is true.
+        Asks for all topics: asking for one that does not exist would create it where auto.create.topics.enable is true.
         """
         client = await self._start()
         present: dict[str, KafkaTopic] = {}
-        for topic in await reached(self._site, client.describe_topics()):
+        for topic in await reached(self._deployment, client.describe_topics()):
             if topic["topic"] in names and topic["error_code"] == _NO_ERROR:
                 partitions = topic["partitions"]
                 led = sum(partition["leader"] >= 0 for partition in partitions)
@@ -57,25 +57,25 @@ class KafkaAdmin:
         return present
 
     async def configs(self, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
-        """Returns the configuration of topics; one that was just created may be missing. Raises LogUnavailable."""
+        """Returns the configuration of topics; a topic that was just created may be missing. Raises LogUnavailable."""
         client = await self._start()
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         found: dict[str, dict[str, str | None]] = {}
-        for response in await reached(self._site, client.describe_configs(wanted)):
+        for response in await reached(self._deployment, client.describe_configs(wanted)):
             for error_code, _, _, name, entries in response.resources:
                 if error_code == _NO_ERROR:
                     found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 
     async def create(self, name: str, partitions: int, replication: int, configs: Mapping[str, str]) -> bool:
-        """Creates a topic; says whether it was not there before. Raises LogUnavailable."""
+        """Creates a topic; returns False when it existed. Raises LogUnavailable."""
         client = await self._start()
         topic = NewTopic(name, partitions, replication, topic_configs=dict(configs))
-        response = await reached(self._site, client.create_topics([topic]))
+        response = await reached(self._deployment, client.create_topics([topic]))
         for _, error_code, *message in response.topic_errors:
             if error_code not in (_NO_ERROR, ALREADY_EXISTS):
                 what = next((text for text in message if text), None) or for_code(error_code).__name__
-                raise LogUnavailable(f"{self._site.address}: cannot create {name}: {what}")
+                raise LogUnavailable(f"{self._deployment.address}: cannot create {name}: {what}")
             if error_code == ALREADY_EXISTS:
                 return False
         return True
@@ -83,7 +83,7 @@ class KafkaAdmin:
     async def delete_records(self, partition: TopicPartition, before: int) -> None:
         """Forgets the records of a partition before an offset. Raises LogUnavailable."""
         client = await self._start()
-        await reached(self._site, client.delete_records({partition: RecordsToDelete(before)}))
+        await reached(self._deployment, client.delete_records({partition: RecordsToDelete(before)}))
 
     async def close(self) -> None:
         """Disconnects."""
@@ -94,10 +94,10 @@ class KafkaAdmin:
     async def _start(self) -> AIOKafkaAdminClient:
         async with self._starting:
             if self._client is None:
-                arguments: dict[str, Any] = self._site.connection()
+                arguments: dict[str, Any] = self._deployment.connection()
                 client = AIOKafkaAdminClient(**arguments)
                 try:
-                    await reached(self._site, client.start())
+                    await reached(self._deployment, client.start())
                 except BaseException:
                     await client.close()
                     raise

@@ -1,4 +1,4 @@
-"""How Headgate's clients reach Kafka: names, connection settings, TLS and SASL, errors; knows no record."""
+"""How our clients reach Kafka: names, connection settings, TLS and SASL, errors."""
 
 import ssl
 from collections.abc import Awaitable
@@ -11,8 +11,10 @@ from headgate.core.wire.records import LogName
 from headgate.runtime.logs.options import KafkaUrl, LogOptions, LogSecurity, parse_url
 from headgate.runtime.ports import LogUnavailable
 
-REQUEST_TIMEOUT_MS: Final = 5_000  # the producer's own verdict; our wait of 6 s stands behind it
-METADATA_MAX_AGE_MS: Final = 1_000  # knows a new leader before a request times out: 3 s of silence, not 10
+REQUEST_TIMEOUT_MS: Final = 5_000  # the producer ends an append first; our own wait is 6 s
+METADATA_MAX_AGE_MS: Final = (
+    1_000  # so a client knows a new leader before a request times out: 3 s without answers, not 10
+)
 RETRY_BACKOFF_MS: Final = 100
 
 _T = TypeVar("_T")
@@ -22,8 +24,8 @@ class LogNotInitialised(LogUnavailable):
     """The cluster has no Headgate logs, or only some: `headgate init` creates them."""
 
 
-class Site(NamedTuple):
-    """Where the logs of one deployment are: what every client of ours is made from."""
+class KafkaDeployment(NamedTuple):
+    """The logs of one deployment: address, names and credentials for each of our clients."""
 
     url: KafkaUrl
     prefix: str
@@ -45,7 +47,7 @@ class Site(NamedTuple):
         return f"{self.prefix}.dispatchers"
 
     def connection(self) -> dict[str, Any]:
-        """Returns the arguments every aiokafka client takes, read anew so that renewed certificates are found."""
+        """Returns the arguments that every aiokafka client takes. Certificates are read anew with each call."""
         arguments: dict[str, Any] = {
             "bootstrap_servers": list(self.url.bootstrap),
             "client_id": f"headgate-{self.node}",
@@ -63,20 +65,20 @@ class Site(NamedTuple):
         return arguments
 
 
-def site_of(options: LogOptions, node: str = "headgate") -> Site:
-    """Returns the site of a kafka:// URL. Raises ValueError for another one."""
+def deployment_of(options: LogOptions, node: str = "headgate") -> KafkaDeployment:
+    """Returns the deployment of a kafka:// URL. Raises ValueError for another URL."""
     url = parse_url(options.url)
     if not isinstance(url, KafkaUrl):
         raise ValueError(f"log url {options.url!r} is not kafka://host:port,host:port")
-    return Site(url, options.prefix, options.security, node)
+    return KafkaDeployment(url, options.prefix, options.security, node)
 
 
-async def reached(site: Site, call: Awaitable[_T]) -> _T:
+async def reached(deployment: KafkaDeployment, call: Awaitable[_T]) -> _T:
     """Awaits a call to Kafka; raises LogUnavailable for whatever aiokafka raises."""
     try:
         return await call
     except (KafkaError, OSError, TimeoutError) as error:
-        raise LogUnavailable(f"{site.address}: {reason(error)}") from error
+        raise LogUnavailable(f"{deployment.address}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

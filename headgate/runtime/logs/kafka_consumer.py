@@ -1,15 +1,16 @@
-"""Shared consumers and the readers they feed: one follows the ends of parts, one catches up; knows no record's meaning.
+"""Consumers that many readers share: one follows the ends of parts, one reads history.
 
-A reader takes from its own bounded buffer. While it is behind, the history consumer fills it; from the end on, the live
-consumer does. So a shard that restores never delays those that follow. A reader that waits for nothing holds no
-partition: it joins a consumer with its first read that finds the buffer empty, and leaves when it has caught up or,
-on the live side, when it does not keep up.
+A reader takes from its own bounded buffer. While it is behind, the history consumer fills it; at the end of the part,
+the live consumer does. So a shard that restores never delays the others. A reader that nobody reads from holds no
+partition: it joins a consumer with the first read that finds the buffer empty. It leaves the history consumer when it
+has caught up, and the live consumer when it does not keep up.
 
 aiokafka drops the positions of all partitions with every `assign()`, so each is followed by a `seek()` of every one.
 """
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,13 +20,13 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeEr
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from headgate.core.wire.records import Bounds, Record
-from headgate.runtime.logs.kafka_connect import Site, reached, reason
+from headgate.runtime.logging import Reminder
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached, reason
 from headgate.runtime.logs.kafka_stop import stopped
 
-MAX_POLL_RECORDS: Final = 2_000  # one getmany once returned 62,000: the loop stood still meanwhile
+MAX_POLL_RECORDS: Final = 2_000  # without a bound one getmany returned 62,000, and the loop was blocked meanwhile
 POLL_MS: Final = 1_000
-RETRY_S: Final = 0.5
-SAY_AGAIN_S: Final = 60.0
+FETCH_RETRY_S: Final = 0.5
 LIVE_RECORDS: Final = 20_000  # buffered for one reader: half a second of a busy shard, then it catches up by itself
 LIVE_BYTES: Final = 16 << 20
 HISTORY_RECORDS: Final = 4_000
@@ -34,10 +35,10 @@ HISTORY_BYTES: Final = 2 << 20
 _log = logging.getLogger("headgate.log.kafka")
 
 
-def consumer_arguments(site: Site, isolation: str = "read_committed") -> dict[str, Any]:
-    """Returns the arguments of a data consumer (KAFKA.md section 0)."""
+def consumer_arguments(deployment: KafkaDeployment, isolation: str = "read_committed") -> dict[str, Any]:
+    """Returns the arguments of a consumer that reads records."""
     return {
-        **site.connection(),
+        **deployment.connection(),
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
@@ -50,9 +51,10 @@ def consumer_arguments(site: Site, isolation: str = "read_committed") -> dict[st
 
 
 class PartitionBuffer:
-    """The buffer of one reader. `fetched` is the offset after what was buffered, `end` the high watermark last seen.
+    """The buffer of one reader.
 
-    `stable` is the last stable offset (KIP-98) of the newest fetch, None before the first.
+    `fetched` is the offset after the last buffered record, `end` the high watermark last seen, `stable` the last stable
+    offset (KIP-98) of the newest fetch (None before the first).
     """
 
     def __init__(self, partition: TopicPartition, offset: int, end: int) -> None:
@@ -62,44 +64,44 @@ class PartitionBuffer:
         self.stable: int | None = None
         self.caught_up = offset >= end  # which consumer it joins next
         self.gone = not 0 <= offset <= end  # the log does not have `fetched`, as far as is known
-        self.pump: Pump | None = None
-        self._buffer: deque[Record] = deque()
+        self.consumer: SharedConsumer | None = None
+        self._records: deque[Record] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is buffered."""
-        return not self._buffer
+        return not self._records
 
-    def is_over(self, records: int, size: int) -> bool:
-        """Whether more than so much is buffered."""
-        return len(self._buffer) > records or self._bytes > size
+    def is_larger_than(self, records: int, size: int) -> bool:
+        """Whether more than `records` records or `size` bytes are buffered."""
+        return len(self._records) > records or self._bytes > size
 
     def put(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
         """Buffers records, skipping those from before its own position."""
         at = self.fetched
         for r in records:
             if r.offset >= at:
-                self._buffer.append(Record(r.offset, r.timestamp, r.key, r.value))
+                self._records.append(Record(r.offset, r.timestamp, r.key, r.value))
                 self._bytes += len(r.value or b"") + len(r.key or b"")
-        self.reach(records[-1].offset + 1, None)
+        self.advance(records[-1].offset + 1, None)
         self.wake()
 
-    def reach(self, position: int, end: int | None) -> None:
+    def advance(self, position: int, end: int | None) -> None:
         """Notes that everything before `position` was fetched, and the high watermark where it is known."""
         self.fetched = max(self.fetched, position)
         self.end = max(self.end if end is None else end, self.fetched)
 
     def take(self, count: int) -> list[Record]:
         """Returns up to `count` buffered records."""
-        buffer = self._buffer
-        if len(buffer) <= count:
-            records = list(buffer)
-            buffer.clear()
+        kept = self._records
+        if len(kept) <= count:
+            records = list(kept)
+            kept.clear()
             self._bytes = 0
             return records
-        records = [buffer.popleft() for _ in range(count)]
+        records = [kept.popleft() for _ in range(count)]
         self._bytes -= sum(len(r.value or b"") + len(r.key or b"") for r in records)
         return records
 
@@ -109,7 +111,7 @@ class PartitionBuffer:
             self._waiter.set_result(None)
 
     async def wait(self, wait_s: float) -> None:
-        """Waits for records, for a reason to look again, or until the time is over."""
+        """Waits at most `wait_s` seconds for records or for `wake`."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait((self._waiter,), timeout=wait_s)
@@ -117,45 +119,45 @@ class PartitionBuffer:
             self._waiter = None
 
 
-class Pump:
-    """One aiokafka consumer that feeds many readers. `live`: a reader over its bound leaves instead of pausing."""
+class SharedConsumer:
+    """One aiokafka consumer that buffers many readers. `live`: a reader over its bound leaves instead of pausing."""
 
-    def __init__(self, site: Site, *, live: bool) -> None:
-        self._site = site
+    def __init__(self, deployment: KafkaDeployment, *, live: bool) -> None:
+        self._deployment = deployment
         self._live = live
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
-        self._feeds: dict[TopicPartition, list[PartitionBuffer]] = {}  # as assigned
+        self._buffers: dict[TopicPartition, list[PartitionBuffer]] = {}  # as assigned
         self._joining: list[PartitionBuffer] = []  # must not be fed before the seek to where they stand
         self._scheduled = False
         self._wanted = asyncio.Event()
-        self._said = float("-inf")
+        self._reminder = Reminder(time.monotonic)
 
-    async def attach(self, feed: PartitionBuffer) -> None:
-        """Begins to feed a reader. Raises LogUnavailable."""
+    async def attach(self, buffer: PartitionBuffer) -> None:
+        """Begins to buffer a reader. Raises LogUnavailable."""
         await self._start()
-        feed.pump = self
-        self._joining.append(feed)
+        buffer.consumer = self
+        self._joining.append(buffer)
         self._reassign()
 
-    def detach(self, feed: PartitionBuffer) -> None:
-        """Stops feeding a reader; what is buffered stays."""
-        feed.pump = None
-        if feed in self._joining:
-            self._joining.remove(feed)
-        feeds = self._feeds.get(feed.partition, [])
-        if feed in feeds:
-            feeds.remove(feed)
-            if not feeds:
-                del self._feeds[feed.partition]
+    def detach(self, buffer: PartitionBuffer) -> None:
+        """Stops filling a reader's buffer; buffered records stay."""
+        buffer.consumer = None
+        if buffer in self._joining:
+            self._joining.remove(buffer)
+        buffers = self._buffers.get(buffer.partition, [])
+        if buffer in buffers:
+            buffers.remove(buffer)
+            if not buffers:
+                del self._buffers[buffer.partition]
                 self._reassign()
-        feed.wake()
+        buffer.wake()
 
-    def resume(self, feed: PartitionBuffer) -> None:
+    def resume(self, buffer: PartitionBuffer) -> None:
         """Goes on with a partition that was paused for this reader's full buffer."""
-        if self._consumer is not None and not feed.is_over(HISTORY_RECORDS // 2, HISTORY_BYTES // 2):
-            self._consumer.resume(*(self._consumer.paused() & {feed.partition}))
+        if self._consumer is not None and not buffer.is_larger_than(HISTORY_RECORDS // 2, HISTORY_BYTES // 2):
+            self._consumer.resume(*(self._consumer.paused() & {buffer.partition}))
 
     async def stop(self) -> None:
         """Disconnects; readers that wait return."""
@@ -165,17 +167,17 @@ class Pump:
         consumer, self._consumer, self._task = self._consumer, None, None
         if consumer is not None:
             await stopped(consumer)
-        for feed in [*self._joining, *(feed for feeds in self._feeds.values() for feed in feeds)]:
-            feed.pump = None
-            feed.wake()
+        for buffer in [*self._joining, *(buffer for buffers in self._buffers.values() for buffer in buffers)]:
+            buffer.consumer = None
+            buffer.wake()
         self._joining.clear()
-        self._feeds.clear()
+        self._buffers.clear()
 
     async def _start(self) -> None:
         async with self._starting:
             if self._consumer is None:
-                consumer = self._consumer = await started(self._site, consumer_arguments(self._site))
-                self._task = asyncio.get_running_loop().create_task(self._run(consumer), name="headgate-kafka-pump")
+                consumer = self._consumer = await started(self._deployment, consumer_arguments(self._deployment))
+                self._task = asyncio.get_running_loop().create_task(self._run(consumer), name="headgate-kafka-consumer")
 
     def _reassign(self) -> None:
         """Makes the changes of one tick one assignment: each costs the fetch under way."""
@@ -188,17 +190,17 @@ class Pump:
         consumer = self._consumer
         if consumer is None:
             return
-        for feed in self._joining:
-            self._feeds.setdefault(feed.partition, []).append(feed)
+        for buffer in self._joining:
+            self._buffers.setdefault(buffer.partition, []).append(buffer)
         self._joining.clear()
-        if not self._feeds:  # without partitions aiokafka would fetch the metadata of all topics every second
+        if not self._buffers:  # without partitions aiokafka would fetch the metadata of all topics every second
             consumer.pause(*consumer.assignment())
             self._wanted.clear()
             return
-        consumer.assign(list(self._feeds))
-        for partition, feeds in self._feeds.items():
-            consumer.seek(partition, min(feed.fetched for feed in feeds))
-            self._settle(consumer, partition, feeds)
+        consumer.assign(list(self._buffers))
+        for partition, buffers in self._buffers.items():
+            consumer.seek(partition, min(buffer.fetched for buffer in buffers))
+            self._move_readers(consumer, partition, buffers)
         self._wanted.set()
 
     async def _run(self, consumer: AIOKafkaConsumer) -> None:
@@ -207,87 +209,87 @@ class Pump:
             try:
                 found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
                 self._deliver(found)
-                await self._look(consumer, list(found or self._feeds))
+                await self._note_positions(consumer, list(found or self._buffers))
             except OffsetOutOfRangeError as error:
-                self._lost(error.args[0])
+                self._out_of_range(error.args[0])
             except ConsumerStoppedError:
                 return
-            except Exception as error:  # one pump feeds many readers: say it, and go on for the others
-                self._say(error)
-                await asyncio.sleep(RETRY_S)
+            except Exception as error:  # many readers share the consumer: log it and continue for the others
+                self._log_failure(error)
+                await asyncio.sleep(FETCH_RETRY_S)
 
     def _deliver(self, found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]) -> None:
         for partition, records in found.items():
-            for feed in self._feeds.get(partition, ()):
-                feed.put(records)
+            for buffer in self._buffers.get(partition, ()):
+                buffer.put(records)
 
-    async def _look(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Notes where partitions have got to: without records too, over transaction markers and what is uncommitted."""
+    async def _note_positions(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Notes the positions of partitions, which also move over transaction markers and uncommitted records."""
         for partition in partitions:
             if partition not in consumer.assignment():
                 continue
             position, end = await consumer.position(partition), consumer.highwater(partition)
-            feeds = self._feeds.get(partition, [])
-            for feed in feeds:
-                feed.reach(position, end)
-            self._settle(consumer, partition, feeds)
+            buffers = self._buffers.get(partition, [])
+            for buffer in buffers:
+                buffer.advance(position, end)
+            self._move_readers(consumer, partition, buffers)
 
-    def _settle(self, consumer: AIOKafkaConsumer, partition: TopicPartition, feeds: list[PartitionBuffer]) -> None:
-        """Lets readers go that have caught up (history) or do not keep up (live), and pauses for full buffers."""
+    def _move_readers(
+        self, consumer: AIOKafkaConsumer, partition: TopicPartition, buffers: list[PartitionBuffer]
+    ) -> None:
+        """Releases readers that have caught up (history) or do not keep up (live), and pauses for full buffers."""
         stable = consumer.last_stable_offset(partition)
-        for feed in list(feeds):
-            feed.stable = feed.stable if stable is None else stable
+        for buffer in list(buffers):
+            buffer.stable = buffer.stable if stable is None else stable
             if self._live:
-                if feed.is_over(LIVE_RECORDS, LIVE_BYTES):
-                    feed.caught_up = False
-                    self.detach(feed)
-            elif feed.fetched >= (feed.end if stable is None else stable):
-                feed.caught_up = True
-                self.detach(feed)
-            elif feed.is_over(HISTORY_RECORDS, HISTORY_BYTES):
-                self._hold(consumer, feed, alone=len(feeds) == 1)
+                if buffer.is_larger_than(LIVE_RECORDS, LIVE_BYTES):
+                    buffer.caught_up = False
+                    self.detach(buffer)
+            elif buffer.fetched >= (buffer.end if stable is None else stable):
+                buffer.caught_up = True
+                self.detach(buffer)
+            elif buffer.is_larger_than(HISTORY_RECORDS, HISTORY_BYTES):
+                self._stop_filling(consumer, buffer, alone=len(buffers) == 1)
 
-    def _hold(self, consumer: AIOKafkaConsumer, feed: PartitionBuffer, *, alone: bool) -> None:
+    def _stop_filling(self, consumer: AIOKafkaConsumer, buffer: PartitionBuffer, *, alone: bool) -> None:
         """Keeps a full buffer from growing without holding up another reader of the same part."""
         if alone:
-            consumer.pause(feed.partition)
+            consumer.pause(buffer.partition)
         else:
-            self.detach(feed)
+            self.detach(buffer)
 
-    def _lost(self, offsets: dict[TopicPartition, int]) -> None:
+    def _out_of_range(self, offsets: dict[TopicPartition, int]) -> None:
         for partition in offsets:
-            for feed in list(self._feeds.get(partition, ())):
-                feed.gone = True
-                self.detach(feed)
+            for buffer in list(self._buffers.get(partition, ())):
+                buffer.gone = True
+                self.detach(buffer)
 
-    def _say(self, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._said >= SAY_AGAIN_S:
-            self._said = now
+    def _log_failure(self, error: Exception) -> None:
+        if self._reminder.is_due():
             known = isinstance(error, KafkaError)
-            _log.error("%s: reading fails: %s", self._site.address, reason(error), exc_info=not known)
+            _log.error("%s: reading fails: %s", self._deployment.address, reason(error), exc_info=not known)
 
 
-async def started(site: Site, arguments: dict[str, Any]) -> AIOKafkaConsumer:
+async def started(deployment: KafkaDeployment, arguments: dict[str, Any]) -> AIOKafkaConsumer:
     """Returns a started consumer. Raises LogUnavailable."""
     consumer = AIOKafkaConsumer(**arguments)
     try:
-        await reached(site, consumer.start())
+        await reached(deployment, consumer.start())
     except BaseException:
         await stopped(consumer)
         raise
     return consumer
 
 
-class OffsetDesk:
+class BoundsClient:
     """Asks for the first offset and the high watermark of partitions, over connections of its own.
 
-    It reads uncommitted: with `read_committed` the end would stop at a transaction somebody left open, and the lag of
-    everybody behind it would read zero.
+    It reads uncommitted: with `read_committed` the end would stop at a transaction that somebody left open, and the lag
+    behind it would read zero.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, deployment: KafkaDeployment) -> None:
+        self._deployment = deployment
         self._consumer: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
 
@@ -295,9 +297,11 @@ class OffsetDesk:
         """Returns what each partition holds. Raises LogUnavailable."""
         async with self._starting:
             if self._consumer is None:
-                self._consumer = await started(self._site, consumer_arguments(self._site, "read_uncommitted"))
+                self._consumer = await started(
+                    self._deployment, consumer_arguments(self._deployment, "read_uncommitted")
+                )
         firsts, ends = await reached(
-            self._site,
+            self._deployment,
             asyncio.gather(self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions)),
         )
         return {partition: Bounds(firsts[partition], ends[partition]) for partition in partitions}

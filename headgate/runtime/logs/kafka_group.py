@@ -1,12 +1,13 @@
-"""OwnerGroup of a dispatcher in the consumer group on the ownership log; knows shards, reads no record.
+"""Membership of a dispatcher in the consumer group on the ownership log; reads no record.
 
 aiokafka's group consumer does the protocol; its partitions are paused, so that it fetches nothing. During a rebalance,
-and while this node is no member, nothing is known of its assignment: it claims nothing then. What it serves it
-serves on, until there is evidence of another owner (a claim).
+and while this node is no member, its assignment is unknown: it claims nothing then. It still serves its shards, until
+another owner claims them.
 """
 
 import asyncio
 import logging
+import time
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -14,25 +15,25 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import TopicPartition
 
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.kafka_connect import Site, reason
+from headgate.runtime.logging import Reminder
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, reason
 from headgate.runtime.logs.kafka_consumer import started
 from headgate.runtime.logs.kafka_stop import stopped
 from headgate.runtime.ports import LogUnavailable
 
-POLL_MS: Final = 5_000  # well below max_poll_interval_ms: a member that does not poll is put out
-RETRY_S: Final = 1.0
-SAY_AGAIN_S: Final = 60.0
+POLL_MS: Final = 5_000  # well below max_poll_interval_ms: a member that does not poll is removed
+REJOIN_RETRY_S: Final = 1.0
 
 _log = logging.getLogger("headgate.log.kafka")
 
 
-def group_arguments(site: Site) -> dict[str, Any]:
-    """Returns the arguments of the ownership consumer (KAFKA.md section 0)."""
+def group_arguments(deployment: KafkaDeployment) -> dict[str, Any]:
+    """Returns the arguments of the ownership consumer."""
     # aiokafka's assignor keeps "what I had" on the class: one subclass a member, or members of one process mix it up.
     sticky = type("Sticky", (StickyPartitionAssignor,), {})
     return {
-        **site.connection(),
-        "group_id": site.group_id,
+        **deployment.connection(),
+        "group_id": deployment.group_id,
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         "session_timeout_ms": 6_000,
@@ -44,16 +45,16 @@ def group_arguments(site: Site) -> dict[str, Any]:
 
 
 class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """One node's membership; implements the port `Group`."""
+    """One node's membership; implements the port `OwnerGroup`."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, deployment: KafkaDeployment) -> None:
         self.changed = asyncio.Event()
-        self._site = site
+        self._deployment = deployment
         self._assigned: frozenset[int] = frozenset()
         self._member = False  # from an assignment until a rebalance begins or membership is lost
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
-        self._said = float("-inf")
+        self._reminder = Reminder(time.monotonic)
 
     async def start(self) -> None:
         """Joins; `changed` is set when the first assignment is there. Raises LogUnavailable."""
@@ -74,11 +75,11 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self.changed.set()
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """Claims nothing more on an assignment that is at its end; what is served is served on until claimed."""
+        """Notes that the assignment ends. Shards already served stay served until another owner claims them."""
         self._member = False
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        """Takes an assignment; aiokafka calls it."""
+        """Notes a new assignment; aiokafka calls it."""
         if self._consumer is not None:
             for partition in assigned:  # a position of ours, or aiokafka would ask for committed ones
                 self._consumer.seek(partition, 0)
@@ -88,9 +89,9 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         self.changed.set()
 
     async def _join(self) -> None:
-        consumer = await started(self._site, group_arguments(self._site))
+        consumer = await started(self._deployment, group_arguments(self._deployment))
         self._consumer = consumer
-        consumer.subscribe([self._site.topic(LogName.OWNERSHIP)], listener=self)
+        consumer.subscribe([self._deployment.topic(LogName.OWNERSHIP)], listener=self)
 
     async def _leave(self) -> None:
         self._member = False
@@ -99,7 +100,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             await stopped(consumer)
 
     async def _run(self) -> None:
-        """Polls, which is what keeps a member in; begins anew when aiokafka's coordinator gave up."""
+        """Polls, which keeps the membership; joins again when aiokafka's coordinator gave up."""
         while True:
             try:
                 if self._consumer is None:
@@ -107,15 +108,13 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
                 assert self._consumer is not None
                 await self._consumer.getmany(timeout_ms=POLL_MS)
             except LogUnavailable as error:
-                self._say(error)
-                await asyncio.sleep(RETRY_S)
+                self._log_failure(error)
+                await asyncio.sleep(REJOIN_RETRY_S)
             except Exception as error:  # whatever it is: membership is only ever regained by joining again
-                self._say(error)
+                self._log_failure(error)
                 await self._leave()
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(REJOIN_RETRY_S)
 
-    def _say(self, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._said >= SAY_AGAIN_S:
-            self._said = now
-            _log.error("%s: group %s: %s", self._site.address, self._site.group_id, reason(error))
+    def _log_failure(self, error: Exception) -> None:
+        if self._reminder.is_due():
+            _log.error("%s: group %s: %s", self._deployment.address, self._deployment.group_id, reason(error))

@@ -1,7 +1,7 @@
-"""`headgate init`: creates the Kafka topics and config records of a deployment; knows no role and changes nothing old.
+"""`headgate init`: creates the Kafka topics and config records of a deployment.
 
-It can be run at any time and by several at once: what is there is checked, what is missing is created, and nothing is
-ever altered (KAFKA.md section 3: alter_configs would put other settings back to their defaults).
+It can run at any time and several times at once. It checks topics that exist and creates missing ones. It never alters
+a topic: Kafka's alter_configs would reset all other settings to their defaults.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from typing import Final
 
 from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
-from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import KEEP_MS, SettingsConflict, config_record, parts_of
 from headgate.runtime.logs.kafka_admin import KafkaAdmin, KafkaTopic
-from headgate.runtime.logs.kafka_connect import Site, site_of
-from headgate.runtime.logs.kafka_log import ConfigFinder, KafkaLog
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, deployment_of
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
+from headgate.runtime.logs.shard_config import find_config, first_config
 from headgate.runtime.ports import LogUnavailable
 
-KAFKA_SHARDS: Final = 64  # DESIGN section 1
+KAFKA_SHARDS: Final = 64  # fixed for a log's life: enough to share among many dispatchers
 MAX_REPLICATION: Final = 3
 READY_S: Final = 30.0
 POLL_S: Final = 0.1
@@ -45,12 +45,12 @@ _KEPT: Final = {
 
 
 class InitConflict(SettingsConflict):
-    """What is in Kafka does not match; the message names the difference and the fix."""
+    """The topics in Kafka do not match; the message names the difference and the fix."""
 
 
 @dataclass
 class InitReport:
-    """What `init_kafka` found and did."""
+    """The result of `init_kafka`."""
 
     address: str
     prefix: str
@@ -67,21 +67,20 @@ class InitReport:
         return bool(self.created or self.configured)
 
 
-async def init_kafka(options: LogOptions, *, find_config: ConfigFinder = snapshot_config) -> InitReport:
-    """Creates what is missing and returns what was done.
+async def init_kafka(options: LogOptions) -> InitReport:
+    """Creates missing topics and config records, and reports what it created.
 
-    `find_config` is asked for shards whose first record retention has taken. Raises InitConflict, ValueError for
-    options that cannot be, and LogUnavailable.
+    Raises InitConflict, LogUnavailable, and ValueError for options that cannot be.
     """
-    site = site_of(options)
-    admin = KafkaAdmin(site)
+    deployment = deployment_of(options)
+    admin = KafkaAdmin(deployment)
     try:
-        report = await _plan(site, admin, options)
-        await _create(site, admin, report)
-        await _await_ready(site, admin, report)
+        report = await _plan(deployment, admin, options)
+        await _create(deployment, admin, report)
+        await _await_ready(deployment, admin, report)
     finally:
         await admin.close()
-    await _configure(options, report, find_config)
+    await _configure(options, report)
     return report
 
 
@@ -94,17 +93,17 @@ def topic_configs(log: LogName, replication: int) -> dict[str, str]:
     }
 
 
-async def _plan(site: Site, admin: KafkaAdmin, options: LogOptions) -> InitReport:
+async def _plan(deployment: KafkaDeployment, admin: KafkaAdmin, options: LogOptions) -> InitReport:
     brokers = await admin.brokers()
     replication = options.replication or min(MAX_REPLICATION, brokers)
     if replication > brokers:
-        raise InitConflict(f"log.replication {replication}, but {site.address} has {brokers} brokers; lower it")
-    found = await admin.topics([site.topic(log) for log in LogName])
-    shards = _agreed_shards(site, found, options.shards)
-    report = InitReport(site.address, site.prefix, shards, replication)
+        raise InitConflict(f"log.replication {replication}, but {deployment.address} has {brokers} brokers; lower it")
+    found = await admin.topics([deployment.topic(log) for log in LogName])
+    shards = _agreed_shards(deployment, found, options.shards)
+    report = InitReport(deployment.address, deployment.prefix, shards, replication)
     configs = await admin.configs(list(found)) if found else {}
     for log in LogName:
-        topic = site.topic(log)
+        topic = deployment.topic(log)
         if topic in found:
             _check(report, log, topic, configs.get(topic, {}))
             if found[topic].replication < replication:
@@ -112,22 +111,22 @@ async def _plan(site: Site, admin: KafkaAdmin, options: LogOptions) -> InitRepor
     return report
 
 
-def _agreed_shards(site: Site, found: dict[str, KafkaTopic], wanted: int | None) -> int:
-    """Returns the one shard count that the setting and all topics there are agree on."""
+def _agreed_shards(deployment: KafkaDeployment, found: dict[str, KafkaTopic], wanted: int | None) -> int:
+    """Returns the shard count on which the setting and all existing topics agree. Raises InitConflict."""
     counts = {
-        site.topic(log): found[site.topic(log)].partitions
+        deployment.topic(log): found[deployment.topic(log)].partitions
         for log in LogName
-        if site.topic(log) in found and log is not LogName.REVOCATIONS
+        if deployment.topic(log) in found and log is not LogName.REVOCATIONS
     }
     expected = wanted or next(iter(counts.values()), KAFKA_SHARDS)
     wrong = [f"{topic} has {count} partitions" for topic, count in counts.items() if count != expected]
-    single = found.get(site.topic(LogName.REVOCATIONS))
+    single = found.get(deployment.topic(LogName.REVOCATIONS))
     if single is not None and single.partitions != 1:
-        wrong.append(f"{site.topic(LogName.REVOCATIONS)} has {single.partitions} partitions, expected 1")
+        wrong.append(f"{deployment.topic(LogName.REVOCATIONS)} has {single.partitions} partitions, expected 1")
     if wrong:
         raise InitConflict(
-            f"{site.address}: expected {expected} shards, but {', '.join(wrong)}. The shard count is fixed for a log's"
-            " life: leave log.shards unset, or use another log.prefix"
+            f"{deployment.address}: expected {expected} shards, but {', '.join(wrong)}. The shard count is fixed for"
+            " a log's life: leave log.shards unset, or use another log.prefix"
         )
     return expected
 
@@ -146,20 +145,20 @@ def _check(report: InitReport, log: LogName, topic: str, configs: dict[str, str 
             report.drift.append(f"{topic} has {name}={configs.get(name)}, init would set {wanted[name]}")
 
 
-async def _create(site: Site, admin: KafkaAdmin, report: InitReport) -> None:
-    found = await admin.topics([site.topic(log) for log in LogName])
+async def _create(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport) -> None:
+    found = await admin.topics([deployment.topic(log) for log in LogName])
     for log in LogName:
-        topic = site.topic(log)
+        topic = deployment.topic(log)
         if topic not in found:
             parts = parts_of(log, report.shards)
             if await admin.create(topic, parts, report.replication, topic_configs(log, report.replication)):
                 report.created.append(topic)
 
 
-async def _await_ready(site: Site, admin: KafkaAdmin, report: InitReport) -> None:
-    """Waits until every partition has a leader, then checks what was created like what was there."""
+async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport) -> None:
+    """Waits until every partition has a leader, then checks the created topics. Raises LogUnavailable, InitConflict."""
     deadline = asyncio.get_running_loop().time() + READY_S
-    names = [site.topic(log) for log in LogName]
+    names = [deployment.topic(log) for log in LogName]
     while True:
         found, configs = await admin.topics(names), await admin.configs(names)
         ready = [
@@ -169,22 +168,24 @@ async def _await_ready(site: Site, admin: KafkaAdmin, report: InitReport) -> Non
             break
         if asyncio.get_running_loop().time() > deadline:
             waiting = sorted(set(names) - set(ready))
-            raise LogUnavailable(f"{site.address}: {', '.join(waiting)} not ready after {READY_S:g} s; run init again")
+            raise LogUnavailable(
+                f"{deployment.address}: {', '.join(waiting)} not ready after {READY_S:g} s; run init again"
+            )
         await asyncio.sleep(POLL_S)
-    _agreed_shards(site, found, report.shards)
+    _agreed_shards(deployment, found, report.shards)
     for log in LogName:
-        if site.topic(log) in report.created:
-            _check(report, log, site.topic(log), configs[site.topic(log)])
+        if deployment.topic(log) in report.created:
+            _check(report, log, deployment.topic(log), configs[deployment.topic(log)])
 
 
-async def _configure(options: LogOptions, report: InitReport, find_config: ConfigFinder) -> None:
+async def _configure(options: LogOptions, report: InitReport) -> None:
     log = KafkaLog(options)
     try:
         await log.connect()
-        first = await _present(log, 0, find_config)
-        if first is None and log.site.topic(LogName.MESSAGES) not in report.created:
+        first = await _present(log, 0)
+        if first is None and log.deployment.topic(LogName.MESSAGES) not in report.created:
             first = await _another_inits(log)
-        rest = await asyncio.gather(*(_present(log, shard, find_config) for shard in range(1, log.shards)))
+        rest = await asyncio.gather(*(_present(log, shard) for shard in range(1, log.shards)))
         present = [first, *rest]
         known = next((config for config in present if config is not None), None)
         fresh = known.cluster_id if known is not None else str(uuid.uuid4())
@@ -193,7 +194,7 @@ async def _configure(options: LogOptions, report: InitReport, find_config: Confi
         await asyncio.gather(*(_write(log, report, shard, identity.cluster_id) for shard in missing))
         for shard, config in enumerate(present):
             if config is not None:
-                _check_identity(log.site.topic(LogName.MESSAGES), shard, config, identity, report.shards)
+                _check_identity(log.deployment.topic(LogName.MESSAGES), shard, config, identity, report.shards)
         report.cluster_id = identity.cluster_id
     finally:
         await log.close()
@@ -211,7 +212,7 @@ def _check_identity(topic: str, shard: int, config: Config, identity: Config, sh
 
 
 async def _another_inits(log: KafkaLog) -> Config | None:
-    """Waits a while for the init that created the topic to write its identity; None: it was cut short."""
+    """Waits OTHER_S for the init that created the topic to write its config; None when it was interrupted."""
     deadline = asyncio.get_running_loop().time() + OTHER_S
     config: Config | None = None
     while config is None and asyncio.get_running_loop().time() < deadline:
@@ -220,25 +221,23 @@ async def _another_inits(log: KafkaLog) -> Config | None:
     return config
 
 
-async def _present(log: KafkaLog, shard: int, find_config: ConfigFinder) -> Config | None:
-    """Returns the config of a shard; None for one that was never used. Raises InitConflict."""
+async def _present(log: KafkaLog, shard: int) -> Config | None:
+    """Returns the config of a shard; None for a shard that was never used. Raises InitConflict."""
     bounds = await log.bounds(LogName.MESSAGES, shard)
     if bounds.end == 0:
         return None
-    config = await first_config(log, shard)
-    if config is None:
-        config = await find_config(log, shard)
+    config = await find_config(log, shard)
     if config is None:
         raise InitConflict(
-            f"{log.site.topic(LogName.MESSAGES)}[{shard}] holds offsets {bounds.first} to {bounds.end - 1} without a"
-            " config record, at its beginning or in a snapshot: something else wrote there before init, or the"
-            " snapshots are lost; use another log.prefix, or restore a backup"
+            f"{log.deployment.topic(LogName.MESSAGES)}[{shard}] holds offsets {bounds.first} to {bounds.end - 1}"
+            " without a config record, at its beginning or in a snapshot: something else wrote there before init, or"
+            " the snapshots are lost; use another log.prefix, or restore a backup"
         )
     return config
 
 
 async def _write(log: KafkaLog, report: InitReport, shard: int, cluster_id: str) -> Config:
-    """Appends a shard's config record and returns the one that stands first."""
+    """Appends a shard's config record and returns the config in its first record. Raises LogUnavailable."""
     key, value = config_record(cluster_id, report.shards, shard, GENERATION)
     await log.append(LogName.MESSAGES, shard, key, value)
     config = await first_config(log, shard)

@@ -1,14 +1,13 @@
-"""The log in Kafka: puts the batcher, the consumers and the group behind the port; knows no application topic."""
+"""The log in Kafka: puts the batcher, the consumers and the group behind the port."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from aiokafka.structs import TopicPartition
 
 from headgate.core.wire.control import Config
 from headgate.core.wire.records import Appended, Batch, Bounds, LogName
-from headgate.runtime.logs.beginning import first_config, snapshot_config
 from headgate.runtime.logs.embedded import (
     Place,
     SettingsConflict,
@@ -17,39 +16,32 @@ from headgate.runtime.logs.embedded import (
     read_counts,
 )
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
-from headgate.runtime.logs.kafka_connect import LogNotInitialised, Site, site_of
-from headgate.runtime.logs.kafka_consumer import OffsetDesk, PartitionBuffer, Pump
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, LogNotInitialised, deployment_of
+from headgate.runtime.logs.kafka_consumer import BoundsClient, PartitionBuffer, SharedConsumer
 from headgate.runtime.logs.kafka_group import KafkaGroup
 from headgate.runtime.logs.kafka_producer import Batcher, PartitionQueue
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.ports import Log, LogUnavailable, OffsetGone, OwnerGroup
-
-ConfigFinder = Callable[[Log, int], Awaitable[Config | None]]  # finds the config in the newest snapshot of a shard
+from headgate.runtime.logs.shard_config import find_config
+from headgate.runtime.ports import LogUnavailable, OffsetGone, OwnerGroup
 
 
 class KafkaLog:
-    """One process's handle of a deployment's logs; implements the port `Log`.
-
-    `find_config` is asked for a shard whose first record retention has already taken.
-    """
+    """One process's handle of a deployment's logs; implements the port `Log`."""
 
     durable = True
     keep_ms: Mapping[LogName, int] = MappingProxyType({})  # the topics' own retention drops records
 
-    def __init__(
-        self, options: LogOptions, *, node: str = "headgate", find_config: ConfigFinder = snapshot_config
-    ) -> None:
-        self.site: Site = site_of(options, node)
-        self.address = self.site.address
+    def __init__(self, options: LogOptions, *, node: str = "headgate") -> None:
+        self.deployment: KafkaDeployment = deployment_of(options, node)
+        self.address = self.deployment.address
         self.records_read: dict[str, int] = read_counts()
         self._wanted_shards = options.shards
-        self._find_config = find_config
-        self._batcher = Batcher(self.site)
-        self._admin = KafkaAdmin(self.site)
-        self._desk = OffsetDesk(self.site)
-        self._live = Pump(self.site, live=True)
-        self._history = Pump(self.site, live=False)
-        self._lanes: dict[Place, PartitionQueue] = {}
+        self._batcher = Batcher(self.deployment)
+        self._admin = KafkaAdmin(self.deployment)
+        self._bounds_client = BoundsClient(self.deployment)
+        self._live = SharedConsumer(self.deployment, live=True)
+        self._history = SharedConsumer(self.deployment, live=False)
+        self._queues: dict[Place, PartitionQueue] = {}
         self._shards = 0
         self._cluster_id = ""
         self._opened = False
@@ -70,10 +62,10 @@ class KafkaLog:
         self._opened = True
 
     async def close(self) -> None:
-        """Waits for the verdict on what was handed over, and disconnects."""
+        """Waits until all appends have ended, and disconnects."""
         await self._batcher.stop()
         self._opened = False
-        await asyncio.gather(self._live.stop(), self._history.stop(), self._desk.stop(), self._admin.close())
+        await asyncio.gather(self._live.stop(), self._history.stop(), self._bounds_client.stop(), self._admin.close())
 
     @property
     def shards(self) -> int:
@@ -91,20 +83,20 @@ class KafkaLog:
 
     def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands one record to the batcher; see the port."""
-        return self._batcher.append(self._lanes[log, shard], key, value)
+        return self._batcher.append(self._queues[log, shard], key, value)
 
     async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "KafkaReader":
         """Opens a position. Raises LogUnavailable."""
         bounds = await self.bounds(log, shard)
-        feed = PartitionBuffer(self._partition(log, shard), offset, bounds.end)
-        feed.gone = not bounds.first <= offset <= bounds.end
-        return KafkaReader(self, log, shard, feed, counter_of(log, background=background))
+        buffer = PartitionBuffer(self._partition(log, shard), offset, bounds.end)
+        buffer.gone = not bounds.first <= offset <= bounds.end
+        return KafkaReader(self, log, shard, buffer, counter_of(log, background=background))
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
         """Returns the first offset and the high watermark of a partition. Raises LogUnavailable."""
         self.check_open()
         partition = self._partition(log, shard)
-        return (await self._desk.bounds([partition]))[partition]
+        return (await self._bounds_client.bounds([partition]))[partition]
 
     async def truncate_before(self, log: LogName, shard: int, offset: int) -> None:
         """Deletes the records of a partition before `offset`. Raises LogUnavailable."""
@@ -114,7 +106,7 @@ class KafkaLog:
 
     def group(self, node: str) -> OwnerGroup:
         """Returns this node's membership in the group on the ownership log."""
-        return KafkaGroup(self.site._replace(node=node))
+        return KafkaGroup(self.deployment._replace(node=node))
 
     # For the reader.
 
@@ -123,87 +115,85 @@ class KafkaLog:
         if not self._opened:
             raise LogUnavailable(f"{self.address} is closed")
 
-    def pump(self, *, live: bool) -> Pump:
-        """Returns the consumer that a reader at the end, or behind it, is to join."""
+    def consumer(self, *, live: bool) -> SharedConsumer:
+        """Returns the consumer to join: live for a reader at the end of its part, else the one for history."""
         return self._live if live else self._history
 
     # Private.
 
     async def _count_shards(self) -> int:
-        found = await self._admin.topics([self.site.topic(log) for log in LogName])
-        missing = [self.site.topic(log) for log in LogName if self.site.topic(log) not in found]
+        found = await self._admin.topics([self.deployment.topic(log) for log in LogName])
+        missing = [self.deployment.topic(log) for log in LogName if self.deployment.topic(log) not in found]
         if missing:
             raise LogNotInitialised(
                 f"{self.address} has no {', '.join(missing)}; run: headgate init --log.url {self.address}"
-                f" --log.prefix {self.site.prefix}"
+                f" --log.prefix {self.deployment.prefix}"
             )
-        shards = found[self.site.topic(LogName.MESSAGES)].partitions
+        shards = found[self.deployment.topic(LogName.MESSAGES)].partitions
         if self._wanted_shards not in (None, shards):
             raise SettingsConflict(
                 f"{self.address} has {shards} shards, not {self._wanted_shards}; leave log.shards unset"
             )
         for log, shard in all_places(shards):
-            self._lanes[log, shard] = PartitionQueue(self.site.topic(log), shard)
-        await asyncio.gather(*(self._batcher.warm(self.site.topic(log)) for log in LogName))
+            self._queues[log, shard] = PartitionQueue(self.deployment.topic(log), shard)
+        await asyncio.gather(*(self._batcher.warm(self.deployment.topic(log)) for log in LogName))
         return shards
 
     async def _config(self) -> Config:
         for shard in range(self._shards):
-            config = await first_config(self, shard)
-            if config is None:
-                config = await self._find_config(self, shard)
+            config = await find_config(self, shard)
             if config is not None:
                 return config
         raise LogNotInitialised(f"{self.address}: no config record in any shard; run: headgate init")
 
     def _partition(self, log: LogName, shard: int) -> TopicPartition:
-        lane = self._lanes[log, shard]
-        return TopicPartition(lane.topic, lane.partition)
+        queue = self._queues[log, shard]
+        return TopicPartition(queue.topic, queue.partition)
 
 
 class KafkaReader:
     """A position in one partition."""
 
-    def __init__(self, log: KafkaLog, name: LogName, shard: int, feed: PartitionBuffer, counter: str) -> None:
+    def __init__(self, log: KafkaLog, name: LogName, shard: int, buffer: PartitionBuffer, counter: str) -> None:
         self._log = log
         self._name = name
         self._shard = shard
-        self._feed = feed
+        self._buffer = buffer
         self._counter = counter
 
     async def read(self, max_records: int, wait_s: float) -> Batch:
         """Returns the next records; see the port."""
-        feed = self._feed
+        buffer = self._buffer
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        while feed.is_empty:
+        while buffer.is_empty:
             self._log.check_open()
             await self._prepare()
             left = deadline - loop.time()
             if left <= 0:
                 break
-            await feed.wait(left)
-        records = feed.take(max_records)
-        if feed.pump is not None:
-            feed.pump.resume(feed)
+            await buffer.wait(left)
+        records = buffer.take(max_records)
+        if buffer.consumer is not None:
+            buffer.consumer.resume(buffer)
         self._log.records_read[self._counter] += len(records)
-        next_offset = feed.fetched if feed.is_empty else records[-1].offset + 1
-        return Batch(records, next_offset, feed.end, feed.stable)
+        next_offset = buffer.fetched if buffer.is_empty else records[-1].offset + 1
+        return Batch(records, next_offset, buffer.end, buffer.stable)
 
     async def close(self) -> None:
         """Gives up the position."""
-        if self._feed.pump is not None:
-            self._feed.pump.detach(self._feed)
+        if self._buffer.consumer is not None:
+            self._buffer.consumer.detach(self._buffer)
 
     async def _prepare(self) -> None:
         """Joins a consumer. Raises OffsetGone when the log really does not have the position."""
-        feed = self._feed
-        if feed.gone:
+        buffer = self._buffer
+        if buffer.gone:
             first, end = await self._log.bounds(self._name, self._shard)
-            if not first <= feed.fetched <= end:
+            if not first <= buffer.fetched <= end:
                 raise OffsetGone(first, end)
-            feed.gone = False
-            feed.end = end
-            feed.caught_up = feed.fetched >= end
-        if feed.pump is None:
-            await self._log.pump(live=feed.caught_up).attach(feed)
+            buffer.gone = False
+            buffer.end = end
+            buffer.caught_up = buffer.fetched >= end
+        if buffer.consumer is None:
+            await self._log.consumer(live=buffer.caught_up).attach(buffer)

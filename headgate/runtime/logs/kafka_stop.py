@@ -1,15 +1,15 @@
-"""Stops aiokafka's clients for certain, whatever state the brokers are in; knows no record and no topic.
+"""Stops aiokafka's clients for certain, in any state of the brokers.
 
-aiokafka 0.14's `stop()` is not enough when a broker is frozen: `Fetcher.close` raises the CancelledError of a fetch it
-cancelled itself, and what comes after it (the other tasks, the connections) is left open; a coordinator waits for
-requests one after the other. So this looks at private members; the version is pinned below 0.15 and
+aiokafka 0.14's `stop()` is not enough when a broker is frozen. `Fetcher.close` raises the CancelledError of a fetch
+that it cancelled itself, and leaves the other tasks and the connections open; a coordinator waits for requests one
+after the other. So this reads private members; the version is pinned below 0.15, and
 tests/integration/test_kafka_faults.py fails when a task or connection is left.
 """
 
 import asyncio
 from typing import Any, Final
 
-STOP_S: Final = 8.0  # one request's timeout and what comes after it; then nothing more is waited for
+STOP_S: Final = 8.0  # longer than the timeout of one request
 
 _TASKS: Final = (
     ("_coordinator", "_coordination_task"),
@@ -21,7 +21,7 @@ _TASKS: Final = (
 
 
 async def stopped(client: Any) -> None:
-    """Stops a consumer or producer, and closes by force what its own `stop()` has left."""
+    """Stops a consumer or producer, then cancels the tasks and closes the connections that its `stop()` has left."""
     stopping = asyncio.ensure_future(client.stop())
     await asyncio.wait((stopping,), timeout=STOP_S)
     if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
@@ -32,7 +32,7 @@ async def stopped(client: Any) -> None:
 
 
 def _left(client: Any) -> set["asyncio.Task[Any]"]:
-    """Returns the tasks of a client that still run."""
+    """Returns the tasks of a client that are not done."""
     tasks = {getattr(getattr(client, part, None), name, None) for part, name in _TASKS}
     tasks |= getattr(getattr(client, "_fetcher", None), "_pending_tasks", set())
     return {task for task in tasks if task is not None and not task.done()}
@@ -45,4 +45,4 @@ async def _cancelled(tasks: set["asyncio.Task[Any]"]) -> None:
         await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at: it was the client's way out
+            task.exception()  # marks the error as seen: the client is stopping

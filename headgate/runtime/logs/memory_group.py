@@ -1,18 +1,18 @@
-"""The group coordinator of a shared memory log, on loop timers only; it knows members and shards, no records.
+"""The group coordinator of a shared memory log, on loop timers only.
 
-It behaves like Kafka's: a member is out when it was silent for a session, the others learn of a new assignment with
-their next heartbeat, and a frozen member keeps believing its old one until it wakes up.
+It behaves like Kafka's: a member that sends no heartbeat for a session is removed, the others learn of a new
+assignment with their next heartbeat, and a frozen member believes in its old one until it wakes up.
 """
 
 import asyncio
 from typing import Final
 
-SESSION_S: Final = 6.0  # as in Kafka (KAFKA.md section 5): the floor without touching the broker
+SESSION_S: Final = 6.0  # as in Kafka: the least that a broker allows with its defaults
 HEARTBEAT_S: Final = 0.5
 
 
 class Coordinator:
-    """Who is a member and what each should own. Deterministic: members in the order they joined."""
+    """The members and the shards that each should own. Deterministic: members in the order they joined."""
 
     def __init__(self, shards: int, session_s: float = SESSION_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.heartbeat_s = heartbeat_s
@@ -23,7 +23,7 @@ class Coordinator:
         self._expiry: dict[str, asyncio.TimerHandle] = {}
 
     def beat(self, node: str) -> frozenset[int]:
-        """Joins a node or proves that it lives; returns what it should own."""
+        """Adds a node, or notes that it lives; returns the shards it should own."""
         expiry = self._expiry.pop(node, None)
         if expiry is not None:
             expiry.cancel()
@@ -34,7 +34,7 @@ class Coordinator:
         return self._assigned[node]
 
     def leave(self, node: str) -> None:
-        """Takes a node out; its shards go to the others. Nothing happens when it is no member."""
+        """Removes a node; its shards go to the others. Nothing happens when it is no member."""
         expiry = self._expiry.pop(node, None)
         if expiry is not None:
             expiry.cancel()
@@ -42,7 +42,7 @@ class Coordinator:
             self._rebalance()
 
     def members(self) -> dict[str, frozenset[int]]:
-        """Returns what each member should own; for checks in tests."""
+        """Returns the shards that each member should own; for checks in tests."""
         return dict(self._assigned)
 
     def _rebalance(self) -> None:
@@ -52,44 +52,43 @@ class Coordinator:
 
 
 class MemoryGroup:
-    """One node's membership. `frozen` is a hook: while set, the node sends no heartbeat and learns nothing."""
+    """One node's membership; implements the port `OwnerGroup`."""
 
     def __init__(self, coordinator: Coordinator, node: str) -> None:
         self.changed = asyncio.Event()
-        self.frozen = False
         self._coordinator = coordinator
         self._node = node
-        self._known: frozenset[int] | None = None
+        self._assigned: frozenset[int] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Joins."""
-        self._beat()
+        self._tick()
 
     def assigned(self) -> frozenset[int] | None:
-        """Returns what this member believes it should own."""
-        return self._known
+        """Returns the shards that this member believes it should own."""
+        return self._assigned
 
     async def stop(self) -> None:
         """Leaves at once."""
-        self.vanish()
+        self._stop_heartbeats()
         self._coordinator.leave(self._node)
-        self._known = None
+        self._assigned = None
         self.changed.set()
 
-    def vanish(self) -> None:
-        """Stops the heartbeats without leaving: what a crash does."""
+    def _stop_heartbeats(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._coordinator.heartbeat_s, self._beat)
-        if self.frozen:
-            return
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._coordinator.heartbeat_s, self._tick)
+        self._heartbeat()
+
+    def _heartbeat(self) -> None:
         assigned = self._coordinator.beat(self._node)
-        if assigned != self._known:
-            self._known = assigned
+        if assigned != self._assigned:
+            self._assigned = assigned
             self.changed.set()
 
 

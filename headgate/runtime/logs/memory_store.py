@@ -1,4 +1,4 @@
-"""What a memory log holds, shared by the handles of a simulation; knows no node, no fault and no task."""
+"""The records of a memory log. Several handles (nodes) may share one store, which then stands for a Kafka cluster."""
 
 import asyncio
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class LogPart:
         self._waiters: list[asyncio.Future[None]] = []
 
     def add(self, ts: int, key: bytes | None, value: bytes | None) -> Appended:
-        """Appends a record and wakes whoever waits for it."""
+        """Appends a record and wakes all waiters."""
         self._records.append(Record(self.end, ts, key, value))
         self._count(_size(key, value))
         self.end += 1
@@ -71,7 +71,7 @@ class LogPart:
             self._usage.traffic += size
 
     def slice(self, offset: int, max_records: int) -> Batch:
-        """Returns records from `offset` on. Raises OffsetGone."""
+        """Returns at most `max_records` records from `offset`. Raises OffsetGone."""
         self.check(offset)
         at = offset - self.first
         records = self._records[at : at + max_records]
@@ -82,23 +82,28 @@ class LogPart:
         if not self.first <= offset <= self.end:
             raise OffsetGone(self.first, self.end)
 
-    def waiter(self) -> "asyncio.Future[None]":
-        """Returns a future that is done with the next append."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
-        return future
-
-    def forget(self, waiter: "asyncio.Future[None]") -> None:
-        """Drops a waiter that gave up."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+    async def grown(self, wait_s: float) -> None:
+        """Waits for the next append or `wake`, at most `wait_s` seconds."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        timer = asyncio.get_running_loop().call_later(wait_s, _end, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def wake(self) -> None:
         """Wakes all waiters."""
         waiters, self._waiters = self._waiters, []
-        for future in waiters:
-            if not future.done():
-                future.set_result(None)
+        for waiter in waiters:
+            _end(waiter)
+
+
+def _end(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _size(key: bytes | None, value: bytes | None) -> int:
@@ -108,7 +113,7 @@ def _size(key: bytes | None, value: bytes | None) -> int:
 class MemoryStore:
     """All logs; a fresh one has a config record first in each part of the message log.
 
-    With `coordinated` its handles are members of one group, which is what a simulation of several nodes wants.
+    With `coordinated` its handles are members of one group, as several nodes need.
     """
 
     def __init__(
@@ -140,10 +145,10 @@ class MemoryStore:
     def above_limit(self) -> bool:
         """Whether more than `memory_bytes` are held: time to truncate messages behind a snapshot.
 
-        State counts for at most half of it: truncating messages makes it no smaller, and must come to an end.
+        State counts for at most half of it: truncating messages does not make it smaller, and truncating must end.
         """
         return self._usage.traffic + min(self._usage.state, self._memory_bytes // 2) > self._memory_bytes
 
     def is_full(self, log: LogName) -> bool:
-        """Whether a log takes nothing more until something was truncated."""
+        """Whether a log takes no record until something is truncated."""
         return log not in _EXEMPT and self._usage.traffic > HARD_LIMIT * self._memory_bytes

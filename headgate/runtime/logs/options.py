@@ -1,9 +1,9 @@
-"""How to reach a log, as values: URL, prefix, sizes and credentials; knows no adapter and where settings come from."""
+"""The options of a log: URL, prefix, sizes and credentials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import KEEP_MS
@@ -41,7 +41,7 @@ class LogSecurity:
 
 @dataclass(frozen=True)
 class LogOptions:
-    """Everything an adapter wants to know. `shards` and `replication` None: what the log has, or the default."""
+    """The options of an adapter. `shards` and `replication` None: the value that the log has, or the default."""
 
     url: str
     prefix: str = DEFAULT_PREFIX
@@ -50,10 +50,6 @@ class LogOptions:
     memory_bytes: int = 256 << 20
     keep_ms: Mapping[LogName, int] = field(default_factory=lambda: KEEP_MS)  # of embedded logs
     security: LogSecurity = LogSecurity()
-
-
-class MemoryUrl(NamedTuple):
-    """`memory:`"""
 
 
 class SqliteUrl(NamedTuple):
@@ -73,13 +69,14 @@ class KafkaUrl(NamedTuple):
         return f"kafka://{','.join(self.bootstrap)}"
 
 
-LogUrl = MemoryUrl | SqliteUrl | KafkaUrl
+MEMORY_URL: Final = "memory:"
+LogUrl = Literal["memory:"] | SqliteUrl | KafkaUrl
 
 
 def parse_url(url: str) -> LogUrl:
     """Reads a log URL. Raises ValueError that names the three forms."""
-    if url == "memory:":
-        return MemoryUrl()
+    if url == MEMORY_URL:
+        return MEMORY_URL
     if url.startswith("sqlite:") and url != "sqlite:":
         return SqliteUrl(Path(url.removeprefix("sqlite:")).expanduser())
     if url.startswith("kafka://"):
@@ -103,7 +100,7 @@ def _malformed(url: str, why: str) -> ValueError:
 
 
 def without_password(url: str) -> str:
-    """Returns a URL, or a part of one, for people: what stands between a user's name and the last `@` is masked."""
+    """Returns a URL, or a part of one, for people: the password before the last `@` is masked."""
     begin, at, rest = url.rpartition("@")
     if not at:
         return url

@@ -47,7 +47,7 @@ class LogInUse(LogError):
     """Another process has this log open."""
 
 
-class CommitUnknown(Exception):
+class CommitUnknown(LogError):
     """A commit failed half-way: the transaction may be there after a restart."""
 
 

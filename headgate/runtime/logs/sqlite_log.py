@@ -1,4 +1,4 @@
-"""The durable embedded log: one SQLite file with all logs, committed by one thread; knows no Kafka and no SQL.
+"""The durable embedded log: one SQLite file with all logs, committed by one thread.
 
 Appends of a loop tick, and those that arrive while a commit is under way, make the next commit; futures end after it
 (`synchronous=FULL`: the disk has it). The loop never waits for the disk, except for short reads of recent pages.
@@ -18,20 +18,17 @@ from typing import Final, ParamSpec, TypeVar
 from headgate.core.wire.records import Appended, Batch, Bounds, LogName
 from headgate.runtime.logs.embedded import (
     KEEP_MS,
-    MAX_RECORD_BYTES,
     RECORD_OVERHEAD,
-    EmbeddedGroup,
+    EmbeddedLog,
     Place,
     counter_of,
     fail,
     failed,
-    read_counts,
     record_bytes,
     resolve,
-    too_large,
 )
 from headgate.runtime.logs.sqlite_file import CommitUnknown, SqliteFile, Write
-from headgate.runtime.ports import AppendUnknown, Clock, LogError, LogUnavailable, OffsetGone, OwnerGroup, Rng
+from headgate.runtime.ports import AppendUnknown, Clock, LogUnavailable, OffsetGone, Rng
 
 QUEUE_BYTES: Final = 64 << 20  # waiting while a commit is under way; above it appends are refused
 
@@ -40,7 +37,7 @@ _R = TypeVar("_R")
 Pending = tuple[Write, "asyncio.Future[Appended]"]
 
 
-class SqliteLog:
+class SqliteLog(EmbeddedLog):
     """One process's handle of a log file; implements the port `Log`."""
 
     durable = True
@@ -53,15 +50,12 @@ class SqliteLog:
         shards: int | None = None,
         keep_ms: Mapping[LogName, int] = KEEP_MS,
     ) -> None:
-        self.keep_ms = keep_ms
-        self.address = f"sqlite:{os.fspath(path)}"
-        self.records_read: dict[str, int] = read_counts()
+        super().__init__(f"sqlite:{os.fspath(path)}", keep_ms)
         self._clock = clock
         self._rng = rng
         self._wanted_shards = shards
         self._file = SqliteFile(Path(path))
         self._thread = _Worker()
-        self._opened = False
         self._open_batch: list[Pending] = []
         self._queued_bytes = 0
         self._committing = False
@@ -105,7 +99,7 @@ class SqliteLog:
         """Hands one record to the next commit; see the port."""
         self._file.bounds((log, shard))  # a part that does not exist is the caller's error
         size = record_bytes(key, value)
-        refused = self._refusal(size)
+        refused = self._refusal(log, size)
         if refused is not None:
             return failed(refused)
         loop = asyncio.get_running_loop()
@@ -124,12 +118,15 @@ class SqliteLog:
         return SqliteReader(self, self._file, (log, shard), offset, counter_of(log, background=background))
 
     async def bounds(self, log: LogName, shard: int) -> Bounds:
-        """Returns what a part holds."""
+        """Returns the offsets that a part holds. Raises LogUnavailable."""
         self.check_open()
         return self._file.bounds((log, shard))
 
     async def truncate_before(self, log: LogName, shard: int, offset: int) -> None:
-        """Forgets all records of a part before `offset` and gives their room back, in steps that let appends pass."""
+        """Forgets all records of a part before `offset` and frees their pages, in steps that let appends pass.
+
+        Raises LogUnavailable.
+        """
         self.check_open()
         try:
             while await self._thread.call(self._file.truncate_step, (log, shard), offset):
@@ -138,17 +135,6 @@ class SqliteLog:
                 pass
         except (sqlite3.Error, CommitUnknown) as error:
             raise LogUnavailable(f"{self.address}: {error}") from error
-
-    def group(self, node: str) -> OwnerGroup:
-        """Returns the only member's group."""
-        return EmbeddedGroup(self.shards)
-
-    # For the reader.
-
-    def check_open(self) -> None:
-        """Raises LogUnavailable when the log is closed."""
-        if not self._opened:
-            raise LogUnavailable(f"{self.address} is closed")
 
     async def ready(self, place: Place, offset: int, wait_s: float) -> None:
         """Waits until the end of a part has moved beyond `offset`, the time is over, or the log was closed."""
@@ -165,14 +151,10 @@ class SqliteLog:
 
     # Private.
 
-    def _refusal(self, size: int) -> LogError | None:
-        if not self._opened:
-            return LogUnavailable(f"{self.address} is closed")
-        if size > MAX_RECORD_BYTES:
-            return too_large(size)
-        if self._queued_bytes > QUEUE_BYTES:
-            return LogUnavailable(f"{self.address}: over {QUEUE_BYTES} bytes wait for the disk")
-        return None
+    def _full(self, log: LogName) -> LogUnavailable | None:
+        if self._queued_bytes <= QUEUE_BYTES:
+            return None
+        return LogUnavailable(f"{self.address}: over {QUEUE_BYTES} bytes wait for the disk")
 
     def _ship(self) -> None:
         self._ship_scheduled = False
@@ -233,7 +215,7 @@ class SqliteReader:
         return Batch(records, self._offset, end)
 
     async def close(self) -> None:
-        """Gives up the position; nothing is held."""
+        """Gives up the position."""
 
     def _check_offset(self) -> Bounds:
         bounds = self._file.bounds(self._place)
@@ -243,14 +225,14 @@ class SqliteReader:
 
 
 class _Worker:
-    """One thread that runs what it is handed, in order, and ends futures on the loop."""
+    """One thread that runs calls in order and ends their futures on the loop."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the thread. It never keeps a process alive: what matters is committed."""
+        """Starts the thread. It never keeps a process alive: acknowledged records are committed."""
         self._loop = loop
         threading.Thread(target=self._run, name="headgate-sqlite", daemon=True).start()
 
@@ -263,7 +245,7 @@ class _Worker:
         def job() -> None:
             try:
                 end = functools.partial(_succeed, future, function(*args, **kwargs))
-            except Exception as error:  # the caller's to judge, on the loop
+            except Exception as error:  # the caller gets it, on the loop
                 end = functools.partial(_fail, future, error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(end)
@@ -272,7 +254,7 @@ class _Worker:
         return future
 
     def stop(self) -> None:
-        """Ends the thread after the jobs it has."""
+        """Ends the thread after the calls it has."""
         self._jobs.put(None)
 
     def _run(self) -> None:

@@ -19,6 +19,7 @@ from headgate.core.client.inbound import (
 )
 from headgate.core.client.limits import Limits
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import Position
 
 
 def read(**frame: Any) -> Any:
@@ -49,7 +50,7 @@ def test_a_value_that_the_decoder_refuses_harms_only_its_own_member(odd: str) ->
 def test_good_frames() -> None:
     assert read(type="auth", token="t") == Auth("t")
     assert read(type="subscribe", topic_id="a") == Subscribe("a", None, True)
-    assert read(type="subscribe", topic_id="a", **{"from": {"seq": 5}}) == Subscribe("a", ("seq", -1, 5), True)
+    assert read(type="subscribe", topic_id="a", **{"from": {"seq": 5}}) == Subscribe("a", Position("seq", -1, 5), True)
     assert read(type="subscribe", topic_id="a", presence=False, ack=False, device_id="d") == Subscribe("a", None, False)
     assert read(type="unsubscribe", topic_id="a", more=1) == Unsubscribe("a")
     assert read(type="presence", topic_id="a") == AskPresence("a")
@@ -97,7 +98,7 @@ def test_an_error_names_the_topic_only_where_it_could_be_one() -> None:
 def test_queries() -> None:
     assert subscribe_from_query("a", {}) == Subscribe("a", None, True)
     query = {"from": "7:5", "presence": "false", "ack": "false", "device_id": "d"}
-    assert subscribe_from_query("a", query) == Subscribe("a", ("seq", 7, 5), False)
+    assert subscribe_from_query("a", query) == Subscribe("a", Position("seq", 7, 5), False)
     for bad in ({"from": ""}, {"ack": "true"}, {"ack": "1"}, {"presence": "true"}, {"presence": ""}, {"device_id": ""}):
         with pytest.raises(Refusal) as refused:
             subscribe_from_query("a", bad)

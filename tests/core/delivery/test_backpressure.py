@@ -38,3 +38,12 @@ def test_nobody_overtakes_the_overflow_queue() -> None:
 def test_nonsense_is_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Backpressure(OnFull.REJECT, *sizes)
+
+
+def test_the_smallest_sizes_are_taken() -> None:
+    pressure = Backpressure(OnFull.OVERFLOW, max_queue_size=1, overflow_size=1)
+    assert [pressure.admit(*sizes) for sizes in ((0, 0), (1, 0), (1, 1))] == [
+        Admittance.ADMIT,
+        Admittance.SPILL,
+        Admittance.REJECT,
+    ]

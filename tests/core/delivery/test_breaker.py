@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.core.delivery.breaker import BREAKER_TRANSITIONS, Breaker, BreakerPolicy, BreakerState
-from headgate.core.delivery.delivery import IllegalTransition
+from headgate.core.wire.errors import IllegalTransition
 
 
 def tripped() -> Breaker:
@@ -61,3 +61,8 @@ def test_every_state_can_be_left() -> None:
 def test_nonsense_is_refused(failures: int, open_s: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         BreakerPolicy(failures, open_s)
+
+
+def test_the_smallest_policy_opens_at_the_first_failure() -> None:
+    breaker = Breaker(BreakerPolicy(failures=1, open_s=0.5))
+    assert breaker.record(False, 0.0, 1.0) == 1.5

@@ -1,6 +1,7 @@
 """Retry policies: their delays, their cap, jitter from the source that is handed in."""
 
 import random
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.core.delivery.retry import BackoffPolicy, RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
+from headgate.core.wire.topic_settings import effective
 
 
 def delays(policy: RetryPolicy, attempts: int = 5) -> list[float]:
@@ -24,6 +26,27 @@ def test_fixed_linear_exponential() -> None:
     assert delays(fixed(delay=2.0)) == [2, 2, 2, 2, 2]
     assert delays(linear(step=2.0, longest=7.0)) == [2, 4, 6, 7, 7]
     assert delays(exponential(first=1.0, longest=10.0)) == [1, 2, 4, 8, 10]
+    assert [policy.kind for policy in (fixed(), linear(), exponential())] == ["fixed", "linear", "exponential"]
+
+
+def test_what_the_guide_promises_without_arguments() -> None:
+    assert [delays(policy, 7) for policy in (fixed(), linear(), exponential(jitter=0))] == [
+        [1, 1, 1, 1, 1, 1, 1],
+        [1, 2, 3, 4, 5, 6, 7],
+        [1, 2, 4, 8, 16, 32, 60],
+    ]
+    assert [linear().compute_delay(n) for n in (60, 61)] == [60, 60]
+    tries = [sum(policy.should_retry(n) for n in range(1, 10)) + 1 for policy in (fixed(), linear(), exponential())]
+    assert tries == [3, 3, 5]
+
+
+def test_jitter_is_off_unless_given_but_for_exponential() -> None:
+    def last() -> float:
+        return 0.5
+
+    assert [policy.compute_delay(1, last) for policy in (fixed(), linear(), exponential())] == [1.0, 1.0, 0.9]
+    shaky = [make(jitter=0.5).compute_delay(1, last) for make in (fixed, linear, exponential)]
+    assert shaky == [0.75, 0.75, 0.75]
 
 
 @pytest.mark.parametrize("policy", [SimpleRetryPolicy(3), fixed(3), linear(3), exponential(3)])
@@ -60,23 +83,30 @@ def test_no_jitter_draws_nothing() -> None:
     assert fixed().compute_delay(1, draw) == 1.0
 
 
-def test_a_topic_setting_of_the_protocol_page_is_a_policy() -> None:
-    setting = {"max_attempts": 5, "kind": "exponential", "first_ms": 1000, "max_ms": 60000, "jitter": 0.2}
-    assert msgspec.convert(setting, BackoffPolicy) == BackoffPolicy() == exponential()
-    assert msgspec.convert({"kind": "linear"}, BackoffPolicy).compute_delay(3) == 3.0
+def test_a_topics_retry_setting_is_a_policy_and_its_default_is_ours() -> None:
+    assert msgspec.convert(effective({})["retry"], BackoffPolicy) == BackoffPolicy() == exponential()
+    kinds = [msgspec.convert({"kind": kind, "jitter": 0}, BackoffPolicy) for kind in ("fixed", "linear", "exponential")]
+    assert [policy.compute_delay(3) for policy in kinds] == [1.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "seen"),
     [
-        lambda: SimpleRetryPolicy(0),
-        lambda: SimpleRetryPolicy(3, -1),
-        lambda: BackoffPolicy(max_attempts=0),
-        lambda: BackoffPolicy(first_ms=10, max_ms=5),
-        lambda: BackoffPolicy(jitter=1.5),
-        lambda: msgspec.convert({"kind": "sometimes"}, BackoffPolicy),
+        (lambda: SimpleRetryPolicy(0), "max_attempts is 0"),
+        (lambda: SimpleRetryPolicy(3, -1), "a wait of -1"),
+        (lambda: BackoffPolicy(max_attempts=0), "max_attempts is 0"),
+        (lambda: BackoffPolicy(first_ms=10, max_ms=5), "max_ms is 5, expected at least first_ms, 10"),
+        (lambda: BackoffPolicy(jitter=1.5), "jitter is 1.5"),
+        (lambda: BackoffPolicy(jitter=-0.1), "jitter is -0.1"),
+        (lambda: msgspec.convert({"kind": "sometimes"}, BackoffPolicy), "sometimes"),
     ],
 )
-def test_nonsense_is_refused_when_it_is_made(make: object) -> None:
-    with pytest.raises((ValueError, msgspec.ValidationError)):
-        make()  # type: ignore[operator]
+def test_nonsense_is_refused_when_it_is_made(make: Callable[[], object], seen: str) -> None:
+    with pytest.raises((ValueError, msgspec.ValidationError), match=seen):
+        make()
+
+
+def test_the_smallest_policies_are_taken() -> None:
+    assert [policy.should_retry(1) for policy in (SimpleRetryPolicy(1, 0), fixed(1, 0.0))] == [False, False]
+    assert delays(fixed(1, 0.0), 2) == [0, 0]
+    assert BackoffPolicy(first_ms=5, max_ms=5, jitter=1).compute_delay(3, lambda: 1.0) == 0

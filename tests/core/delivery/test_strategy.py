@@ -39,6 +39,12 @@ def test_names() -> None:
     assert BatchedDeliveryStrategy(3).name == "batched(3)"
 
 
+def test_the_smallest_batch_and_the_shortest_delays_are_taken() -> None:
+    assert BatchedDeliveryStrategy(1).publish(held(2), 0.0) == Release(1)
+    assert BatchedDeliveryStrategy(2, max_delay=0.0).publish(held(1), 0.0) == Release(1)
+    assert BatchedDeliveryStrategy(2, max_delay=0.5).publish(held(1), 0.0) == Release(0, wake_at=0.5)
+
+
 @pytest.mark.parametrize(("size", "delay"), [(0, None), (-1, None), (1, -0.1)])
 def test_nonsense_is_refused(size: int, delay: float | None) -> None:
     with pytest.raises(ValueError, match="expected"):

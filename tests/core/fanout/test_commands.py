@@ -7,19 +7,20 @@ import pytest
 from headgate.core.client import outbound
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.pending import QueryTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskSubscribe
 from headgate.core.wire.rights import Caller
-from tests.core.scene import Pipe, Scene, Who
+from tests.core.scene import Pipe, Scene
 
 
 def opened(scene: Scene, *topics: str) -> Pipe:
     """A socket whose query named these topics."""
     pipe = scene.open()
     assert pipe.session is not None
-    pipe.session.wanted = [(topic, Subscribe(topic, None, False)) for topic in topics]
-    scene.hub.admit(pipe.session, Who(Caller("bob", service=True)))
-    scene.reception.begin(pipe.session)
+    scene.hub.pending.want(pipe.session, [(topic, Subscribe(topic, None, False)) for topic in topics])
+    scene.admit(pipe, Caller("bob", service=True))
+    scene.hub.begin(pipe.session, scene.moment)
     return pipe
 
 
@@ -115,13 +116,13 @@ def test_what_fails_in_one_session_s_opening_stops_no_other(monkeypatch: pytest.
         scene.owners.create(topic)
     pipe = scene.open()
     assert pipe.session is not None
-    pipe.session.wanted = [("a", Refusal("bad_request", "planted")), ("b", Subscribe("b", None, False))]
-    scene.hub.admit(pipe.session, Who(Caller("bob", service=True)))
+    topics: list[QueryTopic] = [("a", Refusal("bad_request", "planted")), ("b", Subscribe("b", None, False))]
+    scene.hub.pending.want(pipe.session, topics)
+    scene.admit(pipe, Caller("bob", service=True))
     with monkeypatch.context() as planted:
         planted.setattr(outbound, "error", _broken)
         with pytest.raises(ValueError, match="planted"):
-            scene.reception.begin(pipe.session)
-    assert pipe.session.asking is False
+            scene.hub.begin(pipe.session, scene.moment)
     assert told(opened(scene, "a", "b")) == [("subscribed", "a", None), ("subscribed", "b", None)]
 
 
@@ -129,7 +130,7 @@ def test_where_credentials_are_ignored_an_auth_frame_is_refreshed() -> None:
     scene = Scene()
     pipe = scene.socket()
     scene.say(pipe, type="auth", token="bob", id=1)
-    scene.reception._tokens.open = True
+    scene.commands._tokens.open = True
     scene.say(pipe, type="auth", token="whatever", id=2)
     assert [(f["type"], f.get("id")) for f in pipe.frames()][1:] == [("error", 1), ("refreshed", 2)]
 
@@ -142,8 +143,7 @@ def test_every_refusal_leaves_a_trace_by_its_code() -> None:
         scene.say(scene.open(), **frame)
     silent = scene.open()
     assert silent.session is not None
-    silent.session.deadline = scene.now + 5
-    scene.hub.vigil.plan(silent.session, scene.now + 5)
+    silent.session.await_auth(scene.now + 5)
     scene.pass_time(10)
     pipe = scene.socket()
     scene.say(pipe, type="subscribe", topic_id="a")
@@ -153,7 +153,8 @@ def test_every_refusal_leaves_a_trace_by_its_code() -> None:
     scene.say(pipe, type="refresh", token="eve")
     for _ in range(2):
         scene.say(pipe, type="ping")
-    scene.reception.receive(pipe.session, b"junk")  # type: ignore[arg-type]
+    assert pipe.session is not None
+    scene.commands.receive(pipe.session, b"junk", scene.moment)
     assert scene.numbers.refusals == [
         *("unauthenticated", "unauthenticated", "unauthenticated"),
         *("topic_not_found", "forbidden", "invalid_topic_id", "unknown_type", "forbidden", "rate_limited", "bad_frame"),

@@ -4,12 +4,13 @@ import pytest
 
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed, Piece, Ring, fitting
+from headgate.core.fanout.session import TopicFeed
 from tests.core.scene import Scene
 
 PIECE_FRAMES, PIECE_BYTES = 500, 256 * 1024
 
 
-def feed(head: int = 0) -> Feed:
+def feed(head: int = 0) -> TopicFeed:
     return Feed("a", 0, 7, head, {"profile": "durable"})
 
 
@@ -83,7 +84,7 @@ def test_a_subscription_waits_once_for_the_next_flush_however_often_it_is_pumped
     late = scene.socket("a", form="seq:0")
     assert late.session is not None
     for _ in range(5):
-        scene.hub.catchup.pump(late.session)
+        scene.hub.catchup.pump(late.session, 0)
     assert len(scene.hub.feeds["a"].waiting) == 1
     scene.turn()
     assert late.seqs() == [1]

@@ -5,7 +5,7 @@ import pytest
 from headgate.core.client.limits import Limits
 from headgate.core.wire.link import Attach, Fetch, Leave, Messages
 from headgate.core.wire.rights import Caller
-from tests.core.scene import Scene, Who
+from tests.core.scene import Scene
 
 BIG = "x" * 1_000
 
@@ -129,7 +129,7 @@ def test_a_page_that_comes_while_the_socket_is_full_is_asked_for_again() -> None
     slow = scene.open()
     slow.stuck = True
     assert slow.session is not None
-    scene.hub.admit(slow.session, Who(Caller("bob")))
+    scene.admit(slow, Caller("bob"))
     scene.follow(slow, "a", "earliest")
     while len(slow.seqs()) < 3_000:
         assert slow.highest <= 1 << 20
@@ -173,10 +173,10 @@ def test_a_replay_that_was_asked_for_is_not_cut_while_the_socket_takes_bytes() -
     slow = scene.open()
     slow.stuck = True
     assert slow.session is not None
-    scene.hub.admit(slow.session, Who(Caller("bob")))
+    scene.admit(slow, Caller("bob"))
     scene.follow(slow, "a", "earliest")
     for _ in range(200):
-        slow.session.heard_at = scene.now
+        slow.session.hear(scene.now)
         scene.pass_time(1)
         slow.take(20_000)
     slow.drain()
@@ -238,7 +238,7 @@ def test_a_socket_that_stops_below_the_high_water_mark_is_found_too() -> None:
         scene.publish("a", "little")
         scene.turn()
         assert dead.session is not None
-        dead.session.heard_at = scene.now
+        dead.session.hear(scene.now)
         scene.pass_time(1)
     assert dead.code == 4508
 
@@ -268,6 +268,19 @@ def test_a_socket_that_breaks_harms_no_other() -> None:
     scene.publish("a", 1)
     scene.turn()
     assert first.seqs() == last.seqs() == [1]
+
+
+def test_a_session_that_its_own_last_frame_parks_is_not_kept() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    socket = scene.socket("a")
+    socket.stuck = True
+    socket.waiting = scene.hub.limits.high_water  # the next byte parks it
+    assert socket.session is not None
+    scene.hub.disconnect(socket.session, 4601)
+    assert socket.paused and socket.code == 4601
+    scene.pass_time(2)
+    assert scene.hub.catchup.sessions() == [] and scene.hub.session_count == 0
 
 
 def test_rings_are_bounded_for_the_whole_process() -> None:
@@ -326,7 +339,7 @@ def test_another_epoch_ends_the_old_feed() -> None:
 
 
 def test_a_new_owner_is_told_what_is_hosted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headgate.core.fanout.hub.ATTACH_CHUNK", 2)
+    monkeypatch.setattr("headgate.core.fanout.feed.ATTACH_CHUNK", 2)
     scene = Scene()
     hosted = [f"t{n}" for n in range(40)]
     for topic in hosted:

@@ -1,10 +1,10 @@
-"""`refresh` takes rights as well as time: every live subscription is authorised again (PROTOCOL section 3)."""
+"""`refresh` takes rights as well as time: every live subscription is authorised again (docs/protocol.md, section 3)."""
 
 import pytest
 
-from headgate.core.wire import link
-from headgate.core.wire.rights import Caller
-from tests.core.scene import Pipe, Scene, Who
+from headgate.core.wire import link_members
+from headgate.core.wire.rights import Caller, Identity
+from tests.core.scene import Pipe, Scene
 
 RIGHTS = {
     "all": Caller("bob", subscribe=("p*",)),
@@ -19,18 +19,18 @@ class Tokens:
 
     open = False
 
-    def authenticate(self, token: str) -> Who:
-        return Who(RIGHTS[token])
+    def authenticate(self, token: str) -> Identity:
+        return Identity(RIGHTS[token])
 
 
 def followed(scene: Scene, *topics: str) -> Pipe:
     """A socket of bob's that follows private topics by a claim, and public ones."""
     for topic in topics:
         scene.owners.create(topic, permissions="PRIVATE" if topic.startswith("p") else "PUBLIC")
-    scene.reception._tokens = Tokens()
+    scene.commands._tokens = Tokens()
     pipe = scene.open()
     assert pipe.session is not None
-    scene.hub.admit(pipe.session, Who(RIGHTS["all"]))
+    scene.admit(pipe, RIGHTS["all"])
     for topic in topics:
         scene.follow(pipe, topic)
     assert len(pipe.frames("subscribed")) == len(topics)
@@ -67,7 +67,7 @@ def test_a_refresh_for_somebody_else_changes_nothing() -> None:
     (error,) = pipe.frames("error")
     assert (error["code"], error["id"]) == ("forbidden", 1)
     assert pipe.session is not None and pipe.session.caller == RIGHTS["all"]
-    assert not [asked for asked in scene.owners.asked if isinstance(asked, link.Authorize)]
+    assert not [asked for asked in scene.owners.asked if isinstance(asked, link_members.Authorize)]
 
 
 def test_what_an_owner_was_asked_with_old_rights_is_asked_again_when_granted() -> None:
@@ -88,7 +88,7 @@ def test_the_last_of_several_refreshes_decides_and_one_question_is_under_way() -
     scene.owners.slow = True
     for token in ("none", "none", "all"):
         scene.say(pipe, type="refresh", token=token)
-    assert len([asked for asked in scene.owners.asked if isinstance(asked, link.Authorize)]) == 1
+    assert len([asked for asked in scene.owners.asked if isinstance(asked, link_members.Authorize)]) == 1
     while scene.owners._link:
         scene.owners.deliver(1)
     assert ended(pipe) == []
@@ -106,7 +106,7 @@ def test_an_owner_that_is_away_is_asked_when_it_is_back(back: str) -> None:
     scene.owners.up = False
     scene.say(pipe, type="refresh", token="some")
     scene.pass_time(2)
-    assert ended(pipe) == [] and sum(map(len, scene.hub.renewals._waiting.values())) == 2
+    assert ended(pipe) == [] and sum(len(waiting) for waiting in scene.hub.renewals._waiting.values()) == 2
     scene.owners.up = True
     if back == "owner":
         for shard in range(scene.owners.shards):

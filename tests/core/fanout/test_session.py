@@ -6,14 +6,13 @@ from headgate.core.client.framing import SSE
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import caught_up, pong
 from headgate.core.wire.rights import Caller
-from tests.core.scene import Scene, Who
+from tests.core.scene import Scene
 
 
 def test_several_frames_are_one_write_behind_the_preface() -> None:
     scene = Scene()
-    pipe = scene.open(SSE)
+    pipe = scene.open(SSE, b"HEAD\n")
     assert pipe.session is not None
-    pipe.session.preface = b"HEAD\n"
     pipe.session.emit(caught_up("a", 1), pong(None, 2))
     assert pipe.writes == 1 and pipe.data.startswith(b"HEAD\nevent: caught_up\n") and b"event: pong" in pipe.data
     pipe.session.emit(pong(None, 3))
@@ -50,7 +49,7 @@ def test_any_byte_is_life() -> None:
     assert pipe.session is not None
     for _ in range(10):
         scene.pass_time(50)
-        pipe.session.heard_at = scene.now
+        pipe.session.hear(scene.now)
     assert pipe.code is None
 
 
@@ -67,7 +66,7 @@ def test_a_token_s_expiry_ends_the_session_and_is_said_before_to_who_can_refresh
     scene = Scene(Limits(heartbeat_s=1e6))
     pipe = scene.open() if framing == "websocket" else scene.open(SSE)
     assert pipe.session is not None
-    scene.hub.admit(pipe.session, Who(Caller("bob"), scene.now + 100))
+    scene.admit(pipe, Caller("bob"), scene.now + 100)
     scene.pass_time(99)
     assert pipe.code is None
     scene.pass_time(2)
@@ -78,7 +77,7 @@ def test_no_auth_in_five_seconds() -> None:
     scene = Scene()
     pipe = scene.open()
     assert pipe.session is not None
-    pipe.session.deadline = scene.now + 5
+    pipe.session.await_auth(scene.now + 5)
     scene.pass_time(4.5)
     assert pipe.code is None and pipe.data == b""
     scene.pass_time(1)
@@ -123,9 +122,7 @@ def test_a_topic_that_is_asked_for_counts_as_followed() -> None:
 def test_connections_of_a_user_are_limited_unless_it_is_a_service() -> None:
     scene = Scene(Limits(connections_per_user=2))
     pipes = [scene.open() for _ in range(4)]
-    sessions = [pipe.session for pipe in pipes]
-    assert all(session is not None for session in sessions)
-    admitted = [scene.hub.admit(session, Who(Caller("bob"))) for session in sessions[:3] if session]
+    admitted = [scene.admit(pipe, Caller("bob")) for pipe in pipes[:3]]
     assert admitted == [True, True, False] and pipes[2].code == 4529
     assert pipes[2].frames() == [
         {
@@ -136,21 +133,18 @@ def test_connections_of_a_user_are_limited_unless_it_is_a_service() -> None:
             "retry_after_ms": 5000,
         }
     ]
-    assert sessions[3] and scene.hub.admit(sessions[3], Who(Caller("bob", service=True)))
-    assert sessions[0]
-    scene.hub.drop(sessions[0])
-    again = scene.open()
-    assert again.session and not scene.hub.admit(again.session, Who(Caller("bob")))
+    assert scene.admit(pipes[3], Caller("bob", service=True))
+    assert pipes[0].session is not None
+    scene.hub.drop(pipes[0].session)
+    assert not scene.admit(scene.open(), Caller("bob"))
 
 
 def test_an_sse_stream_waits_for_the_answer_before_its_head() -> None:
     scene = Scene()
     scene.owners.create("a")
     scene.owners.go()
-    stream = scene.open(SSE)
-    assert stream.session is not None
-    stream.session.preface = b"HEAD"
-    scene.hub.admit(stream.session, Who(Caller("bob")))
+    stream = scene.open(SSE, b"HEAD")
+    scene.admit(stream, Caller("bob"))
     scene.follow(stream, "a")
     scene.pass_time(20)
     assert stream.data == b""

@@ -15,7 +15,8 @@ class Item:
 
 def test_everything_comes_at_its_time() -> None:
     chance = random.Random(1)
-    wheel, now = Wheel(500.0), 500.0
+    wheel: Wheel[Item] = Wheel(500.0)
+    now = 500.0
     items = [Item(500.0 + chance.random() * 60) for _ in range(500)]
     for item in items:
         wheel.add(item, item.due)
@@ -30,7 +31,7 @@ def test_everything_comes_at_its_time() -> None:
 
 
 def test_what_is_due_in_the_past_comes_at_the_next_tick() -> None:
-    wheel = Wheel(0.0)
+    wheel: Wheel[Item] = Wheel(0.0)
     item = Item(-5.0)
     wheel.add(item, item.due)
     assert wheel.advance(TICK_S) == [item]
@@ -38,7 +39,7 @@ def test_what_is_due_in_the_past_comes_at_the_next_tick() -> None:
 
 
 def test_what_is_due_beyond_a_turn_comes_early_and_a_long_sleep_loses_nothing() -> None:
-    wheel = Wheel(0.0)
+    wheel: Wheel[Item] = Wheel(0.0)
     far, near = Item(1_000.0), Item(10.0)
     wheel.add(far, far.due)
     wheel.add(near, near.due)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.core.publish.body import Publish, build, read_object, read_publish, read_topic_id
+from headgate.core.publish.body import PublishBody, frame_tail, read_object, read_publish, read_topic_id
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import id_text
@@ -24,8 +24,8 @@ def refused(raw: bytes) -> Refusal:
 
 def test_the_payload_is_compacted_and_not_parsed() -> None:
     raw = b'{ "priority": "LOW", "payload" : { "b":1e5 , "a": [ 1 ] }, "client_msg_id": "c", "else": {"x": []} }'
-    assert read_publish(raw, LIMIT) == Publish(b'{"b":1e5,"a":[1]}', "c", True, b"")
-    assert read_publish(b'{"payload":null,"priority":null,"client_msg_id":null}', LIMIT) == Publish(
+    assert read_publish(raw, LIMIT) == PublishBody(b'{"b":1e5,"a":[1]}', "c", True, b"")
+    assert read_publish(b'{"payload":null,"priority":null,"client_msg_id":null}', LIMIT) == PublishBody(
         b"null", None, False, b""
     )
 
@@ -92,7 +92,7 @@ def test_the_tail_completes_a_frame() -> None:
         b'{"payload":{"a": "\\ud800"},"parent_message_id":"' + id_text(ID).encode() + b'","parent_version":3,'
         b'"attachments":[{"name":"n","url":"u","content_type":"t/x","size":5,"secret":1}]}'
     )
-    frame = message_frame("t", 7, 9, build(ID, 'q"é', read_publish(raw, LIMIT)))
+    frame = message_frame("t", 7, 9, frame_tail(ID, 'q"é', read_publish(raw, LIMIT)))
     assert json.loads(frame) == {
         "type": "message",
         "topic_id": "t",
@@ -105,7 +105,7 @@ def test_the_tail_completes_a_frame() -> None:
         "parent_version": 3,
         "attachments": [{"url": "u", "name": "n", "content_type": "t/x", "size": 5}],
     }
-    assert build(ID, "u", Publish(b"1", None, False, b"")) == (
+    assert frame_tail(ID, "u", PublishBody(b"1", None, False, b"")) == (
         b'"message_id":"%b","publisher_id":"u","payload":1}' % id_text(ID).encode()
     )
 

@@ -1,8 +1,17 @@
-"""The sequencer on values: golden logs, and the rules of DESIGN section 5 by name."""
+"""The sequencer on values: golden logs, and its rules by name."""
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, Deliver, Gone, Made, NotConfigured, Unusable, apply, apply_many
+from headgate.core.sequencer.apply import (
+    Applied,
+    Deliver,
+    NotConfigured,
+    TopicCreated,
+    TopicDeleted,
+    Unusable,
+    apply,
+    apply_many,
+)
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message
@@ -44,7 +53,7 @@ class Bed:
         return self.feed(KEY, encode_message(Item(keyed_id(KEY, "p", name), KEYED, TAIL), epoch), ts=ts)
 
 
-def code(applied: Applied) -> Code:
+def code(applied: Applied) -> int:
     return applied.verdicts[0].code
 
 
@@ -69,7 +78,7 @@ def test_a_topic_epoch_is_generation_and_offset() -> None:
     bed = Bed()
     applied = bed.create()
     assert applied.verdicts[0].epoch == (1 << 44) | 101
-    assert isinstance(applied.effects[0], Made)
+    assert isinstance(applied.effects[0], TopicCreated)
     assert applied.row is not None
     assert applied.row.created_at == bed.ts
 
@@ -87,7 +96,7 @@ def test_a_late_delete_never_hits_the_topic_that_was_created_again() -> None:
     bed = Bed()
     old = bed.create("1").verdicts[0].epoch
     gone = bed.delete(old)
-    assert (code(gone), gone.effects) == (Code.DELETED, [Gone("t", old)])
+    assert (code(gone), gone.effects) == (Code.DELETED, [TopicDeleted("t", old)])
     new = bed.create("2").verdicts[0].epoch
     assert code(bed.delete(old, "late")) is Code.STALE_EPOCH
     assert code(bed.delete(old)) is Code.DELETED  # the repeat of the one that was carried out

@@ -1,34 +1,34 @@
 """Level-triggered reconciliation, case by case."""
 
-from headgate.core.sequencer.claims import Claim, Plan, Standing, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, Plan, decode_claim, encode_claim, reconcile
 
 ME = Claim("n1", "run-1", "a:1")
 OTHER = Claim("n2", "run-9", "b:1")
 
 
 def test_claims_what_is_assigned_and_not_its_own() -> None:
-    standings = {1: Standing(10, OTHER), 2: Standing(11, ME)}
-    assert reconcile({0, 1, 2}, standings, ME, {2: 11}) == Plan([0, 1], [], [])
+    newest = {1: NewestClaim(10, OTHER), 2: NewestClaim(11, ME)}
+    assert reconcile({0, 1, 2}, newest, ME, {2: 11}) == Plan([0, 1], [], [])
 
 
 def test_an_older_run_of_the_same_node_is_somebody_else() -> None:
-    standings = {0: Standing(10, Claim("n1", "run-0", "a:1"))}
-    assert reconcile({0}, standings, ME, {}).claim == [0]
+    newest = {0: NewestClaim(10, Claim("n1", "run-0", "a:1"))}
+    assert reconcile({0}, newest, ME, {}).claim == [0]
 
 
 def test_starts_what_it_has_claimed_under_its_newest_epoch() -> None:
-    assert reconcile({0}, {0: Standing(12, ME)}, ME, {0: 10}).start == [0]
+    assert reconcile({0}, {0: NewestClaim(12, ME)}, ME, {0: 10}).start == [0]
 
 
 def test_drops_only_what_somebody_else_has_claimed() -> None:
     """Kafka's silence is no evidence: a shard is served on until another node claims it."""
-    assert reconcile(set(), {0: Standing(10, ME)}, ME, {0: 10}) == Plan([], [], [])
-    assert reconcile(None, {0: Standing(10, ME)}, ME, {0: 10}) == Plan([], [], [])
-    assert reconcile(set(), {0: Standing(11, OTHER)}, ME, {0: 10}) == Plan([], [], [0])
+    assert reconcile(set(), {0: NewestClaim(10, ME)}, ME, {0: 10}) == Plan([], [], [])
+    assert reconcile(None, {0: NewestClaim(10, ME)}, ME, {0: 10}) == Plan([], [], [])
+    assert reconcile(set(), {0: NewestClaim(11, OTHER)}, ME, {0: 10}) == Plan([], [], [0])
 
 
 def test_is_quiet_when_all_is_as_it_should_be() -> None:
-    assert reconcile({0}, {0: Standing(10, ME)}, ME, {0: 10}) == Plan([], [], [])
+    assert reconcile({0}, {0: NewestClaim(10, ME)}, ME, {0: 10}) == Plan([], [], [])
 
 
 def test_claims_survive_the_log() -> None:

@@ -13,13 +13,12 @@ from headgate.core.sequencer.snapshot import (
     Chunk,
     chain_among,
     read_chunk,
-    restore,
     seal,
     snapshots_of,
 )
 from headgate.core.wire.errors import BrokenChain, NewerSnapshot
 from tests.core import golden
-from tests.core.snapshot_bed import Bed, same
+from tests.core.snapshot_bed import Bed, restore, same
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -132,7 +131,7 @@ def test_a_chain_of_newer_logic_is_never_passed_over() -> None:
 
 
 def test_what_is_none_of_ours_or_damaged_is_no_chunk() -> None:
-    value = seal(0, 1, 0, 0, NO_NAME, b"\x93\x90\x90\xc0")
+    value = seal(0, 1, 1, 0, 0, NO_NAME, b"\x93\x90\x90\xc0")
     assert isinstance(read_chunk(1, value), Chunk)
     assert read_chunk(1, None) is None
     assert read_chunk(1, b"{}") is None
@@ -143,11 +142,11 @@ def test_what_is_none_of_ours_or_damaged_is_no_chunk() -> None:
 
 
 def test_a_body_that_does_not_decode_is_a_broken_chain() -> None:
-    chunk = read_chunk(1, seal(0, 3, 0, 0, NO_NAME, b"\x93\x90"))
+    chunk = read_chunk(1, seal(0, 1, 3, 0, 0, NO_NAME, b"\x93\x90"))
     assert chunk is not None
     with pytest.raises(BrokenChain):
         restore([chunk])
-    unfinished = read_chunk(1, seal(0, 3, 0, 0, NO_NAME, b"\x93\x90\x90\xc0"))
+    unfinished = read_chunk(1, seal(0, 1, 3, 0, 0, NO_NAME, b"\x93\x90\x90\xc0"))
     assert unfinished is not None
     with pytest.raises(BrokenChain):
         restore([unfinished])

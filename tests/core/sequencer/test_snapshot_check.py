@@ -16,7 +16,7 @@ TOPICS = [f"t{n}" for n in range(40)]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("headgate.core.sequencer.chunk_builder.CHUNK_BYTES", 1_000)
     monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_IDS", 16)
 
 
@@ -43,7 +43,7 @@ def test_a_base_that_is_right_passes_also_with_a_zombies_chunks_between() -> Non
     bed = based()
     assert len(bed.log) > 3
     check(bed)
-    zombie = read_chunk(3, seal(0, 1, 0, 0, bytes(16), b"\x93\x90\x90\xc0"))
+    zombie = read_chunk(3, seal(0, 1, 1, 0, 0, bytes(16), b"\x93\x90\x90\xc0"))
     assert zombie is not None
     check(bed, [c for chunk in bed.chunks() for c in (zombie, chunk)])
 
@@ -128,7 +128,7 @@ def test_a_block_of_the_window_that_is_not_in_the_base_is_found() -> None:
     at = next(n for n, body in enumerate(bodies) if body.blocks)
     thinner = msgspec.structs.replace(bodies[at], blocks=bodies[at].blocks[1:])
     old = bed.chunks()[at]
-    value = seal(0, old.flags, old.floor, old.offset, old.prev, msgspec.msgpack.encode(thinner))
+    value = seal(0, 1, old.flags, old.floor, old.offset, old.prev, msgspec.msgpack.encode(thinner))
     bed.log[at] = value  # as if it had been written so
     with pytest.raises(BadSnapshot, match="block"):
         check(bed)

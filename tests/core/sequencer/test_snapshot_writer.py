@@ -8,7 +8,7 @@ import pytest
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk, restore, snapshots_of
+from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk, snapshots_of
 from headgate.core.sequencer.window import UNSAVED_IDS, window_key
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import decode, encode_control, is_ours
@@ -16,7 +16,7 @@ from headgate.core.wire.ids import foreign_id, topic_key
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code
 from tests.core import golden
-from tests.core.snapshot_bed import CONFIG, TOPIC, Bed, bundle, configured, same
+from tests.core.snapshot_bed import CONFIG, TOPIC, Bed, bundle, configured, restore, same
 
 
 def test_a_base_built_while_records_go_on_is_that_of_its_last_instant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_a_snapshot_that_fails_at_any_chunk_is_as_if_it_had_not_begun(
     base: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next delta goes on behind the last whole one, and a reader finds that."""
-    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.CHUNK_BYTES", 600)
+    monkeypatch.setattr("headgate.core.sequencer.chunk_builder.CHUNK_BYTES", 600)
     records = golden.make_log(2, 500)
     fail_at, failed = 0, True
     while failed:
@@ -148,7 +148,7 @@ def test_c1_the_largest_row_there_can_be_fits_into_a_chunk() -> None:
     bed = Bed()
     bed.feed(configured(topics=()))
 
-    def create(offset: int, size: int, tenant: str = "") -> Code:
+    def create(offset: int, size: int, tenant: str = "") -> int:
         body = {"a": [1.5] * size}  # a float of 4 characters takes 9 bytes in a row
         control = CreateTopic(topic_id=f"t{offset}", name="n", permissions="PUBLIC", owner_id="o", settings=body)
         value = encode_control(encode_body(control), 0)
@@ -225,7 +225,7 @@ def test_every_id_accepted_since_stands_in_the_snapshot_with_its_seq(
     """Keyed, unkeyed and foreign ids, bundles, deletes and recreates; bases and deltas; restarts and failures."""
     monkeypatch.setattr("headgate.core.sequencer.window.UNSAVED_IDS", unsaved)
     monkeypatch.setattr("headgate.core.sequencer.window.BLOCK_IDS", 64)
-    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.CHUNK_BYTES", 3_000)
+    monkeypatch.setattr("headgate.core.sequencer.chunk_builder.CHUNK_BYTES", 3_000)
     rng = random.Random(seed)
     kept = 4_000 if unsaved == UNSAVED_IDS else 300
     age_ms = 10**15 if unsaved == UNSAVED_IDS else golden.CONFIG.dedup_keyed_ms

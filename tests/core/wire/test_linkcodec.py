@@ -5,6 +5,7 @@ import pytest
 
 from headgate.core.wire import link, linkcodec
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 
 
@@ -12,7 +13,7 @@ def test_a_batch_comes_back_in_order() -> None:
     batch: list[link.Message] = [
         link.Hello(1, 1, "gateway", "g1", "", 0),
         link.Welcome(1, "d1", "c", 1, 8, [link.Owner(0, 5, "h:1", True)]),
-        link.AskSubscribe(1, "t", Caller("ann", ("a*",)), ("seq", -1, 7), True),
+        link.AskSubscribe(1, "t", Caller("ann", ("a*",)), Position("seq", -1, 7), True),
         link.Messages("t", 5, 1, [10, 11], [b"a", b"b"]),
         link.Attach(0, True, False, [link.AttachTopic("t", 5, 1, 2)]),
         link.Refused(1, "forbidden", "no", {"first_seq": 4}),

@@ -1,5 +1,8 @@
 """The whole settings table: what passes, what is refused by name, and what a topic shows."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,21 +10,28 @@ import pytest
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.topic_settings import DEFAULTS, create, effective, merge, require_built, shown
 
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 
-def test_defaults_are_those_of_the_protocol() -> None:
-    assert effective({}) == {
-        "profile": "durable",
-        "strategy": {"kind": "immediate"},
-        "retry": {"max_attempts": 5, "kind": "exponential", "first_ms": 1000, "max_ms": 60000, "jitter": 0.2},
-        "on_slow": "disconnect",
-        "presence": "count",
-        "hot_enter": 10_000,
-        "hot_exit": 8_000,
-        "rate_limit": {"per_s": 100, "burst": 200},
-        "queue_limit": 10_000,
-        "retention_ms": None,
-        "retention_messages": None,
-    }
+
+def test_every_default_may_be_given_and_changes_nothing() -> None:
+    given = {name: value for name, value in effective({}).items() if value is not None}
+    assert create(given) == {"hot_exit": 8_000}, "kept as given, or it would follow a later hot_enter"
+    assert effective(create(given)) == effective({})
+
+
+def test_the_protocol_page_shows_the_default_of_each_object() -> None:
+    page = PAGE.read_text()
+    for name in ("retry", "rate_limit"):
+        shown_there = re.search(rf"^\| `{name}` \| `(\{{.*?\}})`", page, re.MULTILINE)
+        assert shown_there is not None, name
+        assert json.loads(shown_there[1]) == effective({})[name]
+
+
+def test_a_topic_without_settings_shows_every_setting() -> None:
+    unknown = "settings.x is not a setting; known are "
+    with pytest.raises(Refusal) as caught:
+        create({"x": 1})
+    assert caught.value.detail == unknown + ", ".join(effective({}))
 
 
 def test_an_ephemeral_topic_drops_its_oldest() -> None:

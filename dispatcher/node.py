@@ -1,0 +1,19 @@
+"""What all shards of a dispatcher share: the log, the lease, clock and metrics, their options."""
+
+import asyncio
+from typing import NamedTuple
+
+from dispatcher.dispatcher_options import ShardOptions
+from dispatcher.lease import Lease
+from dispatcher.ports import DispatcherMetrics
+from headgate.runtime.ports import Log, Shell
+
+
+class Node(NamedTuple):
+    """One for each process. A rebuild runs while it holds `rebuilding`: several at once would slow the live shards."""
+
+    log: Log
+    lease: Lease
+    shell: Shell[DispatcherMetrics]
+    options: ShardOptions
+    rebuilding: asyncio.Semaphore

@@ -1,0 +1,25 @@
+"""What a dispatcher needs of the process around it: the numbers that it counts."""
+
+from typing import Protocol
+
+
+class DispatcherMetrics(Protocol):
+    """The counters and histograms that a dispatcher feeds."""
+
+    def sequenced(self, verdict: str, count: int = 1) -> None:
+        """Counts verdicts; `verdict` is the code's name in lower case."""
+
+    def dead_letter(self, reason: str, count: int = 1) -> None:
+        """Counts dead letters."""
+
+    def link_messages(self, direction: str, count: int = 1) -> None:
+        """Counts messages on links; `direction` is "in" or "out"."""
+
+    def snapshot_failed(self, reason: str) -> None:
+        """Counts a snapshot that was not written, or not as it should be: "too_large", "log" or "content"."""
+
+    def worked(self, work: str, seconds: float) -> None:
+        """Notes how long one slice of background work held the event loop."""
+
+    def disagreed(self) -> None:
+        """Counts a shard that two nodes decided differently."""

@@ -1,0 +1,364 @@
+"""The API of one shard: answers the requests of gateways and ingests (link version 1)."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from dispatcher.announcements import Announcements
+from dispatcher.history import ANY_TOPIC, SeqRange
+from dispatcher.ports import DispatcherMetrics
+from dispatcher.reading import Reading
+from dispatcher.shard import Destination, ShardOwner
+from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire import link, link_members, rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import ephemeral_frame
+from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
+from headgate.core.wire.linkcodec import refused_with
+from headgate.core.wire.member_roles import Role
+from headgate.core.wire.position import Placed
+from headgate.core.wire.rights import Caller
+from headgate.core.wire.topic_settings import effective
+from headgate.core.wire.verdict import Code, Verdict
+from headgate.runtime.ports import Shell
+
+SLICE_TOPICS: Final = 1_000  # topics that one slice of a list looks at: most may be hidden from the caller
+
+RETRY_MS: Final = 1_000
+OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
+logger = structlog.get_logger("dispatcher")
+
+
+class ShardApi:
+    """The requests of link version 1 on one shard that is live here."""
+
+    def __init__(
+        self,
+        owner: ShardOwner,
+        shell: Shell[DispatcherMetrics],
+        creator: TopicCreator,
+        announcements: Announcements[Destination],
+    ) -> None:
+        self.announcements = announcements
+        self._owner = owner
+        self._shell = shell
+        self._creator = creator
+        self._reading = Reading(owner, shell.clock)
+        self._handlers: dict[type, Callable[..., None]] = {
+            link.Attach: self._attach,
+            link.AskSubscribe: self._subscribe,
+            link.Leave: self._leave,
+            link.Fetch: self._fetch,
+            link_members.Authorize: self._authorize,
+            link.AskTopic: self._topic,
+            link.AskTopics: self._topics,
+            link.AskCount: self._counts,
+            link.AskVerdict: self._verdict,
+            link.AskHistory: self._history,
+            link.Relay: self._relay,
+        }
+
+    def handle(self, peer: Destination, message: link.Message) -> None:
+        """Answers one message, now or later. It never raises: a refusal is an answer too."""
+        if not peer.open:
+            return  # the message had to wait, and its link was closed meanwhile
+        if self._owner.closed:
+            _refuse(peer, message, Refusal("not_ready", f"shard {self._owner.number} was given up"))
+            return
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            _refuse(peer, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
+            return
+        self._answer_with(handler, peer, message)
+
+    def handle_later(self, peer: Destination, message: link.Message) -> None:
+        """Answers one message when its link has room for a large answer."""
+        if not peer.later(lambda: self.handle(peer, message)):
+            _refuse(peer, message, Refusal("overloaded", "too many requests wait on this link"))
+
+    def close(self) -> None:
+        """The shard is no longer served here: messages that wait are refused."""
+        self._owner.close()
+        self.announcements.close()
+
+    def _answer_with(self, handler: Callable[..., None], peer: Destination, message: link.Message) -> None:
+        try:
+            handler(peer, message)
+        except Refusal as refusal:
+            _refuse(peer, message, refusal)
+        except Exception:  # one bad question must not end the process that answers all others
+            logger.exception("a request failed", shard=self._owner.number, kind=type(message).__name__)
+            _refuse(peer, message, Refusal("internal", "the owner failed at this request"))
+
+    # -- topics
+
+    def _row(self, topic_id: str) -> Row:
+        row = self._owner.rows.get(topic_key(topic_id))
+        if row is None:
+            raise rights.unknown_topic(topic_id)
+        return row
+
+    def info(self, row: Row) -> link.TopicInfo:
+        """Returns the public description of a topic."""
+        return link.TopicInfo(
+            topic_id=row.topic_id,
+            epoch=row.epoch,
+            seq=row.seq,
+            name=row.name,
+            permissions=row.permissions,
+            owner_id=row.owner_id,
+            created_at=row.created_at,
+            subscriber_count=self._owner.routes.count(row.topic_id),
+            member_count=self._owner.shard.member_count(topic_key(row.topic_id)),
+            mode="direct",
+            settings=effective(row.settings),
+            version=row.version,
+        )
+
+    def _role(self, caller: Caller, row: Row) -> Role | None:
+        return self._owner.shard.role(topic_key(row.topic_id), row, caller.user_id)
+
+    def _require_subscribe(self, caller: Caller, row: Row, action: str) -> None:
+        role = self._role(caller, row)
+        rights.require(rights.may_subscribe(caller, row, role), caller, row, role, action)
+
+    def _topic(self, peer: Destination, ask: link.AskTopic) -> None:
+        row = self._row(ask.topic_id)
+        role = self._role(ask.caller, row)
+        rights.require(True, ask.caller, row, role, "see")
+        peer.send(link.TopicAnswer(ask.req, self.info(row), role or ""))
+
+    def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
+        self._list(peer, ask, ask.after, [])
+
+    def _list(self, peer: Destination, ask: link.AskTopics, after: str, page: list[link.TopicInfo]) -> None:
+        """Adds the next topics to a page of a list; continues in another slice where many are hidden."""
+        for looked_at, topic_id in enumerate(self._owner.topics.above(after, ask.prefix)):
+            if looked_at == SLICE_TOPICS and peer.open:
+                asyncio.get_running_loop().call_soon(self._list, peer, ask, after, page)
+                return
+            row = self._row(topic_id)
+            if _shown(ask.caller, row, self._role(ask.caller, row)):
+                page.append(self.info(row))
+                if len(page) >= ask.limit:
+                    break
+            after = topic_id
+        peer.send(link.TopicsAnswer(ask.req, page))
+
+    def _counts(self, peer: Destination, ask: link.AskCount) -> None:
+        if not self._subscribers_known(peer, ask, 0):
+            return
+        peer.send(link.Counts(ask.req, [self._owner.routes.count(t) for t in ask.topic_ids]))
+
+    # -- subscriptions
+
+    def _attach(self, peer: Destination, attach: link.Attach) -> None:
+        owner = self._owner
+        if attach.first:
+            owner.routes.drop_gateway(peer)
+            owner.arrivals.left(peer)
+        for topic in attach.topics:
+            created_at = topic.epoch & OFFSET_MASK
+            if created_at >= owner.shard.next_offset:  # by a record that this owner has not read yet
+                owner.arrivals.expect(peer, topic, created_at)
+            else:
+                owner.attach(peer, topic)
+        if attach.last:
+            peer.send(link.Attached(attach.shard, owner.epoch))
+            self.announcements.heard(peer)
+
+    def _leave(self, peer: Destination, leave: link.Leave) -> None:
+        if not self._owner.arrivals.leave(peer, leave.topic_id, leave.epoch, leave.count):
+            self._owner.routes.leave(peer, leave.topic_id, leave.epoch, leave.count)
+
+    def _subscribe(self, peer: Destination, ask: link.AskSubscribe, *, at_end: bool = False) -> None:
+        check_topic_id(ask.topic_id)
+        row = self._owner.rows.get(topic_key(ask.topic_id))
+        if row is None and ask.create and rights.may_create(ask.caller, ask.topic_id):
+            self._subscribe_once_created(peer, ask)
+            return
+        if row is None:
+            raise rights.unknown_topic(ask.topic_id)
+        self._require_subscribe(ask.caller, row, "subscribe to")
+        self._owner.send_open()
+        if row.ephemeral:
+            resumed = False if ask.position is not None and ask.position.form == "seq" else None
+            self._grant(peer, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
+            return
+        placed = self._reading.place(row, ask.position)
+        if placed is None:
+            self._wait_for_history(peer, ask, row)
+        elif placed[1].reason == "ahead" and not at_end:
+            self._subscribe_at_end(peer, ask)
+        else:
+            self._grant(peer, ask, row, *placed)
+
+    def _subscribe_at_end(self, peer: Destination, ask: link.AskSubscribe) -> None:
+        """Looks at a position above the head again, once all that is in the log now is applied."""
+
+        def again(applied: bool) -> None:
+            self._answer_with(partial(self._subscribe, at_end=True) if applied else _behind, peer, ask)
+
+        if not self._owner.log_end.wait(peer, again):
+            raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
+
+    def _wait_for_history(self, peer: Destination, ask: link.AskSubscribe | link.Fetch, row: Row) -> None:
+        """Handles a request again once more of the topic's history is here."""
+        if self._owner.history.crowded:
+            raise Refusal("not_ready", "too many wait for this shard's history", retry_after_ms=RETRY_MS)
+        self._owner.history.wait(row.epoch, peer, lambda: self.handle_later(peer, ask))
+
+    def _authorize(self, peer: Destination, ask: link_members.Authorize) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        self._require_subscribe(ask.caller, row, "subscribe to")
+        peer.send(link_members.Authorized(ask.req))
+
+    def _subscribe_once_created(self, peer: Destination, ask: link.AskSubscribe) -> None:
+        """Creates the topic, unless that is under way, and subscribes when it is there. Raises Refusal."""
+        pending, topic_id = self._owner.pending_topics, ask.topic_id
+        again = link.AskSubscribe(ask.req, topic_id, ask.caller, ask.position, False)
+
+        def decided(exists: bool) -> None:
+            if exists:
+                self.handle(peer, again)
+            else:
+                peer.send(link.Refused(ask.req, "not_ready", f"topic {topic_id} could not be made now"))
+
+        if topic_id not in pending:
+            failed = partial(pending.decided, topic_id, exists=False)
+            self._creator.create(self._owner.number, topic_id, ask.caller, failed)
+        pending.wait(topic_id, peer, decided)
+
+    def _grant(self, peer: Destination, ask: link.AskSubscribe, row: Row, first: int, placed: Placed) -> None:
+        """Adds the route and answers: what is applied so far is before the answer, everything later behind it."""
+        owner = self._owner
+        owner.routes.add(peer, row.topic_id, row.epoch, row.seq)
+        peer.send(
+            link.Subscribed(
+                req=ask.req,
+                topic_id=row.topic_id,
+                epoch=row.epoch,
+                seq=row.seq,
+                first_seq=first,
+                cursor=placed.cursor,
+                count=owner.routes.count(row.topic_id),
+                resumed=placed.resumed,
+                reason=placed.reason,
+                settings=effective(row.settings),
+            )
+        )
+
+    # -- history
+
+    def _fetch(self, peer: Destination, ask: link.Fetch) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch:
+            raise rights.unknown_topic(ask.topic_id)
+        page = self._reading.page(row, ask)
+        if page is None:
+            self._wait_for_history(peer, ask, row)
+        else:
+            self._send_page(peer, ask, row, page)
+
+    def _history(self, peer: Destination, ask: link.AskHistory) -> None:
+        row = self._row(ask.topic_id)
+        self._require_subscribe(ask.caller, row, "read the history of")
+        if row.ephemeral:
+            raise Refusal("not_in_profile", f"topic {row.topic_id} is ephemeral: nothing of it is kept")
+        self._send_page(peer, ask, row, self._reading.history(row, ask))
+
+    def _send_page(
+        self,
+        peer: Destination,
+        ask: link.Fetch | link.AskHistory,
+        row: Row,
+        page: link.Page | link.HistoryPage | SeqRange,
+    ) -> None:
+        """Sends a page now, or once its frames have been read from the log again. Raises Refusal."""
+        if not isinstance(page, SeqRange):
+            peer.send(page)
+        elif self._owner.pages.crowded:
+            raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
+        else:
+            self._owner.pages.want(row, page.absent, peer, lambda: self.handle_later(peer, ask))
+
+    # -- verdicts
+
+    def _verdict(self, peer: Destination, ask: link.AskVerdict) -> None:
+        owner = self._owner
+        kept = owner.verdicts.get(ask.offset)
+        if kept is not None:
+            _send_verdicts(peer, ask, kept)
+        elif ask.offset >= owner.shard.next_offset:
+            if not owner.verdicts.wait(ask.offset, peer, partial(_send_verdicts, peer, ask)):
+                raise Refusal("not_ready", "too many publishes of this shard wait for their verdict")
+        else:
+            left = self._what_is_left(ask.offset)
+            if left[0].code == Code.UNKNOWN and not owner.history.holds(ask.offset):
+                owner.history.wait(ANY_TOPIC, peer, lambda: self.handle_later(peer, ask))
+            else:
+                _send_verdicts(peer, ask, left)
+
+    def _what_is_left(self, offset: int) -> list[Verdict]:
+        """Returns the verdicts of an older record, as far as the topics and the history still show them."""
+        epoch = make_epoch(self._owner.shard.generation, offset)
+        if self._owner.topics.has_epoch(epoch):
+            return [Verdict(Code.CREATED, 0, epoch)]
+        found = self._owner.history.at_offset(offset)
+        if not found:
+            return [Verdict(Code.UNKNOWN)]
+        verdicts = [Verdict(Code.UNKNOWN)] * (found[-1][0] + 1)
+        for item, topic_epoch, seq in found:
+            verdicts[item] = Verdict(Code.ACCEPTED, seq, topic_epoch)
+        return verdicts
+
+    # -- ephemeral
+
+    def _relay(self, peer: Destination, ask: link.Relay) -> None:
+        row = self._row(ask.topic_id)
+        if row.epoch != ask.epoch or not row.ephemeral:
+            raise rights.unknown_topic(ask.topic_id)
+        if not self._subscribers_known(peer, ask, len(ask.tail)):
+            return
+        now = self._shell.clock.wall_ms()
+        message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
+        for route in self._owner.routes.hosts(row.topic_id):
+            if not route.gateway.congested:  # at most once: a slow link misses the message
+                route.gateway.send(message)
+                self._shell.metrics.link_messages("out", 1)
+        peer.send(link.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
+
+    def _subscribers_known(self, peer: Destination, ask: link.Relay | link.AskCount, size: int) -> bool:
+        """Returns whether every gateway has announced its subscriptions; if not, handles the request once they have.
+
+        Raises Refusal when too many wait.
+        """
+        if self.announcements.complete:
+            return True
+        if not self.announcements.hold(lambda: self.handle(peer, ask), size):
+            raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
+        return False
+
+
+def _behind(peer: Destination, ask: link.AskSubscribe) -> None:
+    raise Refusal("not_ready", "this shard is behind the end of its log", retry_after_ms=RETRY_MS)
+
+
+def _refuse(peer: Destination, message: link.Message, refusal: Refusal) -> None:
+    req = getattr(message, "req", None)
+    if req is not None:
+        peer.send(refused_with(req, refusal))
+
+
+def _send_verdicts(peer: Destination, ask: link.AskVerdict, verdicts: Sequence[Verdict]) -> None:
+    peer.send(link.Verdicts(ask.req, list(verdicts)))
+
+
+def _shown(caller: Caller, row: Row, role: Role | None) -> bool:
+    return rights.may_see(caller, row, role) and rights.may_inspect(caller, row, role)

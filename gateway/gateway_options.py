@@ -1,0 +1,20 @@
+"""The options of a gateway, made from the settings."""
+
+import msgspec
+
+from headgate.core.client.limits import Limits
+
+
+class GatewayOptions(msgspec.Struct, frozen=True):
+    """The options of one gateway.
+
+    `origins` are the pages that may call, None for the same origin only. With `auto_create` a subscribe creates a
+    topic that is missing. With `query_token` a stream's token may come in its query string. `listening` is the host
+    listened on; in open mode a request may name it in `Host`.
+    """
+
+    limits: Limits = Limits()
+    origins: tuple[str, ...] | None = None
+    auto_create: bool = False
+    query_token: bool = True
+    listening: str = ""

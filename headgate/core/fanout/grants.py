@@ -1,0 +1,37 @@
+"""What an owner's grant means: the feed it begins and the first frames the client gets."""
+
+from headgate.core.client import outbound
+from headgate.core.client.framing import ClientFrame
+from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.ports import GatewayMetrics
+from headgate.core.fanout.session import TopicFeed
+from headgate.core.wire.link import Subscribed
+
+
+def new_feed(pending: PendingSubscribe, answer: Subscribed) -> TopicFeed:
+    """Returns the feed of a topic that nobody here followed; an ephemeral topic is counted from 1."""
+    head = answer.seq if answer.settings.get("profile", "durable") == "durable" else 0
+    assert pending.shard is not None, "the owner of a shard has answered"
+    return Feed(pending.topic_id, pending.shard, answer.epoch, head, answer.settings)
+
+
+def begin_of(pending: PendingSubscribe, answer: Subscribed, feed: TopicFeed) -> tuple[int, int | None]:
+    """Returns the cursor and the target of the subscription; see `headgate.core.fanout.session.Subscription`."""
+    cursor, target = (answer.cursor, answer.seq) if feed.durable else (feed.head, feed.head)
+    return cursor, None if pending.subscribe.position is None else target
+
+
+def first_frames(pending: PendingSubscribe, answer: Subscribed, metrics: GatewayMetrics) -> list[ClientFrame]:
+    """Returns `subscribed`, then `presence` unless it is not wanted, then the gap of a position too old."""
+    topic_id, position = pending.topic_id, pending.subscribe.position
+    frames = [outbound.subscribed(answer, topic_id, pending.frame_id)]
+    if pending.subscribe.presence and answer.settings.get("presence", "count") != "none":
+        frames.append(outbound.presence(topic_id, answer.count))
+    if answer.reason == "expired" and position is not None and answer.cursor > position.number:
+        lost_from = position.number + 1
+        metrics.gap("retention", answer.cursor - lost_from + 1)
+        frames.append(
+            outbound.gap(topic_id, answer.epoch, lost_from, answer.cursor, reason="retention", recoverable=False)
+        )
+    return frames

@@ -1,0 +1,1 @@
+"""Logs and links with faults, for tests, the simulation and benchmarks; no role uses them."""

@@ -1,0 +1,223 @@
+"""Pending subscribes, on values: the order of a query, who is asked, held, answered, late and too late."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from headgate.core.client.inbound import Subscribe
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.pending import PATIENCE_S, Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.session import Session
+from headgate.core.fanout.subscription import IllegalSubscriptionEvent, SubscriptionState
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import AskSubscribe, Refused, Subscribed
+from headgate.core.wire.rights import Caller, Identity
+from tests.core.scene import Scene
+
+SHARD, OTHER = 3, 4
+GRANT = Subscribed(1, "a", 7, 9, 1, 9, 1, None, None, {"profile": "durable"})
+AWAY = Refused(1, "not_ready", "away")
+
+
+def session(user: str = "bob") -> Session:
+    scene = Scene()
+    found = scene.open().session
+    assert found is not None
+    found.identify(Identity(Caller(user)), scene.moment)
+    return found
+
+
+def subscribe(topic_id: str) -> Subscribe:
+    return Subscribe(topic_id, None, True)
+
+
+def query(*topics: str) -> list[tuple[str, Subscribe | Refusal]]:
+    return [(topic, subscribe(topic)) for topic in topics]
+
+
+def asked(pending: PendingSubscribes, who: Session, topic_id: str = "a", now: float = 0.0) -> PendingSubscribe:
+    made = pending.ask(who, subscribe(topic_id), None, now)
+    made.place(SHARD)
+    return made
+
+
+def series(pending: PendingSubscribes, who: Session, now: float = 0.0) -> list[str | PendingSubscribe]:
+    """What `next` hands out until it stops: subscribes, and the codes of refusals."""
+    found: list[str | PendingSubscribe] = []
+    while (following := pending.next(who, now)) is not None:
+        outcome = following[1]
+        found.append(outcome.code if isinstance(outcome, Refusal) else outcome)
+    return found
+
+
+def names(found: Sequence[str | PendingSubscribe]) -> list[str]:
+    return [each if isinstance(each, str) else each.topic_id for each in found]
+
+
+def test_a_grant_is_handed_to_the_hub_and_nothing_is_pending_any_longer() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    assert pending.count(who) == 1 and one.asked
+    assert pending.answered(one, GRANT) == Granted(GRANT)
+    assert pending.count(who) == 0 and one.state is SubscriptionState.BEHIND
+    assert pending.expired(1e9) == []
+
+
+def test_a_refusal_is_handed_to_the_hub() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    outcome = pending.answered(one, Refused(1, "forbidden", "no"))
+    assert isinstance(outcome, Denied) and outcome.refusal.code == "forbidden"
+    assert one.state is SubscriptionState.ENDED and pending.count(who) == 0
+
+
+def test_an_owner_that_is_away_is_asked_again_when_it_is_linked() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one, other = asked(pending, who), asked(pending, who, "b")
+    other.place(OTHER)
+    for each in (one, other):
+        assert pending.answered(each, AWAY) is None and each.state is SubscriptionState.HELD
+    assert pending.waiting() == [SHARD, OTHER]
+    assert pending.resend(SHARD) == [one] and one.asked and not other.asked
+    assert pending.resend(SHARD) == [] and pending.waiting() == [OTHER]
+
+
+def test_what_is_held_for_no_known_shard_is_asked_again_with_any_owner() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = pending.ask(who, subscribe("a"), None, 0.0)
+    pending.hold(one)
+    assert pending.waiting() == [None] and pending.resend(OTHER) == [one]
+
+
+def test_a_grant_that_nobody_waits_for_is_given_back_and_a_refusal_is_not() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    pending.end(one)
+    assert pending.answered(one, GRANT) == Unwanted(GRANT)
+    assert pending.answered(one, Refused(1, "forbidden", "no")) is None
+
+
+def test_what_ended_while_it_was_held_is_not_asked_again() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    pending.hold(one)
+    pending.end(one)
+    assert pending.waiting() == [] and pending.resend(SHARD) == []
+    with pytest.raises(IllegalSubscriptionEvent):
+        pending.hold(one)
+
+
+def test_a_subscribe_is_refused_exactly_at_its_deadline() -> None:
+    pending, who = PendingSubscribes(Limits(hold_s=10)), session()
+    first, second = asked(pending, who, "a", 0.0), asked(pending, who, "b", 1.0)
+    assert pending.expired(9.99) == []
+    assert pending.expired(10.0) == [first] and first.state is SubscriptionState.ENDED
+    assert pending.expired(11.0) == [second] and pending.count(who) == 0
+
+
+def test_a_topic_is_followed_once_whether_asked_for_or_in_the_query() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    asked(pending, who)
+    pending.want(who, query("b"))
+    for topic in "ab":
+        with pytest.raises(Refusal) as refused:
+            pending.ask(who, subscribe(topic), None, 0.0)
+        assert refused.value.code == "already_subscribed"
+    assert pending.count(who) == 2
+
+
+def test_the_limit_counts_subscribed_asked_and_wanted_topics() -> None:
+    pending, who = PendingSubscribes(Limits(topics=3)), session()
+    asked(pending, who)
+    pending.want(who, [*query("b"), ("x", Refusal("bad_request", "bad"))])
+    asked(pending, who, "c")
+    with pytest.raises(Refusal) as refused:
+        pending.ask(who, subscribe("d"), None, 0.0)
+    assert refused.value.code == "limit_reached"
+
+
+def test_a_refused_subscribe_leaves_nothing_behind() -> None:
+    pending, who = PendingSubscribes(Limits(topics=0)), session()
+    with pytest.raises(Refusal):
+        pending.ask(who, subscribe("a"), None, 0.0)
+    assert pending._lines == {}
+
+
+def test_the_next_topic_of_a_query_waits_for_the_answer_to_the_one_before() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    pending.want(who, query("a", "b"))
+    pending.begin(who, 5.0)
+    (first,) = series(pending, who, 5.0)
+    assert isinstance(first, PendingSubscribe) and (first.topic_id, first.begun) == ("a", 5.0)
+    assert pending.answered(first, GRANT) == Granted(GRANT)
+    assert names(series(pending, who, 5.5)) == ["b"]
+
+
+@pytest.mark.parametrize("how", ["held", "ended"])
+def test_a_topic_that_is_held_or_ended_holds_up_no_other(how: str) -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    pending.want(who, query("a", "b"))
+    (first,) = series(pending, who)
+    assert isinstance(first, PendingSubscribe)
+    if how == "held":
+        pending.hold(first)
+    else:
+        pending.end(first)
+    assert names(series(pending, who)) == ["b"]
+
+
+def test_an_answer_that_is_late_binds_the_order_no_longer() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    pending.want(who, query("a", "b", "c"))
+    assert names(series(pending, who)) == ["a"]
+    assert pending.late(PATIENCE_S - 0.01) == [] and pending.next(who, PATIENCE_S - 0.01) is None
+    assert pending.late(PATIENCE_S) == [who]
+    assert names(series(pending, who, PATIENCE_S)) == ["b", "c"], "nothing waits any longer"
+    assert pending.late(PATIENCE_S) == []
+
+
+def test_a_query_answers_bad_and_repeated_topics_in_their_place() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    topics = [*query("a"), ("?", Refusal("invalid_topic_id", "bad")), *query("a", "b")]
+    pending.want(who, topics)
+    pending.begin(who, 0.0)
+    assert names(series(pending, who, PATIENCE_S)) == ["a", "invalid_topic_id", "already_subscribed", "b"]
+
+
+def test_one_series_at_a_time_and_none_without_a_query() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    assert not pending.enter(who)
+    pending.want(who, query("a", "b"))
+    assert pending.enter(who) and not pending.enter(who)
+    series(pending, who)
+    pending.leave(who)
+    assert pending.enter(who), "b is left"
+
+
+def test_a_withdrawal_means_what_is_asked_for_and_what_is_wanted() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    pending.want(who, [*query("a", "b"), ("a", Refusal("bad_request", "bad"))])
+    assert pending.withdraw(who, "a") and one.state is SubscriptionState.ENDED
+    assert not pending.withdraw(who, "a")
+    assert names(series(pending, who, PATIENCE_S)) == ["b", "bad_request"]
+    assert pending.withdraw(who, "b") and pending._lines == {}
+
+
+def test_a_session_that_ends_takes_everything_with_it_and_nothing_of_another() -> None:
+    pending, who, other = PendingSubscribes(Limits()), session(), session("eve")
+    one, two = asked(pending, who), asked(pending, other)
+    pending.want(who, query("b"))
+    pending.hold(one)
+    pending.drop(who)
+    assert one.state is SubscriptionState.ENDED and two.asked
+    assert pending.count(who) == 0 and pending.count(other) == 1 and pending.waiting() == []
+    assert pending.next(who, 0.0) is None
+
+
+def test_the_request_carries_the_rights_of_the_moment_it_is_sent() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    one = asked(pending, who)
+    fresh = Caller("bob", subscribe=("a",))
+    who.identify(Identity(fresh), Scene().moment)
+    assert one.request(5, create=True) == AskSubscribe(5, "a", fresh, None, True) and one.caller is fresh

@@ -1,0 +1,114 @@
+"""The users of a shard: any order and any repeat of the same outputs gives the same memberships."""
+
+from random import Random
+
+import msgspec
+import pytest
+
+from headgate.core.inbox.users import SLICE_USERS, UserTopics
+from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
+from headgate.core.wire.records import Record
+
+
+def record(offset: int, user: str, found: MembershipRecord) -> Record:
+    return Record(offset, 1_000, user.encode(), encode_inbox(found))
+
+
+def joined(topic: str, source: int, role: str = "member", epoch: int = 5) -> MembershipRecord:
+    return MembershipRecord(topic, epoch, source, role, 7, 6, 1_000)
+
+
+def left(topic: str, source: int, epoch: int = 5, at: int = 2_000) -> MembershipRecord:
+    return MembershipRecord(topic, epoch, source, joined_at=at)
+
+
+def test_a_users_topics_come_in_order_and_in_pages() -> None:
+    users = UserTopics()
+    for n, topic in enumerate(["c", "a", "d", "b"]):
+        users.apply(record(n, "bob", joined(topic, n)))
+    users.apply(record(4, "eve", joined("e", 9)))
+    users.apply(record(5, "bob", left("d", 10)))
+    assert [topic for topic, _ in users.topics_of("bob", "", 2)] == ["a", "b"]
+    assert [topic for topic, _ in users.topics_of("bob", "b", 9)] == ["c"]
+    assert (users.count("bob"), users.count("eve"), users.count("nobody")) == (3, 1, 0)
+    assert users.next_offset == 6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_late_and_repeated_outputs_change_nothing(seed: int) -> None:
+    rng = Random(seed)
+    outputs = [
+        joined(rng.choice("abc"), source, rng.choice(["member", "admin"]), epoch=rng.choice([5, 6]))
+        if rng.random() < 0.6
+        else left(rng.choice("abc"), source, epoch=rng.choice([5, 6]))
+        for source in range(30)
+    ]
+    newest: dict[str, MembershipRecord] = {}
+    for found in outputs:
+        known = newest.get(found.topic_id)
+        if known is None or (found.epoch, found.offset) > (known.epoch, known.offset):
+            newest[found.topic_id] = found
+    users = UserTopics()
+    for n, found in enumerate(rng.sample(outputs * 2, k=60)):
+        users.apply(record(n, "bob", found))
+    expected = {topic: found.role for topic, found in newest.items() if found.role}
+    assert {topic: entry.role for topic, entry in users.topics_of("bob", "", 99)} == expected
+
+
+def test_only_what_changed_has_a_key_to_write() -> None:
+    users = UserTopics()
+    assert users.apply(record(0, "bob", joined("t", 3))) == b"bob\0t"
+    assert users.apply(record(1, "bob", joined("t", 3))) is None
+    assert users.apply(record(2, "bob", left("t", 2))) is None
+    assert users.apply(record(3, "bob", left("t", 4))) == b"bob\0t"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"bob", b"{"),
+        (b"bob", None),
+        (b"bob", b'{"op":"other"}'),
+        (b"bob", b"x" * 5_000),
+        (None, encode_inbox(joined("t", 1))),
+        (b"\xff", encode_inbox(joined("t", 1))),
+        (b"a\0b", encode_inbox(joined("t", 1))),
+    ],
+)
+def test_a_record_that_is_none_is_passed_and_changes_nothing(key: bytes | None, value: bytes | None) -> None:
+    users = UserTopics()
+    with pytest.raises(CorruptRecord):
+        users.apply(Record(8, 1_000, key, value))
+    assert (users.next_offset, list(users.keys(10))) == (9, [[]])
+
+
+def test_pairs_carry_everything_into_another_object() -> None:
+    users, other = UserTopics(), UserTopics()
+    for n in range(50):
+        users.apply(record(n, f"u{n % 7}", joined(f"t{n}", n)))
+    users.apply(record(50, "u1", left("t1", 99)))
+    keys = [key for some in users.keys(10) for key in some]
+    assert len(keys) == 50
+    for key in keys:
+        other.load(key, users.encoded(key))
+    assert [other.topics_of(f"u{n}", "", 99) for n in range(7)] == [users.topics_of(f"u{n}", "", 99) for n in range(7)]
+    for key in keys:
+        other.load(key, None)
+    assert list(other.keys(10)) == [[]]
+    assert other.encoded(keys[0]) is None
+    with pytest.raises(CorruptRecord):
+        other.load(keys[0], msgspec.msgpack.encode(1))
+
+
+def test_marks_of_topics_that_were_left_long_ago_end_and_memberships_stay() -> None:
+    users = UserTopics()
+    for n in range(SLICE_USERS + 1):
+        users.apply(record(n, f"u{n}", left("t", 1, at=1_000 if n % 2 else 3_000)))
+    users.apply(record(n + 1, "bob", joined("t", 1)))
+    slices = list(users.expire(2_000))
+    assert len(slices) == 2
+    gone = [key for some in slices for key in some]
+    assert len(gone) == (SLICE_USERS + 1) // 2
+    assert users.encoded(b"u0\0t") is not None and users.encoded(b"u1\0t") is None
+    assert users.count("bob") == 1

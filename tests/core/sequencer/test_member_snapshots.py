@@ -1,0 +1,153 @@
+"""Members in snapshots: whatever happened between the slices, a restored shard has the same members."""
+
+from random import Random
+
+import pytest
+
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk
+from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
+from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
+from headgate.core.sequencer.topic_changes import MemberChanged
+from headgate.core.wire.control import (
+    LOGIC,
+    Actor,
+    Config,
+    Control,
+    CreateTopic,
+    DeleteTopic,
+    RemoveMember,
+    SetMember,
+    encode_body,
+)
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.ids import topic_key
+from headgate.core.wire.member_roles import Right
+from headgate.core.wire.records import Record
+from tests.core.snapshot_bed import restore
+
+ROOT = Actor("root", given=Right.ALL)
+TOPICS = [f"t{n}" for n in range(5)]
+
+
+class Bed:
+    """Feeds random changes of members, while snapshots are written."""
+
+    def __init__(self, seed: int, logic: int = LOGIC) -> None:
+        self.rng = Random(seed)
+        self.shard, self.rows, self.writer = Shard(), dict[bytes, Row](), SnapshotWriter()
+        self.log: list[bytes] = []
+        self.offset = 0
+        self.feed(Config(cluster_id="c", generation=1, shards=1, shard=0, logic=logic), 0, b"hg:config")
+
+    def feed(self, control: Control, epoch: int, key: bytes) -> None:
+        record = Record(self.offset, 1_000, key, encode_control(encode_body(control), epoch))
+        self.offset += 1
+        ((_, applied),) = apply_many(self.shard, self.rows, [record])
+        for effect in applied.effects:
+            self.writer.touch(key)
+            if isinstance(effect, MemberChanged) and applied.row is not None:
+                self.writer.touch(MemberKey(key, effect.user_id))
+                self.writer.touch(MemberKey(key, applied.row.owner_id))
+
+    def step(self) -> None:
+        topic = self.rng.choice(TOPICS)
+        key = topic_key(topic)
+        row = self.rows.get(key)
+        if row is None:
+            self.feed(CreateTopic(topic, topic, "PRIVATE", "ann"), 0, key)
+        elif self.rng.random() < 0.02:
+            self.feed(DeleteTopic(topic), row.epoch, key)
+        elif self.rng.random() < 0.4:
+            self.feed(RemoveMember(topic, f"u{self.rng.randrange(40)}", ROOT), row.epoch, key)
+        else:
+            role = self.rng.choice(["member", "admin", "owner", "subscriber"])
+            self.feed(SetMember(topic, f"u{self.rng.randrange(40)}", role, ROOT), row.epoch, key)
+
+    def snapshot(self, *, busy: bool) -> list[bytes]:
+        base = self.writer.wants_base or self.rng.random() < 0.2
+        steps = self.writer.base(self.shard, self.rows, 0) if base else self.writer.delta(self.shard, self.rows)
+        written: list[bytes] = []
+        for value in steps:
+            if value is not None:
+                written.append(value)
+            for _ in range(self.rng.randrange(6) if busy else 0):
+                self.step()
+        self.log += written
+        return written
+
+    def chain(self) -> list[Chunk]:
+        return chain_among(chunk for at, value in enumerate(self.log) if (chunk := read_chunk(at, value)))
+
+
+def members_of(shard: Shard, rows: dict[bytes, Row]) -> dict[bytes, list[object]]:
+    return {key: [shard.member_count(key), *shard.members.get(key, ())] for key in rows}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_restored_shard_has_the_members_of_the_snapshots_instant(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.SLICE_ROWS", 7)
+    bed = Bed(seed)
+    for round_ in range(12):
+        for _ in range(bed.rng.randrange(1, 60)):
+            bed.step()
+        bed.snapshot(busy=round_ % 2 == 0)
+        bed.snapshot(busy=False)
+        shard, rows = restore(bed.chain())
+        assert rows == bed.rows
+        assert members_of(shard, rows) == members_of(bed.shard, bed.rows)
+        assert shard.logic == bed.shard.logic
+
+
+def test_topics_without_members_write_the_bytes_of_before() -> None:
+    bed = Bed(1, logic=1)
+    bed.feed(CreateTopic("t", "t", "PUBLIC", "ann"), 0, topic_key("t"))
+    bed.snapshot(busy=False)
+    (chunk,) = bed.chain()
+    assert chunk.logic == 1
+    assert chunk.body().members == []
+    assert chunk.value[44:45] == b"\x93"  # an array of three: no member list
+
+
+def check(bed: Bed, values: list[bytes]) -> None:
+    chunks = [chunk for at, value in enumerate(values) if (chunk := read_chunk(at, value))]
+    checking = BaseCheck([chunk.name for chunk in chunks], bed.writer.mark, bed.shard, bed.rows, bed.writer)
+    for chunk in reversed(chunks):
+        list(checking.taking(chunk))
+    list(checking.finishing())
+
+
+def filled() -> Bed:
+    bed = Bed(3)
+    bed.feed(CreateTopic("t", "t", "PRIVATE", "ann"), 0, topic_key("t"))
+    for user in ("bob", "eve"):
+        bed.feed(SetMember("t", user, "member", ROOT), bed.rows[topic_key("t")].epoch, topic_key("t"))
+    return bed
+
+
+def test_a_base_whose_members_are_not_those_of_the_shard_is_bad() -> None:
+    bed = filled()
+    values = bed.snapshot(busy=False)
+    check(bed, values)
+    members = bed.shard.members[topic_key("t")]
+    eve = members.get("eve")
+    assert eve is not None
+    members.put("eve", eve._replace(joined_seq=9))
+    with pytest.raises(BadSnapshot, match="'eve'"):
+        check(bed, values)
+    members.put("eve", eve)
+    members.put("zoe", eve)
+    with pytest.raises(BadSnapshot, match=r"'zoe'.* is not in the base"):
+        check(bed, values)
+
+
+def test_members_that_changed_since_the_base_are_not_compared() -> None:
+    bed = filled()
+    values = bed.snapshot(busy=False)
+    key = topic_key("t")
+    bed.feed(RemoveMember("t", "eve", ROOT), bed.rows[key].epoch, key)
+    bed.feed(SetMember("t", "zoe", "member", ROOT), bed.rows[key].epoch, key)
+    check(bed, values)
+    bed.feed(DeleteTopic("t"), bed.rows[key].epoch, key)
+    check(bed, values)

@@ -1,0 +1,247 @@
+"""Records about members and settings: decided from the rows, alike on every node."""
+
+import pytest
+
+from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.members import Membership
+from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
+from headgate.core.wire.control import (
+    LOGIC,
+    Actor,
+    Config,
+    Control,
+    CreateTopic,
+    DeleteTopic,
+    Logic,
+    RemoveMember,
+    SetMember,
+    UpdateTopic,
+    encode_body,
+)
+from headgate.core.wire.envelope import KEYED, NO_ID, Item, encode_control, encode_message
+from headgate.core.wire.errors import UnknownVersion
+from headgate.core.wire.ids import keyed_id, topic_key
+from headgate.core.wire.member_roles import Right, Role
+from headgate.core.wire.records import Record
+from headgate.core.wire.verdict import Code, Verdict
+
+KEY = topic_key("t")
+ANN, BOB, EVE = Actor("ann"), Actor("bob"), Actor("eve")
+ROOT = Actor("root", given=Right.ALL)
+
+
+class Bed:
+    """A shard with the topic `t` of ann's."""
+
+    def __init__(self, permissions: str = "PRIVATE", logic: int = LOGIC) -> None:
+        self.shard, self.rows = Shard(), dict[bytes, Row]()
+        self.offset = 100
+        config = Config(cluster_id="c", generation=1, shards=1, shard=0, logic=logic)
+        self.feed(config, 0, key=b"hg:config")
+        self.epoch = self.feed(CreateTopic("t", "n", permissions, "ann"), 0).verdicts[0].epoch
+
+    def feed(self, control: Control, epoch: int, record_id: bytes = NO_ID, key: bytes = KEY) -> Applied:
+        return self.take(encode_control(encode_body(control), epoch, record_id), key)
+
+    def take(self, value: bytes, key: bytes = KEY) -> Applied:
+        record = Record(self.offset, 1_000 + self.offset, key, value)
+        self.offset += 1
+        ((_, applied),) = apply_many(self.shard, self.rows, [record])
+        return applied
+
+    def put(self, user: str, role: str, actor: Actor = ANN, record_id: bytes = NO_ID) -> int:
+        return self.feed(SetMember("t", user, role, actor), self.epoch, record_id).verdicts[0].code
+
+    def remove(self, user: str, actor: Actor = ANN) -> Applied:
+        return self.feed(RemoveMember("t", user, actor), self.epoch)
+
+    def update(self, actor: Actor = ANN, version: int | None = None, **changes: object) -> Applied:
+        version = self.row.version if version is None else version
+        return self.feed(UpdateTopic("t", version, actor, **changes), self.epoch)  # type: ignore[arg-type]
+
+    def publish(self, name: str) -> None:
+        self.take(encode_message(Item(keyed_id(KEY, "p", name), KEYED, b'"payload":1}'), self.epoch))
+
+    @property
+    def row(self) -> Row:
+        return self.rows[KEY]
+
+    def role(self, user: str) -> Role | None:
+        return self.shard.role(KEY, self.row, user)
+
+
+def test_the_creator_is_the_first_owner_and_stays_one_when_others_join() -> None:
+    bed = Bed()
+    assert (bed.role("ann"), bed.shard.member_count(KEY)) == (Role.OWNER, 1)
+    assert bed.shard.membership(KEY, bed.row, "ann") == Membership(Role.OWNER, 0, 0, bed.row.created_at)
+    assert bed.put("bob", "member") == Code.MEMBER
+    assert (bed.role("ann"), bed.role("bob"), bed.shard.member_count(KEY)) == (Role.OWNER, Role.MEMBER, 2)
+
+
+def test_a_member_joins_at_the_newest_seq_and_keeps_it_through_a_change_of_role() -> None:
+    bed = Bed()
+    bed.publish("a")
+    bed.publish("b")
+    applied = bed.feed(SetMember("t", "bob", "member", ANN), bed.epoch)
+    assert (applied.verdicts[0].code, applied.verdicts[0].seq) == (Code.MEMBER, 2)
+    joined = bed.shard.membership(KEY, bed.row, "bob")
+    assert joined == Membership(Role.MEMBER, 2, 2, 1_000 + bed.offset - 1)
+    bed.publish("c")
+    assert bed.put("bob", "admin") == Code.MEMBER
+    assert bed.shard.membership(KEY, bed.row, "bob") == Membership(Role.ADMIN, *joined[1:])
+
+
+def test_a_change_that_changes_nothing_has_no_effect() -> None:
+    bed = Bed()
+    bed.put("bob", "member")
+    changes = bed.shard.changes
+    applied = bed.feed(SetMember("t", "bob", "member", ANN), bed.epoch)
+    gone = bed.remove("nobody")
+    assert (applied.verdicts[0].code, applied.effects) == (Code.MEMBER, [])
+    assert (gone.verdicts[0].code, gone.effects, bed.shard.changes) == (Code.REMOVED, [], changes)
+
+
+def test_a_removed_member_is_fenced_off_and_a_joining_one_is_not() -> None:
+    bed = Bed("PUBLIC")
+    joined = bed.feed(SetMember("t", "bob", "member", BOB), bed.epoch)
+    assert [effect.fence for effect in joined.effects if isinstance(effect, MemberChanged)] == [0]
+    gone = bed.remove("bob", BOB)
+    assert gone.effects == [MemberChanged("t", bed.epoch, "bob", None, 1)]
+    assert (bed.row.fence, bed.role("bob"), bed.shard.member_count(KEY)) == (1, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fenced"),
+    [
+        ("member", "publisher", True),
+        ("admin", "member", False),
+        ("subscriber", "publisher", True),
+        ("publisher", "member", False),
+    ],
+)
+def test_only_a_role_that_may_no_longer_subscribe_makes_a_fence(old: str, new: str, fenced: bool) -> None:
+    bed = Bed()
+    bed.put("bob", old)
+    applied = bed.feed(SetMember("t", "bob", new, ANN), bed.epoch)
+    assert [effect.fence for effect in applied.effects if isinstance(effect, MemberChanged)] == [int(fenced)]
+
+
+def test_the_last_owner_neither_leaves_nor_is_demoted_and_two_that_leave_at_once_leave_one() -> None:
+    bed = Bed()
+    assert bed.remove("ann").verdicts[0].code == Code.LAST_OWNER
+    assert bed.put("ann", "admin") == Code.LAST_OWNER
+    assert bed.put("ann", "admin", ROOT) == Code.LAST_OWNER
+    assert bed.put("bob", "owner") == Code.MEMBER
+    assert bed.remove("ann").verdicts[0].code == Code.REMOVED
+    assert bed.remove("bob", BOB).verdicts[0].code == Code.LAST_OWNER
+
+
+def test_a_role_that_was_lost_before_the_record_was_applied_changes_nothing() -> None:
+    bed = Bed()
+    bed.put("bob", "admin")
+    bed.put("bob", "member")
+    assert bed.put("eve", "member", BOB) == Code.FORBIDDEN
+    assert bed.update(BOB, name="x").verdicts[0].code == Code.FORBIDDEN
+    assert (bed.role("eve"), bed.row.name) == (None, "n")
+
+
+def test_the_claim_admin_acts_as_an_owner_and_only_takes_the_role_away() -> None:
+    bed = Bed()
+    assert bed.put("eve", "owner", ROOT) == Code.MEMBER
+    assert bed.put("bob", "member", Actor("ann", only=True)) == Code.FORBIDDEN
+    assert bed.put("bob", "subscriber", Actor("bob", given=Right.SUBSCRIBE, only=True)) == Code.MEMBER
+
+
+def test_a_control_of_an_older_epoch_or_of_no_topic_does_nothing() -> None:
+    bed = Bed()
+    old, bed.epoch = bed.epoch, bed.epoch + 1
+    assert bed.put("bob", "member") == Code.STALE_EPOCH
+    bed.feed(DeleteTopic("t"), old)
+    assert bed.put("bob", "member") == Code.NO_TOPIC
+    assert bed.shard.members == {}
+
+
+def test_a_recreated_topic_has_no_old_member() -> None:
+    bed = Bed()
+    bed.put("bob", "owner")
+    bed.feed(DeleteTopic("t"), bed.epoch)
+    bed.feed(CreateTopic("t", "n", "PRIVATE", "eve"), 0)
+    assert (bed.role("bob"), bed.role("ann"), bed.role("eve")) == (None, None, Role.OWNER)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fenced"),
+    [
+        ("PUBLIC", "PRIVATE", True),
+        ("PUBLIC", "PUBLISH_ONLY", True),
+        ("PUBLIC", "SUBSCRIBE_ONLY", False),
+        ("SUBSCRIBE_ONLY", "PRIVATE", True),
+        ("PRIVATE", "PUBLIC", False),
+        ("PUBLISH_ONLY", "PRIVATE", False),
+    ],
+)
+def test_a_fence_for_everybody_where_anyone_may_no_longer_subscribe(before: str, after: str, fenced: bool) -> None:
+    bed = Bed(before)
+    applied = bed.update(permissions=after)
+    (effect,) = applied.effects
+    assert isinstance(effect, TopicUpdated)
+    assert (effect.fence, bed.row.fence, bed.row.permissions) == (int(fenced), int(fenced), after)
+
+
+def test_a_change_decided_against_another_version_overwrites_nothing() -> None:
+    bed = Bed()
+    assert bed.update(name="one", version=0).verdicts[0] == Verdict(Code.UPDATED, 1, bed.epoch)
+    assert bed.update(name="two", version=0).verdicts[0] == Verdict(Code.CONFLICT, 1, bed.epoch)
+    assert bed.update(settings={"presence": "list"}, version=1).verdicts[0] == Verdict(Code.UPDATED, 2, bed.epoch)
+    assert (bed.row.name, bed.row.settings) == ("one", {"presence": "list"})
+    assert bed.update(name="one").effects == []
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        SetMember("t", "bob", "king", ANN),
+        SetMember("t", "", "member", ANN),
+        SetMember("t", "x" * 129, "member", ANN),
+        UpdateTopic("t", 0, ANN, permissions="SECRET"),
+        UpdateTopic("t", 0, ANN, settings={"profile": "ephemeral"}),
+    ],
+)
+def test_a_record_that_cannot_be_obeyed_is_a_dead_letter_and_changes_nothing(control: Control) -> None:
+    bed = Bed()
+    applied = bed.feed(control, bed.epoch)
+    assert applied.verdicts[0].code == Code.DEAD
+    assert (bed.shard.member_count(KEY), bed.row.version, bed.row.permissions) == (1, 0, "PRIVATE")
+
+
+def test_a_repeat_of_a_change_gets_its_verdict_and_does_nothing_twice() -> None:
+    bed = Bed()
+    record_id = keyed_id(KEY, "ann", "member\0k")
+    assert bed.put("bob", "member", record_id=record_id) == Code.MEMBER
+    bed.remove("bob")
+    assert bed.put("bob", "member", record_id=record_id) == Code.MEMBER
+    assert bed.role("bob") is None
+
+
+def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_they_count() -> None:
+    bed = Bed(logic=1)
+    assert bed.put("bob", "member") == Code.DEAD
+    assert bed.feed(Logic(2), 0).verdicts[0].code == Code.CONFIGURED
+    assert bed.put("bob", "member") == Code.MEMBER
+    assert bed.feed(Logic(1), 0).verdicts[0].code == Code.IGNORED
+
+
+def test_a_logic_that_this_code_does_not_have_parks_and_changes_nothing() -> None:
+    bed = Bed()
+    before = (bed.shard.next_offset, bed.shard.digest.value)
+    with pytest.raises(UnknownVersion, match=f"logic {LOGIC + 1}"):
+        bed.feed(Logic(LOGIC + 1), 0)
+    assert (bed.shard.next_offset, bed.shard.digest.value) == before
+    with pytest.raises(UnknownVersion):
+        Bed(logic=LOGIC + 1)
+
+
+def test_n_counts_messages_and_not_what_else_took_a_seq() -> None:
+    row = Row("t", 1, 10, "n", "PUBLIC", "ann", 0, {}, others=3)
+    assert row.n == 7

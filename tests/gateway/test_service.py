@@ -1,0 +1,100 @@
+"""The gateway role: its drain, and what it hands to the hub."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from headgate.core.wire.link import Ended
+from tests.contract.virtual import VirtualLoop, run
+from tests.gateway.bed import UPGRADE, Bed, Wire, request
+
+
+def crowd(bed: Bed, count: int) -> list[Wire]:
+    return [bed.asked(request("GET", "/connect", *UPGRADE)) for _ in range(count)]
+
+
+def told(wires: list[Wire]) -> int:
+    return sum(b'"code":4601' in wire.written for wire in wires)
+
+
+@pytest.mark.parametrize(("count", "spread_s"), [(100, 5.0), (3, 5.0), (1_000, 0.0), (0, 5.0)])
+def test_a_drain_tells_a_share_of_the_sessions_at_a_time(count: int, spread_s: float) -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        bed = Bed(clock=loop)
+        wires = crowd(bed, count)
+        begun = loop.time()
+        drain = asyncio.create_task(bed.service.drain(spread_s))
+        await asyncio.sleep(0)
+        while not drain.done():
+            passed = loop.time() - begun
+            allowed = count if passed >= spread_s else max(count * (passed + 0.1) / spread_s, (passed + 0.1) / 0.05)
+            assert told(wires) <= allowed
+            await asyncio.sleep(0.05)
+        await drain
+        assert told(wires) == count and bed.hub.session_count == 0
+        assert loop.time() - begun <= spread_s + 0.2
+        if count == 100:
+            assert loop.time() - begun >= spread_s - 0.2, "they are spread over the whole time"
+
+    run(loop, scenario())
+
+
+async def test_a_session_that_came_while_draining_is_told_too() -> None:
+    bed = Bed()
+    wires = crowd(bed, 2)
+    drain = asyncio.create_task(bed.service.drain(0.0))
+    await asyncio.sleep(0)
+    late = bed.asked(request("GET", "/sse/subscribe?topic_id=a"))
+    await drain
+    assert told([*wires, late]) == 3 and late.ends == ["eof"]
+
+
+async def test_the_hub_hears_of_owners_and_of_what_they_push() -> None:
+    bed = Bed()
+    topic = bed.owners.create("a")
+    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+    bed.owners.asked.clear()
+    bed.service.on_owner(bed.owners.shard_of("a"), True)
+    assert [type(message).__name__ for message in bed.owners.asked] == ["Attach"]
+    bed.service.on_push(1, Ended("a", topic.epoch, "deleted"))
+    at = wire.written.index(b'{"type":"unsubscribed"')
+    assert json.loads(wire.written[at:])["reason"] == "deleted"
+
+
+async def test_what_is_published_in_one_turn_is_written_at_its_end() -> None:
+    bed = Bed()
+    bed.owners.create("a")
+    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+    before = wire.written
+    bed.owners.publish("a", "x")
+    bed.owners.publish("a", "y")
+    assert wire.written == before
+    await asyncio.sleep(0)
+    assert wire.written.count(b'"type":"message"') == 2
+
+
+def test_run_ticks_four_times_a_second_until_it_is_cancelled() -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        bed = Bed(clock=loop)
+        visits: list[float] = []
+
+        class Visit:
+            def visit(self, now: float) -> float:
+                visits.append(now)
+                return now + 0.2
+
+        bed.sessions.plan(Visit(), 0.2)
+        running = asyncio.create_task(bed.service.run())
+        await asyncio.sleep(2.1)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        assert len(visits) == 8
+
+    run(loop, scenario())

@@ -1,0 +1,102 @@
+"""Whom a directory takes for the owner of a shard: the highest epoch it has ever seen, whatever became of its link."""
+
+import asyncio
+
+from headgate.core.wire import link
+from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory_link import memory_link
+
+
+class User:
+    """Notes what the directory tells."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, bool]] = []
+        self.pushed: list[link.Message] = []
+
+    def on_push(self, shard_epoch: int, message: link.Message) -> None:
+        self.pushed.append(message)
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        self.told.append((shard, up))
+
+
+class Node:
+    """The far end of a link: a dispatcher that serves shard 0 under an epoch."""
+
+    def __init__(self, directory: LinkDirectory, name: str, epoch: int) -> None:
+        self.near, self.far = memory_link("client", name)
+        self.heard: list[link.Message] = []
+        self.far.deliver_to(self.heard.extend)
+        directory.add(self.near)
+        owner = link.Owner(0, epoch, f"{name}:1", True)
+        self.far.send(link.Welcome(link.VERSION_HIGH, name, "c", 1, 4, [owner]))
+
+    @property
+    def refused(self) -> list[link.Message]:
+        return [message for message in self.heard if isinstance(message, link.Refuse)]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def make() -> tuple[LinkDirectory, User]:
+    directory, user = LinkDirectory("gateway", "g"), User()
+    directory.deliver_to(user)
+    return directory, user
+
+
+async def test_an_owner_that_was_replaced_is_refused_also_when_its_successors_link_is_lost() -> None:
+    """A zombie that links again while the owner is away would take ephemeral traffic and give verdicts."""
+    directory, user = make()
+    owner = Node(directory, "new", 20)
+    await settle()
+    assert user.told == [(0, True)]
+    owner.far.close("cut")
+    await settle()
+    zombie = Node(directory, "old", 10)
+    await settle()
+    assert zombie.refused == [link.Refuse(0, 20)]
+    assert not directory.linked(0)
+    assert user.told == [(0, True), (0, False)]
+    topic = next(name for name in map(str, range(99)) if directory.shard_of(name) == 0)
+    zombie.far.send(link.EphemeralMessages(topic, 1, [1], [b"{}"]))
+    await settle()
+    assert user.pushed == []
+
+
+async def test_the_owner_itself_and_its_successor_are_taken_again() -> None:
+    directory, _ = make()
+    first = Node(directory, "one", 20)
+    await settle()
+    first.far.close("cut")
+    await settle()
+    again = Node(directory, "one", 20)
+    await settle()
+    assert directory.linked(0)
+    later = Node(directory, "two", 21)
+    await settle()
+    assert again.refused == [link.Refuse(0, 21)]
+    assert later.refused == []
+
+
+async def test_an_older_owner_beside_the_newest_is_refused() -> None:
+    directory, _ = make()
+    newest = Node(directory, "new", 20)
+    older = Node(directory, "old", 19)
+    await settle()
+    assert (newest.refused, older.refused) == ([], [link.Refuse(0, 20)])
+
+
+async def test_a_shard_that_was_given_up_is_not_the_old_owners_again() -> None:
+    directory, _ = make()
+    newest = Node(directory, "new", 20)
+    await settle()
+    newest.far.send(link.Owners([link.Owner(0, 0, "new:1", True)]))
+    await settle()
+    assert not directory.linked(0)
+    zombie = Node(directory, "old", 19)
+    await settle()
+    assert zombie.refused == [link.Refuse(0, 20)]
