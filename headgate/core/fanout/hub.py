@@ -20,7 +20,7 @@ from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.flush import Flush, flushed
 from headgate.core.fanout.gap_repair import GapRepair
-from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.renewals import Renewal, Renewals
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
@@ -283,8 +283,6 @@ class Hub:
             self.pending.leave(session)
 
     def _ask(self, pending: PendingSubscribe) -> None:
-        if not pending.asked:
-            return  # it ended while others were asked for
         try:
             shard = self.upstream.shard_of(pending.topic_id)
         except Refusal:
@@ -297,10 +295,10 @@ class Hub:
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
         outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Granted):
-            self._grant(pending, outcome.answer)
-        elif isinstance(outcome, Denied):
-            self._deny(pending, outcome.refusal)
+        if isinstance(outcome, Subscribed):
+            self._grant(pending, outcome)
+        elif isinstance(outcome, Refusal):
+            self._deny(pending, outcome)
         elif isinstance(outcome, Unwanted) and pending.shard is not None:
             self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
         self.proceed(pending.session)
@@ -314,11 +312,13 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        subscription = session.follow(feed, *grants.begin_of(pending, answer, feed))
+        cursor, target = grants.begin_of(pending, answer, feed)
+        subscription = session.follow(feed, cursor, target)
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
-        if feed.durable and feed.misses(answer.seq):
+        if feed.durable and answer.seq > feed.head:
+            feed.misses(answer.seq)
             self._repair(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self._authorize(subscription)
@@ -340,7 +340,8 @@ class Hub:
     def _resend(self, shard: int | None) -> None:
         """Asks again what waits for an owner of the shard."""
         for pending in self.pending.resend(shard):
-            self._ask(pending)
+            if pending.asked:  # else it ended while others were asked for
+                self._ask(pending)
         for subscription in self.renewals.resend(shard):
             self._authorize(subscription)
 
