@@ -31,6 +31,7 @@ class Topic:
     first_seq: int = 1
     count: int = 0
     members: dict[str, Role] = field(default_factory=dict)
+    fence: int = 0
 
     @property
     def seq(self) -> int:
@@ -107,6 +108,28 @@ class Owners(MemoryDirectory):
         topic = self.topics.pop(topic_id)
         self._push(link.Ended(topic_id, topic.epoch, "deleted"))
 
+    def remove(self, topic_id: str, user_id: str) -> None:
+        """A member is put out."""
+        topic = self.topics[topic_id]
+        del topic.members[user_id]
+        self._fence(topic, user_id, ended=True)
+
+    def demote(self, topic_id: str, user_id: str, role: Role) -> None:
+        """A member gets a smaller role."""
+        topic = self.topics[topic_id]
+        topic.members[user_id] = role
+        self._fence(topic, user_id)
+
+    def permit(self, topic_id: str, permissions: str) -> None:
+        """The topic's mode changes."""
+        topic = self.topics[topic_id]
+        topic.permissions = permissions
+        self._fence(topic)
+
+    def _fence(self, topic: Topic, user_id: str = "", *, ended: bool = False) -> None:
+        topic.fence += 1
+        self._push(link_members.Fence(topic.topic_id, topic.epoch, topic.fence, user_id, ended))
+
     def forget(self, topic_id: str, before: int) -> None:
         topic = self.topics[topic_id]
         gone = before - topic.first_seq
@@ -160,6 +183,8 @@ class Owners(MemoryDirectory):
                 self._push(link.Ended(hosted.topic_id, hosted.epoch, "deleted"))
                 continue
             topic.count = hosted.count
+            if hosted.fence < topic.fence:
+                self._push(link_members.Fence(topic.topic_id, topic.epoch, topic.fence))
             if topic.durable and hosted.cursor < topic.seq:
                 at = hosted.cursor + 1 - topic.first_seq
                 self._push(
@@ -171,7 +196,9 @@ class Owners(MemoryDirectory):
     def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)
         _require_subscribe(ask.caller, topic)
-        return link_members.Authorized(ask.req)
+        if ask.member and _role(ask.caller, topic) is None:
+            raise Refusal("forbidden", "no longer a member")
+        return link_members.Authorized(ask.req, topic.fence, _role(ask.caller, topic) is not None)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
@@ -198,6 +225,8 @@ class Owners(MemoryDirectory):
             resumed,
             reason,
             topic.settings,
+            topic.fence,
+            _role(ask.caller, topic) is not None,
         )
 
     def _Fetch(self, ask: link.Fetch) -> link.Answer:
@@ -224,7 +253,7 @@ class Owners(MemoryDirectory):
             "direct",
             topic.settings,
         )
-        return link.TopicAnswer(ask.req, info)
+        return link.TopicAnswer(ask.req, info, _role(ask.caller, topic) or "")
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
         return link.Counts(ask.req, [self._find(topic_id).count for topic_id in ask.topic_ids])

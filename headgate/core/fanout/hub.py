@@ -18,14 +18,16 @@ from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import attach, page_request
-from headgate.core.fanout.flush import Flush, flushed
-from headgate.core.fanout.gap_repair import GapRepair
+from headgate.core.fanout.feed_input import FeedInput
+from headgate.core.fanout.fences import Fences
+from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.renewals import Renewal, Renewals
+from headgate.core.fanout.renewals import Renewals
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
+from headgate.core.wire.link_members import Authorized, Fence, TopicSettings
 from headgate.core.wire.rights import Identity
 
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -57,10 +59,11 @@ class Hub:
         self.catchup = CatchUp(limits, upstream, metrics)
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
-        self.renewals = Renewals()
-        self._gaps = GapRepair(upstream.linked)
+        self.renewals = Renewals(upstream, self._authorized)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
+        self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user)
+        self._fences = Fences(self.connections, self.catchup, self.renewals)
         self._moment = moment
         self._looked_at = moment.now
 
@@ -83,11 +86,13 @@ class Hub:
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
                 seq = message.seq if isinstance(message, Messages) else feed.head + 1
-                self._received(feed, seq, message.ts, message.frames)
+                self._input.take(feed, seq, message.ts, message.frames)
         elif isinstance(message, Ended):
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
+        elif isinstance(message, Fence | TopicSettings):
+            self._changed(message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
@@ -101,12 +106,6 @@ class Hub:
             for subscription in list(feed.behind):
                 self._pump(subscription.session)
 
-    def _received(self, feed: TopicFeed, seq: int, ts: list[int], frames: list[bytes]) -> None:
-        if not feed.append(seq, ts, frames):
-            self._repair(feed)
-        if feed.pending:
-            self._flush.add(feed)
-
     def _feed_of(self, topic_id: str, epoch: int) -> TopicFeed | None:
         feed = self.feeds.get(topic_id)
         if feed is None or feed.epoch == epoch:
@@ -115,29 +114,42 @@ class Hub:
             self._end_feed(feed, "deleted")  # the topic was recreated, and its Ended message was lost
         return None
 
-    def _repair(self, feed: TopicFeed) -> None:
-        if self._gaps.ask(feed):
-            build = partial(page_request, feed, feed.head, self.limits)
-            self.upstream.request(feed.shard, build, partial(self._repaired, feed))
+    # Rights and settings
 
-    def _repaired(self, feed: TopicFeed, answer: Answer) -> None:
-        repair = self._gaps.answered(feed, answer)
-        if repair is None:
+    def _changed(self, change: Fence | TopicSettings) -> None:
+        feed = self._feed_of(change.topic_id, change.epoch)
+        if feed is None:
             return
-        before = feed.head
-        if repair.lost_below is not None:
-            self._lose(feed, repair.lost_below)
-        if repair.page.frames:
-            self._received(feed, repair.page.seq, repair.page.ts, repair.page.frames)
-        if feed.head > before and self._gaps.moved(feed):
-            self._repair(feed)
+        if isinstance(change, TopicSettings):
+            feed.configure(change.settings)
+        else:
+            feed.fenced(change.fence)
+            self._fence(feed, self._fences.concerned(feed, change.user_id), ended=change.ended)
 
-    def _lose(self, feed: TopicFeed, seq: int) -> None:
-        """Tells the subscribers in step that everything below `seq` will not come, and continues there."""
-        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
-        self._flush.forget(feed)
-        self.catchup.tell_lost(feed, seq)
-        self._pump_all([flushed(feed)])
+    def _fence(self, feed: TopicFeed, concerned: list[Subscription], *, ended: bool = False) -> None:
+        """Writes out what came before a fence, then ends or holds the subscriptions that it concerns."""
+        if concerned:
+            self._write_out(feed)
+        if ended:
+            for subscription in concerned:
+                if not subscription.is_over:
+                    self.unsubscribe(subscription, "forbidden")
+        else:
+            self._fences.hold(concerned)
+
+    def _missed(self, feed: TopicFeed, fence: int, but: Subscription | None = None) -> None:
+        """An answer names a fence: if it did not come here, nobody but the one who was asked for is authorised."""
+        if feed.fenced(fence):
+            self._fence(feed, [each for each in feed.subscriptions() if each is not but])
+
+    def _authorized(self, subscription: Subscription, answer: Authorized | None) -> None:
+        """Takes the decision about a live subscription; see `Renewals`."""
+        if answer is None:
+            self.unsubscribe(subscription, "forbidden")
+            return
+        self._missed(subscription.feed, answer.fence, but=subscription)
+        if self._fences.release(subscription):
+            self._pump(subscription.session)
 
     # To the sockets
 
@@ -151,6 +163,10 @@ class Hub:
         self._moment = moment
         session.resume()
         self._pump(session)
+
+    def _write_out(self, feed: TopicFeed) -> None:
+        """Writes what one feed has pending, before the end of the turn."""
+        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
 
     def _pump_all(self, rounds: Iterable[list[Session]]) -> None:
         for sessions in rounds:
@@ -190,8 +206,7 @@ class Hub:
 
     def renew(self, session: Session) -> None:
         """Asks the owners whether the session may still follow its topics."""
-        for subscription in list(session.subscriptions.values()):
-            self._authorize(subscription)
+        self.renewals.want(list(session.subscriptions.values()))
 
     def unsubscribe(self, subscription: Subscription, reason: str, frame_id: FrameId = None) -> None:
         """Ends one subscription and tells the client; an SSE stream has no other and ends."""
@@ -228,7 +243,7 @@ class Hub:
 
     def _end_feed(self, feed: TopicFeed, reason: str) -> None:
         """The topic is gone, and its owner has no route to forget: every subscription ends."""
-        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
+        self._write_out(feed)
         self._let_go(feed)
         for subscription in feed.subscriptions():
             self.unsubscribe(subscription, reason)
@@ -247,7 +262,7 @@ class Hub:
     def _let_go(self, feed: TopicFeed) -> None:
         self.feeds.pop(feed.topic_id, None)
         self._flush.forget(feed)
-        self._gaps.forget(feed)
+        self._input.forget(feed)
 
     # Subscribing
 
@@ -314,14 +329,16 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        subscription = session.follow(feed, *grants.begin_of(pending, answer, feed))
+        feed.configure(answer.settings)
+        self._missed(feed, answer.fence)
+        subscription = session.follow(feed, *grants.begin_of(pending, answer, feed), member=answer.member)
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
         if feed.durable and feed.misses(answer.seq):
-            self._repair(feed)
+            self._input.miss(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
-            self._authorize(subscription)
+            self.renewals.want([subscription])
         self._pump(session)
 
     def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
@@ -341,20 +358,8 @@ class Hub:
         """Asks again what waits for an owner of the shard."""
         for pending in self.pending.resend(shard):
             self._ask(pending)
-        for subscription in self.renewals.resend(shard):
-            self._authorize(subscription)
-
-    def _authorize(self, subscription: Subscription) -> None:
-        build = self.renewals.ask(subscription)
-        if build is not None:
-            self.upstream.request(subscription.feed.shard, build, partial(self._authorized, subscription))
-
-    def _authorized(self, subscription: Subscription, answer: Answer) -> None:
-        renewal = self.renewals.answered(subscription, answer)
-        if renewal is Renewal.ASK_AGAIN:
-            self._authorize(subscription)
-        elif renewal is Renewal.END:
-            self.unsubscribe(subscription, "forbidden")
+        if shard is not None:
+            self.renewals.resend(shard)
 
     # Time
 
@@ -375,8 +380,7 @@ class Hub:
         for shard in {*self.pending.waiting(), *self.renewals.waiting()}:
             if shard is None or self.upstream.linked(shard):
                 self._resend(shard)
-        for feed in self._gaps.due():
-            self._repair(feed)
+        self._input.repair_due()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
             if due is Due.END:

@@ -187,9 +187,9 @@ class Session:
 
     # What it follows
 
-    def follow(self, feed: "TopicFeed", cursor: int, target: int | None) -> "Subscription":
+    def follow(self, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool = False) -> "Subscription":
         """Begins a subscription out of step at `cursor`; see `Subscription`."""
-        subscription = self.subscriptions[feed.topic_id] = Subscription(self, feed, cursor, target)
+        subscription = self.subscriptions[feed.topic_id] = Subscription(self, feed, cursor, target, member=member)
         if len(self.subscriptions) == 2:
             _share(self.subscriptions.values())
         return subscription
@@ -201,17 +201,19 @@ class Subscription(Life):
     Out of step, `cursor` is the number of the last message handed to the socket and `mark` the feed's byte count at
     the cursor; in step both are stale. `target` is the head at the grant of a position that was asked for: until the
     cursor has reached it the client is in a replay, `caught_up` is due and `on_slow` does not apply. After that, and
-    for a live subscription from its beginning, it is None.
+    for a live subscription from its beginning, it is None. `member` is whether its user was a member of the topic when
+    he was last authorised.
     """
 
-    __slots__ = ("cursor", "feed", "mark", "session", "target")
+    __slots__ = ("cursor", "feed", "mark", "member", "session", "target")
 
-    def __init__(self, session: Session, feed: "TopicFeed", cursor: int, target: int | None) -> None:
+    def __init__(self, session: Session, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool) -> None:
         super().__init__(SubscriptionState.BEHIND)
         self.session = session
         self.feed = feed
         self.cursor = cursor
         self.target = target
+        self.member = member
         self.mark = feed.size
         feed.step_out(self)
 
@@ -219,6 +221,16 @@ class Subscription(Life):
     def in_step(self) -> bool:
         """Whether each flush of the feed writes to it."""
         return self.state is SubscriptionState.IN_STEP
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether it is held until its user is authorised again."""
+        return self.state is SubscriptionState.FENCED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.state is SubscriptionState.ENDED
 
     def step_in(self) -> int | None:
         """Joins the subscribers in step; returns the target of a replay that is over with it."""
@@ -243,6 +255,22 @@ class Subscription(Life):
         """The feed was flushed: ends the wait."""
         self.move(SubscriptionEvent.FLUSH)
         self.feed.waiting.pop(self, None)
+
+    def fence(self) -> None:
+        """Holds it behind the newest message written to it; its feed has nothing pending."""
+        if self.in_step:
+            self.cursor = self.feed.sent
+            self.mark = self.feed.size
+        self.move(SubscriptionEvent.FENCE)
+        self.feed.step_out(self)
+
+    def release(self) -> None:
+        """Continues at the cursor: its user may still follow the topic."""
+        self.move(SubscriptionEvent.AUTHORIZE)
+
+    def authorised(self, *, member: bool) -> None:
+        """Its owner allows it; see `member`."""
+        self.member = member
 
     def end(self) -> None:
         """Ends the subscription: neither its session nor its feed know it any longer."""
