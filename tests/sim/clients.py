@@ -288,7 +288,17 @@ class Client:
             self._wrong(follow, f"event id {event_id}, expected {epoch}:{seq}")
         follow.expected = seq + 1
         follow.position = (epoch, seq)
-        follow.seen.append(Seen(epoch, seq, frame, follow.head))
+        if self._world.plan.door_changes:
+            self._let_in(follow, epoch, seq)
+        follow.seen.append(Seen(epoch, seq, frame))
+
+    def _let_in(self, follow: Follow, epoch: int, seq: int) -> None:
+        """Z1: nothing after a removal, until the client is let in again."""
+        truth = self._world.truth
+        truth.read_on()
+        if not truth.doors.might_read(follow.topic_id, epoch, self.name, seq):
+            name = f"client {self.name}, topic {follow.topic_id}"
+            self._world.violate("Z1", f"{name}: seq {seq} of {epoch} came after the client was put out")
 
     def _gap(self, follow: Follow, frame: dict[str, Any], _id: str) -> None:
         assert follow.position is not None

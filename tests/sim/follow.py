@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 
 class Seen(NamedTuple):
-    """A message as a client got it; `head` is the topic's at the subscription: what is above it came live."""
+    """A message as a client got it."""
 
     epoch: int
     seq: int
     frame: dict[str, Any]
-    head: int
 
 
 class Gap(NamedTuple):

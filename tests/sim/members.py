@@ -77,19 +77,20 @@ class Doors:
         readers = frozenset(user for user, role in self._members[name].items() if role in _READERS)
         self._changes.setdefault(name, []).append(Change(seq, None if self._modes[name] in _OPEN else readers))
 
-    def may_read(self, topic_id: str, epoch: int, user: str, seq: int | None = None) -> bool:
-        """Returns whether a user might read when message `seq` came; without it, whether he may now."""
+    def may_read(self, topic_id: str, epoch: int, user: str) -> bool:
+        """Returns whether a user may read now."""
+        return _lets_in(self._changes[topic_id, epoch][-1], user)
+
+    def might_read(self, topic_id: str, epoch: int, user: str, seq: int) -> bool:
+        """Returns whether a user might read when message `seq` came or at any time since: whoever may, may read all."""
         changes = self._changes[topic_id, epoch]
-        at = len(changes) if seq is None else bisect_left(changes, seq, key=lambda change: change.seq)
-        readers = changes[at - 1].readers
-        return readers is None or user in readers
+        in_force = bisect_left(changes, seq, key=lambda change: change.seq) - 1
+        return any(_lets_in(change, user) for change in changes[in_force:])
 
     def ever_lost(self, topic_id: str, epoch: int, user: str) -> bool:
         """Returns whether there was a moment at which a user might not read, or a membership of his ended."""
         changes = self._changes[topic_id, epoch]
-        return (topic_id, epoch, user) in self._removed or any(
-            change.readers is not None and user not in change.readers for change in changes
-        )
+        return (topic_id, epoch, user) in self._removed or not all(_lets_in(change, user) for change in changes)
 
     def mode(self, topic_id: str, epoch: int) -> str:
         """Returns the topic's permissions now."""
@@ -98,6 +99,10 @@ class Doors:
     def members(self, topic_id: str, epoch: int) -> dict[str, str]:
         """Returns the members now, by user."""
         return self._members[topic_id, epoch]
+
+
+def _lets_in(change: Change, user: str) -> bool:
+    return change.readers is None or user in change.readers
 
 
 class Doorkeeper:
