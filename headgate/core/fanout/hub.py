@@ -19,7 +19,7 @@ from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
-from headgate.core.fanout.fences import FenceDoers, Fences
+from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
@@ -63,8 +63,8 @@ class Hub:
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
-        do = FenceDoers(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
-        self._fences = Fences(upstream, self.connections, self.catchup, do)
+        do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
+        self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
         self._moment = moment
         self._looked_at = moment.now

@@ -1,4 +1,4 @@
-"""Fences: from a message of a topic on, somebody may do less there (`headgate.core.wire.link_members.Fence`).
+"""Holds subscriptions at fences: from one on, somebody may do less in a topic (`link_members.Fence`).
 
 The subscriptions concerned are held at their cursors until their owner has authorised each again. Others are not
 touched, and nothing is looked at when messages are delivered.
@@ -15,7 +15,7 @@ from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.wire.link_members import Authorized, Fence
 
 
-class FenceDoers(NamedTuple):
+class FenceActions(NamedTuple):
     """What the hub does for the fences.
 
     `write_out` writes what a feed has pending, `forbid` ends a subscription for want of the right, `pump` writes to a
@@ -27,10 +27,10 @@ class FenceDoers(NamedTuple):
     pump: Callable[[Session], None]
 
 
-class Fences:
+class FenceHolds:
     """Ends, holds and releases the subscriptions of one gateway."""
 
-    def __init__(self, upstream: Upstream, connections: Connections, catchup: CatchUp, do: FenceDoers) -> None:
+    def __init__(self, upstream: Upstream, connections: Connections, catchup: CatchUp, do: FenceActions) -> None:
         self.renewals = Renewals(upstream, self._decided)
         self._connections = connections
         self._catchup = catchup
