@@ -18,6 +18,7 @@ class Far:
     def __init__(self) -> None:
         self.open = True
         self.congested = False
+        self.version = 2
         self.sent: list[Any] = []
 
     def send(self, message: Message) -> None:
