@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, link_members, topic_settings
+from headgate.core.wire import link, link_members, link_users, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.member_roles import Role
@@ -58,6 +58,10 @@ class Owners(MemoryDirectory):
         super().__init__(SHARDS, self.answer, self._sent)
         self.topics: dict[str, Topic] = {}
         self.asked: list[link.Message] = []
+        self.users: dict[str, int] = {}  # how many connections each has here
+        self.elsewhere: dict[str, int] = {}  # and on other gateways
+        self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
+        self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
         self.slow = False  # what the owners send waits on the link until `deliver`, in order
         self._link: list[tuple[Callable[[Any], None], Any]] = []
@@ -70,6 +74,12 @@ class Owners(MemoryDirectory):
         self._out(on_answer, self.answer(request))
 
     def _sent(self, message: link.Message) -> None:
+        if isinstance(message, link_users.AttachUsers | link_users.UsersChanged):
+            self._announced(message)
+            return
+        if isinstance(message, link_users.SubscriptionsEnded | link_users.ConnectionsAnswer):
+            self.answers.append(message)
+            return
         self.asked.append(message)
         if isinstance(message, link.Leave):
             topic = self.topics.get(message.topic_id)
@@ -192,6 +202,24 @@ class Owners(MemoryDirectory):
                 )
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
+
+    def _announced(self, message: link_users.AttachUsers | link_users.UsersChanged) -> None:
+        self.announced.append(message)
+        if isinstance(message, link_users.AttachUsers) and message.first:
+            for user in [user for user in self.users if self.shard_of(user) == message.shard]:
+                del self.users[user]
+        rose = [route for route in message.users if route.connections > self.users.get(route.user_id, 0)]
+        self.users |= {route.user_id: route.connections for route in message.users}
+        self.users = {user: count for user, count in self.users.items() if count}
+        told = [link_users.UserRoute(r.user_id, self.elsewhere[r.user_id]) for r in rose if r.user_id in self.elsewhere]
+        if told:
+            self._push(link_users.UsersElsewhere(told))
+
+    def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
+        if ask.user_id not in self.users:
+            return link_users.SubscriptionsEnded(ask.req, 0)
+        self._push(link_users.EndSubscriptions(77, ask.user_id, ask.topic_id, ask.connection_id))
+        return link_users.SubscriptionsEnded(ask.req, self.answers.pop().count)  # type: ignore[union-attr]
 
     def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)

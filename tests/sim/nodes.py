@@ -15,15 +15,7 @@ from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
-from headgate.core.wire.link import Attached, Message
-from headgate.core.wire.link_users import (
-    AskConnections,
-    EndSubscriptions,
-    Ingests,
-    Revocations,
-    Throttled,
-    UserTotals,
-)
+from headgate.core.wire.link import Attached, FromAnyDispatcher, FromOwner, Message
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
@@ -234,8 +226,8 @@ class HighestEpoch:
 
     def on_push(self, epoch: int, message: Message) -> None:
         """Looks and hands on."""
-        if isinstance(message, UserTotals | EndSubscriptions | AskConnections | Revocations | Throttled | Ingests):
-            self._user.on_push(epoch, message)  # about users or from any dispatcher: no shard's epoch is in it
+        if isinstance(message, FromOwner | FromAnyDispatcher):  # about users: no stream of messages
+            self._user.on_push(epoch, message)
             return
         if isinstance(message, Attached):
             shard = message.shard

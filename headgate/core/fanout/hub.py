@@ -10,7 +10,7 @@ from typing import Final
 
 from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
-from headgate.core.client.inbound import Subscribe
+from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import grants
@@ -19,15 +19,15 @@ from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
-from headgate.core.fanout.fences import Fences
+from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.renewals import Renewals
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
-from headgate.core.wire.link_members import Authorized, Fence, TopicSettings
+from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.rights import Identity
 
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -59,13 +59,16 @@ class Hub:
         self.catchup = CatchUp(limits, upstream, metrics)
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
-        self.renewals = Renewals(upstream, self._authorized)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
-        self.connections = Connections(limits.connections_per_user)
-        self._fences = Fences(self.connections, self.catchup, self.renewals)
+        self.connections = Connections(limits.connections_per_user, upstream.shard_of)
+        self._users = UserAnnouncements(self.connections, upstream, schedule)
+        do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
+        self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
+        self.renewals = self._fences.renewals
         self._moment = moment
         self._looked_at = moment.now
+        self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
     @property
     def session_count(self) -> int:
@@ -92,7 +95,11 @@ class Hub:
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
         elif isinstance(message, Fence | TopicSettings):
-            self._changed(message)
+            feed = self._feed_of(message.topic_id, message.epoch)
+            if feed is not None and isinstance(message, Fence):
+                self._fences.take(feed, message)
+            elif feed is not None and isinstance(message, TopicSettings):
+                feed.configure(message.settings)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
@@ -101,6 +108,7 @@ class Hub:
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
+        self._users.attach(shard)
         self._resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
@@ -114,49 +122,13 @@ class Hub:
             self._end_feed(feed, "deleted")  # the topic was recreated, and its Ended message was lost
         return None
 
-    # Rights and settings
-
-    def _changed(self, change: Fence | TopicSettings) -> None:
-        feed = self._feed_of(change.topic_id, change.epoch)
-        if feed is None:
-            return
-        if isinstance(change, TopicSettings):
-            feed.configure(change.settings)
-        else:
-            feed.fenced(change.fence)
-            self._fence(feed, self._fences.concerned(feed, change.user_id), ended=change.ended)
-
-    def _fence(self, feed: TopicFeed, concerned: list[Subscription], *, ended: bool = False) -> None:
-        """Writes out what came before a fence, then ends or holds the subscriptions that it concerns."""
-        if concerned:
-            self._write_out(feed)
-        if ended:
-            for subscription in concerned:
-                if not subscription.is_over:
-                    self.unsubscribe(subscription, "forbidden")
-        else:
-            self._fences.hold(concerned)
-
-    def _missed(self, feed: TopicFeed, fence: int, but: Subscription | None = None) -> None:
-        """An answer names a fence: if it did not come here, nobody but the one who was asked for is authorised."""
-        if feed.fenced(fence):
-            self._fence(feed, [each for each in feed.subscriptions() if each is not but])
-
-    def _authorized(self, subscription: Subscription, answer: Authorized | None) -> None:
-        """Takes the decision about a live subscription; see `Renewals`."""
-        if answer is None:
-            self.unsubscribe(subscription, "forbidden")
-            return
-        self._missed(subscription.feed, answer.fence, but=subscription)
-        if self._fences.release(subscription):
-            self._pump(subscription.session)
-
     # To the sockets
 
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
         self._pump_all(self._flush.run(moment.wall_ms))
+        self._users.announce()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
@@ -190,19 +162,25 @@ class Hub:
 
     def open(self, session: Session) -> None:
         """Takes a connection; its identity may come later."""
+        session.opened(self._tick_ms)
         self.connections.open(session)
         self.deadlines.watch(session)
 
     def admit(self, session: Session, identity: Identity, moment: Moment, frame_id: FrameId = None) -> bool:
         """Gives a session its identity and sends `welcome`; false when its user has too many connections."""
-        caller = identity.caller
-        if not self.connections.admit(caller):
-            self.metrics.refused("limit_reached", f"{caller.user_id} has too many connections")
-            self.disconnect(session, 4529, retry_after_ms=5_000)
+        user_id = identity.caller.user_id
+        if not self.connections.admit(session, identity.caller):
+            self.turn_away(session, user_id)
             return False
+        self._users.changed(user_id)
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self.limits, frame_id)
         return True
+
+    def turn_away(self, session: Session, user_id: str) -> None:
+        """Ends a session of a user who has too many."""
+        self.metrics.refused("limit_reached", f"{user_id} has too many connections")
+        self.disconnect(session, 4529, retry_after_ms=5_000)
 
     def renew(self, session: Session) -> None:
         """Asks the owners whether the session may still follow its topics."""
@@ -231,6 +209,8 @@ class Hub:
         """Lets go of a session: its connection is gone, or is about to be."""
         if not self.connections.close(session):
             return
+        if session.caller is not None:
+            self._users.changed(session.caller.user_id)
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -330,8 +310,12 @@ class Hub:
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
         feed.configure(answer.settings)
-        self._missed(feed, answer.fence)
-        subscription = session.follow(feed, *grants.begin_of(pending, answer, feed), member=answer.member)
+        self._fences.know(feed, answer.fence)
+        subscription = session.follow(
+            feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
+        )
+        if pending.subscribe.device_id != DEFAULT_DEVICE:
+            self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
@@ -366,6 +350,7 @@ class Hub:
     def tick(self, moment: Moment) -> None:
         """Does what is due; the shell calls it every quarter second."""
         self._moment = moment
+        self._tick_ms = moment.wall_ms
         for session, code in self.deadlines.tick(moment.now):
             if session.caller is None:
                 self.metrics.refused("unauthenticated", "no auth frame in time")

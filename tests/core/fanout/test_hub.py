@@ -14,6 +14,7 @@ def test_the_messages_of_a_turn_are_one_write_a_socket() -> None:
     scene = Scene()
     scene.owners.create("a")
     sockets = [scene.socket("a") for _ in range(3)]
+    scene.turn()
     before = [socket.writes for socket in sockets]
     for n in range(10):
         scene.publish("a", n)
