@@ -29,7 +29,10 @@ from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
 from ingest.topic_ids import TopicIds
+from ingest.topic_members import MemberHandlers
+from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
+from ingest.user_connections import ConnectionHandlers
 
 
 class IngestOptions(NamedTuple):
@@ -70,15 +73,18 @@ class IngestService:
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
         rates = Rates(clock, options.rates)
+        controls = Controls(appender, self._owners, shell)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
-            controls=Controls(appender, self._owners, shell),
+            controls=controls,
             owners=self._owners,
             rates=rates,
             ids=TopicIds(rng, options.id_key),
         )
-        history = HistoryEndpoint(access, self._owners, rates)
+        members = MemberHandlers(
+            access=access, catalog=self._catalog, controls=controls, owners=self._owners, rates=rates
+        )
         admission = Admission(clock, rates)
         publishing = Publishing(
             DurablePublishes(appender, self._owners, self._catalog, admission, shell),
@@ -91,7 +97,15 @@ class IngestService:
         item_bytes = options.rates.body_bytes
         batches = BatchEndpoints(targets, reader, publishing, max_items=options.batch_items, item_bytes=item_bytes)
         self.app = make_app(
-            handlers_of(topics, publish, batches, history),
+            handlers_of(
+                topics,
+                TopicUpdates(access, self._catalog, controls, rates),
+                members,
+                ConnectionHandlers(access, self._owners, rates),
+                publish,
+                batches,
+                HistoryEndpoint(access, self._owners, rates),
+            ),
             Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
             metrics.refused,
@@ -103,7 +117,11 @@ class IngestService:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes a message that an owner pushed; only Changed matters here."""
-        if isinstance(message, Changed):
+        if not isinstance(message, Changed):
+            return
+        if message.user_id:
+            self._catalog.drop_role(message.topic_id, message.user_id)
+        else:
             self._catalog.drop(message.topic_id)
 
     def on_owner(self, shard: int, up: bool) -> None:

@@ -267,11 +267,15 @@ class TopicInfo(LinkStruct):
 
 
 class TopicAnswer(LinkStruct, tag=31):
-    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member.
+
+    `logic` is the meaning of control records in the topic's shard (`headgate.core.wire.control.LOGIC`).
+    """
 
     req: int
     info: TopicInfo
     role: str = ""
+    logic: int = 1
 
 
 class AskTopics(LinkStruct, tag=32):
