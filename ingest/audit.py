@@ -56,7 +56,7 @@ def operation(call: Call, action: Action, topic_id: str = "", target: str = "") 
 
 
 def _write(call: Call, action: Action, entry: Entry, outcome: str) -> None:
-    request_id = call.request_id or ""
+    request_id = call.request_id.decode("latin-1")
     logger.info(
         action,
         user=call.caller.user_id,

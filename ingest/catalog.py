@@ -18,7 +18,7 @@ from headgate.core.wire.rights import Caller, Guarded, unknown_topic
 from headgate.core.wire.topic_settings import PROFILES, effective
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
-from ingest.known_roles import KnownRoles
+from ingest.known_roles import KnownRole, KnownRoles
 from ingest.owners import ASK_S, COUNT_S, away
 
 FRESH_S: Final = 2.0
@@ -44,10 +44,9 @@ Right = Callable[[Caller, Guarded, Role | None], bool]
 
 
 class _Entry(NamedTuple):
-    info: TopicInfo
+    known: Known  # without a role
     at: float
     mark: int  # another one when the topic was dropped or created again: then the roles are not those any longer
-    logic: int
 
 
 class Catalog:
@@ -67,19 +66,24 @@ class Catalog:
 
         What is not fresh is refreshed in the background.
         """
-        if topic_id not in self._entries:
+        entry = self._entries.get(topic_id)
+        if entry is None:
             return None
-        now = self._clock.now()
-        shard = self._directory.shard_of(topic_id)
+        now, shard = self._clock.now(), self._directory.shard_of(topic_id)
         linked = self._directory.linked(shard)
-        oldest = max(now - STALE_S, self._linked_at.get(shard, 0.0) if linked else 0.0)
-        found = self._remembered(topic_id, caller, allowed, oldest)
-        if found is None:
+        oldest = self._linked_at.get(shard, 0.0) if linked else 0.0
+        if entry.at < oldest or now - entry.at > STALE_S:
             return None
-        known, at = found
-        if linked and now - at > FRESH_S:  # the answer about a role refreshes the topic too
-            self._ask(topic_id, "" if known.role is None else caller.user_id)
-        return known
+        if allowed(caller, entry.known.info, None):
+            if linked and now - entry.at > FRESH_S:
+                self._ask(topic_id)
+            return entry.known
+        role = self._roles.get(topic_id, caller.user_id, entry.mark)
+        if role is None or role.at < oldest or now - role.at > STALE_S:
+            return None
+        if linked and now - role.at > FRESH_S:
+            self._ask(topic_id, caller.user_id)  # the answer refreshes the topic too
+        return _with_role(entry, caller, role, allowed)
 
     async def get_many(self, topic_ids: Iterable[str], caller: Caller, allowed: Right) -> dict[str, Found]:
         """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
@@ -92,9 +96,8 @@ class Catalog:
             known = self.lookup(topic_id, caller, allowed)
             if known is not None:
                 found[topic_id] = known
-                continue
-            remembered = self._remembered(topic_id, caller, allowed, self._clock.now() - STALE_S)
-            unsure[topic_id] = None if remembered is None else remembered[0]
+            else:
+                unsure[topic_id] = self._remembered(topic_id, caller, allowed)
         return found | await self._find(unsure, caller.user_id) if unsure else found
 
     async def fetch(self, topic_id: str, user_id: str = "") -> Known:
@@ -122,17 +125,15 @@ class Catalog:
         if up:
             self._linked_at[shard] = self._clock.now()
 
-    def _remembered(self, topic_id: str, caller: Caller, allowed: Right, oldest: float) -> tuple[Known, float] | None:
-        """Returns what lets the caller in and is not older than `oldest`, and the second from which it is."""
-        entry = self._entries.get(topic_id)
+    def _remembered(self, topic_id: str, caller: Caller, allowed: Right) -> Known | None:
+        """Returns what will do if the owner does not answer in time."""
+        entry, oldest = self._entries.get(topic_id), self._clock.now() - STALE_S
         if entry is None or entry.at < oldest:
             return None
-        if allowed(caller, entry.info, None):
-            return Known(entry.info, None, entry.logic), entry.at
-        known = self._roles.get(topic_id, caller.user_id, entry.mark)
-        if known is None or known.at < oldest or not allowed(caller, entry.info, known.role):
-            return None
-        return Known(entry.info, known.role, entry.logic), known.at
+        if allowed(caller, entry.known.info, None):
+            return entry.known
+        role = self._roles.get(topic_id, caller.user_id, entry.mark)
+        return None if role is None or role.at < oldest else _with_role(entry, caller, role, allowed)
 
     async def _find(self, unsure: dict[str, Known | None], user_id: str) -> dict[str, Found]:
         asked = {topic_id: self._ask(topic_id, user_id) for topic_id in unsure}
@@ -195,19 +196,24 @@ class Catalog:
     def _keep(self, topic_id: str, user_id: str, answer: TopicAnswer) -> Known:
         info, role, now = _with_shared_settings(answer.info), role_of(answer), self._clock.now()
         before = self._entries.get(topic_id)
-        if before is not None and before.info.epoch == info.epoch:
+        if before is not None and before.known.info.epoch == info.epoch:
             mark = before.mark
         else:
             mark = self._next_mark
             self._next_mark += 1
             if before is None and len(self._entries) >= MAX_TOPICS:
                 self._entries.popitem(last=False)
-        self._entries[topic_id] = _Entry(info, now, mark, answer.logic)
+        known = Known(info, None, answer.logic)
+        self._entries[topic_id] = _Entry(known, now, mark)
         self._entries.move_to_end(topic_id)
-        if user_id:
-            self._roles.put(topic_id, user_id, role, now, mark)
-            return Known(info, role, answer.logic)
-        return Known(info, None, answer.logic)
+        if not user_id:
+            return known
+        self._roles.put(topic_id, user_id, role, now, mark)
+        return known._replace(role=role)
+
+
+def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) -> Known | None:
+    return entry.known._replace(role=known.role) if allowed(caller, entry.known.info, known.role) else None
 
 
 def role_of(answer: TopicAnswer) -> Role | None:

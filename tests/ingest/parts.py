@@ -90,7 +90,7 @@ def call(
     text = b"" if body is None else json.dumps(body).encode()
     parameters = {"topic_id": topic_id, "user_id": user_id}
     return Call(
-        caller, parameters, query, b"", "application/json", key, text, MemoryBudget().share(), "192.0.2.7", "r1"
+        caller, parameters, query, b"", "application/json", key, text, MemoryBudget().share(), "192.0.2.7", b"r1"
     )
 
 

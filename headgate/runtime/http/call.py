@@ -31,7 +31,7 @@ class Call(NamedTuple):
     body: bytes
     share: Share
     peer: str = ""
-    request_id: str | None = None
+    request_id: bytes = b""
 
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""

@@ -67,7 +67,6 @@ class Checks:
         kind = media_type(headers, served.media_types) if limit else ""
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
-        client = scope.get("client")
+        client, request_id = scope["client"], headers.get(b"x-request-id", b"")
         peer = client[0] if client else ""
-        request_id = text_of(headers, b"x-request-id")
         return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id)
