@@ -15,7 +15,7 @@ from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link
+from headgate.core.wire import link, link_members
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.runtime.ports import Link, Shell
 
@@ -25,6 +25,7 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_USER = (link_members.AskMemberships,)  # they go to the owner of the user's shard, whatever topic they name
 
 
 class Cluster(NamedTuple):
@@ -88,11 +89,11 @@ class Dispatcher:
         for peer in list(self.peers):
             peer.send(link.Owners(owners))
 
-    def topic_changed(self, topic_id: str) -> None:
-        """Invalidates what ingests have cached of a topic."""
+    def topic_changed(self, topic_id: str, user_id: str = "") -> None:
+        """Invalidates what ingests have cached of a topic; with `user_id` only that user's role there."""
         for peer in self.peers:
             if peer.role != GATEWAY:
-                peer.send(link.Changed(topic_id))
+                peer.send(link.Changed(topic_id, user_id))
 
     # -- what other nodes have written
 
@@ -156,6 +157,8 @@ class Dispatcher:
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
             return message.shard
+        if isinstance(message, _BY_USER):
+            return shard_of(message.user_id.encode(), self.cluster.shards)
         topic_id: str = getattr(message, "topic_id", "")
         return shard_of(topic_key(topic_id), self.cluster.shards)
 

@@ -33,6 +33,7 @@ class Peer:
         self._wake = asyncio.Event()
         self._paused = False
         self.role = ""  # empty until HELLO
+        self.version = link.VERSION_LOW  # of the link, known after HELLO
         self.open = True
 
     @property
@@ -74,7 +75,7 @@ class Peer:
         if isinstance(welcome, str):
             self.close(welcome)
             return False
-        self.role = hello.role
+        self.role, self.version = hello.role, welcome.version
         self._wire.peer = hello.node
         self.send(welcome)
         return True

@@ -8,6 +8,7 @@ import structlog
 
 from dispatcher.arrivals import Arrivals
 from dispatcher.dead_letters import DeadLetters
+from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index import last_record_of
 from dispatcher.log_end import LogEnd
@@ -19,6 +20,8 @@ from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
+from headgate.core.sequencer.snapshot_writer import MemberKey
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
@@ -36,10 +39,17 @@ LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live mess
 RETRY_S: Final = 0.5
 
 
+class TopicListener(Protocol):
+    """Is told which topics changed; with `user_id` only that user's membership did."""
+
+    def __call__(self, topic_id: str, user_id: str = "") -> None: ...
+
+
 class Destination(Protocol):
     """The far end of a link, as a shard needs it."""
 
     open: bool  # False once the link is closed: then nothing may be kept for it
+    version: int  # of the link
 
     def send(self, message: Message) -> None:
         """Queues a message."""
@@ -63,9 +73,9 @@ class ShardOwner:
     """
 
     def __init__(
-        self, found: RecoveredShard, epoch: int, node: Node, topic_changed: Callable[[str], None], mark: Mark | None
+        self, found: RecoveredShard, epoch: int, node: Node, topic_changed: TopicListener, mark: Mark | None
     ) -> None:
-        """`topic_changed` is told the ids of created and deleted topics, `mark` is another node's newest digest."""
+        """`topic_changed` is told of changed topics and memberships, `mark` is another node's newest digest."""
         log, number = node.log, found.number
         self.number = number
         self.epoch = epoch
@@ -75,6 +85,7 @@ class ShardOwner:
         self.writer = found.writer
         self.snapshot_offset = max(found.writer.offset, 0)  # messages below it may be dropped
         self.routes: Routes[Destination] = Routes()
+        self.fences = Fences(self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
         self.history = History(found.first, found.shard.next_offset, node.options.history)
@@ -212,13 +223,33 @@ class ShardOwner:
                 peer.send(Ended(effect.topic_id, effect.epoch, "deleted"))
             self.history.forget(record.offset, effect.epoch)
             self._topic_changed(effect.topic_id)
+        elif isinstance(effect, MemberChanged):
+            self._take_member(record, effect)
+        elif isinstance(effect, TopicUpdated):
+            self._topic_changed(effect.row.topic_id)
+            self.send_open()  # what came before the change goes out before it
+            self.fences.update(effect.row)
+            if effect.fence:
+                self.fences.raise_for_all(effect.row)
+
+    def _take_member(self, record: Record, effect: MemberChanged) -> None:
+        key = record.key or b""
+        self.writer.touch(MemberKey(key, effect.user_id))
+        self.writer.touch(MemberKey(key, self.rows[key].owner_id))  # the first change makes the creator an entry too
+        self._topic_changed(effect.topic_id, effect.user_id)
+        if effect.fence:
+            self.send_open()  # what came before the fence goes out before it
+            self.fences.raise_for_user(effect)
 
     def attach(self, peer: Destination, topic: AttachTopic) -> None:
-        """Serves a gateway's subscriptions to a topic from its cursor on; ends them where the topic does not exist."""
+        """Serves a gateway's subscriptions to a topic from its cursor on; ends them where the topic does not exist.
+
+        A gateway that does not know the topic's newest fence is sent it before anything else of the topic.
+        """
         row = self.rows.get(topic_key(topic.topic_id))
         if row is None or row.epoch != topic.epoch:
             peer.send(Ended(topic.topic_id, topic.epoch, "deleted"))
-        elif peer.open:
+        elif peer.open and self.fences.admits(peer, topic, row):
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)
