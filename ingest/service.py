@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
+from headgate.core.wire.link_users import Ingests, Throttled
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -69,7 +70,7 @@ class IngestService:
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
-        rates = Rates(clock, options.rates)
+        self._rates = rates = Rates(clock, options.rates)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
@@ -87,9 +88,11 @@ class IngestService:
         )
         reader = PublishReader(rates, clock, rng, options.payload_bytes)
         targets = PublishTopics(access, topics, clock)
-        publish = PublishEndpoint(targets, reader, publishing)
+        publish = PublishEndpoint(targets, reader, publishing, rates)
         item_bytes = options.rates.body_bytes
-        batches = BatchEndpoints(targets, reader, publishing, max_items=options.batch_items, item_bytes=item_bytes)
+        batches = BatchEndpoints(
+            targets, reader, publishing, rates, max_items=options.batch_items, item_bytes=item_bytes
+        )
         self.app = make_app(
             handlers_of(topics, publish, batches, history),
             Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
@@ -102,9 +105,13 @@ class IngestService:
         )
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that an owner pushed; only Changed matters here."""
+        """Takes a message that an owner pushed: a topic has changed, or is to be refused; or how many ingests live."""
         if isinstance(message, Changed):
             self._catalog.drop(message.topic_id)
+        elif isinstance(message, Throttled):
+            self._rates.throttled(message.topics)
+        elif isinstance(message, Ingests):
+            self._rates.share(message.count)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

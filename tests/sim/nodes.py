@@ -136,7 +136,9 @@ class DispatcherNode:
         await self.log.open()
         self.disk = Disk(self._folder)
         snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        options = DispatcherOptions(
+            self.name, f"{node}:1", self._folder, snapshots=snapshots, publish_per_topic_per_s=1e9
+        )
         shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
         self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
