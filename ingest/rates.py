@@ -25,6 +25,7 @@ FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its
 MAX_THROTTLED: Final = 50_000  # topics that owners have refused; about 8 MB
 MAX_FOR_MS: Final = 3_600_000  # the longest refusal that is taken from an owner
 _AFTER_REFUSAL: Final = 1  # tokens that a topic has left here when its owner no longer refuses it
+_USUAL: Final = DEFAULTS["rate_limit"]
 _POLICY: Final = b"ratelimit-policy"
 _STATE: Final = b"ratelimit"
 
@@ -133,19 +134,16 @@ class Rates:
         """
         if caller.service:
             return ()
-        now = self._clock.now()
-        state = _state(b"user", self._user, self._users.level(f"u:{caller.user_id}", self._user, now))
+        now, user = self._clock.now(), self._user
+        left, back_s = _left(user, self._users.level(f"u:{caller.user_id}", user, now))
         if info is None:
-            return (_POLICY, self._user_policy), (_STATE, state)
+            return (_POLICY, self._user_policy), (_STATE, b'"user";r=%d;t=%d' % (left, back_s))
         rates, topic_id = self._rates_of(info), info.topic_id
-        level = self._topics.level(topic_id, rates[0], now, of_minute=False)
-        until = self._throttled.get(topic_id, now)
-        if until > now:  # no token before that time
-            level = min(level, 1 - (until - now) * rates[0].per_s)
-        state = b"%b, %b" % (state, _state(b"topic", rates[0], level))
+        of_topic, topic_back_s = _left(rates[0], self._level_of_topic(topic_id, rates[0], now))
+        state = b'"user";r=%d;t=%d, "topic";r=%d;t=%d' % (left, back_s, of_topic, topic_back_s)
         if len(rates) > 1:
             level = self._topics.level(topic_id, rates[1], now, of_minute=True)
-            state = b"%b, %b" % (state, _state(b"topic-minute", rates[1], level))
+            state += b', "topic-minute";r=%d;t=%d' % _left(rates[1], level)
         return (_POLICY, _with_topic(self._user_policy, rates)), (_STATE, state)
 
     def with_headers(self, refusal: Refusal, caller: Caller, info: TopicInfo | None) -> Refusal:
@@ -168,6 +166,13 @@ class Rates:
         self._topics.cap(topic_id, rates, now, _AFTER_REFUSAL)
         return max(wait, until - now)
 
+    def _level_of_topic(self, topic_id: str, rate: Rate, now: float) -> float:
+        level = self._topics.level(topic_id, rate, now)
+        until = self._throttled.get(topic_id)
+        if until is None or until <= now:
+            return level
+        return min(level, 1 - (until - now) * rate.per_s)  # the next token comes at that time
+
     def _one(self, caller: Caller, kind: str, rate: Rate, why: str, count: int = 1) -> None:
         if caller.service:
             return
@@ -180,7 +185,7 @@ class Rates:
 
     def _rates_of(self, info: TopicInfo) -> tuple[Rate, ...]:
         limit = info.settings["rate_limit"]
-        return self._topics.usual if limit == DEFAULTS["rate_limit"] else topic_rates(limit)
+        return self._topics.usual if limit is _USUAL or limit == _USUAL else topic_rates(limit)
 
 
 def _a_minute(count: float) -> Rate:
@@ -196,11 +201,12 @@ def _policy(name: bytes, rate: Rate) -> bytes:
     return b'"%b";q=%d;w=%d' % (name, rate.burst, max(1, round(rate.burst / rate.per_s)))
 
 
-def _state(name: bytes, rate: Rate, level: float) -> bytes:
-    """Returns what is left, and the seconds until there is a token where none is, else until all are there."""
+def _left(rate: Rate, level: float) -> tuple[int, int]:
+    """Returns the tokens left, and the seconds until there is one where none is, else until all are there."""
+    per_s, burst = rate
     if level < 1:
-        return b'"%b";r=0;t=%d' % (name, ceil((1 - level) / rate.per_s))
-    return b'"%b";r=%d;t=%d' % (name, level, ceil((rate.burst - level) / rate.per_s))
+        return 0, ceil((1 - level) / per_s)
+    return int(level), ceil((burst - level) / per_s)
 
 
 @lru_cache(1_000)

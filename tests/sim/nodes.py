@@ -17,6 +17,7 @@ from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
 from headgate.core.wire.records import LogName
+from headgate.core.wire.link_users import Ingests, Throttled
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator
@@ -226,9 +227,14 @@ class HighestEpoch:
         self._highest: dict[int, int] = {}
 
     def on_push(self, epoch: int, message: Message) -> None:
-        """Looks and hands on."""
+        """Looks and hands on; how many ingests there are is no owner's."""
+        if isinstance(message, Ingests):
+            self._user.on_push(epoch, message)
+            return
         if isinstance(message, Attached):
             shard = message.shard
+        elif isinstance(message, Throttled):
+            shard = self._node.directory.shard_of(message.topics[0].topic_id)
         else:
             shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))
         highest = self._highest.get(shard, 0)

@@ -39,7 +39,10 @@ class TokenBuckets:
         if found is None:
             return rate.burst
         level, at = found
-        return min(rate.burst, level + max(0.0, now - at) * rate.per_s)
+        per_s, burst = rate
+        if now > at:
+            level += (now - at) * per_s
+        return level if level < burst else burst
 
     def wait(self, key: str, rate: Rate, now: float) -> float:
         """Returns 0 when there is a token, else the seconds until there is one; takes nothing."""
@@ -78,7 +81,7 @@ class TopicBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def level(self, topic_id: str, rate: Rate, now: float, *, of_minute: bool) -> float:
+    def level(self, topic_id: str, rate: Rate, now: float, *, of_minute: bool = False) -> float:
         """Returns the tokens in one of a topic's buckets."""
         return self._buckets.level(topic_id + _A_MINUTE if of_minute else topic_id, rate, now)
 
