@@ -25,6 +25,8 @@ FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its
 MAX_THROTTLED: Final = 50_000  # topics that owners have refused; about 8 MB
 MAX_FOR_MS: Final = 3_600_000  # the longest refusal that is taken from an owner
 _AFTER_REFUSAL: Final = 1  # tokens that a topic has left here when its owner no longer refuses it
+Topic = tuple[str, int]  # its id and its epoch: a topic that is made again has full buckets
+
 _USUAL: Final = DEFAULTS["rate_limit"]
 _POLICY: Final = b"ratelimit-policy"
 _STATE: Final = b"ratelimit"
@@ -83,15 +85,15 @@ class Rates:
         if caller.service:
             return
         now = self._clock.now()
-        rates, user = self._rates_of(info), f"u:{caller.user_id}"
-        wait_topic = self._wait_of_topic(info.topic_id, rates, now)
+        rates, user, topic = self._rates_of(info), f"u:{caller.user_id}", (info.topic_id, info.epoch)
+        wait_topic = self._wait_of_topic(topic, rates, now)
         wait_user = 0.0 if is_paid else self._users.wait(user, self._user, now)
         if wait_user or wait_topic:
             whose = "user" if wait_user >= wait_topic else "topic"
             raise _limited(f"the publish rate of this {whose} is used up", max(wait_user, wait_topic))
         if not is_paid:
             self._users.take(user, self._user, now)
-        self._topics.take(info.topic_id, rates, now)
+        self._topics.take(topic, rates, now)
 
     def publish_and_create(self, caller: Caller) -> None:
         """Takes a publish and a creation of the user, whose publish is about to make a topic, or none of either.
@@ -138,11 +140,11 @@ class Rates:
         left, back_s = _left(user, self._users.level(f"u:{caller.user_id}", user, now))
         if info is None:
             return (_POLICY, self._user_policy), (_STATE, b'"user";r=%d;t=%d' % (left, back_s))
-        rates, topic_id = self._rates_of(info), info.topic_id
-        of_topic, topic_back_s = _left(rates[0], self._level_of_topic(topic_id, rates[0], now))
+        rates, topic = self._rates_of(info), (info.topic_id, info.epoch)
+        of_topic, topic_back_s = _left(rates[0], self._level_of_topic(topic, rates[0], now))
         state = b'"user";r=%d;t=%d, "topic";r=%d;t=%d' % (left, back_s, of_topic, topic_back_s)
         if len(rates) > 1:
-            level = self._topics.level(topic_id, rates[1], now, of_minute=True)
+            level = self._topics.level(topic, rates[1], now, of_minute=True)
             state += b', "topic-minute";r=%d;t=%d' % _left(rates[1], level)
         return (_POLICY, _with_topic(self._user_policy, rates)), (_STATE, state)
 
@@ -154,21 +156,21 @@ class Rates:
 
     # -- helpers
 
-    def _wait_of_topic(self, topic_id: str, rates: tuple[Rate, ...], now: float) -> float:
-        wait = self._topics.wait(topic_id, rates, now)
-        until = self._throttled.get(topic_id)
+    def _wait_of_topic(self, topic: Topic, rates: tuple[Rate, ...], now: float) -> float:
+        wait = self._topics.wait(topic, rates, now)
+        until = self._throttled.get(topic[0])
         if until is None:
             return wait
         if until <= now:
-            del self._throttled[topic_id]
+            del self._throttled[topic[0]]
             return wait
         # Publishers that press on must not have saved a burst at every ingest for the moment when this is over.
-        self._topics.cap(topic_id, rates, now, _AFTER_REFUSAL)
+        self._topics.cap(topic, rates, now, _AFTER_REFUSAL)
         return max(wait, until - now)
 
-    def _level_of_topic(self, topic_id: str, rate: Rate, now: float) -> float:
-        level = self._topics.level(topic_id, rate, now)
-        until = self._throttled.get(topic_id)
+    def _level_of_topic(self, topic: Topic, rate: Rate, now: float) -> float:
+        level = self._topics.level(topic, rate, now)
+        until = self._throttled.get(topic[0])
         if until is None or until <= now:
             return level
         return min(level, 1 - (until - now) * rate.per_s)  # the next token comes at that time

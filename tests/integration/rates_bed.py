@@ -110,7 +110,7 @@ class Cluster:
     async def owned(self) -> None:
         """Waits until every ingest is linked to the owners of all shards, and a tick has passed."""
         async with asyncio.timeout(120):
-            while any(directory.missing() for directory in self.directories):  # noqa: ASYNC110 - virtual time
+            while any(directory.missing() for directory in self.directories):
                 await asyncio.sleep(0.1)
         await asyncio.sleep(0.6)
 

@@ -16,8 +16,8 @@ from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, Message
-from headgate.core.wire.records import LogName
 from headgate.core.wire.link_users import Ingests, Throttled
+from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
 from headgate.runtime.logs.memory_group import Coordinator

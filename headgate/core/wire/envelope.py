@@ -44,7 +44,7 @@ KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may
 LOW: Final = 2  # flag: priority LOW
 UNMETERED: Final = 4  # flag: published by a caller without rates; of a BUNDLE in its header, for all its items
 NO_ID: Final = bytes(16)
-_FLAGS_AT: Final = 6  # the place of a record's flags in its value
+_FLAGS_AT: Final = 7  # the low byte of a record's flags in its value
 
 
 class Item(NamedTuple):

@@ -5,7 +5,7 @@ which nothing was taken for the longest time is forgotten, which makes it full a
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +13,7 @@ MAX_BUCKETS: Final = 50_000  # about 10 MB
 MINUTE_S: Final = 60
 OWED_S: Final = 60  # a topic owes as much as it gains in this time, or OWED_BURSTS times its burst if that is more
 OWED_BURSTS: Final = 10
-_A_MINUTE: Final = " per_min"  # behind a topic id, which has no space: the bucket of its second rate
+_A_MINUTE: Final = "per_min"  # beside a topic: the bucket of its second rate
 
 
 class Rate(NamedTuple):
@@ -28,12 +28,12 @@ class TokenBuckets:
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max_buckets = max_buckets
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (level, when); the last used is last
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # (level, when); the last used is last
 
     def __len__(self) -> int:
         return len(self._levels)
 
-    def level(self, key: str, rate: Rate, now: float) -> float:
+    def level(self, key: Hashable, rate: Rate, now: float) -> float:
         """Returns the tokens in a bucket; below zero where more were taken than there were."""
         found = self._levels.get(key)
         if found is None:
@@ -44,26 +44,26 @@ class TokenBuckets:
             level += (now - at) * per_s
         return level if level < burst else burst
 
-    def wait(self, key: str, rate: Rate, now: float) -> float:
+    def wait(self, key: Hashable, rate: Rate, now: float) -> float:
         """Returns 0 when there is a token, else the seconds until there is one; takes nothing."""
         level = self.level(key, rate, now)
         return 0.0 if level >= 1 else (1 - level) / rate.per_s
 
-    def take(self, key: str, rate: Rate, now: float, count: int = 1, owed: float = inf) -> None:
+    def take(self, key: Hashable, rate: Rate, now: float, count: int = 1, owed: float = inf) -> None:
         """Takes `count` tokens. What is not there is owed: the level falls below zero, down to -`owed`."""
         self._put(key, max(self.level(key, rate, now) - count, -owed), now)
 
-    def cap(self, key: str, rate: Rate, now: float, most: float) -> None:
+    def cap(self, key: Hashable, rate: Rate, now: float, most: float) -> None:
         """Leaves at most `most` tokens in a bucket."""
         level = self.level(key, rate, now)
         if level > most:
             self._put(key, most, now)
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: Hashable) -> None:
         """Makes a bucket full again."""
         self._levels.pop(key, None)
 
-    def _put(self, key: str, level: float, now: float) -> None:
+    def _put(self, key: Hashable, level: float, now: float) -> None:
         if key not in self._levels and len(self._levels) >= self._max_buckets:
             self._levels.popitem(last=False)
         self._levels[key] = (level, now)
@@ -81,31 +81,31 @@ class TopicBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def level(self, topic_id: str, rate: Rate, now: float, *, of_minute: bool = False) -> float:
+    def level(self, topic: Hashable, rate: Rate, now: float, *, of_minute: bool = False) -> float:
         """Returns the tokens in one of a topic's buckets."""
-        return self._buckets.level(topic_id + _A_MINUTE if of_minute else topic_id, rate, now)
+        return self._buckets.level((topic, _A_MINUTE) if of_minute else topic, rate, now)
 
-    def wait(self, topic_id: str, rates: tuple[Rate, ...], now: float) -> float:
+    def wait(self, topic: Hashable, rates: tuple[Rate, ...], now: float) -> float:
         """Returns 0 when there is a token of each rate, else the seconds until there is; takes nothing."""
-        wait = self._buckets.wait(topic_id, rates[0], now)
+        wait = self._buckets.wait(topic, rates[0], now)
         if len(rates) > 1:
-            wait = max(wait, self._buckets.wait(topic_id + _A_MINUTE, rates[1], now))
+            wait = max(wait, self._buckets.wait((topic, _A_MINUTE), rates[1], now))
         return wait
 
-    def take(self, topic_id: str, rates: tuple[Rate, ...], now: float, count: int = 1) -> None:
+    def take(self, topic: Hashable, rates: tuple[Rate, ...], now: float, count: int = 1) -> None:
         """Takes `count` tokens of each rate; a topic owes a bounded number of them."""
-        self._buckets.take(topic_id, rates[0], now, count, _owed(rates[0]))
+        self._buckets.take(topic, rates[0], now, count, _owed(rates[0]))
         if len(rates) > 1:
-            self._buckets.take(topic_id + _A_MINUTE, rates[1], now, count, _owed(rates[1]))
+            self._buckets.take((topic, _A_MINUTE), rates[1], now, count, _owed(rates[1]))
 
-    def cap(self, topic_id: str, rates: tuple[Rate, ...], now: float, most: float) -> None:
+    def cap(self, topic: Hashable, rates: tuple[Rate, ...], now: float, most: float) -> None:
         """Leaves at most `most` tokens in the bucket of `per_s`."""
-        self._buckets.cap(topic_id, rates[0], now, most)
+        self._buckets.cap(topic, rates[0], now, most)
 
-    def forget(self, topic_id: str) -> None:
+    def forget(self, topic: Hashable) -> None:
         """Makes a topic's buckets full again."""
-        self._buckets.forget(topic_id)
-        self._buckets.forget(topic_id + _A_MINUTE)
+        self._buckets.forget(topic)
+        self._buckets.forget((topic, _A_MINUTE))
 
 
 def topic_rates(limit: Mapping[str, Any]) -> tuple[Rate, ...]:
