@@ -8,7 +8,6 @@ come. Nothing here is in a snapshot: what is lost costs one more burst.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import islice
 from typing import Final
 
 from headgate.core.sequencer.rows import Row
@@ -37,7 +36,7 @@ class TopicRates:
         self._began_ms = 0
         self._ts = 0  # the newest record's append time
         self._read_at = 0.0  # when it was read
-        self._pending: dict[str, bool] = {}  # topics that ingests may have to be told; True: in any case
+        self._pending: OrderedDict[str, bool] = OrderedDict()  # topics to be told, if it is news; True: in any case
         self._told: OrderedDict[str, float] = OrderedDict()  # until when ingests refuse a topic, as they were told
 
     def count(self, record: Record, numbered: int) -> None:
@@ -87,8 +86,8 @@ class TopicRates:
         """Returns what ingests have to be told now, of at most `most` topics; the others stay due."""
         self._settle()
         due: list[Throttle] = []
-        for topic_id in list(islice(self._pending, most)):
-            in_any_case = self._pending.pop(topic_id)
+        for _ in range(min(most, len(self._pending))):
+            topic_id, in_any_case = self._pending.popitem(last=False)
             wait = self._wait(topic_id, now)
             told = self._told.get(topic_id, now)
             if in_any_case or abs(max(told, now) - now - wait) > SAME_S:
@@ -122,10 +121,9 @@ class TopicRates:
         self._counts.clear()
 
     def _may_tell(self, topic_id: str, *, in_any_case: bool = False) -> None:
-        if topic_id in self._pending:
-            self._pending[topic_id] |= in_any_case
-        elif len(self._pending) < MAX_TOPICS:
-            self._pending[topic_id] = in_any_case
+        self._pending[topic_id] = in_any_case or self._pending.get(topic_id, False)
+        if len(self._pending) > MAX_TOPICS:  # the oldest goes, as its bucket does
+            self._pending.popitem(last=False)
 
     def _note_told(self, topic_id: str, until: float, *, is_refused: bool) -> None:
         self._told.pop(topic_id, None)

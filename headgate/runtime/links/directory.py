@@ -174,9 +174,8 @@ class LinkDirectory:
     def _shard_of_push(self, message: link.Message) -> int:
         if isinstance(message, link.Attached):
             return message.shard
-        if isinstance(message, Throttled):
-            return self.shard_of(message.topics[0].topic_id)  # all are of one shard
-        return self.shard_of(getattr(message, "topic_id", ""))
+        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        return self.shard_of(getattr(about, "topic_id", ""))
 
     def _tell_ingests(self) -> None:
         """Tells the user the largest of the dispatchers' counts: one that was just started knows few ingests."""
