@@ -98,7 +98,7 @@ class MemberHandlers:
         self, call: Call, entry: audit.Entry, known: Known, record: SetMember | RemoveMember, record_id: bytes
     ) -> ControlOutcome:
         check_key(call)
-        self._rates.create(call.caller)
+        self._rates.change_member(call.caller)
         require_logic(known)
         entry.record_id = id_text(record_id)
         outcome = await self._controls.decide(record.topic_id, record, known.info.epoch, record_id)

@@ -50,7 +50,7 @@ class TopicUpdates:
             entry.change = described(changes)
             merged(known.info, changes)
             check_key(call)
-            self._rates.create(call.caller)
+            self._rates.change_member(call.caller)
             record_id = self._controls.id_of("update", topic_id, call.caller, call.idempotency_key)
             entry.record_id = id_text(record_id)
             return reply(topic_shown(await self._update(call, known, changes, record_id)))

@@ -353,13 +353,17 @@ class HistoryPage(LinkStruct, tag=39):
 
 
 class Relay(LinkStruct, tag=40):
-    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
+    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused.
+
+    `unmetered`: the caller has no rates, so it does not count against the topic's.
+    """
 
     req: int
     topic_id: str
     epoch: int
     tail: bytes
     low: bool = False
+    unmetered: bool = False
 
 
 class Relayed(LinkStruct, tag=41):

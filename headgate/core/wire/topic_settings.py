@@ -205,7 +205,11 @@ _RETRY: Final = {
     "max_ms": _integer(1, MAX_RETRY_MS),
     "jitter": _number(0, 1),
 }
-_RATE_LIMIT: Final = {"per_s": _number(0.001, 1_000_000), "burst": _integer(1, 1_000_000)}
+_RATE_LIMIT: Final = {
+    "per_s": _number(0.001, 1_000_000),
+    "burst": _integer(1, 1_000_000),
+    "per_min": _integer(1, 60_000_000),
+}
 
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "profile": _one_of(*PROFILES),

@@ -10,6 +10,7 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import Ingests, Throttled
 from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
@@ -64,6 +65,7 @@ class LinkDirectory:
         self._served: dict[int, Served] = {}
         self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
+        self._ingests: dict[Link, int] = {}  # how many are linked, as each dispatcher counts them
         self._next_req = 1
         self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
 
@@ -151,6 +153,9 @@ class LinkDirectory:
             self._welcome(wire, message)
         elif isinstance(message, link.Owners):
             self._owners(wire, message.owners)
+        elif isinstance(message, Ingests):
+            self._ingests[wire] = message.count
+            self._tell_ingests()
         else:
             self._push(wire, message)
 
@@ -161,10 +166,21 @@ class LinkDirectory:
 
     def _push(self, wire: Link, message: link.Message) -> None:
         """Passes a push to the user; a push of an owner that was replaced is dropped."""
-        shard = message.shard if isinstance(message, link.Attached) else self.shard_of(getattr(message, "topic_id", ""))
+        shard = self._shard_of_push(message)
         served = self._served.get(shard)
         if served is not None and served.wire is wire and self._user is not None:
             self._user.on_push(served.epoch, message)
+
+    def _shard_of_push(self, message: link.Message) -> int:
+        if isinstance(message, link.Attached):
+            return message.shard
+        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        return self.shard_of(getattr(about, "topic_id", ""))
+
+    def _tell_ingests(self) -> None:
+        """Tells the user the largest of the dispatchers' counts: one that was just started knows few ingests."""
+        if self._ingests and self._user is not None:
+            self._user.on_push(0, Ingests(max(self._ingests.values())))
 
     def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
         if self.cluster_id and welcome.cluster_id != self.cluster_id:
@@ -232,6 +248,8 @@ class LinkDirectory:
         if self.nodes.get(wire.peer) is wire:
             del self.nodes[wire.peer]
             logger.info("link closed", peer=wire.peer, why=reason)
+        if self._ingests.pop(wire, None) is not None:
+            self._tell_ingests()
         self._refuse(lambda pending: pending.wire is wire, f"the link was lost: {reason}")
         for shard in [s for s, served in self._served.items() if served.wire is wire]:
             self._lost(shard, wire)
