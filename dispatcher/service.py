@@ -16,6 +16,7 @@ from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
 from dispatcher.shard_runner import ShardRunner
+from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import Config
@@ -47,6 +48,7 @@ class DispatcherService:
         self._shell = shell
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
+        self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
@@ -85,6 +87,7 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
+            tasks.create_task(self._throttling.run(), name="throttling")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()

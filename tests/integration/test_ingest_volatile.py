@@ -67,7 +67,7 @@ def test_an_ephemeral_topic_that_went_is_404() -> None:
     async def scene(world: World) -> None:
         await world.create("e", settings={"profile": "ephemeral"})
         await world.publish("e", payload=0)
-        world.owner.changed = lambda topic_id: None
+        world.owner.changed = lambda topic_id, user_id="": None
         for rows in world.owner.rows:
             rows.clear()
         problem(await world.publish("e", payload=1), 404, "topic_not_found")

@@ -3,6 +3,7 @@
 import asyncio
 
 from headgate.core.wire import link
+from headgate.core.wire.link_users import Ingests, Throttle, Throttled
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
 
@@ -100,3 +101,35 @@ async def test_a_shard_that_was_given_up_is_not_the_old_owners_again() -> None:
     zombie = Node(directory, "old", 19)
     await settle()
     assert zombie.refused == [link.Refuse(0, 20)]
+
+
+async def test_the_largest_of_the_dispatchers_counts_of_ingests_is_told() -> None:
+    """A dispatcher that was just started has seen few of them."""
+    directory, user = make()
+    old, young = Node(directory, "old", 20), Node(directory, "young", 19)
+    old.far.send(Ingests(4))
+    young.far.send(Ingests(1))
+    await settle()
+    assert user.pushed == [Ingests(4), Ingests(4)]
+    young.far.send(Ingests(3))
+    old.far.close("gone")
+    await settle()
+    assert user.pushed[2:] == [Ingests(4), Ingests(3)]
+    young.far.close("gone")
+    await settle()
+    assert user.pushed[4:] == [], "the last count holds"
+
+
+async def test_only_the_owner_of_the_topics_can_have_them_refused() -> None:
+    directory, user = make()
+    owner, other = Node(directory, "new", 20), Node(directory, "other", 19)
+    await settle()
+    topic = next(name for name in map(str, range(99)) if directory.shard_of(name) == 0)
+    throttled = Throttled([Throttle(topic, 1_000)])
+    other.far.send(throttled)
+    other.far.send(Throttled([]))
+    await settle()
+    assert user.pushed == []
+    owner.far.send(throttled)
+    await settle()
+    assert user.pushed == [throttled]

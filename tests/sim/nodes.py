@@ -16,6 +16,7 @@ from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, FromAnyDispatcher, FromOwner, Message
+from headgate.core.wire.link_users import Throttled
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
@@ -137,7 +138,9 @@ class DispatcherNode:
         await self.log.open()
         self.disk = Disk(self._folder)
         snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        options = DispatcherOptions(
+            self.name, f"{node}:1", self._folder, snapshots=snapshots, publish_per_topic_per_s=1e9
+        )
         shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
         self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
@@ -231,6 +234,8 @@ class HighestEpoch:
             return
         if isinstance(message, Attached):
             shard = message.shard
+        elif isinstance(message, Throttled):
+            shard = self._node.directory.shard_of(message.topics[0].topic_id)
         else:
             shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))
         highest = self._highest.get(shard, 0)

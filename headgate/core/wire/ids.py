@@ -36,6 +36,11 @@ def shard_of(key: bytes, shards: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % shards
 
 
+def user_shard(user_id: str, shards: int) -> int:
+    """Returns the shard of a user."""
+    return shard_of(user_id.encode(), shards)
+
+
 def topic_key(topic_id: str, tenant: str = "") -> bytes:
     """Returns the key of a topic in the log. A topic id has no `/`, so `tenant/topic` is unambiguous."""
     return f"{tenant}/{topic_id}".encode() if tenant else topic_id.encode()
