@@ -131,7 +131,7 @@ class ShardApi:
         row = self._row(ask.topic_id)
         role = self._role(ask.caller, row)
         rights.require(True, ask.caller, row, role, "see")
-        peer.send(link.TopicAnswer(ask.req, self.info(row), role or ""))
+        peer.send(link.TopicAnswer(ask.req, self.info(row), role or "", self._owner.shard.logic))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])

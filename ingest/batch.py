@@ -61,7 +61,7 @@ class BatchEndpoints:
         if info is None:
             if first is None:
                 raise unknown_topic(topic_id)
-            info = await self._topics.make(topic_id, call.caller)
+            info = await self._topics.make(call, topic_id)
         checked = [
             body
             if isinstance(body, Refusal)
@@ -80,7 +80,7 @@ class BatchEndpoints:
         for body, topic_id in items:
             if isinstance(topic_id, str) and firsts.get(topic_id) is None:
                 firsts[topic_id] = None if isinstance(body, Refusal) else body
-        topics = await self._topics.find_or_make(firsts, call.caller)
+        topics = await self._topics.find_or_make(call, firsts)
         checked: list[Publish | Refusal] = []
         for body, topic_id in items:
             info = topics.found[topic_id] if isinstance(topic_id, str) else topic_id

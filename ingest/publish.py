@@ -31,7 +31,7 @@ class PublishEndpoint:
             client_msg_id = client_msg_id_of(body, call.idempotency_key)
             is_new = info is None
             if info is None:
-                info = await self._topics.make(topic_id, call.caller)
+                info = await self._topics.make(call, topic_id)
             publish = self._reader.publish(info, call.caller, body, client_msg_id, is_paid=is_new)
             answer = await self._publish(publish, wait)
         except Refusal as refusal:
