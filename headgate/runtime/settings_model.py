@@ -316,7 +316,7 @@ class LimitsSettings(SettingsGroup):
     publish_per_user_per_min: Count = 100
     """Messages a minute that one user may publish, sustained, through all ingests together."""
     publish_per_topic_per_s: Count = 100
-    """Messages a second that a topic without a `rate_limit` takes, sustained. The dispatchers hold it too."""
+    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
     creations_per_user_per_min: Count = 60
     """Topics a minute that one user may create, and members that it may change, sustained."""
     reads_per_user_per_min: Count = 600

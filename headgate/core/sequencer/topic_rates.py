@@ -18,6 +18,7 @@ from headgate.core.wire.records import Record
 from headgate.core.wire.token_buckets import Rate, TopicBuckets, topic_rates
 
 WINDOW_MS: Final = 250  # of log time: records are summed up for so long before their topics are charged
+WINDOW_TOPICS: Final = 2_000  # or until so many topics are to be charged: 5 ms
 CLOCK_BACK_MS: Final = 1_000  # append times that fall by more: another broker's clock counts from there on
 MAX_TOPICS: Final = 20_000  # of one shard, whose levels are known; also of those that ingests are to be told
 MAX_FOR_S: Final = 3_600.0  # the longest refusal that ingests are told
@@ -45,7 +46,12 @@ class TopicRates:
             self._pass(record.ts)
         if is_metered(record.value or b""):
             key = record.key or b""
-            self._counts[key] = self._counts.get(key, 0) + numbered
+            found = self._counts.get(key)
+            if found is None:
+                if len(self._counts) >= WINDOW_TOPICS:
+                    self._settle()
+                found = 0
+            self._counts[key] = found + numbered
 
     def read(self, ts: int, now: float) -> None:
         """Notes that the log has been read up to a record of this append time."""
