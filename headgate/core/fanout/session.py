@@ -240,9 +240,10 @@ class Subscription(Life):
         self.feed.waiting[self] = None
 
     def flushed(self) -> None:
-        """The feed was flushed: ends the wait."""
+        """The feed was flushed: ends the wait. The bytes written meanwhile are no lag: the cursor was above them."""
         self.move(SubscriptionEvent.FLUSH)
         self.feed.waiting.pop(self, None)
+        self.mark = self.feed.size
 
     def end(self) -> None:
         """Ends the subscription: neither its session nor its feed know it any longer."""
