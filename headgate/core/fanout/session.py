@@ -264,9 +264,10 @@ class Subscription(Life):
         self.feed.waiting[self] = None
 
     def flushed(self) -> None:
-        """The feed was flushed: ends the wait."""
+        """The feed was flushed: ends the wait. The bytes written meanwhile are no lag: the cursor was above them."""
         self.move(SubscriptionEvent.FLUSH)
         self.feed.waiting.pop(self, None)
+        self.mark = self.feed.size
 
     def fence(self) -> None:
         """Holds it behind the newest message written to it; its feed has nothing pending."""
