@@ -8,9 +8,12 @@ from headgate.core.wire import link
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
+    Ingests,
     Revocation,
     Revocations,
     SubscriptionsEnded,
+    Throttle,
+    Throttled,
     UserRoute,
     UsersChanged,
     UsersElsewhere,
@@ -172,3 +175,35 @@ async def test_an_owner_that_has_not_been_upgraded_is_spared_what_it_cannot_read
     directory.send(0, UsersChanged(0, [UserRoute("ann", 1)]))
     await settle()
     assert new.heard[-1] == UsersChanged(0, [UserRoute("ann", 1)])
+
+
+async def test_the_largest_of_the_dispatchers_counts_of_ingests_is_told() -> None:
+    """A dispatcher that was just started has seen few of them."""
+    directory, user = make()
+    old, young = Node(directory, "old", 20), Node(directory, "young", 19)
+    old.far.send(Ingests(4))
+    young.far.send(Ingests(1))
+    await settle()
+    assert user.pushed == [Ingests(4), Ingests(4)]
+    young.far.send(Ingests(3))
+    old.far.close("gone")
+    await settle()
+    assert user.pushed[2:] == [Ingests(4), Ingests(3)]
+    young.far.close("gone")
+    await settle()
+    assert user.pushed[4:] == [], "the last count holds"
+
+
+async def test_only_the_owner_of_the_topics_can_have_them_refused() -> None:
+    directory, user = make()
+    owner, other = Node(directory, "new", 20), Node(directory, "other", 19)
+    await settle()
+    topic = next(name for name in map(str, range(99)) if directory.shard_of(name) == 0)
+    throttled = Throttled([Throttle(topic, 1_000)])
+    other.far.send(throttled)
+    other.far.send(Throttled([]))
+    await settle()
+    assert user.pushed == []
+    owner.far.send(throttled)
+    await settle()
+    assert user.pushed == [throttled]

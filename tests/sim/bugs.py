@@ -1,4 +1,4 @@
-"""Planted bugs: shortcuts that DESIGN section 3 forbids, each a patch of a production class for the length of a run."""
+"""Planted bugs: shortcuts that are forbidden, each a patch of a production class for the length of a run."""
 
 import asyncio
 import contextlib
@@ -114,7 +114,7 @@ class EndlessChunk(Bugs):
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
         """Patches the bound away."""
-        with mock.patch("headgate.core.sequencer.snapshot_writer._Chunks._make_room", lambda chunks, size: iter(())):
+        with mock.patch("headgate.core.sequencer.chunk_builder.ChunkBuilder._make_room", lambda chunks, size: iter(())):
             yield
 
 

@@ -8,14 +8,13 @@ import msgspec
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.wire.errors import HeadgateError, Refusal
-from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
+from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.payload import check_depth, check_utf8, compact
 from headgate.core.wire.payload import members as members_of
 from headgate.core.wire.position import Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
 DEFAULT_DEVICE: Final = "default"
-_MAX_SEQ: Final = (1 << 53) - 1
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
 _MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
@@ -222,7 +221,7 @@ def _later(*names: str) -> Callable[[Mapping[str, Any]], Command]:
 
 
 def _seq(value: Any) -> None:
-    if type(value) is not int or not 0 <= value <= _MAX_SEQ:
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         raise Refusal("bad_request", "seq is an integer from 0")
 
 

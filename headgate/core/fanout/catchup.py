@@ -146,6 +146,9 @@ class CatchUp:
         Ends a session whose socket took no byte for `stalled_s`, or that is too far behind on a topic that disconnects
         slow consumers. One that is not paused is pumped: its page may not have come.
         """
+        if session.closed:  # parked by its own last frame, after `drop`
+            self.drop(session)
+            return Due.NOTHING
         if not session.paused:
             return Due.PUMP
         took = session.took(now)

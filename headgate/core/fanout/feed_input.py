@@ -40,9 +40,8 @@ class FeedInput:
         if feed.pending:
             self._flush.add(feed)
 
-    def miss(self, feed: TopicFeed, upto: int) -> None:
-        """The messages up to `upto` have not come: asks for them."""
-        feed.hole = max(feed.hole, upto)
+    def miss(self, feed: TopicFeed) -> None:
+        """Messages of the feed have not come: asks for them."""
         self._repair(feed)
 
     def repair_due(self) -> None:

@@ -319,8 +319,8 @@ class Hub:
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
-        if feed.durable and answer.seq > feed.head:
-            self._input.miss(feed, answer.seq)
+        if feed.durable and feed.misses(answer.seq):
+            self._input.miss(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
         self._pump(session)

@@ -263,15 +263,19 @@ class TopicInfo(LinkStruct):
     @property
     def is_ephemeral(self) -> bool:
         """Whether the topic's messages never touch the log."""
-        return self.profile == "ephemeral"
+        return self.settings.get("profile") == "ephemeral"
 
 
 class TopicAnswer(LinkStruct, tag=31):
-    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member.
+
+    `logic` is the meaning of control records in the topic's shard (`headgate.core.wire.control.LOGIC`).
+    """
 
     req: int
     info: TopicInfo
     role: str = ""
+    logic: int = 1
 
 
 class AskTopics(LinkStruct, tag=32):
@@ -349,13 +353,17 @@ class HistoryPage(LinkStruct, tag=39):
 
 
 class Relay(LinkStruct, tag=40):
-    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
+    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused.
+
+    `unmetered`: the caller has no rates, so it does not count against the topic's.
+    """
 
     req: int
     topic_id: str
     epoch: int
     tail: bytes
     low: bool = False
+    unmetered: bool = False
 
 
 class Relayed(LinkStruct, tag=41):
@@ -387,7 +395,7 @@ Message = (
     | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
 )  # fmt: skip
 FromOwner = EndSubscriptions | AskConnections | UsersElsewhere  # of a user's shard, to a gateway
-FromAnyDispatcher = Revocations | Throttled | Ingests
+FromAnyDispatcher = Revocations | Ingests
 SinceVersion2 = (
     AskMember | AskMembers | AskMemberships | AttachUsers | UsersChanged | EndSubscriptions | SubscriptionsEnded
     | AskConnections | ConnectionsAnswer | Redeem

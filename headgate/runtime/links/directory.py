@@ -10,7 +10,14 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
-from headgate.core.wire.link_users import AskConnections, EndSubscriptions, UsersElsewhere
+from headgate.core.wire.link_users import (
+    AskConnections,
+    EndSubscriptions,
+    Ingests,
+    Revocations,
+    Throttled,
+    UsersElsewhere,
+)
 from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
@@ -66,6 +73,7 @@ class LinkDirectory:
         self._served: dict[int, Served] = {}
         self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
+        self._ingests: dict[Link, int] = {}  # how many are linked, as each dispatcher counts them
         self._next_req = 1
         self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
 
@@ -157,7 +165,10 @@ class LinkDirectory:
 
     def _on_message(self, wire: Link, message: link.Message) -> None:
         req = getattr(message, "req", None)
-        if isinstance(message, link.FromAnyDispatcher | link.FromOwner):
+        if isinstance(message, Ingests):
+            self._ingests[wire] = message.count
+            self._tell_ingests()
+        elif isinstance(message, Revocations | link.FromOwner):
             self._push(wire, message)
         elif req is not None:
             self._answer(req, message)
@@ -174,10 +185,13 @@ class LinkDirectory:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
     def _push(self, wire: Link, message: link.Message) -> None:
-        """Passes a push to the user; a push of an owner that was replaced is dropped."""
+        """Passes a push to the user; a push of an owner that was replaced is dropped.
+
+        What concerns no shard is passed from every dispatcher, with the epoch 0.
+        """
         if self._user is None:
             return
-        if isinstance(message, link.FromAnyDispatcher):
+        if isinstance(message, Revocations):
             self._user.on_push(0, message)
             return
         served = self._served.get(self._shard_of_push(message))
@@ -191,7 +205,13 @@ class LinkDirectory:
             return self.shard_of(message.users[0].user_id) if message.users else -1
         if isinstance(message, EndSubscriptions | AskConnections):
             return self.shard_of(message.user_id)
-        return self.shard_of(getattr(message, "topic_id", ""))
+        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        return self.shard_of(getattr(about, "topic_id", ""))
+
+    def _tell_ingests(self) -> None:
+        """Tells the user the largest of the dispatchers' counts: one that was just started knows few ingests."""
+        if self._ingests and self._user is not None:
+            self._user.on_push(0, Ingests(max(self._ingests.values())))
 
     def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
         if self.cluster_id and welcome.cluster_id != self.cluster_id:
@@ -262,6 +282,8 @@ class LinkDirectory:
         if self.nodes.get(wire.peer) is wire:
             del self.nodes[wire.peer]
             logger.info("link closed", peer=wire.peer, why=reason)
+        if self._ingests.pop(wire, None) is not None:
+            self._tell_ingests()
         self._refuse(lambda pending: pending.wire is wire, f"the link was lost: {reason}")
         for shard in [s for s, served in self._served.items() if served.wire is wire]:
             self._lost(shard, wire)
