@@ -20,6 +20,7 @@ from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import Config
+from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Link, Log, LogError, Shell
 
@@ -27,7 +28,6 @@ logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
 SWEEP_S: Final = 60.0
-LOG_AGAIN_S: Final = 60.0  # between two log lines while the log cannot be reached
 
 
 class DispatcherService:
@@ -94,7 +94,7 @@ class DispatcherService:
 
     async def _config(self) -> Config:
         """Reads the log's config record; waits for the log and for `headgate init`, and logs that once a minute."""
-        logged = -LOG_AGAIN_S
+        reminder = Reminder(self._shell.clock.now)
         while True:
             try:
                 config = await find_config(self._log, 0)
@@ -103,9 +103,7 @@ class DispatcherService:
                 self._why = f"{self._log.address} has no config record: run `headgate init`"
             except LogError as error:
                 self._why = str(error)
-            now = self._shell.clock.now()
-            if now - logged >= LOG_AGAIN_S:
-                logged = now
+            if reminder.is_due():
                 logger.warning("waiting for the log", address=self._log.address, why=self._why)
             await asyncio.sleep(RETRY_S)
 

@@ -1,6 +1,7 @@
 """The gateway role: builds its objects, ticks its hub and drains its sessions."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from starlette.types import ASGIApp
@@ -14,14 +15,16 @@ from gateway.server_shared import ServerShared
 from gateway.sessions import Sessions
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Moment
+from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
-from headgate.core.wire.link import Message
+from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_users import Revocation, Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.links.port import Directory
-from headgate.runtime.ports import Shell
+from headgate.runtime.ports import Shell, ignore
 from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
@@ -36,8 +39,11 @@ class GatewayService:
         directory: Directory,
         authenticator: Authenticator,
         shell: Shell[GatewayMetrics],
+        on_revoked: Callable[[Sequence[Revocation]], None] = ignore,
     ) -> None:
+        """`on_revoked` is told which tokens dispatchers call void: all at the beginning of a link, then what is new."""
         self._shell = shell
+        self._on_revoked = on_revoked
         self._directory = directory
         self._authenticator = authenticator
         self._servers: dict[int, ServerShared] = {}
@@ -49,13 +55,19 @@ class GatewayService:
             self._moment(),
             auto_create=options.auto_create,
         )
+        self.users = UserRequests(self.hub, options.node)
         self.sessions = Sessions(options, self.hub, directory, authenticator, shell)
         self.origins = Origins(options.origins, is_open=authenticator.open)
         self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
-        self.hub.on_push(shard_epoch, message)
+        if isinstance(message, FromOwner):
+            self.users.receive(message, self._moment())
+        elif isinstance(message, Revocations):
+            self._on_revoked(message.revocations)
+        else:
+            self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
@@ -64,7 +76,9 @@ class GatewayService:
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol. It passes unknown paths to `fallback`, or answers 404."""
         users = Users(self._authenticator, self.origins)
-        return self.hosts.guard(make_app(self.sessions, self._directory, users, self._shell.metrics.refused, fallback))
+        return self.hosts.guard(
+            make_app(self.sessions.limits, self.users, self._directory, users, self._shell.metrics.refused, fallback)
+        )
 
     def protocol(
         self,

@@ -166,6 +166,7 @@ class Parts:
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
+            node=self.node,
         )
         service = GatewayService(options, directory, self.authenticator(), Shell(self.clock, self.rng, self.metrics))
         directory.deliver_to(service)

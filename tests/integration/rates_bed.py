@@ -107,6 +107,13 @@ class Cluster:
         node.service.accept(far)
         self.directories[at].add(near)
 
+    def kill(self, node: Node) -> None:
+        """Ends a dispatcher as SIGKILL does; its links are lost."""
+        node.task.cancel()
+        node.log.crash(lambda count: count)
+        for wire in node.links.values():
+            wire.close("killed")
+
     async def owned(self) -> None:
         """Waits until every ingest is linked to the owners of all shards, and a tick has passed."""
         async with asyncio.timeout(120):

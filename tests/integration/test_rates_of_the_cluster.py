@@ -68,10 +68,7 @@ def test_a_topics_rate_holds_while_its_owner_changes(is_killed: bool) -> None:
         async def change() -> None:
             await asyncio.sleep(15)
             if is_killed:
-                owner.task.cancel()
-                owner.log.crash(lambda count: count)
-                for wire in owner.links.values():
-                    wire.close("killed")
+                cluster.kill(owner)
             else:
                 await owner.service.drain()
 

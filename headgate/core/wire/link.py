@@ -33,7 +33,7 @@ from headgate.core.wire.link_users import (
     SubscriptionsEnded,
     Throttled,
     UsersChanged,
-    UserTotals,
+    UsersElsewhere,
 )
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -391,8 +391,14 @@ Message = (
     | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
     | Authorize | Authorized | Fence | TopicSettings
     | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
-    | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
+    | AttachUsers | UsersChanged | UsersElsewhere | EndSubscriptions | SubscriptionsEnded | AskConnections
     | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
+)  # fmt: skip
+FromOwner = EndSubscriptions | AskConnections | UsersElsewhere  # of a user's shard, to a gateway
+FromAnyDispatcher = Revocations | Ingests
+SinceVersion2 = (
+    AskMember | AskMembers | AskMemberships | AttachUsers | UsersChanged | EndSubscriptions | SubscriptionsEnded
+    | AskConnections | ConnectionsAnswer | Redeem
 )  # fmt: skip
 Request = (
     AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay

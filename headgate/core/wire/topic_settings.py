@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 
 Settings = dict[str, Any]
 
@@ -16,7 +17,6 @@ ON_SLOW: Final = {
     "durable": ("disconnect", "drop_oldest"),
     "ephemeral": ("drop_oldest", "disconnect", "drop_newest", "conflate"),
 }  # the first is the default
-MAX_NUMBER: Final = (1 << 53) - 1  # the largest integer that every JSON reader takes
 MAX_BATCH_MESSAGES: Final = 10_000
 MAX_BATCH_DELAY_MS: Final = 60_000  # a message held for longer than the heartbeat's limit is of no use
 MAX_ATTEMPTS: Final = 1_000
@@ -143,7 +143,7 @@ def _one_of(*allowed: str) -> Callable[[str, Any], Any]:
     return check
 
 
-def _integer(low: int, high: int = MAX_NUMBER) -> Callable[[str, Any], Any]:
+def _integer(low: int, high: int = MAX_INTEGER) -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         if type(value) is not int or not low <= value <= high:
             raise _bad(name, f"an integer from {low} to {high}")
