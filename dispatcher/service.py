@@ -11,6 +11,7 @@ from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.folder import IndexFolder
+from dispatcher.logic_raising import LogicRaising
 from dispatcher.node import Node
 from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
@@ -21,6 +22,7 @@ from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import Config
 from headgate.runtime.logging import Reminder
+from headgate.core.wire.control import LOGIC, Config
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Link, Log, LogError, Shell
 
@@ -66,7 +68,7 @@ class DispatcherService:
         config = await self._config()
         self.dispatcher.log_was_read(Cluster(config.cluster_id, config.generation, config.shards))
         group = self._log.group(self._options.node)
-        mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address)
+        mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address, LOGIC)
         assignment = self._assignment = Assignment(
             self._log, group, mine, self.dispatcher, self._new_runner, self._options.assignment
         )
@@ -79,6 +81,7 @@ class DispatcherService:
 
     async def _run_tasks(self, assignment: Assignment, shards: int) -> None:
         retention = Retention(self._log, self.dispatcher, self._shell.clock)
+        logic = LogicRaising(self._log, self.dispatcher.owners, assignment.agreed_logic)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._start_pumps(tasks), name="pumps")
             for shard in range(shards):
@@ -88,6 +91,7 @@ class DispatcherService:
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
             tasks.create_task(self._throttling.run(), name="throttling")
+            tasks.create_task(logic.run(), name="logic")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()
