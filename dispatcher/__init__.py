@@ -1,1 +1,1 @@
-"""The dispatcher: owns shards, numbers, deduplicates, routes and answers; knows no client connection."""
+"""The dispatcher: owns shards, gives messages their numbers, removes duplicates, routes and answers requests."""

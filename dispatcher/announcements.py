@@ -1,4 +1,4 @@
-"""Which gateways still have to say what they host of a shard that has just come here; knows no topic."""
+"""The gateways that still have to announce which topics they host of a shard that has just become live here."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,15 +8,15 @@ G = TypeVar("G")
 
 WAIT_S: Final = 5.0
 ASK_AGAIN_S: Final = 0.1
-HELD: Final = 1_000  # questions that wait; ephemeral messages are at most 64 KiB each
+HELD: Final = 1_000  # requests that wait; ephemeral messages are at most 64 KiB each
 HELD_BYTES: Final = 4 << 20
 
 
 class Announcements(Generic[G]):
     """Complete once every gateway that is linked, and one at least, has announced; or WAIT_S seconds after the start.
 
-    Until then the number of subscribers is not known: what depends on it is held. Nothing ends while `may_answer` says
-    no: a node that stood still does not know whether the shard is still its own.
+    Until then the number of subscribers is unknown, and requests that need it are held. The time does not end while
+    `may_answer` returns False: after a pause a node does not know whether it still owns the shard.
     """
 
     def __init__(self, gateways: Iterable[G], may_answer: Callable[[], bool] = lambda: True) -> None:
@@ -29,7 +29,7 @@ class Announcements(Generic[G]):
         self._timer = asyncio.get_running_loop().call_later(WAIT_S, self._end)
 
     def expect(self, gateway: G) -> None:
-        """A gateway has linked: it will announce too."""
+        """A gateway has linked: it has to announce too."""
         self._missing.add(gateway)
 
     def heard(self, gateway: G) -> None:
@@ -38,7 +38,7 @@ class Announcements(Generic[G]):
         self.left(gateway)
 
     def left(self, gateway: G) -> None:
-        """A gateway is gone: it is not waited for."""
+        """A gateway has closed its link: nobody waits for it any longer."""
         self._missing.discard(gateway)
         if self._any and not self._missing:
             self._end()
@@ -52,7 +52,7 @@ class Announcements(Generic[G]):
         return True
 
     def close(self) -> None:
-        """The shard is given up: nothing held is done any more."""
+        """The shard is released: held requests are forgotten."""
         self._timer.cancel()
         self._held.clear()
 

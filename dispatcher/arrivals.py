@@ -1,4 +1,4 @@
-"""Topics that gateways have attached and the owner has not read yet; knows neither routes nor links."""
+"""Topics that gateways have attached, and whose create records the owner has not read yet."""
 
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ G = TypeVar("G")
 
 
 class Arrivals(Generic[G]):
-    """What is attached once the log has been applied that far; a subscription that ends before is taken off."""
+    """Attached topics by the offset of their create record; subscriptions that end before are subtracted."""
 
     def __init__(self) -> None:
         self._topics: dict[G, dict[tuple[str, int], AttachTopic]] = {}
@@ -17,7 +17,7 @@ class Arrivals(Generic[G]):
         self._count = 0  # orders those of one offset: gateways cannot be compared
 
     def expect(self, gateway: G, topic: AttachTopic, offset: int) -> None:
-        """Notes a topic that is made at the offset. A second time replaces the first."""
+        """Adds a topic that is created at the offset. A second call for the topic replaces the first."""
         name = (topic.topic_id, topic.epoch)
         topics = self._topics.setdefault(gateway, {})
         if name not in topics:
@@ -26,7 +26,7 @@ class Arrivals(Generic[G]):
         topics[name] = topic
 
     def leave(self, gateway: G, topic_id: str, epoch: int, count: int) -> bool:
-        """Takes `count` subscriptions off; says whether the topic was on its way."""
+        """Subtracts `count` subscriptions; returns whether the topic was expected."""
         topics = self._topics.get(gateway, {})
         topic = topics.get((topic_id, epoch))
         if topic is None:
@@ -42,7 +42,7 @@ class Arrivals(Generic[G]):
             self._due = [due for due in self._due if due[2] is not gateway]
 
     def due(self, next_offset: int) -> list[tuple[G, AttachTopic]]:
-        """Removes and returns what is made below the offset, as far as it is still wanted."""
+        """Removes and returns the topics created below the offset that still have subscriptions."""
         found: list[tuple[G, AttachTopic]] = []
         while self._due and self._due[0][0] < next_offset:
             _, _, gateway, name = heappop(self._due)

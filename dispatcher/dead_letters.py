@@ -1,11 +1,11 @@
-"""Writes a shard's dead letters and knows when they are safe; does not know why a record died.
+"""Writes the dead letters of a shard, and tells when they are in the log.
 
 They are JSON records with the member `id`. An in-process broker on the same log writes its own dead letters there, with
 the member `op`: see `headgate/broker/journal.py`.
 
-A dead letter is a promise: none is dropped because many wait. Instead the shard reads no further while too much waits
-(`room`), and a snapshot waits for the letters before it (`safe`). Records are kept as they are and become letters,
-a few at a time, when they are handed to the log.
+No dead letter is dropped because many wait. Instead the shard reads no further while too much waits (`room`), and a
+snapshot waits for the letters before it (`safe`). Records are kept as they are and are turned into letters, a few at a
+time, when they are handed to the log.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from headgate.runtime.ports import Log, LogError, RecordTooLarge
 logger = structlog.get_logger("dispatcher")
 
 KEY_BYTES: Final = 256
-VALUE_BYTES: Final = 512 * 1024  # of the dead record; the letter says when it was cut
+VALUE_BYTES: Final = 512 * 1024  # of the record; a letter has `cut` where the value was longer
 RETRY_S: Final = 1.0
 WAITING_BYTES: Final = 8 << 20  # of records whose letters are not in the log yet; at it the shard reads no further
 WAITING_LETTERS: Final = 10_000
@@ -34,7 +34,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class _Waiting(NamedTuple):
-    """A record and what is said of it."""
+    """A record that was refused, and why."""
 
     record: Record
     letter: Unusable
@@ -45,7 +45,7 @@ class _Waiting(NamedTuple):
 
 
 class DeadLetters:
-    """The dead letters of one shard: one a record. A replay after a crash writes one again: same `id`, keep one."""
+    """The dead letters of one shard, one a record. After a crash one may be written again, with the same `id`."""
 
     def __init__(self, log: Log, number: int) -> None:
         self._log = log
@@ -58,7 +58,7 @@ class DeadLetters:
         self._moved = asyncio.Event()
 
     def add(self, record: Record, letter: Unusable) -> None:
-        """Takes a dead record; its letter follows from the loop."""
+        """Adds a refused record; its letter is written later, from the event loop."""
         waiting = _Waiting(record, letter)
         self._waiting[record.offset] = waiting
         self._bytes += waiting.size
@@ -68,16 +68,16 @@ class DeadLetters:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that no more records should be read."""
+        """Whether so much waits that no further records should be read."""
         return self._bytes >= WAITING_BYTES or len(self._waiting) >= WAITING_LETTERS
 
     async def room(self) -> None:
-        """Waits while the letters are full."""
+        """Waits while `is_full`."""
         while self.is_full:
             await self._change()
 
     async def safe(self) -> None:
-        """Waits until the letters of every record so far are in the log: no snapshot may pass one that is not."""
+        """Waits until the letters of all records so far are in the log: no snapshot may end behind a missing letter."""
         if not self._waiting:
             return
         last = next(reversed(self._waiting))
@@ -127,19 +127,19 @@ class DeadLetters:
         offset = waiting.record.offset
         error = None if done.cancelled() else done.exception()
         if isinstance(error, RecordTooLarge) or not isinstance(error, LogError):
-            if error is not None:  # it would fail for ever, and hold up every snapshot
+            if error is not None:  # it would fail for ever, and stop every snapshot
                 logger.error("a dead letter cannot be written", shard=self._number, offset=offset, why=str(error))
             del self._waiting[offset]
             self._bytes -= waiting.size
             self._moved.set()
-            self._write_on(0.0)
+            self._continue(0.0)
             return
         self._queue[offset] = None
         self._queue.move_to_end(offset, last=False)
-        self._write_on(RETRY_S)
+        self._continue(RETRY_S)
 
-    def _write_on(self, delay_s: float) -> None:
-        """Goes on at once, or later when the log has just refused."""
+    def _continue(self, delay_s: float) -> None:
+        """Continues after `delay_s` seconds: 0, or more when the log has just refused."""
         if self._timer is None and self._queue:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s, self._write) if delay_s else loop.call_soon(self._write)

@@ -1,4 +1,4 @@
-"""The folder of index files, used by one process at a time; knows no index."""
+"""The folder of index files; one process uses it at a time."""
 
 import errno
 import fcntl
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-GRACE_S: Final = 600.0  # a shard that comes back soon finds its file
+GRACE_S: Final = 600.0  # a shard that comes back within this time finds its file
 MEMORY: Final = ":memory:"
 _FILE: Final = re.compile(r"shard-([0-9]+)\.db(-wal|-shm)?")
 
@@ -17,7 +17,7 @@ class IndexFolder:
     """Holds the folder's lock, which dies with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Makes and locks the folder. Raises OSError when another process has it."""
+        """Creates and locks the folder. Raises OSError when another process has locked it."""
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._unused: dict[Path, float] = {}  # since when
@@ -30,7 +30,7 @@ class IndexFolder:
             raise OSError(errno.EBUSY, text) from None
 
     def release(self) -> None:
-        """Gives the folder back."""
+        """Unlocks the folder."""
         os.close(self._lock)
 
     def sweep(self, used: Collection[int], now: float) -> list[Path]:
@@ -47,7 +47,7 @@ class IndexFolder:
 
 
 def index_path(folder: Path | None, shard: int) -> Path | str:
-    """Returns where a shard's index file stands; without a folder it is in memory."""
+    """Returns the path of a shard's index file; MEMORY without a folder."""
     return MEMORY if folder is None else folder / f"shard-{shard}.db"
 
 

@@ -1,16 +1,16 @@
-"""The history index of one shard in one SQLite file: derived, rebuildable, written behind delivery; knows no link.
+"""The history index of one shard, in one SQLite file: made from the log, can be rebuilt, written behind delivery.
 
     frames   pos -> epoch, seq, id, ts, frame      frame is null where it was dropped for the bound
     seqs     (epoch, seq) -> pos                   pos rises with seq
     ids      (id, epoch) -> seq
     times    block -> high                         greatest ts of the messages in 256 offsets
-    ranges   low -> high                           offsets whose messages all stand here
-    gone     epoch                                 deleted topics whose messages have yet to leave
-    meta     what log it was made from, its newest record, the bytes of its frames
+    ranges   low -> high                           offsets whose messages are all here
+    gone     epoch                                 deleted topics whose messages have still to be deleted
+    meta     the identity of the log, its newest record, the bytes of the frames
 
 Everything is synchronous: its owner calls it on the loop in small batches, each one commit with the range it covers, so
-that a crash at any point leaves a file that knows what it holds. Nothing here is the only copy of anything, so the file
-is written without waiting for the disk. Every method may raise IndexFault.
+that after a crash at any point the file still knows what it holds. Nothing here is the only copy, so the file is
+written without waiting for the disk. Every method may raise IndexFault.
 """
 
 import contextlib
@@ -48,12 +48,12 @@ IndexFault = sqlite3.Error
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Says whether the file's content is broken, so that only a new file helps; a full disk is no damage."""
+    """Returns whether the file's content is broken, so that only a new file helps; a full disk is not damage."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
 
 
 class LogIdentity(NamedTuple):
-    """What log an index was made from; another one means another index."""
+    """The identity of the log that an index was made from; an index of another log is discarded."""
 
     cluster_id: str
     generation: int
@@ -68,13 +68,13 @@ class LastRecord(NamedTuple):
 
 
 def last_record_of(record: Record) -> LastRecord:
-    """Returns what an index remembers of a record."""
+    """Returns the offset and the checksum of a record."""
     key, value = record.key or b"", record.value or b""
     return LastRecord(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
 
 
 class Found(NamedTuple):
-    """A message as it stands in the file; `frame` is None where it has to be read from the log."""
+    """A message in the file; `frame` is None where it has to be read from the log."""
 
     seq: int
     pos: int
@@ -86,7 +86,7 @@ class HistoryIndex:
     """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `last` the newest record taken."""
 
     def __init__(self, path: Path | str, identity: LogIdentity, frame_bytes: int = FRAME_BYTES) -> None:
-        """Opens or makes the file; one that is damaged or of another log is thrown away."""
+        """Opens or creates the file; a file that is damaged or of another log is replaced. Raises IndexFault."""
         self._path = path
         self._bound = frame_bytes
         try:
@@ -123,7 +123,7 @@ class HistoryIndex:
             self._db.close()
 
     def delete(self) -> None:
-        """Closes and deletes the file: what it holds can be made again from the log."""
+        """Closes and deletes the file; it can be rebuilt from the log."""
         self.close()
         if self._path != MEMORY:
             for suffix in ("", "-wal", "-shm"):
@@ -330,17 +330,17 @@ class HistoryIndex:
                 yield found
 
     def has(self, epoch: int, seq: int) -> bool:
-        """Says whether a message is here."""
+        """Returns whether a message is here."""
         found = self._db.execute("SELECT 1 FROM seqs WHERE epoch = ? AND seq = ?", (epoch, seq)).fetchone()
         return found is not None
 
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
-        """Returns the seq a message id was given, None where it is not known."""
+        """Returns the seq that a message id was given, None where it is unknown."""
         row = self._db.execute("SELECT seq FROM ids WHERE id = ? AND epoch = ?", (record_id, epoch)).fetchone()
         return int(row[0]) if row else None
 
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
-        """Returns (item, epoch, seq) of the messages a record brought."""
+        """Returns (item, epoch, seq) of the messages of the record at an offset."""
         rows = self._db.execute(
             "SELECT pos & ?, epoch, seq FROM frames WHERE pos >= ? AND pos < ? ORDER BY pos",
             ((1 << ITEM_BITS) - 1, offset << ITEM_BITS, (offset + 1) << ITEM_BITS),
@@ -348,7 +348,7 @@ class HistoryIndex:
         return [(int(i), int(e), int(s)) for i, e, s in rows]
 
     def unlist(self, epoch: int, first: int, last: int) -> None:
-        """Takes back what a rebuild took for first copies of messages before it met the message behind them."""
+        """Removes the seqs [first, last] of a topic, which a rebuild took for the wrong messages."""
         rows = self._db.execute(
             "SELECT s.pos, f.id, s.epoch, s.seq, length(f.frame) FROM seqs s JOIN frames f ON f.pos = s.pos "
             "WHERE s.epoch = ? AND s.seq BETWEEN ? AND ?",

@@ -1,7 +1,7 @@
-"""Has questions wait until all that stands in the log when they are asked is applied; knows no request.
+"""Lets requests wait until everything that is in the log when they are made has been applied.
 
-A position above the head is wrong only if the log does not hold it either: an owner that has just taken a shard over
-may be behind what the one before it has sent.
+A position above the head is wrong only if the log does not have it either: an owner that has just taken over a shard
+may not have read yet what the owner before it has sent.
 """
 
 import asyncio
@@ -14,27 +14,27 @@ from dispatcher.history import Asker
 from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, LogError
 
-APPLIED_S: Final = 10.0  # a question that waits longer is refused: it may be asked again
+APPLIED_S: Final = 10.0  # a request that waits longer is refused; it may be repeated
 RETRY_S: Final = 0.5
 MAX_WAITING: Final = 10_000
 
 Again = Callable[[bool], None]
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     asker: Asker
     again: Again
 
 
 class LogEnd:
-    """The end of one shard's log as those who ask need it. `run` is its task."""
+    """The requests of one shard that wait for the end of its log. `run` is its task."""
 
     def __init__(self, log: Log, number: int) -> None:
         self._log = log
         self._number = number
         self._next_offset = -1
         self._moved = asyncio.Event()
-        self._waiting: deque[_Question] = deque()
+        self._waiting: deque[_Request] = deque()
         self._asked = asyncio.Event()
 
     def applied(self, next_offset: int) -> None:
@@ -49,12 +49,12 @@ class LogEnd:
         """
         if len(self._waiting) >= MAX_WAITING:
             return False
-        self._waiting.append(_Question(asker, again))
+        self._waiting.append(_Request(asker, again))
         self._asked.set()
         return True
 
     async def run(self) -> None:
-        """Answers those who wait, until cancelled."""
+        """Calls back those who wait, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -64,10 +64,10 @@ class LogEnd:
                 async with asyncio.timeout(APPLIED_S):
                     await self._all_applied()
                     is_applied = True
-            for question in waiting:
+            for request in waiting:
                 self._waiting.popleft()
-                if question.asker.open:
-                    question.again(is_applied)
+                if request.asker.open:
+                    request.again(is_applied)
 
     async def _all_applied(self) -> None:
         end = await self._end()

@@ -1,4 +1,4 @@
-"""The seqs that snapshots remember of the messages in the log, newest first; knows no index."""
+"""The seqs of the messages in the log, as snapshots hold them, newest first."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,7 +15,7 @@ from headgate.runtime.ports import Log
 class Part(NamedTuple):
     """The seq of each message accepted in the offsets [low, high), by `window_key` of its id and topic epoch.
 
-    A repeat is told from its message by reading from `start` (not above `low`) on: the first record of an id is it.
+    Read the log from `start` (not above `low`) on: the first record of an id is the message, later ones are repeats.
     """
 
     start: int
@@ -25,10 +25,10 @@ class Part(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """What a snapshot remembers of the messages accepted in the offsets [since, offset).
+    """The ids and seqs that a snapshot holds of the messages accepted in the offsets [since, offset).
 
-    Some were accepted before `since`, from `begin` on: whoever looks for first copies reads from there, or a repeat
-    behind `since` is taken for one.
+    Some were accepted before `since`, from `begin` on. A search for first copies reads from `begin`, so that it does
+    not take a repeat behind `since` for the message.
     """
 
     begin: int
@@ -37,7 +37,7 @@ class Numbers(NamedTuple):
     pieces: list[BlockState]
 
     def take(self, body: ChunkBody) -> None:
-        """Takes in what a chunk of the snapshot holds."""
+        """Adds the content of a chunk of the snapshot."""
         self.pieces.extend(piece for piece in body.blocks if piece.last >= self.since)
 
     def newest(self, low: int, high: int, messages: int) -> Part:
@@ -55,7 +55,7 @@ class Numbers(NamedTuple):
 
 
 async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
-    """Yields what each whole snapshot of a shard adds, from the newest back; use it with `aclosing`.
+    """Yields the numbers of each whole snapshot of a shard, from the newest back; use it with `aclosing`.
 
     Raises LogUnavailable, NewerSnapshot, BrokenChain.
     """

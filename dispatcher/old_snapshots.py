@@ -1,7 +1,7 @@
-"""Deletes the snapshots nobody needs any more; knows the snapshots log of one shard and nothing of its state.
+"""Deletes the snapshots of a shard that are no longer needed.
 
-History before the newest snapshot gets its numbers from older ones, so what the message log still holds needs the
-newest base at or below its beginning, and everything after that.
+History before the newest snapshot gets its numbers from older ones. So the messages that are still in the log need the
+newest base at or below the log's beginning, and all snapshots after that base.
 """
 
 from collections import deque
@@ -12,18 +12,18 @@ from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, OffsetGone
 
 BASES_KEPT: Final = 3  # at least, whatever the message log holds
-OPEN_BASES: Final = 64  # of several writers at once; an older one is taken for unfinished
+OPEN_BASES: Final = 64  # of several writers at once; an older one counts as unfinished
 RECORDS_A_READ: Final = 8
 READ_WAIT_S: Final = 5.0
 
 
 class _Base(NamedTuple):
-    at: int  # where its first chunk stands in the snapshots log
+    at: int  # the offset of its first chunk in the snapshots log
     offset: int  # of the message log, where it ends
 
 
 class OldSnapshots:
-    """Follows the bases of one snapshots log from its beginning, no further than it has to."""
+    """Finds the bases of one snapshots log from its beginning, reading no further than needed."""
 
     def __init__(self, log: Log, number: int) -> None:
         self._log = log
@@ -33,7 +33,7 @@ class OldSnapshots:
         self._bases: deque[_Base] = deque()
 
     async def drop(self, first: int) -> None:
-        """Deletes what is not needed for a message log that begins at `first`. Raises LogUnavailable, NewerSnapshot."""
+        """Deletes what a message log that begins at `first` does not need. Raises LogUnavailable, NewerSnapshot."""
         try:
             await self._look(first)
         except OffsetGone:  # somebody else truncated: begin again
@@ -51,7 +51,7 @@ class OldSnapshots:
         return min(base.at for base in self._bases)  # of two writers at once, one may begin first and end last
 
     async def _look(self, first: int) -> None:
-        """Reads on until it knows which bases can go now."""
+        """Reads until it knows which bases can be deleted now."""
         bounds = await self._log.bounds(LogName.SNAPSHOTS, self._number)
         if self._next is None or self._next < bounds.first:
             self._next = bounds.first
@@ -71,7 +71,7 @@ class OldSnapshots:
             await reader.close()
 
     def _knows(self, first: int) -> bool:
-        """Whether enough bases above `first` are known: the one before them is the oldest that is needed."""
+        """Returns whether enough bases above `first` are known: the base before them is the oldest needed."""
         above = BASES_KEPT - 1
         return len(self._bases) > above and self._bases[-above].offset > first
 

@@ -1,4 +1,4 @@
-"""Which offsets are held: disjoint half-open ranges, ascending, as values; knows nothing of what stands there."""
+"""Sets of offsets as values: disjoint half-open ranges, ascending."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,19 +19,19 @@ def joined(ranges: Iterable[Range], low: int, high: int) -> list[Range]:
 
 
 def cut(ranges: Iterable[Range], low: int) -> list[Range]:
-    """Returns what of the ranges is not below `low`."""
+    """Returns the parts of the ranges that are not below `low`."""
     return [(max(begin, low), end) for begin, end in ranges if end > low]
 
 
 def missing(ranges: Sequence[Range], low: int, high: int) -> list[Range]:
-    """Returns what of [low, high) is in none of the ranges, ascending."""
-    holes: list[Range] = []
+    """Returns the parts of [low, high) that are in none of the ranges, ascending."""
+    gaps: list[Range] = []
     for begin, end in ranges:
         if begin >= high:
             break
         if begin > low:
-            holes.append((low, begin))
+            gaps.append((low, begin))
         low = max(low, end)
     if low < high:
-        holes.append((low, high))
-    return holes
+        gaps.append((low, high))
+    return gaps

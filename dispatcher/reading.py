@@ -1,7 +1,7 @@
-"""Places readers in a topic and serves them pages of its past; knows no link.
+"""Finds the place of a reader in a topic, and serves pages of the topic's past.
 
-While the index is being filled, newest first, a reader is served as soon as what he needs is there, and waits until
-then; only what is known to be gone from the log is called gone.
+While the history is being filled, newest first, a reader waits until the messages that it needs are there. Messages are
+called gone only where the log is known to have lost them.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,10 @@ HISTORY_BYTES: Final = 8 * 1024 * 1024  # one answer of history; a page ends the
 
 
 class Kept(NamedTuple):
-    """What a reader may get of a topic: everything from `first` on. `known`: what is below is gone, not on its way."""
+    """The messages of a topic that a reader may get: all from the seq `first` on.
+
+    `known`: those below are gone. Otherwise they may still be on their way into the history.
+    """
 
     first: int
     known: bool
@@ -36,14 +39,14 @@ class Reading:
         self._clock = clock
 
     def _sure(self, answer: Callable[[], T]) -> T:
-        """Answers anew where the index file failed on the way: without it less is known, and nothing is called gone."""
+        """Answers again where the index file failed meanwhile: without it less is known, and nothing is called gone."""
         history = self._owner.history
         faults = history.faults
         found = answer()
-        return found if history.faults == faults else answer()  # the file has been let go: it fails once
+        return found if history.faults == faults else answer()  # the file was closed, so it fails once
 
     def kept(self, row: Row) -> Kept:
-        """Returns what a reader may get now: retention holds exactly for readers."""
+        """Returns the messages that a reader may get now; for readers the topic's retention holds exactly."""
         return self._sure(lambda: self._kept(row))
 
     def _kept(self, row: Row) -> Kept:
@@ -61,7 +64,7 @@ class Reading:
         return self._owner.history.seq_at(row.epoch, ms, first, row.seq)
 
     def place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
-        """Returns the oldest seq kept and where a position stands; None where that cannot be told yet."""
+        """Returns the oldest seq kept and the place of a position; None while that is unknown."""
         return self._sure(lambda: self._place(row, position))
 
     def _place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
@@ -74,13 +77,13 @@ class Reading:
         return first, place(position, row.epoch, first, row.seq, lambda ms: self._seq_at(row, ms, first))
 
     def _wanted(self, row: Row, position: Position, first: int) -> int | None:
-        """Returns the first seq that a reader at a position needs; None where older messages may change it."""
+        """Returns the first seq that a reader at a position needs; None while older messages may change it."""
         form, epoch, number = position
         if form == "seq" and epoch in (NO_EPOCH, row.epoch) and number > 0:
             return min(number, row.seq) + 1
         if form == "ts":
             found = self._seq_at(row, number, first)
-            if found is None:  # later than all there is, unless nothing of the topic is here
+            if found is None:  # the position is later than all messages, unless none of the topic is here
                 return row.seq + 1 if first <= row.seq else None
             return found if found > first else None
         oldest = 1 if form != "last" else max(row.seq - number + 1, 1)
@@ -88,7 +91,7 @@ class Reading:
         return oldest if messages is None else max(oldest, row.seq - messages + 1)
 
     def page(self, row: Row, ask: link.Fetch) -> link.Page | SeqRange | None:
-        """Returns a page for a parked session, a span whose frames have to be loaded, None where it has to wait."""
+        """Returns a page for a parked session, a span whose frames have to be loaded, or None while it has to wait."""
         return self._sure(lambda: self._page(row, ask))
 
     def _page(self, row: Row, ask: link.Fetch) -> link.Page | SeqRange | None:

@@ -1,6 +1,6 @@
-"""The newest messages of a shard that its index file does not hold yet; bounded; knows no file.
+"""The newest messages of a shard, in memory until they are in its index file.
 
-Offsets rise, and the seqs of a topic follow each other without a hole, so a topic's messages are found by counting.
+Offsets rise, and the seqs of a topic follow each other without a gap, so a topic's messages are found by counting.
 """
 
 from collections import deque
@@ -77,7 +77,7 @@ class Recent:
         return topic[0].seq if topic else None
 
     def has(self, epoch: int, seq: int) -> bool:
-        """Says whether a message is here."""
+        """Returns whether a message is here."""
         topic = self._topics.get(epoch)
         return topic is not None and topic[0].seq <= seq <= topic[-1].seq
 

@@ -1,4 +1,4 @@
-"""Drops old records of the served shards where the log does not do so by itself; knows no link."""
+"""Deletes old records of the served shards where the log does not do so itself."""
 
 import asyncio
 from typing import Final
@@ -21,8 +21,8 @@ READ_S: Final = 5.0  # for records that are there
 class Retention:
     """Keeps records for `log.keep_ms`, messages as far back as the newest snapshot whatever their age.
 
-    Claims before the one that is served are dropped too: they are never asked for again. `run` is a task of the
-    service's; it ends at once where the log drops records by itself (Kafka).
+    Claims before that of the present owner are deleted too, because nobody reads them again. `run` is its task; it ends
+    at once where the log deletes records itself (Kafka).
     """
 
     def __init__(self, log: Log, dispatcher: Dispatcher, clock: Clock) -> None:
@@ -31,7 +31,7 @@ class Retention:
         self._clock = clock
 
     async def run(self) -> None:
-        """Looks every INTERVAL_S seconds, until cancelled; a log that is away is tried again then."""
+        """Deletes old records every INTERVAL_S seconds, until cancelled; a failure is logged and tried again then."""
         while self._log.keep_ms:
             await asyncio.sleep(INTERVAL_S)
             for owner in list(self._dispatcher.owners.values()):
@@ -41,7 +41,7 @@ class Retention:
                     logger.warning("old records cannot be dropped now", shard=owner.number, why=str(error))
 
     async def apply(self, owner: ShardOwner) -> None:
-        """Drops what is too old of one shard. Raises LogError."""
+        """Deletes the old records of one shard. Raises LogError, OffsetGone."""
         now_ms = self._clock.wall_ms()
         for name, ms in self._log.keep_ms.items():
             offset = await first_since(self._log, name, owner.number, now_ms - ms)
@@ -59,8 +59,8 @@ class Retention:
 async def first_since(log: Log, name: LogName, shard: int, ms: int) -> int:
     """Returns the offset of the first record not older than `ms` (Unix milliseconds), the end where there is none.
 
-    Looks at what is to go record by record: where the clock was wrong for a while append times do not rise, and halving
-    the range would pass young records. Raises LogError.
+    Reads record by record: where the clock was wrong for a while append times do not rise, and a binary search would
+    miss young records. Raises LogError.
     """
     offset, end = await log.bounds(name, shard)
     reader = await log.reader(name, shard, offset, background=True)

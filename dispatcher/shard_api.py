@@ -19,6 +19,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
 from headgate.core.wire.linkcodec import refused_with
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import Placed
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.topic_settings import effective
@@ -26,7 +27,6 @@ from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import Shell
 
 SLICE_TOPICS: Final = 1_000  # topics that one slice of a list looks at: most may be hidden from the caller
-MEMBERS_OF_A_NEW_TOPIC: Final = 1  # the owner
 
 RETRY_MS: Final = 1_000
 OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
@@ -113,15 +113,24 @@ class ShardApi:
             owner_id=row.owner_id,
             created_at=row.created_at,
             subscriber_count=self._owner.routes.count(row.topic_id),
-            member_count=MEMBERS_OF_A_NEW_TOPIC,
+            member_count=self._owner.shard.member_count(topic_key(row.topic_id)),
             mode="direct",
             settings=effective(row.settings),
+            version=row.version,
         )
+
+    def _role(self, caller: Caller, row: Row) -> Role | None:
+        return self._owner.shard.role(topic_key(row.topic_id), row, caller.user_id)
+
+    def _require_subscribe(self, caller: Caller, row: Row, action: str) -> None:
+        role = self._role(caller, row)
+        rights.require(rights.may_subscribe(caller, row, role), caller, row, role, action)
 
     def _topic(self, peer: Destination, ask: link.AskTopic) -> None:
         row = self._row(ask.topic_id)
-        rights.require(True, ask.caller, row, "see")
-        peer.send(link.TopicAnswer(ask.req, self.info(row)))
+        role = self._role(ask.caller, row)
+        rights.require(True, ask.caller, row, role, "see")
+        peer.send(link.TopicAnswer(ask.req, self.info(row), role or ""))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])
@@ -133,7 +142,7 @@ class ShardApi:
                 asyncio.get_running_loop().call_soon(self._list, peer, ask, after, page)
                 return
             row = self._row(topic_id)
-            if _shown(ask.caller, row):
+            if _shown(ask.caller, row, self._role(ask.caller, row)):
                 page.append(self.info(row))
                 if len(page) >= ask.limit:
                     break
@@ -174,7 +183,7 @@ class ShardApi:
             return
         if row is None:
             raise rights.unknown_topic(ask.topic_id)
-        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
+        self._require_subscribe(ask.caller, row, "subscribe to")
         self._owner.send_open()
         if row.ephemeral:
             resumed = False if ask.position is not None and ask.position.form == "seq" else None
@@ -207,7 +216,7 @@ class ShardApi:
         row = self._row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise rights.unknown_topic(ask.topic_id)
-        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "subscribe to")
+        self._require_subscribe(ask.caller, row, "subscribe to")
         peer.send(link_members.Authorized(ask.req))
 
     def _subscribe_once_created(self, peer: Destination, ask: link.AskSubscribe) -> None:
@@ -259,7 +268,7 @@ class ShardApi:
 
     def _history(self, peer: Destination, ask: link.AskHistory) -> None:
         row = self._row(ask.topic_id)
-        rights.require(rights.may_subscribe(ask.caller, row), ask.caller, row, "read the history of")
+        self._require_subscribe(ask.caller, row, "read the history of")
         if row.ephemeral:
             raise Refusal("not_in_profile", f"topic {row.topic_id} is ephemeral: nothing of it is kept")
         self._send_page(peer, ask, row, self._reading.history(row, ask))
@@ -351,5 +360,5 @@ def _send_verdicts(peer: Destination, ask: link.AskVerdict, verdicts: Sequence[V
     peer.send(link.Verdicts(ask.req, list(verdicts)))
 
 
-def _shown(caller: Caller, row: Row) -> bool:
-    return rights.may_see(caller, row) and rights.may_inspect(caller, row)
+def _shown(caller: Caller, row: Row, role: Role | None) -> bool:
+    return rights.may_see(caller, row, role) and rights.may_inspect(caller, row, role)

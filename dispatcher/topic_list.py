@@ -1,4 +1,4 @@
-"""The ids of a shard's topics in order, and their epochs; a page costs what it holds; knows no row and no caller."""
+"""The ids of a shard's topics in order, and their epochs. Reading a page costs in proportion to its length."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class TopicList:
         self._epochs: set[int] = set()
 
     def add(self, topic_id: str, epoch: int) -> None:
-        """Takes a topic that is not here."""
+        """Adds a topic that is not here."""
         self._epochs.add(epoch)
         if not self._chunks:
             self._chunks, self._lasts = [[topic_id]], [topic_id]
@@ -32,7 +32,7 @@ class TopicList:
             self._lasts[at] = chunk[-1]
 
     def remove(self, topic_id: str, epoch: int) -> None:
-        """Forgets a topic that is here."""
+        """Removes a topic that is here."""
         self._epochs.discard(epoch)
         at = bisect_left(self._lasts, topic_id)
         chunk = self._chunks[at]
@@ -43,11 +43,11 @@ class TopicList:
             del self._chunks[at], self._lasts[at]
 
     def has_epoch(self, epoch: int) -> bool:
-        """Says whether a topic of this epoch is here."""
+        """Returns whether a topic of this epoch is here."""
         return epoch in self._epochs
 
     def above(self, after: str, prefix: str) -> Iterator[str]:
-        """Yields the ids above `after` that begin with `prefix`, ascending. Nothing may change meanwhile."""
+        """Yields the ids above `after` that begin with `prefix`, ascending. The list must not change meanwhile."""
         start, find = (prefix, bisect_left) if prefix > after else (after, bisect_right)
         first = find(self._lasts, start)
         for at in range(first, len(self._chunks)):

@@ -10,7 +10,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.rights import Caller
-from headgate.runtime.http.application import HttpApp
+from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
@@ -20,12 +20,18 @@ from headgate.runtime.links.port import Directory
 _ANSWER_S: Final = 5.0  # for the owner to answer whether there is such a topic
 
 
-def make_app(sessions: Sessions, directory: Directory, users: Users, fallback: ASGIApp | None = None) -> HttpApp:
+def make_app(
+    sessions: Sessions,
+    directory: Directory,
+    users: Users,
+    count_refusal: CountRefusal,
+    fallback: ASGIApp | None = None,
+) -> HttpApp:
     """Returns the application; paths that are not a gateway's go to `fallback`, or are 404."""
     handlers = {"end_subscriptions": SubscriptionEnds(sessions, directory).end}
     paths = Paths(endpoints_of("gateway"), handlers)
-    count, deadline_s = sessions.count_refusal, sessions.limits.head_s
-    return HttpApp(paths, users, count_refusal=count, deadline_s=deadline_s, fallback=fallback)
+    deadline_s = sessions.limits.head_s
+    return HttpApp(paths, users, count_refusal=count_refusal, deadline_s=deadline_s, fallback=fallback)
 
 
 class SubscriptionEnds:
@@ -38,8 +44,7 @@ class SubscriptionEnds:
     async def end(self, call: Call) -> Reply:
         """Ends the caller's live subscriptions to a topic on this gateway, or those of one `connection_id`."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
-        connection_id = _connection_id(call)
-        ended = self._sessions.unsubscribe_user(call.caller.user_id, topic_id, connection_id)
+        ended = self._sessions.unsubscribe_user(call.caller.user_id, topic_id, _connection_id(call))
         if not ended:
             await self._require_topic(topic_id, call.caller)
         return reply({"success": True, "ended": ended})

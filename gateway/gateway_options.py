@@ -1,4 +1,4 @@
-"""What the settings decide about a gateway."""
+"""The options of a gateway, made from the settings."""
 
 import msgspec
 

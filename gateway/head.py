@@ -1,4 +1,4 @@
-"""The head of a request, and whether it asks for a stream; knows neither sessions nor answers."""
+"""The head of a request, and whether it asks for a stream."""
 
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ _STREAMS: Final = Paths([row for row in endpoints_of("gateway") if row.is_stream
 
 
 class HeadRefused(HeadgateError):
-    """The request is refused before anybody looks at what it asks for; `answer` is the whole HTTP answer."""
+    """The request is refused because of its head; `answer` is the whole HTTP answer."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__("the head was refused")
@@ -22,7 +22,7 @@ class HeadRefused(HeadgateError):
 
 
 class StreamRoute(NamedTuple):
-    """What a path asks for: `kind` is `websocket`, `sse` or `other`; `topic_id` where the path names it."""
+    """Who answers a request: `kind` is `websocket`, `sse` or `other`. `topic_id` is set where the path names it."""
 
     kind: str
     topic_id: str | None = None
@@ -31,7 +31,8 @@ class StreamRoute(NamedTuple):
 class Head(NamedTuple):
     """A request's head. Header names are lower case; a repeated header's values are joined by a comma.
 
-    `query` holds the fields in order, what is not UTF-8 replaced; `complete` is false where there were too many.
+    `query` holds the fields in order, with bytes that are not UTF-8 replaced; `complete` is false where more than 2,048
+    were sent. `rest` are the bytes behind the head.
     """
 
     method: str
@@ -46,7 +47,7 @@ OTHER: Final = StreamRoute("other")
 
 
 def route_of(data: bytes) -> StreamRoute:
-    """Returns what the request line at the begin of `data` asks for; HTTP handlers answer `other`."""
+    """Returns who answers the request whose line begins `data`; `other` goes to the HTTP application."""
     target = data[: data.find(b"\r\n")].split(b" ", 2)
     if len(target) != 3 or target[0] not in (b"GET", b"HEAD"):
         return OTHER
@@ -96,7 +97,7 @@ def _joined(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class _Reader:
-    """Takes httptools' callbacks."""
+    """Keeps the URL and the fields that httptools reports."""
 
     def __init__(self) -> None:
         self.url = b""

@@ -1,4 +1,4 @@
-"""What all connections of one server share."""
+"""The objects that all connections of one server share."""
 
 from typing import Any, NamedTuple
 

@@ -64,7 +64,7 @@ class GatewayService:
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol. It passes unknown paths to `fallback`, or answers 404."""
         users = Users(self._authenticator, self.origins)
-        return self.hosts.guard(make_app(self.sessions, self._directory, users, fallback))
+        return self.hosts.guard(make_app(self.sessions, self._directory, users, self._shell.metrics.refused, fallback))
 
     def protocol(
         self,

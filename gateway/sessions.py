@@ -1,4 +1,4 @@
-"""The sessions of a gateway, as the protocols of its connections use them: create, start, feed and end them."""
+"""The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +17,7 @@ from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
 from headgate.core.wire.linkcodec import refusal_of
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
 from headgate.runtime.http.queries import too_many_fields
 from headgate.runtime.links.port import Directory
@@ -29,7 +30,7 @@ _DRAINING: Final = 4601
 
 
 class Sessions:
-    """All sessions of one gateway. Nothing here waits; every method but `busy` may write to sockets."""
+    """All sessions of one gateway. No method waits. A write may fill a socket: then `paused` is called meanwhile."""
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class Sessions:
         """Calls `item.visit` after so many seconds, up to a quarter second later."""
         self._hub.deadlines.plan(item, self._clock.now() + after_s)
 
-    # A session begins
+    # The start of a session
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
         """Makes the session of a socket; `preface` is written before its first frame."""
@@ -136,7 +137,7 @@ class Sessions:
         if self._hub.admit(session, identity, moment):
             self._hub.subscribe(session, wanted, moment)
 
-    # What a socket tells
+    # Events of a socket
 
     def heard(self, session: Session) -> None:
         """Bytes came from the client."""
@@ -169,7 +170,7 @@ class Sessions:
         """The connection is gone."""
         self._hub.lost(session)
 
-    # A session or a subscription ends
+    # Ends of sessions and subscriptions
 
     def leave(self, session: Session) -> None:
         """Tells a session to reconnect elsewhere (4601), after a random part of a second."""
@@ -193,7 +194,8 @@ class Sessions:
     def _reason_of(self, topic_id: str, caller: Caller, answer: Answer) -> Refusal | None:
         if isinstance(answer, TopicAnswer):
             try:
-                require(may_subscribe(caller, answer.info), caller, answer.info, "subscribe to")
+                role = Role(answer.role) if answer.role else None
+                require(may_subscribe(caller, answer.info, role), caller, answer.info, role, "subscribe to")
             except Refusal as refusal:
                 return refusal
         elif isinstance(answer, Refused):

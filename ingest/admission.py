@@ -45,6 +45,7 @@ class Publish:
     ) -> None:
         self.info = info
         self.caller = caller
+        self.is_ephemeral = info.is_ephemeral
         self.client_msg_id = client_msg_id
         self.is_given = is_given
         self.is_paid = is_paid

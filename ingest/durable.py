@@ -103,24 +103,15 @@ class DurablePublishes:
     async def answer(self, pending: PendingAppend, wait: Wait) -> Answer:
         """Returns the answer once the log has the record, and with `wait` its owner's verdict too. Raises Refusal."""
         publish, entry = pending.publish, pending.publish.entry
-        place = await self._place(pending)
+        offset = -1 if pending.append is None else await self._acknowledged(publish, pending.append)
         answer = answer_to(publish, await pending.subscriptions)
         if pending.is_repeat:
             answer["duplicate"] = True
         if wait.sequenced:
-            answer |= await self._sequenced(pending, place, wait)
+            answer |= await self._sequenced(pending, offset, wait)
         elif pending.is_repeat and entry is not None and entry.seq:
             answer |= {"seq": entry.seq, "epoch": publish.info.epoch}
         return answer
-
-    async def _place(self, pending: PendingAppend) -> LogPlace:
-        publish, append, item, is_repeat, _ = pending
-        if append is not None:
-            offset = await self._acknowledged(publish, append)
-            if not is_repeat:
-                return LogPlace(append.shard, offset, item)
-        assert publish.entry is not None and publish.entry.place is not None
-        return publish.entry.place
 
     async def _acknowledged(self, publish: Publish, append: Append) -> int:
         """Returns the record's offset. Raises Refusal."""
@@ -136,11 +127,12 @@ class DurablePublishes:
         except LogError as error:
             raise publish.unknown(str(error)) from None
 
-    async def _sequenced(self, pending: PendingAppend, place: LogPlace, wait: Wait) -> Answer:
+    async def _sequenced(self, pending: PendingAppend, offset: int, wait: Wait) -> Answer:
+        """Returns the members that the verdict gives; `offset` is of the pending append. Raises Refusal."""
         entry = pending.publish.entry
         if pending.is_repeat and entry is not None and entry.seq:
             return {"duplicate": True, "seq": entry.seq, "epoch": pending.publish.info.epoch}
-        verdict = await self._verdict(pending, place, wait)
+        verdict = await self._verdict(pending, _place_of(pending, offset), wait)
         if entry is not None:
             entry.seq = verdict.seq
         known: Answer = {"duplicate": pending.is_repeat or verdict.code == Code.DUPLICATE, "epoch": verdict.epoch}
@@ -190,3 +182,11 @@ class DurablePublishes:
             for item, publish in enumerate(append.publishes):
                 if publish.entry is not None:
                     self._recent.acknowledged(publish.key, publish.entry, LogPlace(append.shard, offset, item), now)
+
+
+def _place_of(pending: PendingAppend, offset: int) -> LogPlace:
+    if pending.is_repeat:
+        assert pending.publish.entry is not None and pending.publish.entry.place is not None
+        return pending.publish.entry.place
+    assert pending.append is not None
+    return LogPlace(pending.append.shard, offset, pending.item)

@@ -1,6 +1,6 @@
 """The topics that publishes name: found for the caller, or made for a topic's first publish."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import NamedTuple
 
 from headgate.core.publish.body import PublishBody
@@ -29,9 +29,9 @@ class PublishTopics:
         self._topics = topics
         self._clock = clock
 
-    async def find(self, topic_id: str, caller: Caller) -> TopicInfo | None:
-        """Returns a topic that the caller may publish to, None where his publish makes it. Raises Refusal."""
-        return await self._access.to_publish(topic_id, caller)
+    def find(self, topic_id: str, caller: Caller) -> Awaitable[TopicInfo | None]:
+        """Returns a topic that the caller may publish to, None where the publish makes it. Raises Refusal."""
+        return self._access.to_publish(topic_id, caller)
 
     async def make(self, topic_id: str, caller: Caller) -> TopicInfo:
         """Makes a topic for its first publish, which must be checked before; takes the user's rates. Raises Refusal."""

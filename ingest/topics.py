@@ -17,7 +17,7 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
-from ingest.access import Access
+from ingest.access import Access, role_in
 from ingest.catalog import Catalog
 from ingest.controls import ControlOutcome, Controls
 from ingest.owners import OwnerQueries
@@ -62,7 +62,8 @@ class TopicHandlers:
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
         info = await self._catalog.fetch(topic_id)
-        rights.require(rights.may_inspect(call.caller, info), call.caller, info, "see")
+        role = role_in(info, call.caller)
+        rights.require(rights.may_inspect(call.caller, info, role), call.caller, info, role, "see")
         return reply(shown(info))
 
     async def remove(self, call: Call) -> Reply:
@@ -115,7 +116,8 @@ class TopicHandlers:
         record_id = self._controls.id_of("create", topic_id, caller, None)
         await self._controls.change(topic_id, creation, 0, record_id)
         info = await self._catalog.fetch(topic_id)
-        rights.require(rights.may_publish(caller, info), caller, info, "publish to")
+        role = role_in(info, caller)
+        rights.require(rights.may_publish(caller, info, role), caller, info, role, "publish to")
         return info
 
     def _creation(self, call: Call) -> CreateTopic:
@@ -174,7 +176,7 @@ class TopicHandlers:
             info = await self._catalog.fetch(topic_id)
         except Refusal:
             return Refusal("topic_exists", detail)
-        if not rights.may_see(caller, info):
+        if not rights.may_see(caller, info, role_in(info, caller)):
             return Refusal("topic_exists", detail)
         return Refusal("topic_exists", detail, owner_id=info.owner_id, epoch=epoch)
 

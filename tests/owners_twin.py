@@ -9,8 +9,9 @@ import msgspec
 from headgate.core.wire import link, link_members, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import place
-from headgate.core.wire.rights import may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.core.wire.rights import Caller, may_create, may_see, may_subscribe, require, unknown_topic
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.system import SystemClock
@@ -29,6 +30,7 @@ class Topic:
     ts: list[int] = field(default_factory=list)
     first_seq: int = 1
     count: int = 0
+    members: dict[str, Role] = field(default_factory=dict)
 
     @property
     def seq(self) -> int:
@@ -37,6 +39,15 @@ class Topic:
     @property
     def durable(self) -> bool:
         return bool(self.settings["profile"] == "durable")
+
+
+def _role(caller: Caller, topic: Topic) -> Role | None:
+    return topic.members.get(caller.user_id) or (Role.OWNER if caller.user_id == topic.owner_id else None)
+
+
+def _require_subscribe(caller: Caller, topic: Topic) -> None:
+    role = _role(caller, topic)
+    require(may_subscribe(caller, topic, role), caller, topic, role, "subscribe to")
 
 
 class Owners(MemoryDirectory):
@@ -159,14 +170,14 @@ class Owners(MemoryDirectory):
 
     def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)
-        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        _require_subscribe(ask.caller, topic)
         return link_members.Authorized(ask.req)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
             self.create(ask.topic_id, owner_id=ask.caller.user_id)
         topic = self._find(ask.topic_id)
-        require(may_subscribe(ask.caller, topic), ask.caller, topic, "subscribe to")
+        _require_subscribe(ask.caller, topic)
         topic.count += 1
         named = ask.position is not None and ask.position.form == "seq"
         cursor, resumed, reason = 0, False if named else None, None if topic.durable else "ephemeral"
@@ -198,7 +209,7 @@ class Owners(MemoryDirectory):
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
         topic = self._find(ask.topic_id)
-        if not may_see(ask.caller, topic):
+        if not may_see(ask.caller, topic, _role(ask.caller, topic)):
             raise unknown_topic(ask.topic_id)
         info = link.TopicInfo(
             ask.topic_id,

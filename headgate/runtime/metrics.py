@@ -1,4 +1,4 @@
-"""The metrics of PROTOCOL section 9 as plain numbers, rendered on request; knows nothing of what it counts.
+"""The metrics of the protocol (docs/protocol.md, section 9) as plain numbers, rendered on request.
 
 Counting is an addition to an integer: no Prometheus object is touched until somebody asks for `/metrics`.
 """

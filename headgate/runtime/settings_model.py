@@ -287,7 +287,7 @@ class HeartbeatSettings(SettingsGroup):
 
 
 class LimitsSettings(SettingsGroup):
-    """PROTOCOL section 7 (and the body sizes of section 0). Rates are per process."""
+    """The limits of docs/protocol.md, section 7, and the body sizes of section 0. Rates are per process."""
 
     payload_bytes: Count = 65_536
     """Largest payload of a message, in bytes of JSON text."""

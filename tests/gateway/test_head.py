@@ -23,6 +23,8 @@ SSE = StreamRoute("sse")
         ("GET http://hub.example/sse/subscribe?topic_id=a HTTP/1.1", SSE),
         ("GET /api/v1/topics/a/subscribe HTTP/1.1", StreamRoute("sse", "a")),
         ("HEAD /api/v1/topics/a%2Fb/subscribe HTTP/1.1", StreamRoute("sse", "a/b")),
+        ("GET /api/v1/topics/%2561/subscribe HTTP/1.1", StreamRoute("sse", "%61")),  # decoded once
+        ("GET /api/v2/topics/a/subscribe HTTP/1.1", OTHER),
         ("GET /api/v1/topics/a/b/subscribe HTTP/1.1", OTHER),
         ("GET /api/v1/topics/a/publish HTTP/1.1", OTHER),
         ("DELETE /api/v1/topics/a/subscribe HTTP/1.1", OTHER),

@@ -13,6 +13,7 @@ from headgate.core.wire import link, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller, may_see, may_subscribe
 from headgate.core.wire.verdict import Verdict
@@ -28,6 +29,10 @@ from tests.contract.virtual import SeededRng, VirtualLoop, run
 
 SECRET = "a secret of at least thirty-two bytes"
 HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
+
+
+def _role(caller: Caller, row: Row) -> Role | None:
+    return Role.OWNER if caller.user_id == row.owner_id else None
 
 
 class Owner:
@@ -95,14 +100,14 @@ class Owner:
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_see(ask.caller, row):
+        if not may_see(ask.caller, row, _role(ask.caller, row)):
             raise Refusal("topic_not_found", "no")
         return link.TopicAnswer(ask.req, self._info(row))
 
     def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
         rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
         rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
-        seen = [self._info(row) for row in rows if may_see(ask.caller, row)]
+        seen = [self._info(row) for row in rows if may_see(ask.caller, row, _role(ask.caller, row))]
         return link.TopicsAnswer(ask.req, seen[: ask.limit])
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
@@ -113,7 +118,7 @@ class Owner:
 
     def _AskHistory(self, ask: link.AskHistory) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_subscribe(ask.caller, row):
+        if not may_subscribe(ask.caller, row, _role(ask.caller, row)):
             raise Refusal("forbidden", "no")
         if ask.after_seq == 666:
             raise Refusal("gone", "older than what is kept", first_seq=700)

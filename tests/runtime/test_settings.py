@@ -1,4 +1,4 @@
-"""PROTOCOL section 9: where a setting comes from, what is refused, and what a role makes of what is left unset."""
+"""docs/protocol.md, section 9: where a setting comes from, what is refused, and the defaults of a role."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Planted bugs: shortcuts that DESIGN section 3 forbids, each a patch of a production class for the length of a run."""
+"""Planted bugs: shortcuts that are forbidden, each a patch of a production class for the length of a run."""
 
 import asyncio
 import contextlib

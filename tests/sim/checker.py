@@ -1,4 +1,4 @@
-"""The invariants of DESIGN section 15, checked on what was sent, what the log holds and what everybody was told."""
+"""The invariants, checked on what was sent, what the log holds and what everybody was told."""
 
 from collections import Counter
 from collections.abc import Iterable

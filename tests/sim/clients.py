@@ -282,7 +282,7 @@ class Client:
         follow.position = (epoch, follow.expected - 1)
 
     def _begin(self, follow: Follow, frame: dict[str, Any], epoch: int, head: int, first: int) -> int:
-        """Returns the first seq that was promised (PROTOCOL section 3)."""
+        """Returns the first seq that was promised (docs/protocol.md, section 3)."""
         asked = follow.asked
         if asked == "live":
             return head + 1

@@ -1,4 +1,4 @@
-"""How a frame becomes bytes on a socket: WebSocket (RFC 6455) and SSE (HTML standard 9.2); knows no frame's meaning."""
+"""How a frame becomes bytes on a socket: WebSocket (RFC 6455) and SSE (HTML standard, section 9.2)."""
 
 import struct
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class _WebSocket:
 
 
 class _ServerSentEvents:
-    """Messages use the default event name, so `onmessage` gets them; the rest are named events (PROTOCOL 5)."""
+    """Messages use the default event name, for `onmessage`; the rest are named events (docs/protocol.md, section 5)."""
 
     name = "sse"
     heartbeat = b":\n\n"
@@ -80,7 +80,7 @@ def text_header(size: int) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Returns a close frame; a reason longer than a control frame takes is cut at a character's border."""
+    """Returns a close frame; a reason too long for a control frame is cut between two characters."""
     text = reason.encode()[:_MAX_REASON].decode(errors="ignore").encode()
     return bytes((0x88, 2 + len(text))) + code.to_bytes(2, "big") + text
 

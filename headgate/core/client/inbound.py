@@ -1,4 +1,4 @@
-"""Reads what a client sends over a WebSocket (PROTOCOL section 3) and how often; knows neither sessions nor sockets."""
+"""Reads the frames that a client sends over a WebSocket (docs/protocol.md, section 3), and limits their rate."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -45,7 +45,7 @@ class Auth(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """What a client wants of a topic, from a frame or a query; `positioned` is false for live."""
+    """A subscribe request, from a frame or a query. `position` is None for live; `presence` asks for the count."""
 
     topic_id: str
     position: Position | None
@@ -53,13 +53,13 @@ class Subscribe(NamedTuple):
 
 
 class Unsubscribe(NamedTuple):
-    """The end of a subscription."""
+    """A request to end the subscription of a topic."""
 
     topic_id: str
 
 
 class AskPresence(NamedTuple):
-    """How many are there."""
+    """A request for the number of a topic's subscribers."""
 
     topic_id: str
 
@@ -74,7 +74,7 @@ Command = Auth | Subscribe | Unsubscribe | AskPresence | Ping
 
 
 def open_envelope(data: bytes) -> ClientFrameHead:
-    """Reads the outside of a frame. Raises BadFrame."""
+    """Reads a frame's JSON, its `type` and its `id`. Raises BadFrame."""
     try:
         members = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -87,9 +87,9 @@ def open_envelope(data: bytes) -> ClientFrameHead:
 
 
 def _member_by_member(data: bytes) -> dict[str, Any]:
-    """Reads JSON that the decoder refuses for a number out of range or a lone surrogate escape, wherever it stands.
+    """Reads JSON that the decoder refuses for a number out of range or a lone surrogate escape.
 
-    Such a member stays text (Raw), which is no value of any field that we read. Raises BadFrame for what is no object.
+    Such a member stays text (Raw), which no field that we read allows. Raises BadFrame when the frame is no object.
     """
     try:
         check_utf8(data)
@@ -130,7 +130,11 @@ def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
 
 
 class Allowance:
-    """A token bucket of control frames, and how long a client has gone on above it."""
+    """A token bucket of control frames, and for how long a client has been above it.
+
+    One object a session, made with its first frame. `publish.token_buckets` keeps its buckets by key for a process and
+    forgets the oldest; here a bucket lives as long as its session and counts refusals too, so the two share nothing.
+    """
 
     __slots__ = ("_at", "_refused", "_refused_at", "_since", "_tokens")
 
@@ -142,7 +146,7 @@ class Allowance:
         self._refused_at = float("-inf")
 
     def take(self, now: float, limits: Limits) -> bool:
-        """Says whether a frame at `now` is within the rate; if so it is counted."""
+        """Counts a frame at `now` (monotonic seconds); false, and not counted, when it is above the rate."""
         self._tokens = min(self._tokens + (now - self._at) * limits.control_per_s, float(limits.control_burst))
         self._at = now
         if self._tokens >= 1.0:
@@ -156,7 +160,7 @@ class Allowance:
         return False
 
     def exhausted(self, now: float, limits: Limits) -> bool:
-        """Says whether refusals have gone on for so long that the connection ends with 4503."""
+        """Returns whether there were refusals for so long that the connection ends with 4503."""
         return now - self._since >= limits.control_patience_s or self._refused > _MAX_REFUSED
 
 

@@ -1,11 +1,13 @@
-"""The bounds of a gateway (PROTOCOL sections 3, 4 and 7) with their defaults; knows no settings file."""
+"""The bounds of a gateway (docs/protocol.md, sections 3, 4 and 7) with their defaults."""
 
 from typing import Final
 
 import msgspec
 
-MAX_TOPICS: Final = 1_000  # PROTOCOL section 7: whatever the setting says
-MAX_HIGH_WATER: Final = 64 * 1024  # a few hundred frames: beyond it a copy in the process helps nobody
+MAX_TOPICS: Final = 1_000  # docs/protocol.md, section 7: whatever the setting is
+MAX_HIGH_WATER: Final = (
+    64 * 1024
+)  # a few hundred frames; buffering more here only adds memory: the kernel's buffer is full already
 FETCHES: Final = 2  # pages one session waits for at a time: each may be 256 KiB when it arrives
 
 
@@ -50,7 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def low_water(self) -> int:
-        """Queued bytes at which a parked session goes on."""
+        """Queued bytes at which a parked session is written to again."""
         return self.high_water // 4
 
     @property

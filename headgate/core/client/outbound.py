@@ -1,4 +1,4 @@
-"""The JSON of every frame to a client but `message` (PROTOCOL section 4); knows neither sockets nor when to send."""
+"""The JSON of every frame to a client but `message` (docs/protocol.md, section 4)."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FrameId = str | int | None
 
 _encode = msgspec.json.Encoder().encode
 
-# The class of a close code tells a client what to do; the text is for people (PROTOCOL section 4).
+# The class of a close code tells a client what to do; the text is for people (docs/protocol.md, section 4).
 CLOSE_REASONS: dict[int, str] = {
     4400: "bad frame",
     4401: "unauthenticated",
@@ -47,10 +47,10 @@ def welcome(
 
 
 def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
-    """`first_seq` only for durable topics; `resumed` only where a place was named, `reason` when it is false.
+    """`first_seq` only for durable topics; `resumed` only where a position was given, `reason` when it is false.
 
-    An event stream gets the place behind which delivery begins: who is cut off before the first message comes back
-    there, and not to the head of that moment.
+    Its SSE event id is the position after which delivery begins: a client that is cut off before the first message
+    resumes there, and not at the head of that time.
     """
     profile = answer.settings.get("profile", "durable")
     members: dict[str, Any] = {"topic_id": topic_id, "profile": profile, "epoch": answer.epoch, "seq": answer.seq}
@@ -72,7 +72,7 @@ def caught_up(topic_id: str, seq: int) -> ClientFrame:
 
 
 def gap(topic_id: str, epoch: int, from_seq: int, to_seq: int, *, reason: str, recoverable: bool) -> ClientFrame:
-    """What a durable subscription will not get, both ends included."""
+    """The messages that a durable subscription will not get, both ends included."""
     return _frame(
         "gap",
         None,
@@ -87,7 +87,7 @@ def gap(topic_id: str, epoch: int, from_seq: int, to_seq: int, *, reason: str, r
 
 
 def volatile_gap(topic_id: str, count: int, reason: str) -> ClientFrame:
-    """How many messages of an ephemeral topic a subscription did not get; they have no seq and are nowhere kept."""
+    """How many messages of an ephemeral topic a subscription did not get; they have no seq and are kept nowhere."""
     return _frame("gap", None, topic_id=topic_id, count=count, reason=reason, recoverable=False)
 
 
@@ -97,7 +97,7 @@ def unsubscribed(topic_id: str, reason: str, frame_id: FrameId = None) -> Client
 
 
 def presence(topic_id: str, count: int, frame_id: FrameId = None) -> ClientFrame:
-    """Who is there, in mode `count`: nobody is listed."""
+    """The number of subscribers; in mode `count` nobody is listed."""
     return _frame("presence", frame_id, topic_id=topic_id, subscribers=[], count=count)
 
 

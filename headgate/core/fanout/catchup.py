@@ -56,7 +56,7 @@ class CatchUp:
         return list(self._behind.get(session, ()))
 
     def park(self, session: Session, now: float) -> None:
-        """The socket takes no more: every subscription in step gets a cursor."""
+        """The socket is full: every subscription in step gets a cursor."""
         session.pause(now)
         behind = self._behind.setdefault(session, {})
         for subscription in session.subscriptions.values():
@@ -126,6 +126,9 @@ class CatchUp:
         Ends a session whose socket took no byte for `stalled_s`, or that is too far behind on a topic that disconnects
         slow consumers. One that is not paused is pumped: its page may not have come.
         """
+        if session.closed:  # parked by its own last frame, after `drop`
+            self.drop(session)
+            return Due.NOTHING
         if not session.paused:
             return Due.PUMP
         took = session.took(now)

@@ -150,7 +150,7 @@ class Feed(Generic[S]):
         """
         last = seq + len(frames) - 1
         if seq > self.head + 1:
-            self.hole = max(self.hole, last)
+            self.misses(last)
             return False
         known = self.head + 1 - seq
         if known < len(frames):
@@ -158,6 +158,11 @@ class Feed(Generic[S]):
             self.pending_ts += ts[known:] if known else ts
             self.head = last
         return True
+
+    def misses(self, seq: int) -> bool:
+        """Notes that messages up to `seq` exist; true when some of them are missing here."""
+        self.hole = max(self.hole, seq)
+        return seq > self.head
 
     def take(self, limits: Limits) -> Piece:
         """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them."""

@@ -318,8 +318,7 @@ class Hub:
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
-        if feed.durable and answer.seq > feed.head:
-            feed.hole = max(feed.hole, answer.seq)
+        if feed.durable and feed.misses(answer.seq):
             self._repair(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self._authorize(subscription)

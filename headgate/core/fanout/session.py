@@ -34,7 +34,7 @@ class Outlet(Protocol):
 class Session:
     """A connection that was admitted, or (`caller` None) one whose `auth` frame is awaited.
 
-    `paused`: its socket takes no more at the moment. `preface` goes before the first frame (the head of an SSE
+    `paused`: its socket is full at the moment. `preface` goes before the first frame (the head of an SSE
     answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
     `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
     `auth`, `expires` the token. `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those
@@ -165,7 +165,7 @@ class Session:
         self.heard_at = now
 
     def pause(self, now: float) -> None:
-        """The socket takes no more."""
+        """The socket is full."""
         self.paused = True
         self.stalled_at = now
         self.queued = self.outlet.queued()

@@ -18,7 +18,7 @@ is out of step:
 * WAITING: the cursor, or the head at the time of the grant, lies above what the gateway has written. The next flush of
   the topic decides.
 
-IN_STEP it has no cursor: each flush writes to it. When its socket takes no more it is parked: BEHIND, with a cursor.
+IN_STEP it has no cursor: each flush writes to it. When its socket is full it is parked: BEHIND, with a cursor.
 ENDED is final: unsubscribed, refused, given up, or the connection or topic is gone.
 
 `PendingSubscribe` lives in ASKED and HELD, `Subscription` in the states after the grant; both end in ENDED.

@@ -1,4 +1,4 @@
-"""A timing wheel: what is due when, for very many connections and one timer in the shell."""
+"""A timing wheel: the deadlines of very many connections with one timer in the shell."""
 
 from typing import Final, Generic, Protocol, TypeVar
 

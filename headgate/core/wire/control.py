@@ -54,7 +54,7 @@ class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who makes a change. `given` are the rights of his token (`headgate.core.wire.member_roles.Right`).
 
-    With `only` he has no others. The token's rights cannot change before the record is applied; the actor's role can, so
+    With `only` he has no others. They cannot change before the record is applied; the actor's role can, so
     `apply` looks it up.
     """
 

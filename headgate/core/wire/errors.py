@@ -1,4 +1,4 @@
-"""The one table of error codes (PROTOCOL section 6) and the error every layer raises; knows no transport."""
+"""The table of error codes (docs/protocol.md, section 6), and the errors that every layer raises."""
 
 import enum
 from typing import Any, Final, NamedTuple

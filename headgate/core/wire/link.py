@@ -263,7 +263,7 @@ class TopicInfo(LinkStruct):
     @property
     def is_ephemeral(self) -> bool:
         """Whether the topic's messages never touch the log."""
-        return self.profile == "ephemeral"
+        return self.settings.get("profile") == "ephemeral"
 
 
 class TopicAnswer(LinkStruct, tag=31):

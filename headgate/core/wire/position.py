@@ -1,4 +1,4 @@
-"""Where a subscription begins: reads the `from` forms of PROTOCOL section 3 and places them; knows no session."""
+"""Where a subscription begins: reads the forms of `from` (docs/protocol.md, section 3) and places them in a topic."""
 
 import re
 from collections.abc import Callable

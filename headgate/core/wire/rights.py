@@ -1,17 +1,17 @@
-"""Who may do what with a topic (PROTOCOL section 1); knows neither tokens nor how a caller proved who he is."""
+"""Who may do what with a topic (docs/protocol.md, section 1)."""
 
 import re
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from headgate.core.wire.control import Actor
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import RESERVED_PREFIXES, TOPIC_ID
+from headgate.core.wire.member_roles import ANYONE, Right, Role, rights_in
 
-PERMISSIONS: Final = ("PUBLIC", "PRIVATE", "PUBLISH_ONLY", "SUBSCRIBE_ONLY")
-ANYONE_PUBLISHES: Final = frozenset({"PUBLIC", "PUBLISH_ONLY"})
+PERMISSIONS: Final = tuple(ANYONE)
 _PREFIX: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})?\*")  # of a topic id; "*" alone is every topic
-ANYONE_SUBSCRIBES: Final = frozenset({"PUBLIC", "SUBSCRIBE_ONLY"})
 
 
 class Caller(msgspec.Struct, frozen=True, array_like=True):
@@ -49,14 +49,12 @@ class Identity(NamedTuple):
 
 
 class Guarded(Protocol):
-    """What of a topic decides about rights."""
+    """The fields of a topic that access checks need."""
 
     @property
     def topic_id(self) -> str: ...
     @property
     def permissions(self) -> str: ...
-    @property
-    def owner_id(self) -> str: ...
 
 
 def is_pattern(text: str) -> bool:
@@ -69,39 +67,50 @@ def matches(patterns: tuple[str, ...], topic_id: str) -> bool:
     return any(p == topic_id or (p.endswith("*") and topic_id.startswith(p[:-1])) for p in patterns)
 
 
-def _is_owner(caller: Caller, topic: Guarded) -> bool:
-    return not caller.only and (caller.admin or caller.user_id == topic.owner_id)
+def given_by_token(caller: Caller, topic_id: str) -> Right:
+    """Returns the rights in a topic that the caller's token gives, whatever the topic's mode and members."""
+    if caller.admin and not caller.only:
+        return Right.ALL
+    publish = Right.PUBLISH if matches(caller.publish, topic_id) else Right.NONE
+    return publish | (Right.SUBSCRIBE if matches(caller.subscribe, topic_id) else Right.NONE)
 
 
-def may_publish(caller: Caller, topic: Guarded) -> bool:
-    """Says whether the caller may publish."""
-    if matches(caller.publish, topic.topic_id) or _is_owner(caller, topic):
-        return True
-    return not caller.only and topic.permissions in ANYONE_PUBLISHES
+def actor_of(caller: Caller, topic_id: str) -> Actor:
+    """Returns the caller as a control record names him."""
+    return Actor(caller.user_id, int(given_by_token(caller, topic_id)), caller.only)
 
 
-def may_subscribe(caller: Caller, topic: Guarded) -> bool:
-    """Says whether the caller may subscribe, read history and resume."""
-    if matches(caller.subscribe, topic.topic_id) or _is_owner(caller, topic):
-        return True
-    return not caller.only and topic.permissions in ANYONE_SUBSCRIBES
+def rights_of(caller: Caller, topic: Guarded, role: Role | None) -> Right:
+    """Returns all that a caller with this role may do in a topic."""
+    return rights_in(topic.permissions, role, given_by_token(caller, topic.topic_id), only=caller.only)
 
 
-def may_administer(caller: Caller, topic: Guarded) -> bool:
-    """Says whether the caller may change or delete the topic."""
-    return _is_owner(caller, topic)
+def may_publish(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the caller may publish."""
+    return bool(rights_of(caller, topic, role) & Right.PUBLISH)
 
 
-def may_see(caller: Caller, topic: Guarded) -> bool:
-    """Says whether the topic exists as far as this caller is concerned."""
-    if topic.permissions != "PRIVATE":
-        return True
-    return may_publish(caller, topic) or may_subscribe(caller, topic) or _is_owner(caller, topic)
+def may_subscribe(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the caller may subscribe, read history and resume."""
+    return bool(rights_of(caller, topic, role) & Right.SUBSCRIBE)
 
 
-def may_inspect(caller: Caller, topic: Guarded) -> bool:
-    """Says whether the caller may read what a topic is; with `only` the token must name some use of it."""
-    return not caller.only or may_publish(caller, topic) or may_subscribe(caller, topic)
+def may_administer(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the caller may change or delete the topic and its members."""
+    return bool(rights_of(caller, topic, role) & Right.ADMINISTER)
+
+
+def may_see(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the topic exists as far as this caller is concerned: a PRIVATE one for its members only.
+
+    A token that names a use of the topic counts like a membership.
+    """
+    return topic.permissions != "PRIVATE" or bool(rights_of(caller, topic, role))
+
+
+def may_inspect(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the caller may read a topic's description; with `only` the token must name a use of it."""
+    return not caller.only or bool(rights_of(caller, topic, role))
 
 
 def may_create(caller: Caller, topic_id: str) -> bool:
@@ -109,9 +118,9 @@ def may_create(caller: Caller, topic_id: str) -> bool:
     return not topic_id.startswith(RESERVED_PREFIXES) and (not caller.only or matches(caller.publish, topic_id))
 
 
-def require(allowed: bool, caller: Caller, topic: Guarded, action: str) -> None:
-    """Raises Refusal `topic_not_found` for what the caller cannot see, `forbidden` for what it may not do."""
-    if not may_see(caller, topic):
+def require(allowed: bool, caller: Caller, topic: Guarded, role: Role | None, action: str) -> None:
+    """Raises Refusal `topic_not_found` for a topic that the caller cannot see, `forbidden` if not `allowed`."""
+    if not may_see(caller, topic, role):
         raise unknown_topic(topic.topic_id)
     if not allowed:
         raise Refusal("forbidden", f"{caller.user_id} may not {action} topic {topic.topic_id}")

@@ -1,4 +1,4 @@
-"""Names and members of every frame that is not a message, to the letter of PROTOCOL section 4."""
+"""Names and members of every frame that is not a message, to the letter of docs/protocol.md, section 4."""
 
 import json
 from typing import Any

@@ -270,6 +270,19 @@ def test_a_socket_that_breaks_harms_no_other() -> None:
     assert first.seqs() == last.seqs() == [1]
 
 
+def test_a_session_that_its_own_last_frame_parks_is_not_kept() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    socket = scene.socket("a")
+    socket.stuck = True
+    socket.waiting = scene.hub.limits.high_water  # the next byte parks it
+    assert socket.session is not None
+    scene.hub.disconnect(socket.session, 4601)
+    assert socket.paused and socket.code == 4601
+    scene.pass_time(2)
+    assert scene.hub.catchup.sessions() == [] and scene.hub.session_count == 0
+
+
 def test_rings_are_bounded_for_the_whole_process() -> None:
     scene = Scene(Limits(rings_bytes=100_000))
     sockets = {}

@@ -1,4 +1,4 @@
-"""`refresh` takes rights as well as time: every live subscription is authorised again (PROTOCOL section 3)."""
+"""`refresh` takes rights as well as time: every live subscription is authorised again (docs/protocol.md, section 3)."""
 
 import pytest
 

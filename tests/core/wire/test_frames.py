@@ -1,0 +1,22 @@
+"""The message frame is the client's JSON: head and tail make one object."""
+
+import json
+
+from headgate.core.wire.frames import ephemeral_frame, message_frame
+
+TAIL = b'"message_id":"m","publisher_id":"u","payload":[1]}'
+REST = {"message_id": "m", "publisher_id": "u", "payload": [1]}
+
+
+def test_a_durable_message_has_seq_and_time() -> None:
+    frame = message_frame("a.b:c-d_e", 7, 9, TAIL)
+    assert json.loads(frame) == {"type": "message", "topic_id": "a.b:c-d_e", "seq": 7, "ts": 9, **REST}
+
+
+def test_an_ephemeral_message_has_no_seq() -> None:
+    assert json.loads(ephemeral_frame("t", 9, TAIL)) == {"type": "message", "topic_id": "t", "ts": 9, **REST}
+
+
+def test_the_seq_comes_before_everything_that_a_publisher_wrote() -> None:
+    frame = message_frame("t", 7, 9, TAIL)
+    assert frame.index(b'"seq":7') < frame.index(TAIL)

@@ -1,0 +1,86 @@
+"""The parts of an ingest, each for itself, on an in-memory log and an honest owner, in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headgate.core.publish.body import PublishBody
+from headgate.core.wire.control import CreateTopic
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.rights import Caller
+from headgate.runtime.appender import Appender
+from headgate.runtime.logs.memory_store import MemoryStore
+from headgate.runtime.ports import Shell
+from headgate.runtime.testing.faulty_log import FaultyLog
+from ingest.access import Access
+from ingest.admission import Admission, Publish, Wait
+from ingest.catalog import Catalog
+from ingest.controls import Controls
+from ingest.durable import DurablePublishes
+from ingest.ephemeral import EphemeralPublishes
+from ingest.owners import OwnerQueries
+from ingest.ports import IngestMetrics
+from ingest.publishing import Publishing
+from ingest.rates import RateLimits, Rates
+from tests.contract.virtual import SeededRng, VirtualLoop, run
+from tests.integration.ingest_twin import CountedMetrics, Owner, TwinDirectory
+
+ANA = Caller("ana")
+SERVICE = Caller("service", publish=("*",), subscribe=("*",), admin=True, service=True)
+ACCEPTED = Wait(False, 0.0)
+
+
+class Parts:
+    """Everything between the HTTP layer and the log."""
+
+    def __init__(self, limits: RateLimits | None = None, *, auto_create: bool = True) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.clock = loop
+        self.metrics = CountedMetrics()
+        self.shell: Shell[IngestMetrics] = Shell(loop, SeededRng(1), self.metrics)
+        self.store = MemoryStore(loop, self.shell.rng)
+        self.log = FaultyLog(self.store)
+        self.owner = Owner(self.store)
+        self.directory = TwinDirectory(self.owner)
+        self.appender = Appender(self.log, loop)
+        self.owners = OwnerQueries(self.directory, loop)
+        self.catalog = Catalog(self.directory, loop)
+        self.access = Access(self.catalog, auto_create=auto_create)
+        self.rates = Rates(loop, limits or RateLimits())
+        self.controls = Controls(self.appender, self.owners, self.shell)
+        self.admission = Admission(loop, self.rates)
+        self.durable = DurablePublishes(self.appender, self.owners, self.catalog, self.admission, self.shell)
+        self.ephemeral = EphemeralPublishes(self.directory, self.catalog, self.admission, loop)
+        self.publishing = Publishing(self.durable, self.ephemeral, self.metrics)
+
+    async def topic(self, topic_id: str, **settings: Any) -> TopicInfo:
+        """Creates a public topic of ana's."""
+        record_id = self.controls.id_of("create", topic_id, ANA, None)
+        await self.controls.change(topic_id, CreateTopic(topic_id, topic_id, "PUBLIC", "ana", settings), 0, record_id)
+        return await self.catalog.fetch(topic_id)
+
+    def sequenced(self) -> Wait:
+        """A wait for the seq, for 7 seconds."""
+        return Wait(True, self.clock.now() + 7)
+
+    def asked(self, kind: type[Any]) -> list[Any]:
+        """The questions of one kind that the owner got."""
+        return [request for request in self.directory.asked if isinstance(request, kind)]
+
+
+def publish(info: TopicInfo, text: bytes = b"1", msg_id: str | None = None, caller: Caller = SERVICE) -> Publish:
+    """A checked publish; without `msg_id` its id is one that ingest made."""
+    body = PublishBody(text, msg_id, False, b"")
+    return Publish(info, caller, body, msg_id or f"made-{text.decode()}", is_given=msg_id is not None)
+
+
+def play(scene: Callable[[Parts], Awaitable[None]], limits: RateLimits | None = None, **options: Any) -> None:
+    """Runs a scene on virtual time."""
+
+    async def main() -> None:
+        parts = Parts(limits, **options)
+        await parts.log.open()
+        await scene(parts)
+
+    run(VirtualLoop(), main())

@@ -1,0 +1,74 @@
+"""ingest.bundles: a batch becomes few records, in order; each item has one outcome, at its own place."""
+
+from headgate.core.wire.envelope import ITEM
+from headgate.core.wire.errors import Refusal
+from ingest.admission import Publish
+from ingest.bundles import BUNDLE_BYTES, BUNDLE_ITEMS, bundles, hand_over_all
+from ingest.durable import PendingAppend
+from ingest.ephemeral import PendingRelay
+from ingest.rates import RateLimits
+from tests.ingest.parts import ACCEPTED, ANA, Parts, play, publish
+
+
+def test_a_bundle_ends_at_either_bound() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        small = dict.fromkeys(range(2 * BUNDLE_ITEMS + 1), publish(info))
+        assert [len(bundle) for bundle in bundles(small)] == [BUNDLE_ITEMS, BUNDLE_ITEMS, 1]
+        assert [at for bundle in bundles(small) for at in bundle] == list(small)
+        frame = len(publish(info, b"").item.tail) + ITEM.size
+        half, more = publish(info, b"x" * (BUNDLE_BYTES // 2 - frame)), publish(info, b"x" * (BUNDLE_BYTES // 2))
+        assert [list(bundle) for bundle in bundles(dict(enumerate([half, half, half])))] == [[0, 1], [2]]
+        assert [list(bundle) for bundle in bundles(dict(enumerate([half, more, half])))] == [[0], [1], [2]]
+        huge = publish(info, b"x" * 2 * BUNDLE_BYTES)
+        assert [list(bundle) for bundle in bundles(dict(enumerate([huge, half])))] == [[0], [1]]
+        assert list(bundles({})) == []
+
+    play(scene)
+
+
+def test_every_item_has_its_outcome_at_its_place() -> None:
+    async def scene(parts: Parts) -> None:
+        durable, ephemeral = await parts.topic("t"), await parts.topic("e", profile="ephemeral")
+        bad = Refusal("invalid_payload", "bad")
+        checked: list[Publish | Refusal] = [
+            publish(durable, b"1"),
+            bad,
+            publish(ephemeral, b"2"),
+            publish(durable, b"3"),
+            bad,
+        ]
+        pending = hand_over_all(parts.publishing, checked)
+        assert [type(one) for one in pending] == [PendingAppend, Refusal, PendingRelay, PendingAppend, Refusal]
+        assert pending[1] is bad
+        assert [one.publish for one in pending if not isinstance(one, Refusal)] == [checked[0], checked[2], checked[3]]
+        assert isinstance(pending[0], PendingAppend) and isinstance(pending[3], PendingAppend)
+        assert pending[0].append is pending[3].append
+        assert (pending[0].item, pending[3].item) == (0, 1)
+
+    play(scene)
+
+
+def test_a_second_item_of_one_client_msg_id_repeats_the_first() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        checked = [publish(info, payload, "k") for payload in (b"1", b"1", b"2")]
+        pending = hand_over_all(parts.publishing, checked)
+        assert isinstance(pending[0], PendingAppend) and isinstance(pending[1], PendingAppend)
+        assert (pending[0].is_repeat, pending[1].is_repeat) == (False, True)
+        assert isinstance(pending[2], Refusal) and pending[2].code == "idempotency_conflict"
+        answers = [await parts.publishing.answer(one, ACCEPTED) for one in pending[:2] if not isinstance(one, Refusal)]
+        assert [answer.get("duplicate") for answer in answers] == [None, True]
+        assert len(parts.owner.messages("t")) == 1
+
+    play(scene)
+
+
+def test_the_rate_refuses_items_one_by_one() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        checked = [publish(info, b"%d" % at, caller=ANA) for at in range(5)]
+        refused = [isinstance(one, Refusal) for one in hand_over_all(parts.publishing, checked)]
+        assert refused == [False, False, False, True, True]
+
+    play(scene, RateLimits(publish_per_user_per_min=3))

@@ -1,0 +1,131 @@
+"""ingest.owners: every question ends in time, and the questions of one loop turn are one."""
+
+import asyncio
+
+import pytest
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicsAnswer
+from ingest.owners import ASK_S, COUNT_S, RETRY_S, OwnerQueries
+from tests.ingest.parts import SERVICE, Parts, play
+
+
+def test_an_owner_that_does_not_answer_is_away_after_three_seconds() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = True
+        started = parts.clock.now()
+        with pytest.raises(Refusal, match="not_ready"):
+            await parts.owners.ask(0, lambda req: AskTopic(req, "t", SERVICE))
+        assert parts.clock.now() - started == pytest.approx(ASK_S)
+
+    play(scene)
+
+
+def test_all_shards_are_asked_at_once_and_answer_in_their_order() -> None:
+    async def scene(parts: Parts) -> None:
+        for at in range(20):
+            await parts.topic(f"t{at}")
+        answers = await parts.owners.ask_all(lambda req, shard: AskTopics(req, shard, SERVICE, "", "", 100))
+        assert len(answers) == parts.owners.shards > 1
+        for shard, answer in enumerate(answers):
+            assert isinstance(answer, TopicsAnswer)
+            assert {parts.owners.shard_of(info.topic_id) for info in answer.topics} <= {shard}
+        assert sum(len(answer.topics) for answer in answers if isinstance(answer, TopicsAnswer)) == 20
+
+    play(scene)
+
+
+@pytest.mark.parametrize("how", ["mute", "away", "no dispatcher"])
+def test_all_shards_or_none(how: str) -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = how == "mute"
+        parts.directory.up = how != "away"
+        parts.directory.shards *= how != "no dispatcher"
+        with pytest.raises(Refusal, match="not_ready"):
+            await parts.owners.ask_all(lambda req, shard: AskTopics(req, shard, SERVICE, "", "", 100))
+
+    play(scene)
+
+
+def test_a_shard_without_an_owner_is_refused() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.owners.require(0)
+        parts.directory.up = False
+        with pytest.raises(Refusal, match="not_ready"):
+            parts.owners.require(0)
+
+    play(scene)
+
+
+def test_verdicts_are_asked_for_again_as_soon_as_an_owner_comes() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        shard = parts.owners.shard_of("t")
+        offset = max(offset for at, offset in parts.owner.verdicts if at == shard)
+        parts.directory.up = False
+        started = parts.clock.now()
+        asking = asyncio.ensure_future(parts.owners.verdicts(shard, offset, started + 7))
+        await asyncio.sleep(2)
+        assert not asking.done()
+        parts.directory.up = True
+        parts.owners.on_owner(shard, True)
+        (verdict,) = await asking
+        assert verdict.epoch == info.epoch
+        assert parts.clock.now() - started < 2 + RETRY_S / 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("is_mute", [True, False])
+def test_verdicts_end_at_their_deadline(is_mute: bool) -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = is_mute
+        parts.directory.up = is_mute
+        started = parts.clock.now()
+        with pytest.raises(Refusal, match="outcome_unknown"):
+            await parts.owners.verdicts(0, 1, started + 3)
+        assert parts.clock.now() - started == pytest.approx(3)
+
+    play(scene)
+
+
+def test_counts_of_one_turn_and_shard_are_one_question_and_each_topic_is_in_it_once() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.owner.counts = {"a": 1, "b": 2}
+        asked = [parts.owners.subscriptions(0, topic_id) for topic_id in "abab"]
+        other = parts.owners.subscriptions(1, "a")
+        assert [await future for future in asked] == [1, 2, 1, 2]
+        assert await other == 1
+        assert [(ask.shard, ask.topic_ids) for ask in parts.asked(AskCount)] == [(0, ["a", "b"]), (1, ["a"])]
+
+    play(scene)
+
+
+def test_a_count_that_takes_too_long_is_unknown() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = True
+        started = parts.clock.now()
+        assert await parts.owners.subscriptions(0, "t") is None
+        assert parts.clock.now() - started == pytest.approx(COUNT_S)
+
+    play(scene)
+
+
+def test_an_owner_in_the_process_is_waited_for() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = True
+        future = OwnerQueries(parts.directory, parts.clock, None).subscriptions(0, "t")
+        await asyncio.sleep(10)
+        assert not future.done()
+
+    play(scene)
+
+
+def test_a_count_without_an_owner_is_unknown_at_once() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.up = False
+        started = parts.clock.now()
+        assert await parts.owners.subscriptions(0, "t") is None
+        assert parts.clock.now() == started
+
+    play(scene)

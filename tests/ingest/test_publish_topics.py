@@ -1,0 +1,91 @@
+"""ingest.publish_topics: the topics of a batch are asked for at once, and made one by one while there is time."""
+
+import pytest
+
+from headgate.core.publish.body import PublishBody
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import AskTopic
+from headgate.core.wire.rights import Caller
+from ingest.publish_topics import PublishTopics
+from ingest.rates import RateLimits
+from ingest.topic_ids import TopicIds
+from ingest.topics import TopicHandlers
+from tests.ingest.parts import Parts, play
+
+BO = Caller("bo")
+GOOD = PublishBody(b"1", None, False, b"")
+
+
+def targets_of(parts: Parts) -> PublishTopics:
+    topics = TopicHandlers(
+        access=parts.access,
+        catalog=parts.catalog,
+        controls=parts.controls,
+        owners=parts.owners,
+        rates=parts.rates,
+        ids=TopicIds(parts.shell.rng, b"k"),
+    )
+    return PublishTopics(parts.access, topics, parts.clock)
+
+
+def codes(found: dict[str, object]) -> dict[str, str]:
+    return {topic_id: one.code if isinstance(one, Refusal) else "found" for topic_id, one in found.items()}
+
+
+def test_each_topic_is_found_made_or_refused() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        firsts = {"t": GOOD, "new": GOOD, "no-good-body": None, "hg:x": GOOD}
+        topics = await targets_of(parts).find_or_make(firsts, BO)
+        assert codes(dict(topics.found)) == {
+            "t": "found",
+            "new": "found",
+            "no-good-body": "topic_not_found",
+            "hg:x": "topic_not_found",
+        }
+        assert topics.made == {"new"}
+        assert (await parts.catalog.fetch("new")).owner_id == "bo"
+
+    play(scene)
+
+
+def test_all_are_asked_for_at_once() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = True
+        started = parts.clock.now()
+        topics = await targets_of(parts).find_or_make(dict.fromkeys(map(str, range(50)), GOOD), BO)
+        assert set(codes(dict(topics.found)).values()) == {"not_ready"}
+        assert len(parts.asked(AskTopic)) == 50
+        assert parts.clock.now() - started == pytest.approx(3)
+
+    play(scene)
+
+
+def test_making_ends_after_seven_seconds() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.log.latency = lambda log, shard: 1.0
+        topics = await targets_of(parts).find_or_make(dict.fromkeys(map(str, range(10)), GOOD), BO)
+        outcomes = list(codes(dict(topics.found)).values())
+        made = outcomes.count("found")
+        assert 6 <= made <= 8
+        assert outcomes == ["found"] * made + ["not_ready"] * (10 - made)
+
+    play(scene)
+
+
+def test_a_creation_that_is_refused_ends_none_of_the_others() -> None:
+    async def scene(parts: Parts) -> None:
+        topics = await targets_of(parts).find_or_make(dict.fromkeys("abc", GOOD), BO)
+        assert codes(dict(topics.found)) == {"a": "found", "b": "found", "c": "rate_limited"}
+
+    play(scene, RateLimits(creations_per_user_per_min=2))
+
+
+def test_one_topic_is_found_or_made() -> None:
+    async def scene(parts: Parts) -> None:
+        targets = targets_of(parts)
+        assert await targets.find("t", BO) is None
+        made = await targets.make("t", BO)
+        assert await targets.find("t", BO) == made
+
+    play(scene)

@@ -1,0 +1,151 @@
+"""ingest.topics: the shape of a topic, page tokens, a page over all shards, remembered deletes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from headgate.core.wire.control import DeleteTopic
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.rights import Caller
+from headgate.runtime.http.call import Call, Reply
+from headgate.runtime.http.memory_budget import MemoryBudget
+from ingest import topics as module
+from ingest.topic_ids import TopicIds
+from ingest.topics import TopicHandlers, created, rfc3339, shown
+from tests.ingest.parts import ANA, Parts, play
+
+
+def handlers_of(parts: Parts) -> TopicHandlers:
+    return TopicHandlers(
+        access=parts.access,
+        catalog=parts.catalog,
+        controls=parts.controls,
+        owners=parts.owners,
+        rates=parts.rates,
+        ids=TopicIds(parts.shell.rng, b"k"),
+    )
+
+
+def call(body: Any = None, key: str | None = None, caller: Caller = ANA, topic_id: str = "t", **query: str) -> Call:
+    text = json.dumps(body).encode()
+    return Call(caller, {"topic_id": topic_id}, query, b"", "application/json", key, text, MemoryBudget().share())
+
+
+def read(reply: Reply) -> Any:
+    return json.loads(reply.body)
+
+
+@pytest.mark.parametrize(
+    ("unix_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_700_000_000_007, "2023-11-14T22:13:20.007Z"),
+        (999, "1970-01-01T00:00:00.999Z"),
+    ],
+)
+def test_times_are_rfc_3339_with_three_decimals(unix_ms: int, text: str) -> None:
+    assert rfc3339(unix_ms) == text
+
+
+def test_a_creation_shows_less_than_the_topic() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        assert set(shown(info)) - set(created(info)) == {"subscriber_count", "member_count", "seq", "mode"}
+        assert created(info).items() <= shown(info).items()
+
+    play(scene)
+
+
+def test_pages_go_through_all_shards_in_order_and_end() -> None:
+    async def scene(parts: Parts) -> None:
+        names = sorted(f"t{at:02}" for at in range(25))
+        for name in names:
+            await parts.topic(name)
+        handlers, seen, query = handlers_of(parts), [], {"limit": "4", "prefix": "t"}
+        while True:
+            page = read(await handlers.listed(call()._replace(query=query)))
+            assert len(page["topics"]) <= 4
+            seen += [topic["topic_id"] for topic in page["topics"]]
+            if page["next_page"] is None:
+                break
+            query["page"] = page["next_page"]
+        assert seen == names
+
+    play(scene)
+
+
+@pytest.mark.parametrize("page", ["!", "é", "LQ", "="])
+def test_a_page_that_is_none_of_ours_is_refused(page: str) -> None:
+    async def scene(parts: Parts) -> None:
+        with pytest.raises(Refusal, match="next_page"):
+            await handlers_of(parts).listed(call(page=page))
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ([], "bad_request"),
+        ({"name": ""}, "bad_request"),
+        ({"name": "x" * 257}, "bad_request"),
+        ({"name": "n", "topic_id": 7}, "bad_request"),
+        ({"name": "n", "topic_id": "dm:x"}, "invalid_topic_id"),
+        ({"name": "n", "permissions": "X"}, "bad_request"),
+        ({"name": "n", "settings": {"x": 1}}, "bad_request"),
+    ],
+)
+def test_a_creation_that_is_refused_is_not_in_the_log(body: Any, code: str) -> None:
+    async def scene(parts: Parts) -> None:
+        with pytest.raises(Refusal, match=code):
+            await handlers_of(parts).create(call(body))
+        assert parts.metrics.records == 0
+
+    play(scene)
+
+
+def test_a_repeated_creation_is_the_first_and_another_one_is_a_conflict_for_those_who_may_see_it() -> None:
+    async def scene(parts: Parts) -> None:
+        handlers = handlers_of(parts)
+        body = {"topic_id": "t", "name": "T", "permissions": "PRIVATE"}
+        first = read(await handlers.create(call(body, "k")))
+        assert read(await handlers.create(call({**body, "name": "other"}, "k"))) == first
+        with pytest.raises(Refusal, match="topic_exists") as caught:
+            await handlers.create(call(body, "l"))
+        assert caught.value.extra == {"owner_id": "ana", "epoch": first["epoch"]}
+        with pytest.raises(Refusal, match="topic_exists") as caught:
+            await handlers.create(call(body, caller=Caller("bo")))
+        assert caught.value.extra == {}
+
+    play(scene)
+
+
+def test_a_repeated_delete_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DELETES", 2)
+
+    async def scene(parts: Parts) -> None:
+        handlers = handlers_of(parts)
+        for at in range(3):
+            await parts.topic(f"t{at}")
+            assert (await handlers.remove(call(key="k", topic_id=f"t{at}"))).status == 204
+        records = parts.metrics.records
+        for at in (2, 1):
+            assert (await handlers.remove(call(key="k", topic_id=f"t{at}"))).status == 204
+        assert parts.metrics.records == records
+        with pytest.raises(Refusal, match="topic_not_found"):
+            await handlers.remove(call(key="k", topic_id="t0"))
+
+    play(scene)
+
+
+def test_a_topic_that_is_deleted_by_another_is_not_found() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t")
+        record_id = parts.controls.id_of("delete", "t", ANA, None)
+        await parts.controls.change("t", DeleteTopic("t"), info.epoch, record_id)
+        with pytest.raises(Refusal, match="topic_not_found"):
+            await handlers_of(parts).remove(call())
+        assert parts.catalog.peek("t") is None
+
+    play(scene)
