@@ -12,9 +12,9 @@ import jwt
 import structlog
 
 from headgate.core.wire.errors import HeadgateError, Refusal
-from headgate.runtime.token_claims import unauthenticated
 from headgate.runtime.logging import Reminder
 from headgate.runtime.ports import Clock
+from headgate.runtime.token_claims import unauthenticated
 
 logger = structlog.get_logger("auth")
 

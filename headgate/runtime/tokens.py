@@ -15,11 +15,11 @@ from jwt.warnings import InsecureKeyLengthWarning
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime import token_claims as claim
-from headgate.runtime.token_claims import Claims, unauthenticated
 from headgate.runtime.jwks import JwksKeys
 from headgate.runtime.ports import Clock
 from headgate.runtime.settings import MIN_SECRET_BYTES
 from headgate.runtime.tickets import Ticket, TicketKeys
+from headgate.runtime.token_claims import Claims, unauthenticated
 
 Mode = Literal["jwt", "open"]
 
