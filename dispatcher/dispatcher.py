@@ -17,6 +17,8 @@ from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import Redeem, Revocation, Revocations
+from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
@@ -25,6 +27,8 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_USER = (Redeem,)
+REVOKES_FROM: Final = 2  # the link version that knows revocations
 
 
 class Cluster(NamedTuple):
@@ -50,6 +54,7 @@ class Dispatcher:
         self.owners: dict[int, ShardOwner] = {}
         self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
+        self.revoked = RevokedTokens()
         self._node = node
         self._shell = shell
         self._creator = creator
@@ -113,6 +118,13 @@ class Dispatcher:
         """Returns the newest digest of a shard by another run."""
         return self._marks.get(shard)
 
+    def revoke(self, revocations: list[Revocation]) -> None:
+        """Tells every link of revocations that are news."""
+        fresh = [revocation for revocation in revocations if self.revoked.add(revocation)]
+        if fresh:
+            for peer in self.peers:
+                _tell_revoked(peer, fresh)
+
     # -- links
 
     def accept(self, wire: Link) -> Peer:
@@ -156,13 +168,15 @@ class Dispatcher:
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
             return message.shard
-        topic_id: str = getattr(message, "topic_id", "")
-        return shard_of(topic_key(topic_id), self.cluster.shards)
+        name: str = message.user_id if isinstance(message, _BY_USER) else getattr(message, "topic_id", "")
+        return shard_of(topic_key(name), self.cluster.shards)
 
     def _hello(self, peer: Peer, hello: link.Hello) -> None:
         if not peer.welcome(hello, self._welcome(hello)):
             return
         self.peers[peer] = None
+        for revocations in self.revoked.chunks():
+            _tell_revoked(peer, revocations)
         if peer.role == GATEWAY:
             for api in self._apis.values():
                 api.announcements.expect(peer)
@@ -190,6 +204,11 @@ class Dispatcher:
             owner.left(peer)
         for api in self._apis.values():
             api.announcements.left(peer)
+
+
+def _tell_revoked(peer: Peer, revocations: list[Revocation]) -> None:
+    if peer.version >= REVOKES_FROM:
+        peer.send(Revocations(revocations))
 
 
 def _is_large(message: link.Message) -> bool:

@@ -33,6 +33,7 @@ class Peer:
         self._wake = asyncio.Event()
         self._paused = False
         self.role = ""  # empty until HELLO
+        self.version = 0  # of the link, from HELLO on
         self.open = True
 
     @property
@@ -75,6 +76,7 @@ class Peer:
             self.close(welcome)
             return False
         self.role = hello.role
+        self.version = welcome.version
         self._wire.peer = hello.node
         self.send(welcome)
         return True

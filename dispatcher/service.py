@@ -15,6 +15,7 @@ from dispatcher.node import Node
 from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
+from dispatcher.revocation_reader import RevocationReader
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
@@ -48,6 +49,7 @@ class DispatcherService:
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
+        self._revocations = RevocationReader(log, self.dispatcher.revoke)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
         self._why = "starting"
@@ -62,6 +64,7 @@ class DispatcherService:
 
     async def _serve(self) -> None:
         config = await self._config()
+        await self._retry(self._revocations.catch_up)  # no link is accepted before
         self.dispatcher.log_was_read(Cluster(config.cluster_id, config.generation, config.shards))
         group = self._log.group(self._options.node)
         mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address)
@@ -85,6 +88,7 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
+            tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()

@@ -16,6 +16,7 @@ from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Message
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
@@ -55,7 +56,10 @@ class GatewayService:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
-        self.hub.on_push(shard_epoch, message)
+        if isinstance(message, Revocations):
+            self.sessions.revoke(message.revocations)
+        else:
+            self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""

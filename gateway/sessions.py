@@ -1,6 +1,6 @@
 """The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.gateway_options import GatewayOptions
@@ -16,6 +16,7 @@ from headgate.core.fanout.session import Outlet, Session
 from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
+from headgate.core.wire.link_users import Revocation
 from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
@@ -47,6 +48,7 @@ class Sessions:
         self._hub = hub
         self._commands = Commands(hub, authenticator)
         self._directory = directory
+        self._authenticator = authenticator
         self.callers = StreamCallers(
             authenticator, directory, hub.deadlines, shell.clock, query_token=options.query_token
         )
@@ -176,6 +178,20 @@ class Sessions:
         """Tells a session to reconnect elsewhere (4601), after a random part of a second."""
         if not session.closed:
             self._hub.disconnect(session, _DRAINING, retry_after_ms=int(self._rng.random() * 1_000))
+
+    def revoke(self, revocations: Sequence[Revocation]) -> None:
+        """Refuses the tokens and tickets that these void, and ends the sessions that were begun with one (4401)."""
+        fresh = self._authenticator.revoke(revocations)
+        users = {revocation.user_id for revocation in fresh if revocation.user_id}
+        ids = {revocation.jti for revocation in fresh if revocation.jti}
+        if not fresh:
+            return
+        for session in self._hub.sessions:
+            caller = session.caller
+            if caller is None or not (caller.user_id in users or session.jti in ids):
+                continue
+            if self._authenticator.revoked.voids(caller.user_id, session.jti, session.issued_ms):
+                self._hub.disconnect(session, _UNAUTHENTICATED)
 
     def turn_away(self, session: Session) -> None:
         """Ends a session for which `busy` has a reason."""

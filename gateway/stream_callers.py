@@ -128,7 +128,9 @@ class _Redeeming:
     def answered(self, answer: Answer) -> None:
         """Takes the owner's answer. The ticket may have been revoked meanwhile."""
         if isinstance(answer, Refused):
-            self._end(refusal_of(answer))
+            refusal = refusal_of(answer)
+            known = refusal.retryable or refusal.code == "unauthenticated"
+            self._end(refusal if known else _not_ready("the owner of the user's shard takes no tickets yet"))
             return
         try:
             self._authenticator.read_ticket(self._text)
@@ -139,9 +141,13 @@ class _Redeeming:
 
     def visit(self, now: float) -> None:
         """The owner does not answer: the client comes again. See `headgate.core.fanout.wheel.Visited`."""
-        self._end(Refusal("not_ready", "the owner of the user's shard does not answer", retry_after_ms=1_000))
+        self._end(_not_ready("the owner of the user's shard does not answer"))
 
     def _end(self, outcome: Identity | Refusal) -> None:
         if not self.done:
             self.done = True
             self._then(outcome)
+
+
+def _not_ready(why: str) -> Refusal:
+    return Refusal("not_ready", why, retry_after_ms=1_000)

@@ -13,6 +13,8 @@ from headgate.runtime.http.paths import Paths
 from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topics import TopicHandlers
 
 _REDIRECT: Final = "redirect_stream"
@@ -41,7 +43,12 @@ def make_app(
 
 
 def handlers_of(
-    topics: TopicHandlers, publish: PublishEndpoint, batches: BatchEndpoints, history: HistoryEndpoint
+    topics: TopicHandlers,
+    publish: PublishEndpoint,
+    batches: BatchEndpoints,
+    history: HistoryEndpoint,
+    tickets: TicketEndpoint,
+    revocations: RevocationEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -53,6 +60,8 @@ def handlers_of(
         "publish_batch": batches.of_topic,
         "publish_any_batch": batches.of_any,
         "history": history.page,
+        "create_ticket": tickets.create,
+        "create_revocation": revocations.create,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -28,6 +29,8 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
 
@@ -65,6 +68,7 @@ class IngestService:
         clock, rng, metrics = shell
         self._log = log
         self._appender = appender
+        self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
@@ -91,7 +95,14 @@ class IngestService:
         item_bytes = options.rates.body_bytes
         batches = BatchEndpoints(targets, reader, publishing, max_items=options.batch_items, item_bytes=item_bytes)
         self.app = make_app(
-            handlers_of(topics, publish, batches, history),
+            handlers_of(
+                topics,
+                publish,
+                batches,
+                history,
+                TicketEndpoint(authenticator.tickets, rates, clock, rng),
+                RevocationEndpoint(log, directory, authenticator, clock),
+            ),
             Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
             metrics.refused,
@@ -102,9 +113,11 @@ class IngestService:
         )
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that an owner pushed; only Changed matters here."""
+        """Takes a message that a dispatcher sent unasked; Changed and Revocations matter here."""
         if isinstance(message, Changed):
             self._catalog.drop(message.topic_id)
+        elif isinstance(message, Revocations):
+            self._authenticator.revoke(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, link_members, topic_settings
+from headgate.core.wire import link, link_members, link_users, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.member_roles import Role
@@ -58,6 +58,7 @@ class Owners(MemoryDirectory):
         self.topics: dict[str, Topic] = {}
         self.asked: list[link.Message] = []
         self.lose = False  # the owner sends no live messages
+        self.redeemed: set[str] = set()  # tickets that were used
         self.slow = False  # what the owners send waits on the link until `deliver`, in order
         self._link: list[tuple[Callable[[Any], None], Any]] = []
         self._next_epoch = 1 << 44
@@ -142,6 +143,12 @@ class Owners(MemoryDirectory):
             return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
         except Refusal as refusal:
             return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
+
+    def _Redeem(self, ask: link_users.Redeem) -> link.Answer:
+        if ask.ticket_id in self.redeemed:
+            raise Refusal("unauthenticated", "used")
+        self.redeemed.add(ask.ticket_id)
+        return link_users.Redeemed(ask.req)
 
     def _push(self, message: link.Message) -> None:
         if self.up and not self.lose:

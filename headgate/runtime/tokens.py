@@ -4,7 +4,7 @@ import contextlib
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal
@@ -13,6 +13,8 @@ import jwt
 from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.wire.errors import HeadgateError, Refusal
+from headgate.core.wire.link_users import Revocation
+from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime import token_claims as claim
 from headgate.runtime.jwks import JwksKeys
@@ -87,6 +89,7 @@ class Authenticator:
         self._audience = key.audience
         self._keys = keys
         self.tickets = TicketKeys(key.secrets() or ((ticket_secret,) if ticket_secret else ()))
+        self.revoked = RevokedTokens()
         self._generation = 0  # of the keys with which the remembered tokens were verified
         self._clock = clock
         self._max_cached = max_cached
@@ -107,11 +110,22 @@ class Authenticator:
         if found.expires_at is not None and self._clock.wall_ms() > found.expires_at * 1_000:
             self._verified.pop(token_hash, None)
             raise Refusal("token_expired", "the token's exp lies in the past; get a new token")
+        self._check_not_revoked(found)  # a token that is remembered may have been revoked since
         return found
 
     def read_ticket(self, ticket: str) -> Ticket:
         """Returns a good ticket. Raises Refusal `unauthenticated` or `token_expired`."""
-        return self.tickets.read(ticket, self._clock.wall_ms())
+        found = self.tickets.read(ticket, self._clock.wall_ms())
+        self._check_not_revoked(found.identity)
+        return found
+
+    def revoke(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        """Refuses what these void from now on; returns those that were not known."""
+        return [revocation for revocation in revocations if self.revoked.add(revocation)]
+
+    def _check_not_revoked(self, identity: Identity) -> None:
+        if self.revoked and self.revoked.voids(identity.caller.user_id, identity.jti, identity.issued_ms):
+            raise unauthenticated("the token was revoked; get a new one")
 
     def when_keys_fetched(self, then: Callable[[], None]) -> None:
         """After an UnknownKey: calls `then` when it makes sense to authenticate again, a few seconds later at most."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Identity
 from headgate.runtime.http.answers import Header
 from headgate.runtime.http.bodies import Headers
 from headgate.runtime.http.cors import cors_headers, preflight_headers
@@ -24,7 +24,7 @@ class Users:
         self._authenticator = authenticator
         self._origins = origins
 
-    def caller(self, headers: Headers, query: Query) -> Caller:
+    def identity(self, headers: Headers, query: Query) -> Identity:
         """Returns who asks.
 
         Raises Refusal `unauthenticated` or `token_expired`, in open mode `bad_request`, and UnknownKey.
@@ -32,17 +32,17 @@ class Users:
         if self._authenticator.open:
             user = headers.get(_USER)
             named = open_user(query, None if user is None else user.decode("utf-8", "replace"))
-            return self._authenticator.anonymous_caller(named).caller
-        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization"))).caller
+            return self._authenticator.anonymous_caller(named)
+        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization")))
 
-    async def known_caller(self, headers: Headers, query: Query) -> Caller:
-        """Like `caller`; waits at most KEY_FETCHES times for the key of a token, where it is being fetched."""
+    async def known_identity(self, headers: Headers, query: Query) -> Identity:
+        """Like `identity`; waits at most KEY_FETCHES times for the key of a token, where it is being fetched."""
         for _ in range(KEY_FETCHES):
             try:
-                return self.caller(headers, query)
+                return self.identity(headers, query)
             except UnknownKey:
                 await self._authenticator.keys_fetched()
-        return self.caller(headers, query)
+        return self.identity(headers, query)
 
     def check_page(self, headers: Headers) -> None:
         """Raises Refusal `forbidden` for a foreign origin in open mode, where a page needs no token to act.

@@ -75,6 +75,8 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", AnswerShape(), Body(), _PUBLISH),
     Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", AnswerShape(), _BATCH, _PUBLISH),
     Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", AnswerShape(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", "/api/v1/tickets", "create_ticket", AnswerShape(), Body()),
+    Endpoint("ingest", "POST", "/api/v1/revocations", "create_revocation", _NO_CONTENT, Body()),
     Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),

@@ -10,6 +10,7 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
@@ -160,7 +161,14 @@ class LinkDirectory:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
     def _push(self, wire: Link, message: link.Message) -> None:
-        """Passes a push to the user; a push of an owner that was replaced is dropped."""
+        """Passes a push to the user; a push of an owner that was replaced is dropped.
+
+        What concerns no shard is passed from every dispatcher, with the epoch 0.
+        """
+        if isinstance(message, Revocations):
+            if self._user is not None:
+                self._user.on_push(0, message)
+            return
         shard = message.shard if isinstance(message, link.Attached) else self.shard_of(getattr(message, "topic_id", ""))
         served = self._served.get(shard)
         if served is not None and served.wire is wire and self._user is not None:

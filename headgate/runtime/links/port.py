@@ -14,7 +14,10 @@ class DirectoryUser(Protocol):
     """The gateway or ingest behind a directory. Called on the loop, in the order of the link."""
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes Messages, EphemeralMessages, Ended, Changed and Attached; `shard_epoch` is the owner's claim epoch."""
+        """Takes Messages, EphemeralMessages, Ended, Changed, Attached and Revocations.
+
+        `shard_epoch` is the owner's claim epoch, 0 for a message that concerns no shard (Revocations).
+        """
 
     def on_owner(self, shard: int, up: bool) -> None:
         """A shard has a linked owner now (`up`: attach what is hosted), or has lost it."""
