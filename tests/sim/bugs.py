@@ -114,7 +114,7 @@ class EndlessChunk(Bugs):
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
         """Patches the bound away."""
-        with mock.patch("headgate.core.sequencer.snapshot_writer._Chunks._make_room", lambda chunks, size: iter(())):
+        with mock.patch("headgate.core.sequencer.chunk_builder.ChunkBuilder._make_room", lambda chunks, size: iter(())):
             yield
 
 

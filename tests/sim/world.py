@@ -341,9 +341,11 @@ def _settings(plan: Plan) -> Iterator[None]:
     config = structlog.get_config()
     structlog.configure(processors=[_only_faults])
     try:
-        window = "headgate.core.sequencer.window.BLOCK_IDS"
-        writer = "headgate.core.sequencer.chunk_builder.CHUNK_BYTES"
-        with mock.patch(window, plan.block_ids), mock.patch(writer, plan.chunk_bytes):
+        with contextlib.ExitStack() as patches:
+            patches.enter_context(mock.patch("headgate.core.sequencer.window.BLOCK_IDS", plan.block_ids))
+            for module in ("chunk_builder", "snapshot_writer"):  # how large a chunk is, and when a base is due
+                name = f"headgate.core.sequencer.{module}.CHUNK_BYTES"
+                patches.enter_context(mock.patch(name, plan.chunk_bytes))
             yield
     finally:
         structlog.configure(**config)
