@@ -6,7 +6,7 @@ from typing import Final
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_users import Redeem
 
-MAX_REDEEMED: Final = 20_000  # about 4 MB, and 200 tickets a second for each shard
+MAX_REDEEMED: Final = 20_000  # about 6 MB, and 200 tickets a second for each shard
 KEPT_MS: Final = 60_000  # beyond a ticket's end: this node's clock may be set back
 
 

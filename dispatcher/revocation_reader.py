@@ -10,7 +10,8 @@ from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.link_users import Revocation
 from headgate.core.wire.records import LogName, Record
 from headgate.core.wire.revoked_tokens import read_record
-from headgate.runtime.ports import Log, LogError, OffsetGone, Reader
+from headgate.runtime.logging import Reminder
+from headgate.runtime.ports import Clock, Log, LogError, OffsetGone, Reader
 
 logger = structlog.get_logger("dispatcher")
 
@@ -22,10 +23,11 @@ READ_RECORDS: Final = 1_000
 class RevocationReader:
     """A position in the log of revocations; `tell` gets what was read."""
 
-    def __init__(self, log: Log, tell: Callable[[list[Revocation]], None]) -> None:
+    def __init__(self, log: Log, tell: Callable[[list[Revocation]], None], clock: Clock) -> None:
         self._log = log
         self._tell = tell
         self._reader: Reader | None = None
+        self._reminder = Reminder(clock.now)
         self._next = 0  # the offset behind what was read
 
     async def catch_up(self) -> None:
@@ -40,7 +42,8 @@ class RevocationReader:
             try:
                 await self._read()
             except LogError as error:
-                logger.warning("the log of revocations cannot be read", why=str(error))
+                if self._reminder.is_due("revocations"):
+                    logger.warning("the log of revocations cannot be read", why=str(error))
                 await asyncio.sleep(RETRY_S)
 
     async def _read(self) -> None:

@@ -49,7 +49,7 @@ class DispatcherService:
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
-        self._revocations = RevocationReader(log, self.dispatcher.revoke)
+        self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
         self._why = "starting"

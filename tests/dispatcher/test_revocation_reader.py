@@ -19,7 +19,7 @@ from headgate.runtime.ports import LogUnavailable, Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.testing.encoded_link import encoded_link
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
-from tests.dispatcher.bed import dispatcher_of, shell_of, until
+from tests.dispatcher.bed import CLOCK, dispatcher_of, shell_of, until
 from tests.dispatcher.test_dispatcher import Far
 from tests.dispatcher.test_links_and_requests import Pushes
 
@@ -41,7 +41,7 @@ async def test_it_catches_up_with_what_is_there_and_reads_on() -> None:
     await append(log, ANN)
     await log.append(LogName.REVOCATIONS, 0, b"user:x", None)
     await log.append(LogName.REVOCATIONS, 0, b"user:x", b"junk")
-    reader = RevocationReader(log, told.extend)
+    reader = RevocationReader(log, told.extend, CLOCK)
     await reader.catch_up()
     assert told == [ANN], "a removed record and one that cannot be read are left out"
     running = asyncio.create_task(reader.run())
@@ -52,13 +52,13 @@ async def test_it_catches_up_with_what_is_there_and_reads_on() -> None:
 
 async def test_an_empty_log_is_read_at_once() -> None:
     async with asyncio.timeout(0.5):
-        await RevocationReader(await a_log(), lambda _: None).catch_up()
+        await RevocationReader(await a_log(), lambda _: None, CLOCK).catch_up()
 
 
 async def test_while_the_log_is_away_it_tries_again() -> None:
     log, told = await a_log(), list[Revocation]()
     log.reach = Reach.REFUSED
-    reader = RevocationReader(log, told.extend)
+    reader = RevocationReader(log, told.extend, CLOCK)
     with pytest.raises(LogUnavailable):
         await reader.catch_up()
     running = asyncio.create_task(reader.run())
