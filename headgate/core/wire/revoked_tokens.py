@@ -6,6 +6,7 @@ nobody knows how long the tokens that it voids are good.
 """
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -53,10 +54,11 @@ class RevokedTokens:
 
     def chunks(self) -> Iterator[list[Revocation]]:
         """Yields all of them, at most CHUNK at a time."""
-        everything = [Revocation(user_id, "", at) for user_id, at in self._users.items()]
-        everything += [Revocation("", jti, at) for jti, at in self._ids.items()]
-        for begin in range(0, len(everything), CHUNK):
-            yield everything[begin : begin + CHUNK]
+        users = (Revocation(user_id, "", at) for user_id, at in self._users.items())
+        ids = (Revocation("", jti, at) for jti, at in self._ids.items())
+        everything = chain(users, ids)
+        while chunk := list(islice(everything, CHUNK)):
+            yield chunk
 
     def _place(self, revocation: Revocation) -> tuple[dict[str, int], str]:
         return (self._users, revocation.user_id) if revocation.user_id else (self._ids, revocation.jti)
