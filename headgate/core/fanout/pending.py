@@ -4,7 +4,7 @@ Nothing is sent from here. The hub asks the owner for what `ask`, `next` and `re
 `answered`, and does what that returns.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final, NamedTuple
 
 from headgate.core.client.inbound import Subscribe
@@ -63,6 +63,7 @@ class PendingSubscribe(Life):
         """Returns the request to the owner, with the rights that the session has now."""
         caller = self.caller = self.session.caller
         assert caller is not None
+        create = create and self.session.topics is None  # a ticket for topics is for reading them
         return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create)
 
 
@@ -142,10 +143,8 @@ class PendingSubscribes:
         topic_id, wanted = query.topics.pop(0)
         if isinstance(wanted, Refusal):
             return topic_id, wanted
-        asked = self._asked.get(session, _NO_TOPICS)
         try:
-            follows = topic_id in session.subscriptions or topic_id in asked
-            self._check(topic_id, follows, len(session.subscriptions) + len(asked))
+            self._check(session, topic_id, _NO_TOPICS)
         except Refusal as refusal:
             return topic_id, refusal
         pending = self._add(session, wanted, None, query.admitted_at)
@@ -170,13 +169,11 @@ class PendingSubscribes:
     def ask(self, session: Session, subscribe: Subscribe, frame_id: FrameId, now: float) -> PendingSubscribe:
         """Takes the subscribe of a frame or an SSE request; returns what to ask the owner for.
 
-        Raises Refusal `already_subscribed` or `limit_reached`; the topics of the query count too.
+        Raises Refusal `already_subscribed`, `limit_reached` (the topics of the query count too), or `forbidden` where
+        the session's ticket does not name the topic.
         """
-        topic_id = subscribe.topic_id
-        asked, query = self._asked.get(session, _NO_TOPICS), self._queries.get(session)
-        wanted = _NO_TOPICS if query is None else query.names()
-        follows = topic_id in session.subscriptions or topic_id in asked or topic_id in wanted
-        self._check(topic_id, follows, len(session.subscriptions) + len(asked) + len(wanted))
+        query = self._queries.get(session)
+        self._check(session, subscribe.topic_id, _NO_TOPICS if query is None else query.names())
         return self._add(session, subscribe, frame_id, now)
 
     def hold(self, pending: PendingSubscribe) -> None:
@@ -251,11 +248,15 @@ class PendingSubscribes:
         query = self._queries.get(session)
         return len(self._asked.get(session, _NO_TOPICS)) + (0 if query is None else len(query.topics))
 
-    def _check(self, topic_id: str, follows: bool, topics: int) -> None:
-        if follows:
+    def _check(self, session: Session, topic_id: str, wanted: Set[str]) -> None:
+        """Raises Refusal for a topic that must not be asked for; `wanted` count as asked for."""
+        followed, asked = session.subscriptions, self._asked.get(session, _NO_TOPICS)
+        if topic_id in followed or topic_id in asked or topic_id in wanted:
             raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
-        if topics >= self._limits.topics_allowed:
+        if len(followed) + len(asked) + len(wanted) >= self._limits.topics_allowed:
             raise Refusal("limit_reached", f"a connection follows at most {self._limits.topics_allowed} topics")
+        if session.topics is not None and topic_id not in session.topics:
+            raise other_topic()
 
     def _add(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float) -> PendingSubscribe:
         pending = PendingSubscribe(session, subscribe, frame_id, begun, self._limits.hold_s)
@@ -293,3 +294,8 @@ class PendingSubscribes:
             held.pop(pending, None)
             if not held:
                 del self._held[pending.shard]
+
+
+def other_topic() -> Refusal:
+    """Returns the refusal of a topic that a ticket does not name."""
+    return Refusal("forbidden", "this ticket is for other topics")
