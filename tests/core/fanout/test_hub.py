@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.core.client.limits import Limits
-from headgate.core.wire.link import Attach, Ended, Fetch, Leave, Messages
+from headgate.core.wire.link import AskSubscribe, Attach, Ended, Fetch, Leave, Messages
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
@@ -377,7 +377,9 @@ def test_a_new_owner_is_told_of_its_own_shard_and_one_that_went_is_told_nothing(
 
 
 @pytest.mark.parametrize("missing", ["owner", "number of shards"])
-def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(missing: str) -> None:
+def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
     scene = Scene()
     scene.owners.create("a")
     if missing == "owner":
@@ -389,6 +391,7 @@ def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(m
     asked = len(scene.owners.asked)
     assert socket.frames("subscribed") == []
     scene.owners.up, scene.owners.shards = True, 4
+    monkeypatch.setattr(scene.owners, "linked", {shard: True for shard in range(4)}.__getitem__)
     scene.pass_time(0.75)
     assert socket.frames("subscribed") == [] and len(scene.owners.asked) == asked
     scene.pass_time(0.25)
@@ -406,3 +409,28 @@ def test_a_grant_of_a_newer_topic_ends_the_older_feed() -> None:
     scene.publish("a", 1)
     scene.turn()
     assert (old.seqs(), new.seqs(), scene.hub.subscription_count) == ([], [1], 1)
+
+
+def test_who_is_ended_while_his_held_subscribes_are_asked_again_is_asked_for_no_longer() -> None:
+    scene = Scene(Limits(slow_messages=5, ring_frames=2))
+    x = scene.owners.create("x")
+    for topic in "ab":
+        scene.owners.create(topic)
+    socket = scene.socket("x")
+    assert socket.session is not None
+    scene.hub.catchup.park(socket.session, scene.now)
+    scene.owners.go()
+    push = [Messages("x", x.epoch, seq, [0], [b'{"type":"message","seq":%d}' % seq]) for seq in range(1, 9)]
+    for message in push[:5]:
+        scene.hub.on_push(1, message)
+    scene.turn()
+    scene.hub.resume(socket.session, scene.moment)
+    for topic in "ab":
+        scene.follow(socket, topic)
+    for message in push[5:]:
+        scene.hub.on_push(1, message)
+    scene.turn()
+    scene.owners.asked.clear()
+    scene.owners.come()
+    asked = [message.topic_id for message in scene.owners.asked if isinstance(message, AskSubscribe)]
+    assert socket.code == 4508 and len(asked) <= 1
