@@ -120,8 +120,15 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        creations = self.settings.limits.creations_per_user_per_min
-        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
+        limits = self.settings.limits
+        options = DispatcherOptions(
+            self.node,
+            address,
+            folder,
+            self.settings.index.frame_bytes,
+            limits.creations_per_user_per_min,
+            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+        )
         service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
         async def start() -> None:
@@ -152,6 +159,7 @@ class Parts:
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
+            node=self.node,
         )
         service = GatewayService(
             options, directory, self.tokens.authenticator(), Shell(self.clock, self.rng, self.metrics)

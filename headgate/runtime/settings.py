@@ -1,4 +1,4 @@
-"""Reads the settings: flag, then environment, then TOML file, then default; knows no command and starts nothing."""
+"""Reads the settings: flag, then environment, then TOML file, then default."""
 
 import difflib
 import hmac
@@ -52,7 +52,7 @@ class Settings(Model):
         return self.client.stream_url or self.client.url
 
     def log_options(self) -> LogOptions:
-        """Returns what the log adapter takes; only of resolved settings, or where `log.url` is set."""
+        """Returns the options of the log adapter. The settings must be resolved, or `log.url` set."""
         log = self.log
         if log.url is None:
             raise SettingsError("log.url is not set; it is memory:, sqlite:PATH or kafka://host:port,host:port")
@@ -70,7 +70,7 @@ class Settings(Model):
         return _text(self.auth.secret), _text(self.auth.secret_second)
 
     def cluster_secret(self) -> bytes:
-        """Returns the key of the links between services. Raises SettingsError when there is nothing to derive it of."""
+        """Returns the key of the links between services. Raises SettingsError without it and without `auth.secret`."""
         secret = self.cluster_secret_or_none()
         if secret is None:
             raise SettingsError("set cluster.secret (or auth.secret, from which it is derived)")
@@ -313,7 +313,7 @@ def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
 
 
 def _check_secrets(settings: Settings, role: Role) -> None:
-    """A role that others reach does not start on a key that can be guessed; `dev` says so and goes on."""
+    """A role that others reach refuses to start with a key that can be guessed; `dev` warns and starts."""
     for name in ("auth.secret", "auth.secret_second", "cluster.secret"):
         secret: SecretStr | None = _get(settings, name)
         size = MIN_SECRET_BYTES if secret is None else len(secret.get_secret_value().encode())

@@ -330,11 +330,11 @@ class LimitsSettings(SettingsGroup):
     request_deadline_s: Seconds = 10.0
     """Seconds for the head of a request to arrive, and again for its body."""
     publish_per_user_per_min: Count = 100
-    """Messages a minute that one user may publish, sustained."""
+    """Messages a minute that one user may publish, sustained, through all ingests together."""
     publish_per_topic_per_s: Count = 100
-    """Messages a second that one topic takes, sustained."""
+    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
     creations_per_user_per_min: Count = 60
-    """Topics a minute that one user may create, sustained."""
+    """Topics a minute that one user may create, and members that it may change, sustained."""
     reads_per_user_per_min: Count = 600
     """Requests for history, info and lists a minute of one user, sustained."""
     held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB

@@ -21,7 +21,9 @@ class Call(NamedTuple):
     """A request that passed the common checks, with its whole body.
 
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
-    name. `share` counts the bytes that the answer holds beyond the body. `identity` says of which token.
+    name. `share` counts the bytes that the answer holds beyond the body. `identity` says of which token. `peer` is the
+    address of the other end of the connection, a proxy's where one is between; `request_id` is the header X-Request-Id
+    as it came. Both are for logs.
     """
 
     caller: Caller
@@ -32,6 +34,8 @@ class Call(NamedTuple):
     idempotency_key: str | None
     body: bytes
     share: Share
+    peer: str = ""
+    request_id: bytes = b""
     identity: Identity = Identity(NOBODY)
 
     def json_object(self) -> dict[str, Any]:
