@@ -92,9 +92,9 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
-            tasks.create_task(self._revocations.run(), name="revocations")
             tasks.create_task(self._throttling.run(), name="throttling")
             tasks.create_task(logic.run(), name="logic")
+            tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()

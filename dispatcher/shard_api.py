@@ -62,8 +62,8 @@ class ShardApi:
             link.AskVerdict: self._verdict,
             link.AskHistory: self._history,
             link.Relay: self._relay,
-            link_users.Redeem: self._redeem,
             **MemberRequests(owner).handlers,
+            link_users.Redeem: self._redeem,
         }
 
     def handle(self, peer: Destination, message: link.Message) -> None:

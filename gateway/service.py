@@ -58,10 +58,10 @@ class GatewayService:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
-        if isinstance(message, Revocations):
-            self.sessions.revoke(message.revocations)
-        elif isinstance(message, FromOwner):
+        if isinstance(message, FromOwner):
             self.users.receive(message, self._moment())
+        elif isinstance(message, Revocations):
+            self.sessions.revoke(message.revocations)
         else:
             self.hub.on_push(shard_epoch, message)
 

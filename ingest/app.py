@@ -73,9 +73,9 @@ def handlers_of(
         "publish_batch": batches.of_topic,
         "publish_any_batch": batches.of_any,
         "history": history.page,
+        "redirect_stream": redirect_stream,
         "create_ticket": tickets.create,
         "create_revocation": revocations.create,
-        "redirect_stream": redirect_stream,
     }
 
 

@@ -125,10 +125,7 @@ class IngestService:
         return PublishEndpoint(topics, reader, publishing, self._rates), batches
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that nobody here asked for.
-
-        What has changed or was revoked, what is to be refused, or how many ingests live.
-        """
+        """Takes what owners and dispatchers send unasked."""
         if isinstance(message, Changed) and message.user_id:
             self._catalog.drop_role(message.topic_id, message.user_id)
         elif isinstance(message, Changed):

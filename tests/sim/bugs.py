@@ -241,6 +241,6 @@ PLANTED: Final = {
     "a forgotten epoch": Planted(ForgottenEpoch(), "O1", "is heard after", range(WIDE + 4, WIDE + 60)),
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", range(4, 30), crowd),
     "no fence": Planted(NoFence(), "Z1", "came after the client was put out", range(MEMBERS, MEMBERS + 4)),
-    "a fence lost with its owner": Planted(UnfencedAttach(), "Z1", "put out", range(MEMBERS + 18, MEMBERS + 60)),
+    "a fence lost with its owner": Planted(UnfencedAttach(), "Z1", "put out", range(MEMBERS + 60, MEMBERS + 100)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

@@ -38,8 +38,8 @@ class Session:
     answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
     `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
     `auth`, `expires` the token. `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those
-    of `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for those in Unix milliseconds (`_ms`).
-    Read the fields, change them by the methods only.
+    of `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix
+    milliseconds. Read the fields, change them by the methods only.
     """
 
     __slots__ = (
@@ -73,14 +73,14 @@ class Session:
 
     # Who it is
 
+    def opened(self, at_ms: int) -> None:
+        """Notes when it was opened, in Unix milliseconds."""
+        self.opened_ms = at_ms
+
     @property
     def is_unknown(self) -> bool:
         """Whether it is being found out who opened it: then no frame of the client's is taken."""
         return self.caller is None and self.deadline is None and not self.closed
-
-    def opened(self, at_ms: int) -> None:
-        """Notes when it was opened, in Unix milliseconds."""
-        self.opened_ms = at_ms
 
     def await_auth(self, deadline: float) -> None:
         """Gives the client until `deadline` to send `auth`."""

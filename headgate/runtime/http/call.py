@@ -21,9 +21,9 @@ class Call(NamedTuple):
     """A request that passed the common checks, with its whole body.
 
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
-    name. `share` counts the bytes that the answer holds beyond the body. `identity` says of which token. `peer` is the
-    address of the other end of the connection, a proxy's where one is between; `request_id` is the header X-Request-Id
-    as it came. Both are for logs.
+    name. `share` counts the bytes that the answer holds beyond the body. `peer` is the address of the other end of the
+    connection, a proxy's where one is between; `request_id` is the header X-Request-Id as it came. Both are for logs.
+    `identity` says of which token the caller is.
     """
 
     caller: Caller

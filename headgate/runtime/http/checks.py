@@ -68,5 +68,6 @@ class Checks:
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
         client, request_id = scope.get("client"), headers.get(b"x-request-id", b"")
-        peer, caller = client[0] if client else "", identity.caller
+        peer = client[0] if client else ""
+        caller = identity.caller
         return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id, identity)
