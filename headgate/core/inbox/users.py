@@ -5,6 +5,7 @@ back. `expire` ends the marks that are so old that none comes any more.
 """
 
 from collections.abc import Iterator
+from sys import intern
 from typing import Final
 
 import msgspec
@@ -36,7 +37,7 @@ _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic
 
 
 class UserTopics:
-    """Topics by user. `next_offset` is that of the inbox log up to which everything was applied.
+    """Topics by user; the members of a topic share its id. `next_offset` is that of the inbox log up to which everything was applied.
 
     `changes` counts the records that changed something, and the marks that ended.
     """
@@ -66,8 +67,8 @@ class UserTopics:
         known = topics.get(found.topic_id)
         if known is not None and (known.epoch, known.offset) >= (found.epoch, found.offset):
             return None
-        topics[found.topic_id] = UserTopic(
-            found.epoch, found.offset, found.role, found.joined_seq, found.joined_n, found.joined_at
+        topics[intern(found.topic_id)] = UserTopic(
+            found.epoch, found.offset, intern(found.role), found.joined_seq, found.joined_n, found.joined_at
         )
         self.changes += 1
         return pair_key(user_id, found.topic_id)
@@ -125,7 +126,9 @@ class UserTopics:
                 self._users.pop(user_id, None)
             return
         try:
-            self._users.setdefault(user_id, {})[topic_id] = _decoder.decode(value)
+            topic = _decoder.decode(value)
+            topic.role = intern(topic.role)
+            self._users.setdefault(user_id, {})[intern(topic_id)] = topic
         except msgspec.DecodeError as error:
             raise CorruptRecord(f"the snapshot's pair of {user_id}: {error}") from None
 
