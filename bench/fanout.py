@@ -37,7 +37,7 @@ KINDS = ("floor", "websocket", "sse")
 
 
 class Figures(NamedTuple):
-    """What one run measured. `frames_a_write` is what reached a socket in one read at the median."""
+    """One run: deliveries, CPU seconds of the server, latency in milliseconds at the median and at 99 %."""
 
     deliveries: int
     cpu_s: float

@@ -14,6 +14,8 @@ from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.user_questions import UserAnswer, UserQuestions
+from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_members
 from headgate.core.wire.ids import shard_of, topic_key
@@ -55,6 +57,8 @@ class Dispatcher:
         self._shell = shell
         self._creator = creator
         self._apis: dict[int, ShardApi] = {}
+        self._questions = UserQuestions()
+        self._user_routes: dict[int, UserRoutes] = {}  # of the shards served here
         self._marks: dict[int, Mark] = {}
         self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
 
@@ -70,6 +74,8 @@ class Dispatcher:
         linked = [peer for peer in self.peers if peer.role == GATEWAY]
         gateways = Announcements[Destination](linked, self.lease.held)
         self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways)
+        announcers = Announcements[Destination]([peer for peer in linked if peer.knows_users], self.lease.held)
+        self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
@@ -77,6 +83,7 @@ class Dispatcher:
         api = self._apis.pop(number, None)
         if api is not None:
             api.close()
+            self._user_routes.pop(number).close()
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
@@ -145,6 +152,12 @@ class Dispatcher:
         if not peer.role:
             peer.close("a link begins with HELLO")
             return
+        if isinstance(message, UserAnswer):
+            self._questions.answered(peer, message)
+            return
+        if isinstance(message, UserMessage):
+            self._route_user(peer, message)
+            return
         shard = self._shard_of(message)
         api = self.api(shard)
         if api is None:
@@ -153,6 +166,18 @@ class Dispatcher:
             api.handle_later(peer, message)
         else:
             api.handle(peer, message)
+
+    def _route_user(self, peer: Peer, message: UserMessage) -> None:
+        shard = getattr(message, "shard", None)
+        if shard is None:
+            shard = shard_of(topic_key(getattr(message, "user_id", "")), self.cluster.shards)
+        routes = self._user_routes.get(shard)
+        if routes is None:
+            peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
+        elif not peer.must_wait(large=False):
+            routes.handle(peer, message)
+        elif not peer.later(partial(routes.handle, peer, message)):
+            peer.refuse(message, "overloaded", "too many requests wait on this link")
 
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
@@ -169,6 +194,8 @@ class Dispatcher:
         if peer.role == GATEWAY:
             for api in self._apis.values():
                 api.announcements.expect(peer)
+            for routes in self._user_routes.values() if peer.knows_users else ():
+                routes.announcements.expect(peer)
         self._joined.put_nowait(peer)
 
     def _welcome(self, hello: link.Hello) -> link.Welcome | str:
@@ -193,6 +220,9 @@ class Dispatcher:
             owner.left(peer)
         for api in self._apis.values():
             api.announcements.left(peer)
+        for routes in self._user_routes.values():
+            routes.left(peer)
+        self._questions.left(peer)
 
 
 def _is_large(message: link.Message) -> bool:

@@ -41,6 +41,11 @@ class Peer:
         """The node at the far end, for log lines; known after HELLO."""
         return self._wire.peer
 
+    @property
+    def knows_users(self) -> bool:
+        """Whether the far end, if it is a gateway, announces its users."""
+        return self.version >= 2
+
     # -- what shards need
 
     def send(self, message: link.Message) -> None:

@@ -17,9 +17,11 @@ from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
 from dispatcher.shard_runner import ShardRunner
+from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import LOGIC, Config
+from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Link, Log, LogError, Shell
 
@@ -27,7 +29,6 @@ logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
 SWEEP_S: Final = 60.0
-LOG_AGAIN_S: Final = 60.0  # between two log lines while the log cannot be reached
 
 
 class DispatcherService:
@@ -48,6 +49,7 @@ class DispatcherService:
         self._shell = shell
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
+        self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
@@ -87,6 +89,7 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
+            tasks.create_task(self._throttling.run(), name="throttling")
             tasks.create_task(logic.run(), name="logic")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
@@ -94,7 +97,7 @@ class DispatcherService:
 
     async def _config(self) -> Config:
         """Reads the log's config record; waits for the log and for `headgate init`, and logs that once a minute."""
-        logged = -LOG_AGAIN_S
+        reminder = Reminder(self._shell.clock.now)
         while True:
             try:
                 config = await find_config(self._log, 0)
@@ -103,9 +106,7 @@ class DispatcherService:
                 self._why = f"{self._log.address} has no config record: run `headgate init`"
             except LogError as error:
                 self._why = str(error)
-            now = self._shell.clock.now()
-            if now - logged >= LOG_AGAIN_S:
-                logged = now
+            if reminder.is_due():
                 logger.warning("waiting for the log", address=self._log.address, why=self._why)
             await asyncio.sleep(RETRY_S)
 

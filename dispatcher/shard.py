@@ -24,6 +24,7 @@ from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
 from headgate.core.sequencer.snapshot_writer import MemberKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
+from headgate.core.sequencer.topic_rates import TopicRates
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
@@ -99,11 +100,13 @@ class ShardOwner:
         self.pending_topics = PendingTopics()
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.marks = Marks(found.shard.next_offset)
+        self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
         self.closed = False
         self._log = log
         self._lease = node.lease
+        self._clock = node.shell.clock
         self._metrics = node.shell.metrics
         self._topic_changed = topic_changed
         self._end = found.end
@@ -168,6 +171,7 @@ class ShardOwner:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
+            self.topic_rates.read(records[-1].ts, self._clock.now())
         if self.shard.logic != self._logic:
             self._logic = self.shard.logic
             self.outputs.known(self.rows)
@@ -199,6 +203,8 @@ class ShardOwner:
     def _take_one(self, record: Record, applied: Applied) -> None:
         if applied.effects:
             self.writer.touch(record.key or b"")
+            if type(applied.effects[0]) is Deliver:  # then all are
+                self.topic_rates.count(record, len(applied.effects))
         for effect in applied.effects:
             if type(effect) is Deliver:
                 self.routes.push(effect)
@@ -230,6 +236,7 @@ class ShardOwner:
             self.outputs.created(effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
+            self.topic_rates.deleted(effect.topic_id)
             self.send_open()
             for peer in self.routes.drop_topic(effect.topic_id):
                 peer.send(Ended(effect.topic_id, effect.epoch, "deleted"))
@@ -240,6 +247,7 @@ class ShardOwner:
             self._take_member(record, effect)
         elif isinstance(effect, TopicUpdated):
             self._topic_changed(effect.row.topic_id)
+            self.topic_rates.updated(effect.row.topic_id)
             self.send_open()  # what came before the change goes out before it
             self.fences.update(effect.row)
             if effect.fence:

@@ -131,7 +131,7 @@ class ShardApi:
         row = self._row(ask.topic_id)
         role = self._role(ask.caller, row)
         rights.require(True, ask.caller, row, role, "see")
-        peer.send(link.TopicAnswer(ask.req, self.info(row), role or ""))
+        peer.send(link.TopicAnswer(ask.req, self.info(row), role or "", self._owner.shard.logic))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])
@@ -322,6 +322,10 @@ class ShardApi:
             raise rights.unknown_topic(ask.topic_id)
         if not self._subscribers_known(peer, ask, len(ask.tail)):
             return
+        wait_s = 0.0 if ask.unmetered else self._owner.topic_rates.relay(row, self._shell.clock.now())
+        if wait_s:
+            retry_after_ms = int(1_000 * wait_s) + 1
+            raise Refusal("rate_limited", "the publish rate of this topic is used up", retry_after_ms=retry_after_ms)
         now = self._shell.clock.wall_ms()
         message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
         for route in self._owner.routes.hosts(row.topic_id):

@@ -15,6 +15,7 @@ from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
 from headgate.core.sequencer.snapshot_writer import PairKey
 from headgate.core.wire.errors import BrokenChain
 from headgate.core.wire.records import LogName
+from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.chunks import chunks_back
 from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.ports import LogError, RecordTooLarge
@@ -24,7 +25,6 @@ logger = structlog.get_logger("dispatcher")
 TRIM_S: Final = 30.0  # how soon the index forgets messages that the log's retention has removed
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0  # a base that fails again and again leaves chunks behind
-LOG_AGAIN_S: Final = 60.0  # between two log lines about the same failure
 OLD_S: Final = 600.0  # a change that waits so long for a snapshot makes the node not ready
 
 FAILURES: Final = (LogError, BadSnapshot, BrokenChain)
@@ -65,7 +65,7 @@ class Snapshots:
         self._first = -1  # of the message log, when old snapshots were last deleted
         self._waiting_since: float | None = None
         self._any, self._base = _Backoff(), _Backoff()
-        self._logged: tuple[str, float] = ("", float("-inf"))
+        self._reminder = Reminder(self._clock.now)
         self._log_has_chain = owner.writer.has_chain
         self._unfinished: int | None = None  # where a base that failed began, while the log has no valid chain
 
@@ -148,10 +148,9 @@ class Snapshots:
     def _failed(self, error: Exception) -> None:
         reason = _reason(error)
         self._metrics.snapshot_failed(reason)
-        now, text = self._clock.now(), str(error)
-        if self._logged[0] != reason or now - self._logged[1] >= LOG_AGAIN_S:
-            self._logged = (reason, now)
-            logger.error("snapshot failed", shard=self._owner.number, reason=reason, why=text, age_s=round(self.age()))
+        if self._reminder.is_due(reason):
+            why, age_s = str(error), round(self.age())
+            logger.error("snapshot failed", shard=self._owner.number, reason=reason, why=why, age_s=age_s)
 
     async def _trim(self, above: bool) -> None:
         """Makes the history forget what the log no longer holds, and keeps a bounded log within its bound."""

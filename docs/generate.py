@@ -21,7 +21,9 @@ from docs.site.vector_steps import step_table
 from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import line_of
 from headgate.core.delivery import breaker, delivery
-from headgate.core.publish import circuit
+from headgate.core.fanout import subscription
+from headgate.core.publish import circuit, recent_publishes
+from headgate.core.sequencer import shard_state
 
 HERE: Final = Path(__file__).parent
 
@@ -66,7 +68,10 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "demo": demo_output,
     "errors": error_table,
     "metrics": metric_sections,
+    "publishes": lambda: diagram(flat(recent_publishes.TRANSITIONS), recent_publishes.PublishState.IN_FLIGHT),
     "settings": setting_sections,
+    "shard": lambda: diagram(flat(shard_state.TRANSITIONS), shard_state.ShardState.CLAIMING),
+    "subscription": lambda: diagram(flat(subscription.TRANSITIONS), subscription.SubscriptionState.ASKED),
     "vectors": step_table,
 }
 

@@ -188,16 +188,6 @@ class Sessions:
         """Ends a session for which `busy` has a reason."""
         self._hub.disconnect(session, _DRAINING if self.draining else _OVERLOADED)
 
-    def unsubscribe_user(self, user_id: str, topic_id: str, connection_id: str | None = None) -> int:
-        """Ends a user's subscriptions to a topic, all or one connection's; returns how many there were."""
-        ended = 0
-        for session in self._hub.connections.of(user_id):
-            subscription = session.subscriptions.get(topic_id)
-            if subscription is not None and connection_id in (None, session.connection_id):
-                self._hub.unsubscribe(subscription, "ended")
-                ended += 1
-        return ended
-
     def _reason_of(self, topic_id: str, caller: Caller, answer: Answer) -> Refusal | None:
         if isinstance(answer, TopicAnswer):
             try:

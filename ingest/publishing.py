@@ -25,14 +25,14 @@ class Publishing:
 
     def admit(self, publish: Publish) -> Pending | None:
         """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""
-        return self._ephemeral.admit(publish) if publish.info.is_ephemeral else self._durable.admit(publish)
+        return self._ephemeral.admit(publish) if publish.is_ephemeral else self._durable.admit(publish)
 
     def hand_over(self, publishes: Sequence[Publish]) -> Sequence[Pending]:
         """Hands admitted publishes to one topic over, in order; returns the pending answer of each.
 
         Those to a durable topic become one record: the caller keeps them within its bounds.
         """
-        route = self._ephemeral if publishes[0].info.is_ephemeral else self._durable
+        route = self._ephemeral if publishes[0].is_ephemeral else self._durable
         return route.hand_over(publishes)
 
     def answer(self, pending: Pending, wait: Wait) -> Awaitable[Answer]:

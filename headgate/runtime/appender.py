@@ -1,4 +1,4 @@
-"""Appends to the message log behind a circuit per shard; knows the log port and time, not what is appended.
+"""Appends to the message log behind a circuit per shard.
 
 Every append ends within APPEND_WAIT_S: with its place, or AppendUnknown when the log was silent that long, or at once
 with LogUnavailable while its shard's circuit is open.
@@ -6,9 +6,10 @@ with LogUnavailable while its shard's circuit is open.
 
 import asyncio
 import functools
-import logging
 from collections import deque
 from typing import Final
+
+import structlog
 
 from headgate.core.publish.circuit import Circuit, Wave
 from headgate.core.wire.control import PROBE_KEY, Probe, encode_body
@@ -17,14 +18,14 @@ from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.logs.embedded import APPEND_WAIT_S, fail, failed
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 
-TICK_S: Final = 0.1  # how often circuits are looked at while appends are outstanding
+TICK_S: Final = 0.1  # how often circuits are checked while appends are outstanding
 PROBE: Final = encode_control(encode_body(Probe()), 0)
 
-_log = logging.getLogger("headgate.appender")
+logger = structlog.get_logger("headgate.appender")
 
 
 class _Appending:
-    """The futures of one wave. Looked at by the timer: a callback for each would cost as much as the append."""
+    """The futures of one wave. The timer checks them: a callback for each would cost as much as the append."""
 
     __slots__ = ("futures", "wave")
 
@@ -33,7 +34,7 @@ class _Appending:
         self.futures: list[asyncio.Future[Appended]] = []
 
     def is_over(self) -> bool:
-        """Whether all have ended; forgets those at the back that have, so that looking again is cheap."""
+        """Returns whether all have ended. Drops ended futures from the back, so that the next check is O(1)."""
         futures = self.futures
         while futures and futures[-1].done():
             futures.pop()
@@ -43,11 +44,11 @@ class _Appending:
 class _Shard:
     """A shard's circuit and the appends that may have no answer yet, oldest first."""
 
-    __slots__ = ("circuit", "flights")
+    __slots__ = ("circuit", "waves")
 
     def __init__(self) -> None:
         self.circuit = Circuit()
-        self.flights: deque[_Appending] = deque()
+        self.waves: deque[_Appending] = deque()
 
 
 class Appender:
@@ -62,7 +63,7 @@ class Appender:
         self._announced_open = False
 
     def append(self, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
-        """Hands a record to the shard's message log; the future ends as the module says. Never raises itself.
+        """Hands a record to the shard's message log; the future ends as the module docstring describes. Never raises.
 
         A future that is cancelled counts as answered.
         """
@@ -84,8 +85,8 @@ class Appender:
     async def stop(self) -> None:
         """Refuses new appends and waits until the outstanding ones have ended: at most APPEND_WAIT_S."""
         self._stopped = True
-        flights = [flight for kept in self._shards.values() for flight in kept.flights]
-        waiting = [future for flight in flights for future in flight.futures if not future.done()]
+        waves = [appending for kept in self._shards.values() for appending in kept.waves]
+        waiting = [future for appending in waves for future in appending.futures if not future.done()]
         if waiting:
             await asyncio.wait(waiting)
         if self._timer is not None:
@@ -94,17 +95,17 @@ class Appender:
 
     def _watch(self, kept: _Shard, future: "asyncio.Future[Appended]") -> None:
         wave = kept.circuit.began(self._clock.now())
-        flights = kept.flights
-        if not flights or flights[-1].wave is not wave:
-            flights.append(_Appending(wave))
-        flights[-1].futures.append(future)
+        waves = kept.waves
+        if not waves or waves[-1].wave is not wave:
+            waves.append(_Appending(wave))
+        waves[-1].futures.append(future)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         now = self._clock.now()
         for shard, kept in self._shards.items():
-            self._look(kept, now)
+            self._check(kept, now)
             if kept.circuit.tick(now) and not self._stopped:
                 probe = self._log.append(LogName.MESSAGES, shard, PROBE_KEY, PROBE)
                 probe.add_done_callback(functools.partial(_probed, kept.circuit))
@@ -112,25 +113,25 @@ class Appender:
         resting = all(kept.circuit.is_resting for kept in self._shards.values())
         self._timer = None if resting else asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    def _look(self, kept: _Shard, now: float) -> None:
-        """Takes flights off that are over, or whose time is."""
-        flights = kept.flights
-        while flights:
-            flight = flights[0]
-            if flight.wave.since + APPEND_WAIT_S <= now:
-                for future in flight.futures:
+    def _check(self, kept: _Shard, now: float) -> None:
+        """Removes the waves that have ended, and fails the appends of those older than APPEND_WAIT_S."""
+        waves = kept.waves
+        while waves:
+            appending = waves[0]
+            if appending.wave.since + APPEND_WAIT_S <= now:
+                for future in appending.futures:
                     fail(future, AppendUnknown(f"{self._log.address} gave no answer in {APPEND_WAIT_S:g} s"))
-            if not flight.is_over():
+            if not appending.is_over():
                 break
-            flights.popleft()
-            kept.circuit.ended(flight.wave)
+            waves.popleft()
+            kept.circuit.ended(appending.wave)
 
     def _announce(self) -> None:
         open_shards = self.open_shards()
         if open_shards and not self._announced_open:
-            _log.warning("%s does not answer; publishes to shards %s are refused", self._log.address, open_shards)
+            logger.warning("%s does not answer; publishes to shards %s are refused", self._log.address, open_shards)
         if self._announced_open and not open_shards:
-            _log.warning("%s answers again; all shards take publishes", self._log.address)
+            logger.warning("%s answers again; all shards take publishes", self._log.address)
         self._announced_open = bool(open_shards)
 
 

@@ -1,4 +1,4 @@
-"""The metrics of PROTOCOL section 9 as plain numbers, rendered on request; knows nothing of what it counts.
+"""The metrics of the protocol (docs/protocol.md, section 9) as plain numbers, rendered on request.
 
 Counting is an addition to an integer: no Prometheus object is touched until somebody asks for `/metrics`.
 """
@@ -51,7 +51,7 @@ Labels = tuple[str, ...]
 
 
 class _Counter:
-    """A counter family; `start` are the label values that stand at 0 before anything happened."""
+    """A counter family; `start` are the label values that exist with 0 from the start."""
 
     def __init__(self, name: str, text: str, labels: Labels, start: Iterable[Labels]) -> None:
         self._name, self._text, self._labels = name, text, labels
@@ -88,7 +88,7 @@ class _Histogram:
 
 
 class Metrics(Collector):
-    """All numbers of one process. `parts` decide which families are shown; the others are counted for nobody."""
+    """All numbers of one process. `parts` decide which families are shown; the others are counted but not shown."""
 
     def __init__(self, parts: Set[Part] = ALL) -> None:
         profiles = _each(PROFILES)
@@ -186,7 +186,7 @@ class Metrics(Collector):
         self._dead_letters.add((reason,), count)
 
     def snapshot_failed(self, reason: str) -> None:
-        """Counts a snapshot that was not written, or is not what was written."""
+        """Counts a snapshot that could not be written, or that differs when it is read back."""
         self._snapshot_failures.add((reason,), 1)
 
     def worked(self, work: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Reads the settings: flag, then environment, then TOML file, then default; knows no command and starts nothing."""
+"""Reads the settings: flag, then environment, then TOML file, then default."""
 
 import difflib
 import hmac
@@ -23,7 +23,7 @@ _FILE_SUFFIX: Final = "_file"
 _EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
 MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
 _NOT_BUILT: Final = (
-    *("auth.jwks_url", "cluster.tls.ca", "cluster.tls.certificate", "cluster.tls.key", "gateway.publish"),
+    *("auth.jwks_url", "gateway.publish"),
     *("hot.enter", "hot.exit", "limits.subscribers_listed"),
 )
 
@@ -52,7 +52,7 @@ class Settings(Model):
         return self.client.stream_url or self.client.url
 
     def log_options(self) -> LogOptions:
-        """Returns what the log adapter takes; only of resolved settings, or where `log.url` is set."""
+        """Returns the options of the log adapter. The settings must be resolved, or `log.url` set."""
         log = self.log
         if log.url is None:
             raise SettingsError("log.url is not set; it is memory:, sqlite:PATH or kafka://host:port,host:port")
@@ -66,7 +66,7 @@ class Settings(Model):
         )
 
     def cluster_secret(self) -> bytes:
-        """Returns the key of the links between services. Raises SettingsError when there is nothing to derive it of."""
+        """Returns the key of the links between services. Raises SettingsError without it and without `auth.secret`."""
         if self.cluster.secret is not None:
             return self.cluster.secret.get_secret_value().encode()
         if self.auth.secret is None:
@@ -296,7 +296,7 @@ def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
 
 
 def _check_secrets(settings: Settings, role: Role) -> None:
-    """A role that others reach does not start on a key that can be guessed; `dev` says so and goes on."""
+    """A role that others reach refuses to start with a key that can be guessed; `dev` warns and starts."""
     for name in ("auth.secret", "cluster.secret"):
         secret: SecretStr | None = _get(settings, name)
         size = MIN_SECRET_BYTES if secret is None else len(secret.get_secret_value().encode())

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from headgate.runtime.http.origins import is_entry
+from headgate.runtime.links.tls import TlsFiles
 from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
 from headgate.runtime.sockets import ANY
 
@@ -218,14 +219,30 @@ class AdminSettings(SettingsGroup):
 
 
 class TlsSettings(SettingsGroup):
-    """TLS between the services (PEM files)."""
+    """TLS of the links between the services. Set on all of them or on none; a changed file needs no restart."""
 
     ca: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the authority that signed the certificates of all services. With `certificate`: links use TLS."""
     certificate: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the certificate of this service, which it shows to the others."""
     key: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the private key of `certificate`, without a password. Unset: it is in `certificate`."""
+    server_name: Text | None = None
+    """The name that every dispatcher's certificate carries. Unset: the host that is connected to."""
+
+    def files(self) -> TlsFiles | None:
+        """Returns the files; None: links are plain text. Raises ValueError when only some are set."""
+        if self.ca is None and self.certificate is None and self.key is None and self.server_name is None:
+            return None
+        if self.ca is None or self.certificate is None:
+            missing = "ca" if self.ca is None else "certificate"
+            raise ValueError(f"cluster.tls needs ca and certificate, and {missing} is not set")
+        return TlsFiles(self.ca, self.certificate, self.key, self.server_name)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.files()
+        return self
 
 
 class ClusterSettings(SettingsGroup):
@@ -271,7 +288,7 @@ class HeartbeatSettings(SettingsGroup):
 
 
 class LimitsSettings(SettingsGroup):
-    """PROTOCOL section 7 (and the body sizes of section 0). Rates are per process."""
+    """The limits of docs/protocol.md, section 7, and the body sizes of section 0. Rates are per process."""
 
     payload_bytes: Count = 65_536
     """Largest payload of a message, in bytes of JSON text."""
@@ -314,11 +331,11 @@ class LimitsSettings(SettingsGroup):
     request_deadline_s: Seconds = 10.0
     """Seconds for the head of a request to arrive, and again for its body."""
     publish_per_user_per_min: Count = 100
-    """Messages a minute that one user may publish, sustained."""
+    """Messages a minute that one user may publish, sustained, through all ingests together."""
     publish_per_topic_per_s: Count = 100
-    """Messages a second that one topic takes, sustained."""
+    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
     creations_per_user_per_min: Count = 60
-    """Topics a minute that one user may create, sustained."""
+    """Topics a minute that one user may create, and members that it may change, sustained."""
     reads_per_user_per_min: Count = 600
     """Requests for history, info and lists a minute of one user, sustained."""
     held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB

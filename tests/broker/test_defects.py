@@ -1,4 +1,4 @@
-"""The four defects of document S2 (S2-EDGE), each as the test of what is right instead."""
+"""Four defects of earlier brokers, each as the test of what is right instead."""
 
 import pytest
 

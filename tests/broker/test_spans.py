@@ -1,4 +1,4 @@
-"""Spans (S2-EXT-7): one a try, with its times, its attempt and the publisher's trace."""
+"""Spans: one a try, with its times, its attempt and the publisher's trace."""
 
 from headgate.broker import Broker
 from headgate.broker.spans import Span, Spans

@@ -1,4 +1,4 @@
-"""The helper for idempotent handlers (S2-SEM-2), plain and async."""
+"""The helper for idempotent handlers, plain and async."""
 
 import pytest
 

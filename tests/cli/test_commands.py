@@ -37,6 +37,9 @@ SECRET = "s" * 40
         (("pubish",), "publish"),
         (("topics", "lst"), "list"),
         (("topics", "create", "t", "--settings", "[]"), "--settings"),
+        (("topics", "update", "t"), "--name"),
+        (("topics", "update", "t", "--settings", "[]"), "--settings"),
+        (("members", "add", "t"), "USER"),
         (("history",), "TOPIC"),
         (("history", "t", "--limit", "many"), "--limit"),
         (("token", "mint", "--sub", "u"), "auth.secret"),
@@ -86,11 +89,12 @@ def test_help_names_every_command(headgate: Headgate) -> None:
     done = headgate("--help")
     assert (done.status, done.err) == (0, "")
     for name in ("dev", "ingest", "dispatcher", "gateway", "init", "topics", "publish", "subscribe", "history", "token",
+                 "members", "connections",
                  "config", "demo"):  # fmt: skip
         assert f" {name} " in done.out
 
 
-@pytest.mark.parametrize("group", [(), ("topics",), ("token",)])
+@pytest.mark.parametrize("group", [(), ("topics",), ("members",), ("token",)])
 def test_without_a_command_the_usage_is_on_standard_error(at_once: Command, group: tuple[str, ...]) -> None:
     done = at_once(*group)
     assert (done.status, done.out) == (2, "")
@@ -272,7 +276,10 @@ def test_a_person_sees_a_readable_line(headgate: Headgate, twin: Twin) -> None:
     assert (done.status, done.out) == (0, "#7  t  7\n")
 
 
-@pytest.mark.parametrize("words", [("topics", "list"), ("history", "t"), ("topics", "delete", "t")])
+@pytest.mark.parametrize(
+    "words",
+    [("topics", "list"), ("history", "t"), ("topics", "delete", "t"), ("members", "list", "t"), ("connections",)],
+)
 def test_an_unreachable_server_is_named(at_once: Command, words: tuple[str, ...]) -> None:
     done = at_once(*words, "--url", "http://127.0.0.1:9")
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)

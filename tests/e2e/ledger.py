@@ -1,6 +1,6 @@
 """What was published, and the invariants that hold between it and what was seen. Must not know any transport.
 
-Each check raises AssertionError that begins with the invariant's name (DESIGN section 15) and ends with the smallest
+Each check raises AssertionError that begins with the invariant's name and ends with the smallest
 witness. `tests/e2e/test_ledger.py` shows that each of them fails on a planted fault.
 """
 

@@ -324,27 +324,6 @@ async def test_a_session_that_is_to_leave_waits_a_random_part_of_a_second(chance
     assert pipe.code == 4601 and pipe.frames[-1]["retry_after_ms"] == retry_after_ms
 
 
-# Ends of subscriptions
-
-
-async def test_a_users_subscriptions_end_by_topic_and_connection() -> None:
-    bed = Bed()
-    for topic_id in ("a", "b"):
-        bed.owners.create(topic_id)
-    follow = (("topic_id", "a"), ("topic_id", "b"))
-    (_, first), (second_pipe, _) = opened(bed, ("user", "ann"), *follow), opened(bed, ("user", "ann"), *follow)
-    other_pipe, _ = opened(bed, ("user", "eve"), *follow)
-    assert bed.sessions.unsubscribe_user("ann", "a", "no such connection") == 0
-    assert bed.sessions.unsubscribe_user("ann", "c") == 0
-    assert bed.owners.topics["a"].count == 3
-    assert bed.sessions.unsubscribe_user("ann", "a", first.connection_id) == 1
-    assert bed.owners.topics["a"].count == 2 and "a" not in first.subscriptions
-    assert bed.sessions.unsubscribe_user("ann", "a") == 1
-    assert second_pipe.frames[-1] == {"type": "unsubscribed", "topic_id": "a", "reason": "ended"}
-    assert bed.owners.topics["a"].count == 1 and bed.owners.topics["b"].count == 3
-    assert other_pipe.frames[-1]["type"] != "unsubscribed"
-
-
 async def test_a_planned_visit_comes_in_its_time() -> None:
     bed = Bed()
     visits: list[float] = []

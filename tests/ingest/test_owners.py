@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskCount, AskTopic, AskTopics, AskVerdict, TopicsAnswer
+from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicsAnswer
 from ingest.owners import ASK_S, COUNT_S, RETRY_S, OwnerQueries
 from tests.ingest.parts import SERVICE, Parts, play
 
@@ -66,7 +66,7 @@ def test_verdicts_are_asked_for_again_as_soon_as_an_owner_comes() -> None:
         started = parts.clock.now()
         asking = asyncio.ensure_future(parts.owners.verdicts(shard, offset, started + 7))
         await asyncio.sleep(2)
-        assert len(parts.asked(AskVerdict)) - 1 == pytest.approx(2 / RETRY_S, abs=1)
+        assert not asking.done()
         parts.directory.up = True
         parts.owners.on_owner(shard, True)
         (verdict,) = await asking

@@ -161,7 +161,7 @@ def test_readiness_names_what_is_missing() -> None:
     async def scene(world: World) -> None:
         assert {name: check() for name, check in world.ingest.checks.items()} == {"log": None, "owners": None}
         world.directory.up = False
-        assert world.ingest.checks["owners"]() == "the owner is away"
+        assert world.ingest.checks["owners"]() == "the owners of all shards are away"
 
     play(scene)
 

@@ -73,7 +73,7 @@ def run(place: Path, seconds: float, sample: str | None) -> None:
 def text_of(report: Report) -> str:
     """Returns the survivors as differences, then a line a module and the sums."""
     lines = [f"{mutant.where}\n{mutant.difference}" for mutant in report.survivors]
-    lines += [f"{each.module}: {each.caught} of {each.all} caught" for each in report.modules]
+    lines += [f"{each.module}: {each.caught} of {each.tried} caught, {each.all} in all" for each in report.modules]
     lines.append(f"{report.all} mutants, {report.tried} tried, {report.caught} caught, {len(report.survivors)} survive")
     return "\n".join(lines) + "\n"
 

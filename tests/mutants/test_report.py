@@ -39,7 +39,7 @@ def test_survivors_are_shown_as_differences_and_what_was_not_tried_is_counted(tm
     report = report_of(tmp_path)
     assert report.modules == [Module("wheel", 3, 2, 1)]
     assert report.survivors == [Mutant("wheel.py Wheel.add", "  -    return due + 1\n  +    return due - 1")]
-    assert text_of(report).endswith("wheel: 1 of 3 caught\n3 mutants, 2 tried, 1 caught, 1 survive\n")
+    assert text_of(report).endswith("wheel: 1 of 2 caught, 3 in all\n3 mutants, 2 tried, 1 caught, 1 survive\n")
 
 
 def test_a_function_that_no_test_runs_counts_as_a_survivor(tmp_path: Path) -> None:

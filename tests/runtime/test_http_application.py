@@ -120,6 +120,8 @@ ALL_WRONG = ((b"content-type", b"text/xml"), (b"authorization", b"Bearer x"), le
         ("POST", "/t/x", (*ALL_WRONG[:2], length(LIMIT)), "unauthenticated"),
         ("POST", "/t/x", (ALL_WRONG[0], BEARER, length(LIMIT)), "unsupported_media_type"),
         ("POST", "/t/x", (BEARER, (b"content-encoding", b"gzip"), length(1)), "unsupported_media_type"),
+        ("POST", "/t/x", (BEARER, (b"content-type", b"application/json"), (b"content-encoding", b"gzip"), length(1)),
+         "unsupported_media_type"),
         ("POST", "/t/x", (BEARER, (b"content-type", b"application/json; charset=latin-1"), length(1)),
          "unsupported_media_type"),
         ("POST", "/t/x?" + "&" * MAX_FIELDS, (length(LIMIT),), "bad_request"),
@@ -175,6 +177,21 @@ async def test_what_a_user_holds_is_bounded_before_the_body_is_read() -> None:
     other.open("bob", REQUEST_BYTES)
     assert (await bed.ask("POST", "/t/x", BEARER, length(1))).code == "overloaded"
     assert bed.received == 0
+
+
+async def test_an_announced_body_counts_before_it_is_read_and_another_as_it_comes() -> None:
+    bed = Bed()
+    other = bed.budget.share()
+    other.open("bob", 0)
+    other.grow(-50)  # leaves room for a body of 50 bytes
+    assert (await bed.ask("POST", "/t/x", BEARER, length(51))).code == "overloaded"
+    assert bed.received == 0
+    assert (await bed.ask("POST", "/t/x", BEARER, length(50))).status == 201
+    chunked = (b"transfer-encoding", b"chunked")
+    assert (await bed.ask("POST", "/t/x", BEARER, chunked, body=(b"x" * 50, b"y"))).code == "overloaded"
+    other.grow(50)
+    assert (await bed.ask("POST", "/t/x", BEARER, chunked, body=(b"y",))).code == "overloaded"
+    assert (await bed.ask("POST", "/t/x", BEARER)).status == 201
 
 
 async def test_a_body_that_does_not_come_is_408_and_the_connection_ends() -> None:

@@ -1,4 +1,4 @@
-"""PROTOCOL section 1: no log line contains a token or ticket. Where nobody watches, log lines are JSON."""
+"""docs/protocol.md, section 1: no log line contains a token or ticket. Where nobody watches, log lines are JSON."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""PROTOCOL section 9: names, labels and buckets, each family at 0 from the start in the roles that have the part."""
+"""docs/protocol.md, section 9: names, labels and buckets, each 0 from the start in the roles that have it."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families

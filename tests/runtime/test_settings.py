@@ -1,4 +1,4 @@
-"""PROTOCOL section 9: where a setting comes from, what is refused, and what a role makes of what is left unset."""
+"""docs/protocol.md, section 9: where a setting comes from, what is refused, and the defaults of a role."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ KAFKA = {"log.url": "kafka://a:9092,b:9092"}
 SECRET = {"auth.secret": "s" * 32}
 NOT_BUILT = [
     *(("auth.jwks_url", "https://id.example/jwks"), ("gateway.publish", "true"), ("limits.subscribers_listed", "5")),
-    *(("cluster.tls.ca", "ca.pem"), ("cluster.tls.certificate", "c.pem"), ("cluster.tls.key", "k.pem")),
     *(("hot.enter", "5"), ("hot.exit", "4")),
 ]
 
@@ -280,3 +279,16 @@ def test_how_long_an_embedded_log_keeps_records_is_a_setting_and_kafka_has_its_o
     default = resolve(load({}, None, {}), "dev").log_options().keep_ms
     assert default == KEEP_MS
     assert "retention.ms" in refused_by("ingest", {**KAFKA, **SECRET, "log.messages_s": "3600"})
+
+
+@pytest.mark.parametrize("given", [("ca",), ("certificate",), ("key",), ("certificate", "key"), ("server_name",)])
+def test_cluster_tls_needs_an_authority_and_a_certificate(given: tuple[str, ...]) -> None:
+    line = refused({f"cluster.tls.{name}": "x.pem" for name in given})
+    assert "cluster.tls needs ca and certificate" in line
+
+
+def test_cluster_tls_is_off_or_whole() -> None:
+    assert load({}, None, {}).cluster.tls.files() is None
+    whole = load({"cluster.tls.ca": "ca.pem", "cluster.tls.certificate": "c.pem"}, None, {}).cluster.tls.files()
+    assert whole is not None
+    assert (whole.ca, whole.certificate, whole.key, whole.server_name) == (Path("ca.pem"), Path("c.pem"), None, None)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from tests.structure.not_yet import UNTESTED
 from tests.structure.sources import ROOT
+
+NO_BEHAVIOUR = {"fanout/ports": "protocols and one record of two fields: mypy checks them"}
 
 
 def untested(root: Path) -> set[str]:
@@ -18,7 +19,7 @@ def untested(root: Path) -> set[str]:
 
 
 def test_every_module_of_the_core_has_its_test_module() -> None:
-    assert untested(ROOT) - UNTESTED == set()
+    assert untested(ROOT) - set(NO_BEHAVIOUR) == set()
 
 
 def test_a_module_without_its_test_module_is_found(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ Step = dict[str, Any]
 WAIT_S: Final = 8.0
 _VARIABLE: Final = re.compile(r"\$\{([\w:.-]+?)([+-]\d+)?\}")
 
-# PROTOCOL section 6, as the page has it: code, status, whether to try again ("after refresh" is no plain yes).
+# docs/protocol.md, section 6, as the page has it: code, status, whether to try again ("after refresh" is no plain yes).
 _TABLE: Final = """
 bad_request bad_frame unknown_type invalid_topic_id invalid_payload 400 no
 unauthenticated token_expired 401 no
@@ -305,7 +305,7 @@ def assert_shape(got: Any, shape: Any, where: str) -> None:
 
 
 def _check_problem(code: str, response: httpx.Response, *, head: bool) -> None:
-    """PROTOCOL section 0, answers: what every refusal has."""
+    """docs/protocol.md, section 0, answers: what every refusal has."""
     status, retryable = CODES[code]
     names = response.headers
     assert names.get("content-type", "").partition(";")[0] == "application/problem+json", dict(names)

@@ -4,6 +4,7 @@ Nothing happens per delivery but the write: frames are framed once a message, jo
 go to every subscriber in step.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from headgate.core.client.framing import SSE, WEBSOCKET
@@ -24,7 +25,8 @@ class Flush:
         self._schedule = schedule
         self._scheduled = False
         self._dirty: dict[TopicFeed, None] = {}
-        self._rings: dict[TopicFeed, None] = {}  # the feed that was written longest ago first
+        # The feed that was written longest ago first; a plain dict would scan for its first key.
+        self._rings: OrderedDict[TopicFeed, None] = OrderedDict()
         self._ring_bytes = 0
         self.failures = 0
 
@@ -70,11 +72,10 @@ class Flush:
         before = feed.ring.size
         piece = feed.take(self._limits)
         self._ring_bytes += feed.ring.size - before
-        self._rings.pop(feed, None)
         self._rings[feed] = None
+        self._rings.move_to_end(feed)
         while self._ring_bytes > self._limits.rings_bytes:
-            oldest = next(iter(self._rings))
-            del self._rings[oldest]
+            oldest, _ = self._rings.popitem(last=False)
             self._ring_bytes -= oldest.ring.clear()
         count = feed.in_step
         if count:

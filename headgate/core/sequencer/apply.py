@@ -289,32 +289,37 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
             members = shard.members.pop(record.key or b"", None)
             effects, row = [TopicDeleted(row.topic_id, row.epoch, row.owner_id, members)], None
     elif isinstance(control, TopicChange):
-        verdict, effects = _topic_change(shard, row, record, envelope.epoch, control, seen)
+        verdict, effects = _topic_change(shard, row, record, envelope, control)
     elif isinstance(control, Logic):
         verdict = _raise_logic(shard, control)
     else:
         verdict = Verdict(Code.IGNORED)
-    if seen is None and effects and envelope.id != NO_ID:
+    if seen is None and effects and envelope.id != NO_ID and not isinstance(control, TopicChange):
         shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
     shard.changes += bool(effects)
     return Applied(shard, row, [verdict], effects)
 
 
 def _topic_change(
-    shard: Shard, row: Row | None, record: Record, epoch: int, change: TopicChange, seen: int | None
+    shard: Shard, row: Row | None, record: Record, envelope: Envelope, change: TopicChange
 ) -> tuple[Verdict, list[Effect]]:
+    """Applies a change of members or settings once: its id keeps the first verdict, a refusal too."""
     if shard.logic < MEMBERS_LOGIC:
         raise _Refused("corrupt", f"a change of a topic in a shard of logic {shard.logic}", MEMBERS_LOGIC)
     if row is None:
         return Verdict(Code.NO_TOPIC), []
-    if row.epoch != epoch:
+    if row.epoch != envelope.epoch:
         return Verdict(Code.STALE_EPOCH), []
+    key = window_key(envelope.id, envelope.epoch)
+    seen = shard.window.find(key) if envelope.id != NO_ID else None
     if seen is not None:
-        return repeated(shard, row, record, change), []
+        return repeated(shard, row, record, change, seen), []
     try:
         verdict, effect = change_topic(shard, row, record, change)
     except CorruptRecord as error:
         raise _Refused("corrupt", str(error)) from None
+    if envelope.id != NO_ID and verdict.code != Code.CONFLICT:  # one of an older version can never be applied
+        shard.window.add(key, int(verdict.code), True, record.offset, shard.log_ms)
     return verdict, [] if effect is None else [effect]
 
 

@@ -18,7 +18,8 @@ class Call(NamedTuple):
     """A request that passed the common checks, with its whole body.
 
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
-    name. `share` counts the bytes that the answer holds beyond the body.
+    name. `share` counts the bytes that the answer holds beyond the body. `peer` is the address of the other end of the
+    connection, a proxy's where one is between; `request_id` is the header X-Request-Id as it came. Both are for logs.
     """
 
     caller: Caller
@@ -29,6 +30,8 @@ class Call(NamedTuple):
     idempotency_key: str | None
     body: bytes
     share: Share
+    peer: str = ""
+    request_id: bytes = b""
 
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""

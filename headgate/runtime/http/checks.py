@@ -67,4 +67,6 @@ class Checks:
         kind = media_type(headers, served.media_types) if limit else ""
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
-        return Call(caller, parameters, query, query_string, kind, key, body, share)
+        client, request_id = scope.get("client"), headers.get(b"x-request-id", b"")
+        peer = client[0] if client else ""
+        return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from headgate.core.client.framing import WEBSOCKET
+from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.flush import flushed
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.link import Page, Refused
@@ -290,3 +291,73 @@ def test_a_session_that_ended_is_out_of_the_list() -> None:
     assert bench.catchup.behind(bench.session) == [] and bench.catchup.sessions() == [bench.session]
     bench.catchup.drop(bench.session)
     assert bench.catchup.sessions() == [] and bench.pump() == []
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("drop_newest", 0), ("conflate", 1), ("drop_oldest", 4)])
+def test_a_parked_session_of_an_ephemeral_topic_gets_the_newest_that_its_policy_keeps(policy: str, kept: int) -> None:
+    bench = Bench()
+    feed = bench.feed(profile="ephemeral", on_slow=policy)
+    bench.follow(feed)
+    bench.pump()
+    bench.catchup.park(bench.session, 0.0)
+    bench.publish(feed, 6)
+    feed.ring.clear()
+    bench.publish(feed, 4)
+    bench.session.resume()
+    bench.pump()
+    assert bench.pipe.seqs() == list(range(11 - kept, 11))
+    assert [gap["count"] for gap in bench.pipe.frames("gap")] == [10 - kept]
+
+
+def test_an_ephemeral_topic_that_disconnects_ends_who_missed_a_message_of_the_ring_and_nobody_else() -> None:
+    bench = Bench()
+    feed = bench.feed(profile="ephemeral", on_slow="disconnect")
+    bench.follow(feed)
+    bench.pump()
+    bench.catchup.park(bench.session, 0.0)
+    bench.pipe.waiting = 1
+    bench.publish(feed, 6)
+    assert bench.catchup.due(bench.session, 1.0) is Due.NOTHING, "the ring holds them all"
+    feed.ring.clear()
+    assert bench.catchup.due(bench.session, 1.0) is Due.END
+
+
+@pytest.mark.parametrize(("profile", "seq", "event_id"), [("durable", 3, b"id: 7:1\n"), ("ephemeral", 0, b"")])
+def test_only_a_durable_topic_names_its_seqs(profile: str, seq: int, event_id: bytes) -> None:
+    bench = Bench()
+    bench.session = Session(bench.pipe, SSE, "c", 0.0)
+    bench.follow(bench.feed(count=3, profile=profile), 0, 3)
+    bench.pump()
+    assert bench.pipe.data.startswith(event_id + b"data: ") and b'"seq":%d}\n\n' % seq in bench.pipe.data[-20:]
+
+
+def test_who_is_parked_by_the_gap_continues_above_it() -> None:
+    bench = Bench()
+    feed = bench.feed(count=3)
+    stays, parked = bench.follow(feed), bench.follow(bench.feed("b", 3))
+    bench.pump()
+    bench.catchup.tell_lost(feed, 8)
+    assert stays.cursor != 7, "in step a cursor means nothing"
+    write = bench.pipe.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        bench.catchup.park(bench.session, 0.0)
+
+    bench.pipe.write = full  # type: ignore[method-assign]
+    bench.catchup.tell_lost(parked.feed, 8)
+    assert (parked.state, parked.cursor) == (SubscriptionState.BEHIND, 7)
+
+
+def test_who_waited_for_a_long_flush_is_not_too_slow() -> None:
+    bench = Bench(Limits(slow_bytes=100))
+    feed = bench.feed(count=3)
+    live = bench.follow(feed, cursor=13)  # the owner was at 13 at the grant; ten are still to be written here
+    assert bench.pump() == [] and live.state is SubscriptionState.WAITING
+    bench.publish(feed, 10)
+    assert feed.size - live.mark > 100 and flushed(feed) == [bench.session]
+    assert bench.catchup.due(bench.session, 1.0) is Due.PUMP
+    bench.catchup.park(bench.session, 1.0)
+    assert bench.catchup.due(bench.session, 2.0) is not Due.END
+    bench.session.resume()
+    assert bench.pump() == [] and live.in_step

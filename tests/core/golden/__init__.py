@@ -1,4 +1,4 @@
-"""Golden logs: records and what `apply` decided, kept for ever; a change of meaning needs a `logic` record (DESIGN 5).
+"""Golden logs: records and what `apply` decided, kept for ever; a change of meaning needs a `logic` record.
 
 `python -m tests.core.golden` writes the file anew; do that only for a log that did not exist before.
 """

@@ -1,4 +1,4 @@
-"""The sequencer on values: golden logs, and the rules of DESIGN section 5 by name."""
+"""The sequencer on values: golden logs, and its rules by name."""
 
 import pytest
 

@@ -1,9 +1,10 @@
-"""The forms of `from`, and where they begin (PROTOCOL sections 3 and 4)."""
+"""The forms of `from`, and where they begin (docs/protocol.md, sections 3 and 4)."""
 
+import msgspec
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.position import Placed, Position, from_json, from_query, place
+from headgate.core.wire.position import NO_EPOCH, Placed, Position, from_json, from_query, place
 
 EPOCH = 1000
 
@@ -104,3 +105,10 @@ def test_only_a_place_that_was_named_is_resumed() -> None:
         assert at(from_json(form)).resumed is None
     for form in ({"seq": 0}, {"seq": 7}, {"epoch": EPOCH, "seq": 7}, {"seq": 2}, {"epoch": 0, "seq": 7}):
         assert at(from_json(form)).resumed is not None
+
+
+def test_a_position_is_an_array_on_the_link() -> None:
+    position = Position("seq", NO_EPOCH, 7)
+    for codec in (msgspec.msgpack, msgspec.json):
+        assert codec.encode(position) == codec.encode(("seq", -1, 7))
+        assert codec.decode(codec.encode(position), type=Position) == position
