@@ -5,13 +5,13 @@ back. `expire` ends the marks that are so old that none comes any more.
 """
 
 from collections.abc import Iterator
-from sys import intern
 from typing import Final
 
 import msgspec
 
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Record
 
 SLICE_USERS: Final = 2_000  # a few milliseconds
@@ -32,12 +32,13 @@ class UserTopic(msgspec.Struct, array_like=True, gc=False):
     joined_at: int
 
 
+_ROLES: Final = {str(role): str(role) for role in Role}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic)
 
 
 class UserTopics:
-    """Topics by user; the members of a topic share its id. `next_offset` is that of the inbox log up to which everything was applied.
+    """Topics by user. `next_offset` is that of the inbox log up to which everything was applied.
 
     `changes` counts the records that changed something, and the marks that ended.
     """
@@ -67,8 +68,8 @@ class UserTopics:
         known = topics.get(found.topic_id)
         if known is not None and (known.epoch, known.offset) >= (found.epoch, found.offset):
             return None
-        topics[intern(found.topic_id)] = UserTopic(
-            found.epoch, found.offset, intern(found.role), found.joined_seq, found.joined_n, found.joined_at
+        topics[found.topic_id] = UserTopic(
+            found.epoch, found.offset, _shared(found.role), found.joined_seq, found.joined_n, found.joined_at
         )
         self.changes += 1
         return pair_key(user_id, found.topic_id)
@@ -127,10 +128,15 @@ class UserTopics:
             return
         try:
             topic = _decoder.decode(value)
-            topic.role = intern(topic.role)
-            self._users.setdefault(user_id, {})[intern(topic_id)] = topic
+            topic.role = _shared(topic.role)
+            self._users.setdefault(user_id, {})[topic_id] = topic
         except msgspec.DecodeError as error:
             raise CorruptRecord(f"the snapshot's pair of {user_id}: {error}") from None
+
+
+def _shared(role: str) -> str:
+    """Returns a role as the one string that all memberships share."""
+    return _ROLES.get(role, role)
 
 
 def pair_key(user_id: str, topic_id: str) -> bytes:
