@@ -5,6 +5,7 @@ back. `expire` ends the marks that are so old that none comes any more.
 """
 
 from collections.abc import Iterator
+from heapq import nsmallest
 from typing import Final
 
 import msgspec
@@ -81,8 +82,8 @@ class UserTopics:
     def topics_of(self, user_id: str, after: str, limit: int) -> list[tuple[str, UserTopic]]:
         """Returns at most `limit` topics of which the user is a member, ids above `after`, ascending."""
         topics = self._users.get(user_id, {})
-        found = sorted(topic_id for topic_id, topic in topics.items() if topic_id > after and topic.role)
-        return [(topic_id, topics[topic_id]) for topic_id in found[:limit]]
+        found = nsmallest(limit, (topic_id for topic_id, topic in topics.items() if topic_id > after and topic.role))
+        return [(topic_id, topics[topic_id]) for topic_id in found]
 
     def expire(self, before_ms: int) -> Iterator[list[bytes]]:
         """Forgets marks of topics that were left before a time; yields the keys a slice of users at a time."""
@@ -102,13 +103,13 @@ class UserTopics:
     # As pairs of a snapshot
 
     def keys(self, size: int) -> Iterator[list[bytes]]:
-        """Yields the keys of all pairs, about `size` at a time; anything may change between two of them."""
+        """Yields the keys of all pairs, at most `size` at a time; anything may change between two of them."""
         some: list[bytes] = []
         for user_id in list(self._users):
             some += [pair_key(user_id, topic_id) for topic_id in self._users.get(user_id, ())]
-            if len(some) >= size:
-                yield some
-                some = []
+            while len(some) >= size:
+                yield some[:size]
+                del some[:size]
         yield some
 
     def encoded(self, key: bytes) -> bytes | None:
