@@ -15,6 +15,8 @@ MODULES = {
     "window": "headgate.core.sequencer.window",
     "verdicts": "headgate.core.sequencer.recent_verdicts",
     "dead_letters": "dispatcher.dead_letters",
+    "outputs": "dispatcher.outputs",
+    "user_inbox": "dispatcher.user_inbox",
     "log_end": "dispatcher.log_end",
     "snapshot": "headgate.core.sequencer.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
