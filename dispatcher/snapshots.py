@@ -126,8 +126,9 @@ class Snapshots:
 
     def _unwritten(self) -> int:
         """Returns how many offsets of the two logs were read since the last snapshot, whatever they hold."""
-        owner = self._owner
-        return owner.shard.next_offset - owner.writer.offset + owner.users.next_offset - owner.writer.inbox_offset
+        owner, saved = self._owner, self._owner.writer.inbox_offset
+        inbox = owner.users.next_offset - saved if saved >= 0 else 0
+        return owner.shard.next_offset - owner.writer.offset + inbox
 
     def _note_waiting(self) -> None:
         if self._owner.writer.pending(self._owner.shard) <= 0:

@@ -22,7 +22,7 @@ from headgate.runtime.http.answers import Header
 from headgate.runtime.ports import Clock
 
 FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its message
-MAX_THROTTLED: Final = 50_000  # topics that owners have refused; about 8 MB
+MAX_THROTTLED: Final = 50_000  # topics that owners have refused; about 16 MB
 MAX_FOR_MS: Final = 3_600_000  # the longest refusal that is taken from an owner
 _AFTER_REFUSAL: Final = 1  # tokens that a topic has left here when its owner no longer refuses it
 Topic = tuple[str, int]  # its id and its epoch: a topic that is made again has full buckets

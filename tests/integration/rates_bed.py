@@ -8,6 +8,9 @@ import msgspec
 
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
+from headgate.core.wire.control import LOGIC, Logic, encode_body
+from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.records import LogName
 from headgate.core.wire.rights import Caller
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
@@ -62,6 +65,11 @@ class Cluster:
 
     async def start(self) -> None:
         ingests, dispatchers = self._counts
+        log = FaultyLog(self.store)
+        await log.open()
+        for shard in range(self.store.shards):  # settings can be changed
+            value = encode_control(encode_body(Logic(LOGIC)), 0)
+            await log.append(LogName.MESSAGES, shard, b"hg:logic", value)
         for _ in range(dispatchers):
             await self.dispatcher()
         for _ in range(ingests):

@@ -111,6 +111,33 @@ def test_a_topic_that_is_made_again_begins_with_its_burst() -> None:
     play(scene, ingests=2)
 
 
+@pytest.mark.parametrize("profile", ["durable", "ephemeral"])
+def test_a_rate_limit_that_is_changed_live_takes_effect_at_every_ingest(profile: str) -> None:
+    async def scene(cluster: Cluster) -> None:
+        await cluster.create("t", ANA, profile=profile, rate_limit={"per_s": 0.01, "burst": 5})
+
+        async def change(**limit: float) -> None:
+            body = {"settings": {"rate_limit": limit}}
+            assert (await cluster.call(1, "PATCH", "/api/v1/topics/t", body, ANA)).status == 200
+            await asyncio.sleep(1)
+
+        async def statuses() -> list[int]:
+            return [(await cluster.publish(at, "t", ANA)).status for at in (0, 1)]
+
+        for at in (0, 1):
+            await cluster.publish(at, "t", ANA, 50)
+        await asyncio.sleep(1)
+        assert await statuses() == [429, 429]
+        await change(per_s=1_000, burst=1_000)
+        assert await statuses() == [200, 200]
+        await change(per_s=0.01, burst=1)
+        await statuses()
+        await asyncio.sleep(1)
+        assert await statuses() == [429, 429]
+
+    play(scene, ingests=2)
+
+
 def test_a_refusal_by_the_owner_names_the_time_and_ends_then() -> None:
     async def scene(cluster: Cluster) -> None:
         await cluster.create("t", ANA, rate_limit={"per_s": 10, "burst": 20})

@@ -18,9 +18,11 @@ from headgate.core.wire.records import Record
 from headgate.core.wire.token_buckets import Rate, TopicBuckets, topic_rates
 
 WINDOW_MS: Final = 250  # of log time: records are summed up for so long before their topics are charged
+WINDOW_TOPICS: Final = 2_000  # or until so many topics are to be charged: 5 ms
 CLOCK_BACK_MS: Final = 1_000  # append times that fall by more: another broker's clock counts from there on
 MAX_TOPICS: Final = 20_000  # of one shard, whose levels are known; also of those that ingests are to be told
 MAX_FOR_S: Final = 3_600.0  # the longest refusal that ingests are told
+CAUGHT_UP_S: Final = 0.5  # log time that ran ahead of the clock by more: a backlog was read
 SAME_S: Final = 0.05  # a refusal that ends so close to the one that ingests were told is not told again
 
 
@@ -36,6 +38,7 @@ class TopicRates:
         self._began_ms = 0
         self._ts = 0  # the newest record's append time
         self._read_at = 0.0  # when it was read
+        self._ahead_s = 0.0  # log time minus the clock's, when ingests were told last
         self._pending: OrderedDict[str, bool] = OrderedDict()  # topics to be told, if it is news; True: in any case
         self._told: OrderedDict[str, float] = OrderedDict()  # until when ingests refuse a topic, as they were told
 
@@ -45,7 +48,12 @@ class TopicRates:
             self._pass(record.ts)
         if is_metered(record.value or b""):
             key = record.key or b""
-            self._counts[key] = self._counts.get(key, 0) + numbered
+            found = self._counts.get(key)
+            if found is None:
+                if len(self._counts) >= WINDOW_TOPICS:
+                    self._settle()
+                found = 0
+            self._counts[key] = found + numbered
 
     def read(self, ts: int, now: float) -> None:
         """Notes that the log has been read up to a record of this append time."""
@@ -78,13 +86,15 @@ class TopicRates:
 
     def tell_again(self, now: float) -> None:
         """Tells anew of all topics that are refused: there is an ingest that was not told."""
-        for topic_id, until in self._told.items():
-            if until > now:
-                self._may_tell(topic_id, in_any_case=True)
+        self._look_again(now, in_any_case=True)
 
     def due(self, now: float, most: int) -> list[Throttle]:
         """Returns what ingests have to be told now, of at most `most` topics; the others stay due."""
         self._settle()
+        ahead_s = self._log_now(now) - now
+        if ahead_s > self._ahead_s + CAUGHT_UP_S:  # what was told in a backlog is too long now
+            self._look_again(now, in_any_case=False)
+        self._ahead_s = ahead_s
         due: list[Throttle] = []
         for _ in range(min(most, len(self._pending))):
             topic_id, in_any_case = self._pending.popitem(last=False)
@@ -120,6 +130,11 @@ class TopicRates:
                 self._may_tell(row.topic_id)
         self._counts.clear()
 
+    def _look_again(self, now: float, *, in_any_case: bool) -> None:
+        for topic_id, until in self._told.items():
+            if until > now:
+                self._may_tell(topic_id, in_any_case=in_any_case)
+
     def _may_tell(self, topic_id: str, *, in_any_case: bool = False) -> None:
         self._pending[topic_id] = in_any_case or self._pending.get(topic_id, False)
         if len(self._pending) > MAX_TOPICS:  # the oldest goes, as its bucket does
@@ -136,8 +151,11 @@ class TopicRates:
         row = self._rows.get(topic_key(topic_id))
         if row is None:
             return 0.0
-        at = now if row.ephemeral else self._log_ms / 1_000 + max(0.0, now - self._read_at)
+        at = now if row.ephemeral else self._log_now(now)
         return min(self._buckets.wait(topic_id, self._rates(row), at), MAX_FOR_S)
+
+    def _log_now(self, now: float) -> float:
+        return self._log_ms / 1_000 + max(0.0, now - self._read_at)
 
     def _rates(self, row: Row) -> tuple[Rate, ...]:
         limit = row.settings.get("rate_limit")

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from math import inf
 from typing import Any, Final, NamedTuple
 
-MAX_BUCKETS: Final = 50_000  # about 10 MB
+MAX_BUCKETS: Final = 50_000  # about 14 MB
 MINUTE_S: Final = 60
 OWED_S: Final = 60  # a topic owes as much as it gains in this time, or OWED_BURSTS times its burst if that is more
 OWED_BURSTS: Final = 10

@@ -95,6 +95,19 @@ def test_a_backlog_that_is_read_at_once_is_no_burst() -> None:
     assert bed.due(1_200) == {}
 
 
+def test_what_was_told_in_the_middle_of_a_backlog_is_taken_back_behind_it() -> None:
+    bed = Bed()
+    bed.topic("t", **limit(1, 10))
+    bed.topic("other", **limit(100, 200))
+    bed.append("t", 0, 30)
+    bed.read(0, late_s=60)
+    assert bed.due(60) == {"t": 21_000}
+    bed.append("other", 59.9)
+    bed.read(59.9, late_s=0.3)
+    assert bed.due(60.25) == {"t": 0}, "it was a minute ago"
+    assert bed.due(61) == {}
+
+
 def test_another_owner_comes_to_the_same_levels_from_the_same_records() -> None:
     waits = []
     for parts in (1, 7):
