@@ -14,8 +14,15 @@ from headgate.runtime.http.call import Call
 logger = structlog.get_logger("audit")
 
 Action = Literal[
-    "topic.create", "topic.update", "topic.delete", "member.set", "member.remove", "subscriptions.end"
-]  # fmt: skip
+    "topic.create",
+    "topic.update",
+    "topic.delete",
+    "member.set",
+    "member.remove",
+    "subscriptions.end",
+    "ticket.create",
+    "revocation.create",
+]
 
 DONE: Final = "ok"
 UNFINISHED: Final = "unfinished"  # the process failed or was stopped: only the record tells the outcome

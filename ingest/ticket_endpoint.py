@@ -7,6 +7,7 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.ports import Clock, Rng
 from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
+from ingest import audit
 from ingest.rates import Rates
 
 ENTROPY: Final = 16
@@ -23,10 +24,15 @@ class TicketEndpoint:
 
     async def create(self, call: Call) -> Reply:
         """Answers with `ticket` and `expires_in`, in whole seconds."""
+        with audit.operation(call, "ticket.create", target=call.caller.user_id) as entry:
+            return self._make(call, entry)
+
+    def _make(self, call: Call, entry: audit.Entry) -> Reply:
         body = call.json_object() if call.body else {}
         kind = body.get("kind", "once")
         if kind not in ("once", "stream"):
             raise Refusal("bad_request", "kind must be once or stream")
+        entry.change = f"kind={kind}"
         topic_ids, ttl_s = (None, 0.0) if kind == "once" else (_topic_ids(body), _ttl_s(body))
         if kind == "once":
             _check_absent(body)

@@ -54,6 +54,30 @@ def test_each_operation_leaves_one_line() -> None:
     play(scene)
 
 
+def test_tickets_and_revocations_leave_one_line_without_the_ticket() -> None:
+    async def scene(world: World) -> None:
+        bo = world.token("bo")
+        with capture_logs() as lines:
+            ticket = (await world.call("POST", "/api/v1/tickets", bo)).json()["ticket"]
+        assert ticket not in str(lines)
+        line = await line_of(world, "POST", "/api/v1/tickets", bo)
+        assert (line["event"], line["user"], line["target"], line["change"]) == (
+            "ticket.create",
+            "bo",
+            "bo",
+            "kind=once",
+        )
+        line = await line_of(world, "POST", "/api/v1/revocations", bo, json={"user_id": "cy"})
+        assert (line["event"], line["outcome"], line["target"]) == ("revocation.create", "forbidden", "")
+        root = world.token("root", admin=True)
+        line = await line_of(world, "POST", "/api/v1/revocations", root, json={"user_id": "cy"})
+        assert (line["event"], line["outcome"], line["target"]) == ("revocation.create", "ok", "cy")
+        line = await line_of(world, "POST", "/api/v1/revocations", root, json={"jti": "j1"})
+        assert (line["target"], line["change"]) == ("", "jti=j1")
+
+    play(scene)
+
+
 def test_refusals_leave_a_line_with_their_code() -> None:
     async def scene(world: World) -> None:
         await world.create("t", permissions="PRIVATE")
