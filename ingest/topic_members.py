@@ -15,7 +15,7 @@ from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest import audit
 from ingest.access import Access
 from ingest.catalog import INGEST, Catalog, Known
-from ingest.control_fields import check_key, check_role, check_user_id
+from ingest.control_fields import check_key, check_role, check_user_id, names_user
 from ingest.controls import ControlOutcome, Controls
 from ingest.done_operations import DoneOperations
 from ingest.member_records import refusal_of, require_logic
@@ -43,7 +43,7 @@ class MemberHandlers:
     async def put(self, call: Call) -> Reply:
         """PUT .../members/{user_id}: makes a user a member, or gives a member another role."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
-        with audit.operation(call, "member.set", topic_id, user_id) as entry:
+        with audit.operation(call, "member.set", topic_id, user_id if names_user(user_id) else "") as entry:
             known = await self._require(call, topic_id, user_id)
             check_user_id(user_id)
             body = call.json_object() if call.body else {}
@@ -61,7 +61,7 @@ class MemberHandlers:
     async def remove(self, call: Call) -> Reply:
         """DELETE .../members/{user_id}: ends a membership; it is no fault if there is none."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
-        with audit.operation(call, "member.remove", topic_id, user_id) as entry:
+        with audit.operation(call, "member.remove", topic_id, user_id if names_user(user_id) else "") as entry:
             record_id = self._record_id("unmember", call, topic_id, user_id)
             if record_id in self._removed:
                 return NO_CONTENT

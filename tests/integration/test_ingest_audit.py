@@ -151,3 +151,13 @@ def test_an_operation_that_fails_here_is_unfinished() -> None:
         assert line["outcome"] == audit.UNFINISHED
 
     play(scene)
+
+
+def test_a_target_that_is_no_user_is_not_written() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        for user_id in ("a%0Ab", "x" * 129, "%FF"):
+            line = await line_of(world, "DELETE", f"{TOPICS}/t/members/{user_id}", world.token("eve"))
+            assert (line["outcome"], line["target"]) == ("topic_not_found", "")
+
+    play(scene)
