@@ -12,7 +12,7 @@ from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 from headgate.runtime.token_claims import NO_JTI, NO_USER, is_jti, is_user_id
 from headgate.runtime.tokens import Authenticator
-from ingest import audit
+from ingest.audit import AuditEntry, AuditLog
 
 APPEND_S: Final = 6.0
 MAX_MS: Final = (1 << 53) - 1
@@ -27,6 +27,7 @@ class RevocationEndpoint:
         directory: Directory,
         authenticator: Authenticator,
         clock: Clock,
+        audit: AuditLog,
         *,
         most: int = MAX_REVOCATIONS,
     ) -> None:
@@ -34,15 +35,16 @@ class RevocationEndpoint:
         self._directory = directory
         self._authenticator = authenticator
         self._clock = clock
+        self._audit = audit
         self._most = most
 
     async def create(self, call: Call) -> Reply:
         """Appends the revocation, and obeys it here at once. For callers with the claim `admin`."""
-        with audit.operation(call, "revocation.create") as entry:
+        with self._audit.operation(call, "revocation.create") as entry:
             await self._revoke(call, entry)
         return NO_CONTENT
 
-    async def _revoke(self, call: Call, entry: audit.Entry) -> None:
+    async def _revoke(self, call: Call, entry: AuditEntry) -> None:
         if not call.caller.admin or call.caller.only:
             raise Refusal("forbidden", "revocations are for tokens with the claim admin")
         revoked = self._authenticator.revoked

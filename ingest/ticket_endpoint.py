@@ -7,7 +7,7 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.ports import Clock, Rng
 from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
-from ingest import audit
+from ingest.audit import AuditEntry, AuditLog
 from ingest.rates import Rates
 
 ENTROPY: Final = 16
@@ -16,18 +16,19 @@ ENTROPY: Final = 16
 class TicketEndpoint:
     """The handler. A ticket costs its user a read."""
 
-    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng) -> None:
+    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng, audit: AuditLog) -> None:
         self._keys = keys
         self._rates = rates
         self._clock = clock
         self._rng = rng
+        self._audit = audit
 
     async def create(self, call: Call) -> Reply:
         """Answers with `ticket` and `expires_in`, in whole seconds."""
-        with audit.operation(call, "ticket.create", target=call.caller.user_id) as entry:
+        with self._audit.operation(call, "ticket.create", target=call.caller.user_id) as entry:
             return self._make(call, entry)
 
-    def _make(self, call: Call, entry: audit.Entry) -> Reply:
+    def _make(self, call: Call, entry: AuditEntry) -> Reply:
         body = call.json_object() if call.body else {}
         kind = body.get("kind", "once")
         if kind not in ("once", "stream"):

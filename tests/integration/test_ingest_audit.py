@@ -11,7 +11,7 @@ from tests.integration.ingest_twin import World, play
 
 TOPICS = "/api/v1/topics"
 UPDATE = {"name": "m", "settings": {"presence": "none"}}
-FIELDS = {"user", "topic", "target", "change", "outcome", "peer", "request_id", "record_id"}
+FIELDS = {"user", "topic", "target", "change", "outcome", "peer", "request_id", "record_id", "left_out"}
 
 
 async def lines_of(world: World, method: str, path: str, token: str = "", **request: Any) -> list[dict[str, Any]]:
@@ -159,5 +159,23 @@ def test_a_target_that_is_no_user_is_not_written() -> None:
         for user_id in ("a%0Ab", "x" * 129, "%FF"):
             line = await line_of(world, "DELETE", f"{TOPICS}/t/members/{user_id}", world.token("eve"))
             assert (line["outcome"], line["target"]) == ("topic_not_found", "")
+
+    play(scene)
+
+
+def test_a_stranger_does_not_fill_the_disk_with_refusals() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        eve, path = world.token("eve"), f"{TOPICS}/t"
+        lines = [line for _ in range(100) for line in await lines_of(world, "DELETE", path, eve)]
+        assert 60 <= len(lines) <= 61
+        assert await lines_of(world, "DELETE", path, world.token("mallory"), json=None), "others have their own lines"
+        assert (await line_of(world, "PUT", f"{path}/members/eve", eve, json={"role": "member"}))["outcome"] == "ok"
+        world.clock.virtual.now += 2
+        assert (await line_of(world, "DELETE", path, eve))["outcome"] == "forbidden"
+        await lines_of(world, "DELETE", path, eve)
+        await lines_of(world, "DELETE", path, eve)
+        world.clock.virtual.now += 2
+        assert (await line_of(world, "DELETE", path, eve))["left_out"] >= 1
 
     play(scene)
