@@ -14,8 +14,10 @@ from dispatcher.index import last_record_of
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
+from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
+from dispatcher.user_inbox import UserInbox
 from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated, TopicDeleted, Unusable, apply_many
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
@@ -83,12 +85,15 @@ class ShardOwner:
         self.shard = found.shard
         self.rows = found.rows
         self.topics = found.topics
+        self.users = found.users
         self.writer = found.writer
         self.snapshot_offset = max(found.writer.offset, 0)  # messages below it may be dropped
+        self.inbox_snapshot_offset = max(found.writer.inbox_offset, 0)  # the same for the inbox log
         self.routes: Routes[Destination] = Routes()
         self.fences = Fences(self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
+        self.outputs = Outputs(log, number, found.config.shards)
         self.history = History(found.first, found.shard.next_offset, node.options.history)
         self.pages = LogPages(log, number, self.history, node.options.history.read_bytes)
         self.log_end = LogEnd(log, number)
@@ -105,6 +110,8 @@ class ShardOwner:
         self._metrics = node.shell.metrics
         self._topic_changed = topic_changed
         self._end = found.end
+        self._logic = found.shard.logic
+        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
         if mark is not None:
             self.compare(mark)
 
@@ -131,6 +138,7 @@ class ShardOwner:
             self.take(records)
             await asyncio.sleep(0)
             await self.dead_letters.room()
+            await self.outputs.room()
             while self.history.overfull:  # noqa: ASYNC110 - the file takes a batch each turn
                 await asyncio.sleep(0)
         if batch.next_offset > self.shard.next_offset:  # over transaction markers too
@@ -164,6 +172,9 @@ class ShardOwner:
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
             self.topic_rates.read(records[-1].ts, self._clock.now())
+        if self.shard.logic != self._logic:
+            self._logic = self.shard.logic
+            self.outputs.known(self.rows)
         self.send_open()
         self.verdicts.release()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
@@ -222,6 +233,7 @@ class ShardOwner:
             self.topics.add(effect.row.topic_id, effect.row.epoch)
             self._topic_changed(effect.row.topic_id)
             self.pending_topics.decided(effect.row.topic_id, exists=True)
+            self.outputs.created(effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
             self.topic_rates.deleted(effect.topic_id)
@@ -229,6 +241,7 @@ class ShardOwner:
             for peer in self.routes.drop_topic(effect.topic_id):
                 peer.send(Ended(effect.topic_id, effect.epoch, "deleted"))
             self.history.forget(record.offset, effect.epoch)
+            self.outputs.deleted(record, effect)
             self._topic_changed(effect.topic_id)
         elif isinstance(effect, MemberChanged):
             self._take_member(record, effect)
@@ -245,6 +258,7 @@ class ShardOwner:
         self.writer.touch(MemberKey(key, effect.user_id))
         self.writer.touch(MemberKey(key, self.rows[key].owner_id))  # the first change makes the creator an entry too
         self._topic_changed(effect.topic_id, effect.user_id)
+        self.outputs.changed(record, effect)
         if effect.fence:
             self.send_open()  # what came before the fence goes out before it
             self.fences.raise_for_user(effect)

@@ -1,7 +1,6 @@
 """The gateway role: builds its objects, ticks its hub and drains its sessions."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from starlette.types import ASGIApp
@@ -18,13 +17,13 @@ from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import FromOwner, Message
-from headgate.core.wire.link_users import Revocation, Revocations
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.links.port import Directory
-from headgate.runtime.ports import Shell, ignore
+from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
@@ -39,11 +38,8 @@ class GatewayService:
         directory: Directory,
         authenticator: Authenticator,
         shell: Shell[GatewayMetrics],
-        on_revoked: Callable[[Sequence[Revocation]], None] = ignore,
     ) -> None:
-        """`on_revoked` is told which tokens dispatchers call void: all at the beginning of a link, then what is new."""
         self._shell = shell
-        self._on_revoked = on_revoked
         self._directory = directory
         self._authenticator = authenticator
         self._servers: dict[int, ServerShared] = {}
@@ -65,7 +61,7 @@ class GatewayService:
         if isinstance(message, FromOwner):
             self.users.receive(message, self._moment())
         elif isinstance(message, Revocations):
-            self._on_revoked(message.revocations)
+            self.sessions.revoke(message.revocations)
         else:
             self.hub.on_push(shard_epoch, message)
 

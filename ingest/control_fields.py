@@ -7,7 +7,7 @@ from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.member_roles import Role
 from headgate.runtime.http.call import Call
-from headgate.runtime.tokens import is_user_id
+from headgate.runtime.token_claims import is_user_id
 
 MAX_NAME: Final = 256
 

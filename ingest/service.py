@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
-from headgate.core.wire.link_users import Ingests, Throttled
+from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -29,6 +29,8 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topic_members import MemberHandlers
 from ingest.topic_updates import TopicUpdates
@@ -69,6 +71,7 @@ class IngestService:
         clock, rng, metrics = shell
         self._log = log
         self._appender = appender
+        self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
@@ -92,6 +95,8 @@ class IngestService:
             publish,
             batches,
             HistoryEndpoint(access, self._owners, rates),
+            TicketEndpoint(authenticator.tickets, rates, clock, rng),
+            RevocationEndpoint(log, directory, authenticator, clock),
         )
         self.app = make_app(
             handlers,
@@ -120,7 +125,7 @@ class IngestService:
         return PublishEndpoint(topics, reader, publishing, self._rates), batches
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that an owner pushed: what has changed, is to be refused, or how many ingests live."""
+        """Takes what owners and dispatchers send unasked."""
         if isinstance(message, Changed) and message.user_id:
             self._catalog.drop_role(message.topic_id, message.user_id)
         elif isinstance(message, Changed):
@@ -129,6 +134,8 @@ class IngestService:
             self._rates.throttled(message.topics)
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
+        elif isinstance(message, Revocations):
+            self._authenticator.revoke(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

@@ -15,6 +15,7 @@ from dispatcher.shard import ShardOwner, TopicListener
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.topic_list import TopicList
+from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.rows import Shard
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
@@ -50,7 +51,8 @@ def runner_of(log: Log, options: ShardOptions | None = None, shell: Shell[Metric
 
 def empty_shard(end: int = 0) -> RecoveredShard:
     """Shard 0 of a log without records up to the offset `end`."""
-    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), SnapshotWriter(), 0, end)
+    users = UserTopics()
+    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), users, SnapshotWriter(users), 0, end)
 
 
 def configured_shard(end: int = 0) -> RecoveredShard:

@@ -1,34 +1,14 @@
 """A question to several gateways is answered once: with all answers, or with what came in time."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from dispatcher import user_questions
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Message
 from headgate.core.wire.link_users import EndSubscriptions, SubscriptionsEnded
-
-
-class Far:
-    """A gateway at the far end of a link."""
-
-    def __init__(self) -> None:
-        self.open = True
-        self.congested = False
-        self.version = 2
-        self.sent: list[Any] = []
-
-    def send(self, message: Message) -> None:
-        self.sent.append(message)
-
-    def later(self, answer: Any) -> bool:
-        return False
-
-    def fall_behind(self, owner: Any, route: Any) -> None:
-        raise AssertionError("no route of a topic")
+from tests.dispatcher.members_bed import Far
 
 
 class Asked:
@@ -45,7 +25,7 @@ class Asked:
 async def test_it_is_over_with_the_last_answer() -> None:
     questions, one, two = UserQuestions(), Far(), Far()
     asked = Asked(questions, one, two)
-    (req,) = {message.req for message in one.sent + two.sent}
+    (req,) = {getattr(message, "req", 0) for message in one.sent + two.sent}
     questions.answered(two, SubscriptionsEnded(req, 2))
     questions.answered(two, SubscriptionsEnded(req, 9))  # a second answer counts for nothing
     questions.answered(Far(), SubscriptionsEnded(req, 9))

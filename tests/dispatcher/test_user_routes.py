@@ -22,7 +22,7 @@ from headgate.core.wire.link_users import (
     UsersChanged,
     UsersElsewhere,
 )
-from tests.dispatcher.test_user_questions import Far
+from tests.dispatcher.members_bed import Far
 
 
 class Shard:

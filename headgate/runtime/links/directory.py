@@ -10,7 +10,14 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
-from headgate.core.wire.link_users import AskConnections, EndSubscriptions, Ingests, Throttled, UsersElsewhere
+from headgate.core.wire.link_users import (
+    AskConnections,
+    EndSubscriptions,
+    Ingests,
+    Revocations,
+    Throttled,
+    UsersElsewhere,
+)
 from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
@@ -161,7 +168,7 @@ class LinkDirectory:
         if isinstance(message, Ingests):
             self._ingests[wire] = message.count
             self._tell_ingests()
-        elif isinstance(message, link.FromAnyDispatcher | link.FromOwner):
+        elif isinstance(message, Revocations | link.FromOwner):
             self._push(wire, message)
         elif req is not None:
             self._answer(req, message)
@@ -178,10 +185,13 @@ class LinkDirectory:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
     def _push(self, wire: Link, message: link.Message) -> None:
-        """Passes a push to the user; a push of an owner that was replaced is dropped."""
+        """Passes a push to the user; a push of an owner that was replaced is dropped.
+
+        What concerns no shard is passed from every dispatcher, with the epoch 0.
+        """
         if self._user is None:
             return
-        if isinstance(message, link.FromAnyDispatcher):
+        if isinstance(message, Revocations):
             self._user.on_push(0, message)
             return
         served = self._served.get(self._shard_of_push(message))
