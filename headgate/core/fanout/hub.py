@@ -21,7 +21,7 @@ from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
-from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.user_announcements import UserAnnouncements
@@ -278,8 +278,6 @@ class Hub:
             self.pending.leave(session)
 
     def _ask(self, pending: PendingSubscribe) -> None:
-        if not pending.asked:
-            return  # it ended while others were asked for
         try:
             shard = self.upstream.shard_of(pending.topic_id)
         except Refusal:
@@ -292,10 +290,10 @@ class Hub:
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
         outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Granted):
-            self._grant(pending, outcome.answer)
-        elif isinstance(outcome, Denied):
-            self._deny(pending, outcome.refusal)
+        if isinstance(outcome, Subscribed):
+            self._grant(pending, outcome)
+        elif isinstance(outcome, Refusal):
+            self._deny(pending, outcome)
         elif isinstance(outcome, Unwanted) and pending.shard is not None:
             self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
         self.proceed(pending.session)
@@ -342,7 +340,8 @@ class Hub:
     def _resend(self, shard: int | None) -> None:
         """Asks again what waits for an owner of the shard."""
         for pending in self.pending.resend(shard):
-            self._ask(pending)
+            if pending.asked:  # else it ended while others were asked for
+                self._ask(pending)
         if shard is not None:
             self.renewals.resend(shard)
 

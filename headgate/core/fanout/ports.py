@@ -1,13 +1,15 @@
 """The gateway core's ports: the owners of shards, the metrics, and the reader of tokens."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from headgate.core.wire.link import Answer, Message, Request
 from headgate.core.wire.rights import Identity
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """The time of a call: `now` in monotonic seconds, `wall_ms` in Unix milliseconds."""
 
     now: float
