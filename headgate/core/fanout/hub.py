@@ -5,6 +5,7 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -144,7 +145,8 @@ class Hub:
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
-        self._pump_all(self._flush.run(moment.wall_ms))
+        with closing(self._flush.run(moment.wall_ms)) as rounds:
+            self._pump_all(rounds)
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
