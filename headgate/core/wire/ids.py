@@ -10,7 +10,6 @@ TOPIC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 RESERVED_PREFIXES: Final = ("hg:", "dm:")
 PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
-MAX_EPOCH: Final = (1 << 53) - 1
 FOREIGN_PUBLISHER: Final = "kafka"
 
 
