@@ -1,4 +1,4 @@
-"""A small HTTP client for commands, on one connection at a time; knows problems and bearer tokens, no command."""
+"""A small HTTP client for commands, on one connection at a time; it sends the bearer token and reads problems."""
 
 import http.client
 import socket
@@ -28,14 +28,14 @@ class Unreachable(CommandFailed):
 
 
 class Answer(NamedTuple):
-    """What the server said."""
+    """An answer of the server."""
 
     status: int
     headers: Message
     body: bytes
 
     def problem(self) -> dict[str, Any]:
-        """Returns the problem of an answer that is not 2xx; something like it where a proxy answered."""
+        """Returns the problem of an answer that is not 2xx; one made of the status where a proxy answered."""
         try:
             found = msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -78,6 +78,14 @@ class Client:
     def post(self, path: str, body: bytes, content_type: str = _JSON) -> Answer:
         """Posts. A connection that had gone stale is opened once more. Raises Unreachable."""
         return self._request("POST", path, body, {"Content-Type": content_type})
+
+    def put(self, path: str, body: bytes) -> Answer:
+        """Puts. Raises Unreachable."""
+        return self._request("PUT", path, body, {"Content-Type": _JSON})
+
+    def patch(self, path: str, body: bytes) -> Answer:
+        """Changes. Raises Unreachable."""
+        return self._request("PATCH", path, body, {"Content-Type": _JSON})
 
     def delete(self, path: str) -> Answer:
         """Deletes. Raises Unreachable."""

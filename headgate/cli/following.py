@@ -1,4 +1,4 @@
-"""Where a reader stands in its topics and what a closed connection means for it; pure, knows no socket."""
+"""The position of a reader in its topics, and what a closed connection means for it; pure."""
 
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -17,7 +17,7 @@ _CLASSES: Final[dict[int, Action]] = {44: "stop", 45: "backoff", 46: "now"}
 
 
 class Frame(msgspec.Struct):
-    """What a reader looks at in a server's frame; the rest is printed as it came."""
+    """The members that a reader needs of a frame; everything is printed as it came."""
 
     type: str = ""
     topic_id: str = ""
@@ -76,7 +76,7 @@ class TopicPlace:
 
 
 def after_close(code: int, last: Frame | None) -> Action:
-    """Returns what the class of a close code says; `last` is the `disconnect` frame before it, if there was one."""
+    """Returns what to do after a close code; `last` is the `disconnect` frame before it, if there was one."""
     if code in _STOP or (last is not None and last.reconnect is False):
         return "stop"
     return _CLASSES.get(code // 100, "backoff")

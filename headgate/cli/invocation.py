@@ -1,4 +1,4 @@
-"""One call of the command: the settings given with it and how it ends; knows no particular command."""
+"""One call of the command: the settings given with it and how it ends."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ class WrongCommand(HeadgateError):
 
 @dataclass(frozen=True)
 class Invocation:
-    """What stood in the command line besides the command: `--group.name VALUE` and `--config FILE`."""
+    """The part of the command line besides the command: `--group.name VALUE` and `--config FILE`."""
 
     flags: dict[str, str] = field(default_factory=dict)
     config_path: str | None = None

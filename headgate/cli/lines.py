@@ -1,4 +1,4 @@
-"""Lines of a file or pipe as items of a publish batch; knows JSON and sizes, no server."""
+"""Lines of a file or pipe as items of a publish batch."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Standard output: readable and coloured for a person, otherwise one JSON object a line; knows no command."""
+"""Standard output: readable and coloured for a person, otherwise one JSON object a line."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ class Output:
 
 
 def let_go() -> None:
-    """Sends what is still to be written to nobody, so that the interpreter's last flush is quiet too."""
+    """Discards the output that is not written yet, so that the interpreter's last flush is quiet too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

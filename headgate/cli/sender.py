@@ -1,4 +1,4 @@
-"""Sends batches until every item is answered: waits out 429, 503, 504 and a lost connection; knows no file."""
+"""Sends batches until every item is answered: waits out 429, 503, 504 and a lost connection."""
 
 import random
 import time

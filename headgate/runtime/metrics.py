@@ -51,7 +51,7 @@ Labels = tuple[str, ...]
 
 
 class _Counter:
-    """A counter family; `start` are the label values that stand at 0 before anything happened."""
+    """A counter family; `start` are the label values that exist with 0 from the start."""
 
     def __init__(self, name: str, text: str, labels: Labels, start: Iterable[Labels]) -> None:
         self._name, self._text, self._labels = name, text, labels
@@ -88,7 +88,7 @@ class _Histogram:
 
 
 class Metrics(Collector):
-    """All numbers of one process. `parts` decide which families are shown; the others are counted for nobody."""
+    """All numbers of one process. `parts` decide which families are shown; the others are counted but not shown."""
 
     def __init__(self, parts: Set[Part] = ALL) -> None:
         profiles = _each(PROFILES)
@@ -137,6 +137,9 @@ class Metrics(Collector):
             _each((*CODES,)),
         )
         self._refusal_log = RefusalLog(time.monotonic)
+        self._inbox_skipped = _Counter(
+            "headgate_inbox_skipped_total", "Records of the inbox log that could not be read.", (), [()]
+        )
         self._disagreements = _Counter(
             "headgate_disagreements_total", "Digests of a shard in which this node and another differ.", (), [()]
         )
@@ -183,12 +186,16 @@ class Metrics(Collector):
         self._dead_letters.add((reason,), count)
 
     def snapshot_failed(self, reason: str) -> None:
-        """Counts a snapshot that was not written, or is not what was written."""
+        """Counts a snapshot that could not be written, or that differs when it is read back."""
         self._snapshot_failures.add((reason,), 1)
 
     def worked(self, work: str, seconds: float) -> None:
         """Counts one slice of background work that held the loop for `seconds`."""
         self._slices.observe((work,), 1, seconds)
+
+    def inbox_skipped(self) -> None:
+        """Counts a record of the inbox log that cannot be read."""
+        self._inbox_skipped.add((), 1)
 
     def disagreed(self) -> None:
         """Counts a digest in which two nodes differ."""
@@ -225,6 +232,7 @@ class Metrics(Collector):
         yield self._sequenced.family()
         yield self._dead_letters.family()
         yield self._disagreements.family()
+        yield self._inbox_skipped.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")

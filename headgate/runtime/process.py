@@ -1,10 +1,11 @@
 """The life of one process: start, signals, drain in order, exit status."""
 
 import asyncio
+import contextlib
 import gc
 import resource
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
 
 import structlog
@@ -41,6 +42,7 @@ class Process:
         self._clock = clock
         self._deadline_s = deadline_s
         self._lag = 0.0
+        self._next_measure: asyncio.TimerHandle | None = None
         metrics.watch("loop_lag_seconds", lambda: self._lag)
 
     def task(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -59,24 +61,29 @@ class Process:
         """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
         admin = AdminServer(admin_host, admin_port, self._metrics, self.checks, hosts)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):  # the loop restores them when it closes
-            loop.add_signal_handler(number, self.stopping.set)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(admin.serve(), name="admin")
-                for name, run in self._tasks:
-                    tasks.create_task(run(), name=name)
-                self._measure(loop, loop.time())
-                gc.collect()
-                gc.freeze()  # the objects made so far live as long as the process: skip them in collections
-                await self.stopping.wait()
-                await self._drain()
-                raise _Drained
+            with _signals(loop, self.stopping.set):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(admin.serve(), name="admin")
+                    for name, run in self._tasks:
+                        tasks.create_task(run(), name=name)
+                    self._measure(loop, loop.time())
+                    gc.collect()
+                    gc.freeze()  # the objects made so far live as long as the process: skip them in collections
+                    await self.stopping.wait()
+                    await self._drain()
+                    raise _Drained
         except* _Drained:
             pass
         finally:
-            gc.unfreeze()
+            self._end(admin)
         return 0
+
+    def _end(self, admin: AdminServer) -> None:
+        admin.close()  # its task may have been cancelled before it began
+        if self._next_measure is not None:
+            self._next_measure.cancel()
+        gc.unfreeze()
 
     async def _drain(self) -> None:
         started = self._clock.now()
@@ -100,7 +107,21 @@ class Process:
 
     def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self._lag = max(0.0, loop.time() - due)
-        loop.call_at(loop.time() + LAG_S, self._measure, loop, loop.time() + LAG_S)
+        self._next_measure = loop.call_at(loop.time() + LAG_S, self._measure, loop, loop.time() + LAG_S)
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
+    """Lets SIGTERM and SIGINT make `call`, as often as they come; puts the handlers before back at the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        loop.add_signal_handler(number, call)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from headgate.runtime.http.origins import is_entry
+from headgate.runtime.links.tls import TlsFiles
 from headgate.runtime.logs.options import LogSecurity, parse_url, without_password
 from headgate.runtime.sockets import ANY
 
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86_400.0
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+_KEY_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -60,6 +62,12 @@ def _log_url(text: str) -> str:
     return text
 
 
+def _key_url(text: str) -> str:
+    if _KEY_URL.fullmatch(text) is None:
+        raise ValueError("expected https://host/path or http://host/path, without user and password")
+    return text
+
+
 def _http_url(text: str) -> str:
     if _HTTP_URL.fullmatch(text) is None:
         raise ValueError("expected http://host:port or https://host")
@@ -83,6 +91,7 @@ Addresses = Annotated[tuple[Address, ...], BeforeValidator(_commas), Field(min_l
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_commas)]
 LogUrl = Annotated[str, AfterValidator(_log_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+KeyUrl = Annotated[str, AfterValidator(_key_url)]
 
 
 class SettingsGroup(BaseModel):
@@ -154,14 +163,22 @@ class AuthSettings(SettingsGroup):
     """`jwt`: callers need a token. `open`: everybody may do everything; only for `dev` on loopback."""
     secret: Secret | None = None
     """The key of tokens (HS256). Production roles need 32 bytes or more. `headgate token mint` signs with it."""
-    jwks_url: HttpUrl | None = None
-    """Not built yet: must be unset."""
+    secret_second: Secret | None = None
+    """A second key of tokens, while `secret` is being replaced. It signs nothing."""
+    jwks_url: KeyUrl | None = None
+    """Where a key server publishes the keys of tokens (JWKS: RS256, ES256, EdDSA). Works beside `secret`."""
     issuer: Text | None = None
     """If set, a token's `iss` must be this."""
     audience: Text | None = None
     """If set, a token's `aud` must contain this. Unset: a token with `aud` is refused."""
     query_token: bool = True
     """Whether a stream may carry its token in the URL as `?token=`."""
+
+    @model_validator(mode="after")
+    def _one_signs(self) -> Self:
+        if self.secret_second is not None and self.secret is None:
+            raise ValueError("auth.secret_second is set and auth.secret, which signs, is not")
+        return self
 
 
 class DevSettings(SettingsGroup):
@@ -218,14 +235,30 @@ class AdminSettings(SettingsGroup):
 
 
 class TlsSettings(SettingsGroup):
-    """TLS between the services (PEM files)."""
+    """TLS of the links between the services. Set on all of them or on none; a changed file needs no restart."""
 
     ca: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the authority that signed the certificates of all services. With `certificate`: links use TLS."""
     certificate: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the certificate of this service, which it shows to the others."""
     key: File | None = None
-    """Not built yet: must be unset."""
+    """PEM file with the private key of `certificate`, without a password. Unset: it is in `certificate`."""
+    server_name: Text | None = None
+    """The name that every dispatcher's certificate carries. Unset: the host that is connected to."""
+
+    def files(self) -> TlsFiles | None:
+        """Returns the files; None: links are plain text. Raises ValueError when only some are set."""
+        if self.ca is None and self.certificate is None and self.key is None and self.server_name is None:
+            return None
+        if self.ca is None or self.certificate is None:
+            missing = "ca" if self.ca is None else "certificate"
+            raise ValueError(f"cluster.tls needs ca and certificate, and {missing} is not set")
+        return TlsFiles(self.ca, self.certificate, self.key, self.server_name)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.files()
+        return self
 
 
 class ClusterSettings(SettingsGroup):
@@ -314,11 +347,11 @@ class LimitsSettings(SettingsGroup):
     request_deadline_s: Seconds = 10.0
     """Seconds for the head of a request to arrive, and again for its body."""
     publish_per_user_per_min: Count = 100
-    """Messages a minute that one user may publish, sustained."""
+    """Messages a minute that one user may publish, sustained, through all ingests together."""
     publish_per_topic_per_s: Count = 100
-    """Messages a second that one topic takes, sustained."""
+    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
     creations_per_user_per_min: Count = 60
-    """Topics a minute that one user may create, sustained."""
+    """Topics a minute that one user may create, and members that it may change, sustained."""
     reads_per_user_per_min: Count = 600
     """Requests for history, info and lists a minute of one user, sustained."""
     held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB

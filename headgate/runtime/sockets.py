@@ -1,4 +1,4 @@
-"""Listening sockets and how addresses are written, in both families; knows no protocol."""
+"""Listening sockets and how addresses are written, in both families."""
 
 import socket
 from typing import Final

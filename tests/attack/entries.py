@@ -16,7 +16,7 @@ from headgate.core.wire import link, link_members, linkcodec
 from headgate.core.wire.envelope import MAGIC
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
-from headgate.runtime.links.websocket_link import open_link
+from headgate.runtime.links.websocket_link import Credentials, open_link
 from headgate.runtime.settings import load
 from headgate.runtime.system import SystemRng
 from tests.attack.odd import Odd
@@ -131,7 +131,7 @@ async def link_messages(target: Deployment, odd: Odd) -> Outcome:
     """A peer that knows the secret and speaks nonsense: messages of odd content, and bytes that are none."""
     address = f"127.0.0.1:{target.dispatchers[0].port}"
     role = odd.one_of("gateway", "ingest")
-    wire = await open_link(address, CLUSTER_SECRET, role, "fuzz", SystemRng())
+    wire = await open_link(address, Credentials(CLUSTER_SECRET), role, "fuzz", SystemRng())
     heard: list[link.Message] = []
     wire.deliver_to(heard.extend)
     task = asyncio.create_task(wire.run())

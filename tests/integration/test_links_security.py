@@ -15,7 +15,7 @@ from headgate.runtime.links import authentication
 from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket_link import WebSocketLink, open_link
+from headgate.runtime.links.websocket_link import Credentials, WebSocketLink, open_link
 from tests.integration.test_links_websocket import RNG, SECRET, SHELL, serving, until
 
 GREETING = b"HGL1" + bytes(32) + b"d1"
@@ -36,7 +36,7 @@ async def ended(socket: ClientConnection) -> tuple[int, str]:
 async def test_another_secret_is_refused_before_anything_is_parsed() -> None:
     async with serving() as (address, far):
         with pytest.raises(ConnectionError, match="the cluster secrets differ"):
-            await open_link(address, b"wrong" * 8, "ingest", "n1", RNG)
+            await open_link(address, Credentials(b"wrong" * 8), "ingest", "n1", RNG)
         async with stranger(address) as socket:
             await socket.recv()
             await socket.send(msgspec.msgpack.encode([[1, 1, 1, "gateway", "g", "", 0]]))
@@ -76,7 +76,7 @@ async def test_strangers_are_bounded_and_do_not_keep_friends_out_for_long(monkey
         cut = [reader.at_eof() for reader, _ in silent]
         assert cut.count(True) <= 3
         with pytest.raises(ConnectionError):
-            await open_link(address, SECRET, "ingest", "n1", RNG)
+            await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         for _, writer in silent:
             writer.close()
         wires = []
@@ -92,7 +92,7 @@ async def test_strangers_are_bounded_and_do_not_keep_friends_out_for_long(monkey
 async def open_until(address: str, node: str) -> WebSocketLink:
     while True:
         try:
-            return await open_link(address, SECRET, "ingest", node, RNG)
+            return await open_link(address, Credentials(SECRET), "ingest", node, RNG)
         except ConnectionError:
             await asyncio.sleep(0.05)
 
@@ -107,7 +107,7 @@ async def test_a_server_that_does_not_know_the_secret_is_left() -> None:
     async with websockets.serve(liar, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConnectionError, match="does not know the cluster secret"):
-            await open_link(f"127.0.0.1:{port}", SECRET, "ingest", "n1", RNG)
+            await open_link(f"127.0.0.1:{port}", Credentials(SECRET), "ingest", "n1", RNG)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_whatever_answers_at_a_dispatcher_address_a_gateway_goes_on(said: 
     async with websockets.serve(odd, "127.0.0.1", 0) as server, serving() as (address, _far):
         port = server.sockets[0].getsockname()[1]
         directory = LinkDirectory("gateway", "n1")
-        pool = LinkPool(directory, [f"127.0.0.1:{port}", address], SECRET, SHELL)
+        pool = LinkPool(directory, [f"127.0.0.1:{port}", address], Credentials(SECRET), SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None)
         await asyncio.sleep(0.3)
@@ -170,7 +170,7 @@ async def tapped(behind: str) -> AsyncIterator[tuple[str, Wiretap]]:
 async def test_what_was_captured_is_of_no_use_again() -> None:
     """A listener replayed a gateway's offer for 60 s and asked as an admin."""
     async with serving() as (address, far), tapped(address) as (through, tap):
-        wire = await open_link(through, SECRET, "gateway", "g1", RNG)
+        wire = await open_link(through, Credentials(SECRET), "gateway", "g1", RNG)
         wire.send(link.Hello(1, 1, "gateway", "g1", "", 0))
         task = asyncio.create_task(wire.run())
         await until(lambda: far.got)
@@ -189,7 +189,7 @@ async def test_what_was_captured_is_of_no_use_again() -> None:
 @pytest.mark.parametrize("attack", ["changed", "added", "repeated"])
 async def test_nobody_on_the_way_can_speak_on_a_link(attack: str) -> None:
     async with serving() as (address, far), tapped(address) as (through, tap):
-        wire = await open_link(through, SECRET, "gateway", "g1", RNG)
+        wire = await open_link(through, Credentials(SECRET), "gateway", "g1", RNG)
         task = asyncio.create_task(wire.run())
         wire.send(link.AskCount(1, 0, ["t"]))
         await until(lambda: len(far.got) == 1)
@@ -208,7 +208,7 @@ async def test_nobody_on_the_way_can_speak_on_a_link(attack: str) -> None:
 
 async def test_junk_ends_the_link_and_both_ends_say_why() -> None:
     async with serving() as (address, far):
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         reasons: list[str] = []
         wire.deliver_to(on_close=reasons.append)
         await until(lambda: far.links)
@@ -220,7 +220,7 @@ async def test_junk_ends_the_link_and_both_ends_say_why() -> None:
 
 async def test_what_ends_the_writer_is_the_reason_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (address, _far):
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         reasons: list[str] = []
         wire.deliver_to(on_close=reasons.append)
         monkeypatch.setattr(wire._sent_seal, "mark", lambda batch: 1 / 0)
@@ -232,7 +232,7 @@ async def test_what_ends_the_writer_is_the_reason_of_the_end(monkeypatch: pytest
 async def test_a_fault_with_one_message_leaves_the_link_to_the_others() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("ingest", "n1")
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))

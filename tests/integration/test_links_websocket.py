@@ -10,7 +10,7 @@ from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
-from headgate.runtime.links.websocket_link import WebSocketLink, open_link, serve_links
+from headgate.runtime.links.websocket_link import Credentials, WebSocketLink, open_link, serve_links
 from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.testing.encoded_link import encoded_link
@@ -48,7 +48,7 @@ class FarEnd:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[str, FarEnd]]:
     far = FarEnd()
-    server = await serve_links("127.0.0.1", 0, SECRET, "d1", RNG, far.accept, far.refused)
+    server = await serve_links("127.0.0.1", 0, Credentials(SECRET), "d1", RNG, far.accept, far.refused)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"127.0.0.1:{port}", far
@@ -66,7 +66,7 @@ async def until(condition: object) -> None:
 async def test_a_request_is_answered_and_order_is_kept() -> None:
     async with serving() as (address, _far):
         directory = LinkDirectory("ingest", "n1")
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))
@@ -89,7 +89,7 @@ async def test_a_request_is_answered_and_order_is_kept() -> None:
 async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("ingest", "n1")
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         task = asyncio.create_task(wire.run())
         directory.add(wire)
         await until(lambda: directory.linked(0))
@@ -103,7 +103,7 @@ async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
 
 async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
     async with serving() as (address, far):
-        wire = await open_link(address, SECRET, "ingest", "n1", RNG)
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
         frame = b"x" * 100_000
         for seq in range(1, 31):
             wire.send(link.Messages("t", 1, seq, [1], [frame]))
@@ -118,7 +118,7 @@ async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
 async def test_the_pool_comes_back_after_the_dispatcher_does() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("gateway", "n1")
-        pool = LinkPool(directory, [address], SECRET, SHELL)
+        pool = LinkPool(directory, [address], Credentials(SECRET), SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None)
         far.links[0].close("restart")
@@ -150,7 +150,7 @@ async def test_a_second_address_of_a_linked_node_is_left_alone() -> None:
     async with serving() as (address, far):
         directory = LinkDirectory("gateway", "n1")
         port = address.rpartition(":")[2]
-        pool = LinkPool(directory, [address, f"127.0.0.2:{port}", f"localhost:{port}"], SECRET, SHELL)
+        pool = LinkPool(directory, [address, f"127.0.0.2:{port}", f"localhost:{port}"], Credentials(SECRET), SHELL)
         task = asyncio.create_task(pool.run())
         await until(lambda: directory.missing() is None and len(far.links) >= 2)
         await asyncio.sleep(0.5)

@@ -8,13 +8,13 @@ import msgspec
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.wire.errors import HeadgateError, Refusal
-from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
+from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.payload import check_depth, check_utf8, compact
 from headgate.core.wire.payload import members as members_of
 from headgate.core.wire.position import Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
-_MAX_SEQ: Final = (1 << 53) - 1
+DEFAULT_DEVICE: Final = "default"
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
 _MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
@@ -50,6 +50,7 @@ class Subscribe(NamedTuple):
     topic_id: str
     position: Position | None
     presence: bool
+    device_id: str = DEFAULT_DEVICE
 
 
 class Unsubscribe(NamedTuple):
@@ -191,10 +192,10 @@ def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, A
         raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
     if members.get("presence", False):
         raise Refusal("bad_request", "presence:true (presence_diff) is not built yet; leave it out or say false")
-    device_id = members.get("device_id", "default")
+    device_id = members.get("device_id", DEFAULT_DEVICE)
     if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    return Subscribe(topic_id, position, "presence" not in members)
+    return Subscribe(topic_id, position, "presence" not in members, device_id)
 
 
 def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:
@@ -220,7 +221,7 @@ def _later(*names: str) -> Callable[[Mapping[str, Any]], Command]:
 
 
 def _seq(value: Any) -> None:
-    if type(value) is not int or not 0 <= value <= _MAX_SEQ:
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         raise Refusal("bad_request", "seq is an integer from 0")
 
 

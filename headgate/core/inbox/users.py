@@ -36,10 +36,14 @@ _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic
 
 
 class UserTopics:
-    """Topics by user. `next_offset` is that of the inbox log up to which everything was applied."""
+    """Topics by user. `next_offset` is that of the inbox log up to which everything was applied.
+
+    `changes` counts the records that changed something, and the marks that ended.
+    """
 
     def __init__(self) -> None:
         self.next_offset = 0
+        self.changes = 0
         self._users: dict[str, dict[str, UserTopic]] = {}
 
     def apply(self, record: Record) -> bytes | None:
@@ -65,6 +69,7 @@ class UserTopics:
         topics[found.topic_id] = UserTopic(
             found.epoch, found.offset, found.role, found.joined_seq, found.joined_n, found.joined_at
         )
+        self.changes += 1
         return pair_key(user_id, found.topic_id)
 
     def count(self, user_id: str) -> int:
@@ -89,6 +94,7 @@ class UserTopics:
             ]
             for key in gone:
                 self.load(key, None)
+            self.changes += len(gone)
             yield gone
 
     # As pairs of a snapshot

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.ids import PRINTABLE_ASCII, id_bytes, id_text
+from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, id_bytes, id_text
 from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
 
 MAX_ATTACHMENTS: Final = 10
@@ -36,7 +36,7 @@ class _Attachment(msgspec.Struct, omit_defaults=True):
     url: Annotated[str, msgspec.Meta(min_length=1, pattern=_URL)]
     name: str | None = None
     content_type: str | None = None
-    size: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)] | None = None
 
 
 class _Body(msgspec.Struct):
@@ -44,7 +44,7 @@ class _Body(msgspec.Struct):
     client_msg_id: str | None = None
     priority: Literal["NORMAL", "LOW"] | None = None
     parent_message_id: str | None = None
-    parent_version: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)] | None = None
+    parent_version: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)] | None = None
     attachments: list[_Attachment] | None = None
 
 

@@ -14,6 +14,7 @@ from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
 
 USER_BYTES: Final = 128
+_REFUSED: Final = frozenset({Code.FORBIDDEN, Code.LAST_OWNER})
 TopicChange = SetMember | RemoveMember | UpdateTopic
 
 
@@ -51,8 +52,10 @@ def change_topic(shard: Shard, row: Row, record: Record, change: TopicChange) ->
     return _change_member(shard, key, row, record, change)
 
 
-def repeated(shard: Shard, row: Row, record: Record, change: TopicChange) -> Verdict:
-    """Returns the verdict of a repeat of a change that was made before."""
+def repeated(shard: Shard, row: Row, record: Record, change: TopicChange, code: int) -> Verdict:
+    """Returns the verdict of a repeat: the first one's `code`, 0 where only the history index could know it."""
+    if code in _REFUSED:
+        return Verdict(code, 0, row.epoch)
     if isinstance(change, UpdateTopic):
         return Verdict(Code.UPDATED, row.version, row.epoch)
     if isinstance(change, RemoveMember):

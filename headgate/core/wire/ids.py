@@ -10,6 +10,7 @@ TOPIC_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 RESERVED_PREFIXES: Final = ("hg:", "dm:")
 PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
+MAX_INTEGER: Final = (1 << 53) - 1  # the largest that every JSON reader takes exactly (RFC 8259 section 6)
 FOREIGN_PUBLISHER: Final = "kafka"
 
 
@@ -32,6 +33,11 @@ def murmur2(data: bytes) -> int:
 def shard_of(key: bytes, shards: int) -> int:
     """Returns the shard of a topic key or user id: Kafka's Java-compatible default partitioner."""
     return (murmur2(key) & 0x7FFFFFFF) % shards
+
+
+def user_shard(user_id: str, shards: int) -> int:
+    """Returns the shard of a user."""
+    return shard_of(user_id.encode(), shards)
 
 
 def topic_key(topic_id: str, tenant: str = "") -> bytes:

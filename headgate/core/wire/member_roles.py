@@ -53,7 +53,7 @@ def rights_in(permissions: str, role: Role | None, given: Right = Right.NONE, *,
     """Returns all that somebody may do: `given` by a token, and unless the token says `only`, by mode and role."""
     if only:
         return given
-    return given | ANYONE[permissions] | (ROLE_RIGHTS[role] if role is not None else Right.NONE)
+    return given | ANYONE.get(permissions, Right.NONE) | (ROLE_RIGHTS[role] if role is not None else Right.NONE)
 
 
 def may_change(actor_rights: Right, *, own: bool, old: Role | None, new: Role | None, owners: int) -> Grant:

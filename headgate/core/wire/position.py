@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 
 NO_EPOCH: Final = -1
 _QUERY: Final = re.compile(r"(seq|ts|last|[0-9]{1,16}):([0-9]{1,16})")
-_MAX: Final = (1 << 53) - 1
 _FORMS: Final = (
     'from is "live", "earliest", {"epoch":e,"seq":n}, {"seq":n}, {"ts":ms} or {"last":n} with integers from 0 '
     "(in a query: live, earliest, <epoch>:<seq>, seq:<n>, ts:<ms>, last:<n>)"
@@ -43,7 +43,7 @@ def _bad() -> Refusal:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MAX:
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         raise _bad()
     return value
 

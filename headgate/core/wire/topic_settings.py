@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 
 Settings = dict[str, Any]
 
@@ -16,7 +17,6 @@ ON_SLOW: Final = {
     "durable": ("disconnect", "drop_oldest"),
     "ephemeral": ("drop_oldest", "disconnect", "drop_newest", "conflate"),
 }  # the first is the default
-MAX_NUMBER: Final = (1 << 53) - 1  # the largest integer that every JSON reader takes
 MAX_BATCH_MESSAGES: Final = 10_000
 MAX_BATCH_DELAY_MS: Final = 60_000  # a message held for longer than the heartbeat's limit is of no use
 MAX_ATTEMPTS: Final = 1_000
@@ -60,6 +60,28 @@ def effective(overrides: Settings) -> Settings:
 def create(settings: object) -> Settings:
     """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`."""
     return merge({}, settings, new=True)
+
+
+def overrides_of(settings: Settings) -> Settings:
+    """Returns the overrides that make these effective settings."""
+    named = {name: settings[name] for name in ("profile", "hot_enter") if settings[name] != DEFAULTS[name]}
+    base = effective(named)
+    return named | {name: value for name, value in settings.items() if value != base[name]}
+
+
+def change(settings: Settings, changes: object) -> Settings:
+    """Returns the overrides of a topic after `changes` to its effective settings, key by key; null restores a default.
+
+    `hot_exit` stays as it is where only `hot_enter` changes. Raises Refusal `bad_request` naming the setting, also for
+    one that has no effect yet, and `immutable` for another `profile`.
+    """
+    if not isinstance(changes, dict):
+        raise _bad("settings", "an object")
+    require_built({name: value for name, value in changes.items() if value is not None})
+    overrides = overrides_of(settings)
+    if "hot_enter" in changes and "hot_exit" not in changes:
+        overrides["hot_exit"] = settings["hot_exit"]
+    return merge(overrides, changes)
 
 
 def require_built(overrides: Settings) -> None:
@@ -121,7 +143,7 @@ def _one_of(*allowed: str) -> Callable[[str, Any], Any]:
     return check
 
 
-def _integer(low: int, high: int = MAX_NUMBER) -> Callable[[str, Any], Any]:
+def _integer(low: int, high: int = MAX_INTEGER) -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         if type(value) is not int or not low <= value <= high:
             raise _bad(name, f"an integer from {low} to {high}")
@@ -183,7 +205,11 @@ _RETRY: Final = {
     "max_ms": _integer(1, MAX_RETRY_MS),
     "jitter": _number(0, 1),
 }
-_RATE_LIMIT: Final = {"per_s": _number(0.001, 1_000_000), "burst": _integer(1, 1_000_000)}
+_RATE_LIMIT: Final = {
+    "per_s": _number(0.001, 1_000_000),
+    "burst": _integer(1, 1_000_000),
+    "per_min": _integer(1, 60_000_000),
+}
 
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "profile": _one_of(*PROFILES),

@@ -4,9 +4,9 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 
 MAX_FIELDS: Final = 2_048  # docs/protocol.md, section 3
-MAX_NUMBER: Final = (1 << 53) - 1
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
 
@@ -36,7 +36,7 @@ def too_many_fields() -> Refusal:
     return Refusal("bad_request", f"the query string has more than {MAX_FIELDS} fields")
 
 
-def integer(query: Query, name: str, default: int, low: int = 0, high: int = MAX_NUMBER) -> int:
+def integer(query: Query, name: str, default: int, low: int = 0, high: int = MAX_INTEGER) -> int:
     """Returns an integer of the query string. Raises Refusal `bad_request`."""
     text = query.get(name)
     if text is None:

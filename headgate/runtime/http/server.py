@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -30,9 +31,22 @@ Factory = Callable[..., asyncio.Protocol]
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the role decides what a signal means."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.servers: list[asyncio.Server] = []  # uvicorn makes it in `startup` only
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to listen. Cancelled half way, asyncio would lose a server that nobody can close any more."""
+        starting = asyncio.ensure_future(super().startup(sockets=sockets))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting
+            raise
 
 
 class HttpServer:
@@ -62,6 +76,7 @@ class HttpServer:
             timeout_graceful_shutdown=_STOP_S,
         )
         self._server = _Server(self._config)
+        self._is_serving = False
         self._served = asyncio.Event()
 
     @property
@@ -70,11 +85,14 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     async def serve(self) -> None:
-        """Serves until `finish`."""
+        """Serves until `finish` or `close`."""
+        if self._served.is_set():
+            return
+        self._is_serving = True
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
-            self._served.set()
+            self.close()
 
     def end_idle(self) -> None:
         """Closes connections that wait for a next request; others end with their answer. Still listens."""
@@ -86,15 +104,32 @@ class HttpServer:
                 connection.end_idle()
 
     async def finish(self) -> None:
-        """Stops listening, finishes the answers under way, and returns when `serve` has returned."""
+        """Stops listening, finishes the answers under way, and returns when `serve` has returned.
+
+        A server that was never served, because its task was cancelled before it began, is closed.
+        """
+        if not self._is_serving:
+            self.close()
+            return
         self._server.should_exit = True
         try:
             async with asyncio.timeout(_ABORT_S):
                 await self._served.wait()
         except TimeoutError:
-            for connection in list(self._server.server_state.connections):
-                connection.abort()  # type: ignore[union-attr]  # all protocols of ours have it
+            self._abort()
         await self._served.wait()
+
+    def close(self) -> None:
+        """Stops listening and cuts the connections, at once. May be called again."""
+        for server in self._server.servers:
+            server.close()
+        self._socket.close()
+        self._abort()
+        self._served.set()
+
+    def _abort(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.abort()  # type: ignore[union-attr]  # all protocols of ours have it
 
 
 class _Places:

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from headgate.runtime.links.directory import LinkDirectory
-from headgate.runtime.links.websocket_link import open_link
+from headgate.runtime.links.websocket_link import Credentials, open_link
 from headgate.runtime.logging import Reminder
 from headgate.runtime.ports import Shell
 
@@ -22,23 +22,25 @@ HINT_TRIES: Final = 30  # a hinted address that never answers is forgotten; a li
 class LinkPool:
     """Links of one process. `run` is its task."""
 
-    def __init__(self, directory: LinkDirectory, dispatchers: list[str], secret: bytes, shell: Shell[object]) -> None:
+    def __init__(
+        self, directory: LinkDirectory, dispatchers: list[str], credentials: Credentials, shell: Shell[object]
+    ) -> None:
         self._directory = directory
         self._configured = dispatchers
-        self._secret = secret
+        self._credentials = credentials
         self._clock = shell.clock
         self._rng = shell.rng
         self._hints = directory.hints
         self._kept: dict[str, asyncio.Task[None]] = {}
         self._reminder = Reminder(shell.clock.now)
-        self._targets: set[str] = set()
+        self._targets: dict[str, str] = {}  # address: the host that its certificate names
         self._resolved: dict[str, list[str]] = {}
 
     async def run(self) -> None:
         """Connects, reconnects with back-off and jitter, follows names that change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._targets = set(await self._find_targets())
+                self._targets = await self._find_targets()
                 for address in self._targets:
                     task = self._kept.get(address)
                     if task is None or task.done():
@@ -50,17 +52,16 @@ class LinkPool:
                     pass
                 self._hints.added.clear()
 
-    async def _find_targets(self) -> list[str]:
-        """Returns every address: a configured name may stand for several hosts (a headless service)."""
-        targets: dict[str, None] = {}
+    async def _find_targets(self) -> dict[str, str]:
+        """Returns every address and its host's name: a configured name may be several hosts (a headless service)."""
+        targets = {address: _host(address) for address in self._hints.failures}
         for address in self._configured:
             try:
                 self._resolved[address] = await _resolve(address)
             except OSError as error:  # the addresses found before stay valid
                 self._warn(address, f"the name does not resolve: {error}")
-            targets.update(dict.fromkeys(self._resolved.get(address, ())))
-        targets.update(dict.fromkeys(self._hints.failures))
-        return list(targets)
+            targets.update(dict.fromkeys(self._resolved.get(address, ()), _host(address)))
+        return targets
 
     async def _keep(self, address: str) -> None:
         """Keeps one link. Ends when no name stands for the address, or the hint has failed HINT_TRIES times."""
@@ -82,7 +83,9 @@ class LinkPool:
 
     async def _connect(self, address: str) -> None:
         """Opens a link and runs it to its end. Raises ConnectionError."""
-        wire = await open_link(address, self._secret, self._directory.role, self._directory.node, self._rng)
+        host = self._targets.get(address)
+        role, node = self._directory.role, self._directory.node
+        wire = await open_link(address, self._credentials, role, node, self._rng, host)
         self._directory.add(wire)
         await wire.run()
         while wire.peer in self._directory.nodes:  # noqa: ASYNC110 - an alias of a linked node: rare, and minutes long
@@ -91,6 +94,10 @@ class LinkPool:
     def _warn(self, address: str, why: str) -> None:
         if self._reminder.is_due(address):
             logger.warning("no link to a dispatcher", address=address, why=why)
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 async def _resolve(address: str) -> list[str]:

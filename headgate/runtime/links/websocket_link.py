@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from headgate.core.wire import linkcodec
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.link import Message
 from headgate.core.wire.linkauth import MAX_BYTES, LinkRefused, Proven
 from headgate.runtime.links.authentication import Connection, Strangers, as_client, as_dispatcher
+from headgate.runtime.links.tls import AFTER_HANDSHAKE, NO_PLAIN, LinkTls, tls_fault
 from headgate.runtime.ports import OnClose, OnMessages, Rng, ignore
 from headgate.runtime.sockets import listen
 
@@ -173,11 +174,24 @@ def _parts(queue: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
         yield part, size
 
 
-async def open_link(address: str, secret: bytes, role: str, node: str, rng: Rng) -> WebSocketLink:
-    """Connects to a dispatcher (host:port). Raises ConnectionError with the reason."""
+class Credentials(NamedTuple):
+    """How a process proves itself on its links: the cluster's secret always; `tls` None: links are plain text."""
+
+    secret: bytes
+    tls: LinkTls | None = None
+
+
+async def open_link(
+    address: str, credentials: Credentials, role: str, node: str, rng: Rng, host: str | None = None
+) -> WebSocketLink:
+    """Connects to a dispatcher (host:port). Raises ConnectionError with the reason.
+
+    `host` is the name that its certificate must carry, where that is not the host of `address`.
+    """
+    secret, tls = credentials
     try:
         connection = await connect(
-            f"ws://{address}{PATH}",
+            f"{'ws' if tls is None else 'wss'}://{address}{PATH}",
             compression=None,
             max_size=MAX_BYTES,
             open_timeout=OPEN_S,
@@ -185,21 +199,34 @@ async def open_link(address: str, secret: bytes, role: str, node: str, rng: Rng)
             ping_interval=PING_S,
             ping_timeout=PONG_S,
             proxy=None,
+            **({} if tls is None else _secured(tls, host or address.rpartition(":")[0])),
         )
     except Exception as error:  # any server may answer there
-        raise ConnectionError(f"no link to {address}: {error or type(error).__name__}") from error
+        raise ConnectionError(f"no link to {address}: {_why_not(error, tls)}") from error
     try:
         proven = await as_client(connection, secret, role, node, rng, MAX_BATCH_BYTES)
     except (LinkRefused, TimeoutError, ConnectionClosed) as error:
         await connection.close()
-        raise ConnectionError(f"no link to {address}: {error or type(error).__name__}") from error
+        raise ConnectionError(f"no link to {address}: {_why_not(error, tls)}") from error
     return WebSocketLink(connection, address, proven)
+
+
+def _secured(tls: LinkTls, host: str) -> dict[str, Any]:
+    return {"ssl": tls.client(), "server_hostname": tls.name_of(host)}
+
+
+def _why_not(error: Exception, tls: LinkTls | None) -> str:
+    if isinstance(error, InvalidMessage):
+        why: str | None = NO_PLAIN if tls is None else AFTER_HANDSHAKE
+    else:
+        why = tls_fault(error) if tls is not None else None
+    return why or str(error) or type(error).__name__
 
 
 async def serve_links(
     host: str,
     port: int,
-    secret: bytes,
+    credentials: Credentials,
     node: str,
     rng: Rng,
     accept: Callable[[WebSocketLink], None],
@@ -210,6 +237,11 @@ async def serve_links(
     `refused` gets a code and a sentence for each that did not prove itself.
     """
     strangers = Strangers()
+    secret, tls = credentials
+    secured: dict[str, Any] = {}
+    if tls is not None:
+        context = tls.server(lambda why: refused("unauthenticated", f"a link from a stranger: {why}"))
+        secured = {"ssl": context, "ssl_handshake_timeout": OPEN_S}
 
     async def handle(connection: ServerConnection) -> None:
         try:
@@ -235,4 +267,5 @@ async def serve_links(
         close_timeout=1.0,
         logger=_QUIET,
         create_connection=strangers.connection(),
+        **secured,
     )

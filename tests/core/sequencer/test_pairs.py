@@ -20,6 +20,7 @@ class Values:
 
     def __init__(self) -> None:
         self.next_offset = 0
+        self.changes = 0
         self.values: dict[bytes, bytes] = {}
 
     def keys(self, size: int) -> Iterator[list[bytes]]:

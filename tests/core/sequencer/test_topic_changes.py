@@ -224,6 +224,27 @@ def test_a_repeat_of_a_change_gets_its_verdict_and_does_nothing_twice() -> None:
     assert bed.role("bob") is None
 
 
+def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing() -> None:
+    bed = Bed()
+    forbidden, nothing = keyed_id(KEY, "bob", "a"), keyed_id(KEY, "ann", "b")
+    assert bed.put("eve", "member", BOB, forbidden) == Code.FORBIDDEN
+    assert bed.feed(RemoveMember("t", "bob", ANN), bed.epoch, nothing).verdicts[0].code == Code.REMOVED
+    bed.put("bob", "admin")
+    assert bed.put("eve", "member", BOB, forbidden) == Code.FORBIDDEN
+    assert bed.feed(RemoveMember("t", "bob", ANN), bed.epoch, nothing).verdicts[0].code == Code.REMOVED
+    assert (bed.role("bob"), bed.role("eve")) == (Role.ADMIN, None)
+
+
+def test_a_conflict_is_not_kept_the_same_request_may_be_decided_anew() -> None:
+    bed = Bed()
+    record_id = keyed_id(KEY, "ann", "k")
+    bed.update(name="x")
+    stale, fresh = UpdateTopic("t", 0, ANN, name="y"), UpdateTopic("t", 1, ANN, name="y")
+    assert bed.feed(stale, bed.epoch, record_id).verdicts[0].code == Code.CONFLICT
+    assert bed.feed(fresh, bed.epoch, record_id).verdicts[0].code == Code.UPDATED
+    assert bed.row.name == "y"
+
+
 def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_they_count() -> None:
     bed = Bed(logic=1)
     assert bed.put("bob", "member") == Code.DEAD

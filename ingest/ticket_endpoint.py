@@ -1,0 +1,62 @@
+"""POST /api/v1/tickets: makes a ticket of the caller's token."""
+
+from typing import Any, Final
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import check_topic_id
+from headgate.runtime.http.call import Call, Reply, reply
+from headgate.runtime.ports import Clock, Rng
+from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
+from ingest.rates import Rates
+
+ENTROPY: Final = 16
+
+
+class TicketEndpoint:
+    """The handler. A ticket costs its user a read."""
+
+    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng) -> None:
+        self._keys = keys
+        self._rates = rates
+        self._clock = clock
+        self._rng = rng
+
+    async def create(self, call: Call) -> Reply:
+        """Answers with `ticket` and `expires_in`, in whole seconds."""
+        body = call.json_object() if call.body else {}
+        kind = body.get("kind", "once")
+        if kind not in ("once", "stream"):
+            raise Refusal("bad_request", "kind must be once or stream")
+        topic_ids, ttl_s = (None, 0.0) if kind == "once" else (_topic_ids(body), _ttl_s(body))
+        if kind == "once":
+            _check_absent(body)
+        self._rates.read(call.caller)
+        now_ms = self._clock.wall_ms()
+        ticket = self._sign(call, topic_ids, int(ttl_s * 1_000), now_ms)
+        return reply({"ticket": ticket.text, "expires_in": max(0, ticket.expires_ms - now_ms) // 1_000})
+
+    def _sign(self, call: Call, topic_ids: list[str] | None, ttl_ms: int, now_ms: int) -> SignedTicket:
+        identity, entropy = call.identity, self._rng.entropy(ENTROPY)
+        if topic_ids is None:
+            return self._keys.sign_once(identity, now_ms, entropy)
+        return self._keys.sign_stream(identity, topic_ids, ttl_ms, now_ms, entropy)
+
+
+def _topic_ids(body: dict[str, Any]) -> list[str]:
+    found = body.get("topic_ids")
+    if not isinstance(found, list) or not 1 <= len(found) <= MAX_TOPICS:
+        raise Refusal("bad_request", f"topic_ids must be a list of 1 to {MAX_TOPICS} topic ids")
+    return [check_topic_id(topic_id) for topic_id in found]
+
+
+def _ttl_s(body: dict[str, Any]) -> float:
+    ttl_s = body.get("ttl_s", MAX_STREAM_S)
+    if type(ttl_s) not in (int, float) or not 0 < ttl_s <= MAX_STREAM_S:
+        raise Refusal("bad_request", f"ttl_s must be a number of seconds above 0, at most {MAX_STREAM_S}")
+    return float(ttl_s)
+
+
+def _check_absent(body: dict[str, Any]) -> None:
+    for name in ("topic_ids", "ttl_s"):
+        if name in body:
+            raise Refusal("bad_request", f"{name} is for tickets of kind stream")
