@@ -5,6 +5,7 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -127,8 +128,11 @@ class Hub:
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
-        self._pump_all(self._flush.run(moment.wall_ms))
-        self._users.announce()
+        try:
+            with closing(self._flush.run(moment.wall_ms)) as rounds:
+                self._pump_all(rounds)
+        finally:  # users that change later ask for a flush only after this call
+            self._users.announce()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""

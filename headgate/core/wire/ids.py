@@ -12,7 +12,6 @@ RESERVED_PREFIXES: Final = ("hg:", "dm:")
 PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
 MAX_INTEGER: Final = (1 << 53) - 1  # the largest that every JSON reader takes exactly (RFC 8259 section 6)
-MAX_EPOCH: Final = MAX_INTEGER
 FOREIGN_PUBLISHER: Final = "kafka"
 
 
