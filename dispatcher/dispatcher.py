@@ -19,6 +19,8 @@ from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_members
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import Redeem, Revocation, Revocations
+from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
@@ -27,7 +29,8 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
-_BY_USER = (link_members.AskMemberships,)  # they go to the owner of the user's shard, whatever topic they name
+_BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
+REVOKES_FROM: Final = 2  # the link version that knows revocations
 
 
 class Cluster(NamedTuple):
@@ -53,6 +56,7 @@ class Dispatcher:
         self.owners: dict[int, ShardOwner] = {}
         self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
+        self.revoked = RevokedTokens()
         self._node = node
         self._shell = shell
         self._creator = creator
@@ -120,6 +124,13 @@ class Dispatcher:
     def mark_of(self, shard: int) -> Mark | None:
         """Returns the newest digest of a shard by another run."""
         return self._marks.get(shard)
+
+    def revoke(self, revocations: list[Revocation]) -> None:
+        """Tells every link of revocations that are news."""
+        fresh = [revocation for revocation in revocations if self.revoked.add(revocation)]
+        if fresh:
+            for peer in self.peers:
+                _tell_revoked(peer, fresh)
 
     # -- links
 
@@ -191,6 +202,8 @@ class Dispatcher:
         if not peer.welcome(hello, self._welcome(hello)):
             return
         self.peers[peer] = None
+        for revocations in self.revoked.chunks():
+            _tell_revoked(peer, revocations)
         if peer.role == GATEWAY:
             for api in self._apis.values():
                 api.announcements.expect(peer)
@@ -223,6 +236,11 @@ class Dispatcher:
         for routes in self._user_routes.values():
             routes.left(peer)
         self._questions.left(peer)
+
+
+def _tell_revoked(peer: Peer, revocations: list[Revocation]) -> None:
+    if peer.version >= REVOKES_FROM:
+        peer.send(Revocations(revocations))
 
 
 def _is_large(message: link.Message) -> bool:

@@ -16,6 +16,7 @@ from dispatcher.node import Node
 from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
+from dispatcher.revocation_reader import RevocationReader
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
@@ -51,6 +52,7 @@ class DispatcherService:
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
         self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
+        self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
         self._why = "starting"
@@ -65,6 +67,7 @@ class DispatcherService:
 
     async def _serve(self) -> None:
         config = await self._config()
+        await self._retry(self._revocations.catch_up)  # no link is accepted before
         self.dispatcher.log_was_read(Cluster(config.cluster_id, config.generation, config.shards))
         group = self._log.group(self._options.node)
         mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address, LOGIC)
@@ -91,6 +94,7 @@ class DispatcherService:
             tasks.create_task(retention.run(), name="retention")
             tasks.create_task(self._throttling.run(), name="throttling")
             tasks.create_task(logic.run(), name="logic")
+            tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()

@@ -12,10 +12,11 @@ from dispatcher.history import ANY_TOPIC, SeqRange
 from dispatcher.member_requests import MemberRequests
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
+from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire import link, rights
+from headgate.core.wire import link, link_users, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
@@ -49,6 +50,7 @@ class ShardApi:
         self._shell = shell
         self._creator = creator
         self._reading = Reading(owner, shell.clock)
+        self._tickets = RedeemedTickets(shell.clock.wall_ms())
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
@@ -61,6 +63,7 @@ class ShardApi:
             link.AskHistory: self._history,
             link.Relay: self._relay,
             **MemberRequests(owner).handlers,
+            link_users.Redeem: self._redeem,
         }
 
     def handle(self, peer: Destination, message: link.Message) -> None:
@@ -94,6 +97,12 @@ class ShardApi:
         except Exception:  # one bad question must not end the process that answers all others
             logger.exception("a request failed", shard=self._owner.number, kind=type(message).__name__)
             _refuse(peer, message, Refusal("internal", "the owner failed at this request"))
+
+    # -- users
+
+    def _redeem(self, peer: Destination, ask: link_users.Redeem) -> None:
+        self._tickets.redeem(ask, self._shell.clock.wall_ms())
+        peer.send(link_users.Redeemed(ask.req))
 
     # -- topics
 

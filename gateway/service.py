@@ -17,6 +17,7 @@ from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
@@ -59,6 +60,8 @@ class GatewayService:
         """See `headgate.runtime.links.port.DirectoryUser`."""
         if isinstance(message, FromOwner):
             self.users.receive(message, self._moment())
+        elif isinstance(message, Revocations):
+            self.sessions.revoke(message.revocations)
         else:
             self.hub.on_push(shard_epoch, message)
 

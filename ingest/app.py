@@ -13,6 +13,8 @@ from headgate.runtime.http.paths import Paths
 from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_members import MemberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
@@ -52,6 +54,8 @@ def handlers_of(
     publish: PublishEndpoint,
     batches: BatchEndpoints,
     history: HistoryEndpoint,
+    tickets: TicketEndpoint,
+    revocations: RevocationEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -70,6 +74,8 @@ def handlers_of(
         "publish_any_batch": batches.of_any,
         "history": history.page,
         "redirect_stream": redirect_stream,
+        "create_ticket": tickets.create,
+        "create_revocation": revocations.create,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
-from headgate.core.wire.link_users import Ingests, Throttled
+from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -16,6 +16,7 @@ from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
 from ingest.app import handlers_of, make_app
+from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
@@ -29,6 +30,8 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topic_members import MemberHandlers
 from ingest.topic_updates import TopicUpdates
@@ -69,12 +72,13 @@ class IngestService:
         clock, rng, metrics = shell
         self._log = log
         self._appender = appender
+        self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
-        controls = Controls(appender, self._owners, shell)
+        controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
@@ -82,16 +86,26 @@ class IngestService:
             owners=self._owners,
             rates=rates,
             ids=TopicIds(rng, options.id_key),
+            audit=audit,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         handlers = handlers_of(
             topics,
-            TopicUpdates(access, self._catalog, controls, rates),
-            MemberHandlers(access=access, catalog=self._catalog, controls=controls, owners=self._owners, rates=rates),
-            ConnectionHandlers(access, self._owners, rates),
+            TopicUpdates(access, self._catalog, controls, rates, audit),
+            MemberHandlers(
+                access=access,
+                catalog=self._catalog,
+                controls=controls,
+                owners=self._owners,
+                rates=rates,
+                audit=audit,
+            ),
+            ConnectionHandlers(access, self._owners, rates, audit),
             publish,
             batches,
             HistoryEndpoint(access, self._owners, rates),
+            TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
+            RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
         self.app = make_app(
             handlers,
@@ -120,7 +134,7 @@ class IngestService:
         return PublishEndpoint(topics, reader, publishing, self._rates), batches
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that an owner pushed: what has changed, is to be refused, or how many ingests live."""
+        """Takes what owners and dispatchers send unasked."""
         if isinstance(message, Changed) and message.user_id:
             self._catalog.drop_role(message.topic_id, message.user_id)
         elif isinstance(message, Changed):
@@ -129,6 +143,8 @@ class IngestService:
             self._rates.throttled(message.topics)
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
+        elif isinstance(message, Revocations):
+            self._authenticator.revoke(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

@@ -63,6 +63,7 @@ class Owners(MemoryDirectory):
         self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
         self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
+        self.redeemed: set[str] = set()  # tickets that were used
         self.slow = False  # what the owners send waits on the link until `deliver`, in order
         self._link: list[tuple[Callable[[Any], None], Any]] = []
         self._next_epoch = 1 << 44
@@ -175,6 +176,12 @@ class Owners(MemoryDirectory):
             return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
         except Refusal as refusal:
             return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
+
+    def _Redeem(self, ask: link_users.Redeem) -> link.Answer:
+        if ask.ticket_id in self.redeemed:
+            raise Refusal("unauthenticated", "used")
+        self.redeemed.add(ask.ticket_id)
+        return link_users.Redeemed(ask.req)
 
     def _push(self, message: link.Message) -> None:
         if self.up and not self.lose:

@@ -19,6 +19,7 @@ from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, n
 from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.publish import publish
 from headgate.cli.subscribe import subscribe
+from headgate.cli.ticket import ticket
 from headgate.cli.token import app as token
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.settings import Role, Settings, SettingsError, resolve
@@ -154,6 +155,7 @@ app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)
+app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)
 app.command(rich_help_panel=OTHERS)(demo)
 

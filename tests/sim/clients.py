@@ -168,16 +168,16 @@ class Client:
         connection.session = session = sessions.create(connection, SSE if self.sse else WEBSOCKET)
         self._world.trace("client", f"{self.name} connects to {gateway.name}")
         if not self.sse:
-            sessions.start_websocket(session, Head("GET", "1.1", [("user", self.name)], {}, b""))
+            sessions.start_websocket(session, Head("GET", "1.1", [("user", self.name)], {}, b""), lambda: None)
             for follow in self.follows.values():
                 self._ask(follow)
             return
         (follow,) = self.follows.values()
         self._note_asked(follow)
-        identity = sessions.identify(Head("GET", "1.1", [("user", self.name)], {}, b""))
-        assert identity is not None, "in open mode"
         wanted = inbound.subscribe_from_query(follow.topic_id, {"from": _query_form(follow.asked)})
-        sessions.start_sse(session, identity, wanted)
+        caller: list[Any] = []
+        sessions.callers.identify(Head("GET", "1.1", [("user", self.name)], {}, b""), caller.append)
+        sessions.start_sse(session, caller[0], wanted)
 
     def disconnected(self, connection: Connection, why: tuple[int, str] | None) -> None:
         """The connection is gone: comes back soon."""

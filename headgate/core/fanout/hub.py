@@ -61,7 +61,7 @@ class Hub:
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
-        self.connections = Connections(limits.connections_per_user, upstream.shard_of)
+        self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
         do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
@@ -172,7 +172,7 @@ class Hub:
         if not self.connections.admit(session, identity.caller):
             self.turn_away(session, user_id)
             return False
-        self._users.changed(user_id)
+        self._users.changed()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self.limits, frame_id)
         return True
@@ -210,7 +210,7 @@ class Hub:
         if not self.connections.close(session):
             return
         if session.caller is not None:
-            self._users.changed(session.caller.user_id)
+            self._users.changed()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -309,8 +309,9 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        feed.configure(answer.settings)
-        self._fences.know(feed, answer.fence)
+        else:
+            feed.configure(answer.settings)
+            self._fences.know(feed, answer.fence)
         subscription = session.follow(
             feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
         )

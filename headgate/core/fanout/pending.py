@@ -75,6 +75,7 @@ class PendingSubscribe(Life):
         """Returns the request to the owner, with the rights that the session has now."""
         caller = self.caller = self.session.caller
         assert caller is not None
+        create = create and self.session.topics is None  # a ticket for topics is for reading them
         return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create)
 
 
@@ -148,7 +149,8 @@ class PendingSubscribes:
         if isinstance(wanted, Refusal):
             return topic_id, wanted
         try:
-            self._check(topic_id, self._holds(session, line, topic_id), len(session.subscriptions) + len(line.asked))
+            count = len(session.subscriptions) + len(line.asked)
+            self._check(session, topic_id, self._holds(session, line, topic_id), count)
         except Refusal as refusal:
             return topic_id, refusal
         pending = self._add(session, line, wanted, None, line.admitted_at)
@@ -173,13 +175,14 @@ class PendingSubscribes:
     def ask(self, session: Session, subscribe: Subscribe, frame_id: FrameId, now: float) -> PendingSubscribe:
         """Takes the subscribe of a frame or an SSE request; returns what to ask the owner for.
 
-        Raises Refusal `already_subscribed` or `limit_reached`; the topics of the query count too.
+        Raises Refusal `already_subscribed`, `limit_reached` (the topics of the query count too), or `forbidden` where
+        the session's ticket does not name the topic.
         """
         line = self._line(session)
         query = _topics(line.query)
         follows = self._holds(session, line, subscribe.topic_id) or subscribe.topic_id in query
         try:
-            self._check(subscribe.topic_id, follows, len(session.subscriptions) + len(line.asked) + len(query))
+            self._check(session, subscribe.topic_id, follows, len(session.subscriptions) + len(line.asked) + len(query))
         except Refusal:
             self._tidy(session, line)
             raise
@@ -274,11 +277,13 @@ class PendingSubscribes:
     def _holds(self, session: Session, line: _Line, topic_id: str) -> bool:
         return topic_id in session.subscriptions or topic_id in line.asked
 
-    def _check(self, topic_id: str, follows: bool, topics: int) -> None:
+    def _check(self, session: Session, topic_id: str, follows: bool, topics: int) -> None:
         if follows:
             raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
         if topics >= self._limits.topics_allowed:
             raise Refusal("limit_reached", f"a connection follows at most {self._limits.topics_allowed} topics")
+        if session.topics is not None and topic_id not in session.topics:
+            raise other_topic()
 
     def _add(
         self, session: Session, line: _Line, subscribe: Subscribe, frame_id: FrameId, begun: float
@@ -308,6 +313,11 @@ class PendingSubscribes:
         if line is not None:
             line.asked.pop(pending.topic_id, None)
             self._tidy(pending.session, line)
+
+
+def other_topic() -> Refusal:
+    """Returns the refusal of a topic that a ticket does not name."""
+    return Refusal("forbidden", "this ticket is for other topics")
 
 
 def _topics(query: list[QueryTopic]) -> set[str]:

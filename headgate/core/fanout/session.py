@@ -37,13 +37,15 @@ class Session:
     `paused`: its socket is full at the moment. `preface` goes before the first frame (the head of an SSE
     answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
     `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
-    `auth`, `expires` the token. Times are monotonic seconds, but for
-    `opened_ms`, Unix milliseconds. Read the fields, change them by the methods only.
+    `auth`, `expires` the token. `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those
+    of `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix
+    milliseconds. Read the fields, change them by the methods only.
     """
 
     __slots__ = (
         "allowance", "beat_at", "caller", "closed", "connection_id", "deadline", "expires", "frames_until", "framing",
-        "heard_at", "opened_ms", "outlet", "paused", "preface", "queued", "stalled_at", "subscriptions", "warned",
+        "heard_at", "issued_ms", "jti", "opened_ms", "outlet", "paused", "preface", "queued", "stalled_at",
+        "subscriptions", "topics", "warned",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float, preface: bytes = b"") -> None:
@@ -65,12 +67,20 @@ class Session:
         self.opened_ms = 0
         self.deadline: float | None = None
         self.expires: float | None = None
+        self.topics: frozenset[str] | None = None
+        self.issued_ms = 0
+        self.jti = ""
 
     # Who it is
 
     def opened(self, at_ms: int) -> None:
         """Notes when it was opened, in Unix milliseconds."""
         self.opened_ms = at_ms
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is being found out who opened it: then no frame of the client's is taken."""
+        return self.caller is None and self.deadline is None and not self.closed
 
     def await_auth(self, deadline: float) -> None:
         """Gives the client until `deadline` to send `auth`."""
@@ -79,6 +89,9 @@ class Session:
     def identify(self, identity: Identity, moment: Moment) -> None:
         """Takes the rights and the expiry of a token, the first or a fresh one."""
         self.caller = identity.caller
+        self.issued_ms = identity.issued_ms
+        self.jti = identity.jti
+        self.topics = identity.topics
         self.deadline = None
         self.warned = False
         self.expires = None

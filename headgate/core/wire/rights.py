@@ -31,12 +31,21 @@ class Caller(msgspec.Struct, frozen=True, array_like=True):
 class Identity(NamedTuple):
     """Who asks. `expires_at` is the Unix second after which the token is refused, None for never.
 
-    `token_hash` names the token without showing it; empty without a token.
+    `token_hash` names the token without showing it; empty without a token. `issued_ms` is when the token was issued in
+    Unix milliseconds, 0 where it does not say; `jti` its id, "" where it has none: both decide whether it is revoked.
+    `topics` are the only ones that may be followed with it, None for all that the caller may.
     """
 
     caller: Caller
     expires_at: float | None = None
     token_hash: bytes = b""
+    issued_ms: int = 0
+    jti: str = ""
+    topics: frozenset[str] | None = None
+
+    def may_follow(self, topic_id: str) -> bool:
+        """Returns whether its ticket names the topic; with a token it may follow whatever the owner grants."""
+        return self.topics is None or topic_id in self.topics
 
 
 class Guarded(Protocol):

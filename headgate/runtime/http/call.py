@@ -6,12 +6,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from headgate.core.publish.body import read_object
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.memory_budget import Share
 from headgate.runtime.http.queries import Query
 
 _encode = msgspec.json.Encoder().encode
+
+
+NOBODY: Final = Caller("")
 
 
 class Call(NamedTuple):
@@ -20,6 +23,7 @@ class Call(NamedTuple):
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
     name. `share` counts the bytes that the answer holds beyond the body. `peer` is the address of the other end of the
     connection, a proxy's where one is between; `request_id` is the header X-Request-Id as it came. Both are for logs.
+    `identity` says of which token the caller is.
     """
 
     caller: Caller
@@ -32,6 +36,7 @@ class Call(NamedTuple):
     share: Share
     peer: str = ""
     request_id: bytes = b""
+    identity: Identity = Identity(NOBODY)
 
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""
@@ -48,7 +53,6 @@ class Reply(NamedTuple):
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
-NOBODY: Final = Caller("")
 NO_CONTENT: Final = Reply(204, b"")
 
 
