@@ -11,7 +11,7 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.lease import BEAT_S
 from dispatcher.shard_runner import ShardRunner
-from headgate.core.sequencer.claims import Claim, NewestClaim, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, agreed_logic, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import make_epoch
 from headgate.core.wire.link import Owner
@@ -117,6 +117,13 @@ class Assignment:
     def _claims_are_read(self, shard: int) -> bool:
         """Returns whether all claims from before the watch began have been read."""
         return shard in self._ends and self._read.get(shard, -1) >= self._ends[shard]
+
+    def agreed_logic(self) -> int:
+        """Returns the newest logic that the owners of all shards know; 1 while their claims are not all read."""
+        shards = self._dispatcher.cluster.shards
+        if not all(self._claims_are_read(shard) for shard in range(shards)):
+            return 1
+        return agreed_logic(self._newest, shards)
 
     # -- the loop
 

@@ -14,9 +14,13 @@ from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.user_questions import UserAnswer, UserQuestions
+from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link
+from headgate.core.wire import link, link_members
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import Redeem, Revocation, Revocations
+from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
@@ -25,6 +29,8 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
+REVOKES_FROM: Final = 2  # the link version that knows revocations
 
 
 class Cluster(NamedTuple):
@@ -50,10 +56,13 @@ class Dispatcher:
         self.owners: dict[int, ShardOwner] = {}
         self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
+        self.revoked = RevokedTokens()
         self._node = node
         self._shell = shell
         self._creator = creator
         self._apis: dict[int, ShardApi] = {}
+        self._questions = UserQuestions()
+        self._user_routes: dict[int, UserRoutes] = {}  # of the shards served here
         self._marks: dict[int, Mark] = {}
         self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
 
@@ -69,6 +78,8 @@ class Dispatcher:
         linked = [peer for peer in self.peers if peer.role == GATEWAY]
         gateways = Announcements[Destination](linked, self.lease.held)
         self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways)
+        announcers = Announcements[Destination]([peer for peer in linked if peer.knows_users], self.lease.held)
+        self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
@@ -76,6 +87,7 @@ class Dispatcher:
         api = self._apis.pop(number, None)
         if api is not None:
             api.close()
+            self._user_routes.pop(number).close()
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
@@ -88,11 +100,11 @@ class Dispatcher:
         for peer in list(self.peers):
             peer.send(link.Owners(owners))
 
-    def topic_changed(self, topic_id: str) -> None:
-        """Invalidates what ingests have cached of a topic."""
+    def topic_changed(self, topic_id: str, user_id: str = "") -> None:
+        """Invalidates what ingests have cached of a topic; with `user_id` only that user's role there."""
         for peer in self.peers:
             if peer.role != GATEWAY:
-                peer.send(link.Changed(topic_id))
+                peer.send(link.Changed(topic_id, user_id))
 
     # -- what other nodes have written
 
@@ -112,6 +124,13 @@ class Dispatcher:
     def mark_of(self, shard: int) -> Mark | None:
         """Returns the newest digest of a shard by another run."""
         return self._marks.get(shard)
+
+    def revoke(self, revocations: list[Revocation]) -> None:
+        """Tells every link of revocations that are news."""
+        fresh = [revocation for revocation in revocations if self.revoked.add(revocation)]
+        if fresh:
+            for peer in self.peers:
+                _tell_revoked(peer, fresh)
 
     # -- links
 
@@ -144,6 +163,12 @@ class Dispatcher:
         if not peer.role:
             peer.close("a link begins with HELLO")
             return
+        if isinstance(message, UserAnswer):
+            self._questions.answered(peer, message)
+            return
+        if isinstance(message, UserMessage):
+            self._route_user(peer, message)
+            return
         shard = self._shard_of(message)
         api = self.api(shard)
         if api is None:
@@ -153,9 +178,23 @@ class Dispatcher:
         else:
             api.handle(peer, message)
 
+    def _route_user(self, peer: Peer, message: UserMessage) -> None:
+        shard = getattr(message, "shard", None)
+        if shard is None:
+            shard = shard_of(topic_key(getattr(message, "user_id", "")), self.cluster.shards)
+        routes = self._user_routes.get(shard)
+        if routes is None:
+            peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
+        elif not peer.must_wait(large=False):
+            routes.handle(peer, message)
+        elif not peer.later(partial(routes.handle, peer, message)):
+            peer.refuse(message, "overloaded", "too many requests wait on this link")
+
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
             return message.shard
+        if isinstance(message, _BY_USER):
+            return shard_of(message.user_id.encode(), self.cluster.shards)
         topic_id: str = getattr(message, "topic_id", "")
         return shard_of(topic_key(topic_id), self.cluster.shards)
 
@@ -163,9 +202,13 @@ class Dispatcher:
         if not peer.welcome(hello, self._welcome(hello)):
             return
         self.peers[peer] = None
+        for revocations in self.revoked.chunks():
+            _tell_revoked(peer, revocations)
         if peer.role == GATEWAY:
             for api in self._apis.values():
                 api.announcements.expect(peer)
+            for routes in self._user_routes.values() if peer.knows_users else ():
+                routes.announcements.expect(peer)
         self._joined.put_nowait(peer)
 
     def _welcome(self, hello: link.Hello) -> link.Welcome | str:
@@ -190,6 +233,14 @@ class Dispatcher:
             owner.left(peer)
         for api in self._apis.values():
             api.announcements.left(peer)
+        for routes in self._user_routes.values():
+            routes.left(peer)
+        self._questions.left(peer)
+
+
+def _tell_revoked(peer: Peer, revocations: list[Revocation]) -> None:
+    if peer.version >= REVOKES_FROM:
+        peer.send(Revocations(revocations))
 
 
 def _is_large(message: link.Message) -> bool:

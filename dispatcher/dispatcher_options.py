@@ -36,7 +36,10 @@ DEFAULT_HISTORY: Final = HistoryOptions()
 
 
 class ShardOptions(NamedTuple):
-    """One shard. Its index file is in `folder` (None: in memory), with at most `frame_bytes` of frames."""
+    """One shard. Its index file is in `folder` (None: in memory), with at most `frame_bytes` of frames.
+
+    `publish_per_topic_per_s` is the rate of topics that set none.
+    """
 
     folder: Path | None = None
     frame_bytes: int = FRAME_BYTES
@@ -44,6 +47,7 @@ class ShardOptions(NamedTuple):
     history: HistoryOptions = DEFAULT_HISTORY
     retry_s: float = 1.0  # after a fault of the log, the index file or a rebuild
     parked_retry_s: float = 15.0
+    publish_per_topic_per_s: float = 100
 
 
 class AssignmentOptions(NamedTuple):
@@ -57,7 +61,7 @@ class DispatcherOptions(NamedTuple):
     """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: in memory).
 
     `frame_bytes` bounds the frames in each index file. A user's subscribes create at most `creations_per_user_per_min`
-    topics a minute here (`topics.auto_create`).
+    topics a minute here (`topics.auto_create`). A topic that sets no rate takes `publish_per_topic_per_s`.
     """
 
     node: str
@@ -67,8 +71,10 @@ class DispatcherOptions(NamedTuple):
     creations_per_user_per_min: float = 60
     snapshots: SnapshotOptions = SnapshotOptions()
     assignment: AssignmentOptions = AssignmentOptions()
+    publish_per_topic_per_s: float = 100
 
     @property
     def shard(self) -> ShardOptions:
         """The options of each shard."""
-        return ShardOptions(self.folder, self.frame_bytes, self.snapshots)
+        per_topic = self.publish_per_topic_per_s
+        return ShardOptions(self.folder, self.frame_bytes, self.snapshots, publish_per_topic_per_s=per_topic)

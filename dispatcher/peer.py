@@ -33,12 +33,18 @@ class Peer:
         self._wake = asyncio.Event()
         self._paused = False
         self.role = ""  # empty until HELLO
+        self.version = link.VERSION_LOW  # of the link, known after HELLO
         self.open = True
 
     @property
     def name(self) -> str:
         """The node at the far end, for log lines; known after HELLO."""
         return self._wire.peer
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether the far end, if it is a gateway, announces its users."""
+        return self.version >= 2
 
     # -- what shards need
 
@@ -74,7 +80,7 @@ class Peer:
         if isinstance(welcome, str):
             self.close(welcome)
             return False
-        self.role = hello.role
+        self.role, self.version = hello.role, welcome.version
         self._wire.peer = hello.node
         self.send(welcome)
         return True

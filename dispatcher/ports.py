@@ -12,6 +12,9 @@ class DispatcherMetrics(Protocol):
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts dead letters."""
 
+    def inbox_skipped(self) -> None:
+        """Counts a record of the inbox log that cannot be read."""
+
     def link_messages(self, direction: str, count: int = 1) -> None:
         """Counts messages on links; `direction` is "in" or "out"."""
 

@@ -7,14 +7,15 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.topic_list import TopicList
+from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.apply import NotConfigured
-from headgate.core.sequencer.pairs import NoPairs
+from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, restoring
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
-from headgate.core.wire.control import Config
+from headgate.core.wire.control import MEMBERS_LOGIC, Config
 from headgate.core.wire.errors import BrokenChain, HeadgateError
-from headgate.core.wire.records import LogName
+from headgate.core.wire.records import Bounds, LogName
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Log
@@ -31,8 +32,8 @@ class ShardLost(HeadgateError):
 class RecoveredShard(NamedTuple):
     """All that a ShardOwner begins with.
 
-    The message log had the offsets [`first`, `end`) at the recovery. `writer` continues the snapshot chain, where
-    there is one.
+    The message log had the offsets [`first`, `end`) at the recovery. `users` are those of this shard, as the inbox log
+    has them below `users.next_offset`. `writer` continues the snapshot chain, where there is one.
     """
 
     number: int
@@ -40,6 +41,7 @@ class RecoveredShard(NamedTuple):
     shard: Shard
     rows: dict[bytes, Row]
     topics: TopicList
+    users: UserTopics
     writer: SnapshotWriter
     first: int
     end: int
@@ -49,13 +51,13 @@ Worked = Callable[[str, float], None]
 
 
 async def restore_in_slices(
-    chain: Sequence[Chunk], worked: Worked = lambda work, seconds: None
+    chain: Sequence[Chunk], worked: Worked = lambda work, seconds: None, users: Pairs | None = None
 ) -> tuple[Shard, dict[bytes, Row]]:
-    """Restores a chain in slices, so that other shards are served meanwhile. Raises BrokenChain.
+    """Restores a chain in slices, so that other shards are served meanwhile; fills `users`. Raises BrokenChain.
 
     Calls `worked` with the seconds that each slice took.
     """
-    steps, now = restoring(chain, NoPairs()), asyncio.get_running_loop().time
+    steps, now = restoring(chain, NoPairs() if users is None else users), asyncio.get_running_loop().time
     while True:
         started = now()
         try:
@@ -73,20 +75,22 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
 
     Raises ShardLost, NotConfigured, NewerSnapshot, LogUnavailable.
     """
-    chain, shard, rows = await _newest_state(log, number, worked)
+    chain, shard, rows, users = await _newest_state(log, number, worked)
     bounds = await log.bounds(LogName.MESSAGES, number)
     written = await first_config(log, number)
     config = shard.config or written
     if config is None:
         raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
-    writer = SnapshotWriter()
+    inbox = await log.bounds(LogName.INBOX, number)
+    users.next_offset = _inbox_start(number, shard, users.next_offset if chain else None, inbox)
+    writer = SnapshotWriter(users)
     if chain:
         _check(number, shard, written, bounds.end)
         writer.resume(chain, shard.window)
     else:
         shard.next_offset = bounds.first
     topics = await _topics_of(rows)
-    return RecoveredShard(number, config, shard, rows, topics, writer, bounds.first, bounds.end)
+    return RecoveredShard(number, config, shard, rows, topics, users, writer, bounds.first, bounds.end)
 
 
 def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
@@ -100,6 +104,22 @@ def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
         )
 
 
+def _inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
+    """Returns from where to read the inbox log; `saved` is up to where the snapshot has it, None without a snapshot.
+
+    Raises ShardLost where records between were removed. A snapshot of a node that did not know members says 0.
+    """
+    if saved is None or (saved == 0 and shard.logic < MEMBERS_LOGIC):
+        return inbox.first
+    if inbox.first <= saved <= inbox.end:
+        return saved
+    raise ShardLost(
+        f"shard {number}: its newest snapshot has the inbox log up to offset {saved} and the log holds {inbox.first} "
+        f"to {inbox.end}: memberships were removed before anybody read them, or the log was made anew; see 'A shard is "
+        "parked' in docs/operations.md"
+    )
+
+
 async def _topics_of(rows: dict[bytes, Row]) -> TopicList:
     topics = TopicList()
     for at, row in enumerate(rows.values()):
@@ -109,7 +129,9 @@ async def _topics_of(rows: dict[bytes, Row]) -> TopicList:
     return topics
 
 
-async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chunk], Shard, dict[bytes, Row]]:
+async def _newest_state(
+    log: Log, number: int, worked: Worked
+) -> tuple[list[Chunk], Shard, dict[bytes, Row], UserTopics]:
     """Restores the newest chain that can be restored and that the log continues. Raises ShardLost.
 
     A snapshot ends behind transaction markers and whatever else takes an offset without being a record for us, so an
@@ -122,8 +144,9 @@ async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chu
         end = chain[-1]
         try:
             if end.offset >= first:
-                shard, rows = await restore_in_slices(chain, worked)
-                return chain, shard, rows
+                users = UserTopics()
+                shard, rows = await restore_in_slices(chain, worked, users)
+                return chain, shard, rows, users
             highest = max(highest, end.offset)
         except BrokenChain as error:
             logger.error("a snapshot cannot be restored, an older one is used", shard=number, why=str(error))
@@ -133,4 +156,4 @@ async def _newest_state(log: Log, number: int, worked: Worked) -> tuple[list[Chu
             f"shard {number}: its newest snapshot ends at offset {highest} and the log begins at {first}: what stood "
             "between was removed before anybody applied it; see 'A shard is parked' in docs/operations.md"
         )
-    return [], Shard(), {}
+    return [], Shard(), {}, UserTopics()

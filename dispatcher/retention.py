@@ -19,7 +19,8 @@ READ_S: Final = 5.0  # for records that are there
 
 
 class Retention:
-    """Keeps records for `log.keep_ms`, messages as far back as the newest snapshot whatever their age.
+    """Keeps records for `log.keep_ms`, messages and memberships as far
+    back as the newest snapshot whatever their age.
 
     Claims before that of the present owner are deleted too, because nobody reads them again. `run` is its task; it ends
     at once where the log deletes records itself (Kafka).
@@ -47,6 +48,8 @@ class Retention:
             offset = await first_since(self._log, name, owner.number, now_ms - ms)
             if name is LogName.MESSAGES:
                 offset = min(offset, owner.snapshot_offset)
+            elif name is LogName.INBOX:
+                offset = min(offset, owner.inbox_snapshot_offset)
             await self._drop(name, owner.number, offset)
         await self._drop(LogName.OWNERSHIP, owner.number, owner.epoch & ((1 << EPOCH_OFFSET_BITS) - 1))
 

@@ -11,14 +11,17 @@ from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.folder import IndexFolder
+from dispatcher.logic_raising import LogicRaising
 from dispatcher.node import Node
 from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
+from dispatcher.revocation_reader import RevocationReader
 from dispatcher.shard_runner import ShardRunner
+from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.claims import Claim
-from headgate.core.wire.control import Config
+from headgate.core.wire.control import LOGIC, Config
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Link, Log, LogError, Shell
@@ -47,7 +50,9 @@ class DispatcherService:
         self._shell = shell
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
+        self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
+        self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
         self._why = "starting"
@@ -62,9 +67,10 @@ class DispatcherService:
 
     async def _serve(self) -> None:
         config = await self._config()
+        await self._retry(self._revocations.catch_up)  # no link is accepted before
         self.dispatcher.log_was_read(Cluster(config.cluster_id, config.generation, config.shards))
         group = self._log.group(self._options.node)
-        mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address)
+        mine = Claim(self._options.node, self._shell.rng.entropy(8).hex(), self._options.address, LOGIC)
         assignment = self._assignment = Assignment(
             self._log, group, mine, self.dispatcher, self._new_runner, self._options.assignment
         )
@@ -77,6 +83,7 @@ class DispatcherService:
 
     async def _run_tasks(self, assignment: Assignment, shards: int) -> None:
         retention = Retention(self._log, self.dispatcher, self._shell.clock)
+        logic = LogicRaising(self._log, self.dispatcher.owners, assignment.agreed_logic)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._start_pumps(tasks), name="pumps")
             for shard in range(shards):
@@ -85,6 +92,9 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
+            tasks.create_task(self._throttling.run(), name="throttling")
+            tasks.create_task(logic.run(), name="logic")
+            tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
             self.ready.set()

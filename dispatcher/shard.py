@@ -8,17 +8,23 @@ import structlog
 
 from dispatcher.arrivals import Arrivals
 from dispatcher.dead_letters import DeadLetters
+from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index import last_record_of
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
+from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
+from dispatcher.user_inbox import UserInbox
 from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated, TopicDeleted, Unusable, apply_many
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
+from headgate.core.sequencer.snapshot_writer import MemberKey
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
+from headgate.core.sequencer.topic_rates import TopicRates
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
@@ -36,10 +42,17 @@ LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live mess
 RETRY_S: Final = 0.5
 
 
+class TopicListener(Protocol):
+    """Is told which topics changed; with `user_id` only that user's membership did."""
+
+    def __call__(self, topic_id: str, user_id: str = "") -> None: ...
+
+
 class Destination(Protocol):
     """The far end of a link, as a shard needs it."""
 
     open: bool  # False once the link is closed: then nothing may be kept for it
+    version: int  # of the link
 
     def send(self, message: Message) -> None:
         """Queues a message."""
@@ -63,34 +76,42 @@ class ShardOwner:
     """
 
     def __init__(
-        self, found: RecoveredShard, epoch: int, node: Node, topic_changed: Callable[[str], None], mark: Mark | None
+        self, found: RecoveredShard, epoch: int, node: Node, topic_changed: TopicListener, mark: Mark | None
     ) -> None:
-        """`topic_changed` is told the ids of created and deleted topics, `mark` is another node's newest digest."""
+        """`topic_changed` is told of changed topics and memberships, `mark` is another node's newest digest."""
         log, number = node.log, found.number
         self.number = number
         self.epoch = epoch
         self.shard = found.shard
         self.rows = found.rows
         self.topics = found.topics
+        self.users = found.users
         self.writer = found.writer
         self.snapshot_offset = max(found.writer.offset, 0)  # messages below it may be dropped
+        self.inbox_snapshot_offset = max(found.writer.inbox_offset, 0)  # the same for the inbox log
         self.routes: Routes[Destination] = Routes()
+        self.fences = Fences(self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
+        self.outputs = Outputs(log, number, found.config.shards)
         self.history = History(found.first, found.shard.next_offset, node.options.history)
         self.pages = LogPages(log, number, self.history, node.options.history.read_bytes)
         self.log_end = LogEnd(log, number)
         self.pending_topics = PendingTopics()
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.marks = Marks(found.shard.next_offset)
+        self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
         self.closed = False
         self._log = log
         self._lease = node.lease
+        self._clock = node.shell.clock
         self._metrics = node.shell.metrics
         self._topic_changed = topic_changed
         self._end = found.end
+        self._logic = found.shard.logic
+        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
         if mark is not None:
             self.compare(mark)
 
@@ -117,6 +138,7 @@ class ShardOwner:
             self.take(records)
             await asyncio.sleep(0)
             await self.dead_letters.room()
+            await self.outputs.room()
             while self.history.overfull:  # noqa: ASYNC110 - the file takes a batch each turn
                 await asyncio.sleep(0)
         if batch.next_offset > self.shard.next_offset:  # over transaction markers too
@@ -149,6 +171,10 @@ class ShardOwner:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
+            self.topic_rates.read(records[-1].ts, self._clock.now())
+        if self.shard.logic != self._logic:
+            self._logic = self.shard.logic
+            self.outputs.known(self.rows)
         self.send_open()
         self.verdicts.release()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
@@ -177,6 +203,8 @@ class ShardOwner:
     def _take_one(self, record: Record, applied: Applied) -> None:
         if applied.effects:
             self.writer.touch(record.key or b"")
+            if type(applied.effects[0]) is Deliver:  # then all are
+                self.topic_rates.count(record, len(applied.effects))
         for effect in applied.effects:
             if type(effect) is Deliver:
                 self.routes.push(effect)
@@ -205,20 +233,45 @@ class ShardOwner:
             self.topics.add(effect.row.topic_id, effect.row.epoch)
             self._topic_changed(effect.row.topic_id)
             self.pending_topics.decided(effect.row.topic_id, exists=True)
+            self.outputs.created(effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
+            self.topic_rates.deleted(effect.topic_id)
             self.send_open()
             for peer in self.routes.drop_topic(effect.topic_id):
                 peer.send(Ended(effect.topic_id, effect.epoch, "deleted"))
             self.history.forget(record.offset, effect.epoch)
+            self.outputs.deleted(record, effect)
             self._topic_changed(effect.topic_id)
+        elif isinstance(effect, MemberChanged):
+            self._take_member(record, effect)
+        elif isinstance(effect, TopicUpdated):
+            self._topic_changed(effect.row.topic_id)
+            self.topic_rates.updated(effect.row.topic_id)
+            self.send_open()  # what came before the change goes out before it
+            self.fences.update(effect.row)
+            if effect.fence:
+                self.fences.raise_for_all(effect.row)
+
+    def _take_member(self, record: Record, effect: MemberChanged) -> None:
+        key = record.key or b""
+        self.writer.touch(MemberKey(key, effect.user_id))
+        self.writer.touch(MemberKey(key, self.rows[key].owner_id))  # the first change makes the creator an entry too
+        self._topic_changed(effect.topic_id, effect.user_id)
+        self.outputs.changed(record, effect)
+        if effect.fence:
+            self.send_open()  # what came before the fence goes out before it
+            self.fences.raise_for_user(effect)
 
     def attach(self, peer: Destination, topic: AttachTopic) -> None:
-        """Serves a gateway's subscriptions to a topic from its cursor on; ends them where the topic does not exist."""
+        """Serves a gateway's subscriptions to a topic from its cursor on; ends them where the topic does not exist.
+
+        A gateway that does not know the topic's newest fence is sent it before anything else of the topic.
+        """
         row = self.rows.get(topic_key(topic.topic_id))
         if row is None or row.epoch != topic.epoch:
             peer.send(Ended(topic.topic_id, topic.epoch, "deleted"))
-        elif peer.open:
+        elif peer.open and self.fences.admits(peer, topic, row):
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)

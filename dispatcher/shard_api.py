@@ -1,4 +1,4 @@
-"""The API of one shard: answers the requests of gateways and ingests (link version 1)."""
+"""The API of one shard: answers the requests of gateways and ingests."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,12 +9,14 @@ import structlog
 
 from dispatcher.announcements import Announcements
 from dispatcher.history import ANY_TOPIC, SeqRange
+from dispatcher.member_requests import MemberRequests
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
+from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire import link, link_members, rights
+from headgate.core.wire import link, link_users, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
@@ -34,7 +36,7 @@ logger = structlog.get_logger("dispatcher")
 
 
 class ShardApi:
-    """The requests of link version 1 on one shard that is live here."""
+    """The requests about the topics of one shard that is live here."""
 
     def __init__(
         self,
@@ -48,18 +50,20 @@ class ShardApi:
         self._shell = shell
         self._creator = creator
         self._reading = Reading(owner, shell.clock)
+        self._tickets = RedeemedTickets(shell.clock.wall_ms())
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
-            link_members.Authorize: self._authorize,
             link.AskTopic: self._topic,
             link.AskTopics: self._topics,
             link.AskCount: self._counts,
             link.AskVerdict: self._verdict,
             link.AskHistory: self._history,
             link.Relay: self._relay,
+            **MemberRequests(owner).handlers,
+            link_users.Redeem: self._redeem,
         }
 
     def handle(self, peer: Destination, message: link.Message) -> None:
@@ -93,6 +97,12 @@ class ShardApi:
         except Exception:  # one bad question must not end the process that answers all others
             logger.exception("a request failed", shard=self._owner.number, kind=type(message).__name__)
             _refuse(peer, message, Refusal("internal", "the owner failed at this request"))
+
+    # -- users
+
+    def _redeem(self, peer: Destination, ask: link_users.Redeem) -> None:
+        self._tickets.redeem(ask, self._shell.clock.wall_ms())
+        peer.send(link_users.Redeemed(ask.req))
 
     # -- topics
 
@@ -130,7 +140,7 @@ class ShardApi:
         row = self._row(ask.topic_id)
         role = self._role(ask.caller, row)
         rights.require(True, ask.caller, row, role, "see")
-        peer.send(link.TopicAnswer(ask.req, self.info(row), role or ""))
+        peer.send(link.TopicAnswer(ask.req, self.info(row), role or "", self._owner.shard.logic))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])
@@ -212,13 +222,6 @@ class ShardApi:
             raise Refusal("not_ready", "too many wait for this shard's history", retry_after_ms=RETRY_MS)
         self._owner.history.wait(row.epoch, peer, lambda: self.handle_later(peer, ask))
 
-    def _authorize(self, peer: Destination, ask: link_members.Authorize) -> None:
-        row = self._row(ask.topic_id)
-        if row.epoch != ask.epoch:
-            raise rights.unknown_topic(ask.topic_id)
-        self._require_subscribe(ask.caller, row, "subscribe to")
-        peer.send(link_members.Authorized(ask.req))
-
     def _subscribe_once_created(self, peer: Destination, ask: link.AskSubscribe) -> None:
         """Creates the topic, unless that is under way, and subscribes when it is there. Raises Refusal."""
         pending, topic_id = self._owner.pending_topics, ask.topic_id
@@ -251,6 +254,8 @@ class ShardApi:
                 resumed=placed.resumed,
                 reason=placed.reason,
                 settings=effective(row.settings),
+                fence=row.fence,
+                member=self._role(ask.caller, row) is not None,
             )
         )
 
@@ -326,6 +331,10 @@ class ShardApi:
             raise rights.unknown_topic(ask.topic_id)
         if not self._subscribers_known(peer, ask, len(ask.tail)):
             return
+        wait_s = 0.0 if ask.unmetered else self._owner.topic_rates.relay(row, self._shell.clock.now())
+        if wait_s:
+            retry_after_ms = int(1_000 * wait_s) + 1
+            raise Refusal("rate_limited", "the publish rate of this topic is used up", retry_after_ms=retry_after_ms)
         now = self._shell.clock.wall_ms()
         message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
         for route in self._owner.routes.hosts(row.topic_id):

@@ -134,6 +134,7 @@ class ShardRunner:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(owner.follow_log(), name=f"log-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
+                tasks.create_task(owner.inbox.follow_log(), name=f"inbox-{self.number}")
                 tasks.create_task(keeper.run(), name=f"index-{self.number}")
                 tasks.create_task(owner.pages.run(config), name=f"pages-{self.number}")
                 tasks.create_task(owner.log_end.run(), name=f"log-end-{self.number}")
@@ -157,6 +158,7 @@ class ShardRunner:
         while owner.history.write():  # noqa: ASYNC110 - gives way between slices, waits for nothing
             await asyncio.sleep(0)
         owner.history.close()
+        owner.outputs.close()
 
     async def _go_live(self, owner: ShardOwner, keeper: IndexKeeper) -> None:
         await owner.caught_up.wait()

@@ -12,10 +12,12 @@ from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.snapshot import name_of
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
+from headgate.core.sequencer.snapshot_writer import PairKey
 from headgate.core.wire.errors import BrokenChain
 from headgate.core.wire.records import LogName
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.chunks import chunks_back
+from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.ports import LogError, RecordTooLarge
 
 logger = structlog.get_logger("dispatcher")
@@ -111,7 +113,7 @@ class Snapshots:
 
     def _due(self, now: float) -> bool:
         pending, passed = self._owner.writer.pending(self._owner.shard), now - self._last
-        quiet = self._owner.shard.next_offset - self._owner.writer.offset  # retention must not overtake a snapshot
+        quiet = self._unwritten()  # retention must not overtake a snapshot
         options = self._options
         if passed < options.least_s:
             return False
@@ -121,6 +123,12 @@ class Snapshots:
             or quiet >= options.quiet_offsets
             or (quiet > 0 and passed >= options.quiet_s)
         )
+
+    def _unwritten(self) -> int:
+        """Returns how many offsets of the two logs were read since the last snapshot, whatever they hold."""
+        owner, saved = self._owner, self._owner.writer.inbox_offset
+        inbox = owner.users.next_offset - saved if saved >= 0 else 0
+        return owner.shard.next_offset - owner.writer.offset + inbox
 
     def _note_waiting(self) -> None:
         if self._owner.writer.pending(self._owner.shard) <= 0:
@@ -152,6 +160,7 @@ class Snapshots:
             await self._write_due(self._clock.now())
             half = bounds.first + (owner.writer.offset - bounds.first) // 2
             await self._log.truncate_before(LogName.MESSAGES, owner.number, half)
+            await self._log.truncate_before(LogName.INBOX, owner.number, owner.inbox_snapshot_offset)
             bounds = await self._log.bounds(LogName.MESSAGES, owner.number)
         if bounds.first != self._first:
             await self._old.drop(bounds.first)
@@ -162,7 +171,7 @@ class Snapshots:
     async def final(self) -> None:
         """Writes the last snapshot before the shard is released: a delta, where there is a chain. Raises LogError."""
         owner = self._owner
-        if owner.shard.config is None or owner.shard.next_offset <= owner.writer.offset:
+        if owner.shard.config is None or self._unwritten() <= 0:
             return
         if owner.writer.has_chain:
             await self._write_delta()
@@ -171,7 +180,11 @@ class Snapshots:
 
     async def _write_delta(self) -> None:
         await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows))
-        self._owner.snapshot_offset = self._owner.writer.offset
+        self._note_written()
+
+    def _note_written(self) -> None:
+        owner = self._owner
+        owner.snapshot_offset, owner.inbox_snapshot_offset = owner.writer.offset, owner.writer.inbox_offset
 
     async def _write_base(self, *, check: bool = True) -> None:
         owner = self._owner
@@ -180,13 +193,22 @@ class Snapshots:
             await self._log.truncate_before(LogName.SNAPSHOTS, owner.number, end)
         if not owner.writer.has_chain and not self._log_has_chain:
             self._unfinished = end
+        await self._expire_marks()
         names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end))
         self._unfinished = None
         if check:
             await self._check(names, end)
             self._first = -1  # there may be one more old base
         self._based = self._clock.now()
-        owner.snapshot_offset = owner.writer.offset  # not before the check: messages below it may be dropped
+        self._note_written()  # not before the check: records below it may be dropped
+
+    async def _expire_marks(self) -> None:
+        """Forgets topics that users left so long ago that the inbox log has no older record of theirs."""
+        keep_ms = self._log.keep_ms.get(LogName.INBOX, KEEP_MS[LogName.INBOX])
+        for gone in self._owner.users.expire(self._clock.wall_ms() - keep_ms):
+            for key in gone:
+                self._owner.writer.touch(PairKey(key))
+            await asyncio.sleep(0)
 
     async def _append_all(self, steps: Steps) -> list[bytes]:
         """Appends the chunks of a snapshot; after a failure it counts as not begun. Raises LogError."""
@@ -208,13 +230,14 @@ class Snapshots:
             await asyncio.sleep(0)
             return
         await self._owner.dead_letters.safe()
+        await self._owner.outputs.safe()
         await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
         names.append(name_of(value))
 
     async def _check(self, names: list[bytes], floor: int) -> None:
         """Reads the base back. Raises BadSnapshot or BrokenChain; then the next snapshot is a base again."""
         owner = self._owner
-        check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer)
+        check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer, owner.users)
         try:
             async with aclosing(chunks_back(self._log, owner.number, background=True)) as chunks:
                 async for chunk in chunks:

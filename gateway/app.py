@@ -1,14 +1,17 @@
 """The gateway's HTTP application: ends subscriptions by request. `gateway.protocol` takes the streams before it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import ASGIApp
 
-from gateway.sessions import Sessions
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
-from headgate.core.wire.link import AskTopic
+from headgate.core.wire.link import Answer, AskTopic, Request
+from headgate.core.wire.link_users import EndSubscriptions, SubscriptionsEnded
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Call, Reply, reply
@@ -17,45 +20,61 @@ from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.paths import Paths
 from headgate.runtime.links.port import Directory
 
-_ANSWER_S: Final = 5.0  # for the owner to answer whether there is such a topic
+_ANSWER_S: Final = 5.0  # for an owner to answer; that of the user's shard waits 2 s for the other gateways
 
 
 def make_app(
-    sessions: Sessions,
+    limits: Limits,
+    requests: UserRequests,
     directory: Directory,
     users: Users,
     count_refusal: CountRefusal,
     fallback: ASGIApp | None = None,
 ) -> HttpApp:
     """Returns the application; paths that are not a gateway's go to `fallback`, or are 404."""
-    handlers = {"end_subscriptions": SubscriptionEnds(sessions, directory).end}
+    handlers = {"end_subscriptions": SubscriptionEnds(requests, directory).end}
     paths = Paths(endpoints_of("gateway"), handlers)
-    deadline_s = sessions.limits.head_s
-    return HttpApp(paths, users, count_refusal=count_refusal, deadline_s=deadline_s, fallback=fallback)
+    return HttpApp(paths, users, count_refusal=count_refusal, deadline_s=limits.head_s, fallback=fallback)
 
 
 class SubscriptionEnds:
     """The handler of DELETE /api/v1/topics/{topic_id}/subscribe."""
 
-    def __init__(self, sessions: Sessions, directory: Directory) -> None:
-        self._sessions = sessions
+    def __init__(self, requests: UserRequests, directory: Directory) -> None:
+        self._requests = requests
         self._directory = directory
 
     async def end(self, call: Call) -> Reply:
-        """Ends the caller's live subscriptions to a topic on this gateway, or those of one `connection_id`."""
+        """Ends the caller's live subscriptions to a topic on every gateway, or those of one `connection_id`.
+
+        Those here end whatever happens; the owner of the user's shard has the others ended. Raises Refusal `not_ready`
+        while it is away.
+        """
         topic_id = check_topic_id(call.path_parameters["topic_id"])
-        ended = self._sessions.unsubscribe_user(call.caller.user_id, topic_id, _connection_id(call))
+        user_id, connection_id = call.caller.user_id, _connection_id(call)
+        ended = self._requests.end(user_id, topic_id, connection_id)
+        ended += await self._end_elsewhere(user_id, topic_id, connection_id)
         if not ended:
             await self._require_topic(topic_id, call.caller)
         return reply({"success": True, "ended": ended})
 
+    async def _end_elsewhere(self, user_id: str, topic_id: str, connection_id: str | None) -> int:
+        shard = self._directory.shard_of_user(user_id)
+        answer = await self._ask(shard, lambda req: EndSubscriptions(req, user_id, topic_id, connection_id))
+        return answer.count if isinstance(answer, SubscriptionsEnded) else 0
+
     async def _require_topic(self, topic_id: str, caller: Caller) -> None:
-        shard = self._directory.shard_of(topic_id)
+        await self._ask(self._directory.shard_of(topic_id), lambda req: AskTopic(req, topic_id, caller))
+
+    async def _ask(self, shard: int, build: Callable[[int], Request]) -> Answer:
+        """Asks the owner of a shard. Raises Refusal."""
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await self._directory.ask(shard, lambda req: AskTopic(req, topic_id, caller))
+                return await self._directory.ask(shard, build)
         except TimeoutError:
-            raise Refusal("not_ready", "the topic's owner does not answer; try again") from None
+            raise Refusal(
+                "not_ready", f"the owner of shard {shard} does not answer; try again", retry_after_ms=1_000
+            ) from None
 
 
 def _connection_id(call: Call) -> str | None:

@@ -10,7 +10,7 @@ class GatewayOptions(msgspec.Struct, frozen=True):
 
     `origins` are the pages that may call, None for the same origin only. With `auto_create` a subscribe creates a
     topic that is missing. With `query_token` a stream's token may come in its query string. `listening` is the host
-    listened on; in open mode a request may name it in `Host`.
+    listened on; in open mode a request may name it in `Host`. `node` is the gateway's name in lists of connections.
     """
 
     limits: Limits = Limits()
@@ -18,3 +18,4 @@ class GatewayOptions(msgspec.Struct, frozen=True):
     auto_create: bool = False
     query_token: bool = True
     listening: str = ""
+    node: str = "gateway"

@@ -14,8 +14,10 @@ from gateway.server_shared import ServerShared
 from gateway.sessions import Sessions
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Moment
+from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
-from headgate.core.wire.link import Message
+from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.http.hosts import Hosts
@@ -49,13 +51,19 @@ class GatewayService:
             self._moment(),
             auto_create=options.auto_create,
         )
+        self.users = UserRequests(self.hub, options.node)
         self.sessions = Sessions(options, self.hub, directory, authenticator, shell)
         self.origins = Origins(options.origins, is_open=authenticator.open)
         self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
-        self.hub.on_push(shard_epoch, message)
+        if isinstance(message, FromOwner):
+            self.users.receive(message, self._moment())
+        elif isinstance(message, Revocations):
+            self.sessions.revoke(message.revocations)
+        else:
+            self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
@@ -64,7 +72,9 @@ class GatewayService:
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol. It passes unknown paths to `fallback`, or answers 404."""
         users = Users(self._authenticator, self.origins)
-        return self.hosts.guard(make_app(self.sessions, self._directory, users, self._shell.metrics.refused, fallback))
+        return self.hosts.guard(
+            make_app(self.sessions.limits, self.users, self._directory, users, self._shell.metrics.refused, fallback)
+        )
 
     def protocol(
         self,

@@ -1,11 +1,12 @@
 """The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.gateway_options import GatewayOptions
-from gateway.handshake import subprotocols
 from gateway.head import Head
+from gateway.stream_callers import StreamCallers
 from headgate.core.client import inbound
 from headgate.core.client.framing import Framing
 from headgate.core.client.inbound import Subscribe
@@ -16,16 +17,18 @@ from headgate.core.fanout.session import Outlet, Session
 from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer
+from headgate.core.wire.link_users import Revocation
 from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Identity, may_create, may_subscribe, require
-from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
 from headgate.runtime.http.queries import too_many_fields
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
+SLICE_SESSIONS: Final = 10_000  # looked at in one loop turn: a few milliseconds
 _OVERLOADED: Final = 4503
+_UNAUTHENTICATED: Final = 4401
 _DRAINING: Final = 4601
 
 
@@ -48,6 +51,9 @@ class Sessions:
         self._commands = Commands(hub, authenticator)
         self._directory = directory
         self._authenticator = authenticator
+        self.callers = StreamCallers(
+            authenticator, directory, hub.deadlines, shell.clock, query_token=options.query_token
+        )
         self._clock = shell.clock
         self._rng = shell.rng
         self.count_refusal = shell.metrics.refused
@@ -65,25 +71,6 @@ class Sessions:
     def begin_drain(self) -> None:
         """From now on `busy` has a reason."""
         self.draining = True
-
-    def identify(self, head: Head) -> Identity | None:
-        """Returns who sent a stream's request; None without a credential.
-
-        Raises Refusal `unauthenticated` or `token_expired`, in open mode `bad_request` for a bad user id.
-        """
-        headers = head.headers
-        query = dict(head.query)
-        if self.is_open:
-            user = headers.get(USER_HEADER, "").encode("latin-1").decode("utf-8", "replace")
-            return self._authenticator.anonymous_caller(open_user(query, user))
-        credential = of_stream(
-            headers.get("authorization"), subprotocols(head), query, query_token=self._options.query_token
-        )
-        if credential is None:
-            return None
-        if credential.kind == "ticket":
-            raise Refusal("unauthenticated", "tickets are not built yet; use a token")
-        return self._authenticator.authenticate(credential.text)
 
     def check_topic(self, topic_id: str, caller: Caller, on_answer: Callable[[Refusal | None], None]) -> None:
         """Asks the owner whether `caller` may subscribe to a topic, without subscribing.
@@ -116,23 +103,33 @@ class Sessions:
         self._hub.open(session)
         return session
 
-    def start_websocket(self, session: Session, head: Head) -> None:
+    def start_websocket(self, session: Session, head: Head, then: Callable[[], None]) -> None:
         """Writes the preface and `welcome` and subscribes to the topics of the query.
 
-        Without a credential it writes the preface only and waits for an `auth` frame.
+        Without a credential it writes the preface only and waits for an `auth` frame. Calls `then` once it has done so,
+        now or when the caller is known: until then no frame of the client's must be handed in.
         """
         self._hub.pending.want(session, _wanted(head, self.limits.topics_allowed))
-        try:
-            identity = self.identify(head)
-        except Refusal as refusal:
-            self.refused(refusal)
-            self._hub.disconnect(session, 4401)
+
+        def known(caller: Identity | Refusal | None) -> None:
+            self._begin(session, caller)
+            then()
+
+        self.callers.identify(head, known)
+        if session.preface:
+            session.put(b"")  # the answer to the handshake does not wait for a caller who is known later
+
+    def _begin(self, session: Session, caller: Identity | Refusal | None) -> None:
+        if session.closed:
             return
         moment = self._moment()
-        if identity is None:
+        if isinstance(caller, Refusal):
+            self.refused(caller)
+            code = _OVERLOADED if caller.retryable else _UNAUTHENTICATED
+            self._hub.disconnect(session, code, retry_after_ms=caller.retry_after_ms)
+        elif caller is None:
             session.await_auth(moment.now + self.limits.auth_s)
-            session.put(b"")
-        elif self._hub.admit(session, identity, moment):
+        elif self._hub.admit(session, caller, moment):
             self._hub.begin(session, moment)
 
     def start_sse(self, session: Session, identity: Identity, wanted: Subscribe) -> None:
@@ -184,19 +181,29 @@ class Sessions:
         if not session.closed:
             self._hub.disconnect(session, _DRAINING, retry_after_ms=int(self._rng.random() * 1_000))
 
+    def revoke(self, revocations: Sequence[Revocation]) -> None:
+        """Refuses the tokens and tickets that these void, and ends the sessions that were begun with one (4401)."""
+        fresh = self._authenticator.revoke(revocations)
+        users = {revocation.user_id for revocation in fresh if revocation.user_id}
+        ids = {revocation.jti for revocation in fresh if revocation.jti}
+        if fresh:
+            self._end_revoked(self._hub.sessions, users, ids)
+
+    def _end_revoked(self, sessions: list[Session], users: set[str], ids: set[str]) -> None:
+        """Looks at some sessions, and at the rest in later loop turns. Newer ones were checked at their beginning."""
+        for session in sessions[:SLICE_SESSIONS]:
+            caller = session.caller
+            if session.closed or caller is None or not (caller.user_id in users or session.jti in ids):
+                continue
+            if self._authenticator.revoked.voids(caller.user_id, session.jti, session.issued_ms):
+                self._hub.disconnect(session, _UNAUTHENTICATED)
+        rest = sessions[SLICE_SESSIONS:]
+        if rest:
+            asyncio.get_running_loop().call_soon(self._end_revoked, rest, users, ids)
+
     def turn_away(self, session: Session) -> None:
         """Ends a session for which `busy` has a reason."""
         self._hub.disconnect(session, _DRAINING if self.draining else _OVERLOADED)
-
-    def unsubscribe_user(self, user_id: str, topic_id: str, connection_id: str | None = None) -> int:
-        """Ends a user's subscriptions to a topic, all or one connection's; returns how many there were."""
-        ended = 0
-        for session in self._hub.connections.of(user_id):
-            subscription = session.subscriptions.get(topic_id)
-            if subscription is not None and connection_id in (None, session.connection_id):
-                self._hub.unsubscribe(subscription, "ended")
-                ended += 1
-        return ended
 
     def _reason_of(self, topic_id: str, caller: Caller, answer: Answer) -> Refusal | None:
         if isinstance(answer, TopicAnswer):

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from gateway.head import Head
@@ -13,10 +14,11 @@ from gateway.stream import Stream
 from headgate.core.client import inbound
 from headgate.core.client.framing import SSE
 from headgate.core.client.inbound import Subscribe
+from headgate.core.fanout.pending import other_topic
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime.http.answers import Header, problem_answer
 from headgate.runtime.http.cors import cors_headers
 from headgate.runtime.http.origins import Origins
@@ -51,7 +53,7 @@ class SseStream(Stream):
         self._cors = cors
 
     def start(self, head: Head, topic_id: str | None) -> None:
-        """Checks the request in the order of docs/protocol.md, section 0, and subscribes. Raises Refusal.
+        """Checks the request in the order of docs/protocol.md, section 0, and subscribes.
 
         The answer is written when the owner has granted the subscription.
         """
@@ -59,12 +61,34 @@ class SseStream(Stream):
         if head.method == "GET" and sessions.busy() is not None:
             sessions.turn_away(self._begin())  # a stream that ends at once, so that an EventSource comes back
             return
-        identity = sessions.identify(head)
+        sessions.callers.identify(head, partial(self._known, head, topic_id))
+
+    def _known(self, head: Head, topic_id: str | None, caller: Identity | Refusal | None) -> None:
+        """Takes who calls, now or a moment later."""
+        if self.ended:
+            return
+        try:
+            self._subscribe(head, topic_id, caller)
+        except Refusal as refusal:
+            self.shared.sessions.refused(refusal)
+            self.refuse(refusal, body=head.method != "HEAD")
+
+    def _subscribe(self, head: Head, topic_id: str | None, caller: Identity | Refusal | None) -> None:
+        sessions = self.shared.sessions
+        if isinstance(caller, Refusal):
+            if not caller.retryable or head.method == "HEAD":
+                raise caller
+            sessions.refused(caller)
+            sessions.turn_away(self._begin())  # an EventSource comes back, as a status would not let it
+            return
+        identity = caller
         if identity is None:
             raise Refusal("unauthenticated", "this stream needs a token: a header, ?token= or a ticket")
         if not head.complete:
             raise too_many_fields()
         topic_id = check_topic_id(_topic_of(head) if topic_id is None else topic_id)
+        if not identity.may_follow(topic_id):
+            raise other_topic()
         try:
             wanted, fault = _wanted(head, topic_id), None
         except Refusal as refusal:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
+from functools import partial
 from typing import Final
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -24,8 +25,6 @@ def open_websocket(shared: ServerShared, transport: asyncio.Transport, head: Hea
     """Takes a connection whose handshake was checked, and the bytes that came behind it."""
     stream = WebSocketStream(shared, transport)
     stream.start(head)
-    if head.rest and not stream.ended:
-        stream.data_received(head.rest)
 
 
 class FrameReader:
@@ -112,10 +111,21 @@ class WebSocketStream(Stream):
         self._reader: FrameReader | None = None
 
     def start(self, head: Head) -> None:
-        """Answers the handshake and starts the session."""
+        """Answers the handshake and starts the session. Nothing is read before it is known who calls."""
         sessions = self.shared.sessions
         self.session = session = sessions.create(self, WEBSOCKET, accept(head))
-        sessions.start_websocket(session, head)
+        sessions.start_websocket(session, head, partial(self._read_on, head.rest))
+        if session.is_unknown:
+            self.transport.pause_reading()
+
+    def _read_on(self, rest: bytes) -> None:
+        """The caller is known, or is to send `auth`: reads what came behind the handshake, and what comes now."""
+        if self.ended:
+            return
+        if not self.transport.is_reading():
+            self.transport.resume_reading()
+        if rest:
+            self.data_received(rest)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes. All of them are a sign of life, ill-formed ones too."""

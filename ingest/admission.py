@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from headgate.core.publish.body import PublishBody, frame_tail
 from headgate.core.publish.recent_publishes import Key, RecentPublish, RecentPublishes
-from headgate.core.wire.envelope import KEYED, LOW, Item
+from headgate.core.wire.envelope import KEYED, LOW, UNMETERED, Item
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_text, keyed_id, topic_key
 from headgate.core.wire.link import TopicInfo
@@ -52,7 +52,7 @@ class Publish:
         self.topic_key = topic_key(info.topic_id)
         self.id = keyed_id(self.topic_key, caller.user_id, client_msg_id)
         self.key: Key = (info.epoch, self.id)
-        flags = (KEYED if is_given else 0) | (LOW if body.low else 0)
+        flags = (KEYED if is_given else 0) | (LOW if body.low else 0) | (UNMETERED if caller.service else 0)
         self.item = Item(self.id, flags, frame_tail(self.id, caller.user_id, body))
         self.entry: RecentPublish | None = None  # set once it is remembered
 

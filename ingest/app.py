@@ -13,9 +13,14 @@ from headgate.runtime.http.paths import Paths
 from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
+from ingest.topic_members import MemberHandlers
+from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
+from ingest.user_connections import ConnectionHandlers
 
-_REDIRECT: Final = "redirect_stream"
+_OF_GATEWAY: Final = frozenset(row.path for row in endpoints_of("gateway"))
 
 
 def make_app(
@@ -29,30 +34,48 @@ def make_app(
     batch_bytes: int,
     deadline_s: float,
 ) -> HttpApp:
-    """Returns the application. `redirect_streams` is false where a gateway is on the same port.
+    """Returns the application. `redirect_streams` is false where a gateway on the same port serves its own paths.
 
     `body_bytes` and `batch_bytes` bound bodies, `deadline_s` the time for a body to come.
     """
-    rows = [row for row in endpoints_of("ingest") if redirect_streams or row.handler != _REDIRECT]
-    named = {**handlers, _REDIRECT: redirect_stream} if redirect_streams else handlers
+    rows = [row for row in endpoints_of("ingest") if redirect_streams or row.path not in _OF_GATEWAY]
+    served = {row.handler for row in rows}
+    named = {name: handler for name, handler in handlers.items() if name in served}
     bounds = {"limits.body_bytes": body_bytes, "limits.batch_bytes": batch_bytes}
     paths = Paths(rows, named, bounds)
     return HttpApp(paths, users, budget=budget, count_refusal=count_refusal, deadline_s=deadline_s)
 
 
 def handlers_of(
-    topics: TopicHandlers, publish: PublishEndpoint, batches: BatchEndpoints, history: HistoryEndpoint
+    topics: TopicHandlers,
+    updates: TopicUpdates,
+    members: MemberHandlers,
+    connections: ConnectionHandlers,
+    publish: PublishEndpoint,
+    batches: BatchEndpoints,
+    history: HistoryEndpoint,
+    tickets: TicketEndpoint,
+    revocations: RevocationEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
         "create_topic": topics.create,
         "list_topics": topics.listed,
         "show_topic": topics.show,
+        "update_topic": updates.update,
         "delete_topic": topics.remove,
+        "list_members": members.listed,
+        "set_member": members.put,
+        "remove_member": members.remove,
+        "list_connections": connections.listed,
+        "end_subscriptions": connections.end,
         "publish": publish.one,
         "publish_batch": batches.of_topic,
         "publish_any_batch": batches.of_any,
         "history": history.page,
+        "redirect_stream": redirect_stream,
+        "create_ticket": tickets.create,
+        "create_revocation": revocations.create,
     }
 
 

@@ -20,6 +20,7 @@ from ingest.bundles import hand_over_all
 from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Pending, Publishing, outcome_of
+from ingest.rates import Rates
 
 
 class BatchItem(NamedTuple):
@@ -33,11 +34,19 @@ class BatchEndpoints:
     """The endpoint of one topic and the endpoint of any; `item_bytes` is the largest item, as it is written."""
 
     def __init__(
-        self, topics: PublishTopics, reader: PublishReader, publishing: Publishing, *, max_items: int, item_bytes: int
+        self,
+        topics: PublishTopics,
+        reader: PublishReader,
+        publishing: Publishing,
+        rates: Rates,
+        *,
+        max_items: int,
+        item_bytes: int,
     ) -> None:
         self._topics = topics
         self._reader = reader
         self._publishing = publishing
+        self._rates = rates
         self._max_items = max_items
         self._item_bytes = item_bytes
 
@@ -52,14 +61,14 @@ class BatchEndpoints:
         if info is None:
             if first is None:
                 raise unknown_topic(topic_id)
-            info = await self._topics.make(topic_id, call.caller)
+            info = await self._topics.make(call, topic_id)
         checked = [
             body
             if isinstance(body, Refusal)
             else self._reader.publish(info, call.caller, body, is_paid=is_new and body is first)
             for body in bodies
         ]
-        return await self._publish(checked, wait)
+        return reply(await self._publish(checked, wait), headers=self._rates.headers(call.caller, info))
 
     async def of_any(self, call: Call) -> Reply:
         """POST /api/v1/publish/batch: every item names its topic."""
@@ -71,7 +80,7 @@ class BatchEndpoints:
         for body, topic_id in items:
             if isinstance(topic_id, str) and firsts.get(topic_id) is None:
                 firsts[topic_id] = None if isinstance(body, Refusal) else body
-        topics = await self._topics.find_or_make(firsts, call.caller)
+        topics = await self._topics.find_or_make(call, firsts)
         checked: list[Publish | Refusal] = []
         for body, topic_id in items:
             info = topics.found[topic_id] if isinstance(topic_id, str) else topic_id
@@ -82,13 +91,16 @@ class BatchEndpoints:
             else:
                 is_paid = info.topic_id in topics.made and body is firsts[info.topic_id]
                 checked.append(self._reader.publish(info, call.caller, body, is_paid=is_paid))
-        return await self._publish(checked, wait)
+        return reply(await self._publish(checked, wait), headers=self._rates.headers(call.caller, None))
 
     def _cut(self, call: Call) -> tuple[list[bytes], Wait]:
         """Returns the items, as they are written, and the query's wait. Raises Refusal."""
         if call.idempotency_key is not None:
             raise Refusal("bad_request", "a batch takes no Idempotency-Key; give each item a client_msg_id")
-        wait = self._reader.begin(call)
+        try:
+            wait = self._reader.begin(call)
+        except Refusal as refusal:
+            raise self._rates.with_headers(refusal, call.caller, None) from None
         cut = cut_lines if call.media_type == NDJSON else cut_array
         return cut(call.body, self._max_items), wait
 
@@ -109,13 +121,13 @@ class BatchEndpoints:
         except Refusal as refusal:
             return BatchItem(body, _bare(refusal))
 
-    async def _publish(self, checked: Sequence[Publish | Refusal], wait: Wait) -> Reply:
+    async def _publish(self, checked: Sequence[Publish | Refusal], wait: Wait) -> dict[str, Any]:
         results = []
         for item, pending in zip(checked, hand_over_all(self._publishing, checked), strict=True):
             result, outcome = await self._result(pending, wait)
             self._publishing.count(outcome, item.info if isinstance(item, Publish) else None)
             results.append(result)
-        return reply({"results": results})
+        return {"results": results}
 
     async def _result(self, pending: Pending | Refusal, wait: Wait) -> tuple[dict[str, Any], str]:
         """Returns an item's members in the answer, and its outcome to count."""

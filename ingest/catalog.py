@@ -1,8 +1,9 @@
-"""A cache of topics, filled by their owners.
+"""A cache of topics and of users' roles in them, filled by the topics' owners.
 
 An entry is used for 60 s. When it is older than 2 s it is refreshed in the background, so that a publish never waits
 for an owner (docs/protocol.md, section 2, Owner away). `Changed` ends an entry. An entry that is older than the link to
-its owner may have missed that: then the owner is asked first, for 20 ms.
+its owner may have missed that: then the owner is asked first, for 20 ms. A role is asked for and used only where the
+topic does not already let anyone do what is wanted.
 """
 
 import asyncio
@@ -10,12 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
-from headgate.core.wire.rights import Caller, unknown_topic
+from headgate.core.wire.member_roles import Role
+from headgate.core.wire.rights import Caller, Guarded, unknown_topic
 from headgate.core.wire.topic_settings import PROFILES, effective
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
+from ingest.known_roles import KnownRole, KnownRoles
 from ingest.owners import ASK_S, COUNT_S, away
 
 FRESH_S: Final = 2.0
@@ -24,13 +28,26 @@ MAX_TOPICS: Final = 100_000  # about 55 MB with the usual settings, 200 MB with 
 INGEST: Final = Caller("hg:ingest", publish=("*",), subscribe=("*",), admin=True, service=True)
 _USUAL: Final = {profile: effective({"profile": profile}) for profile in PROFILES}
 
-Found = TopicInfo | Refusal
-Suffices = Callable[[TopicInfo], bool]
+
+class Known(NamedTuple):
+    """A topic and a user's role in it; None for one who is no member, and where the role did not matter.
+
+    `logic` is the meaning of records in the topic's shard.
+    """
+
+    info: TopicInfo
+    role: Role | None = None
+    logic: int = 1
+
+
+Found = Known | Refusal
+Right = Callable[[Caller, Guarded, Role | None], bool]
 
 
 class _Entry(NamedTuple):
-    info: TopicInfo
+    known: Known  # without a role
     at: float
+    mark: int  # another one when the topic was dropped or created again: then the roles are not those any longer
 
 
 class Catalog:
@@ -40,86 +57,110 @@ class Catalog:
         self._directory = directory
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
-        self._asking: dict[str, asyncio.Future[Found]] = {}
+        self._next_mark = 0
+        self._roles = KnownRoles()
+        self._asking: dict[tuple[str, str], asyncio.Future[Found]] = {}  # by topic and user, "" where none matters
         self._linked_at: dict[int, float] = {}  # by shard; a `Changed` may have been missed before
 
-    def peek(self, topic_id: str) -> TopicInfo | None:
-        """Returns an entry that may be used at once, and refreshes it in the background when it is not fresh."""
+    def lookup(self, topic_id: str, caller: Caller, allowed: Right) -> Known | None:
+        """Returns a topic that may be used at once, if what is remembered of it and the caller is `allowed`.
+
+        What is not fresh is refreshed in the background.
+        """
         entry = self._entries.get(topic_id)
         if entry is None:
             return None
-        age = self._clock.now() - entry.at
-        if age > STALE_S:
+        now, shard = self._clock.now(), self._directory.shard_of(topic_id)
+        linked = self._directory.linked(shard)
+        oldest = self._linked_at.get(shard, 0.0) if linked else 0.0
+        if entry.at < oldest or now - entry.at > STALE_S:
             return None
-        shard = self._directory.shard_of(topic_id)
-        if self._directory.linked(shard):
-            if entry.at < self._linked_at.get(shard, 0.0):
-                return None
-            if age > FRESH_S:
+        if allowed(caller, entry.known.info, None):
+            if linked and now - entry.at > FRESH_S:
                 self._ask(topic_id)
-        return entry.info
+            return entry.known
+        role = self._roles.get(topic_id, caller.user_id, entry.mark)
+        if role is None or role.at < oldest or now - role.at > STALE_S:
+            return None
+        if linked and now - role.at > FRESH_S:
+            self._ask(topic_id, caller.user_id)  # the answer refreshes the topic too
+        return _with_role(entry, caller, role, allowed)
 
-    async def get_many(self, topic_ids: Iterable[str], suffices: Suffices) -> dict[str, Found]:
+    async def get_many(self, topic_ids: Iterable[str], caller: Caller, allowed: Right) -> dict[str, Found]:
         """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
 
-        An entry of the cache is returned only where it `suffices`.
+        What is remembered is returned only where the caller is `allowed`; what the owner answers always is.
         """
         found: dict[str, Found] = {}
-        unsure: dict[str, TopicInfo | None] = {}  # to be asked for; the entry to use after 20 ms
+        unsure: dict[str, Known | None] = {}  # to be asked for; what to use after 20 ms
         for topic_id in topic_ids:
-            info = self.peek(topic_id)
-            if info is not None and suffices(info):
-                found[topic_id] = info
+            known = self.lookup(topic_id, caller, allowed)
+            if known is not None:
+                found[topic_id] = known
             else:
-                unsure[topic_id] = self._stale(topic_id, suffices)
-        return found | await self._find(unsure) if unsure else found
+                unsure[topic_id] = self._remembered(topic_id, caller, allowed)
+        return found | await self._find(unsure, caller.user_id) if unsure else found
 
-    async def fetch(self, topic_id: str) -> TopicInfo:
-        """Returns the topic as its owner sees it now. Raises Refusal, `not_ready` when the owner is away."""
-        future = self._ask(topic_id)
+    async def fetch(self, topic_id: str, user_id: str = "") -> Known:
+        """Returns the topic, and the user's role in it, as its owner sees them now.
+
+        Raises Refusal, `not_ready` when the owner is away.
+        """
+        future = self._ask(topic_id, user_id)
         await asyncio.wait((future,), timeout=ASK_S)
-        found = future.result() if future.done() else self._late(topic_id, future)
+        found = future.result() if future.done() else self._late(topic_id, user_id, future)
         if isinstance(found, Refusal):
             raise found
         return found
 
     def drop(self, topic_id: str) -> None:
-        """Forgets a topic that is known to have changed."""
+        """Forgets a topic that is known to have changed, and all roles in it."""
         self._entries.pop(topic_id, None)
+
+    def drop_role(self, topic_id: str, user_id: str) -> None:
+        """Forgets the role of one user in a topic."""
+        self._roles.drop(topic_id, user_id)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost; changes before it were not pushed here."""
         if up:
             self._linked_at[shard] = self._clock.now()
 
-    def _stale(self, topic_id: str, suffices: Suffices) -> TopicInfo | None:
-        entry = self._entries.get(topic_id)
-        if entry is None or self._clock.now() - entry.at > STALE_S or not suffices(entry.info):
+    def _remembered(self, topic_id: str, caller: Caller, allowed: Right) -> Known | None:
+        """Returns what will do if the owner does not answer in time."""
+        entry, oldest = self._entries.get(topic_id), self._clock.now() - STALE_S
+        if entry is None or entry.at < oldest:
             return None
-        return entry.info
+        if allowed(caller, entry.known.info, None):
+            return entry.known
+        role = self._roles.get(topic_id, caller.user_id, entry.mark)
+        return None if role is None or role.at < oldest else _with_role(entry, caller, role, allowed)
 
-    async def _find(self, unsure: dict[str, TopicInfo | None]) -> dict[str, Found]:
-        asked = {topic_id: self._ask(topic_id) for topic_id in unsure}
+    async def _find(self, unsure: dict[str, Known | None], user_id: str) -> dict[str, Found]:
+        asked = {topic_id: self._ask(topic_id, user_id) for topic_id in unsure}
         futures = set(asked.values())
         await asyncio.wait(futures, timeout=COUNT_S)
         if any(known is None and not asked[topic_id].done() for topic_id, known in unsure.items()):
             await asyncio.wait(futures, timeout=ASK_S - COUNT_S)
-        return {topic_id: self._outcome(topic_id, future, unsure[topic_id]) for topic_id, future in asked.items()}
+        return {
+            topic_id: self._outcome(topic_id, user_id, future, unsure[topic_id]) for topic_id, future in asked.items()
+        }
 
-    def _outcome(self, topic_id: str, future: "asyncio.Future[Found]", known: TopicInfo | None) -> Found:
+    def _outcome(self, topic_id: str, user_id: str, future: "asyncio.Future[Found]", known: Known | None) -> Found:
         if not future.done():
-            return self._late(topic_id, future) if known is None else known
+            return self._late(topic_id, user_id, future) if known is None else known
         answer = future.result()
         is_away = isinstance(answer, Refusal) and answer.code == "not_ready"
         return known if is_away and known is not None else answer
 
-    def _late(self, topic_id: str, future: "asyncio.Future[Found]") -> Refusal:
-        if self._asking.get(topic_id) is future:
-            del self._asking[topic_id]
+    def _late(self, topic_id: str, user_id: str, future: "asyncio.Future[Found]") -> Refusal:
+        if self._asking.get((topic_id, user_id)) is future:
+            del self._asking[topic_id, user_id]
         return away(self._directory.shard_of(topic_id))
 
-    def _ask(self, topic_id: str) -> "asyncio.Future[Found]":
-        future = self._asking.get(topic_id)
+    def _ask(self, topic_id: str, user_id: str = "") -> "asyncio.Future[Found]":
+        asked = (topic_id, user_id)
+        future = self._asking.get(asked)
         if future is not None:
             return future
         future = asyncio.get_running_loop().create_future()
@@ -131,30 +172,62 @@ class Catalog:
         if not self._directory.linked(shard):
             future.set_result(away(shard))
             return future
-        self._asking[topic_id] = future
+        self._asking[asked] = future
 
         def on_answer(answer: Answer) -> None:  # called in the link's order: a later Changed finds the entry
-            if self._asking.get(topic_id) is future:
-                del self._asking[topic_id]
-            found = self._take(topic_id, answer)
+            if self._asking.get(asked) is future:
+                del self._asking[asked]
+            found = self._take(topic_id, user_id, answer)
             if not future.done():
                 future.set_result(found)
 
-        self._directory.request(shard, lambda req: AskTopic(req, topic_id, INGEST), on_answer)
+        asks = Caller(user_id, admin=True, service=True) if user_id else INGEST
+        self._directory.request(shard, lambda req: AskTopic(req, topic_id, asks), on_answer)
         return future
 
-    def _take(self, topic_id: str, answer: Answer) -> Found:
+    def _take(self, topic_id: str, user_id: str, answer: Answer) -> Found:
         if isinstance(answer, TopicAnswer):
-            if topic_id not in self._entries and len(self._entries) >= MAX_TOPICS:
-                self._entries.popitem(last=False)
-            self._entries[topic_id] = _Entry(_with_shared_settings(answer.info), self._clock.now())
-            self._entries.move_to_end(topic_id)
-            return answer.info
+            return self._keep(topic_id, user_id, answer)
         assert isinstance(answer, Refused)
         if answer.code == "not_ready":
             return Refusal("not_ready", answer.detail)
         self._entries.pop(topic_id, None)
         return unknown_topic(topic_id)
+
+    def _keep(self, topic_id: str, user_id: str, answer: TopicAnswer) -> Known:
+        info, role, now = _with_shared_settings(answer.info), role_of(answer, user_id), self._clock.now()
+        before = self._entries.get(topic_id)
+        if before is not None and before.known.info.epoch == info.epoch:
+            mark = before.mark
+        else:
+            mark = self._next_mark
+            self._next_mark += 1
+            if before is None and len(self._entries) >= MAX_TOPICS:
+                self._entries.popitem(last=False)
+        known = Known(info, None, answer.logic)
+        self._entries[topic_id] = _Entry(known, now, mark)
+        self._entries.move_to_end(topic_id)
+        if not user_id:
+            return known
+        self._roles.put(topic_id, user_id, role, now, mark)
+        return known._replace(role=role)
+
+
+def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) -> Known | None:
+    return entry.known._replace(role=known.role) if allowed(caller, entry.known.info, known.role) else None
+
+
+def role_of(answer: TopicAnswer, user_id: str) -> Role | None:
+    """Returns a user's role by the answer to a question of his: None for no member and for a role of a newer version.
+
+    A dispatcher that knows no members tells no role: there a topic's creator is its owner, and has no other members.
+    """
+    if answer.logic < MEMBERS_LOGIC and user_id == answer.info.owner_id:
+        return Role.OWNER
+    try:
+        return Role(answer.role) if answer.role else None
+    except ValueError:
+        return None
 
 
 def _with_shared_settings(info: TopicInfo) -> TopicInfo:

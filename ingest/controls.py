@@ -7,7 +7,7 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import keyed_id, random_id, topic_key
 from headgate.core.wire.rights import Caller
-from headgate.core.wire.verdict import Verdict
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge, Shell
 from ingest.owners import OUTCOME_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics
@@ -62,3 +62,11 @@ class Controls:
         except Refusal as refusal:
             raise Refusal("outcome_unknown", refusal.detail, topic_id=topic_id) from None
         return ControlOutcome(verdict, appended.ts)
+
+    async def decide(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> ControlOutcome:
+        """Does what `change` does. Raises Refusal `outcome_unknown` too where the owner no longer knows the outcome."""
+        outcome = await self.change(topic_id, control, epoch, record_id)
+        if outcome.verdict.code == Code.UNKNOWN:
+            detail = "the topic's owner no longer knows what became of the record"
+            raise Refusal("outcome_unknown", detail, topic_id=topic_id)
+        return outcome

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from headgate.core.publish.recent_publishes import LogPlace
-from headgate.core.wire.envelope import encode_bundle, encode_message
+from headgate.core.wire.envelope import UNMETERED, encode_bundle, encode_message
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.records import Appended
 from headgate.core.wire.rights import unknown_topic
@@ -89,7 +89,8 @@ class DurablePublishes:
         if len(publishes) == 1:
             value = encode_message(publishes[0].item, info.epoch)
         else:
-            value = encode_bundle([publish.item for publish in publishes], info.epoch)
+            flags = publishes[0].item.flags & UNMETERED  # the publishes of one record have one caller
+            value = encode_bundle([publish.item for publish in publishes], info.epoch, flags)
         append = Append(shard, publishes, now, self._appender.append(shard, publishes[0].topic_key, value))
         for publish in publishes:
             if publish.is_given:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from headgate.core.publish.recent_publishes import LogPlace
-from headgate.core.wire.envelope import LOW
+from headgate.core.wire.envelope import LOW, UNMETERED
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer as LinkAnswer
 from headgate.core.wire.link import Relay, Relayed
@@ -70,7 +70,10 @@ class EphemeralPublishes:
     def _relay(self, publish: Publish, shard: int) -> PendingRelay:
         info, item = publish.info, publish.item
         relay = self._directory.ask(
-            shard, lambda req: Relay(req, info.topic_id, info.epoch, item.tail, bool(item.flags & LOW))
+            shard,
+            lambda req: Relay(
+                req, info.topic_id, info.epoch, item.tail, bool(item.flags & LOW), bool(item.flags & UNMETERED)
+            ),
         )
         if publish.is_given:
             publish.entry = self._recent.attempt(publish.key, publish.fingerprint, relay, self._clock.now())

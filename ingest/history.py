@@ -38,7 +38,7 @@ class HistoryEndpoint:
         """GET: answers with one page. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
-        info = await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")
+        info = (await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")).info
         wanted = read_query(call.query)
         if info.is_ephemeral:
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from headgate.core.wire import ids
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdicts
 from headgate.core.wire.verdict import Verdict
@@ -38,6 +39,12 @@ class OwnerQueries:
     def shard_of(self, topic_id: str) -> int:
         """Returns the shard of a topic. Raises Refusal `not_ready` while the number of shards is not known."""
         return self._directory.shard_of(topic_id)
+
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user. Raises Refusal `not_ready` while the number of shards is not known."""
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has answered yet")
+        return ids.user_shard(user_id, self.shards)
 
     def require(self, shard: int) -> None:
         """Raises Refusal `not_ready` while the shard's owner is away."""

@@ -8,15 +8,17 @@ from ingest.admission import Answer, Publish, Wait
 from ingest.publish_reader import PublishReader, client_msg_id_of
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing, outcome_of
+from ingest.rates import Rates
 
 
 class PublishEndpoint:
     """Publishes the body of a request to the topic of its path."""
 
-    def __init__(self, topics: PublishTopics, reader: PublishReader, publishing: Publishing) -> None:
+    def __init__(self, topics: PublishTopics, reader: PublishReader, publishing: Publishing, rates: Rates) -> None:
         self._topics = topics
         self._reader = reader
         self._publishing = publishing
+        self._rates = rates
 
     async def one(self, call: Call) -> Reply:
         """POST: answers with the message's ids and, by `wait`, its `seq`. Raises Refusal."""
@@ -29,14 +31,16 @@ class PublishEndpoint:
             client_msg_id = client_msg_id_of(body, call.idempotency_key)
             is_new = info is None
             if info is None:
-                info = await self._topics.make(topic_id, call.caller)
+                info = await self._topics.make(call, topic_id)
             publish = self._reader.publish(info, call.caller, body, client_msg_id, is_paid=is_new)
             answer = await self._publish(publish, wait)
         except Refusal as refusal:
             self._publishing.count(refusal.code, info)
+            if refusal.code == "rate_limited":
+                raise self._rates.with_headers(refusal, call.caller, info) from None
             raise
         self._publishing.count(outcome_of(answer), info)
-        return reply(answer)
+        return reply(answer, headers=self._rates.headers(call.caller, info))
 
     async def _publish(self, publish: Publish, wait: Wait) -> Answer:
         pending = self._publishing.admit(publish) or self._publishing.hand_over((publish,))[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
+from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -15,6 +16,7 @@ from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
 from ingest.app import handlers_of, make_app
+from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
@@ -28,8 +30,13 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
+from ingest.topic_members import MemberHandlers
+from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
+from ingest.user_connections import ConnectionHandlers
 
 
 class IngestOptions(NamedTuple):
@@ -65,33 +72,43 @@ class IngestService:
         clock, rng, metrics = shell
         self._log = log
         self._appender = appender
+        self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
-        rates = Rates(clock, options.rates)
+        self._rates = rates = Rates(clock, options.rates)
+        controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
-            controls=Controls(appender, self._owners, shell),
+            controls=controls,
             owners=self._owners,
             rates=rates,
             ids=TopicIds(rng, options.id_key),
+            audit=audit,
         )
-        history = HistoryEndpoint(access, self._owners, rates)
-        admission = Admission(clock, rates)
-        publishing = Publishing(
-            DurablePublishes(appender, self._owners, self._catalog, admission, shell),
-            EphemeralPublishes(directory, self._catalog, admission, clock),
-            metrics,
+        publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
+        handlers = handlers_of(
+            topics,
+            TopicUpdates(access, self._catalog, controls, rates, audit),
+            MemberHandlers(
+                access=access,
+                catalog=self._catalog,
+                controls=controls,
+                owners=self._owners,
+                rates=rates,
+                audit=audit,
+            ),
+            ConnectionHandlers(access, self._owners, rates, audit),
+            publish,
+            batches,
+            HistoryEndpoint(access, self._owners, rates),
+            TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
+            RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
-        reader = PublishReader(rates, clock, rng, options.payload_bytes)
-        targets = PublishTopics(access, topics, clock)
-        publish = PublishEndpoint(targets, reader, publishing)
-        item_bytes = options.rates.body_bytes
-        batches = BatchEndpoints(targets, reader, publishing, max_items=options.batch_items, item_bytes=item_bytes)
         self.app = make_app(
-            handlers_of(topics, publish, batches, history),
+            handlers,
             Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
             metrics.refused,
@@ -101,10 +118,33 @@ class IngestService:
             deadline_s=options.request_deadline_s,
         )
 
+    def _publishes(
+        self, options: IngestOptions, shell: Shell[IngestMetrics], topics: PublishTopics
+    ) -> tuple[PublishEndpoint, BatchEndpoints]:
+        clock, rng, metrics = shell
+        admission = Admission(clock, self._rates)
+        publishing = Publishing(
+            DurablePublishes(self._appender, self._owners, self._catalog, admission, shell),
+            EphemeralPublishes(self._directory, self._catalog, admission, clock),
+            metrics,
+        )
+        reader = PublishReader(self._rates, clock, rng, options.payload_bytes)
+        sizes = {"max_items": options.batch_items, "item_bytes": options.rates.body_bytes}
+        batches = BatchEndpoints(topics, reader, publishing, self._rates, **sizes)
+        return PublishEndpoint(topics, reader, publishing, self._rates), batches
+
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes a message that an owner pushed; only Changed matters here."""
-        if isinstance(message, Changed):
+        """Takes what owners and dispatchers send unasked."""
+        if isinstance(message, Changed) and message.user_id:
+            self._catalog.drop_role(message.topic_id, message.user_id)
+        elif isinstance(message, Changed):
             self._catalog.drop(message.topic_id)
+        elif isinstance(message, Throttled):
+            self._rates.throttled(message.topics)
+        elif isinstance(message, Ingests):
+            self._rates.share(message.count)
+        elif isinstance(message, Revocations):
+            self._authenticator.revoke(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

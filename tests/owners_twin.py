@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, link_members, topic_settings
+from headgate.core.wire import link, link_members, link_users, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.member_roles import Role
@@ -31,6 +31,7 @@ class Topic:
     first_seq: int = 1
     count: int = 0
     members: dict[str, Role] = field(default_factory=dict)
+    fence: int = 0
 
     @property
     def seq(self) -> int:
@@ -57,7 +58,12 @@ class Owners(MemoryDirectory):
         super().__init__(SHARDS, self.answer, self._sent)
         self.topics: dict[str, Topic] = {}
         self.asked: list[link.Message] = []
+        self.users: dict[str, int] = {}  # how many connections each has here
+        self.elsewhere: dict[str, int] = {}  # and on other gateways
+        self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
+        self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
+        self.redeemed: set[str] = set()  # tickets that were used
         self.slow = False  # what the owners send waits on the link until `deliver`, in order
         self._link: list[tuple[Callable[[Any], None], Any]] = []
         self._next_epoch = 1 << 44
@@ -69,6 +75,12 @@ class Owners(MemoryDirectory):
         self._out(on_answer, self.answer(request))
 
     def _sent(self, message: link.Message) -> None:
+        if isinstance(message, link_users.AttachUsers | link_users.UsersChanged):
+            self._announced(message)
+            return
+        if isinstance(message, link_users.SubscriptionsEnded | link_users.ConnectionsAnswer):
+            self.answers.append(message)
+            return
         self.asked.append(message)
         if isinstance(message, link.Leave):
             topic = self.topics.get(message.topic_id)
@@ -107,6 +119,28 @@ class Owners(MemoryDirectory):
         topic = self.topics.pop(topic_id)
         self._push(link.Ended(topic_id, topic.epoch, "deleted"))
 
+    def remove(self, topic_id: str, user_id: str) -> None:
+        """A member is put out."""
+        topic = self.topics[topic_id]
+        del topic.members[user_id]
+        self._fence(topic, user_id, ended=True)
+
+    def demote(self, topic_id: str, user_id: str, role: Role) -> None:
+        """A member gets a smaller role."""
+        topic = self.topics[topic_id]
+        topic.members[user_id] = role
+        self._fence(topic, user_id)
+
+    def permit(self, topic_id: str, permissions: str) -> None:
+        """The topic's mode changes."""
+        topic = self.topics[topic_id]
+        topic.permissions = permissions
+        self._fence(topic)
+
+    def _fence(self, topic: Topic, user_id: str = "", *, ended: bool = False) -> None:
+        topic.fence += 1
+        self._push(link_members.Fence(topic.topic_id, topic.epoch, topic.fence, user_id, ended))
+
     def forget(self, topic_id: str, before: int) -> None:
         topic = self.topics[topic_id]
         gone = before - topic.first_seq
@@ -143,6 +177,12 @@ class Owners(MemoryDirectory):
         except Refusal as refusal:
             return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
 
+    def _Redeem(self, ask: link_users.Redeem) -> link.Answer:
+        if ask.ticket_id in self.redeemed:
+            raise Refusal("unauthenticated", "used")
+        self.redeemed.add(ask.ticket_id)
+        return link_users.Redeemed(ask.req)
+
     def _push(self, message: link.Message) -> None:
         if self.up and not self.lose:
             self._out(self.push, message)
@@ -160,6 +200,8 @@ class Owners(MemoryDirectory):
                 self._push(link.Ended(hosted.topic_id, hosted.epoch, "deleted"))
                 continue
             topic.count = hosted.count
+            if hosted.fence < topic.fence:
+                self._push(link_members.Fence(topic.topic_id, topic.epoch, topic.fence))
             if topic.durable and hosted.cursor < topic.seq:
                 at = hosted.cursor + 1 - topic.first_seq
                 self._push(
@@ -168,10 +210,30 @@ class Owners(MemoryDirectory):
         if attach.last:
             self._push(link.Attached(attach.shard, 1))
 
+    def _announced(self, message: link_users.AttachUsers | link_users.UsersChanged) -> None:
+        self.announced.append(message)
+        if isinstance(message, link_users.AttachUsers) and message.first:
+            for user in [user for user in self.users if self.shard_of(user) == message.shard]:
+                del self.users[user]
+        rose = [route for route in message.users if route.connections > self.users.get(route.user_id, 0)]
+        self.users |= {route.user_id: route.connections for route in message.users}
+        self.users = {user: count for user, count in self.users.items() if count}
+        told = [link_users.UserRoute(r.user_id, self.elsewhere[r.user_id]) for r in rose if r.user_id in self.elsewhere]
+        if told:
+            self._push(link_users.UsersElsewhere(told))
+
+    def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
+        if ask.user_id not in self.users:
+            return link_users.SubscriptionsEnded(ask.req, 0)
+        self._push(link_users.EndSubscriptions(77, ask.user_id, ask.topic_id, ask.connection_id))
+        return link_users.SubscriptionsEnded(ask.req, self.answers.pop().count)  # type: ignore[union-attr]
+
     def _Authorize(self, ask: link_members.Authorize) -> link.Answer:
         topic = self._find(ask.topic_id)
         _require_subscribe(ask.caller, topic)
-        return link_members.Authorized(ask.req)
+        if ask.member and _role(ask.caller, topic) is None:
+            raise Refusal("forbidden", "no longer a member")
+        return link_members.Authorized(ask.req, topic.fence, _role(ask.caller, topic) is not None)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
@@ -198,6 +260,8 @@ class Owners(MemoryDirectory):
             resumed,
             reason,
             topic.settings,
+            topic.fence,
+            _role(ask.caller, topic) is not None,
         )
 
     def _Fetch(self, ask: link.Fetch) -> link.Answer:
@@ -224,7 +288,7 @@ class Owners(MemoryDirectory):
             "direct",
             topic.settings,
         )
-        return link.TopicAnswer(ask.req, info)
+        return link.TopicAnswer(ask.req, info, _role(ask.caller, topic) or "")
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
         return link.Counts(ask.req, [self._find(topic_id).count for topic_id in ask.topic_ids])

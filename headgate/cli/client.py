@@ -79,6 +79,14 @@ class Client:
         """Posts. A connection that had gone stale is opened once more. Raises Unreachable."""
         return self._request("POST", path, body, {"Content-Type": content_type})
 
+    def put(self, path: str, body: bytes) -> Answer:
+        """Puts. Raises Unreachable."""
+        return self._request("PUT", path, body, {"Content-Type": _JSON})
+
+    def patch(self, path: str, body: bytes) -> Answer:
+        """Changes. Raises Unreachable."""
+        return self._request("PATCH", path, body, {"Content-Type": _JSON})
+
     def delete(self, path: str) -> Answer:
         """Deletes. Raises Unreachable."""
         return self._request("DELETE", path, None, {})

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from headgate.cli import topics
+from headgate.cli import member_commands, topics
 from headgate.cli.config import config
+from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
 from headgate.cli.history import history
 from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, needs_command, of, split_settings
 from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.publish import publish
 from headgate.cli.subscribe import subscribe
+from headgate.cli.ticket import ticket
 from headgate.cli.token import app as token
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.settings import Role, Settings, SettingsError, resolve
@@ -150,7 +152,10 @@ app.command(rich_help_panel=CLIENTS)(publish)
 app.command(rich_help_panel=CLIENTS)(subscribe)
 app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
+app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
+app.command(rich_help_panel=CLIENTS)(connections)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)
+app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)
 app.command(rich_help_panel=OTHERS)(demo)
 

@@ -17,6 +17,7 @@ from dispatcher.service import DispatcherService
 from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.cli.invocation import CommandFailed
+from headgate.cli.token_checks import TokenChecks
 from headgate.core.client.limits import Limits
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.appender import Appender
@@ -36,7 +37,6 @@ from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
 from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
-from headgate.runtime.tokens import Authenticator, TokenKey, weakness
 from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 
@@ -62,14 +62,7 @@ class Parts:
         self.shell = Shell(self.clock, self.rng, self.metrics)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
-
-    def authenticator(self) -> Authenticator:
-        """Builds the reader of tokens. Raises BadAuthSettings."""
-        auth = self.settings.auth
-        secret = auth.secret.get_secret_value() if auth.secret is not None else None
-        if secret and (weak := weakness(secret)):
-            logger.warning("weak secret", why=weak)
-        return Authenticator(auth.mode or "jwt", TokenKey(secret, auth.issuer, auth.audience), self.clock)
+        self.tokens = TokenChecks(settings, self.process, self.clock, self.rng)
 
     def log(self) -> tuple[Log, LogWatch]:
         """Builds the log and the task that opens it. Raises ValueError."""
@@ -120,7 +113,7 @@ class Parts:
             log=log,
             appender=Appender(log, self.clock),
             directory=directory,
-            authenticator=self.authenticator(),
+            authenticator=self.tokens.authenticator(),
             shell=Shell(self.clock, self.rng, self.metrics),
         )
         directory.deliver_to(service)
@@ -132,8 +125,15 @@ class Parts:
 
     def dispatcher(self, log: Log, watch: LogWatch, address: str, folder: Path | None) -> DispatcherService:
         """Builds a dispatcher that starts once the log is open."""
-        creations = self.settings.limits.creations_per_user_per_min
-        options = DispatcherOptions(self.node, address, folder, self.settings.index.frame_bytes, creations)
+        limits = self.settings.limits
+        options = DispatcherOptions(
+            self.node,
+            address,
+            folder,
+            self.settings.index.frame_bytes,
+            limits.creations_per_user_per_min,
+            publish_per_topic_per_s=limits.publish_per_topic_per_s,
+        )
         service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
         async def start() -> None:
@@ -164,8 +164,11 @@ class Parts:
             auto_create=bool(self.settings.topics.auto_create),
             query_token=self.settings.auth.query_token,
             listening=self.settings.dev.host,
+            node=self.node,
         )
-        service = GatewayService(options, directory, self.authenticator(), Shell(self.clock, self.rng, self.metrics))
+        service = GatewayService(
+            options, directory, self.tokens.authenticator(), Shell(self.clock, self.rng, self.metrics)
+        )
         directory.deliver_to(service)
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing

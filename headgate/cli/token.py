@@ -1,4 +1,4 @@
-"""`headgate token`: makes bearer tokens from `auth.secret`."""
+"""`headgate token`: makes bearer tokens from `auth.secret`, and revokes tokens over HTTP."""
 
 import sys
 import time
@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headgate.cli.invocation import Json, WrongCommand, needs_command, of
+from headgate.cli.client import Client, accepted
+from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_command, of
+from headgate.cli.output import Output, fields
 from headgate.core.wire.rights import Caller
 
-app = typer.Typer(help="Makes bearer tokens.")
+app = typer.Typer(help="Makes and revokes bearer tokens.")
 app.callback(invoke_without_command=True)(needs_command)
 
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="A topic id, or a prefix and *.")]
@@ -27,6 +29,9 @@ def mint(
     admin: Annotated[bool, typer.Option("--admin", help="Every right.")] = False,
     only: Annotated[bool, typer.Option("--only", help="The patterns are the whole of its rights.")] = False,
     service: Annotated[bool, typer.Option("--service", help="No publish rates, no limit of connections.")] = False,
+    jti: Annotated[
+        str | None, typer.Option(metavar="ID", help="Its id, so that it can be revoked alone.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Prints a token signed with auth.secret."""
@@ -44,12 +49,44 @@ def mint(
     rights |= {"admin": admin, "only": only, "service": service}
     key = TokenKey(auth.secret.get_secret_value(), auth.issuer, auth.audience)
     try:
-        text = sign(key, Caller(sub, **rights), now_s=time.time(), ttl_s=ttl)
+        text = sign(key, Caller(sub, **rights), now_s=time.time(), ttl_s=ttl, jti=jti)
     except BadAuthSettings as error:
         raise WrongCommand(str(error)) from None
     except ValueError as error:
         raise WrongCommand(f"--{error}") from None
-    kept = {name: value for name, value in rights.items() if value}
+    kept = {name: value for name, value in (rights | {"jti": jti}).items() if value}
     shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl, **kept}).decode() if as_json else text
     sys.stdout.write(shown + "\n")
+    return 0
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    *,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="The user whose tokens are revoked.", show_default=False)
+    ] = None,
+    jti: Annotated[
+        str | None, typer.Option(metavar="ID", help="The id of the one token that is revoked.", show_default=False)
+    ] = None,
+    not_before: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MS", help="What was issued before this Unix millisecond is void, else now.", show_default=False
+        ),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> int:
+    """Revokes the tokens of a user, or one token, and ends their streams. Needs a token with the claim admin."""
+    if (user is None) == (jti is None):
+        raise WrongCommand("headgate token revoke needs either --user or --jti")
+    named: dict[str, Any] = {"user_id": user} if user is not None else {"jti": jti}
+    named |= {} if not_before is None else {"not_before": not_before}
+    settings = of(context).settings({"client.url": url, "client.token": token})
+    with Client.of(settings) as client:
+        accepted(client.post("/api/v1/revocations", msgspec.json.encode(named)))
+    Output(as_json).item({**named, "revoked": True}, lambda _: fields((user or jti, "bold"), ("revoked", "red")))
     return 0

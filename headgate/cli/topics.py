@@ -1,6 +1,5 @@
-"""`headgate topics`: creates, shows, lists and deletes topics over HTTP."""
+"""`headgate topics`: creates, changes, shows, lists and deletes topics over HTTP."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -10,10 +9,10 @@ from rich.text import Text
 from headgate.cli.client import Client, accepted, topic_path
 from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_command, of
 from headgate.cli.output import Output, fields
+from headgate.cli.paging import pages
 
-app = typer.Typer(help="Creates, shows, lists and deletes topics.")
+app = typer.Typer(help="Creates, changes, shows, lists and deletes topics.")
 app.callback(invoke_without_command=True)(needs_command)
-_PAGE = 1_000
 
 TopicId = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's id.")]
 
@@ -46,6 +45,40 @@ def create(
 
 
 @app.command()
+def update(
+    context: typer.Context,
+    *,
+    topic: TopicId,
+    name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
+    permissions: Annotated[
+        str | None, typer.Option(help="PUBLIC, PRIVATE, PUBLISH_ONLY or SUBSCRIBE_ONLY.", show_default=False)
+    ] = None,
+    topic_settings: Annotated[
+        str | None,
+        typer.Option(
+            "--settings",
+            metavar="JSON",
+            help='Only what changes, for instance {"presence":"none"}; null restores a default.',
+            show_default=False,
+        ),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> int:
+    """Changes a topic; what is not given stays as it is."""
+    given: dict[str, Any] = {"name": name, "permissions": permissions}
+    body = {member: value for member, value in given.items() if value is not None}
+    if topic_settings is not None:
+        body["settings"] = _object(topic_settings)
+    if not body:
+        raise WrongCommand("give --name, --permissions or --settings")
+    with _client(context, url, token) as client:
+        Output(as_json).raw(accepted(client.patch(topic_path(topic), msgspec.json.encode(body))), _details)
+    return 0
+
+
+@app.command()
 def get(context: typer.Context, topic: TopicId, url: Url = None, token: Token = None, as_json: Json = False) -> int:
     """Shows one topic."""
     with _client(context, url, token) as client:
@@ -64,7 +97,7 @@ def list_topics(
     """Lists the topics the caller may see."""
     output = Output(as_json)
     with _client(context, url, token) as client:
-        for topic in _all(client, prefix):
+        for topic in pages(client, "/api/v1/topics", "topics", {"prefix": prefix}):
             output.raw(topic, _line, flush=False)
     output.flush()
     return 0
@@ -77,22 +110,6 @@ def delete(context: typer.Context, topic: TopicId, url: Url = None, token: Token
         accepted(client.delete(topic_path(topic)))
     Output(as_json).item({"topic_id": topic, "deleted": True}, lambda _: fields((topic, "bold"), ("deleted", "red")))
     return 0
-
-
-class _TopicsPage(msgspec.Struct):
-    topics: list[msgspec.Raw]
-    next_page: str | None = None
-
-
-def _all(client: Client, prefix: str | None) -> Iterator[bytes]:
-    page: str | None = None
-    while True:
-        answer = client.get("/api/v1/topics", {"prefix": prefix, "limit": _PAGE, "page": page})
-        found = msgspec.json.decode(accepted(answer), type=_TopicsPage)
-        yield from map(bytes, found.topics)
-        page = found.next_page
-        if page is None:
-            return
 
 
 def _client(context: typer.Context, url: str | None, token: str | None) -> Client:

@@ -137,6 +137,9 @@ class Metrics(Collector):
             _each((*CODES,)),
         )
         self._refusal_log = RefusalLog(time.monotonic)
+        self._inbox_skipped = _Counter(
+            "headgate_inbox_skipped_total", "Records of the inbox log that could not be read.", (), [()]
+        )
         self._disagreements = _Counter(
             "headgate_disagreements_total", "Digests of a shard in which this node and another differ.", (), [()]
         )
@@ -190,6 +193,10 @@ class Metrics(Collector):
         """Counts one slice of background work that held the loop for `seconds`."""
         self._slices.observe((work,), 1, seconds)
 
+    def inbox_skipped(self) -> None:
+        """Counts a record of the inbox log that cannot be read."""
+        self._inbox_skipped.add((), 1)
+
     def disagreed(self) -> None:
         """Counts a digest in which two nodes differ."""
         self._disagreements.add((), 1)
@@ -225,6 +232,7 @@ class Metrics(Collector):
         yield self._sequenced.family()
         yield self._dead_letters.family()
         yield self._disagreements.family()
+        yield self._inbox_skipped.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")

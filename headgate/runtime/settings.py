@@ -23,7 +23,7 @@ _FILE_SUFFIX: Final = "_file"
 _EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
 MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
 _NOT_BUILT: Final = (
-    *("auth.jwks_url", "gateway.publish"),
+    "gateway.publish",
     *("hot.enter", "hot.exit", "limits.subscribers_listed"),
 )
 
@@ -65,19 +65,29 @@ class Settings(Model):
             log.url, log.prefix, log.shards, log.replication, log.memory_bytes, keep_ms, log.security.options()
         )
 
+    def token_secrets(self) -> tuple[str | None, str | None]:
+        """Returns the secret that signs tokens and the one that is accepted beside it."""
+        return _text(self.auth.secret), _text(self.auth.secret_second)
+
     def cluster_secret(self) -> bytes:
         """Returns the key of the links between services. Raises SettingsError without it and without `auth.secret`."""
+        secret = self.cluster_secret_or_none()
+        if secret is None:
+            raise SettingsError("set cluster.secret (or auth.secret, from which it is derived)")
+        return secret
+
+    def cluster_secret_or_none(self) -> bytes | None:
+        """Returns the key of the links between services, None where there is nothing to derive it of."""
         if self.cluster.secret is not None:
             return self.cluster.secret.get_secret_value().encode()
         if self.auth.secret is None:
-            raise SettingsError("set cluster.secret (or auth.secret, from which it is derived)")
+            return None
         return hmac.digest(self.auth.secret.get_secret_value().encode(), b"headgate cluster 1", "sha256")
 
     def topic_id_key(self) -> bytes:
         """Returns the key of made topic ids, the same on every ingest; empty where there is no secret."""
-        if self.cluster.secret is None and self.auth.secret is None:
-            return b""
-        return hmac.digest(self.cluster_secret(), b"headgate topic ids 1", "sha256")
+        secret = self.cluster_secret_or_none()
+        return b"" if secret is None else hmac.digest(secret, b"headgate topic ids 1", "sha256")
 
 
 def load(flags: Mapping[str, str], config_path: str | Path | None, environ: Mapping[str, str]) -> Settings:
@@ -238,6 +248,10 @@ def _first_line(error: ValidationError, values: dict[str, Any], origin: dict[str
     return f"{origin.get(name, ('', name))[1]}: {text}"
 
 
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -287,17 +301,20 @@ def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
     if role == "init":
         return auth.mode or "jwt"
     if auth.mode == "open" and not local:
-        raise SettingsError(f"auth.mode=open is refused, {_why_jwt(settings, role)}; set auth.secret instead")
-    if auth.mode is None and local and auth.secret is None and auth.jwks_url is None:
+        raise SettingsError(
+            f"auth.mode=open is refused, {_why_jwt(settings, role)}; set auth.secret or auth.jwks_url instead"
+        )
+    without_keys = auth.secret is None and auth.jwks_url is None
+    if auth.mode is None and local and without_keys:
         return "open"
-    if auth.mode != "open" and auth.secret is None and role != "dispatcher":
-        raise SettingsError(f"headgate {role} needs auth.secret: {_why_jwt(settings, role)}")
+    if auth.mode != "open" and without_keys and role != "dispatcher":
+        raise SettingsError(f"headgate {role} needs auth.secret or auth.jwks_url: {_why_jwt(settings, role)}")
     return auth.mode or "jwt"
 
 
 def _check_secrets(settings: Settings, role: Role) -> None:
     """A role that others reach refuses to start with a key that can be guessed; `dev` warns and starts."""
-    for name in ("auth.secret", "cluster.secret"):
+    for name in ("auth.secret", "auth.secret_second", "cluster.secret"):
         secret: SecretStr | None = _get(settings, name)
         size = MIN_SECRET_BYTES if secret is None else len(secret.get_secret_value().encode())
         if size < MIN_SECRET_BYTES:

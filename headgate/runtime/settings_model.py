@@ -15,6 +15,7 @@ from headgate.runtime.sockets import ANY
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86_400.0
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+_KEY_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -61,6 +62,12 @@ def _log_url(text: str) -> str:
     return text
 
 
+def _key_url(text: str) -> str:
+    if _KEY_URL.fullmatch(text) is None:
+        raise ValueError("expected https://host/path or http://host/path, without user and password")
+    return text
+
+
 def _http_url(text: str) -> str:
     if _HTTP_URL.fullmatch(text) is None:
         raise ValueError("expected http://host:port or https://host")
@@ -84,6 +91,7 @@ Addresses = Annotated[tuple[Address, ...], BeforeValidator(_commas), Field(min_l
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_commas)]
 LogUrl = Annotated[str, AfterValidator(_log_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+KeyUrl = Annotated[str, AfterValidator(_key_url)]
 
 
 class SettingsGroup(BaseModel):
@@ -155,14 +163,22 @@ class AuthSettings(SettingsGroup):
     """`jwt`: callers need a token. `open`: everybody may do everything; only for `dev` on loopback."""
     secret: Secret | None = None
     """The key of tokens (HS256). Production roles need 32 bytes or more. `headgate token mint` signs with it."""
-    jwks_url: HttpUrl | None = None
-    """Not built yet: must be unset."""
+    secret_second: Secret | None = None
+    """A second key of tokens, while `secret` is being replaced. It signs nothing."""
+    jwks_url: KeyUrl | None = None
+    """Where a key server publishes the keys of tokens (JWKS: RS256, ES256, EdDSA). Works beside `secret`."""
     issuer: Text | None = None
     """If set, a token's `iss` must be this."""
     audience: Text | None = None
     """If set, a token's `aud` must contain this. Unset: a token with `aud` is refused."""
     query_token: bool = True
     """Whether a stream may carry its token in the URL as `?token=`."""
+
+    @model_validator(mode="after")
+    def _one_signs(self) -> Self:
+        if self.secret_second is not None and self.secret is None:
+            raise ValueError("auth.secret_second is set and auth.secret, which signs, is not")
+        return self
 
 
 class DevSettings(SettingsGroup):
@@ -331,11 +347,11 @@ class LimitsSettings(SettingsGroup):
     request_deadline_s: Seconds = 10.0
     """Seconds for the head of a request to arrive, and again for its body."""
     publish_per_user_per_min: Count = 100
-    """Messages a minute that one user may publish, sustained."""
+    """Messages a minute that one user may publish, sustained, through all ingests together."""
     publish_per_topic_per_s: Count = 100
-    """Messages a second that one topic takes, sustained."""
+    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
     creations_per_user_per_min: Count = 60
-    """Topics a minute that one user may create, sustained."""
+    """Topics a minute that one user may create, and members that it may change, sustained."""
     reads_per_user_per_min: Count = 600
     """Requests for history, info and lists a minute of one user, sustained."""
     held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB

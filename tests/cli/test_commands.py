@@ -37,11 +37,18 @@ SECRET = "s" * 40
         (("pubish",), "publish"),
         (("topics", "lst"), "list"),
         (("topics", "create", "t", "--settings", "[]"), "--settings"),
+        (("topics", "update", "t"), "--name"),
+        (("topics", "update", "t", "--settings", "[]"), "--settings"),
+        (("members", "add", "t"), "USER"),
         (("history",), "TOPIC"),
         (("history", "t", "--limit", "many"), "--limit"),
         (("token", "mint", "--sub", "u"), "auth.secret"),
         (("token", "mint", "--sub", "", "--auth.secret", SECRET), "--sub"),
         (("token", "mint", "--sub", "u", "--ttl", "-1", "--auth.secret", SECRET), "--ttl"),
+        (("token", "mint", "--sub", "u", "--jti", "", "--auth.secret", SECRET), "--jti"),
+        (("token", "revoke"), "--user or --jti"),
+        (("token", "revoke", "--user", "ann", "--jti", "t"), "--user or --jti"),
+        (("ticket", "--ttl", "5"), "--ttl"),
     ],
 )
 def test_a_wrong_command_is_one_line_on_standard_error(at_once: Command, words: tuple[str, ...], says: str) -> None:
@@ -86,11 +93,12 @@ def test_help_names_every_command(headgate: Headgate) -> None:
     done = headgate("--help")
     assert (done.status, done.err) == (0, "")
     for name in ("dev", "ingest", "dispatcher", "gateway", "init", "topics", "publish", "subscribe", "history", "token",
+                 "members", "connections",
                  "config", "demo"):  # fmt: skip
         assert f" {name} " in done.out
 
 
-@pytest.mark.parametrize("group", [(), ("topics",), ("token",)])
+@pytest.mark.parametrize("group", [(), ("topics",), ("members",), ("token",)])
 def test_without_a_command_the_usage_is_on_standard_error(at_once: Command, group: tuple[str, ...]) -> None:
     done = at_once(*group)
     assert (done.status, done.out) == (2, "")
@@ -130,6 +138,54 @@ def test_token_mint_prints_the_bare_token_or_the_object(headgate: Headgate) -> N
     assert 55 <= claims["exp"] - claims["iat"] <= 61
     (line,) = headgate(*words, "--json", HEADGATE_AUTH__SECRET=SECRET).lines
     assert jwt.decode(line["token"], SECRET, algorithms=["HS256"])["sub"] == "ann"
+
+
+def test_a_minted_token_may_have_an_id(headgate: Headgate) -> None:
+    bare = headgate("token", "mint", "--sub", "ann", "--jti", "t1", HEADGATE_AUTH__SECRET=SECRET)
+    assert jwt.decode(bare.out.strip(), SECRET, algorithms=["HS256"])["jti"] == "t1"
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (("--user", "ann"), {"user_id": "ann"}),
+        (("--jti", "t1"), {"jti": "t1"}),
+        (("--user", "ann", "--not-before", "5"), {"user_id": "ann", "not_before": 5}),
+    ],
+)
+def test_token_revoke_posts_a_revocation(
+    headgate: Headgate, twin: Twin, words: tuple[str, ...], body: dict[str, object]
+) -> None:
+    twin.next((204, {}, None))
+    done = headgate("token", "revoke", *words, "--url", twin.url, "--token", "T")
+    assert (done.status, done.lines) == (0, [{**body, "revoked": True}])
+    ((method, path, headers, sent),) = twin.requests
+    assert (method, path, headers["Authorization"]) == ("POST", "/api/v1/revocations", "Bearer T")
+    assert json.loads(sent) == body
+
+
+def test_a_revocation_that_is_refused_fails(headgate: Headgate, twin: Twin) -> None:
+    twin.next(refusal(403, "forbidden"))
+    done = headgate("token", "revoke", "--user", "ann", "--url", twin.url)
+    assert (done.status, done.out) == (1, "") and "403 forbidden" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        ((), {"kind": "once"}),
+        (("a", "b"), {"kind": "stream", "topic_ids": ["a", "b"]}),
+        (("a", "--ttl", "60"), {"kind": "stream", "topic_ids": ["a"], "ttl_s": 60.0}),
+    ],
+)
+def test_ticket_prints_the_bare_ticket_or_the_object(
+    headgate: Headgate, twin: Twin, words: tuple[str, ...], body: dict[str, object]
+) -> None:
+    for _ in range(2):
+        twin.next((200, {}, {"ticket": "T1", "expires_in": 30}))
+    assert headgate("ticket", *words, "--url", twin.url).out == "T1\n"
+    assert headgate("ticket", *words, "--url", twin.url, "--json").lines == [{"ticket": "T1", "expires_in": 30}]
+    assert [(m, p, json.loads(b)) for m, p, _, b in twin.requests] == [("POST", "/api/v1/tickets", body)] * 2
 
 
 def test_topics_create_sends_the_id_as_the_name(headgate: Headgate, twin: Twin) -> None:
@@ -272,7 +328,10 @@ def test_a_person_sees_a_readable_line(headgate: Headgate, twin: Twin) -> None:
     assert (done.status, done.out) == (0, "#7  t  7\n")
 
 
-@pytest.mark.parametrize("words", [("topics", "list"), ("history", "t"), ("topics", "delete", "t")])
+@pytest.mark.parametrize(
+    "words",
+    [("topics", "list"), ("history", "t"), ("topics", "delete", "t"), ("members", "list", "t"), ("connections",)],
+)
 def test_an_unreachable_server_is_named(at_once: Command, words: tuple[str, ...]) -> None:
     done = at_once(*words, "--url", "http://127.0.0.1:9")
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)

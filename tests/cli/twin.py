@@ -34,7 +34,7 @@ class Twin:
             def do_GET(self) -> None:
                 twin._serve(self)
 
-            do_POST = do_DELETE = do_GET
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
             def log_message(self, *_: Any) -> None:
                 pass

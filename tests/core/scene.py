@@ -10,7 +10,9 @@ from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import Moment, TokenReader
 from headgate.core.fanout.session import Session
+from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import FromOwner, Message
 from headgate.core.wire.position import from_query
 from headgate.core.wire.rights import Caller, Identity
 from tests.owners_twin import Numbers, Owners
@@ -105,12 +107,22 @@ class Scene:
             self.moment,
             **options,
         )
-        self.owners.deliver_to(self.hub)
+        self.owners.deliver_to(self)
+        self.users = UserRequests(self.hub, "g")
         self.commands = Commands(self.hub, tokens or Tokens())
 
     @property
     def moment(self) -> Moment:
         return Moment(self.now, int(self.now * 1000))
+
+    def on_push(self, shard_epoch: int, message: Message) -> None:
+        if isinstance(message, FromOwner):
+            self.users.receive(message, self.moment)
+        else:
+            self.hub.on_push(shard_epoch, message)
+
+    def on_owner(self, shard: int, up: bool) -> None:
+        self.hub.on_owner(shard, up)
 
     def _schedule(self) -> None:
         self.scheduled += 1
@@ -126,6 +138,9 @@ class Scene:
     def admit(self, pipe: Pipe, caller: Caller, expires_at: float | None = None) -> bool:
         assert pipe.session is not None
         return self.hub.admit(pipe.session, Identity(caller, expires_at), self.moment)
+
+    def caller(self, user: str) -> Caller:
+        return Caller(user)
 
     def open(self, framing: Framing = WEBSOCKET, preface: bytes = b"") -> Pipe:
         pipe = Pipe(self)

@@ -141,6 +141,18 @@ def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
     assert kafka == ({9092} if values == SETS["minimal"] else {9093})
 
 
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("https://id.example/keys", 443), ("http://keys/", 80), ("https://id.example:8443/a?b=c:1", 8443)],
+)
+def test_ingest_and_gateways_reach_the_key_server_and_nobody_else_does(helm: Path, url: str, port: int) -> None:
+    given = chart(helm, SETS["minimal"], "--set", rf"settings.auth\.jwks_url={url}")
+    policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in given
+                if d["kind"] == "NetworkPolicy"}  # fmt: skip
+    open_to = {role for role, spec in policies.items() for rule in spec["egress"] if {"port": port} in rule["ports"]}
+    assert open_to == {"ingest", "gateway"}
+
+
 @each_set
 def test_dispatchers_have_no_key_that_signs_tokens(helm: Path, values: Path) -> None:
     found = workloads(chart(helm, values))

@@ -11,10 +11,11 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import ShardOptions
 from dispatcher.node import Node
 from dispatcher.recovery import RecoveredShard
-from dispatcher.shard import ShardOwner
+from dispatcher.shard import ShardOwner, TopicListener
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.topic_list import TopicList
+from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.rows import Shard
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
@@ -50,7 +51,8 @@ def runner_of(log: Log, options: ShardOptions | None = None, shell: Shell[Metric
 
 def empty_shard(end: int = 0) -> RecoveredShard:
     """Shard 0 of a log without records up to the offset `end`."""
-    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), SnapshotWriter(), 0, end)
+    users = UserTopics()
+    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), users, SnapshotWriter(users), 0, end)
 
 
 def configured_shard(end: int = 0) -> RecoveredShard:
@@ -60,11 +62,17 @@ def configured_shard(end: int = 0) -> RecoveredShard:
     return found
 
 
-def owner_of(found: RecoveredShard, options: ShardOptions | None = None, log: Any = None) -> ShardOwner:
+def _nobody(topic_id: str, user_id: str = "") -> None:
+    """Takes no notice of changed topics."""
+
+
+def owner_of(
+    found: RecoveredShard, options: ShardOptions | None = None, log: Any = None, changed: TopicListener = _nobody
+) -> ShardOwner:
     """An owner without links; by default its log does not exist."""
     shell = shell_of()
     node = node_of(log, dispatcher_of(shell), shell, options)
-    return ShardOwner(found, 1, node, lambda topic_id: None, None)
+    return ShardOwner(found, 1, node, changed, None)
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -54,7 +54,7 @@ class Node:
         self.metrics = Metrics({"dispatcher"})
         shell = shell_of(loop, self.metrics)
         node = node_of(log, dispatcher_of(shell), shell, ShardOptions(snapshots=options))
-        self.owner = ShardOwner(found, 1, node, lambda topic_id: None, None)
+        self.owner = ShardOwner(found, 1, node, lambda topic_id, user_id="": None, None)
         self.snapshots = Snapshots(self.owner, node)
         self.offset = 2
         self.fresh = 0

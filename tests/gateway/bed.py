@@ -17,6 +17,7 @@ from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.heads import HeadBudget
+from headgate.runtime.jwks import JwksKeys
 from headgate.runtime.ports import Clock, Shell
 from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from tests.owners_twin import Numbers, Owners
@@ -146,15 +147,16 @@ class Bed:
         mode: str = "open",
         app: Any = None,
         clock: Clock | None = None,
+        keys: JwksKeys | None = None,
         **options: Any,
     ) -> None:
         self.clock: Clock = clock or HandClock()
         self.numbers, self.owners, self.chance = Numbers(), Owners(), Chance()
         secret = SECRET if mode == "jwt" else None
-        authenticator = Authenticator(mode, TokenKey(secret), self.clock)  # type: ignore[arg-type]  # by name
+        self.authenticator = Authenticator(mode, TokenKey(secret), self.clock, keys=keys)  # type: ignore[arg-type]  # by name
         shell: Shell[GatewayMetrics] = Shell(self.clock, self.chance, self.numbers)
         self.service = GatewayService(
-            GatewayOptions(limits=limits or Limits(), **options), self.owners, authenticator, shell
+            GatewayOptions(limits=limits or Limits(), **options), self.owners, self.authenticator, shell
         )
         self.owners.deliver_to(self.service)
         self.hub, self.sessions = self.service.hub, self.service.sessions

@@ -1,14 +1,18 @@
 """The parts of an ingest, each for itself, on an in-memory log and an honest owner, in virtual time."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headgate.core.publish.body import PublishBody
+from headgate.core.wire import rights
 from headgate.core.wire.control import CreateTopic
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
 from headgate.runtime.appender import Appender
+from headgate.runtime.http.call import Call, Reply
+from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Shell
 from headgate.runtime.testing.faulty_log import FaultyLog
@@ -58,7 +62,12 @@ class Parts:
         """Creates a public topic of ana's."""
         record_id = self.controls.id_of("create", topic_id, ANA, None)
         await self.controls.change(topic_id, CreateTopic(topic_id, topic_id, "PUBLIC", "ana", settings), 0, record_id)
-        return await self.catalog.fetch(topic_id)
+        return (await self.catalog.fetch(topic_id)).info
+
+    def peek(self, topic_id: str) -> TopicInfo | None:
+        """What is remembered of a topic and may be used at once."""
+        known = self.catalog.lookup(topic_id, SERVICE, rights.may_see)
+        return None if known is None else known.info
 
     def sequenced(self) -> Wait:
         """A wait for the seq, for 7 seconds."""
@@ -67,6 +76,27 @@ class Parts:
     def asked(self, kind: type[Any]) -> list[Any]:
         """The questions of one kind that the owner got."""
         return [request for request in self.directory.asked if isinstance(request, kind)]
+
+
+def call(
+    body: object = None,
+    key: str | None = None,
+    caller: Caller = ANA,
+    topic_id: str = "t",
+    user_id: str = "",
+    **query: str,
+) -> Call:
+    """A request; without a `body` it has none."""
+    text = b"" if body is None else json.dumps(body).encode()
+    parameters = {"topic_id": topic_id, "user_id": user_id}
+    return Call(
+        caller, parameters, query, b"", "application/json", key, text, MemoryBudget().share(), "192.0.2.7", b"r1"
+    )
+
+
+def read(answer: Reply) -> Any:
+    """The JSON of an answer."""
+    return json.loads(answer.body)
 
 
 def publish(info: TopicInfo, text: bytes = b"1", msg_id: str | None = None, caller: Caller = SERVICE) -> Publish:

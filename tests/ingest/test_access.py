@@ -18,7 +18,7 @@ def test_a_remembered_right_costs_no_question() -> None:
         asked = len(parts.asked(AskTopic))
         info = await parts.access.to_publish("t", BO)
         assert info is not None and info.topic_id == "t"
-        assert (await parts.access.require("t", BO, rights.may_subscribe, "read")).topic_id == "t"
+        assert (await parts.access.require("t", BO, rights.may_subscribe, "read")).info.topic_id == "t"
         assert len(parts.asked(AskTopic)) == asked
 
     play(scene)
@@ -40,7 +40,7 @@ def test_a_right_that_is_missing_is_forbidden_by_name() -> None:
         await parts.topic("t")
         with pytest.raises(Refusal, match="may not delete"):
             await parts.access.require("t", BO, rights.may_administer, "delete")
-        assert (await parts.access.require("t", ANA, rights.may_administer, "delete")).owner_id == "ana"
+        assert (await parts.access.require("t", ANA, rights.may_administer, "delete")).info.owner_id == "ana"
 
     play(scene)
 

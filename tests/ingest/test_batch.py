@@ -19,7 +19,7 @@ from tests.ingest.test_publish_topics import BO, targets_of
 
 def endpoints_of(parts: Parts, item_bytes: int = 100) -> BatchEndpoints:
     reader = PublishReader(parts.rates, parts.clock, parts.shell.rng, 1_000)
-    return BatchEndpoints(targets_of(parts), reader, parts.publishing, max_items=5, item_bytes=item_bytes)
+    return BatchEndpoints(targets_of(parts), reader, parts.publishing, parts.rates, max_items=5, item_bytes=item_bytes)
 
 
 def call(body: bytes, caller: Caller = SERVICE, media_type: str = JSON, key: str | None = None) -> Call:

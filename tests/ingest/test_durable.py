@@ -120,7 +120,7 @@ def test_a_record_whose_topic_was_deleted_is_404_and_leaves_the_catalog() -> Non
         (pending,) = parts.durable.hand_over([stale])
         with pytest.raises(Refusal, match="topic_not_found"):
             await parts.durable.answer(pending, parts.sequenced())
-        assert parts.catalog.peek("t") is None
+        assert parts.peek("t") is None
 
     play(scene)
 

@@ -112,7 +112,7 @@ def test_a_topic_that_is_gone_is_404_leaves_the_catalog_and_frees_the_id() -> No
         (pending,) = parts.ephemeral.hand_over([one])
         with pytest.raises(Refusal, match="topic_not_found"):
             await parts.ephemeral.answer(pending, ACCEPTED)
-        assert parts.catalog.peek("e") is None
+        assert parts.peek("e") is None
         await asyncio.sleep(0)
         assert one.entry is not None and one.entry.state is PublishState.FORGOTTEN
 

@@ -41,7 +41,7 @@ def test_the_request_is_read_once(exists: bool) -> None:
         if exists:
             await parts.topic("t")
         reader = CountingReader(parts.rates, parts.clock, parts.shell.rng, 1_000)
-        endpoint = PublishEndpoint(targets_of(parts), reader, parts.publishing)
+        endpoint = PublishEndpoint(targets_of(parts), reader, parts.publishing, parts.rates)
         answer = await endpoint.one(call(b'{"payload":1}', wait="sequenced"))
         assert json.loads(answer.body)["seq"] == 1
         assert (reader.begun, reader.bodies) == (1, 1)
@@ -53,7 +53,7 @@ def test_the_request_is_read_once(exists: bool) -> None:
 def test_a_refused_publish_is_counted_under_its_code_and_makes_no_topic() -> None:
     async def scene(parts: Parts) -> None:
         reader = CountingReader(parts.rates, parts.clock, parts.shell.rng, 1_000)
-        endpoint = PublishEndpoint(targets_of(parts), reader, parts.publishing)
+        endpoint = PublishEndpoint(targets_of(parts), reader, parts.publishing, parts.rates)
         for body, topic_id, code in (
             (b"{", "t", "bad_request"),
             (b"{}", "t", "invalid_payload"),

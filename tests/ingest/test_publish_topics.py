@@ -6,11 +6,12 @@ from headgate.core.publish.body import PublishBody
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.rights import Caller
+from ingest.audit import AuditLog
 from ingest.publish_topics import PublishTopics
 from ingest.rates import RateLimits
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
-from tests.ingest.parts import Parts, play
+from tests.ingest.parts import Parts, call, play
 
 BO = Caller("bo")
 GOOD = PublishBody(b"1", None, False, b"")
@@ -24,6 +25,7 @@ def targets_of(parts: Parts) -> PublishTopics:
         owners=parts.owners,
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
+        audit=AuditLog(parts.clock),
     )
     return PublishTopics(parts.access, topics, parts.clock)
 
@@ -36,7 +38,7 @@ def test_each_topic_is_found_made_or_refused() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
         firsts = {"t": GOOD, "new": GOOD, "no-good-body": None, "hg:x": GOOD}
-        topics = await targets_of(parts).find_or_make(firsts, BO)
+        topics = await targets_of(parts).find_or_make(call(caller=BO), firsts)
         assert codes(dict(topics.found)) == {
             "t": "found",
             "new": "found",
@@ -44,7 +46,7 @@ def test_each_topic_is_found_made_or_refused() -> None:
             "hg:x": "topic_not_found",
         }
         assert topics.made == {"new"}
-        assert (await parts.catalog.fetch("new")).owner_id == "bo"
+        assert (await parts.catalog.fetch("new")).info.owner_id == "bo"
 
     play(scene)
 
@@ -53,7 +55,7 @@ def test_all_are_asked_for_at_once() -> None:
     async def scene(parts: Parts) -> None:
         parts.directory.mute = True
         started = parts.clock.now()
-        topics = await targets_of(parts).find_or_make(dict.fromkeys(map(str, range(50)), GOOD), BO)
+        topics = await targets_of(parts).find_or_make(call(caller=BO), dict.fromkeys(map(str, range(50)), GOOD))
         assert set(codes(dict(topics.found)).values()) == {"not_ready"}
         assert len(parts.asked(AskTopic)) == 50
         assert parts.clock.now() - started == pytest.approx(3)
@@ -64,7 +66,7 @@ def test_all_are_asked_for_at_once() -> None:
 def test_making_ends_after_seven_seconds() -> None:
     async def scene(parts: Parts) -> None:
         parts.log.latency = lambda log, shard: 1.0
-        topics = await targets_of(parts).find_or_make(dict.fromkeys(map(str, range(10)), GOOD), BO)
+        topics = await targets_of(parts).find_or_make(call(caller=BO), dict.fromkeys(map(str, range(10)), GOOD))
         outcomes = list(codes(dict(topics.found)).values())
         made = outcomes.count("found")
         assert 6 <= made <= 8
@@ -75,7 +77,7 @@ def test_making_ends_after_seven_seconds() -> None:
 
 def test_a_creation_that_is_refused_ends_none_of_the_others() -> None:
     async def scene(parts: Parts) -> None:
-        topics = await targets_of(parts).find_or_make(dict.fromkeys("abc", GOOD), BO)
+        topics = await targets_of(parts).find_or_make(call(caller=BO), dict.fromkeys("abc", GOOD))
         assert codes(dict(topics.found)) == {"a": "found", "b": "found", "c": "rate_limited"}
 
     play(scene, RateLimits(creations_per_user_per_min=2))
@@ -85,7 +87,7 @@ def test_one_topic_is_found_or_made() -> None:
     async def scene(parts: Parts) -> None:
         targets = targets_of(parts)
         assert await targets.find("t", BO) is None
-        made = await targets.make("t", BO)
+        made = await targets.make(call(caller=BO), "t")
         assert await targets.find("t", BO) == made
 
     play(scene)

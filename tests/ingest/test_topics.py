@@ -1,6 +1,5 @@
 """ingest.topics: the shape of a topic, page tokens, a page over all shards, remembered deletes."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,12 +7,12 @@ import pytest
 from headgate.core.wire.control import DeleteTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
-from headgate.runtime.http.call import Call, Reply
-from headgate.runtime.http.memory_budget import MemoryBudget
-from ingest import topics as module
+from ingest import done_operations as module
+from ingest.audit import AuditLog
+from ingest.shapes import rfc3339, topic_created, topic_shown
 from ingest.topic_ids import TopicIds
-from ingest.topics import TopicHandlers, created, rfc3339, shown
-from tests.ingest.parts import ANA, Parts, play
+from ingest.topics import TopicHandlers
+from tests.ingest.parts import ANA, Parts, call, play, read
 
 
 def handlers_of(parts: Parts) -> TopicHandlers:
@@ -24,16 +23,8 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         owners=parts.owners,
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
+        audit=AuditLog(parts.clock),
     )
-
-
-def call(body: Any = None, key: str | None = None, caller: Caller = ANA, topic_id: str = "t", **query: str) -> Call:
-    text = json.dumps(body).encode()
-    return Call(caller, {"topic_id": topic_id}, query, b"", "application/json", key, text, MemoryBudget().share())
-
-
-def read(reply: Reply) -> Any:
-    return json.loads(reply.body)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +42,8 @@ def test_times_are_rfc_3339_with_three_decimals(unix_ms: int, text: str) -> None
 def test_a_creation_shows_less_than_the_topic() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("t")
-        assert set(shown(info)) - set(created(info)) == {"subscriber_count", "member_count", "seq", "mode"}
-        assert created(info).items() <= shown(info).items()
+        assert set(topic_shown(info)) - set(topic_created(info)) == {"subscriber_count", "member_count", "seq", "mode"}
+        assert topic_created(info).items() <= topic_shown(info).items()
 
     play(scene)
 
@@ -122,7 +113,7 @@ def test_a_repeated_creation_is_the_first_and_another_one_is_a_conflict_for_thos
 
 
 def test_a_repeated_delete_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DELETES", 2)
+    monkeypatch.setattr(module, "MAX_DONE", 2)
 
     async def scene(parts: Parts) -> None:
         handlers = handlers_of(parts)
@@ -146,6 +137,6 @@ def test_a_topic_that_is_deleted_by_another_is_not_found() -> None:
         await parts.controls.change("t", DeleteTopic("t"), info.epoch, record_id)
         with pytest.raises(Refusal, match="topic_not_found"):
             await handlers_of(parts).remove(call())
-        assert parts.catalog.peek("t") is None
+        assert parts.peek("t") is None
 
     play(scene)

@@ -7,15 +7,17 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, TopicCreated, TopicDeleted, Unusable, apply
+from headgate.core.sequencer.apply import Deliver, TopicCreated, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.wire import link, topic_settings
+from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
+from headgate.core.wire import link, link_members, link_users, topic_settings
+from headgate.core.wire.control import LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import LogName
-from headgate.core.wire.rights import Caller, may_see, may_subscribe
+from headgate.core.wire.rights import Caller, may_administer, may_see, may_subscribe, require
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -31,15 +33,12 @@ SECRET = "a secret of at least thirty-two bytes"
 HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
 
 
-def _role(caller: Caller, row: Row) -> Role | None:
-    return Role.OWNER if caller.user_id == row.owner_id else None
-
-
 class Owner:
     """Owns every shard of a memory store: reads the log as questions come, and answers as PROTOCOL says."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, logic: int = LOGIC) -> None:
         self.store = store
+        self.logic = logic  # raised as by a Logic record behind the config record
         self.states = [Shard() for _ in range(store.shards)]
         self.next = [store.parts[LogName.MESSAGES, shard].first for shard in range(store.shards)]
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
@@ -48,7 +47,9 @@ class Owner:
         self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
         self.relayed: list[bytes] = []
-        self.changed: Callable[[str], None] = lambda topic_id: None
+        self.changed: Callable[[str, str], None] = lambda topic_id, user_id: None
+        self.connections: list[link_users.Connection] = []
+        self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
     def catch_up(self) -> None:
         for shard in range(self.store.shards):
@@ -70,6 +71,7 @@ class Owner:
         self.next[shard] = record.offset + 1
         row = self.rows[shard].get(record.key)
         applied = apply(self.states[shard], row, record)
+        self.states[shard].logic = self.logic
         if applied.row is None:
             self.rows[shard].pop(record.key, None)
         else:
@@ -80,11 +82,14 @@ class Owner:
                 self.frames.setdefault(effect.topic_id, []).append(effect)
             elif isinstance(effect, Unusable):
                 self.dead_letters.append(effect)
+            elif isinstance(effect, MemberChanged):
+                self.changed(effect.topic_id, effect.user_id)
+            elif isinstance(effect, TopicUpdated):
+                self.changed(effect.row.topic_id, "")
             else:
-                assert isinstance(effect, TopicCreated | TopicDeleted)
                 topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
                 self.frames.pop(topic_id, None)
-                self.changed(topic_id)
+                self.changed(topic_id, "")
 
     def _row(self, topic_id: str) -> Row:
         key = topic_key(topic_id)
@@ -96,18 +101,45 @@ class Owner:
     def _info(self, row: Row) -> link.TopicInfo:
         settings = topic_settings.effective(row.settings)
         about = (row.topic_id, row.epoch, row.seq, row.name, row.permissions, row.owner_id, row.created_at)
-        return link.TopicInfo(*about, self.counts.get(row.topic_id, 0), 0, "direct", settings)
+        count, members = self.counts.get(row.topic_id, 0), self._state(row).member_count(topic_key(row.topic_id))
+        return link.TopicInfo(*about, count, members, "direct", settings, row.version)
+
+    def _state(self, row: Row) -> Shard:
+        return self.states[shard_of(topic_key(row.topic_id), self.store.shards)]
+
+    def _role(self, caller: Caller, row: Row) -> Role | None:
+        return self._state(row).role(topic_key(row.topic_id), row, caller.user_id)
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_see(ask.caller, row, _role(ask.caller, row)):
+        if not may_see(ask.caller, row, self._role(ask.caller, row)):
             raise Refusal("topic_not_found", "no")
-        return link.TopicAnswer(ask.req, self._info(row))
+        return link.TopicAnswer(ask.req, self._info(row), self._role(ask.caller, row) or "", self._state(row).logic)
+
+    def _AskMember(self, ask: link_members.AskMember) -> link.Answer:
+        row = self._row(ask.topic_id)
+        found = self._state(row).membership(topic_key(ask.topic_id), row, ask.user_id)
+        member = None if found is None else link_members.Member(ask.user_id, *found[:2], found.joined_at)
+        return link_members.MemberAnswer(ask.req, row.epoch, member)
+
+    def _AskMembers(self, ask: link_members.AskMembers) -> link.Answer:
+        row, key = self._row(ask.topic_id), topic_key(ask.topic_id)
+        role = self._role(ask.caller, row)
+        require(may_administer(ask.caller, row, role), ask.caller, row, role, "list")
+        page = self._state(row).members_above(key, row, ask.after, ask.limit)
+        members = [link_members.Member(user_id, *found[:2], found.joined_at) for user_id, found in page]
+        return link_members.MembersAnswer(ask.req, row.epoch, self._state(row).member_count(key), members)
+
+    def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
+        return link_users.SubscriptionsEnded(ask.req, self.ended)
+
+    def _AskConnections(self, ask: link_users.AskConnections) -> link.Answer:
+        return link_users.ConnectionsAnswer(ask.req, [c for c in self.connections if c.user_id == ask.user_id])
 
     def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
         rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
         rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
-        seen = [self._info(row) for row in rows if may_see(ask.caller, row, _role(ask.caller, row))]
+        seen = [self._info(row) for row in rows if may_see(ask.caller, row, self._role(ask.caller, row))]
         return link.TopicsAnswer(ask.req, seen[: ask.limit])
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
@@ -118,7 +150,7 @@ class Owner:
 
     def _AskHistory(self, ask: link.AskHistory) -> link.Answer:
         row = self._row(ask.topic_id)
-        if not may_subscribe(ask.caller, row, _role(ask.caller, row)):
+        if not may_subscribe(ask.caller, row, self._role(ask.caller, row)):
             raise Refusal("forbidden", "no")
         if ask.after_seq == 666:
             raise Refusal("gone", "older than what is kept", first_seq=700)
@@ -206,9 +238,9 @@ class World:
         self.ingests.append(service)
         return service, log, directory, metrics
 
-    def _changed(self, topic_id: str) -> None:
+    def _changed(self, topic_id: str, user_id: str) -> None:
         for ingest in self.ingests:
-            ingest.on_push(1, link.Changed(topic_id))
+            ingest.on_push(1, link.Changed(topic_id, user_id))
 
     def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(ingest.app)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headgate.core.wire.envelope import KEYED, LOW, Kind, decode
+from headgate.core.wire.envelope import KEYED, LOW, Kind, decode, is_metered
 from headgate.core.wire.ids import id_text, keyed_id
 from headgate.core.wire.link import AskCount, AskTopic
 from headgate.core.wire.records import LogName
@@ -374,12 +374,50 @@ def test_a_new_owner_is_asked_at_once() -> None:
 def test_the_record_says_whether_the_client_may_repeat_it(given: bool, priority: str, flags: int) -> None:
     async def scene(world: World) -> None:
         await world.create("t")
-        await world.publish("t", payload=1, priority=priority, **({"client_msg_id": "k"} if given else {}))
+        await world.publish(
+            "t", world.token("bo"), payload=1, priority=priority, **({"client_msg_id": "k"} if given else {})
+        )
         part = world.store.parts[LogName.MESSAGES, world.directory.shard_of("t")]
         record = decode(part.slice(part.end - 1, 1).records[0].value or b"")
         assert (record.kind, record.flags) == (Kind.MESSAGE, flags)
 
     play(scene)
+
+
+def test_the_records_of_a_service_say_that_they_count_against_no_rate() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        part = world.store.parts[LogName.MESSAGES, world.directory.shard_of("t")]
+        for token, is_counted in ((world.token(service=True), False), (world.token("bo"), True)):
+            await world.publish("t", token, payload=1)
+            await world.call("POST", "/api/v1/topics/t/publish/batch", token, json=[{"payload": n} for n in range(3)])
+            values = [record.value or b"" for record in part.slice(part.end - 2, 2).records]
+            assert [decode(value).kind for value in values] == [Kind.MESSAGE, Kind.BUNDLE]
+            assert [is_metered(value) for value in values] == [is_counted, is_counted]
+
+    play(scene)
+
+
+def test_answers_to_publishes_tell_what_is_left_of_the_rates() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", settings={"rate_limit": {"per_s": 1, "burst": 4}})
+        bo, page = world.token("bo"), {"Origin": "https://app.test"}
+        one = await world.publish("t", bo, payload=1, headers=page)
+        assert one.headers["ratelimit-policy"] == '"user";q=100;w=60, "topic";q=4;w=4'
+        assert one.headers["ratelimit"] == '"user";r=99;t=1, "topic";r=3;t=1'
+        assert "RateLimit, RateLimit-Policy" in one.headers["access-control-expose-headers"]
+        batch = await world.call("POST", "/api/v1/topics/t/publish/batch", bo, json=[{"payload": n} for n in range(5)])
+        assert [result["status"] for result in batch.json()["results"]] == [200] * 3 + [429] * 2
+        assert batch.headers["ratelimit"] == '"user";r=96;t=3, "topic";r=0;t=1'
+        limited = await world.publish("t", bo, payload=1)
+        problem(limited, 429, "rate_limited")
+        assert limited.headers["ratelimit"] == '"user";r=96;t=3, "topic";r=0;t=1'
+        assert (limited.headers["retry-after"], "headers" in limited.json()) == ("1", False)
+        anywhere = await world.call("POST", "/api/v1/publish/batch", bo, json=[{"topic_id": "t", "payload": 1}])
+        assert anywhere.headers["ratelimit"] == '"user";r=96;t=3'
+        assert "ratelimit" not in (await world.publish("t", payload=1)).headers, "a service has no rates"
+
+    play(scene, origins=("https://app.test",))
 
 
 def test_a_topic_in_steady_use_is_asked_for_every_two_seconds_only() -> None:

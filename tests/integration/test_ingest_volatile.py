@@ -67,7 +67,7 @@ def test_an_ephemeral_topic_that_went_is_404() -> None:
     async def scene(world: World) -> None:
         await world.create("e", settings={"profile": "ephemeral"})
         await world.publish("e", payload=0)
-        world.owner.changed = lambda topic_id: None
+        world.owner.changed = _unheard
         for rows in world.owner.rows:
             rows.clear()
         problem(await world.publish("e", payload=1), 404, "topic_not_found")
@@ -97,3 +97,7 @@ def test_waiting_for_the_sequencer_says_whether_it_is_a_repeat_and_the_epoch() -
         assert (item["duplicate"], item["epoch"]) == (False, made["epoch"])
 
     play(scene)
+
+
+def _unheard(topic_id: str, user_id: str = "") -> None:
+    """The word of a change that is lost."""

@@ -2,7 +2,22 @@
 
 import asyncio
 
+import pytest
+
 from headgate.core.wire import link
+from headgate.core.wire.link_users import (
+    AskConnections,
+    EndSubscriptions,
+    Ingests,
+    Revocation,
+    Revocations,
+    SubscriptionsEnded,
+    Throttle,
+    Throttled,
+    UserRoute,
+    UsersChanged,
+    UsersElsewhere,
+)
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
 
@@ -24,13 +39,13 @@ class User:
 class Node:
     """The far end of a link: a dispatcher that serves shard 0 under an epoch."""
 
-    def __init__(self, directory: LinkDirectory, name: str, epoch: int) -> None:
+    def __init__(self, directory: LinkDirectory, name: str, epoch: int, version: int = link.VERSION_HIGH) -> None:
         self.near, self.far = memory_link("client", name)
         self.heard: list[link.Message] = []
         self.far.deliver_to(self.heard.extend)
         directory.add(self.near)
         owner = link.Owner(0, epoch, f"{name}:1", True)
-        self.far.send(link.Welcome(link.VERSION_HIGH, name, "c", 1, 4, [owner]))
+        self.far.send(link.Welcome(version, name, "c", 1, 4, [owner]))
 
     @property
     def refused(self) -> list[link.Message]:
@@ -100,3 +115,95 @@ async def test_a_shard_that_was_given_up_is_not_the_old_owners_again() -> None:
     zombie = Node(directory, "old", 19)
     await settle()
     assert zombie.refused == [link.Refuse(0, 20)]
+
+
+def named(directory: LinkDirectory, shard: int) -> str:
+    """The id of a topic or user of a shard."""
+    return next(name for name in map(str, range(99)) if directory.shard_of(name) == shard)
+
+
+@pytest.mark.parametrize("kind", [AskConnections, EndSubscriptions, UsersElsewhere])
+async def test_what_the_owner_of_a_users_shard_sends_is_no_answer_to_a_question_of_ours(kind: type) -> None:
+    directory, user = make()
+    owner, other = Node(directory, "owner", 20), Node(directory, "other", 10)
+    await settle()
+    mine = named(directory, 0)
+    answers: list[link.Answer] = []
+    directory.request(0, lambda req: AskConnections(req, mine), answers.append)
+    message: link.Message = AskConnections(1, mine)
+    if kind is EndSubscriptions:
+        message = EndSubscriptions(1, mine, "a")
+    elif kind is UsersElsewhere:
+        message = UsersElsewhere([UserRoute(mine, 1)])
+    other.far.send(message)  # it was replaced
+    await settle()
+    assert user.pushed == []
+    owner.far.send(message)
+    await settle()
+    assert user.pushed == [message] and answers == []
+    owner.far.send(SubscriptionsEnded(1, 2))
+    await settle()
+    assert answers == [SubscriptionsEnded(1, 2)]
+
+
+async def test_what_any_dispatcher_may_say_comes_from_every_one() -> None:
+    directory, user = make()
+    nodes = [Node(directory, "owner", 20), Node(directory, "other", 10)]
+    await settle()
+    for n, node in enumerate(nodes):
+        node.far.send(Revocations([Revocation("ann", "", n)]))
+    await settle()
+    assert user.pushed == [Revocations([Revocation("ann", "", n)]) for n in range(2)]
+
+
+async def test_an_owner_that_has_not_been_upgraded_is_spared_what_it_cannot_read() -> None:
+    directory, _ = make()
+    old = Node(directory, "old", 10, version=1)
+    await settle()
+    old.heard.clear()
+    directory.send(0, UsersChanged(0, [UserRoute("ann", 1)]))
+    answers: list[link.Answer] = []
+    directory.request(0, lambda req: EndSubscriptions(req, "ann", "a"), answers.append)
+    directory.send(0, link.Leave("a", 1))
+    await settle()
+    assert old.heard == [link.Leave("a", 1)]
+    (refused,) = answers
+    assert isinstance(refused, link.Refused) and refused.code == "not_ready"
+    old.far.close("it is upgraded")
+    new = Node(directory, "new", 11)
+    await settle()
+    directory.send(0, UsersChanged(0, [UserRoute("ann", 1)]))
+    await settle()
+    assert new.heard[-1] == UsersChanged(0, [UserRoute("ann", 1)])
+
+
+async def test_the_largest_of_the_dispatchers_counts_of_ingests_is_told() -> None:
+    """A dispatcher that was just started has seen few of them."""
+    directory, user = make()
+    old, young = Node(directory, "old", 20), Node(directory, "young", 19)
+    old.far.send(Ingests(4))
+    young.far.send(Ingests(1))
+    await settle()
+    assert user.pushed == [Ingests(4), Ingests(4)]
+    young.far.send(Ingests(3))
+    old.far.close("gone")
+    await settle()
+    assert user.pushed[2:] == [Ingests(4), Ingests(3)]
+    young.far.close("gone")
+    await settle()
+    assert user.pushed[4:] == [], "the last count holds"
+
+
+async def test_only_the_owner_of_the_topics_can_have_them_refused() -> None:
+    directory, user = make()
+    owner, other = Node(directory, "new", 20), Node(directory, "other", 19)
+    await settle()
+    topic = next(name for name in map(str, range(99)) if directory.shard_of(name) == 0)
+    throttled = Throttled([Throttle(topic, 1_000)])
+    other.far.send(throttled)
+    other.far.send(Throttled([]))
+    await settle()
+    assert user.pushed == []
+    owner.far.send(throttled)
+    await settle()
+    assert user.pushed == [throttled]

@@ -12,6 +12,7 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_sequenced_total",
     "headgate_dead_letters_total",
     "headgate_disagreements_total",
+    "headgate_inbox_skipped_total",
     "headgate_log_lag_records",
     "headgate_log_records_read_total",
     "headgate_shards_history_incomplete",

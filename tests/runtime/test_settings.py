@@ -10,8 +10,9 @@ from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, adve
 
 KAFKA = {"log.url": "kafka://a:9092,b:9092"}
 SECRET = {"auth.secret": "s" * 32}
+JWKS = {"auth.jwks_url": "https://id.example/keys?tenant=1"}
 NOT_BUILT = [
-    *(("auth.jwks_url", "https://id.example/jwks"), ("gateway.publish", "true"), ("limits.subscribers_listed", "5")),
+    *(("gateway.publish", "true"), ("limits.subscribers_listed", "5")),
     *(("hot.enter", "5"), ("hot.exit", "4")),
 ]
 
@@ -139,6 +140,9 @@ def test_variables_without_two_underscores_are_not_settings() -> None:
         ("client.url", "127.0.0.1:8080", "http://"),
         ("limits.topics_per_connection", "1001", "1000"),
         ("log.security.protocol", "SASL_SSL", "user"),
+        ("auth.jwks_url", "file:///etc/keys", "https://host/path"),
+        ("auth.jwks_url", "https://me:pw@id.example/keys", "without user and password"),
+        ("auth.secret_second", "s" * 32, "auth.secret, which signs"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line(name: str, value: str, says: str) -> None:
@@ -220,6 +224,21 @@ class TestRoles:
     def test_dev_with_a_secret_checks_tokens(self) -> None:
         assert resolve(load(SECRET, None, {}), "dev").auth.mode == "jwt"
 
+    def test_dev_with_a_key_server_checks_tokens(self) -> None:
+        assert resolve(load(JWKS, None, {}), "dev").auth.mode == "jwt"
+
+    def test_a_key_server_is_enough_where_the_cluster_has_its_own_secret(self) -> None:
+        assert "cluster.secret" in refused_by("ingest", KAFKA | JWKS)
+        settings = resolve(load(KAFKA | JWKS | {"cluster.secret": "c" * 32}, None, {}), "ingest")
+        assert settings.token_secrets() == (None, None)
+
+    def test_both_secrets_of_a_rotation_may_stand_in_files(self, tmp_path: Path) -> None:
+        (tmp_path / "old").write_text("o" * 32)
+        second = {"HEADGATE_AUTH__SECRET_SECOND_FILE": str(tmp_path / "old")}
+        settings = resolve(load(KAFKA | SECRET, None, second), "gateway")
+        assert settings.token_secrets() == ("s" * 32, "o" * 32)
+        assert entry(settings, "auth.secret_second")[0] == "****"
+
     def test_open_is_refused_off_loopback(self) -> None:
         assert "open" in refused_by("dev", {"auth.mode": "open", "dev.host": "::"})
         assert "open" in refused_by("ingest", {"auth.mode": "open"} | KAFKA)
@@ -247,7 +266,7 @@ class TestRoles:
         assert derived.cluster_secret() not in (b"", SECRET["auth.secret"].encode())
 
     @pytest.mark.parametrize("role", ["ingest", "dispatcher", "gateway"])
-    @pytest.mark.parametrize("name", ["auth.secret", "cluster.secret"])
+    @pytest.mark.parametrize("name", ["auth.secret", "auth.secret_second", "cluster.secret"])
     def test_production_refuses_a_secret_that_can_be_guessed(self, role: Role, name: str) -> None:
         for short in ("x", "x" * 31, "ä" * 15):
             error = refused_by(role, KAFKA | SECRET | {name: short})

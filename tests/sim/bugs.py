@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
+from dispatcher.fences import Fences
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
+from headgate.core.sequencer import snapshot
+from headgate.core.sequencer.members import Members
 from headgate.core.sequencer.snapshot import MAX_OFFSET
 from headgate.core.sequencer.window import Window
 from headgate.core.wire import link
@@ -19,7 +22,7 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.ports import Clock, Link, Log
 from tests.sim.nodes import SimLog
-from tests.sim.plan import HEAVY, MONTH, WIDE, crowd, draw
+from tests.sim.plan import HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
 from tests.sim.world import Bugs, Scene
 
 
@@ -182,6 +185,41 @@ class ForgottenEpoch(Bugs):
             yield
 
 
+class NoFence(Bugs):
+    """The owner applies a removal and tells no gateway."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the sending away."""
+        with mock.patch.object(Fences, "_send", lambda fences, fence, hosts: None):
+            yield
+
+
+class UnfencedAttach(Bugs):
+    """A new owner does not tell a gateway of the fences that the old one could not send."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the comparison at the attach."""
+        with mock.patch.object(Fences, "admits", lambda fences, gateway, topic, row: True):
+            yield
+
+
+class ForgottenLeave(Bugs):
+    """A leave is applied live and not restored from a snapshot."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches what a snapshot's entries do."""
+        take = snapshot._take_members
+
+        def joins_only(members: dict[bytes, Members], entries: Iterable[snapshot.MemberEntry]) -> None:
+            take(members, [entry for entry in entries if entry.membership is not None])
+
+        with mock.patch.object(snapshot, "_take_members", joins_only):
+            yield
+
+
 class Planted(NamedTuple):
     """A bug, the invariant it breaks, what its witness must say, and the few seeds of a scene that show it."""
 
@@ -202,4 +240,7 @@ PLANTED: Final = {
     "only three bases": Planted(ThreeBases(), "H1", "", range(MONTH, MONTH + 10, 2)),
     "a forgotten epoch": Planted(ForgottenEpoch(), "O1", "is heard after", range(WIDE + 4, WIDE + 60)),
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", range(4, 30), crowd),
+    "no fence": Planted(NoFence(), "Z1", "came after the client was put out", range(MEMBERS, MEMBERS + 4)),
+    "a fence lost with its owner": Planted(UnfencedAttach(), "Z1", "put out", range(MEMBERS + 60, MEMBERS + 100)),
+    "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import chain_among
 from tests.core.snapshot_bed import restore
 from tests.sim import bounds
-from tests.sim.clients import Client, Follow, Seen
+from tests.sim.clients import Client
 from tests.sim.faults import chunks_of, readable_from
+from tests.sim.follow import Follow, Seen
 from tests.sim.publishers import Sent
 from tests.sim.truth import Numbered
 
@@ -186,6 +188,8 @@ class Checker:
             if rows.get(key) != expected.get(key):
                 self._violate("S6", f"{name}, topic {key!r}: {rows.get(key)}, uninterrupted {expected.get(key)}")
                 return
+        if members_of(shard) != members_of(whole) or shard.logic != whole.logic:
+            self._violate("S6", f"{name}: members {members_of(shard)}, uninterrupted {members_of(whole)}")
         if shard.digest.value != whole.digest.value or len(shard.window) != len(whole.window):
             self._violate("S6", f"{name}: digest or window differ from an uninterrupted run")
 
@@ -196,20 +200,37 @@ class Checker:
         name = f"client {client.name}, topic {follow.topic_id}"
         for seen in follow.seen:
             self._same(name, follow.topic_id, seen)
+        if self._world.plan.door_changes:
+            self._put_out(name, client, follow)
         for epoch in follow.ends:
             if self._truth.alive.get(follow.topic_id) == epoch:
                 self._violate("D1", f"{name}: told that epoch {epoch} was deleted, and it was not")
         for epoch, begin in follow.begins.items():
             self._whole(name, follow, epoch, begin)
+        self._at_the_end(name, client, follow)
+
+    def _at_the_end(self, name: str, client: Client, follow: Follow) -> None:
+        """D1: everybody who may read is caught up; Z1: nobody else is subscribed."""
         alive = self._truth.alive.get(follow.topic_id)
         if alive is None:
             return
         head = self._truth.head(follow.topic_id)
+        if self._world.is_out(client, follow):
+            if follow.active:
+                self._violate("Z1", f"{name}: still subscribed at the end, and may not read")
+            return
         if not follow.active or follow.position is None:
             self._violate("D1", f"{name}: not subscribed at the end (asking: {follow.asking})")
         elif (follow.position[0], follow.expected - 1) != (alive, head):
             at = f"{follow.position[0]}:{follow.expected - 1}"
             self._violate("D1", f"{name}: stands at {at} for ever, the topic at {alive}:{head}")
+
+    def _put_out(self, name: str, client: Client, follow: Follow) -> None:
+        """Z2: nobody is put out who might read all the time."""
+        doors = self._truth.doors
+        for epoch in follow.put_out:
+            if not doors.ever_lost(follow.topic_id, epoch, client.name):
+                self._violate("Z2", f"{name}: put out of epoch {epoch}, in which it might read all the time")
 
     def _same(self, name: str, topic_id: str, seen: Seen) -> None:
         kept = self._truth.messages.get((topic_id, seen.epoch), [])
@@ -228,6 +249,11 @@ class Checker:
         missing = [seq for seq in range(begin, max(told, default=begin - 1) + 1) if seq not in told]
         if missing:
             self._violate("D1", f"{name}: epoch {epoch} without seq {missing[:5]}, and no gap says so")
+
+
+def members_of(shard: Shard) -> dict[bytes, list[tuple[str, Membership]]]:
+    """Returns the members of all topics that have had others than their creator."""
+    return {key: list(members) for key, members in sorted(shard.members.items())}
 
 
 def ids_of(frames: Iterable[dict[str, object]]) -> dict[int, str]:

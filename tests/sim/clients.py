@@ -1,7 +1,7 @@
 """Subscribers that reconnect and resume by cursor, over fake sockets; each checks what it is promised as it comes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -10,6 +10,7 @@ from headgate.core.client import inbound
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
+from tests.sim.follow import Follow, Gap, Seen
 
 if TYPE_CHECKING:
     from tests.sim.nodes import GatewayNode
@@ -17,23 +18,6 @@ if TYPE_CHECKING:
 
 _decode: Final = msgspec.json.decode
 _encode: Final = msgspec.json.encode
-
-
-class Seen(NamedTuple):
-    """A message as a client got it."""
-
-    epoch: int
-    seq: int
-    frame: dict[str, Any]
-
-
-class Gap(NamedTuple):
-    """A gap as a client was told it, both ends included."""
-
-    epoch: int
-    first: int
-    last: int
-    reason: str
 
 
 class Connection:
@@ -146,24 +130,6 @@ class Connection:
         self.client.disconnected(self, self._ended)
 
 
-class Follow:
-    """One topic of a client: where it stands and what it saw."""
-
-    def __init__(self, topic_id: str, first: Any) -> None:
-        self.topic_id = topic_id
-        self.first = first
-        self.position: tuple[int, int] | None = None  # epoch, seq
-        self.asked: Any = None
-        self.asking = False
-        self.active = False
-        self.expected = 0
-        self.head = 0
-        self.seen: list[Seen] = []
-        self.gaps: list[Gap] = []
-        self.begins: dict[int, int] = {}  # epoch -> the first seq it was promised
-        self.ends: list[int] = []  # epochs it was told are deleted
-
-
 class Client:
     """One user with one connection at a time."""
 
@@ -202,16 +168,16 @@ class Client:
         connection.session = session = sessions.create(connection, SSE if self.sse else WEBSOCKET)
         self._world.trace("client", f"{self.name} connects to {gateway.name}")
         if not self.sse:
-            sessions.start_websocket(session, Head("GET", "1.1", [("user", self.name)], {}, b""))
+            sessions.start_websocket(session, Head("GET", "1.1", [("user", self.name)], {}, b""), lambda: None)
             for follow in self.follows.values():
                 self._ask(follow)
             return
         (follow,) = self.follows.values()
         self._note_asked(follow)
-        identity = sessions.identify(Head("GET", "1.1", [("user", self.name)], {}, b""))
-        assert identity is not None, "in open mode"
         wanted = inbound.subscribe_from_query(follow.topic_id, {"from": _query_form(follow.asked)})
-        sessions.start_sse(session, identity, wanted)
+        caller: list[Any] = []
+        sessions.callers.identify(Head("GET", "1.1", [("user", self.name)], {}, b""), caller.append)
+        sessions.start_sse(session, caller[0], wanted)
 
     def disconnected(self, connection: Connection, why: tuple[int, str] | None) -> None:
         """The connection is gone: comes back soon."""
@@ -322,7 +288,17 @@ class Client:
             self._wrong(follow, f"event id {event_id}, expected {epoch}:{seq}")
         follow.expected = seq + 1
         follow.position = (epoch, seq)
+        if self._world.plan.door_changes:
+            self._let_in(follow, epoch, seq)
         follow.seen.append(Seen(epoch, seq, frame))
+
+    def _let_in(self, follow: Follow, epoch: int, seq: int) -> None:
+        """Z1: nothing after a removal, until the client is let in again."""
+        truth = self._world.truth
+        truth.read_on()
+        if not truth.doors.might_read(follow.topic_id, epoch, self.name, seq):
+            name = f"client {self.name}, topic {follow.topic_id}"
+            self._world.violate("Z1", f"{name}: seq {seq} of {epoch} came after the client was put out")
 
     def _gap(self, follow: Follow, frame: dict[str, Any], _id: str) -> None:
         assert follow.position is not None
@@ -343,12 +319,14 @@ class Client:
     def _unsubscribed(self, follow: Follow, frame: dict[str, Any], _id: str) -> None:
         if frame["reason"] == "deleted" and follow.position is not None:
             follow.ends.append(follow.position[0])
+        elif frame["reason"] == "forbidden" and follow.position is not None:
+            follow.put_out.append(follow.position[0])
         self._ask_later(follow)
 
     def _error(self, follow: Follow, frame: dict[str, Any], _id: str) -> None:
         if frame["code"] == "not_found":
             return  # unsubscribed while the topic ended
-        if frame["code"] not in ("topic_not_found", "not_ready"):
+        if frame["code"] not in ("topic_not_found", "not_ready") + ("forbidden",) * bool(self._world.plan.door_changes):
             self._wrong(follow, f"error {frame['code']}: {frame['message']}")
         self._ask_later(follow)
 

@@ -15,7 +15,8 @@ from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
-from headgate.core.wire.link import Attached, Message
+from headgate.core.wire.link import Attached, FromAnyDispatcher, FromOwner, Message
+from headgate.core.wire.link_users import Throttled
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
@@ -28,6 +29,7 @@ from ingest.ports import NoMetrics
 from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
 from tests.sim.disk import Disk, disk_of_task
+from tests.sim.members import PlainUsers
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -136,7 +138,9 @@ class DispatcherNode:
         await self.log.open()
         self.disk = Disk(self._folder)
         snapshots = SnapshotOptions(interval_s=world.plan.snapshot_s, changes=world.plan.snapshot_changes)
-        options = DispatcherOptions(self.name, f"{node}:1", self._folder, snapshots=snapshots)
+        options = DispatcherOptions(
+            self.name, f"{node}:1", self._folder, snapshots=snapshots, publish_per_topic_per_s=1e9
+        )
         shell = Shell(world.loop, world.rng(f"node:{node}"), _NoCounts())
         self.service = DispatcherService(options, self.log, shell)
         outer = disk_of_task.set(self.disk)
@@ -225,8 +229,13 @@ class HighestEpoch:
 
     def on_push(self, epoch: int, message: Message) -> None:
         """Looks and hands on."""
+        if isinstance(message, FromOwner | FromAnyDispatcher):  # about users: no stream of messages
+            self._user.on_push(epoch, message)
+            return
         if isinstance(message, Attached):
             shard = message.shard
+        elif isinstance(message, Throttled):
+            shard = self._node.directory.shard_of(message.topics[0].topic_id)
         else:
             shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))
         highest = self._highest.get(shard, 0)
@@ -260,7 +269,7 @@ class IngestNode(ClientNode):
             log=self.log,
             appender=world.bugs.appender(self.log, world.loop),
             directory=self.directory,
-            authenticator=Authenticator("open", TokenKey(None), world.loop),
+            authenticator=_authenticator(world),
             shell=Shell(world.loop, world.rng(f"node:{node}"), NoMetrics()),
         )
         self.directory.deliver_to(HighestEpoch(self, self.service))
@@ -324,7 +333,7 @@ class GatewayNode(ClientNode):
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
             self.directory,
-            Authenticator("open", TokenKey(None), world.loop),
+            _authenticator(world),
             Shell(world.loop, world.rng(f"node:{node}"), _NoCounts()),
         )
         self.directory.deliver_to(HighestEpoch(self, self.service))
@@ -343,6 +352,10 @@ class GatewayNode(ClientNode):
         cut, self.on_crash = self.on_crash, {}
         for callback in cut.values():
             callback()
+
+
+def _authenticator(world: "World") -> Authenticator:
+    return PlainUsers(world.loop) if world.plan.door_changes else Authenticator("open", TokenKey(None), world.loop)
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:

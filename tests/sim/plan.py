@@ -10,6 +10,7 @@ from tests.sim.loop import SimRng
 WIDE: Final = 1_000_000  # seeds from here on: batches, foreign producers, retention, damage, clocks, full disks
 HEAVY: Final = 2_000_000  # and from here on: batches of up to 1,000 into a small duplicate window
 MONTH: Final = 3_000_000  # and from here on: 30 days of log time, slow traffic, a deploy every other day
+MEMBERS: Final = 4_000_000  # and from here on: members come and go, permissions change, clients have no other rights
 DISPATCHERS: Final = ("d1", "d2", "d3")
 GATEWAYS: Final = ("g1", "g2")
 INGESTS: Final = ("i1", "i2")
@@ -57,6 +58,8 @@ class Plan:
     unkeyed_kept: int = 100_000  # `dedup_unkeyed_ids` of the config record
     chunk_bytes: int = CHUNK_BYTES  # small ones: many chunks a snapshot, and bases often
     block_ids: int = BLOCK_IDS  # small ones: ids leave the window although there are few
+    permissions: str = "PUBLIC"  # of the topics
+    door_changes: int = 0  # of members and permissions; with any, a client has only the rights of its role
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)
@@ -64,7 +67,7 @@ class Plan:
     @property
     def is_wide(self) -> bool:
         """Whether the run is one of those with batches, retention, damage and clocks."""
-        return self.seed >= WIDE
+        return WIDE <= self.seed < MEMBERS
 
 
 Kinds = dict[str, tuple[tuple[str, ...], int, float, float]]  # kind: (who, weight, shortest, longest)
@@ -102,7 +105,9 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     rng = SimRng(f"{seed}:plan")
     plan = Plan(seed, skip)
     _draw_sizes(plan, rng)
-    if seed >= MONTH:
+    if seed >= MEMBERS:
+        _let_in_and_out(plan, rng)
+    elif seed >= MONTH:
         _month(plan, rng)
     elif seed >= WIDE:
         _widen(plan, rng)
@@ -162,6 +167,17 @@ def _mix(plan: Plan, rng: SimRng, kinds: Kinds) -> None:
         at = rng.uniform(1.0, plan.active_s)
         fault = Fault(at, kind, rng.choice(who), rng.uniform(shortest, longest), rng.random())
         plan.faults.append(fault)
+
+
+def _let_in_and_out(plan: Plan, rng: SimRng) -> None:
+    """Members, roles and permissions change all the time, under the faults of the plain family."""
+    plan.permissions = rng.choice(("PRIVATE", "PUBLIC"))
+    plan.door_changes = rng.choice((30, 80, 160))
+    plan.publishes = rng.choice((60, 120, 240))
+    plan.auto_create = False
+    plan.snapshot_s, plan.chunk_bytes = rng.choice((0.3, 1.0, 4.0)), rng.choice((1_000, CHUNK_BYTES))
+    _mix(plan, rng, _KINDS)
+    _stir(plan, rng)
 
 
 def _stir(plan: Plan, rng: SimRng) -> None:

@@ -13,12 +13,18 @@ from typing import Final
 import pytest
 
 from tests.sim.bugs import PLANTED
-from tests.sim.plan import HEAVY, MONTH, WIDE, crowd
+from tests.sim.plan import HEAVY, MEMBERS, MONTH, WIDE, crowd
 from tests.sim.witness import describe, shrink
 from tests.sim.world import simulate
 
 SEEDS: Final = int(os.environ.get("HEADGATE_SIM_SEEDS", "100"))
-FAMILIES: Final = {0: SEEDS, WIDE: SEEDS // 2, HEAVY: max(SEEDS // 30, 1), MONTH: max(SEEDS // 30, 1)}
+FAMILIES: Final = {
+    0: SEEDS,
+    WIDE: SEEDS // 2,
+    HEAVY: max(SEEDS // 30, 1),
+    MONTH: max(SEEDS // 30, 1),
+    MEMBERS: SEEDS // 3,
+}
 CHUNK: Final = 10
 FOUND: Final = (171, 196, 3045, 3099, 3185, 3279, 5163, 5177)  # seeds that once failed; run whatever SEEDS is
 ROOT: Final = Path(__file__).parents[2]

@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headgate.core.wire.control import CreateTopic, DeleteTopic, decode_body
+from headgate.core.wire.control import CreateTopic, DeleteTopic, RemoveMember, SetMember, UpdateTopic, decode_body
 from headgate.core.wire.envelope import Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import foreign_id, id_text, make_epoch
 from headgate.core.wire.records import Record
+from tests.sim.members import Doors
 
 
 class Numbered(NamedTuple):
@@ -46,6 +47,8 @@ class Truth:
         self.alive: dict[str, int] = {}  # topic -> epoch
         self.epochs: dict[str, list[int]] = {}
         self.dead: list[Dead] = []
+        self.doors = Doors()
+        self._versions: dict[tuple[str, int], int] = {}
         self.spoiled: list[tuple[int, int]] = []
         self._seen: set[tuple[int, bytes]] = set()
         self._logs = logs
@@ -111,6 +114,21 @@ class Truth:
             self.alive[topic_id] = epoch
             self.epochs.setdefault(topic_id, []).append(epoch)
             self.messages[topic_id, epoch] = []
+            self.doors.created(topic_id, epoch, control.permissions, control.owner_id)
         elif isinstance(control, DeleteTopic) and self.alive.get(topic_id) == envelope.epoch:
             self._seen.add(name)
             del self.alive[topic_id]
+        elif isinstance(control, SetMember | RemoveMember | UpdateTopic):
+            fits = name not in self._seen and self.alive.get(topic_id) == envelope.epoch
+            if fits and self._door(topic_id, envelope.epoch, control):
+                self._seen.add(name)
+
+    def _door(self, topic_id: str, epoch: int, control: Any) -> bool:
+        """A change of members or permissions; false for one that was decided against another version of the topic."""
+        version = self._versions.get((topic_id, epoch), 0)
+        if isinstance(control, UpdateTopic):
+            if control.version != version:
+                return False
+            self._versions[topic_id, epoch] = version + (control.permissions != self.doors.mode(topic_id, epoch))
+        self.doors.change(topic_id, epoch, len(self.messages[topic_id, epoch]), control)
+        return True

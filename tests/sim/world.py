@@ -15,7 +15,7 @@ import structlog
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
+from headgate.core.wire.control import CONFIG_KEY, LOGIC, Config, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.records import Appended, LogName, Record
@@ -26,9 +26,11 @@ from tests.sim import bounds, faults
 from tests.sim.checker import Checker, ids_of
 from tests.sim.clients import Client
 from tests.sim.disk import disks
+from tests.sim.follow import Follow
 from tests.sim.foreign import Foreign
 from tests.sim.lines import Line
 from tests.sim.loop import SimLoop, SimRng, run
+from tests.sim.members import Doorkeeper
 from tests.sim.nodes import DispatcherNode, GatewayNode, IngestNode
 from tests.sim.plan import GATEWAYS, INGESTS, Fault, Plan, draw
 from tests.sim.publishers import Keeper, Lost, NotSent, Publisher, call
@@ -127,6 +129,7 @@ class World:
         share = plan.publishes // 2
         self.publishers = [Publisher(self, name, share) for name in ("p1", "p2")]
         self.foreign = Foreign(self, plan.foreign)
+        self.doorkeeper = Doorkeeper(self, plan.door_changes)
         self.truth = Truth(self.written)
         self.clients: list[Client] = []
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -175,7 +178,9 @@ class World:
 
     def _config_record(self, cluster_id: str, shards: int, shard: int) -> tuple[bytes, bytes]:
         kept = self.plan.unkeyed_kept
-        config = Config(cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_ids=kept)
+        config = Config(
+            cluster_id=cluster_id, generation=1, shards=shards, shard=shard, dedup_unkeyed_ids=kept, logic=LOGIC
+        )
         return CONFIG_KEY, encode_control(encode_body(config), 0)
 
     def _record(self, shard: int) -> None:
@@ -209,7 +214,8 @@ class World:
             topics = rng.sample(self.plan.topics, rng.randint(1, len(self.plan.topics)))
             sse = rng.random() < 0.3
             self.clients.append(Client(self, f"c{n}", topics[:1] if sse else topics, sse=sse))
-        senders: list[Publisher | Foreign] = [*self.publishers, self.foreign]
+        senders: list[Publisher | Foreign | Doorkeeper] = [*self.publishers, self.foreign]
+        senders += [self.doorkeeper] if self.plan.door_changes else []
         publishing = [asyncio.create_task(sender.run(), name=sender.name) for sender in senders]
         for at, fault in enumerate(self.plan.faults):
             if at not in self.plan.skip:
@@ -263,11 +269,20 @@ class World:
                 if epoch is None:
                     continue
                 head = truth.head(follow.topic_id)
+                if self.is_out(client, follow):
+                    if follow.active:
+                        return False
+                    continue
                 if not follow.active or follow.position is None or follow.position[0] != epoch:
                     return False
                 if follow.expected - 1 != head:
                     return False
         return all(end.directory.missing() is None for end in [*self.gateways, *self.ingests.values()])
+
+    def is_out(self, client: Client, follow: Follow) -> bool:
+        """Returns whether a client may not read a topic that exists."""
+        epoch = self.truth.alive[follow.topic_id]
+        return bool(self.plan.door_changes) and not self.truth.doors.may_read(follow.topic_id, epoch, client.name)
 
     async def _histories(self) -> dict[str, dict[int, str]]:
         """Asks each topic's owner for all it has."""

@@ -14,6 +14,7 @@ from headgate.core.wire.payload import members as members_of
 from headgate.core.wire.position import Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
+DEFAULT_DEVICE: Final = "default"
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
 _MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
@@ -49,6 +50,7 @@ class Subscribe(NamedTuple):
     topic_id: str
     position: Position | None
     presence: bool
+    device_id: str = DEFAULT_DEVICE
 
 
 class Unsubscribe(NamedTuple):
@@ -190,10 +192,10 @@ def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, A
         raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
     if members.get("presence", False):
         raise Refusal("bad_request", "presence:true (presence_diff) is not built yet; leave it out or say false")
-    device_id = members.get("device_id", "default")
+    device_id = members.get("device_id", DEFAULT_DEVICE)
     if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    return Subscribe(topic_id, position, "presence" not in members)
+    return Subscribe(topic_id, position, "presence" not in members, device_id)
 
 
 def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:

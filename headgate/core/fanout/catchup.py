@@ -46,6 +46,10 @@ class CatchUp:
         self._upstream = upstream
         self._metrics = metrics
         self._behind: dict[Session, dict[Subscription, None]] = {}
+        # Fenced while a page was on its way to them: the page may hold what came after the fence.
+        self._stale_pages: set[Subscription] = set()
+        # Released from a fence and not in step yet: they are not slow, they were held.
+        self._released: set[Subscription] = set()
 
     def sessions(self) -> list[Session]:
         """Returns the sessions that are paused or out of step."""
@@ -73,11 +77,23 @@ class CatchUp:
         subscription.step_out(cursor)
         self.admit(subscription)
 
+    def hold(self, subscription: Subscription) -> None:
+        """Holds a subscription at its cursor; a page on its way to it is dropped."""
+        if subscription.state is SubscriptionState.FETCHING:
+            self._stale_pages.add(subscription)
+        subscription.fence()
+        self.forget(subscription)
+
+    def release(self, subscription: Subscription) -> None:
+        """Continues a subscription that was held; to be pumped."""
+        subscription.release()
+        self._released.add(subscription)
+        self.admit(subscription)
+
     def forget(self, subscription: Subscription) -> None:
-        """The subscription ended."""
-        behind = self._behind.get(subscription.session)
-        if behind is not None:
-            behind.pop(subscription, None)
+        """The subscription ended, or is held."""
+        self._released.discard(subscription)
+        self._remove(subscription)
 
     def drop(self, session: Session) -> None:
         """The session ended."""
@@ -97,7 +113,7 @@ class CatchUp:
                     break
                 if subscription.state is not SubscriptionState.BEHIND:
                     continue
-                if self._must_end(subscription):
+                if subscription.cursor < subscription.feed.sent and self._must_end(subscription):
                     return Pumped(fetches, True)
                 moved |= self._advance(subscription, behind, fetches, wall_ms)
         if not behind and not session.paused:
@@ -109,8 +125,12 @@ class CatchUp:
 
         False when the owner is away (the session is pumped when it is back), when the socket takes nothing (the page
         is asked for again), and when the page brought nothing (the owner's history is late; the next tick asks again).
+        A page from before a fence is dropped, and asked for again once the subscription is released.
         """
-        if subscription.state is SubscriptionState.ENDED:
+        if subscription in self._stale_pages:
+            self._stale_pages.discard(subscription)
+            return subscription.state is SubscriptionState.BEHIND
+        if subscription.is_over:
             return False
         subscription.move(SubscriptionEvent.PAGE)
         session = subscription.session
@@ -150,6 +170,11 @@ class CatchUp:
             if subscription.state is SubscriptionState.BEHIND:  # parked by the gap frame: it was told
                 subscription.skip_to(seq - 1)
 
+    def _remove(self, subscription: Subscription) -> None:
+        behind = self._behind.get(subscription.session)
+        if behind is not None:
+            behind.pop(subscription, None)
+
     def _advance(
         self,
         subscription: Subscription,
@@ -183,6 +208,7 @@ class CatchUp:
             subscription.wait()
             return
         behind.pop(subscription, None)
+        self._released.discard(subscription)
         if subscription.step_in() is not None:
             seq = feed.sent if feed.durable else 0
             subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
@@ -198,9 +224,9 @@ class CatchUp:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
 
     def _too_far(self, subscription: Subscription) -> bool:
-        """Returns whether `on_slow` applies: never to a replay that was asked for and has not reached the present."""
+        """Returns whether `on_slow` applies: never before a replay, or the wait at a fence, is made up for."""
         feed, limits = subscription.feed, self._limits
-        if subscription.target is not None:
+        if subscription.target is not None or subscription in self._released:
             return False
         if feed.durable:
             lag = feed.sent - subscription.cursor
@@ -228,6 +254,8 @@ class CatchUp:
 
     def _fetch(self, subscription: Subscription, behind: dict[Subscription, None], fetches: list[Subscription]) -> None:
         under_way = sum(other.state is SubscriptionState.FETCHING for other in behind)
+        if subscription in self._stale_pages:
+            return  # its page comes first
         if under_way >= FETCHES or not self._upstream.linked(subscription.feed.shard):
             return  # tried again when a page came, or when the owner is back
         subscription.move(SubscriptionEvent.FETCH)
@@ -246,7 +274,7 @@ class CatchUp:
             self._write(subscription, piece, wall_ms)
             moved = True
         if moved:
-            self.forget(subscription)
+            self._remove(subscription)
             self.admit(subscription)  # at the end: the others' turn
         return moved
 

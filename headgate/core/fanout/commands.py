@@ -42,7 +42,7 @@ class Commands:
             self._hub.refuse(session, refusal, frame.id, frame.topic_id)
 
     def _authenticate(self, session: Session, frame: ClientFrameHead, moment: Moment) -> None:
-        """The only frame before `welcome` is `auth`; anything else, or a bad token, ends with 4401."""
+        """The only frame before `welcome` is `auth`; else 4401, and 4503 while the token cannot be checked yet."""
         try:
             command = inbound.command(frame)
             if frame.type != "auth" or not isinstance(command, Auth):
@@ -50,7 +50,7 @@ class Commands:
             identity = self._tokens.authenticate(command.token)
         except Refusal as refusal:
             self._hub.metrics.refused(refusal.code, refusal.detail)
-            self._hub.disconnect(session, 4401)
+            self._hub.disconnect(session, 4503 if refusal.retryable else 4401, retry_after_ms=refusal.retry_after_ms)
             return
         if self._hub.admit(session, identity, moment, frame.id):
             self._hub.begin(session, moment)

@@ -79,19 +79,24 @@ class Feed(Generic[S]):
     In step are `sockets` (WebSockets that follow this topic only), `shared` (WebSockets that follow several) and
     `streams` (SSE), each with the function that writes to it; all others are in `behind`. `waiting` indexes those of
     `behind` that the next flush must look at: a flush costs nothing for the rest.
+
+    `fence` is the number of the topic's newest fence (`headgate.core.wire.link_members.Fence`) that is known here.
     """
 
     __slots__ = (
-        "behind", "durable", "epoch", "head", "hole", "on_slow", "pending", "pending_ts", "ring", "sent", "shard",
-        "shared", "size", "sockets", "streams", "topic_id", "waiting",
+        "behind", "durable", "epoch", "fence", "head", "hole", "on_slow", "pending", "pending_ts", "ring", "sent",
+        "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
     )  # fmt: skip
 
-    def __init__(self, topic_id: str, shard: int, epoch: int, head: int, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, topic_id: str, shard: int, epoch: int, head: int, settings: dict[str, Any], fence: int = 0
+    ) -> None:
         self.topic_id = topic_id
         self.shard = shard
         self.epoch = epoch
         self.durable = settings.get("profile", "durable") == "durable"
-        self.on_slow: str = settings.get("on_slow") or ("disconnect" if self.durable else "drop_oldest")
+        self.fence = fence
+        self.configure(settings)
         self.head = self.sent = self.hole = head
         self.size = 0
         self.pending: list[bytes] = []
@@ -102,6 +107,10 @@ class Feed(Generic[S]):
         self.streams: dict[S, Write] = {}
         self.behind: dict[S, None] = {}
         self.waiting: dict[S, None] = {}
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Takes the topic's effective settings; `profile` never changes."""
+        self.on_slow: str = settings.get("on_slow") or ("disconnect" if self.durable else "drop_oldest")
 
     @property
     def profile(self) -> str:
@@ -118,6 +127,13 @@ class Feed(Generic[S]):
         """How many subscriptions there are."""
         return self.in_step + len(self.behind)
 
+    def fenced(self, fence: int) -> bool:
+        """Takes the number of a fence; returns whether it is newer than the newest known."""
+        newer = fence > self.fence
+        if newer:
+            self.fence = fence
+        return newer
+
     def subscriptions(self) -> list[S]:
         """Returns all subscriptions, those in step first."""
         return [*self.live(), *self.behind]
@@ -126,10 +142,20 @@ class Feed(Generic[S]):
         """Returns the subscriptions in step."""
         return [*self.sockets, *self.shared, *self.streams]
 
+    def begin(self, subscription: S) -> None:
+        """Takes a new subscription; it is out of step."""
+        self.behind[subscription] = None
+
     def step_in(self, subscription: S, group: dict[S, Write], write: Write) -> None:
-        """Moves a subscription into `group`, one of the three groups in step."""
-        self.remove(subscription)
+        """Moves a subscription from `behind` into `group`, one of the three groups in step."""
+        del self.behind[subscription]
         group[subscription] = write
+
+    def share(self, subscription: S) -> None:
+        """Moves a subscription in step from `sockets` to `shared`; one of another group stays there."""
+        write = self.sockets.pop(subscription, None)
+        if write is not None:
+            self.shared[subscription] = write
 
     def step_out(self, subscription: S) -> None:
         """Moves a subscription out of step."""
@@ -137,11 +163,12 @@ class Feed(Generic[S]):
         self.behind[subscription] = None
 
     def remove(self, subscription: S) -> None:
-        """Forgets a subscription."""
-        self.behind.pop(subscription, None)
-        self.waiting.pop(subscription, None)
-        for group in (self.sockets, self.shared, self.streams):
-            group.pop(subscription, None)
+        """Forgets a subscription, which is in one group or in `behind`."""
+        if self.sockets.pop(subscription, None) is None:
+            self.shared.pop(subscription, None)
+            self.streams.pop(subscription, None)
+            self.behind.pop(subscription, None)
+            self.waiting.pop(subscription, None)
 
     def append(self, seq: int, ts: list[int], frames: list[bytes]) -> bool:
         """Takes messages from the link; false when some before them are missing: `hole` is then the last of those.
@@ -205,6 +232,6 @@ def page_request(feed: Feed[Any], after_seq: int, limits: Limits, req: int) -> R
 
 def attach(shard: int, feeds: Sequence[Feed[Any]]) -> list[Attach]:
     """Returns the messages that tell a new owner of `shard` which of its topics are followed here, and from where."""
-    topics = [AttachTopic(f.topic_id, f.epoch, f.head if f.durable else 0, f.count) for f in feeds]
+    topics = [AttachTopic(f.topic_id, f.epoch, f.head if f.durable else 0, f.count, f.fence) for f in feeds]
     chunks = [topics[at : at + ATTACH_CHUNK] for at in range(0, len(topics), ATTACH_CHUNK)] or [[]]
     return [Attach(shard, at == 0, at == len(chunks) - 1, chunk) for at, chunk in enumerate(chunks)]

@@ -13,7 +13,7 @@ def new_feed(pending: PendingSubscribe, answer: Subscribed) -> TopicFeed:
     """Returns the feed of a topic that nobody here followed; an ephemeral topic is counted from 1."""
     head = answer.seq if answer.settings.get("profile", "durable") == "durable" else 0
     assert pending.shard is not None, "the owner of a shard has answered"
-    return Feed(pending.topic_id, pending.shard, answer.epoch, head, answer.settings)
+    return Feed(pending.topic_id, pending.shard, answer.epoch, head, answer.settings, answer.fence)
 
 
 def begin_of(pending: PendingSubscribe, answer: Subscribed, feed: TopicFeed) -> tuple[int, int | None]:

@@ -5,12 +5,13 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Final
 
 from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
-from headgate.core.client.inbound import Subscribe
+from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import grants
@@ -18,14 +19,16 @@ from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import attach, page_request
-from headgate.core.fanout.flush import Flush, flushed
-from headgate.core.fanout.gap_repair import GapRepair
-from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.feed_input import FeedInput
+from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
+from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.renewals import Renewal, Renewals
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
+from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.rights import Identity
 
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -57,12 +60,16 @@ class Hub:
         self.catchup = CatchUp(limits, upstream, metrics)
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
-        self.renewals = Renewals()
-        self._gaps = GapRepair(upstream.linked)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
-        self.connections = Connections(limits.connections_per_user)
+        self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
+        self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
+        self._users = UserAnnouncements(self.connections, upstream, schedule)
+        do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
+        self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
+        self.renewals = self._fences.renewals
         self._moment = moment
         self._looked_at = moment.now
+        self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
     @property
     def session_count(self) -> int:
@@ -83,11 +90,17 @@ class Hub:
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
                 seq = message.seq if isinstance(message, Messages) else feed.head + 1
-                self._received(feed, seq, message.ts, message.frames)
+                self._input.take(feed, seq, message.ts, message.frames)
         elif isinstance(message, Ended):
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
+        elif isinstance(message, Fence | TopicSettings):
+            feed = self._feed_of(message.topic_id, message.epoch)
+            if feed is not None and isinstance(message, Fence):
+                self._fences.take(feed, message)
+            elif feed is not None and isinstance(message, TopicSettings):
+                feed.configure(message.settings)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
@@ -96,16 +109,11 @@ class Hub:
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
+        self._users.attach(shard)
         self._resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
                 self._pump(subscription.session)
-
-    def _received(self, feed: TopicFeed, seq: int, ts: list[int], frames: list[bytes]) -> None:
-        if not feed.append(seq, ts, frames):
-            self._repair(feed)
-        if feed.pending:
-            self._flush.add(feed)
 
     def _feed_of(self, topic_id: str, epoch: int) -> TopicFeed | None:
         feed = self.feeds.get(topic_id)
@@ -115,42 +123,26 @@ class Hub:
             self._end_feed(feed, "deleted")  # the topic was recreated, and its Ended message was lost
         return None
 
-    def _repair(self, feed: TopicFeed) -> None:
-        if self._gaps.ask(feed):
-            build = partial(page_request, feed, feed.head, self.limits)
-            self.upstream.request(feed.shard, build, partial(self._repaired, feed))
-
-    def _repaired(self, feed: TopicFeed, answer: Answer) -> None:
-        repair = self._gaps.answered(feed, answer)
-        if repair is None:
-            return
-        before = feed.head
-        if repair.lost_below is not None:
-            self._lose(feed, repair.lost_below)
-        if repair.page.frames:
-            self._received(feed, repair.page.seq, repair.page.ts, repair.page.frames)
-        if feed.head > before and self._gaps.moved(feed):
-            self._repair(feed)
-
-    def _lose(self, feed: TopicFeed, seq: int) -> None:
-        """Tells the subscribers in step that everything below `seq` will not come, and continues there."""
-        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
-        self._flush.forget(feed)
-        self.catchup.tell_lost(feed, seq)
-        self._pump_all([flushed(feed)])
-
     # To the sockets
 
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
-        self._pump_all(self._flush.run(moment.wall_ms))
+        try:
+            with closing(self._flush.run(moment.wall_ms)) as rounds:
+                self._pump_all(rounds)
+        finally:  # users that change later ask for a flush only after this call
+            self._users.announce()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
         self._moment = moment
         session.resume()
         self._pump(session)
+
+    def _write_out(self, feed: TopicFeed) -> None:
+        """Writes what one feed has pending, before the end of the turn."""
+        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
 
     def _pump_all(self, rounds: Iterable[list[Session]]) -> None:
         for sessions in rounds:
@@ -174,24 +166,29 @@ class Hub:
 
     def open(self, session: Session) -> None:
         """Takes a connection; its identity may come later."""
+        session.opened(self._tick_ms)
         self.connections.open(session)
         self.deadlines.watch(session)
 
     def admit(self, session: Session, identity: Identity, moment: Moment, frame_id: FrameId = None) -> bool:
         """Gives a session its identity and sends `welcome`; false when its user has too many connections."""
-        caller = identity.caller
-        if not self.connections.admit(caller):
-            self.metrics.refused("limit_reached", f"{caller.user_id} has too many connections")
-            self.disconnect(session, 4529, retry_after_ms=5_000)
+        user_id = identity.caller.user_id
+        if not self.connections.admit(session, identity.caller):
+            self.turn_away(session, user_id)
             return False
+        self._users.changed()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self.limits, frame_id)
         return True
 
+    def turn_away(self, session: Session, user_id: str) -> None:
+        """Ends a session of a user who has too many."""
+        self.metrics.refused("limit_reached", f"{user_id} has too many connections")
+        self.disconnect(session, 4529, retry_after_ms=5_000)
+
     def renew(self, session: Session) -> None:
         """Asks the owners whether the session may still follow its topics."""
-        for subscription in list(session.subscriptions.values()):
-            self._authorize(subscription)
+        self.renewals.want(list(session.subscriptions.values()))
 
     def unsubscribe(self, subscription: Subscription, reason: str, frame_id: FrameId = None) -> None:
         """Ends one subscription and tells the client; an SSE stream has no other and ends."""
@@ -216,6 +213,8 @@ class Hub:
         """Lets go of a session: its connection is gone, or is about to be."""
         if not self.connections.close(session):
             return
+        if session.caller is not None:
+            self._users.changed()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -228,7 +227,7 @@ class Hub:
 
     def _end_feed(self, feed: TopicFeed, reason: str) -> None:
         """The topic is gone, and its owner has no route to forget: every subscription ends."""
-        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
+        self._write_out(feed)
         self._let_go(feed)
         for subscription in feed.subscriptions():
             self.unsubscribe(subscription, reason)
@@ -247,7 +246,7 @@ class Hub:
     def _let_go(self, feed: TopicFeed) -> None:
         self.feeds.pop(feed.topic_id, None)
         self._flush.forget(feed)
-        self._gaps.forget(feed)
+        self._input.forget(feed)
 
     # Subscribing
 
@@ -283,8 +282,6 @@ class Hub:
             self.pending.leave(session)
 
     def _ask(self, pending: PendingSubscribe) -> None:
-        if not pending.asked:
-            return  # it ended while others were asked for
         try:
             shard = self.upstream.shard_of(pending.topic_id)
         except Refusal:
@@ -297,10 +294,10 @@ class Hub:
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
         outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Granted):
-            self._grant(pending, outcome.answer)
-        elif isinstance(outcome, Denied):
-            self._deny(pending, outcome.refusal)
+        if isinstance(outcome, Subscribed):
+            self._grant(pending, outcome)
+        elif isinstance(outcome, Refusal):
+            self._deny(pending, outcome)
         elif isinstance(outcome, Unwanted) and pending.shard is not None:
             self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
         self.proceed(pending.session)
@@ -314,14 +311,21 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        subscription = session.follow(feed, *grants.begin_of(pending, answer, feed))
+        else:
+            feed.configure(answer.settings)
+            self._fences.know(feed, answer.fence)
+        subscription = session.follow(
+            feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
+        )
+        if pending.subscribe.device_id != DEFAULT_DEVICE:
+            self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1
         self.catchup.admit(subscription)
         session.emit(*grants.first_frames(pending, answer, self.metrics))
         if feed.durable and feed.misses(answer.seq):
-            self._repair(feed)
+            self._input.miss(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
-            self._authorize(subscription)
+            self.renewals.want([subscription])
         self._pump(session)
 
     def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
@@ -340,27 +344,17 @@ class Hub:
     def _resend(self, shard: int | None) -> None:
         """Asks again what waits for an owner of the shard."""
         for pending in self.pending.resend(shard):
-            self._ask(pending)
-        for subscription in self.renewals.resend(shard):
-            self._authorize(subscription)
-
-    def _authorize(self, subscription: Subscription) -> None:
-        build = self.renewals.ask(subscription)
-        if build is not None:
-            self.upstream.request(subscription.feed.shard, build, partial(self._authorized, subscription))
-
-    def _authorized(self, subscription: Subscription, answer: Answer) -> None:
-        renewal = self.renewals.answered(subscription, answer)
-        if renewal is Renewal.ASK_AGAIN:
-            self._authorize(subscription)
-        elif renewal is Renewal.END:
-            self.unsubscribe(subscription, "forbidden")
+            if pending.asked:  # else it ended while others were asked for
+                self._ask(pending)
+        if shard is not None:
+            self.renewals.resend(shard)
 
     # Time
 
     def tick(self, moment: Moment) -> None:
         """Does what is due; the shell calls it every quarter second."""
         self._moment = moment
+        self._tick_ms = moment.wall_ms
         for session, code in self.deadlines.tick(moment.now):
             if session.caller is None:
                 self.metrics.refused("unauthenticated", "no auth frame in time")
@@ -375,8 +369,7 @@ class Hub:
         for shard in {*self.pending.waiting(), *self.renewals.waiting()}:
             if shard is None or self.upstream.linked(shard):
                 self._resend(shard)
-        for feed in self._gaps.due():
-            self._repair(feed)
+        self._input.repair_due()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
             if due is Due.END:

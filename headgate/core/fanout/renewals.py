@@ -1,70 +1,91 @@
-"""Subscriptions are authorised again after a `refresh` (docs/protocol.md, section 3).
+"""Subscriptions are authorised again: after a `refresh` (docs/protocol.md, section 3) and after a fence.
 
-Each live subscription's owner is asked with the new rights. The answer comes in the order of the link's messages: what
-came before it was still allowed.
+Each live subscription's owner is asked with the present rights. The answer comes in the order of the link's messages:
+what came before it was still allowed, and it counts for every fence that came before it.
 """
 
-import enum
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
+from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import Subscription
 from headgate.core.wire.link import Answer, Refused, Request
 from headgate.core.wire.link_members import Authorize, Authorized
 from headgate.core.wire.rights import Caller
 
 LOST: Final = frozenset({"forbidden", "topic_not_found"})  # any other refusal is not about rights: ask again
+UNDER_WAY: Final = 1_000  # questions that are not answered yet: 10 ms of the loop of an owner
 
-
-class Renewal(enum.Enum):
-    """What an answer means for the subscription."""
-
-    KEEP = enum.auto()
-    ASK_AGAIN = enum.auto()  # the rights changed again meanwhile
-    END = enum.auto()
+Decided = Callable[[Subscription, Authorized | None], None]
 
 
 class Renewals:
-    """The questions under way, at most one a subscription, and those that wait for an owner."""
+    """The questions of all subscriptions: wanted, under way (at most one a subscription), or waiting for an owner.
 
-    def __init__(self) -> None:
+    `decided` is called with each decision about a live subscription; None: its user may not follow the topic.
+    """
+
+    def __init__(self, upstream: Upstream, decided: Decided) -> None:
+        self._upstream = upstream
+        self._decided = decided
+        self._wanted: OrderedDict[Subscription, None] = OrderedDict()
         self._asked: dict[Subscription, Caller] = {}
-        self._waiting: dict[int | None, dict[Subscription, None]] = {}  # by shard, for an owner that is away
+        self._waiting: dict[int, dict[Subscription, None]] = {}  # by shard, for an owner that is away
+        self._is_asking = False
 
-    def ask(self, subscription: Subscription) -> Callable[[int], Request] | None:
-        """Returns what builds the question; None while an answer is awaited, which the next question follows."""
-        caller = subscription.session.caller
-        if subscription in self._asked or caller is None or not _live(subscription):
-            return None
-        self._asked[subscription] = caller
-        topic_id, epoch = subscription.feed.topic_id, subscription.feed.epoch
+    def want(self, subscriptions: Iterable[Subscription]) -> None:
+        """Asks for subscriptions, now or when fewer questions are under way.
 
-        def build(req: int) -> Request:
-            return Authorize(req, topic_id, epoch, caller)
+        Where one is under way already, its answer decides: it is given with the rights of its own time.
+        """
+        for subscription in subscriptions:
+            self._wanted[subscription] = None
+        self._ask_wanted()
 
-        return build
-
-    def waiting(self) -> list[int | None]:
+    def waiting(self) -> list[int]:
         """Returns the shards whose owners are waited for."""
         return list(self._waiting)
 
-    def resend(self, shard: int | None) -> list[Subscription]:
-        """Returns the subscriptions that wait for an owner of the shard: each is to be asked for again."""
-        return list(self._waiting.pop(shard, ()))
+    def resend(self, shard: int) -> None:
+        """Asks again for the subscriptions that wait for an owner of the shard."""
+        self.want(self._waiting.pop(shard, ()))
 
-    def answered(self, subscription: Subscription, answer: Answer) -> Renewal:
-        """Takes the answer to a question."""
+    def _ask_wanted(self) -> None:
+        """Asks until enough is under way. An owner in this process answers meanwhile: only the first call loops."""
+        if self._is_asking:
+            return
+        self._is_asking = True
+        try:
+            while self._wanted and len(self._asked) < UNDER_WAY:
+                self._ask(self._wanted.popitem(last=False)[0])
+        finally:
+            self._is_asking = False
+
+    def _ask(self, subscription: Subscription) -> None:
+        caller = subscription.session.caller
+        if subscription in self._asked or caller is None or subscription.is_over:
+            return
+        self._asked[subscription] = caller
+        feed = subscription.feed
+
+        def build(req: int) -> Request:
+            return Authorize(req, feed.topic_id, feed.epoch, caller, subscription.member)
+
+        self._upstream.request(feed.shard, build, partial(self._answered, subscription))
+
+    def _answered(self, subscription: Subscription, answer: Answer) -> None:
         caller = self._asked.pop(subscription)
-        if not _live(subscription):
-            return Renewal.KEEP
-        if subscription.session.caller is not caller:
-            return Renewal.ASK_AGAIN
-        if isinstance(answer, Refused) and answer.code in LOST:
-            return Renewal.END
-        if not isinstance(answer, Authorized):
+        if subscription.is_over:
+            pass
+        elif subscription.session.caller is not caller:  # the rights changed again meanwhile
+            self._wanted[subscription] = None
+        elif isinstance(answer, Authorized):
+            subscription.authorised(member=answer.member)
+            self._decided(subscription, answer)
+        elif isinstance(answer, Refused) and answer.code in LOST:
+            self._decided(subscription, None)
+        else:
             self._waiting.setdefault(subscription.feed.shard, {})[subscription] = None
-        return Renewal.KEEP
-
-
-def _live(subscription: Subscription) -> bool:
-    return subscription.session.subscriptions.get(subscription.feed.topic_id) is subscription
+        self._ask_wanted()

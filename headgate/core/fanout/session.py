@@ -37,12 +37,15 @@ class Session:
     `paused`: its socket is full at the moment. `preface` goes before the first frame (the head of an SSE
     answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
     `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
-    `auth`, `expires` the token. Times are monotonic seconds. Read the fields, change them by the methods only.
+    `auth`, `expires` the token. `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those
+    of `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix
+    milliseconds. Read the fields, change them by the methods only.
     """
 
     __slots__ = (
         "allowance", "beat_at", "caller", "closed", "connection_id", "deadline", "expires", "frames_until", "framing",
-        "heard_at", "outlet", "paused", "preface", "queued", "stalled_at", "subscriptions", "warned",
+        "heard_at", "issued_ms", "jti", "opened_ms", "outlet", "paused", "preface", "queued", "stalled_at",
+        "subscriptions", "topics", "warned",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float, preface: bytes = b"") -> None:
@@ -61,10 +64,23 @@ class Session:
         self.stalled_at = now
         self.frames_until = now
         self.queued = 0
+        self.opened_ms = 0
         self.deadline: float | None = None
         self.expires: float | None = None
+        self.topics: frozenset[str] | None = None
+        self.issued_ms = 0
+        self.jti = ""
 
     # Who it is
+
+    def opened(self, at_ms: int) -> None:
+        """Notes when it was opened, in Unix milliseconds."""
+        self.opened_ms = at_ms
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is being found out who opened it: then no frame of the client's is taken."""
+        return self.caller is None and self.deadline is None and not self.closed
 
     def await_auth(self, deadline: float) -> None:
         """Gives the client until `deadline` to send `auth`."""
@@ -73,6 +89,9 @@ class Session:
     def identify(self, identity: Identity, moment: Moment) -> None:
         """Takes the rights and the expiry of a token, the first or a fresh one."""
         self.caller = identity.caller
+        self.issued_ms = identity.issued_ms
+        self.jti = identity.jti
+        self.topics = identity.topics
         self.deadline = None
         self.warned = False
         self.expires = None
@@ -187,9 +206,12 @@ class Session:
 
     # What it follows
 
-    def follow(self, feed: "TopicFeed", cursor: int, target: int | None) -> "Subscription":
+    def follow(
+        self, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool = False, at_ms: int = 0
+    ) -> "Subscription":
         """Begins a subscription out of step at `cursor`; see `Subscription`."""
-        subscription = self.subscriptions[feed.topic_id] = Subscription(self, feed, cursor, target)
+        subscription = Subscription(self, feed, cursor, target, member=member, at_ms=at_ms)
+        self.subscriptions[feed.topic_id] = subscription
         if len(self.subscriptions) == 2:
             _share(self.subscriptions.values())
         return subscription
@@ -201,29 +223,49 @@ class Subscription(Life):
     Out of step, `cursor` is the number of the last message handed to the socket and `mark` the feed's byte count at
     the cursor; in step both are stale. `target` is the head at the grant of a position that was asked for: until the
     cursor has reached it the client is in a replay, `caught_up` is due and `on_slow` does not apply. After that, and
-    for a live subscription from its beginning, it is None.
+    for a live subscription from its beginning, it is None. `member` is whether its user was a member of the topic when
+    he was last authorised, `begun_ms` when it began in Unix milliseconds.
     """
 
-    __slots__ = ("cursor", "feed", "mark", "session", "target")
+    __slots__ = ("begun_ms", "cursor", "feed", "mark", "member", "session", "target")
 
-    def __init__(self, session: Session, feed: "TopicFeed", cursor: int, target: int | None) -> None:
-        super().__init__(SubscriptionState.BEHIND)
+    def __init__(
+        self, session: Session, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool, at_ms: int
+    ) -> None:
+        self.state = SubscriptionState.BEHIND
         self.session = session
         self.feed = feed
         self.cursor = cursor
         self.target = target
+        self.member = member
+        self.begun_ms = at_ms
         self.mark = feed.size
-        feed.step_out(self)
+        feed.begin(self)
 
     @property
     def in_step(self) -> bool:
         """Whether each flush of the feed writes to it."""
         return self.state is SubscriptionState.IN_STEP
 
+    @property
+    def is_fenced(self) -> bool:
+        """Whether it is held until its user is authorised again."""
+        return self.state is SubscriptionState.FENCED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.state is SubscriptionState.ENDED
+
     def step_in(self) -> int | None:
         """Joins the subscribers in step; returns the target of a replay that is over with it."""
         self.move(SubscriptionEvent.CATCH_UP)
-        self.enter_group()
+        feed, session = self.feed, self.session
+        if session.framing is not WEBSOCKET:
+            group = feed.streams
+        else:
+            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
+        feed.step_in(self, group, session.outlet.write)
         target, self.target = self.target, None
         return target
 
@@ -240,9 +282,26 @@ class Subscription(Life):
         self.feed.waiting[self] = None
 
     def flushed(self) -> None:
-        """The feed was flushed: ends the wait."""
+        """The feed was flushed: ends the wait. The bytes written meanwhile are no lag: the cursor was above them."""
         self.move(SubscriptionEvent.FLUSH)
         self.feed.waiting.pop(self, None)
+        self.mark = self.feed.size
+
+    def fence(self) -> None:
+        """Holds it behind the newest message written to it; its feed has nothing pending."""
+        if self.in_step:
+            self.cursor = self.feed.sent
+            self.mark = self.feed.size
+        self.move(SubscriptionEvent.FENCE)
+        self.feed.step_out(self)
+
+    def release(self) -> None:
+        """Continues at the cursor: its user may still follow the topic."""
+        self.move(SubscriptionEvent.AUTHORIZE)
+
+    def authorised(self, *, member: bool) -> None:
+        """Its owner allows it; see `member`."""
+        self.member = member
 
     def end(self) -> None:
         """Ends the subscription: neither its session nor its feed know it any longer."""
@@ -264,15 +323,6 @@ class Subscription(Life):
         self.cursor = max(cursor, self.cursor)
         self.mark = self.feed.size
 
-    def enter_group(self) -> None:
-        """Enters the group in step that its session belongs to."""
-        feed, session = self.feed, self.session
-        if session.framing is not WEBSOCKET:
-            group = feed.streams
-        else:
-            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
-        feed.step_in(self, group, session.outlet.write)
-
 
 TopicFeed = Feed[Subscription]
 
@@ -280,5 +330,4 @@ TopicFeed = Feed[Subscription]
 def _share(subscriptions: Iterable[Subscription]) -> None:
     """The session follows a second topic: its first moves to the group whose writes are joined."""
     for subscription in subscriptions:
-        if subscription.in_step:
-            subscription.enter_group()
+        subscription.feed.share(subscription)

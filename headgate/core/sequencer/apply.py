@@ -8,6 +8,7 @@ read the same log agree on every number.
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
+from headgate.core.sequencer.members import Members
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicChange, TopicUpdated, change_topic, repeated
 from headgate.core.sequencer.window import window_key
@@ -69,10 +70,12 @@ class TopicCreated(NamedTuple):
 
 
 class TopicDeleted(NamedTuple):
-    """A topic was deleted; its subscriptions end."""
+    """A topic was deleted; its subscriptions end. `members` are those it had; None: its creator `owner_id` alone."""
 
     topic_id: str
     epoch: int
+    owner_id: str
+    members: Members | None
 
 
 Effect = Deliver | Unusable | TopicCreated | TopicDeleted | MemberChanged | TopicUpdated
@@ -94,9 +97,10 @@ class NotConfigured(HeadgateError):
 class _Refused(Exception):
     """Ends the handling of a record that becomes a dead letter."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", logic: int = 0) -> None:
         self.reason = reason
         self.detail = detail
+        self.logic = logic  # that the record needs, if the shard only has to be raised to it
 
 
 def apply(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -164,7 +168,7 @@ def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
             return _control(shard, row, record, envelope)
         return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
     except _Refused as refused:
-        return _dead_letter(_advance(shard, record), row, refused.reason, refused.detail)
+        return _dead_letter(_advance(shard, record), row, refused.reason, refused.detail, refused.logic)
 
 
 def _advance(shard: Shard, record: Record) -> Shard:
@@ -181,8 +185,8 @@ def _advance(shard: Shard, record: Record) -> Shard:
     return shard
 
 
-def _dead_letter(shard: Shard, row: Row | None, reason: str, detail: str) -> Applied:
-    return Applied(shard, row, [Verdict(Code.DEAD)], [Unusable(1, reason, detail)])
+def _dead_letter(shard: Shard, row: Row | None, reason: str, detail: str, logic: int = 0) -> Applied:
+    return Applied(shard, row, [Verdict(Code.DEAD, logic)], [Unusable(1, reason, detail)])
 
 
 def _foreign(shard: Shard, row: Row | None, record: Record) -> Applied:
@@ -282,35 +286,40 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
     elif isinstance(control, DeleteTopic):
         verdict = _delete_verdict(row, envelope.epoch, seen)
         if verdict.code is Code.DELETED and seen is None and row:
-            effects, row = [TopicDeleted(row.topic_id, row.epoch)], None
-            shard.members.pop(record.key or b"", None)
+            members = shard.members.pop(record.key or b"", None)
+            effects, row = [TopicDeleted(row.topic_id, row.epoch, row.owner_id, members)], None
     elif isinstance(control, TopicChange):
-        verdict, effects = _topic_change(shard, row, record, envelope.epoch, control, seen)
+        verdict, effects = _topic_change(shard, row, record, envelope, control)
     elif isinstance(control, Logic):
         verdict = _raise_logic(shard, control)
     else:
         verdict = Verdict(Code.IGNORED)
-    if seen is None and effects and envelope.id != NO_ID:
+    if seen is None and effects and envelope.id != NO_ID and not isinstance(control, TopicChange):
         shard.window.add(key, verdict.epoch, True, record.offset, shard.log_ms)
     shard.changes += bool(effects)
     return Applied(shard, row, [verdict], effects)
 
 
 def _topic_change(
-    shard: Shard, row: Row | None, record: Record, epoch: int, change: TopicChange, seen: int | None
+    shard: Shard, row: Row | None, record: Record, envelope: Envelope, change: TopicChange
 ) -> tuple[Verdict, list[Effect]]:
+    """Applies a change of members or settings once: its id keeps the first verdict, a refusal too."""
     if shard.logic < MEMBERS_LOGIC:
-        raise _Refused("corrupt", f"a change of a topic in a shard of logic {shard.logic}")
+        raise _Refused("corrupt", f"a change of a topic in a shard of logic {shard.logic}", MEMBERS_LOGIC)
     if row is None:
         return Verdict(Code.NO_TOPIC), []
-    if row.epoch != epoch:
+    if row.epoch != envelope.epoch:
         return Verdict(Code.STALE_EPOCH), []
+    key = window_key(envelope.id, envelope.epoch)
+    seen = shard.window.find(key) if envelope.id != NO_ID else None
     if seen is not None:
-        return repeated(shard, row, record, change), []
+        return repeated(shard, row, record, change, seen), []
     try:
         verdict, effect = change_topic(shard, row, record, change)
     except CorruptRecord as error:
         raise _Refused("corrupt", str(error)) from None
+    if envelope.id != NO_ID and verdict.code != Code.CONFLICT:  # one of an older version can never be applied
+        shard.window.add(key, int(verdict.code), True, record.offset, shard.log_ms)
     return verdict, [] if effect is None else [effect]
 
 

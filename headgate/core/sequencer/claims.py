@@ -7,11 +7,15 @@ import msgspec
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The value of a claim record: a node, its run (`incarnation`), and the host:port where its links listen."""
+    """The value of a claim record: a node, its run (`incarnation`), and the host:port where its links listen.
+
+    `logic` is the newest meaning of records that the node knows (`headgate.core.wire.control.LOGIC`).
+    """
 
     node: str
     incarnation: str
     address: str
+    logic: int = 1
 
 
 class NewestClaim(NamedTuple):
@@ -44,6 +48,11 @@ def decode_claim(value: bytes | None) -> Claim | None:
         return _decoder.decode(value) if value else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def agreed_logic(newest: Mapping[int, NewestClaim], shards: int) -> int:
+    """Returns the newest logic that the owners of all shards know; 1 while one of them has no claim."""
+    return min(newest[shard].claim.logic if shard in newest else 1 for shard in range(shards))
 
 
 def reconcile(

@@ -8,6 +8,7 @@ class Pairs(Protocol):
     """What another wing keeps in a shard's snapshots: values by key, in bytes that only it reads."""
 
     next_offset: int  # of the inbox log: everything below it is in the pairs
+    changes: int  # how many pairs changed since they were loaded
 
     def keys(self, size: int) -> Iterator[list[bytes]]:
         """Yields all keys, about `size` at a time; anything may change between two of them."""
@@ -23,6 +24,7 @@ class NoPairs:
     """Keeps nothing."""
 
     next_offset = 0
+    changes = 0
 
     def keys(self, size: int) -> Iterator[list[bytes]]:
         """Yields nothing."""

@@ -72,6 +72,12 @@ class Routes(Generic[G]):
             self._remove(route)
         return gateways
 
+    def drop(self, gateway: G, topic_id: str) -> None:
+        """Removes the route of a topic to one gateway, if there is one."""
+        route = self.get(gateway, topic_id)
+        if route is not None:
+            self._remove(route)
+
     def _remove(self, route: Route[G]) -> None:
         route.open = None
         of_topic = self._topics.get(route.topic_id, {})

@@ -88,6 +88,13 @@ class Shard:
         members = self.members.get(key)
         return 1 if members is None else members.count
 
+    def members_above(self, key: bytes, row: Row, after: str, limit: int) -> list[tuple[str, Membership]]:
+        """Returns at most `limit` members of a topic whose user ids are above `after`, ascending."""
+        members = self.members.get(key)
+        if members is not None:
+            return members.above(after, limit)
+        return [(row.owner_id, self.creator_of(row))][:limit] if row.owner_id > after else []
+
     @property
     def generation(self) -> int:
         """The log's generation; 0 before the config record."""

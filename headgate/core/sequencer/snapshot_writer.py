@@ -48,8 +48,10 @@ class SnapshotWriter:
         self._prev = NO_NAME
         self._mark = START
         self._changes = 0
+        self._pair_changes = 0
         self._floor = 0
         self.offset = -1  # where the newest snapshot ends
+        self.inbox_offset = -1  # and in the inbox log
         self.base_bytes = 0
         self.delta_bytes = 0
 
@@ -66,7 +68,8 @@ class SnapshotWriter:
         rest = chain[-1].body().rest
         assert rest is not None
         self._prev, self._floor, self.offset = chain[-1].name, chain[-1].floor, chain[-1].offset
-        self._mark, self._changes = window.mark(), rest.changes
+        self._mark, self._changes, self._pair_changes = window.mark(), rest.changes, self._pairs.changes
+        self.inbox_offset = rest.inbox_offset
         self.base_bytes = sum(len(chunk.value) for chunk in chain if chunk.is_base)
         self.delta_bytes = sum(len(chunk.value) for chunk in chain if not chunk.is_base)
 
@@ -74,7 +77,7 @@ class SnapshotWriter:
         """Forgets the chain, because its content is in doubt: the next snapshot is a base."""
         self._prev = NO_NAME
         self._changes = -1  # all changes count as not written
-        self.offset = -1
+        self.offset = self.inbox_offset = -1
 
     @property
     def mark(self) -> WindowMark:
@@ -92,8 +95,8 @@ class SnapshotWriter:
         return not self.has_chain or self.delta_bytes > max(self.base_bytes // 2, CHUNK_BYTES)
 
     def pending(self, shard: Shard) -> int:
-        """Returns the number of messages and controls that changed something since the last snapshot."""
-        return shard.changes - self._changes
+        """Returns how many messages, controls and pairs changed something since the last snapshot."""
+        return shard.changes - self._changes + self._pairs.changes - self._pair_changes
 
     def base(self, shard: Shard, rows: Mapping[bytes, Row], floor: int) -> Steps:
         """Yields the values of a base's chunks in order, and None where only other tasks should get their turn.
@@ -168,6 +171,7 @@ class SnapshotWriter:
         pieces = window.pieces(start, mark)
         since = window.whole_from if chunks.is_base else max(self.offset, window.whole_from)
         offset, changes = shard.next_offset, shard.changes
+        inbox_offset, pair_changes = self._pairs.next_offset, self._pairs.changes
         rest = Rest(
             shard.config,
             shard.log_ms,
@@ -176,7 +180,7 @@ class SnapshotWriter:
             window.oldest,
             since,
             shard.logic,
-            self._pairs.next_offset,
+            inbox_offset,
         )
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])
@@ -190,6 +194,7 @@ class SnapshotWriter:
         yield from chunks.blocks(pieces)
         yield from chunks.end(offset, rest)
         self._prev, self._mark, self._changes, self.offset = chunks.prev, mark, changes, offset
+        self._pair_changes, self.inbox_offset = pair_changes, inbox_offset
         window.saved(mark)
 
 

@@ -14,6 +14,7 @@ from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
 
 USER_BYTES: Final = 128
+_REFUSED: Final = frozenset({Code.FORBIDDEN, Code.LAST_OWNER})
 TopicChange = SetMember | RemoveMember | UpdateTopic
 
 
@@ -51,8 +52,10 @@ def change_topic(shard: Shard, row: Row, record: Record, change: TopicChange) ->
     return _change_member(shard, key, row, record, change)
 
 
-def repeated(shard: Shard, row: Row, record: Record, change: TopicChange) -> Verdict:
-    """Returns the verdict of a repeat of a change that was made before."""
+def repeated(shard: Shard, row: Row, record: Record, change: TopicChange, code: int) -> Verdict:
+    """Returns the verdict of a repeat: the first one's `code`, 0 where only the history index could know it."""
+    if code in _REFUSED:
+        return Verdict(code, 0, row.epoch)
     if isinstance(change, UpdateTopic):
         return Verdict(Code.UPDATED, row.version, row.epoch)
     if isinstance(change, RemoveMember):
@@ -121,7 +124,7 @@ def _update(shard: Shard, key: bytes, row: Row, change: UpdateTopic) -> Decided:
     name = row.name if change.name is None else change.name
     if (name, permissions, settings) == (row.name, row.permissions, row.settings):
         return Decided(Verdict(Code.UPDATED, row.version, row.epoch))
-    loses = ANYONE[row.permissions] & ~ANYONE[permissions] & Right.SUBSCRIBE
+    loses = ANYONE.get(row.permissions, Right.NONE) & ~ANYONE[permissions] & Right.SUBSCRIBE
     row.name, row.permissions, row.settings = name, permissions, dict(settings)
     row.version += 1
     fence = _fence(row) if loses else 0

@@ -7,6 +7,7 @@ import msgspec
 from headgate.core.wire.errors import CorruptRecord
 
 CONFIG_KEY: Final = b"hg:config"
+LOGIC_KEY: Final = b"hg:logic"
 PROBE_KEY: Final = b"hg:probe"
 BODY_BYTES: Final = 65_536  # of a control record: what it makes must fit into a chunk of a snapshot
 LOGIC: Final = 2  # the newest meaning of `apply` this code knows: 2 has members and changes of topics

@@ -42,7 +42,9 @@ _MESSAGE: Final = Kind.MESSAGE  # global names are faster than Kind.MESSAGE, whi
 _BUNDLE: Final = Kind.BUNDLE
 KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may repeat it
 LOW: Final = 2  # flag: priority LOW
+UNMETERED: Final = 4  # flag: published by a caller without rates; of a BUNDLE in its header, for all its items
 NO_ID: Final = bytes(16)
+_FLAGS_AT: Final = 7  # the low byte of a record's flags in its value
 
 
 class Item(NamedTuple):
@@ -69,11 +71,14 @@ def encode_message(item: Item, epoch: int) -> bytes:
     return HEADER.pack(MAGIC, VERSION, Kind.MESSAGE, item.flags, item.id, epoch) + item.tail
 
 
-def encode_bundle(items: Sequence[Item], epoch: int) -> bytes:
-    """Returns the value of a BUNDLE record of 1 to MAX_ITEMS messages of one topic. Raises ValueError."""
+def encode_bundle(items: Sequence[Item], epoch: int, flags: int = 0) -> bytes:
+    """Returns the value of a BUNDLE record of 1 to MAX_ITEMS messages of one topic. Raises ValueError.
+
+    `flags` are those of the whole record: UNMETERED or none.
+    """
     if not 1 <= len(items) <= MAX_ITEMS:
         raise ValueError(f"a bundle has 1 to {MAX_ITEMS} items, not {len(items)}")
-    parts = [HEADER.pack(MAGIC, VERSION, Kind.BUNDLE, 0, NO_ID, epoch)]
+    parts = [HEADER.pack(MAGIC, VERSION, Kind.BUNDLE, flags, NO_ID, epoch)]
     for item in items:
         parts.append(ITEM.pack(item.id, item.flags, len(item.tail)))
         parts.append(item.tail)
@@ -88,6 +93,14 @@ def encode_control(body: bytes, epoch: int, record_id: bytes = NO_ID) -> bytes:
 def is_ours(value: bytes) -> bool:
     """Returns whether a value begins with the magic."""
     return value[:4] == MAGIC
+
+
+def is_metered(value: bytes) -> bool:
+    """Returns whether the messages of a value count against their topic's rate.
+
+    Those of callers without rates do not, nor those of foreign producers, which no ingest could slow down.
+    """
+    return value[:4] == MAGIC and len(value) > _FLAGS_AT and not value[_FLAGS_AT] & UNMETERED
 
 
 def decode(value: bytes) -> Envelope:

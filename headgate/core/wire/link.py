@@ -33,7 +33,7 @@ from headgate.core.wire.link_users import (
     SubscriptionsEnded,
     Throttled,
     UsersChanged,
-    UserTotals,
+    UsersElsewhere,
 )
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -267,11 +267,15 @@ class TopicInfo(LinkStruct):
 
 
 class TopicAnswer(LinkStruct, tag=31):
-    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member."""
+    """Answer to AskTopic; `role` is that of the caller, "" for one who is no member.
+
+    `logic` is the meaning of control records in the topic's shard (`headgate.core.wire.control.LOGIC`).
+    """
 
     req: int
     info: TopicInfo
     role: str = ""
+    logic: int = 1
 
 
 class AskTopics(LinkStruct, tag=32):
@@ -349,13 +353,17 @@ class HistoryPage(LinkStruct, tag=39):
 
 
 class Relay(LinkStruct, tag=40):
-    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused."""
+    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused.
+
+    `unmetered`: the caller has no rates, so it does not count against the topic's.
+    """
 
     req: int
     topic_id: str
     epoch: int
     tail: bytes
     low: bool = False
+    unmetered: bool = False
 
 
 class Relayed(LinkStruct, tag=41):
@@ -383,8 +391,14 @@ Message = (
     | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
     | Authorize | Authorized | Fence | TopicSettings
     | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
-    | AttachUsers | UsersChanged | UserTotals | EndSubscriptions | SubscriptionsEnded | AskConnections
+    | AttachUsers | UsersChanged | UsersElsewhere | EndSubscriptions | SubscriptionsEnded | AskConnections
     | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
+)  # fmt: skip
+FromOwner = EndSubscriptions | AskConnections | UsersElsewhere  # of a user's shard, to a gateway
+FromAnyDispatcher = Revocations | Ingests
+SinceVersion2 = (
+    AskMember | AskMembers | AskMemberships | AttachUsers | UsersChanged | EndSubscriptions | SubscriptionsEnded
+    | AskConnections | ConnectionsAnswer | Redeem
 )  # fmt: skip
 Request = (
     AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay

@@ -34,8 +34,11 @@ class UsersChanged(LinkStruct, tag=61):
     users: list[UserRoute]
 
 
-class UserTotals(LinkStruct, tag=62):
-    """The owner tells a gateway how many connections users have on all gateways together. No answer."""
+class UsersElsewhere(LinkStruct, tag=62):
+    """The owner answers news of more connections: how many the users have on all other gateways. No answer.
+
+    Sent only where there are any. The gateway ends its newest connections of a user who has too many.
+    """
 
     users: list[UserRoute]
 
@@ -88,7 +91,10 @@ class Connection(LinkStruct):
 
 
 class ConnectionsAnswer(LinkStruct, tag=66):
-    """Answer to AskConnections; `complete` is false where a gateway did not answer in time."""
+    """Answer to AskConnections.
+
+    `complete` is false where a gateway did not answer in time, or where there are more than are listed.
+    """
 
     req: int
     connections: list[Connection]

@@ -5,9 +5,15 @@ which nothing was taken for the longest time is forgotten, which makes it full a
 """
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Mapping
+from math import inf
+from typing import Any, Final, NamedTuple
 
-MAX_BUCKETS: Final = 50_000  # about 10 MB
+MAX_BUCKETS: Final = 50_000  # about 14 MB
+MINUTE_S: Final = 60
+OWED_S: Final = 60  # a topic owes as much as it gains in this time, or OWED_BURSTS times its burst if that is more
+OWED_BURSTS: Final = 10
+_A_MINUTE: Final = "per_min"  # beside a topic: the bucket of its second rate
 
 
 class Rate(NamedTuple):
@@ -22,27 +28,92 @@ class TokenBuckets:
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max_buckets = max_buckets
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (level, when); the last used is last
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # (level, when); the last used is last
 
     def __len__(self) -> int:
         return len(self._levels)
 
-    def wait(self, key: str, rate: Rate, now: float) -> float:
+    def level(self, key: Hashable, rate: Rate, now: float) -> float:
+        """Returns the tokens in a bucket; below zero where more were taken than there were."""
+        found = self._levels.get(key)
+        if found is None:
+            return rate.burst
+        level, at = found
+        per_s, burst = rate
+        if now > at:
+            level += (now - at) * per_s
+        return level if level < burst else burst
+
+    def wait(self, key: Hashable, rate: Rate, now: float) -> float:
         """Returns 0 when there is a token, else the seconds until there is one; takes nothing."""
-        level = self._level(key, rate, now)
+        level = self.level(key, rate, now)
         return 0.0 if level >= 1 else (1 - level) / rate.per_s
 
-    def take(self, key: str, rate: Rate, now: float, count: int = 1) -> None:
-        """Takes `count` tokens. At least one must be there; the level falls below zero where the rest is missing."""
-        level = self._level(key, rate, now) - count
+    def take(self, key: Hashable, rate: Rate, now: float, count: int = 1, owed: float = inf) -> None:
+        """Takes `count` tokens. What is not there is owed: the level falls below zero, down to -`owed`."""
+        self._put(key, max(self.level(key, rate, now) - count, -owed), now)
+
+    def cap(self, key: Hashable, rate: Rate, now: float, most: float) -> None:
+        """Leaves at most `most` tokens in a bucket."""
+        level = self.level(key, rate, now)
+        if level > most:
+            self._put(key, most, now)
+
+    def forget(self, key: Hashable) -> None:
+        """Makes a bucket full again."""
+        self._levels.pop(key, None)
+
+    def _put(self, key: Hashable, level: float, now: float) -> None:
         if key not in self._levels and len(self._levels) >= self._max_buckets:
             self._levels.popitem(last=False)
         self._levels[key] = (level, now)
         self._levels.move_to_end(key)
 
-    def _level(self, key: str, rate: Rate, now: float) -> float:
-        found = self._levels.get(key)
-        if found is None:
-            return rate.burst
-        level, at = found
-        return min(rate.burst, level + (now - at) * rate.per_s)
+
+class TopicBuckets:
+    """The buckets of topics, one for each rate of a topic: `per_s` with its `burst`, and `per_min` where it is set."""
+
+    def __init__(self, usual_per_s: float, max_buckets: int = MAX_BUCKETS) -> None:
+        """`usual_per_s`: the rate of topics that set none; their burst is what they gain in two seconds."""
+        self.usual = (Rate(usual_per_s, 2 * usual_per_s),)
+        self._buckets = TokenBuckets(max_buckets)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def level(self, topic: Hashable, rate: Rate, now: float, *, of_minute: bool = False) -> float:
+        """Returns the tokens in one of a topic's buckets."""
+        return self._buckets.level((topic, _A_MINUTE) if of_minute else topic, rate, now)
+
+    def wait(self, topic: Hashable, rates: tuple[Rate, ...], now: float) -> float:
+        """Returns 0 when there is a token of each rate, else the seconds until there is; takes nothing."""
+        wait = self._buckets.wait(topic, rates[0], now)
+        if len(rates) > 1:
+            wait = max(wait, self._buckets.wait((topic, _A_MINUTE), rates[1], now))
+        return wait
+
+    def take(self, topic: Hashable, rates: tuple[Rate, ...], now: float, count: int = 1) -> None:
+        """Takes `count` tokens of each rate; a topic owes a bounded number of them."""
+        self._buckets.take(topic, rates[0], now, count, _owed(rates[0]))
+        if len(rates) > 1:
+            self._buckets.take((topic, _A_MINUTE), rates[1], now, count, _owed(rates[1]))
+
+    def cap(self, topic: Hashable, rates: tuple[Rate, ...], now: float, most: float) -> None:
+        """Leaves at most `most` tokens in the bucket of `per_s`."""
+        self._buckets.cap(topic, rates[0], now, most)
+
+    def forget(self, topic: Hashable) -> None:
+        """Makes a topic's buckets full again."""
+        self._buckets.forget(topic)
+        self._buckets.forget((topic, _A_MINUTE))
+
+
+def topic_rates(limit: Mapping[str, Any]) -> tuple[Rate, ...]:
+    """Returns the rates of a topic whose setting `rate_limit` is `limit`."""
+    rate = Rate(limit["per_s"], limit["burst"])
+    per_min = limit.get("per_min")
+    return (rate,) if per_min is None else (rate, Rate(per_min / MINUTE_S, per_min))
+
+
+def _owed(rate: Rate) -> float:
+    return max(OWED_S * rate.per_s, OWED_BURSTS * rate.burst)

@@ -62,6 +62,28 @@ def create(settings: object) -> Settings:
     return merge({}, settings, new=True)
 
 
+def overrides_of(settings: Settings) -> Settings:
+    """Returns the overrides that make these effective settings."""
+    named = {name: settings[name] for name in ("profile", "hot_enter") if settings[name] != DEFAULTS[name]}
+    base = effective(named)
+    return named | {name: value for name, value in settings.items() if value != base[name]}
+
+
+def change(settings: Settings, changes: object) -> Settings:
+    """Returns the overrides of a topic after `changes` to its effective settings, key by key; null restores a default.
+
+    `hot_exit` stays as it is where only `hot_enter` changes. Raises Refusal `bad_request` naming the setting, also for
+    one that has no effect yet, and `immutable` for another `profile`.
+    """
+    if not isinstance(changes, dict):
+        raise _bad("settings", "an object")
+    require_built({name: value for name, value in changes.items() if value is not None})
+    overrides = overrides_of(settings)
+    if "hot_enter" in changes and "hot_exit" not in changes:
+        overrides["hot_exit"] = settings["hot_exit"]
+    return merge(overrides, changes)
+
+
 def require_built(overrides: Settings) -> None:
     """Raises Refusal `bad_request` for a setting that has no effect yet: none is accepted and ignored."""
     for name, value in overrides.items():
@@ -183,7 +205,11 @@ _RETRY: Final = {
     "max_ms": _integer(1, MAX_RETRY_MS),
     "jitter": _number(0, 1),
 }
-_RATE_LIMIT: Final = {"per_s": _number(0.001, 1_000_000), "burst": _integer(1, 1_000_000)}
+_RATE_LIMIT: Final = {
+    "per_s": _number(0.001, 1_000_000),
+    "burst": _integer(1, 1_000_000),
+    "per_min": _integer(1, 60_000_000),
+}
 
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "profile": _one_of(*PROFILES),

@@ -16,7 +16,7 @@ class Code(enum.IntEnum):
     EXISTS = 6  # `epoch` of the topic that exists
     DELETED = 7
     IGNORED = 8
-    DEAD = 9  # cannot be decoded, or is not for this shard: it becomes a dead letter
+    DEAD = 9  # a dead letter: cannot be decoded, or is not for this shard; `seq` is the logic that it needs, else 0
     CONFIGURED = 10
     UNKNOWN = 11  # never given by `apply`: the owner no longer knows
     MEMBER = 12  # `seq` at which the user joined, `epoch` of the topic

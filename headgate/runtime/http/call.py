@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from headgate.core.publish.body import read_object
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.memory_budget import Share
 from headgate.runtime.http.queries import Query
@@ -14,11 +14,16 @@ from headgate.runtime.http.queries import Query
 _encode = msgspec.json.Encoder().encode
 
 
+NOBODY: Final = Caller("")
+
+
 class Call(NamedTuple):
     """A request that passed the common checks, with its whole body.
 
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
-    name. `share` counts the bytes that the answer holds beyond the body.
+    name. `share` counts the bytes that the answer holds beyond the body. `peer` is the address of the other end of the
+    connection, a proxy's where one is between; `request_id` is the header X-Request-Id as it came. Both are for logs.
+    `identity` says of which token the caller is.
     """
 
     caller: Caller
@@ -29,6 +34,9 @@ class Call(NamedTuple):
     idempotency_key: str | None
     body: bytes
     share: Share
+    peer: str = ""
+    request_id: bytes = b""
+    identity: Identity = Identity(NOBODY)
 
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""
@@ -45,7 +53,6 @@ class Reply(NamedTuple):
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
-NOBODY: Final = Caller("")
 NO_CONTENT: Final = Reply(204, b"")
 
 

@@ -3,15 +3,17 @@
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Identity
 from headgate.runtime.http.answers import Header
 from headgate.runtime.http.bodies import Headers
 from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.queries import Query
+from headgate.runtime.jwks import UnknownKey
 from headgate.runtime.tokens import Authenticator
 
+KEY_FETCHES: Final = 2  # the first may have begun before the key was published
 _USER: Final = USER_HEADER.encode()
 
 
@@ -22,13 +24,25 @@ class Users:
         self._authenticator = authenticator
         self._origins = origins
 
-    def caller(self, headers: Headers, query: Query) -> Caller:
-        """Returns who asks. Raises Refusal `unauthenticated` or `token_expired`; in open mode `bad_request`."""
+    def identity(self, headers: Headers, query: Query) -> Identity:
+        """Returns who asks.
+
+        Raises Refusal `unauthenticated` or `token_expired`, in open mode `bad_request`, and UnknownKey.
+        """
         if self._authenticator.open:
             user = headers.get(_USER)
             named = open_user(query, None if user is None else user.decode("utf-8", "replace"))
-            return self._authenticator.anonymous_caller(named).caller
-        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization"))).caller
+            return self._authenticator.anonymous_caller(named)
+        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization")))
+
+    async def known_identity(self, headers: Headers, query: Query) -> Identity:
+        """Like `identity`; waits at most KEY_FETCHES times for the key of a token, where it is being fetched."""
+        for _ in range(KEY_FETCHES):
+            try:
+                return self.identity(headers, query)
+            except UnknownKey:
+                await self._authenticator.keys_fetched()
+        return self.identity(headers, query)
 
     def check_page(self, headers: Headers) -> None:
         """Raises Refusal `forbidden` for a foreign origin in open mode, where a page needs no token to act.

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from starlette.types import Receive, Scope
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller
+from headgate.core.wire.rights import Identity
 from headgate.runtime.http.bodies import Headers, announced_bytes, media_type, read_body
 from headgate.runtime.http.call import NOBODY, Call, Reply
 from headgate.runtime.http.callers import Users, text_of
@@ -58,13 +58,16 @@ class Checks:
         announced = announced_bytes(headers, limit)
         query = read_query(query_string)
         try:
-            caller: Caller = users.caller(headers, query)
+            identity: Identity = await users.known_identity(headers, query)
         except Refusal:
             if announced is None:  # it may be too large, and that comes before who sends it
                 await read_body(scope, receive, limit, self._deadline_s, None)
             raise
-        share.open(caller.user_id, announced or 0)  # from here on the body is kept
+        share.open(identity.caller.user_id, announced or 0)  # from here on the body is kept
         kind = media_type(headers, served.media_types) if limit else ""
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
-        return Call(caller, parameters, query, query_string, kind, key, body, share)
+        client, request_id = scope.get("client"), headers.get(b"x-request-id", b"")
+        peer = client[0] if client else ""
+        caller = identity.caller
+        return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id, identity)

@@ -9,7 +9,10 @@ from headgate.runtime.http.origins import Origins
 
 PREFLIGHT_AGE_S: Final = 600
 MAX_ASKED: Final = 64
-_EXPOSED: Final = (b"access-control-expose-headers", b"Allow, Retry-After, WWW-Authenticate")
+_EXPOSED: Final = (
+    b"access-control-expose-headers",
+    b"Allow, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate",
+)
 _VARY: Final = (b"vary", b"Origin")
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # a token, RFC 9110 section 5.6.2
 

@@ -11,6 +11,7 @@ EVENT_STREAM: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 TOPICS: Final = "/api/v1/topics"
 TOPIC: Final = "/api/v1/topics/{topic_id}"
+MEMBERS: Final = f"{TOPIC}/members"
 
 
 class Body(NamedTuple):
@@ -71,11 +72,19 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "POST", TOPICS, "create_topic", AnswerShape(201), Body()),
     Endpoint("ingest", "GET", TOPICS, "list_topics", query=("prefix", *_PAGE)),
     Endpoint("ingest", "GET", TOPIC, "show_topic"),
+    Endpoint("ingest", "PATCH", TOPIC, "update_topic", body=Body()),
     Endpoint("ingest", "DELETE", TOPIC, "delete_topic", _NO_CONTENT),
     Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", AnswerShape(), Body(), _PUBLISH),
     Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", AnswerShape(), _BATCH, _PUBLISH),
     Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", AnswerShape(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", "/api/v1/tickets", "create_ticket", AnswerShape(), Body()),
+    Endpoint("ingest", "POST", "/api/v1/revocations", "create_revocation", _NO_CONTENT, Body()),
     Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),
+    Endpoint("ingest", "GET", MEMBERS, "list_members", query=_PAGE),
+    Endpoint("ingest", "PUT", f"{MEMBERS}/{{user_id}}", "set_member", body=Body()),
+    Endpoint("ingest", "DELETE", f"{MEMBERS}/{{user_id}}", "remove_member", _NO_CONTENT),
+    Endpoint("ingest", "GET", "/api/v1/connections", "list_connections", query=("user_id",)),
+    Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
     Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),

@@ -1,6 +1,6 @@
 """The one renderer of errors: a Refusal as `application/problem+json` (RFC 9457).
 
-A refusal's `extra` becomes further members of the body, except `allow`: the methods of a 405.
+A refusal's `extra` becomes further members of the body, except `allow`, the methods of a 405, and `headers`.
 """
 
 from typing import Any, Final
@@ -16,6 +16,7 @@ SITE: Final = "https://headgate.dev/"  # where the pages of docs/ are published
 DOCUMENTATION: Final = SITE + "reference/errors.html#"  # docs/reference/errors.md, one anchor a code
 RETRY_AFTER_S: Final = 1  # where the refusal has no time of its own
 _MUST_RETRY: Final = frozenset({429, 503})
+_NO_MEMBERS: Final = frozenset({"allow", "headers"})
 
 
 def problem_of(refusal: Refusal) -> tuple[int, Headers, bytes]:
@@ -29,6 +30,7 @@ def problem_of(refusal: Refusal) -> tuple[int, Headers, bytes]:
         headers.append((b"www-authenticate", b"Bearer"))
     if "allow" in refusal.extra:
         headers.append((b"allow", ", ".join(refusal.extra["allow"]).encode()))
+    headers += refusal.extra.get("headers", ())
     return status, headers, body
 
 
@@ -43,7 +45,7 @@ def members_of(refusal: Refusal) -> dict[str, Any]:
         "code": refusal.code,
         "retryable": code.retryable,
     }
-    members |= {name: value for name, value in refusal.extra.items() if name != "allow"}
+    members |= {name: value for name, value in refusal.extra.items() if name not in _NO_MEMBERS}
     return members
 
 

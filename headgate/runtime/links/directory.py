@@ -10,6 +10,14 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_users import (
+    AskConnections,
+    EndSubscriptions,
+    Ingests,
+    Revocations,
+    Throttled,
+    UsersElsewhere,
+)
 from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
 from headgate.runtime.ports import Link
 
@@ -61,9 +69,11 @@ class LinkDirectory:
         self.role = role
         self.node = node
         self._user: DirectoryUser | None = None
+        self._version_1: set[Link] = set()  # links whose far end knows nothing of members and users
         self._served: dict[int, Served] = {}
         self._highest: dict[int, int] = {}  # epoch by shard, across links: an owner that was replaced stays so
         self._pending: dict[int, _Pending] = {}
+        self._ingests: dict[Link, int] = {}  # how many are linked, as each dispatcher counts them
         self._next_req = 1
         self._shard_of = lru_cache(CACHED_TOPICS)(self._compute_shard)
 
@@ -79,6 +89,12 @@ class LinkDirectory:
             raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
         return self._shard_of(topic_id)
 
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user: not kept, for most are asked for once. Raises Refusal `not_ready`."""
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
+        return shard_of(user_id.encode(), self.shards)
+
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""
         return shard in self._served
@@ -91,15 +107,22 @@ class LinkDirectory:
         return f"no link to the owner of {len(away)} of {self.shards} shards ({away[:8]})" if away else None
 
     def request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> None:
-        """Sends a request to the owner; `on_answer` is called once, in band; Refused `not_ready` without an owner."""
+        """Sends a request to the owner; `on_answer` is called once, in band.
+
+        It gets Refused `not_ready` without an owner, and from an owner whose link version does not know the request.
+        """
         req = self._next_req
         self._next_req += 1
         served = self._served.get(shard)
         if served is None:
             on_answer(link.Refused(req, "not_ready", f"the owner of shard {shard} is away"))
             return
+        message = build(req)
+        if self._unknown_to(served.wire, message):
+            on_answer(link.Refused(req, "not_ready", f"the owner of shard {shard} has not been upgraded yet"))
+            return
         self._pending[req] = _Pending(shard, served.wire, on_answer)
-        served.wire.send(build(req))
+        served.wire.send(message)
 
     def ask(self, shard: int, build: Callable[[int], link.Request]) -> "asyncio.Future[link.Answer]":
         """Like `request`, but returns a future; Refused becomes the exception Refusal."""
@@ -122,10 +145,13 @@ class LinkDirectory:
             self._pending.pop(req, None)
 
     def send(self, shard: int, message: link.Message) -> None:
-        """Sends a message that has no answer; nothing happens while the owner is away."""
+        """Sends a message that has no answer; nothing happens while the owner is away, or does not know it yet."""
         served = self._served.get(shard)
-        if served is not None:
+        if served is not None and not self._unknown_to(served.wire, message):
             served.wire.send(message)
+
+    def _unknown_to(self, wire: Link, message: link.Message) -> bool:
+        return wire in self._version_1 and isinstance(message, link.SinceVersion2)
 
     # -- links
 
@@ -145,7 +171,12 @@ class LinkDirectory:
 
     def _on_message(self, wire: Link, message: link.Message) -> None:
         req = getattr(message, "req", None)
-        if req is not None:
+        if isinstance(message, Ingests):
+            self._ingests[wire] = message.count
+            self._tell_ingests()
+        elif isinstance(message, Revocations | link.FromOwner):
+            self._push(wire, message)
+        elif req is not None:
             self._answer(req, message)
         elif isinstance(message, link.Welcome):
             self._welcome(wire, message)
@@ -160,11 +191,33 @@ class LinkDirectory:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
     def _push(self, wire: Link, message: link.Message) -> None:
-        """Passes a push to the user; a push of an owner that was replaced is dropped."""
-        shard = message.shard if isinstance(message, link.Attached) else self.shard_of(getattr(message, "topic_id", ""))
-        served = self._served.get(shard)
-        if served is not None and served.wire is wire and self._user is not None:
+        """Passes a push to the user; a push of an owner that was replaced is dropped.
+
+        What concerns no shard is passed from every dispatcher, with the epoch 0.
+        """
+        if self._user is None:
+            return
+        if isinstance(message, Revocations):
+            self._user.on_push(0, message)
+            return
+        served = self._served.get(self._shard_of_push(message))
+        if served is not None and served.wire is wire:
             self._user.on_push(served.epoch, message)
+
+    def _shard_of_push(self, message: link.Message) -> int:
+        if isinstance(message, link.Attached):
+            return message.shard
+        if isinstance(message, UsersElsewhere):
+            return self.shard_of_user(message.users[0].user_id) if message.users else -1
+        if isinstance(message, EndSubscriptions | AskConnections):
+            return self.shard_of_user(message.user_id)
+        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        return self.shard_of(getattr(about, "topic_id", ""))
+
+    def _tell_ingests(self) -> None:
+        """Tells the user the largest of the dispatchers' counts: one that was just started knows few ingests."""
+        if self._ingests and self._user is not None:
+            self._user.on_push(0, Ingests(max(self._ingests.values())))
 
     def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
         if self.cluster_id and welcome.cluster_id != self.cluster_id:
@@ -179,6 +232,8 @@ class LinkDirectory:
             return
         wire.peer = welcome.node
         self.nodes[welcome.node] = wire
+        if welcome.version == 1:
+            self._version_1.add(wire)
         if self.shards != welcome.shards:
             self._shard_of.cache_clear()
         self.shards, self.cluster_id = welcome.shards, welcome.cluster_id
@@ -229,9 +284,12 @@ class LinkDirectory:
             self._user.on_owner(shard, up)
 
     def _on_close(self, wire: Link, reason: str) -> None:
+        self._version_1.discard(wire)
         if self.nodes.get(wire.peer) is wire:
             del self.nodes[wire.peer]
             logger.info("link closed", peer=wire.peer, why=reason)
+        if self._ingests.pop(wire, None) is not None:
+            self._tell_ingests()
         self._refuse(lambda pending: pending.wire is wire, f"the link was lost: {reason}")
         for shard in [s for s, served in self._served.items() if served.wire is wire]:
             self._lost(shard, wire)

@@ -14,7 +14,11 @@ class DirectoryUser(Protocol):
     """The gateway or ingest behind a directory. Called on the loop, in the order of the link."""
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
-        """Takes Messages, EphemeralMessages, Ended, Changed and Attached; `shard_epoch` is the owner's claim epoch."""
+        """Takes a message that nobody here asked for; `shard_epoch` is the claim epoch of the owner that sent it.
+
+        What concerns no shard (Revocations, Ingests) comes with epoch 0. The questions of an owner (EndSubscriptions,
+        AskConnections) are answered with `Directory.send` to the user's shard.
+        """
 
     def on_owner(self, shard: int, up: bool) -> None:
         """A shard has a linked owner now (`up`: attach what is hosted), or has lost it."""
@@ -30,6 +34,9 @@ class Directory(Protocol):
 
     def shard_of(self, topic_id: str) -> int:
         """Returns the shard of a topic. Raises Refusal `not_ready` while `shards` is not known."""
+
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user. Raises Refusal `not_ready` while `shards` is not known."""
 
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""

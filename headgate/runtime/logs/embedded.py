@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from headgate.core.wire.control import CONFIG_KEY, Config, encode_body
+from headgate.core.wire.control import CONFIG_KEY, LOGIC, Config, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.records import Appended, LogName
@@ -111,8 +111,8 @@ def new_cluster_id(rng: Rng) -> str:
 
 
 def config_record(cluster_id: str, shards: int, shard: int, generation: int = 1) -> tuple[bytes, bytes]:
-    """Returns key and value of the config record, the first record of a shard's message log."""
-    config = Config(cluster_id=cluster_id, generation=generation, shards=shards, shard=shard)
+    """Returns key and value of the config record, the first record of a shard's message log: a new log has LOGIC."""
+    config = Config(cluster_id=cluster_id, generation=generation, shards=shards, shard=shard, logic=LOGIC)
     return CONFIG_KEY, encode_control(encode_body(config), 0)
 
 

@@ -22,7 +22,7 @@ MEMORY_BYTES: Final = 256 << 20
 HARD_LIMIT: Final = 2  # times memory_bytes: above it publishes are refused, so a log nobody truncates stays bounded
 DEAD_LETTERS_SHARE: Final = 8  # dead letters take at most this part of memory_bytes: the oldest leave by themselves
 _STATE: Final = frozenset({LogName.SNAPSHOTS, LogName.OWNERSHIP})  # grows with topics and claims, not with traffic
-_EXEMPT: Final = _STATE | {LogName.DEAD_LETTERS}  # must be writable for the others to shrink
+_EXEMPT: Final = _STATE | {LogName.DEAD_LETTERS, LogName.INBOX}  # must be writable for the others to shrink
 
 
 class Usage:

@@ -6,6 +6,7 @@ from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.flush import flushed
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.link import Page, Refused
@@ -346,3 +347,17 @@ def test_who_is_parked_by_the_gap_continues_above_it() -> None:
     bench.pipe.write = full  # type: ignore[method-assign]
     bench.catchup.tell_lost(parked.feed, 8)
     assert (parked.state, parked.cursor) == (SubscriptionState.BEHIND, 7)
+
+
+def test_who_waited_for_a_long_flush_is_not_too_slow() -> None:
+    bench = Bench(Limits(slow_bytes=100))
+    feed = bench.feed(count=3)
+    live = bench.follow(feed, cursor=13)  # the owner was at 13 at the grant; ten are still to be written here
+    assert bench.pump() == [] and live.state is SubscriptionState.WAITING
+    bench.publish(feed, 10)
+    assert feed.size - live.mark > 100 and flushed(feed) == [bench.session]
+    assert bench.catchup.due(bench.session, 1.0) is Due.PUMP
+    bench.catchup.park(bench.session, 1.0)
+    assert bench.catchup.due(bench.session, 2.0) is not Due.END
+    bench.session.resume()
+    assert bench.pump() == [] and live.in_step

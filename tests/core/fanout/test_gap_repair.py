@@ -105,7 +105,7 @@ def test_the_hub_tells_the_gap_after_ten_empty_pages_and_not_before() -> None:
     topic.frames, topic.ts, topic.first_seq = [], [], 1  # its history has none of them and names no oldest
     scene.owners.lose = False
     scene.hub.feeds["a"].hole = 2
-    scene.hub._repair(scene.hub.feeds["a"])
+    scene.hub._input._repair(scene.hub.feeds["a"])
     scene.pass_time(MAX_TRIES - 2)
     assert socket.frames("gap") == []
     scene.pass_time(3)

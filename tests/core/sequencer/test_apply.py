@@ -96,7 +96,7 @@ def test_a_late_delete_never_hits_the_topic_that_was_created_again() -> None:
     bed = Bed()
     old = bed.create("1").verdicts[0].epoch
     gone = bed.delete(old)
-    assert (code(gone), gone.effects) == (Code.DELETED, [TopicDeleted("t", old)])
+    assert (code(gone), gone.effects) == (Code.DELETED, [TopicDeleted("t", old, "ann", None)])
     new = bed.create("2").verdicts[0].epoch
     assert code(bed.delete(old, "late")) is Code.STALE_EPOCH
     assert code(bed.delete(old)) is Code.DELETED  # the repeat of the one that was carried out

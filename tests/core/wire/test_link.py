@@ -24,7 +24,7 @@ def test_every_request_has_a_number_and_its_answer_repeats_it() -> None:
 
 def test_a_field_of_a_newer_version_is_ignored_and_one_of_an_older_has_its_default() -> None:
     decode = msgspec.msgpack.Decoder(link.Message).decode
-    newer = msgspec.msgpack.encode([40, 7, "t", 1, b"tail", True, "a field of version 2"])
+    newer = msgspec.msgpack.encode([40, 7, "t", 1, b"tail", True, False, "a field of a later version"])
     older = msgspec.msgpack.encode([40, 7, "t", 1, b"tail"])
     assert decode(newer) == Relay(7, "t", 1, b"tail", True)
     assert decode(older) == Relay(7, "t", 1, b"tail", False)

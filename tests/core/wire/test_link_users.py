@@ -20,7 +20,7 @@ from headgate.core.wire.link_users import (
     Throttled,
     UserRoute,
     UsersChanged,
-    UserTotals,
+    UsersElsewhere,
 )
 
 CONNECTION = Connection("c1", "ann", "phone", 1, 2, "g1", "websocket", [ConnectedTopic("c1:1", "t", 3)])
@@ -31,7 +31,7 @@ CONNECTION = Connection("c1", "ann", "phone", 1, 2, "g1", "websocket", [Connecte
     [
         AttachUsers(3, True, False, [UserRoute("ann", 2)]),
         UsersChanged(3, [UserRoute("ann", 0)]),
-        UserTotals([UserRoute("ann", 21)]),
+        UsersElsewhere([UserRoute("ann", 21)]),
         EndSubscriptions(1, "ann", "t"),
         EndSubscriptions(1, "ann", "t", "c1"),
         SubscriptionsEnded(1, 2),

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from headgate.core.wire.token_buckets import Rate, TokenBuckets
+from headgate.core.wire.token_buckets import Rate, TokenBuckets, TopicBuckets, topic_rates
 
 RATE = Rate(per_s=2, burst=3)
 
@@ -68,3 +68,55 @@ def test_a_bucket_at_the_bound_costs_what_one_below_it_does() -> None:
         seconds.append(time.process_time() - started)
     assert len(buckets) == 50_000
     assert max(seconds[1:]) < 4 * seconds[0] + 0.1
+
+
+def test_what_is_owed_can_be_bounded() -> None:
+    buckets = TokenBuckets()
+    buckets.take("a", RATE, 0, 1_000, owed=5)
+    assert buckets.wait("a", RATE, 0) == pytest.approx(3)
+
+
+def test_a_cap_lowers_and_never_raises() -> None:
+    buckets = TokenBuckets()
+    buckets.cap("a", RATE, 0, 1)
+    assert taken(buckets, "a", 0, 3) == 1
+    buckets.cap("a", RATE, 0, 1)
+    assert buckets.level("a", RATE, 0) == 0
+
+
+def test_a_bucket_that_is_forgotten_is_full() -> None:
+    buckets = TokenBuckets()
+    buckets.take("a", RATE, 0, 3)
+    buckets.forget("a")
+    buckets.forget("never seen")
+    assert (buckets.level("a", RATE, 0), len(buckets)) == (3, 0)
+
+
+def test_time_that_goes_back_takes_nothing_away() -> None:
+    buckets = TokenBuckets()
+    buckets.take("a", RATE, 100)
+    assert buckets.level("a", RATE, 50) == 2
+
+
+def test_a_topic_has_a_bucket_for_each_of_its_rates() -> None:
+    assert topic_rates({"per_s": 2, "burst": 3}) == (RATE,)
+    rates = topic_rates({"per_s": 2, "burst": 3, "per_min": 30})
+    assert rates == (RATE, Rate(0.5, 30))
+    buckets = TopicBuckets(100)
+    assert buckets.usual == (Rate(100, 200),)
+    buckets.take("t", rates, 0, 29)
+    assert buckets.wait("t", rates, 0) == pytest.approx(13.5)
+    assert buckets.wait("t", rates, 14) == 0
+    buckets.take("t", rates, 14, 9)
+    assert buckets.wait("t", rates, 14) == pytest.approx(4)
+    assert buckets.level("t", rates[1], 14, of_minute=True) == pytest.approx(-1)
+    buckets.forget("t")
+    assert buckets.wait("t", rates, 14) == 0 and len(buckets) == 0
+
+
+def test_a_topic_owes_what_it_gains_in_a_minute_or_ten_bursts() -> None:
+    buckets = TopicBuckets(1)
+    buckets.take("fast", (Rate(100, 1),), 0, 1_000_000)
+    buckets.take("slow", (Rate(0.1, 50),), 0, 1_000_000)
+    assert buckets.level("fast", Rate(100, 1), 0) == -6_000
+    assert buckets.level("slow", Rate(0.1, 50), 0) == -500

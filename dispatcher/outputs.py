@@ -1,0 +1,246 @@
+"""Writes the memberships that a shard's records make to the inbox log, to the shards of their users.
+
+No output is dropped because many wait. Instead the shard reads no further while too many wait (`room`), and a snapshot
+waits for the outputs before it (`safe`): after a crash the records above the snapshot are applied again and make their
+outputs again. Order and repeats do not matter: readers keep the newest by (epoch, offset of the source), so a record
+that failed may come after a later one of the same user.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+import structlog
+
+from headgate.core.sequencer.apply import TopicDeleted
+from headgate.core.sequencer.members import Members
+from headgate.core.sequencer.rows import Row
+from headgate.core.sequencer.topic_changes import MemberChanged
+from headgate.core.wire.ids import EPOCH_OFFSET_BITS, shard_of
+from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
+from headgate.core.wire.member_roles import Role
+from headgate.core.wire.records import Appended, LogName, Record
+from headgate.runtime.ports import Log, LogError
+
+logger = structlog.get_logger("dispatcher")
+
+RETRY_S: Final = 1.0
+WAITING: Final = 10_000  # outputs of single records that are not in the log yet; at it the shard reads no further
+WAITING_MEMBERS: Final = 250_000  # the same for the members of deleted topics; they are in memory since they joined
+FLYING: Final = 2_000  # handed to the log and not acknowledged: about 400 KB
+SLICE: Final = 200  # handed over in one loop turn: a few milliseconds
+PAGE: Final = 200  # members taken from a deleted topic at a time
+
+_OFFSET: Final = (1 << EPOCH_OFFSET_BITS) - 1
+
+
+class Output(NamedTuple):
+    """A membership and whose it is."""
+
+    user_id: str
+    membership: MembershipRecord
+
+
+class _Group:
+    """Outputs that one record made. They are created only when they are handed to the log."""
+
+    __slots__ = ("flying", "is_taken", "left", "outputs")
+
+    def __init__(self, outputs: Iterator[Output], members: int) -> None:
+        self.outputs = outputs
+        self.left = members  # of a deleted topic, not taken yet
+        self.flying = 0
+        self.is_taken = False
+
+
+class Outputs:
+    """The outputs of one shard of a log with `shards` shards."""
+
+    def __init__(self, log: Log, number: int, shards: int) -> None:
+        self._log = log
+        self._number = number
+        self._shards = shards
+        self._waiting: OrderedDict[int, _Group] = OrderedDict()  # by number, until the log has all of a group
+        self._added = 0
+        self._singles: deque[int] = deque()  # numbers of groups of one output
+        self._large: deque[int] = deque()
+        self._again: deque[tuple[int, Output]] = deque()  # refused by the log
+        self._members = 0  # of deleted topics, not taken yet
+        self._flying = 0
+        self._handle: asyncio.Handle | None = None
+        self._pauses = False  # the log has just refused
+        self._moved = asyncio.Event()
+        self._closed = False
+
+    # -- what a record makes
+
+    def created(self, row: Row) -> None:
+        """Adds the membership of a topic's creator."""
+        self._add([_creator(row)])
+
+    def changed(self, record: Record, change: MemberChanged) -> None:
+        """Adds a membership that came, changed or ended."""
+        now = change.now
+        if now is None:
+            ended = MembershipRecord(change.topic_id, change.epoch, record.offset, joined_at=record.ts)
+            self._add([Output(change.user_id, ended)])
+            return
+        found = MembershipRecord(change.topic_id, change.epoch, record.offset, now.role, *now[1:])
+        self._add([Output(change.user_id, found)])
+
+    def deleted(self, record: Record, gone: TopicDeleted) -> None:
+        """Adds the end of all memberships of a deleted topic."""
+        ended = MembershipRecord(gone.topic_id, gone.epoch, record.offset, joined_at=record.ts)
+        if gone.members is None:
+            self._add([Output(gone.owner_id, ended)])
+        else:
+            self._add_large(_all_of(gone.members, ended), gone.members.count)
+
+    def known(self, rows: Mapping[bytes, Row]) -> None:
+        """Adds the creators of all topics: nobody wrote them down while the shard had its first logic."""
+        self._add_large(_creators(list(rows), rows), 0)
+
+    # -- how much waits
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no further records should be read."""
+        return len(self._waiting) >= WAITING or self._members >= WAITING_MEMBERS
+
+    async def room(self) -> None:
+        """Waits while `is_full`."""
+        while self.is_full:
+            await self._change()
+
+    async def safe(self) -> None:
+        """Waits until the outputs of all records so far are in the log: no snapshot may end behind a missing one."""
+        last = self._added
+        while self._waiting and next(iter(self._waiting)) <= last:
+            await self._change()
+
+    def close(self) -> None:
+        """Writes no more: the shard's next owner makes again what is not in the log."""
+        self._closed = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+    async def _change(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    # -- to the log
+
+    def _add(self, outputs: Iterable[Output]) -> None:
+        self._put(_Group(iter(outputs), 0), self._singles)
+
+    def _add_large(self, outputs: Iterator[Output], members: int) -> None:
+        self._members += members
+        self._put(_Group(outputs, members), self._large)
+
+    def _put(self, group: _Group, queue: deque[int]) -> None:
+        self._added += 1
+        self._waiting[self._added] = group
+        queue.append(self._added)
+        self._continue()
+
+    def _write(self) -> None:
+        """Hands outputs to the log: at most SLICE a turn and FLYING at once."""
+        self._handle = None
+        self._pauses = False
+        for _ in range(SLICE):
+            if self._flying >= FLYING:
+                return  # `_done` continues
+            taken = self._next()
+            if taken is None:
+                return
+            self._hand_over(*taken)
+        self._continue()
+
+    def _next(self) -> tuple[int, Output] | None:
+        """Takes the next output: of a single record, then one that was refused, then one of many."""
+        taken = self._next_of(self._singles)
+        if taken is None and self._again:
+            return self._again.popleft()
+        return taken or self._next_of(self._large)
+
+    def _next_of(self, queue: deque[int]) -> tuple[int, Output] | None:
+        while queue:
+            group = self._waiting[queue[0]]
+            output = next(group.outputs, None)
+            if output is not None:
+                self._count_taken(group)
+                return queue[0], output
+            self._taken(queue.popleft(), group)
+        return None
+
+    def _count_taken(self, group: _Group) -> None:
+        group.flying += 1
+        if group.left:
+            group.left -= 1
+            self._members -= 1
+            self._moved.set()
+
+    def _taken(self, number: int, group: _Group) -> None:
+        group.is_taken = True
+        if not group.flying:
+            self._ended(number)
+
+    def _hand_over(self, number: int, output: Output) -> None:
+        self._flying += 1
+        key = output.user_id.encode()
+        future = self._log.append(LogName.INBOX, shard_of(key, self._shards), key, encode_inbox(output.membership))
+        future.add_done_callback(lambda done: self._done(number, output, done))
+
+    def _done(self, number: int, output: Output, done: "asyncio.Future[Appended]") -> None:
+        self._flying -= 1
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, LogError):
+            self._again.append((number, output))
+            self._pause()
+            return
+        if error is not None:  # it would fail for ever, and stop every snapshot
+            logger.error("a membership cannot be written", shard=self._number, user=output.user_id, why=str(error))
+        group = self._waiting[number]
+        group.flying -= 1
+        if group.is_taken and not group.flying:
+            self._ended(number)
+        self._continue()
+
+    def _ended(self, number: int) -> None:
+        del self._waiting[number]
+        self._moved.set()
+
+    def _continue(self) -> None:
+        if self._handle is None and not self._closed and (self._again or self._singles or self._large):
+            self._handle = asyncio.get_running_loop().call_soon(self._write)
+
+    def _pause(self) -> None:
+        """Hands over nothing for RETRY_S seconds."""
+        if self._pauses or self._closed:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._pauses = True
+        self._handle = asyncio.get_running_loop().call_later(RETRY_S, self._write)
+
+
+def _creator(row: Row) -> Output:
+    created = row.epoch & _OFFSET  # the offset of the create record
+    return Output(row.owner_id, MembershipRecord(row.topic_id, row.epoch, created, Role.OWNER, 0, 0, row.created_at))
+
+
+def _creators(keys: Iterable[bytes], rows: Mapping[bytes, Row]) -> Iterator[Output]:
+    for key in keys:
+        row = rows.get(key)
+        if row is not None:
+            yield _creator(row)
+
+
+def _all_of(members: Members, ended: MembershipRecord) -> Iterator[Output]:
+    """Yields the end of each membership, a page at a time."""
+    after = ""
+    while page := members.above(after, PAGE):
+        for user_id, _ in page:
+            yield Output(user_id, ended)
+        after = page[-1][0]

@@ -1,0 +1,78 @@
+"""Messages of the owners on their way into the feeds: repeats are dropped, missing ones are asked for."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from headgate.core.client.limits import Limits
+from headgate.core.fanout.catchup import CatchUp
+from headgate.core.fanout.feed import page_request
+from headgate.core.fanout.flush import Flush, flushed
+from headgate.core.fanout.gap_repair import GapRepair
+from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.wire.link import Answer
+
+
+class FeedInput:
+    """Serves all feeds. `write_out` writes what a feed has pending, `pump` pumps sessions, round by round."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        upstream: Upstream,
+        flush: Flush,
+        catchup: CatchUp,
+        write_out: Callable[[TopicFeed], None],
+        pump: Callable[[Iterable[list[Session]]], None],
+    ) -> None:
+        self._limits = limits
+        self._upstream = upstream
+        self._flush = flush
+        self._catchup = catchup
+        self._write_out = write_out
+        self._pump = pump
+        self._gaps = GapRepair(upstream.linked)
+
+    def take(self, feed: TopicFeed, seq: int, ts: list[int], frames: list[bytes]) -> None:
+        """Takes messages of a feed; the first of it is `seq`."""
+        if not feed.append(seq, ts, frames):
+            self._repair(feed)
+        if feed.pending:
+            self._flush.add(feed)
+
+    def miss(self, feed: TopicFeed) -> None:
+        """Messages of the feed have not come: asks for them."""
+        self._repair(feed)
+
+    def repair_due(self) -> None:
+        """Asks again for what is still missing; called about once a second."""
+        for feed in self._gaps.due():
+            self._repair(feed)
+
+    def forget(self, feed: TopicFeed) -> None:
+        """The feed ended."""
+        self._gaps.forget(feed)
+
+    def _repair(self, feed: TopicFeed) -> None:
+        if self._gaps.ask(feed):
+            build = partial(page_request, feed, feed.head, self._limits)
+            self._upstream.request(feed.shard, build, partial(self._repaired, feed))
+
+    def _repaired(self, feed: TopicFeed, answer: Answer) -> None:
+        repair = self._gaps.answered(feed, answer)
+        if repair is None:
+            return
+        before = feed.head
+        if repair.lost_below is not None:
+            self._lose(feed, repair.lost_below)
+        if repair.page.frames:
+            self.take(feed, repair.page.seq, repair.page.ts, repair.page.frames)
+        if feed.head > before and self._gaps.moved(feed):
+            self._repair(feed)
+
+    def _lose(self, feed: TopicFeed, seq: int) -> None:
+        """Tells the subscribers in step that everything below `seq` will not come, and continues there."""
+        self._write_out(feed)
+        self._flush.forget(feed)
+        self._catchup.tell_lost(feed, seq)
+        self._pump([flushed(feed)])

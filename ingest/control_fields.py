@@ -1,0 +1,52 @@
+"""Fields that requests for control operations have in common: names, permissions, roles, users, Idempotency-Key."""
+
+from typing import Final
+
+from headgate.core.publish.body import check_client_msg_id
+from headgate.core.wire import rights
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.member_roles import Role
+from headgate.runtime.http.call import Call
+from headgate.runtime.token_claims import is_user_id
+
+MAX_NAME: Final = 256
+_NOT_UTF8: Final = "\ufffd"  # stands in a decoded path where its bytes were not UTF-8
+
+
+def check_name(name: object) -> str:
+    """Returns a topic's name. Raises Refusal `bad_request`."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise Refusal("bad_request", f"name must be a string of 1 to {MAX_NAME} characters")
+    return name
+
+
+def check_permissions(permissions: object) -> str:
+    """Returns a topic's permissions. Raises Refusal `bad_request`."""
+    if not isinstance(permissions, str) or permissions not in rights.PERMISSIONS:
+        raise Refusal("bad_request", f"permissions must be one of {', '.join(rights.PERMISSIONS)}")
+    return permissions
+
+
+def check_role(role: object) -> Role:
+    """Returns a member's role. Raises Refusal `bad_request`."""
+    if not isinstance(role, str) or role not in tuple(Role):
+        raise Refusal("bad_request", f"role must be one of {', '.join(Role)}")
+    return Role(role)
+
+
+def names_user(user_id: str) -> bool:
+    """Returns whether a text of a path or query string is the id of a user."""
+    return is_user_id(user_id) and _NOT_UTF8 not in user_id
+
+
+def check_user_id(user_id: str) -> str:
+    """Returns the id of a user. Raises Refusal `bad_request`."""
+    if not names_user(user_id):
+        raise Refusal("bad_request", "a user id is 1 to 128 bytes of printable UTF-8, and not 'kafka'")
+    return user_id
+
+
+def check_key(call: Call) -> None:
+    """Raises Refusal `bad_request` for an Idempotency-Key that is none."""
+    if call.idempotency_key is not None:
+        check_client_msg_id(call.idempotency_key, "the header Idempotency-Key")

@@ -1,0 +1,85 @@
+"""POST /api/v1/revocations: voids the tokens of a user, or one token, on every process."""
+
+import asyncio
+from typing import Any, Final
+
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link_users import Revocation
+from headgate.core.wire.records import LogName
+from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, record_of
+from headgate.runtime.http.call import NO_CONTENT, Call, Reply
+from headgate.runtime.links.port import Directory
+from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
+from headgate.runtime.token_claims import NO_JTI, NO_USER, is_jti, is_user_id
+from headgate.runtime.tokens import Authenticator
+from ingest.audit import AuditEntry, AuditLog
+
+APPEND_S: Final = 6.0
+MAX_MS: Final = (1 << 53) - 1
+
+
+class RevocationEndpoint:
+    """The handler. The log's acknowledgement is the answer; dispatchers read it and tell every process."""
+
+    def __init__(
+        self,
+        log: Log,
+        directory: Directory,
+        authenticator: Authenticator,
+        clock: Clock,
+        audit: AuditLog,
+        *,
+        most: int = MAX_REVOCATIONS,
+    ) -> None:
+        self._log = log
+        self._directory = directory
+        self._authenticator = authenticator
+        self._clock = clock
+        self._audit = audit
+        self._most = most
+
+    async def create(self, call: Call) -> Reply:
+        """Appends the revocation, and obeys it here at once. For callers with the claim `admin`."""
+        with self._audit.operation(call, "revocation.create") as entry:
+            await self._revoke(call, entry)
+        return NO_CONTENT
+
+    async def _revoke(self, call: Call, entry: AuditEntry) -> None:
+        if not call.caller.admin or call.caller.only:
+            raise Refusal("forbidden", "revocations are for tokens with the claim admin")
+        revoked = self._authenticator.revoked
+        wanted = self._revocation(call.json_object())
+        entry.target = wanted.user_id
+        entry.change = f"jti={wanted.jti}" if wanted.jti else ""
+        if len(revoked) >= self._most and not revoked.is_known(wanted):
+            raise Refusal("limit_reached", f"{self._most} users and tokens are revoked: replace the secret instead")
+        if not any(self._directory.linked(shard) for shard in range(self._directory.shards)):
+            raise Refusal("not_ready", "no dispatcher is linked that could tell the others", retry_after_ms=1_000)
+        revocation = revoked.latest(wanted)
+        await self._append(revocation)
+        self._authenticator.revoke([revocation])
+
+    def _revocation(self, body: dict[str, Any]) -> Revocation:
+        user_id, jti = body.get("user_id"), body.get("jti")
+        if (user_id is None) == (jti is None):
+            raise Refusal("bad_request", "the body names either user_id or jti")
+        if user_id is not None and not is_user_id(user_id):
+            raise Refusal("bad_request", f"user_id: {NO_USER}")
+        if jti is not None and not is_jti(jti):
+            raise Refusal("bad_request", f"jti: {NO_JTI}")
+        not_before = body.get("not_before")
+        if not_before is None:
+            not_before = self._clock.wall_ms()
+        if type(not_before) is not int or not 0 < not_before <= MAX_MS:
+            raise Refusal("bad_request", "not_before must be a whole number of milliseconds since 1970")
+        return Revocation(user_id or "", jti or "", not_before)
+
+    async def _append(self, revocation: Revocation) -> None:
+        key, value = record_of(revocation)
+        try:
+            async with asyncio.timeout(APPEND_S):
+                await self._log.append(LogName.REVOCATIONS, 0, key, value)
+        except LogUnavailable as error:
+            raise Refusal("log_unavailable", str(error)) from None
+        except (AppendUnknown, TimeoutError):
+            raise Refusal("outcome_unknown", "the log has not acknowledged the revocation; repeat it") from None

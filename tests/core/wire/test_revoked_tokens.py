@@ -1,0 +1,93 @@
+"""Revocations: what they void, that their order does not matter, and their record in the log."""
+
+import itertools
+
+import pytest
+
+from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.link_users import Revocation
+from headgate.core.wire.revoked_tokens import CHUNK, RevokedTokens, read_record, record_of
+
+
+def user(user_id: str, not_before: int) -> Revocation:
+    return Revocation(user_id, "", not_before)
+
+
+def token(jti: str, not_before: int) -> Revocation:
+    return Revocation("", jti, not_before)
+
+
+def test_a_user_is_revoked_up_to_a_time() -> None:
+    revoked = RevokedTokens()
+    assert revoked.add(user("ann", 1_000))
+    assert revoked.voids("ann", "", 999)
+    assert not revoked.voids("ann", "", 1_000)
+    assert not revoked.voids("bob", "", 0)
+
+
+def test_a_token_that_does_not_say_when_it_was_issued_is_void() -> None:
+    revoked = RevokedTokens()
+    revoked.add(user("ann", 1))
+    assert revoked.voids("ann", "", 0)
+
+
+def test_one_token_is_revoked_by_its_id_and_no_other_of_the_user() -> None:
+    revoked = RevokedTokens()
+    revoked.add(token("t1", 1_000))
+    assert revoked.voids("ann", "t1", 500) and not revoked.voids("ann", "t2", 500)
+    assert not revoked.voids("ann", "", 500), "a token without an id has not the id of another"
+    assert not revoked.voids("t1", "", 500), "a user's name is no token's id"
+
+
+def test_whatever_the_order_the_latest_time_counts() -> None:
+    times = [5, 9, 7]
+    for order in itertools.permutations(times):
+        revoked = RevokedTokens()
+        for at in order:
+            revoked.add(user("ann", at))
+        assert revoked.voids("ann", "", 8) and not revoked.voids("ann", "", 9)
+        assert len(revoked) == 1
+
+
+def test_only_what_voids_more_than_before_is_news() -> None:
+    revoked = RevokedTokens()
+    assert [revoked.add(user("ann", at)) for at in (5, 5, 4, 6)] == [True, False, False, True]
+
+
+def test_a_weaker_revocation_does_not_replace_a_stronger_one_in_the_log() -> None:
+    revoked = RevokedTokens()
+    revoked.add(user("ann", 9))
+    assert revoked.latest(user("ann", 5)) == user("ann", 9)
+    assert revoked.latest(user("ann", 12)) == user("ann", 12)
+    assert revoked.latest(token("ann", 5)) == token("ann", 5)
+    assert revoked.is_known(user("ann", 5)) and not revoked.is_known(token("ann", 5))
+
+
+def test_all_of_them_come_in_chunks() -> None:
+    revoked, more = RevokedTokens(), CHUNK + CHUNK // 2
+    for n in range(more):
+        revoked.add(user(f"u{n}", 1))
+        revoked.add(token(f"t{n}", 2))
+    chunks = list(revoked.chunks())
+    assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, CHUNK]
+    assert {r.user_id or r.jti for chunk in chunks for r in chunk} == {f"{k}{n}" for k in "ut" for n in range(more)}
+    assert list(RevokedTokens().chunks()) == []
+
+
+def test_a_record_has_a_key_for_each_name_and_is_read_back() -> None:
+    for revocation in (user("ann", 5), token("ann", 5), user("Zoë ü", 1 << 52)):
+        assert read_record(record_of(revocation)[1]) == revocation
+    assert {record_of(r)[0] for r in (user("ann", 5), user("ann", 6), token("ann", 5))} == {b"user:ann", b"jti:ann"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b"5", b"{}", b"\xff", b'{"not_before":5}', b'{"not_before":"5","user_id":"a"}'),
+        *(b'{"not_before":5,"user_id":"a","jti":"b"}', b'{"not_before":5,"user_id":"a","v":2}'),
+        b'{"not_before":5,"user_id":"\xff"}',
+    ],
+)
+def test_a_record_that_cannot_be_read_says_so(value: bytes) -> None:
+    with pytest.raises(CorruptRecord):
+        read_record(value)

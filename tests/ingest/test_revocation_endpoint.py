@@ -1,0 +1,161 @@
+"""POST /api/v1/revocations: who may, what is written, and that it is obeyed at once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import structlog
+
+from headgate.core.wire.link_users import Revocation
+from headgate.core.wire.records import LogName
+from headgate.core.wire.revoked_tokens import read_record
+from headgate.runtime.testing.faulty_log import Reach
+from ingest.revocation_endpoint import RevocationEndpoint
+from tests.integration.ingest_twin import World, play, problem
+
+PATH = "/api/v1/revocations"
+TOPICS = "/api/v1/topics"
+
+
+def written(world: World) -> list[tuple[bytes | None, Revocation]]:
+    part = world.store.parts[LogName.REVOCATIONS, 0]
+    records = part.slice(part.first, 1_000).records
+    return [(record.key, read_record(record.value or b"")) for record in records]
+
+
+async def revoke(world: World, **body: Any) -> int:
+    return (await world.call("POST", PATH, world.token("root", admin=True), json=body)).status_code
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "revocation"),
+    [
+        ({"user_id": "bob"}, b"user:bob", Revocation("bob", "", 0)),
+        ({"jti": "t1"}, b"jti:t1", Revocation("", "t1", 0)),
+        ({"user_id": "bob", "not_before": 5}, b"user:bob", Revocation("bob", "", 5)),
+        ({"user_id": "bob", "jti": None, "not_before": None}, b"user:bob", Revocation("bob", "", 0)),
+    ],
+)
+def test_it_is_written_under_a_key_of_its_name(body: dict[str, Any], key: bytes, revocation: Revocation) -> None:
+    async def scene(world: World) -> None:
+        now_ms = world.clock.wall_ms()
+        assert await revoke(world, **body) == 204
+        ((found_key, found),) = written(world)
+        assert found_key == key and (found.user_id, found.jti) == (revocation.user_id, revocation.jti)
+        assert found.not_before == revocation.not_before or now_ms <= found.not_before <= now_ms + 100
+
+    play(scene)
+
+
+def test_a_token_that_was_used_before_is_refused_at_once_and_a_new_one_is_good() -> None:
+    async def scene(world: World) -> None:
+        token = world.token("bob")
+        assert (await world.call("GET", TOPICS, token)).status_code == 200
+        await asyncio.sleep(0.1)
+        assert await revoke(world, user_id="bob") == 204
+        problem(await world.call("GET", TOPICS, token), 401, "unauthenticated")
+        assert (await world.call("GET", TOPICS, world.token("ana"))).status_code == 200
+        await asyncio.sleep(1)
+        assert (await world.call("GET", TOPICS, world.token("bob"))).status_code == 200
+
+    play(scene)
+
+
+@pytest.mark.parametrize("rights", [{}, {"service": True}, {"publish": ("*",)}, {"admin": True, "only": True}])
+def test_by_a_non_admin_is_forbidden_and_nothing_is_written(rights: dict[str, Any]) -> None:
+    async def scene(world: World) -> None:
+        for body in ({"user_id": "ana"}, {"user_id": "root"}, {"jti": "x"}, {}):
+            problem(await world.call("POST", PATH, world.token("ana", **rights), json=body), 403, "forbidden")
+        assert written(world) == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"user_id": "bob", "jti": "t"},
+        {"user_id": ""},
+        {"user_id": "kafka"},
+        {"user_id": 5},
+        {"user_id": "x" * 129},
+        {"jti": ""},
+        {"jti": "x" * 257},
+        {"jti": "a\n"},
+        {"jti": ["t"]},
+        {"user_id": "bob", "not_before": "now"},
+        {"user_id": "bob", "not_before": 0},
+        {"user_id": "bob", "not_before": -5},
+        {"user_id": "bob", "not_before": 1.5},
+        {"user_id": "bob", "not_before": True},
+        {"user_id": "bob", "not_before": 1 << 53},
+    ],
+)
+def test_what_is_refused(body: dict[str, Any]) -> None:
+    async def scene(world: World) -> None:
+        problem(await world.call("POST", PATH, world.token("root", admin=True), json=body), 400, "bad_request")
+        assert written(world) == []
+
+    play(scene)
+
+
+def test_an_earlier_time_weakens_nothing() -> None:
+    async def scene(world: World) -> None:
+        assert await revoke(world, user_id="bob", not_before=1_000) == 204
+        assert await revoke(world, user_id="bob", not_before=500) == 204
+        assert [found.not_before for _, found in written(world)] == [1_000, 1_000]
+
+    play(scene)
+
+
+def test_a_log_that_is_away_is_503_and_one_that_is_silent_504() -> None:
+    async def scene(world: World) -> None:
+        admin = world.token("root", admin=True)
+        world.log.reach = Reach.REFUSED
+        problem(await world.call("POST", PATH, admin, json={"user_id": "bob"}), 503, "log_unavailable")
+        world.log.reach = Reach.SILENT
+        problem(await world.call("POST", PATH, admin, json={"user_id": "bob"}), 504, "outcome_unknown")
+        world.log.reach = Reach.OK
+        assert (await world.call("GET", TOPICS, world.token("bob"))).status_code == 200
+
+    play(scene)
+
+
+def test_without_a_dispatcher_nobody_would_hear_of_it() -> None:
+    async def scene(world: World) -> None:
+        world.directory.up = False
+        admin = world.token("root", admin=True)
+        problem(await world.call("POST", PATH, admin, json={"user_id": "bob"}), 503, "not_ready")
+        assert written(world) == []
+
+    play(scene)
+
+
+def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
+    async def scene(world: World) -> None:
+        paths = world.ingest.app._paths
+        found = paths.find(PATH.encode())
+        assert found is not None
+        endpoint: Any = found[0].by_name["POST"].handler.__self__  # type: ignore[union-attr]
+        assert isinstance(endpoint, RevocationEndpoint)
+        endpoint._most = 20
+        assert [await revoke(world, user_id=f"u{n}") for n in range(30)] == [204] * 20 + [429] * 10
+        assert await revoke(world, user_id="u3") == 204
+        assert await revoke(world, jti="u3") == 429
+
+    play(scene)
+
+
+def test_each_attempt_is_in_the_audit_log() -> None:
+    async def scene(world: World) -> None:
+        with structlog.testing.capture_logs() as lines:
+            assert await revoke(world, user_id="bob") == 204
+            assert await revoke(world, jti="t1", not_before=5) == 204
+            assert (await world.call("POST", PATH, world.token("eve"), json={"user_id": "bob"})).status_code == 403
+        kept = [(line["user"], line["target"], line["change"], line["outcome"]) for line in lines]
+        assert kept[0][:2] == ("root", "bob") and kept[0][3] == "ok"
+        assert kept[1:] == [("root", "", "jti t1, before 5", "ok"), ("eve", "", "", "forbidden")]
+        assert {line["event"] for line in lines} == {"token.revoke"}
+
+    play(scene)
