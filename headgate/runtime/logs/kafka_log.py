@@ -131,7 +131,7 @@ class KafkaLog:
         if missing:
             raise LogNotInitialised(
                 f"{self.address} has no {', '.join(missing)}; run: headgate init --log.url {self.address}"
-                f" --log.prefix {self.deployment.prefix}"
+                f" --log.prefix {self.deployment.prefix} (if they exist: the Kafka user has no right Describe on them)"
             )
         shards = found[self.deployment.topic(LogName.MESSAGES)].partitions
         if self._wanted_shards not in (None, shards):
@@ -171,6 +171,7 @@ class KafkaReader:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         while buffer.is_empty:
+            buffer.check()
             self._log.check_open()
             await self._prepare()
             left = deadline - loop.time()
