@@ -25,7 +25,7 @@ MODULES = {
     "rates": "ingest.rates",
     "buckets": "headgate.core.wire.token_buckets",
     "catalog": "ingest.catalog",
-    "topics": "ingest.topics",
+    "done_operations": "ingest.done_operations",
     "tokens": "headgate.runtime.tokens",
     "redeemed_tickets": "dispatcher.redeemed_tickets",
     "revoked_tokens": "headgate.core.wire.revoked_tokens",
