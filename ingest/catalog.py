@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
 from headgate.core.wire.member_roles import Role
@@ -194,7 +195,7 @@ class Catalog:
         return unknown_topic(topic_id)
 
     def _keep(self, topic_id: str, user_id: str, answer: TopicAnswer) -> Known:
-        info, role, now = _with_shared_settings(answer.info), role_of(answer), self._clock.now()
+        info, role, now = _with_shared_settings(answer.info), role_of(answer, user_id), self._clock.now()
         before = self._entries.get(topic_id)
         if before is not None and before.known.info.epoch == info.epoch:
             mark = before.mark
@@ -216,8 +217,13 @@ def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) 
     return entry.known._replace(role=known.role) if allowed(caller, entry.known.info, known.role) else None
 
 
-def role_of(answer: TopicAnswer) -> Role | None:
-    """Returns the role in an answer, None for no member and for a role of a newer version."""
+def role_of(answer: TopicAnswer, user_id: str) -> Role | None:
+    """Returns a user's role by the answer to a question of his: None for no member and for a role of a newer version.
+
+    A dispatcher that knows no members tells no role: there a topic's creator is its owner, and has no other members.
+    """
+    if answer.logic < MEMBERS_LOGIC and user_id == answer.info.owner_id:
+        return Role.OWNER
     try:
         return Role(answer.role) if answer.role else None
     except ValueError:

@@ -7,7 +7,7 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.ports import Clock, Rng
 from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
-from ingest import audit
+from ingest.audit import AuditEntry, AuditLog
 from ingest.rates import Rates
 
 ENTROPY: Final = 16
@@ -16,26 +16,29 @@ ENTROPY: Final = 16
 class TicketEndpoint:
     """The handler. A ticket costs its user a read."""
 
-    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng) -> None:
+    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng, audit: AuditLog) -> None:
         self._keys = keys
         self._rates = rates
         self._clock = clock
         self._rng = rng
+        self._audit = audit
 
     async def create(self, call: Call) -> Reply:
         """Answers with `ticket` and `expires_in`, in whole seconds."""
+        with self._audit.operation(call, "ticket.create", target=call.caller.user_id) as entry:
+            return self._make(call, entry)
+
+    def _make(self, call: Call, entry: AuditEntry) -> Reply:
         body = call.json_object() if call.body else {}
         kind = body.get("kind", "once")
-        with audit.operation(call, "ticket.create") as entry:
-            if kind == "once":
-                entry.change = "once"
-                return self._once(call, body)
-            if kind != "stream":
-                raise Refusal("bad_request", "kind must be once or stream")
-            topic_ids = _topic_ids(body)
-            entry.change = f"stream of {len(topic_ids)} topics"
-            entry.topic_id = topic_ids[0]
-            return self._stream(call, topic_ids, _ttl_s(body))
+        if kind == "once":
+            entry.change = "kind=once"
+            return self._once(call, body)
+        if kind != "stream":
+            raise Refusal("bad_request", "kind must be once or stream")
+        topic_ids = _topic_ids(body)
+        entry.change, entry.topic_id = f"kind=stream, {len(topic_ids)} topics", topic_ids[0]
+        return self._stream(call, topic_ids, _ttl_s(body))
 
     def _once(self, call: Call, body: dict[str, Any]) -> Reply:
         for name in ("topic_ids", "ttl_s"):

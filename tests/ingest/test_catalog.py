@@ -272,5 +272,12 @@ def test_a_role_that_no_code_here_knows_gives_nothing() -> None:
     roles.put("t", "bo", None, 2.0, 7)
     assert roles.get("t", "bo", 7) is None and len(roles) == 0
     info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
-    assert role_of(TopicAnswer(1, info, "emperor")) is None
-    assert role_of(TopicAnswer(1, info, "owner")) is Role.OWNER
+    assert role_of(TopicAnswer(1, info, "emperor", 2), "bo") is None
+    assert role_of(TopicAnswer(1, info, "admin", 2), "bo") is Role.ADMIN
+    assert role_of(TopicAnswer(1, info, "", 2), "ana") is None, "the creator has left"
+
+
+def test_an_older_dispatcher_tells_no_roles_and_the_creator_is_the_owner() -> None:
+    info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
+    assert role_of(TopicAnswer(1, info), "ana") is Role.OWNER
+    assert role_of(TopicAnswer(1, info), "bo") is None
