@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headgate.runtime.links.tls import TlsFiles
 from headgate.runtime.logs.options import LogSecurity
-from headgate.runtime.settings_values import (
+from headgate.runtime.setting_types import (
     Address,
     Addresses,
     Count,

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: what each accepts, as pydantic types."""
+"""The types of settings' values: what each accepts, and one sentence of what it expects where it does not."""
 
 import ipaddress
 import re
