@@ -16,7 +16,7 @@ from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, FromOwner, Message
-from headgate.core.wire.link_users import Throttled
+from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.port import DirectoryUser
@@ -229,7 +229,7 @@ class HighestEpoch:
 
     def on_push(self, epoch: int, message: Message) -> None:
         """Looks and hands on."""
-        if isinstance(message, FromOwner):  # about users: no stream of messages
+        if isinstance(message, FromOwner | Ingests | Revocations):  # no stream of a topic's messages
             self._user.on_push(epoch, message)
             return
         if isinstance(message, Attached):
