@@ -1,5 +1,6 @@
 """The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,6 +26,7 @@ from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
+SLICE_SESSIONS: Final = 10_000  # looked at in one loop turn: a few milliseconds
 _OVERLOADED: Final = 4503
 _UNAUTHENTICATED: Final = 4401
 _DRAINING: Final = 4601
@@ -184,14 +186,20 @@ class Sessions:
         fresh = self._authenticator.revoke(revocations)
         users = {revocation.user_id for revocation in fresh if revocation.user_id}
         ids = {revocation.jti for revocation in fresh if revocation.jti}
-        if not fresh:
-            return
-        for session in self._hub.sessions:
+        if fresh:
+            self._end_revoked(self._hub.sessions, users, ids)
+
+    def _end_revoked(self, sessions: list[Session], users: set[str], ids: set[str]) -> None:
+        """Looks at some sessions, and at the rest in later loop turns. Newer ones were checked at their beginning."""
+        for session in sessions[:SLICE_SESSIONS]:
             caller = session.caller
-            if caller is None or not (caller.user_id in users or session.jti in ids):
+            if session.closed or caller is None or not (caller.user_id in users or session.jti in ids):
                 continue
             if self._authenticator.revoked.voids(caller.user_id, session.jti, session.issued_ms):
                 self._hub.disconnect(session, _UNAUTHENTICATED)
+        rest = sessions[SLICE_SESSIONS:]
+        if rest:
+            asyncio.get_running_loop().call_soon(self._end_revoked, rest, users, ids)
 
     def turn_away(self, session: Session) -> None:
         """Ends a session for which `busy` has a reason."""

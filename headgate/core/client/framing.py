@@ -2,7 +2,9 @@
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 _TEXT: Final = 0x81  # FIN and opcode 1
 _MEDIUM: Final = struct.Struct(">BBH").pack
@@ -11,7 +13,7 @@ _SHORT: Final = tuple(bytes((_TEXT, size)) for size in range(126))
 _MAX_REASON: Final = 123  # RFC 6455 section 5.5: a control frame carries 125 bytes, two are the code
 
 
-class ClientFrame(NamedTuple):
+class ClientFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame that is not a message: its type `name`, its JSON, and the SSE id that `subscribed` and `gap` carry."""
 
     name: str

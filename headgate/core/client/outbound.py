@@ -135,7 +135,8 @@ def pong(frame_id: FrameId, t: Any) -> ClientFrame:
 
 def _frame(name: str, frame_id: FrameId, mark: str = "", /, **members: Any) -> ClientFrame:
     head: dict[str, Any] = {"type": name} if frame_id is None else {"type": name, "id": frame_id}
-    return ClientFrame(name, _encode(head | members), mark)
+    head.update(members)
+    return ClientFrame(name, _encode(head), mark)
 
 
 def _ms(seconds: float) -> int:

@@ -113,7 +113,7 @@ class CatchUp:
                     break
                 if subscription.state is not SubscriptionState.BEHIND:
                     continue
-                if self._must_end(subscription):
+                if subscription.cursor < subscription.feed.sent and self._must_end(subscription):
                     return Pumped(fetches, True)
                 moved |= self._advance(subscription, behind, fetches, wall_ms)
         if not behind and not session.paused:

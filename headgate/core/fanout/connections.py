@@ -21,6 +21,7 @@ class Connections:
         self._shard_of = shard_of
         self._sessions: dict[Session, None] = {}
         self._users: dict[int, dict[str, _Sessions]] = {}  # the users that were admitted, by shard
+        self._changed: dict[int, dict[str, None]] = {}  # users with one session more or less, by shard
         self._devices: dict[Session, str] = {}  # of those that named one
 
     def __len__(self) -> int:
@@ -36,13 +37,25 @@ class Connections:
 
     def count(self, user_id: str) -> int:
         """Returns how many sessions a user has."""
-        found = self._users_of(self.shard_of(user_id)).get(user_id)
-        return len(found) if isinstance(found, dict) else int(found is not None)
+        return _size(self._users_of(self.shard_of(user_id)).get(user_id))
 
-    def users(self, shard: int) -> list[str]:
-        """Returns the ids of the users of a shard that have sessions."""
+    def counts(self, shard: int) -> list[tuple[str, int]]:
+        """Returns the users of a shard, each with how many sessions he has here."""
         self.shard_of("")  # moves those that were admitted before the number of shards was known
-        return list(self._users.get(shard, ()))
+        return [(user_id, _size(sessions)) for user_id, sessions in self._users_of(shard).items()]
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_changed` has something to return."""
+        return bool(self._changed)
+
+    def take_changed(self) -> dict[int, list[tuple[str, int]]]:
+        """Returns who has one session more or less since the last call, by shard, each with how many there are now."""
+        changed, self._changed = self._changed, {}
+        return {
+            shard: [(user_id, _size(self._users_of(shard).get(user_id))) for user_id in users]
+            for shard, users in changed.items()
+        }
 
     def shard_of(self, user_id: str) -> int:
         """Returns the shard of a user, -1 while the number of shards is not known."""
@@ -61,16 +74,19 @@ class Connections:
 
     def admit(self, session: Session, caller: Caller) -> bool:
         """Gives a session to its user; false, and not given, when he has too many."""
-        if not caller.service and self.count(caller.user_id) >= self._per_user:
+        user_id = caller.user_id
+        shard = self.shard_of(user_id)
+        users = self._users_of(shard)
+        before = users.get(user_id)
+        if not caller.service and _size(before) >= self._per_user:
             return False
-        users = self._users_of(self.shard_of(caller.user_id))
-        before = users.get(caller.user_id)
         if before is None:
-            users[caller.user_id] = session
+            users[user_id] = session
         elif isinstance(before, dict):
             before[session] = None
         else:
-            users[caller.user_id] = {before: None, session: None}
+            users[user_id] = {before: None, session: None}
+        self._note(shard, user_id)
         return True
 
     def too_many(self, user_id: str, elsewhere: int) -> list[Session]:
@@ -99,18 +115,32 @@ class Connections:
         return True
 
     def _take_from(self, session: Session, user_id: str) -> None:
-        users = self._users_of(self.shard_of(user_id))
+        shard = self.shard_of(user_id)
+        users = self._users_of(shard)
         found = users.get(user_id)
         if isinstance(found, dict):
             found.pop(session, None)
         if found is session or found == {}:
             del users[user_id]
+        self._note(shard, user_id)
+
+    def _note(self, shard: int, user_id: str) -> None:
+        changed = self._changed.get(shard)
+        if changed is None:
+            changed = self._changed[shard] = {}
+        changed[user_id] = None
 
     def _users_of(self, shard: int) -> dict[str, _Sessions]:
         users = self._users.get(shard)
         if users is None:
             users = self._users[shard] = {}
         return users
+
+
+def _size(found: _Sessions | None) -> int:
+    if found is None:
+        return 0
+    return len(found) if isinstance(found, dict) else 1
 
 
 def _each(found: _Sessions | None) -> Iterable[Session]:

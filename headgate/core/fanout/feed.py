@@ -142,10 +142,20 @@ class Feed(Generic[S]):
         """Returns the subscriptions in step."""
         return [*self.sockets, *self.shared, *self.streams]
 
+    def begin(self, subscription: S) -> None:
+        """Takes a new subscription; it is out of step."""
+        self.behind[subscription] = None
+
     def step_in(self, subscription: S, group: dict[S, Write], write: Write) -> None:
-        """Moves a subscription into `group`, one of the three groups in step."""
-        self.remove(subscription)
+        """Moves a subscription from `behind` into `group`, one of the three groups in step."""
+        del self.behind[subscription]
         group[subscription] = write
+
+    def share(self, subscription: S) -> None:
+        """Moves a subscription in step from `sockets` to `shared`; one of another group stays there."""
+        write = self.sockets.pop(subscription, None)
+        if write is not None:
+            self.shared[subscription] = write
 
     def step_out(self, subscription: S) -> None:
         """Moves a subscription out of step."""
@@ -153,11 +163,12 @@ class Feed(Generic[S]):
         self.behind[subscription] = None
 
     def remove(self, subscription: S) -> None:
-        """Forgets a subscription."""
-        self.behind.pop(subscription, None)
-        self.waiting.pop(subscription, None)
-        for group in (self.sockets, self.shared, self.streams):
-            group.pop(subscription, None)
+        """Forgets a subscription, which is in one group or in `behind`."""
+        if self.sockets.pop(subscription, None) is None:
+            self.shared.pop(subscription, None)
+            self.streams.pop(subscription, None)
+            self.behind.pop(subscription, None)
+            self.waiting.pop(subscription, None)
 
     def append(self, seq: int, ts: list[int], frames: list[bytes]) -> bool:
         """Takes messages from the link; false when some before them are missing: `hole` is then the last of those.

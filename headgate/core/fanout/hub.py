@@ -5,6 +5,7 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -21,7 +22,7 @@ from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
-from headgate.core.fanout.pending import Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.user_announcements import UserAnnouncements
@@ -61,7 +62,7 @@ class Hub:
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
-        self.connections = Connections(limits.connections_per_user, upstream.shard_of)
+        self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
         do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
@@ -127,8 +128,11 @@ class Hub:
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
-        self._pump_all(self._flush.run(moment.wall_ms))
-        self._users.announce()
+        try:
+            with closing(self._flush.run(moment.wall_ms)) as rounds:
+                self._pump_all(rounds)
+        finally:  # users that change later ask for a flush only after this call
+            self._users.announce()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
@@ -172,7 +176,7 @@ class Hub:
         if not self.connections.admit(session, identity.caller):
             self.turn_away(session, user_id)
             return False
-        self._users.changed(user_id)
+        self._users.changed()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self.limits, frame_id)
         return True
@@ -210,7 +214,7 @@ class Hub:
         if not self.connections.close(session):
             return
         if session.caller is not None:
-            self._users.changed(session.caller.user_id)
+            self._users.changed()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -278,8 +282,6 @@ class Hub:
             self.pending.leave(session)
 
     def _ask(self, pending: PendingSubscribe) -> None:
-        if not pending.asked:
-            return  # it ended while others were asked for
         try:
             shard = self.upstream.shard_of(pending.topic_id)
         except Refusal:
@@ -292,10 +294,10 @@ class Hub:
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
         outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Granted):
-            self._grant(pending, outcome.answer)
-        elif isinstance(outcome, Denied):
-            self._deny(pending, outcome.refusal)
+        if isinstance(outcome, Subscribed):
+            self._grant(pending, outcome)
+        elif isinstance(outcome, Refusal):
+            self._deny(pending, outcome)
         elif isinstance(outcome, Unwanted) and pending.shard is not None:
             self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
         self.proceed(pending.session)
@@ -309,8 +311,9 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        feed.configure(answer.settings)
-        self._fences.know(feed, answer.fence)
+        else:
+            feed.configure(answer.settings)
+            self._fences.know(feed, answer.fence)
         subscription = session.follow(
             feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
         )
@@ -341,7 +344,8 @@ class Hub:
     def _resend(self, shard: int | None) -> None:
         """Asks again what waits for an owner of the shard."""
         for pending in self.pending.resend(shard):
-            self._ask(pending)
+            if pending.asked:  # else it ended while others were asked for
+                self._ask(pending)
         if shard is not None:
             self.renewals.resend(shard)
 

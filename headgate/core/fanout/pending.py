@@ -4,7 +4,7 @@ Nothing is sent from here. The hub asks the owner for what `ask`, `next` and `re
 `answered`, and does what that returns.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final, NamedTuple
 
 from headgate.core.client.inbound import Subscribe
@@ -18,19 +18,9 @@ from headgate.core.wire.linkcodec import refusal_of
 
 PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
+_NO_TOPICS: Final[frozenset[str]] = frozenset()
+
 QueryTopic = tuple[str, Subscribe | Refusal]  # the topic id as the query has it, and what it asks for
-
-
-class Granted(NamedTuple):
-    """The owner grants it: make the subscription."""
-
-    answer: Subscribed
-
-
-class Denied(NamedTuple):
-    """It is refused: tell the client."""
-
-    refusal: Refusal
 
 
 class Unwanted(NamedTuple):
@@ -39,28 +29,26 @@ class Unwanted(NamedTuple):
     answer: Subscribed
 
 
-Outcome = Granted | Denied | Unwanted | None  # None: held, or answered in vain
+# What an answer means: make the subscription, tell the client of the refusal, give the grant back, or nothing: it is
+# held, or was answered in vain.
+Outcome = Subscribed | Refusal | Unwanted | None
 
 
 class PendingSubscribe(Life):
     """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
 
-    __slots__ = ("begun", "caller", "deadline", "frame_id", "session", "shard", "subscribe")
+    __slots__ = ("begun", "caller", "deadline", "frame_id", "session", "shard", "subscribe", "topic_id")
 
     def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
-        super().__init__(SubscriptionState.ASKED)
+        self.state = SubscriptionState.ASKED
         self.session = session
         self.caller = session.caller  # with whose rights the owner was asked
         self.subscribe = subscribe
+        self.topic_id = subscribe.topic_id
         self.frame_id = frame_id
         self.begun = begun
         self.deadline = begun + hold_s
         self.shard: int | None = None
-
-    @property
-    def topic_id(self) -> str:
-        """The topic it asks for."""
-        return self.subscribe.topic_id
 
     @property
     def asked(self) -> bool:
@@ -79,32 +67,40 @@ class PendingSubscribe(Life):
         return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create)
 
 
-class _Line:
-    """The pending subscribes of one session. Exists while there are any.
+class _Query:
+    """The query of one session. Exists while topics of it are left, or the answer to one of them is awaited.
 
-    `query` are the topics of its query that were not asked for yet; `turn` is the one whose answer comes next;
-    `in_turn` is set while the hub asks for them.
+    `topics` were not asked for yet; `turn` is the one whose answer comes next; `in_turn` is set while the hub asks for
+    them.
     """
 
-    __slots__ = ("admitted_at", "asked", "in_turn", "query", "turn")
+    __slots__ = ("admitted_at", "in_turn", "topics", "turn")
 
-    def __init__(self) -> None:
-        self.asked: dict[str, PendingSubscribe] = {}
-        self.query: list[QueryTopic] = []
+    def __init__(self, topics: list[QueryTopic]) -> None:
+        self.topics = topics
         self.turn: PendingSubscribe | None = None
         self.in_turn = False
         self.admitted_at = 0.0
 
+    def names(self) -> set[str]:
+        """Returns the ids of the topics that were not asked for yet."""
+        return {topic_id for topic_id, wanted in self.topics if not isinstance(wanted, Refusal)}
+
 
 class PendingSubscribes:
-    """All pending subscribes of a gateway, by session. `now` is monotonic seconds."""
+    """All pending subscribes of a gateway, by session. `now` is monotonic seconds.
+
+    A session is in `_asked` while one of its topics is, and in `_queries` while it has a query: few have one.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lines: dict[Session, _Line] = {}
+        self._asked: dict[Session, dict[str, PendingSubscribe]] = {}
+        self._queries: dict[Session, _Query] = {}
         # In the order of their deadlines, but for the seconds that a query takes.
         self._all: dict[PendingSubscribe, None] = {}
-        self._turns: dict[PendingSubscribe, None] = {}  # those that others of their query wait for, oldest first
+        # Those that others of their query wait for, as they were asked for: one that is late may wait a second more.
+        self._turns: dict[PendingSubscribe, None] = {}
         self._held: dict[int | None, dict[PendingSubscribe, None]] = {}
 
     # The topics of a query
@@ -113,28 +109,28 @@ class PendingSubscribes:
         """Takes the topics of a session's query, in their order; asked for after `begin`."""
         topics = list(topics)
         if topics:
-            self._line(session).query = topics
+            self._queries[session] = _Query(topics)
 
     def begin(self, session: Session, now: float) -> None:
         """The session is admitted: the topics of its query have their deadlines from now."""
-        line = self._lines.get(session)
-        if line is not None:
-            line.admitted_at = now
+        query = self._queries.get(session)
+        if query is not None:
+            query.admitted_at = now
 
     def enter(self, session: Session) -> bool:
         """Begins a series of `next`; false when there is nothing to ask for, or a series is under way."""
-        line = self._lines.get(session)
-        if line is None or line.in_turn or not line.query:
+        query = self._queries.get(session)
+        if query is None or query.in_turn or not query.topics:
             return False
-        line.in_turn = True
+        query.in_turn = True
         return True
 
     def leave(self, session: Session) -> None:
         """Ends a series of `next`."""
-        line = self._lines.get(session)
-        if line is not None:
-            line.in_turn = False
-            self._tidy(session, line)
+        query = self._queries.get(session)
+        if query is not None:
+            query.in_turn = False
+            self._tidy(session, query)
 
     def next(self, session: Session, now: float) -> tuple[str, PendingSubscribe | Refusal] | None:
         """Returns the next topic of the query with its subscribe to ask for, or its refusal.
@@ -142,20 +138,19 @@ class PendingSubscribes:
         None when there is none, or while the answer to the one before is awaited. One that is late binds the order of
         the others no longer.
         """
-        line = self._lines.get(session)
-        if line is None or line.turn is not None or not line.query:
+        query = self._queries.get(session)
+        if query is None or query.turn is not None or not query.topics:
             return None
-        topic_id, wanted = line.query.pop(0)
+        topic_id, wanted = query.topics.pop(0)
         if isinstance(wanted, Refusal):
             return topic_id, wanted
         try:
-            count = len(session.subscriptions) + len(line.asked)
-            self._check(session, topic_id, self._holds(session, line, topic_id), count)
+            self._check(session, topic_id, _NO_TOPICS)
         except Refusal as refusal:
             return topic_id, refusal
-        pending = self._add(session, line, wanted, None, line.admitted_at)
+        pending = self._add(session, wanted, None, query.admitted_at)
         if now - pending.begun < PATIENCE_S:
-            line.turn = pending
+            query.turn = pending
             self._turns[pending] = None
         return topic_id, pending
 
@@ -178,15 +173,9 @@ class PendingSubscribes:
         Raises Refusal `already_subscribed`, `limit_reached` (the topics of the query count too), or `forbidden` where
         the session's ticket does not name the topic.
         """
-        line = self._line(session)
-        query = _topics(line.query)
-        follows = self._holds(session, line, subscribe.topic_id) or subscribe.topic_id in query
-        try:
-            self._check(session, subscribe.topic_id, follows, len(session.subscriptions) + len(line.asked) + len(query))
-        except Refusal:
-            self._tidy(session, line)
-            raise
-        return self._add(session, line, subscribe, frame_id, now)
+        query = self._queries.get(session)
+        self._check(session, subscribe.topic_id, _NO_TOPICS if query is None else query.names())
+        return self._add(session, subscribe, frame_id, now)
 
     def hold(self, pending: PendingSubscribe) -> None:
         """No owner answers: it waits for one, and no topic of its query waits for it."""
@@ -200,10 +189,10 @@ class PendingSubscribes:
             return Unwanted(answer) if isinstance(answer, Subscribed) else None
         if isinstance(answer, Subscribed):
             self._remove(pending, SubscriptionEvent.GRANT)
-            return Granted(answer)
+            return answer
         if isinstance(answer, Refused) and answer.code != "not_ready":
             self.end(pending)
-            return Denied(refusal_of(answer))
+            return refusal_of(answer)
         self.hold(pending)
         return None
 
@@ -213,27 +202,23 @@ class PendingSubscribes:
 
     def withdraw(self, session: Session, topic_id: str) -> bool:
         """Ends the pending subscribes of one topic, in the query too; false when there is none."""
-        line = self._lines.get(session)
-        if line is None:
-            return False
-        wanted = topic_id in _topics(line.query)
-        if wanted:
-            line.query = [topic for topic in line.query if topic[0] != topic_id or isinstance(topic[1], Refusal)]
-        pending = line.asked.get(topic_id)
+        query, pending = self._queries.get(session), self._asked.get(session, {}).get(topic_id)
+        wanted = query is not None and topic_id in query.names()
+        if query is not None and wanted:
+            query.topics = [topic for topic in query.topics if topic[0] != topic_id or isinstance(topic[1], Refusal)]
         if pending is not None:
             self.end(pending)
-        self._tidy(session, line)
+        if query is not None:
+            self._tidy(session, query)
         return wanted or pending is not None
 
     def drop(self, session: Session) -> None:
         """The session ended."""
-        line = self._lines.get(session)
-        if line is None:
-            return
-        line.query = []
-        for pending in list(line.asked.values()):
-            self.end(pending)
-        self._lines.pop(session, None)
+        asked = self._asked.get(session)
+        if asked is not None:
+            for pending in list(asked.values()):
+                self.end(pending)
+        self._queries.pop(session, None)
 
     # Time and owners
 
@@ -261,64 +246,57 @@ class PendingSubscribes:
 
     def count(self, session: Session) -> int:
         """Returns how many topics of a session are asked for, or wait in its query."""
-        line = self._lines.get(session)
-        return 0 if line is None else len(line.asked) + len(line.query)
+        query = self._queries.get(session)
+        return len(self._asked.get(session, _NO_TOPICS)) + (0 if query is None else len(query.topics))
 
-    def _line(self, session: Session) -> _Line:
-        line = self._lines.get(session)
-        if line is None:
-            line = self._lines[session] = _Line()
-        return line
-
-    def _tidy(self, session: Session, line: _Line) -> None:
-        if not line.asked and not line.query and not line.in_turn:
-            self._lines.pop(session, None)
-
-    def _holds(self, session: Session, line: _Line, topic_id: str) -> bool:
-        return topic_id in session.subscriptions or topic_id in line.asked
-
-    def _check(self, session: Session, topic_id: str, follows: bool, topics: int) -> None:
-        if follows:
+    def _check(self, session: Session, topic_id: str, wanted: Set[str]) -> None:
+        """Raises Refusal for a topic that must not be asked for; `wanted` count as asked for."""
+        followed, asked = session.subscriptions, self._asked.get(session, _NO_TOPICS)
+        if topic_id in followed or topic_id in asked or topic_id in wanted:
             raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
-        if topics >= self._limits.topics_allowed:
+        if len(followed) + len(asked) + len(wanted) >= self._limits.topics_allowed:
             raise Refusal("limit_reached", f"a connection follows at most {self._limits.topics_allowed} topics")
         if session.topics is not None and topic_id not in session.topics:
             raise other_topic()
 
-    def _add(
-        self, session: Session, line: _Line, subscribe: Subscribe, frame_id: FrameId, begun: float
-    ) -> PendingSubscribe:
+    def _add(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float) -> PendingSubscribe:
         pending = PendingSubscribe(session, subscribe, frame_id, begun, self._limits.hold_s)
-        line.asked[subscribe.topic_id] = pending
+        self._asked.setdefault(session, {})[pending.topic_id] = pending
         self._all[pending] = None
         return pending
 
     def _end_turn(self, pending: PendingSubscribe) -> None:
-        self._turns.pop(pending, None)
-        line = self._lines.get(pending.session)
-        if line is not None and line.turn is pending:
-            line.turn = None
+        if pending in self._turns:
+            del self._turns[pending]
+            session = pending.session
+            query = self._queries[session]
+            query.turn = None
+            self._tidy(session, query)
+
+    def _tidy(self, session: Session, query: _Query) -> None:
+        if not query.topics and query.turn is None and not query.in_turn:
+            self._queries.pop(session, None)
 
     def _remove(self, pending: PendingSubscribe, event: SubscriptionEvent) -> None:
         """Takes a subscribe out of every list, once the table allows it."""
         pending.move(event)
-        self._all.pop(pending, None)
+        del self._all[pending]
         self._end_turn(pending)
+        if self._held:
+            self._take_from_held(pending)
+        asked = self._asked[pending.session]
+        del asked[pending.topic_id]
+        if not asked:
+            del self._asked[pending.session]
+
+    def _take_from_held(self, pending: PendingSubscribe) -> None:
         held = self._held.get(pending.shard)
         if held is not None:
             held.pop(pending, None)
             if not held:
                 del self._held[pending.shard]
-        line = self._lines.get(pending.session)
-        if line is not None:
-            line.asked.pop(pending.topic_id, None)
-            self._tidy(pending.session, line)
 
 
 def other_topic() -> Refusal:
     """Returns the refusal of a topic that a ticket does not name."""
     return Refusal("forbidden", "this ticket is for other topics")
-
-
-def _topics(query: list[QueryTopic]) -> set[str]:
-    return {topic_id for topic_id, wanted in query if not isinstance(wanted, Refusal)}

@@ -1,13 +1,15 @@
 """The gateway core's ports: the owners of shards, the metrics, and the reader of tokens."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from headgate.core.wire.link import Answer, Message, Request
 from headgate.core.wire.rights import Identity
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """The time of a call: `now` in monotonic seconds, `wall_ms` in Unix milliseconds."""
 
     now: float
@@ -20,7 +22,10 @@ class Upstream(Protocol):
     shards: int
 
     def shard_of(self, topic_id: str) -> int:
-        """Returns the shard of a topic or user. Raises Refusal `not_ready` while the number of shards is not known."""
+        """Returns the shard of a topic. Raises Refusal `not_ready` while the number of shards is not known."""
+
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user. Raises Refusal `not_ready` while the number of shards is not known."""
 
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""

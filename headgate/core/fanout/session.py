@@ -232,7 +232,7 @@ class Subscription(Life):
     def __init__(
         self, session: Session, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool, at_ms: int
     ) -> None:
-        super().__init__(SubscriptionState.BEHIND)
+        self.state = SubscriptionState.BEHIND
         self.session = session
         self.feed = feed
         self.cursor = cursor
@@ -240,7 +240,7 @@ class Subscription(Life):
         self.member = member
         self.begun_ms = at_ms
         self.mark = feed.size
-        feed.step_out(self)
+        feed.begin(self)
 
     @property
     def in_step(self) -> bool:
@@ -260,7 +260,12 @@ class Subscription(Life):
     def step_in(self) -> int | None:
         """Joins the subscribers in step; returns the target of a replay that is over with it."""
         self.move(SubscriptionEvent.CATCH_UP)
-        self.enter_group()
+        feed, session = self.feed, self.session
+        if session.framing is not WEBSOCKET:
+            group = feed.streams
+        else:
+            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
+        feed.step_in(self, group, session.outlet.write)
         target, self.target = self.target, None
         return target
 
@@ -318,15 +323,6 @@ class Subscription(Life):
         self.cursor = max(cursor, self.cursor)
         self.mark = self.feed.size
 
-    def enter_group(self) -> None:
-        """Enters the group in step that its session belongs to."""
-        feed, session = self.feed, self.session
-        if session.framing is not WEBSOCKET:
-            group = feed.streams
-        else:
-            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
-        feed.step_in(self, group, session.outlet.write)
-
 
 TopicFeed = Feed[Subscription]
 
@@ -334,5 +330,4 @@ TopicFeed = Feed[Subscription]
 def _share(subscriptions: Iterable[Subscription]) -> None:
     """The session follows a second topic: its first moves to the group whose writes are joined."""
     for subscription in subscriptions:
-        if subscription.in_step:
-            subscription.enter_group()
+        subscription.feed.share(subscription)

@@ -13,7 +13,7 @@ Every chunk of the chain is at or above `floor` in the snapshots log.
 """
 
 import struct
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -198,16 +198,6 @@ def chain_among(chunks: Iterable[Chunk], at_most: int = MAX_OFFSET) -> list[Chun
         if search.chain or not search.ends:
             return search.chain
         skip.extend(search.ends)
-
-
-def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
-    """Yields each snapshot of a chain, the base first: the offset it ends at, and its chunks."""
-    chunks: list[Chunk] = []
-    for chunk in chain:
-        chunks.append(chunk)
-        if chunk.is_end:
-            yield chunk.offset, chunks
-            chunks = []
 
 
 def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:

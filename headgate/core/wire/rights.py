@@ -8,7 +8,7 @@ import msgspec
 from headgate.core.wire.control import Actor
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import RESERVED_PREFIXES, TOPIC_ID
-from headgate.core.wire.member_roles import ANYONE, Right, Role, rights_in
+from headgate.core.wire.member_roles import ANYONE, Right, Role, has, rights_in
 
 PERMISSIONS: Final = tuple(ANYONE)
 _PREFIX: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})?\*")  # of a topic id; "*" alone is every topic
@@ -64,15 +64,25 @@ def is_pattern(text: str) -> bool:
 
 def matches(patterns: tuple[str, ...], topic_id: str) -> bool:
     """Says whether one of the patterns names the topic."""
-    return any(p == topic_id or (p.endswith("*") and topic_id.startswith(p[:-1])) for p in patterns)
+    for pattern in patterns:
+        if pattern == topic_id or (pattern.endswith("*") and topic_id.startswith(pattern[:-1])):
+            return True
+    return False
+
+
+_GIVEN: Final[dict[tuple[bool, bool], Right]] = {  # by whether the token lets the caller publish, and subscribe
+    (False, False): Right.NONE,
+    (True, False): Right.PUBLISH,
+    (False, True): Right.SUBSCRIBE,
+    (True, True): Right.PUBLISH | Right.SUBSCRIBE,
+}
 
 
 def given_by_token(caller: Caller, topic_id: str) -> Right:
     """Returns the rights in a topic that the caller's token gives, whatever the topic's mode and members."""
     if caller.admin and not caller.only:
         return Right.ALL
-    publish = Right.PUBLISH if matches(caller.publish, topic_id) else Right.NONE
-    return publish | (Right.SUBSCRIBE if matches(caller.subscribe, topic_id) else Right.NONE)
+    return _GIVEN[matches(caller.publish, topic_id), matches(caller.subscribe, topic_id)]
 
 
 def actor_of(caller: Caller, topic_id: str) -> Actor:
@@ -87,17 +97,17 @@ def rights_of(caller: Caller, topic: Guarded, role: Role | None) -> Right:
 
 def may_publish(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may publish."""
-    return bool(rights_of(caller, topic, role) & Right.PUBLISH)
+    return has(rights_of(caller, topic, role), Right.PUBLISH)
 
 
 def may_subscribe(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may subscribe, read history and resume."""
-    return bool(rights_of(caller, topic, role) & Right.SUBSCRIBE)
+    return has(rights_of(caller, topic, role), Right.SUBSCRIBE)
 
 
 def may_administer(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may change or delete the topic and its members."""
-    return bool(rights_of(caller, topic, role) & Right.ADMINISTER)
+    return has(rights_of(caller, topic, role), Right.ADMINISTER)
 
 
 def may_see(caller: Caller, topic: Guarded, role: Role | None) -> bool:
@@ -105,12 +115,12 @@ def may_see(caller: Caller, topic: Guarded, role: Role | None) -> bool:
 
     A token that names a use of the topic counts like a membership.
     """
-    return topic.permissions != "PRIVATE" or bool(rights_of(caller, topic, role))
+    return topic.permissions != "PRIVATE" or rights_of(caller, topic, role) is not Right.NONE
 
 
 def may_inspect(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may read a topic's description; with `only` the token must name a use of it."""
-    return not caller.only or bool(rights_of(caller, topic, role))
+    return not caller.only or rights_of(caller, topic, role) is not Right.NONE
 
 
 def may_create(caller: Caller, topic_id: str) -> bool:

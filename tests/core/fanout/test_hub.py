@@ -271,6 +271,22 @@ def test_a_socket_that_breaks_harms_no_other() -> None:
     assert first.seqs() == last.seqs() == [1]
 
 
+def test_a_pump_that_fails_in_a_flush_stops_no_later_flush() -> None:
+    scene = Scene(Limits(queue_bytes=160_000))
+    for topic in "abc":
+        scene.owners.create(topic)
+    broken, other = scene.socket("a", "b"), scene.socket("c")
+    broken.broken = True
+    for topic in "abc":
+        scene.publish(topic, *["x" * 10_000] * 4)
+    with pytest.raises(RuntimeError):  # its join is too large for one write: it is pumped topic by topic
+        scene.turn()
+    scene.turn()
+    scene.publish("c", 5)
+    scene.turn()
+    assert other.seqs() == list(range(1, 6))
+
+
 def test_a_session_that_its_own_last_frame_parks_is_not_kept() -> None:
     scene = Scene()
     scene.owners.create("a")

@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.pending import PATIENCE_S, Denied, Granted, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PATIENCE_S, PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.subscription import IllegalSubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
@@ -58,7 +58,7 @@ def test_a_grant_is_handed_to_the_hub_and_nothing_is_pending_any_longer() -> Non
     pending, who = PendingSubscribes(Limits()), session()
     one = asked(pending, who)
     assert pending.count(who) == 1 and one.asked
-    assert pending.answered(one, GRANT) == Granted(GRANT)
+    assert pending.answered(one, GRANT) == GRANT
     assert pending.count(who) == 0 and one.state is SubscriptionState.BEHIND
     assert pending.expired(1e9) == []
 
@@ -67,7 +67,7 @@ def test_a_refusal_is_handed_to_the_hub() -> None:
     pending, who = PendingSubscribes(Limits()), session()
     one = asked(pending, who)
     outcome = pending.answered(one, Refused(1, "forbidden", "no"))
-    assert isinstance(outcome, Denied) and outcome.refusal.code == "forbidden"
+    assert isinstance(outcome, Refusal) and outcome.code == "forbidden"
     assert one.state is SubscriptionState.ENDED and pending.count(who) == 0
 
 
@@ -140,7 +140,7 @@ def test_a_refused_subscribe_leaves_nothing_behind() -> None:
     pending, who = PendingSubscribes(Limits(topics=0)), session()
     with pytest.raises(Refusal):
         pending.ask(who, subscribe("a"), None, 0.0)
-    assert pending._lines == {}
+    assert pending._asked == {} and pending._queries == {}
 
 
 def test_the_next_topic_of_a_query_waits_for_the_answer_to_the_one_before() -> None:
@@ -149,7 +149,7 @@ def test_the_next_topic_of_a_query_waits_for_the_answer_to_the_one_before() -> N
     pending.begin(who, 5.0)
     (first,) = series(pending, who, 5.0)
     assert isinstance(first, PendingSubscribe) and (first.topic_id, first.begun) == ("a", 5.0)
-    assert pending.answered(first, GRANT) == Granted(GRANT)
+    assert pending.answered(first, GRANT) == GRANT
     assert names(series(pending, who, 5.5)) == ["b"]
 
 
@@ -201,7 +201,7 @@ def test_a_withdrawal_means_what_is_asked_for_and_what_is_wanted() -> None:
     assert pending.withdraw(who, "a") and one.state is SubscriptionState.ENDED
     assert not pending.withdraw(who, "a")
     assert names(series(pending, who, PATIENCE_S)) == ["b", "bad_request"]
-    assert pending.withdraw(who, "b") and pending._lines == {}
+    assert pending.withdraw(who, "b") and pending._asked == {} and pending._queries == {}
 
 
 def test_a_session_that_ends_takes_everything_with_it_and_nothing_of_another() -> None:
