@@ -82,7 +82,7 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
     if config is None:
         raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
     inbox = await log.bounds(LogName.INBOX, number)
-    users.next_offset = _inbox_start(number, shard, users.next_offset if chain else None, inbox)
+    users.next_offset = inbox_start(number, shard, users.next_offset if chain else None, inbox)
     writer = SnapshotWriter(users)
     if chain:
         _check(number, shard, written, bounds.end)
@@ -104,7 +104,7 @@ def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
         )
 
 
-def _inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
+def inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
     """Returns from where to read the inbox log; `saved` is up to where the snapshot has it, None without a snapshot.
 
     Raises ShardLost where records between were removed. A snapshot of a node that did not know members says 0.
