@@ -27,8 +27,8 @@ soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 attack: $(VENV)/.dev ## what was attacked once, and odd input through every entry: 60 s each, on this machine only
 	HEADGATE_ATTACK_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -s tests/attack
 
-mutants: $(VENV)/.mutants ## changes in the core that no test notices: WING=fanout; MODULE=hub for one file, SAMPLE=37 for a fifth of them
-	$(BIN)/python -m tests.mutants $(or $(WING),fanout) $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))
+mutants: $(VENV)/mutants/.done ## changes in the core that no test notices: WING=fanout; MODULE=hub for one file, SAMPLE=37 for a fifth of them
+	$(VENV)/mutants/bin/python -m tests.mutants $(or $(WING),fanout) $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE))
 
 check: lint docs test ## what CI does
 
@@ -88,6 +88,8 @@ $(VENV)/.docs: requirements/docs.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.mutants: requirements/mutants.lock $(VENV)/.dev | $(VENV)/bin/python
-	$(PIP) --require-hashes -r requirements/mutants.lock
+# An environment of its own: what mutmut brings is not in the one that the other commands use.
+$(VENV)/mutants/.done: requirements/mutants.lock | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/mutants
+	$(VENV)/mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

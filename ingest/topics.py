@@ -114,7 +114,7 @@ class TopicHandlers:
             record_id = self._controls.id_of("create", topic_id, caller, None)
             entry.change, entry.record_id = creation.permissions, id_text(record_id)
             await self._controls.change(topic_id, creation, 0, record_id)
-        info, role, _ = await self._catalog.fetch(topic_id, caller.user_id)
+        info, role, _ = await self._catalog.fetch(topic_id, caller)
         rights.require(rights.may_publish(caller, info, role), caller, info, role, "publish to")
         return info
 
@@ -164,7 +164,7 @@ class TopicHandlers:
         """Returns the 409. It names `owner_id` and `epoch` to callers who may see the topic."""
         detail = f"topic {topic_id} exists"
         try:
-            info, role, _ = await self._catalog.fetch(topic_id, caller.user_id)
+            info, role, _ = await self._catalog.fetch(topic_id, caller)
         except Refusal:
             return Refusal("topic_exists", detail)
         if not rights.may_see(caller, info, role):

@@ -191,3 +191,19 @@ async def test_retention_keeps_what_no_snapshot_has_and_a_base_ends_old_marks() 
         await until(lambda: owner.writer.has_chain)
         assert owner.users.encoded(pair_key("bob", "a")) is None
         assert topics(owner.users) == ["b"]
+
+
+async def test_a_bounded_log_gives_the_room_of_read_memberships_back_and_never_refuses_one() -> None:
+    """A refused membership would hold back the snapshot behind which the room is."""
+    log = await a_log(memory_bytes=1 << 20)
+    async with owning(log, OFTEN) as runner:
+        first = (await log.bounds(LogName.INBOX, 0)).first
+        for n in range(15_000):
+            log.append(LogName.INBOX, 0, b"u%d" % n, membership("t")).result()
+        end = (await log.bounds(LogName.INBOX, 0)).end
+        await until(lambda: owner_in(runner).inbox_snapshot_offset == end, 30)
+        async with asyncio.timeout(30):
+            while (await log.bounds(LogName.INBOX, 0)).first == first:
+                await asyncio.sleep(0.02)
+        assert not log.above_limit()
+        assert owner_in(runner).users.count("u14999") == 1

@@ -155,7 +155,7 @@ def test_each_attempt_is_in_the_audit_log() -> None:
             assert (await world.call("POST", PATH, world.token("eve"), json={"user_id": "bob"})).status_code == 403
         kept = [(line["user"], line["target"], line["change"], line["outcome"]) for line in lines]
         assert kept[0][:2] == ("root", "bob") and kept[0][3] == "ok"
-        assert kept[1:] == [("root", "", "jti t1, before 5", "ok"), ("eve", "", "", "forbidden")]
-        assert {line["event"] for line in lines} == {"token.revoke"}
+        assert kept[1:] == [("root", "", "jti=t1", "ok"), ("eve", "", "", "forbidden")]
+        assert {line["event"] for line in lines} == {"revocation.create"}
 
     play(scene)

@@ -112,8 +112,8 @@ def test_a_ticket_is_in_the_audit_log_without_itself() -> None:
             once = await world.call("POST", PATH)
             stream = await world.call("POST", PATH, json={"kind": "stream", "topic_ids": ["a", "b"]})
         assert [(line["event"], line["user"], line["change"], line["topic"]) for line in lines] == [
-            ("ticket.create", "ana", "once", ""),
-            ("ticket.create", "ana", "stream of 2 topics", "a"),
+            ("ticket.create", "ana", "kind=once", ""),
+            ("ticket.create", "ana", "kind=stream, 2 topics", "a"),
         ]
         for answer in (once, stream):
             assert answer.json()["ticket"] not in str(lines)

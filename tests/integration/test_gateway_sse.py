@@ -217,6 +217,23 @@ async def test_a_request_sent_ahead_waits_for_its_turn() -> None:
         client.close()
 
 
+async def test_delete_without_the_users_owner_ends_those_here_and_says_that_others_may_be_left() -> None:
+    async with gateway() as gate:
+        gate.owners.create("a")
+        mine, _ = await stream(gate, "/sse/subscribe?topic_id=a&user=bob")
+        gate.owners.up = False
+        client = await Client.to(gate)
+        client.ask("/api/v1/topics/a/subscribe?user=bob", "DELETE")
+        status, headers, problem = await client.answer()
+        assert (status, problem["code"]) == (503, "not_ready") and headers["retry-after"]
+        assert (await mine.event())["data"]["reason"] == "ended"
+        mine.close()
+        gate.owners.up = True
+        client.ask("/api/v1/topics/a/subscribe?user=bob", "DELETE")
+        assert (await client.answer())[::2] == (200, {"success": True, "ended": 0})
+        client.close()
+
+
 async def test_delete_ends_the_callers_own_streams() -> None:
     async with gateway() as gate:
         topic = gate.owners.create("a")

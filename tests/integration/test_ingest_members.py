@@ -333,24 +333,24 @@ def test_an_admin_who_was_demoted_meanwhile_is_refused_by_the_record() -> None:
         await put(world, "bo", "admin")
         change = world.ingest._catalog.fetch
 
-        async def late(topic_id: str, user_id: str = "") -> Any:
-            found = await change(topic_id, user_id)
+        async def late(topic_id: str, *caller: Caller) -> Any:
+            found = await change(topic_id, *caller)
             world.ingest._catalog.fetch = change  # type: ignore[method-assign]
             await put(world, "bo", "member")  # between the check and the record
             return found
 
-        world.ingest._catalog.fetch = late  # type: ignore[method-assign]
+        world.ingest._catalog.fetch = late  # type: ignore[method-assign, assignment]
         problem(await put(world, "cy", "member", world.token("bo")), 403, "forbidden")
 
-        async def gone(topic_id: str, user_id: str = "") -> Any:
+        async def gone(topic_id: str, *caller: Caller) -> Any:
             await put(world, "bo", "admin")
-            found = await change(topic_id, user_id)
+            found = await change(topic_id, *caller)
             world.ingest._catalog.fetch = change  # type: ignore[method-assign]
             await world.call("DELETE", path("bo"))
             return found
 
         await put(world, "bo", "admin")
-        world.ingest._catalog.fetch = gone  # type: ignore[method-assign]
+        world.ingest._catalog.fetch = gone  # type: ignore[method-assign, assignment]
         problem(await put(world, "cy", "member", world.token("bo")), 404, "topic_not_found")
 
     play(scene)

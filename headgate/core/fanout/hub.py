@@ -314,6 +314,11 @@ class Hub:
         else:
             feed.configure(answer.settings)
             self._fences.know(feed, answer.fence)
+        if session.closed:  # by what was written meanwhile
+            self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
+            if feed.count == 0:
+                self._let_go(feed)
+            return
         subscription = session.follow(
             feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
         )

@@ -32,6 +32,7 @@ VERSION: Final = 2
 NAME_BYTES: Final = 16
 NO_NAME: Final = bytes(NAME_BYTES)
 CHUNK_BYTES: Final = 512 * 1024
+SLICE_ENTRIES: Final = 2_000  # of members or pairs of a chunk, taken at a time: a few milliseconds
 MAX_OFFSET: Final = (1 << 63) - 1
 HEADER: Final = struct.Struct(">3sBHBxIQQ16s")
 
@@ -213,8 +214,12 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
         body = chunk.body()
         rest = body.rest
         _take_rows(rows, members, body.rows)
-        _take_members(members, body.members)
-        _take_pairs(pairs, body.pairs)
+        for at in range(0, len(body.members), SLICE_ENTRIES):
+            _take_members(members, body.members[at : at + SLICE_ENTRIES])
+            yield
+        for at in range(0, len(body.pairs), SLICE_ENTRIES):
+            _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES])
+            yield
         pieces.extend(body.blocks)
         if rest is not None:
             pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]

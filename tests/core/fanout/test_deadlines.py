@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
@@ -130,3 +132,26 @@ def test_planned_items_are_visited_until_they_return_none() -> None:
     watch.run(20)
     gaps = [at - watch.begin for at in item.visits]
     assert len(gaps) == 3 and 3 <= gaps[0] <= 3.5 and all(2 <= b - a <= 2.5 for a, b in pairwise(gaps))
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(4408, 5), (4610, 30), (4602, 60)])
+def test_a_time_is_over_at_its_moment_and_not_a_tick_before(code: int, seconds: float) -> None:
+    for early in (0.25, 0):
+        watch = Watch()
+        if code == 4408:
+            watch.session.await_auth(watch.begin + seconds)
+        else:
+            watch.identify(watch.begin + seconds if code == 4610 else None)
+        endings = watch.deadlines.tick(watch.begin + seconds - early)
+        assert endings == ([] if early else [Ending(watch.session, code)])
+
+
+@pytest.mark.parametrize(("written", "seconds"), [(b"token_expiring", 20), (b"\x89\x00", 30)])
+def test_a_warning_and_a_heartbeat_are_written_at_their_moment_and_not_a_tick_before(
+    written: bytes, seconds: float
+) -> None:
+    for early in (0.25, 0):
+        watch = Watch(Limits(expiry_warning_s=10))
+        watch.identify(watch.begin + 30 if seconds == 20 else None)
+        watch.deadlines.tick(watch.begin + seconds - early)
+        assert (written in watch.pipe.data) is not bool(early)

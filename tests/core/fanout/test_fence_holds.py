@@ -498,6 +498,29 @@ def test_an_answer_that_names_a_fence_that_never_came_holds_all_others(answer: s
     assert payloads(ben) == [1] and payloads(ann) == [] and ended(ann) == ["forbidden"]
 
 
+def test_a_grant_to_a_session_that_ended_while_a_missed_fence_was_written_out_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    private(scene, "ann", "ben")
+    ann = scene.socket("a", user="ann")
+    scene.publish("a", 1)
+    scene.owners.topics["a"].fence += 1
+    pipe = scene.open()
+    assert pipe.session is not None
+    scene.admit(pipe, scene.caller("ben"))
+    session, write_out = pipe.session, scene.hub._flush.write_out
+
+    def ends_meanwhile(*feed: Any) -> Any:
+        scene.hub.disconnect(session, 4508)
+        return write_out(*feed)
+
+    monkeypatch.setattr(scene.hub._flush, "write_out", ends_meanwhile)
+    scene.follow(pipe, "a")
+    assert session.subscriptions == {} and scene.hub.feeds["a"].count == 1
+    assert scene.owners.topics["a"].count == 1 and payloads(ann) == [1] and state(ann) is SubscriptionState.IN_STEP
+
+
 def test_an_owner_of_version_1_ends_the_topic_here_with_the_reason() -> None:
     scene = Scene()
     private(scene, "ann")

@@ -150,3 +150,14 @@ def test_an_sse_stream_waits_for_the_answer_before_its_head() -> None:
     assert stream.data == b""
     scene.owners.come()
     assert stream.data.startswith(b"HEADevent: welcome\n") and b"event: subscribed\n" in stream.data
+
+
+def test_as_many_frames_as_the_burst_may_come_at_once_and_then_at_the_rate() -> None:
+    limits = Limits(frames_per_s=4, frames_burst=4)
+    scene = Scene(limits)
+    session = scene.open().session
+    assert session is not None
+    assert [session.counts_frame(scene.now, limits) for _ in range(5)] == [True] * 4 + [False]
+    assert session.counts_frame(scene.now + 0.5, limits), "half a second is room for two, and one was refused"
+    assert not session.counts_frame(scene.now + 0.5, limits)
+    assert [session.counts_frame(scene.now + 60, limits) for _ in range(5)] == [True] * 4 + [False], "no more than that"
