@@ -49,8 +49,10 @@ def test_the_page_lists_rights_for_three_roles_and_every_log() -> None:
         assert topics == {f"p.{log.value}" for log in LogName}
 
 
-async def test_the_rights_on_the_page_are_enough(secured: tuple[KafkaCluster, Path], acls: Acls, stage: Stage) -> None:
-    """Init, publish, follow, and the same after a fail-over, with SCRAM over TLS and one user for each role."""
+async def test_the_rights_on_the_page_are_enough(
+    secured: tuple[KafkaCluster, Path], acls: Acls, stage: Stage, tmp_path: Path
+) -> None:
+    """Init, publish, follow, and the same after a fail-over: SCRAM over TLS, a user for each role, links over TLS."""
     cluster, ca = secured
     await acls.give(rights_on_page("acl"))
     settings = {
@@ -60,7 +62,10 @@ async def test_the_rights_on_the_page_are_enough(secured: tuple[KafkaCluster, Pa
         "log.security.user": "init",
         "log.security.password": PASSWORDS["init"],
     }
-    deployment = Deployment(stage, cluster.secure_bootstrap, "acl", dispatchers=2, settings=settings)
+    authority = Authority(tmp_path / "links")
+    pair = authority.sign("headgate")
+    links = {"cluster.tls.ca": authority.ca, "cluster.tls.certificate": pair.certificate, "cluster.tls.key": pair.key}
+    deployment = Deployment(stage, cluster.secure_bootstrap, "acl", dispatchers=2, settings=settings | links)
     for role in (*deployment.dispatchers, *deployment.ingests):
         user = role.name.partition("-")[0]
         role.settings |= {"log.security.user": user, "log.security.password": PASSWORDS[user]}
