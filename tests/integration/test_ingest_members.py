@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from headgate.core.wire.link import AskVerdict
+from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
 TOPICS = "/api/v1/topics"
