@@ -89,7 +89,7 @@ $(VENV)/.docs: requirements/docs.lock pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.run
 
 # An environment of its own: what mutmut brings is not in the one that the other commands use.
-$(VENV)/mutants/.done: requirements/mutants.lock | $(VENV)/bin/python
+$(VENV)/mutants/.done: requirements/mutants.lock requirements/dev.lock | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/mutants
-	$(VENV)/mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(VENV)/mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock -r $<
 	@touch $@

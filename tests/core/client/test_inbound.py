@@ -51,7 +51,9 @@ def test_good_frames() -> None:
     assert read(type="auth", token="t") == Auth("t")
     assert read(type="subscribe", topic_id="a") == Subscribe("a", None, True)
     assert read(type="subscribe", topic_id="a", **{"from": {"seq": 5}}) == Subscribe("a", Position("seq", -1, 5), True)
-    assert read(type="subscribe", topic_id="a", presence=False, ack=False, device_id="d") == Subscribe("a", None, False, "d")
+    assert read(type="subscribe", topic_id="a", presence=False, ack=False, device_id="d") == Subscribe(
+        "a", None, False, "d"
+    )
     assert read(type="unsubscribe", topic_id="a", more=1) == Unsubscribe("a")
     assert read(type="presence", topic_id="a") == AskPresence("a")
     assert read(type="ping", t=None) == Ping(None) and read(type="ping") == Ping(msgspec.UNSET)
