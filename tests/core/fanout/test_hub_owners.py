@@ -2,7 +2,8 @@
 
 import pytest
 
-from headgate.core.wire.link import Attach, Ended, Leave, Messages
+from headgate.core.client.limits import Limits
+from headgate.core.wire.link import AskSubscribe, Attach, Ended, Leave, Messages
 from tests.core.scene import Scene
 
 
@@ -116,3 +117,28 @@ def test_a_grant_of_a_newer_topic_ends_the_older_feed() -> None:
     scene.publish("a", 1)
     scene.turn()
     assert (old.seqs(), new.seqs(), scene.hub.subscription_count) == ([], [1], 1)
+
+
+def test_who_is_ended_while_his_held_subscribes_are_asked_again_is_asked_for_no_longer() -> None:
+    scene = Scene(Limits(slow_messages=5, ring_frames=2))
+    x = scene.owners.create("x")
+    for topic in "ab":
+        scene.owners.create(topic)
+    socket = scene.socket("x")
+    assert socket.session is not None
+    scene.hub.catchup.park(socket.session, scene.now)
+    scene.owners.go()
+    push = [Messages("x", x.epoch, seq, [0], [b'{"type":"message","seq":%d}' % seq]) for seq in range(1, 9)]
+    for message in push[:5]:
+        scene.hub.on_push(1, message)
+    scene.turn()
+    scene.hub.resume(socket.session, scene.moment)
+    for topic in "ab":
+        scene.follow(socket, topic)
+    for message in push[5:]:
+        scene.hub.on_push(1, message)
+    scene.turn()
+    scene.owners.asked.clear()
+    scene.owners.come()
+    asked = [message.topic_id for message in scene.owners.asked if isinstance(message, AskSubscribe)]
+    assert socket.code == 4508 and len(asked) <= 1
