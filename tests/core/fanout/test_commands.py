@@ -163,3 +163,49 @@ def test_every_refusal_leaves_a_trace_by_its_code() -> None:
 
 def _broken(*_: Any) -> Any:
     raise ValueError("planted")
+
+
+def test_who_asks_and_reads_no_answer_is_ended_above_the_queue_and_not_at_it() -> None:
+    scene = Scene(Limits(queue_bytes=1_000))
+    pipe = scene.socket()
+    assert pipe.session is not None
+    scene.hub.catchup.park(pipe.session, scene.now)
+    pipe.waiting = 1_000
+    scene.say(pipe, type="ping")
+    assert pipe.code is None and len(pipe.frames("pong")) == 1
+    pipe.waiting = 1_001
+    scene.say(pipe, type="ping")
+    assert pipe.code == 4508 and len(pipe.frames("pong")) == 1
+
+
+def test_a_frame_above_the_rate_is_refused_with_its_topic_and_many_of_them_end_the_session() -> None:
+    scene = Scene(Limits(control_per_s=1, control_burst=1, control_patience_s=0.5))
+    pipe = scene.socket()
+    scene.say(pipe, type="ping")
+    scene.say(pipe, type="unsubscribe", topic_id="a", id=7)
+    (error,) = pipe.frames("error")
+    assert (error["code"], error["topic_id"], error["id"]) == ("rate_limited", "a", 7)
+    assert error["retry_after_ms"] == 1_000
+    scene.now += 0.5
+    scene.say(pipe, type="ping")
+    assert pipe.code == 4503
+    assert pipe.frames("disconnect")[0]["retry_after_ms"] == 10_000
+
+
+def test_the_owner_s_refusal_of_a_count_is_an_error_of_that_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    pipe = scene.socket("a")
+    monkeypatch.setattr(scene.owners, "up", False)
+    scene.say(pipe, type="presence", topic_id="a", id=3)
+    (error,) = pipe.frames("error")
+    assert (error["code"], error["topic_id"], error["id"]) == ("not_ready", "a", 3)
+
+
+@pytest.mark.parametrize("kind", ["unsubscribe", "presence"])
+def test_a_topic_that_is_not_followed_is_named(kind: str) -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    scene.say(pipe, type=kind, topic_id="a")
+    (error,) = pipe.frames("error")
+    assert error["code"] == "not_found" and error["message"].endswith(" a")

@@ -142,3 +142,22 @@ def test_who_is_ended_while_his_held_subscribes_are_asked_again_is_asked_for_no_
     scene.owners.come()
     asked = [message.topic_id for message in scene.owners.asked if isinstance(message, AskSubscribe)]
     assert socket.code == 4508 and len(asked) <= 1
+
+
+def test_a_stream_whose_owner_stays_away_is_ended_to_come_again() -> None:
+    scene = Scene(Limits(hold_s=10))
+    scene.owners.create("a")
+    scene.owners.up = False
+    stream, socket = scene.stream("a"), scene.socket("a")
+    scene.pass_time(11)
+    assert stream.code == 4503 and stream.refused is None
+    (error,) = socket.frames("error")
+    assert (error["code"], error["retry_after_ms"], socket.code) == ("not_ready", 1_000, None)
+    assert scene.hub.sessions == [socket.session]
+
+
+def test_a_stream_that_is_refused_is_answered_with_the_refusal_and_forgotten() -> None:
+    scene = Scene()
+    scene.owners.create("a", permissions="PUBLISH_ONLY")
+    stream = scene.stream("a")
+    assert stream.refused.code == "forbidden" and stream.code is None and scene.hub.sessions == []
