@@ -35,7 +35,7 @@ PAGE: Final = 200  # members taken from a deleted topic at a time
 _OFFSET: Final = (1 << EPOCH_OFFSET_BITS) - 1
 
 
-class Output(NamedTuple):
+class InboxOutput(NamedTuple):
     """A membership and whose it is."""
 
     user_id: str
@@ -47,7 +47,7 @@ class _Group:
 
     __slots__ = ("flying", "is_taken", "left", "outputs")
 
-    def __init__(self, outputs: Iterator[Output], members: int) -> None:
+    def __init__(self, outputs: Iterator[InboxOutput], members: int) -> None:
         self.outputs = outputs
         self.left = members  # of a deleted topic, not taken yet
         self.flying = 0
@@ -65,7 +65,7 @@ class Outputs:
         self._added = 0
         self._singles: deque[int] = deque()  # numbers of groups of one output
         self._large: deque[int] = deque()
-        self._again: deque[tuple[int, Output]] = deque()  # refused by the log
+        self._again: deque[tuple[int, InboxOutput]] = deque()  # refused by the log
         self._members = 0  # of deleted topics, not taken yet
         self._flying = 0
         self._handle: asyncio.Handle | None = None
@@ -84,16 +84,16 @@ class Outputs:
         now = change.now
         if now is None:
             ended = MembershipRecord(change.topic_id, change.epoch, record.offset, joined_at=record.ts)
-            self._add([Output(change.user_id, ended)])
+            self._add([InboxOutput(change.user_id, ended)])
             return
         found = MembershipRecord(change.topic_id, change.epoch, record.offset, now.role, *now[1:])
-        self._add([Output(change.user_id, found)])
+        self._add([InboxOutput(change.user_id, found)])
 
     def deleted(self, record: Record, gone: TopicDeleted) -> None:
         """Adds the end of all memberships of a deleted topic."""
         ended = MembershipRecord(gone.topic_id, gone.epoch, record.offset, joined_at=record.ts)
         if gone.members is None:
-            self._add([Output(gone.owner_id, ended)])
+            self._add([InboxOutput(gone.owner_id, ended)])
         else:
             self._add_large(_all_of(gone.members, ended), gone.members.count)
 
@@ -131,10 +131,10 @@ class Outputs:
 
     # -- to the log
 
-    def _add(self, outputs: Iterable[Output]) -> None:
+    def _add(self, outputs: Iterable[InboxOutput]) -> None:
         self._put(_Group(iter(outputs), 0), self._singles)
 
-    def _add_large(self, outputs: Iterator[Output], members: int) -> None:
+    def _add_large(self, outputs: Iterator[InboxOutput], members: int) -> None:
         self._members += members
         self._put(_Group(outputs, members), self._large)
 
@@ -157,14 +157,14 @@ class Outputs:
             self._hand_over(*taken)
         self._continue()
 
-    def _next(self) -> tuple[int, Output] | None:
+    def _next(self) -> tuple[int, InboxOutput] | None:
         """Takes the next output: of a single record, then one that was refused, then one of many."""
         taken = self._next_of(self._singles)
         if taken is None and self._again:
             return self._again.popleft()
         return taken or self._next_of(self._large)
 
-    def _next_of(self, queue: deque[int]) -> tuple[int, Output] | None:
+    def _next_of(self, queue: deque[int]) -> tuple[int, InboxOutput] | None:
         while queue:
             group = self._waiting[queue[0]]
             output = next(group.outputs, None)
@@ -186,13 +186,13 @@ class Outputs:
         if not group.flying:
             self._ended(number)
 
-    def _hand_over(self, number: int, output: Output) -> None:
+    def _hand_over(self, number: int, output: InboxOutput) -> None:
         self._flying += 1
         key = output.user_id.encode()
         future = self._log.append(LogName.INBOX, shard_of(key, self._shards), key, encode_inbox(output.membership))
         future.add_done_callback(lambda done: self._done(number, output, done))
 
-    def _done(self, number: int, output: Output, done: "asyncio.Future[Appended]") -> None:
+    def _done(self, number: int, output: InboxOutput, done: "asyncio.Future[Appended]") -> None:
         self._flying -= 1
         error = None if done.cancelled() else done.exception()
         if isinstance(error, LogError):
@@ -225,22 +225,24 @@ class Outputs:
         self._handle = asyncio.get_running_loop().call_later(RETRY_S, self._write)
 
 
-def _creator(row: Row) -> Output:
+def _creator(row: Row) -> InboxOutput:
     created = row.epoch & _OFFSET  # the offset of the create record
-    return Output(row.owner_id, MembershipRecord(row.topic_id, row.epoch, created, Role.OWNER, 0, 0, row.created_at))
+    return InboxOutput(
+        row.owner_id, MembershipRecord(row.topic_id, row.epoch, created, Role.OWNER, 0, 0, row.created_at)
+    )
 
 
-def _creators(keys: Iterable[bytes], rows: Mapping[bytes, Row]) -> Iterator[Output]:
+def _creators(keys: Iterable[bytes], rows: Mapping[bytes, Row]) -> Iterator[InboxOutput]:
     for key in keys:
         row = rows.get(key)
         if row is not None:
             yield _creator(row)
 
 
-def _all_of(members: Members, ended: MembershipRecord) -> Iterator[Output]:
+def _all_of(members: Members, ended: MembershipRecord) -> Iterator[InboxOutput]:
     """Yields the end of each membership, a page at a time."""
     after = ""
     while page := members.above(after, PAGE):
         for user_id, _ in page:
-            yield Output(user_id, ended)
+            yield InboxOutput(user_id, ended)
         after = page[-1][0]

@@ -82,7 +82,7 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
     if config is None:
         raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
     inbox = await log.bounds(LogName.INBOX, number)
-    users.next_offset = _inbox_start(number, shard, users.next_offset if chain else None, inbox)
+    users.next_offset = inbox_start(number, shard, users.next_offset if chain else None, inbox)
     writer = SnapshotWriter(users)
     if chain:
         _check(number, shard, written, bounds.end)
@@ -93,18 +93,7 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
     return RecoveredShard(number, config, shard, rows, topics, users, writer, bounds.first, bounds.end)
 
 
-def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
-    """Raises ShardLost where a restored shard does not belong to a log that begins with the config `written`."""
-    if written is not None and written != shard.config:
-        raise ShardLost(f"shard {number}: the log begins with {written}, its snapshot is of {shard.config}")
-    if shard.next_offset > end:
-        raise ShardLost(
-            f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {end}: the "
-            "log lost its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
-        )
-
-
-def _inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
+def inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
     """Returns from where to read the inbox log; `saved` is up to where the snapshot has it, None without a snapshot.
 
     Raises ShardLost where records between were removed. A snapshot of a node that did not know members says 0.
@@ -118,6 +107,17 @@ def _inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) ->
         f"to {inbox.end}: memberships were removed before anybody read them, or the log was made anew; see 'A shard is "
         "parked' in docs/operations.md"
     )
+
+
+def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
+    """Raises ShardLost where a restored shard does not belong to a log that begins with the config `written`."""
+    if written is not None and written != shard.config:
+        raise ShardLost(f"shard {number}: the log begins with {written}, its snapshot is of {shard.config}")
+    if shard.next_offset > end:
+        raise ShardLost(
+            f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {end}: the "
+            "log lost its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
+        )
 
 
 async def _topics_of(rows: dict[bytes, Row]) -> TopicList:

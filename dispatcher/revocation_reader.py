@@ -38,11 +38,14 @@ class RevocationReader:
 
     async def run(self) -> None:
         """Reads on until it is cancelled. While the log is away it tries again and again."""
+        tries = 0
         while True:
             try:
                 await self._read()
+                tries = 0
             except LogError as error:
-                if self._reminder.is_due("revocations"):
+                tries += 1  # a log that is closed when the process stops fails once, and nobody needs to know
+                if tries > 1 and self._reminder.is_due("revocations"):
                     logger.warning("the log of revocations cannot be read", why=str(error))
                 await asyncio.sleep(RETRY_S)
 

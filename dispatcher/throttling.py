@@ -39,12 +39,14 @@ class Throttling:
 
     def tick(self) -> None:
         """Tells every linked ingest what has changed, and one that is new everything."""
+        if not self._dispatcher.lease.held():  # after a pause: it may own nothing any longer
+            return
         linked = [peer for peer in self._dispatcher.peers if peer.role == INGEST]
         served = [peer for peer in linked if peer.version >= LINK_VERSION and not peer.congested]
         is_new = any(peer not in self._told for peer in served)
         self._tell_count(served, len({peer.name for peer in linked}))
         owners, now = list(self._dispatcher.owners.values()), self._clock.now()
-        if not served or not owners or not self._dispatcher.lease.held():
+        if not served or not owners:
             return
         most = max(MIN_TOLD, MAX_TOLD // len(owners))
         for owner in owners:

@@ -11,7 +11,7 @@ from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.records import Batch, LogName, Record, slices
-from headgate.runtime.ports import Log, LogUnavailable
+from headgate.runtime.ports import Log, LogUnavailable, Reader
 
 logger = structlog.get_logger("dispatcher")
 
@@ -60,16 +60,22 @@ class UserInbox:
         reader = await self._log.reader(LogName.INBOX, self._number, self.users.next_offset)
         try:
             while True:
-                try:
-                    if self._end is None and self._live.is_set():
-                        self._end = (await self._log.bounds(LogName.INBOX, self._number)).end
-                    batch = await reader.read(READ_RECORDS, READ_S if self.is_complete else BEHIND_READ_S)
-                except LogUnavailable:
+                batch = await self._read(reader)
+                if batch is None:
                     await asyncio.sleep(RETRY_S)
-                    continue
-                await self._take_batch(batch)
+                else:
+                    await self._take_batch(batch)
         finally:
             await reader.close()
+
+    async def _read(self, reader: Reader) -> Batch | None:
+        """Returns the next records, None while the log cannot be reached."""
+        try:
+            if self._end is None and self._live.is_set():
+                self._end = (await self._log.bounds(LogName.INBOX, self._number)).end
+            return await reader.read(READ_RECORDS, READ_S if self.is_complete else BEHIND_READ_S)
+        except LogUnavailable:
+            return None
 
     async def _take_batch(self, batch: Batch) -> None:
         for records in slices(batch.records):

@@ -59,19 +59,22 @@ class SubscriptionEnds:
         return reply({"success": True, "ended": ended})
 
     async def _end_elsewhere(self, user_id: str, topic_id: str, connection_id: str | None) -> int:
-        answer = await self._ask(user_id, lambda req: EndSubscriptions(req, user_id, topic_id, connection_id))
+        shard = self._directory.shard_of_user(user_id)
+        answer = await self._ask(shard, lambda req: EndSubscriptions(req, user_id, topic_id, connection_id))
         return answer.count if isinstance(answer, SubscriptionsEnded) else 0
 
     async def _require_topic(self, topic_id: str, caller: Caller) -> None:
-        await self._ask(topic_id, lambda req: AskTopic(req, topic_id, caller))
+        await self._ask(self._directory.shard_of(topic_id), lambda req: AskTopic(req, topic_id, caller))
 
-    async def _ask(self, key: str, build: Callable[[int], Request]) -> Answer:
-        """Asks the owner of a topic's or user's shard. Raises Refusal."""
+    async def _ask(self, shard: int, build: Callable[[int], Request]) -> Answer:
+        """Asks the owner of a shard. Raises Refusal."""
         try:
             async with asyncio.timeout(_ANSWER_S):
-                return await self._directory.ask(self._directory.shard_of(key), build)
+                return await self._directory.ask(shard, build)
         except TimeoutError:
-            raise Refusal("not_ready", f"the owner of {key} does not answer; try again", retry_after_ms=1_000) from None
+            raise Refusal(
+                "not_ready", f"the owner of shard {shard} does not answer; try again", retry_after_ms=1_000
+            ) from None
 
 
 def _connection_id(call: Call) -> str | None:

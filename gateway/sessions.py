@@ -1,5 +1,6 @@
 """The sessions of a gateway for the protocols of its connections: they are created, started, fed and ended here."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,6 +26,7 @@ from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
+SLICE_SESSIONS: Final = 10_000  # looked at in one loop turn: a few milliseconds
 _OVERLOADED: Final = 4503
 _UNAUTHENTICATED: Final = 4401
 _DRAINING: Final = 4601
@@ -111,11 +113,11 @@ class Sessions:
 
         def known(caller: Identity | Refusal | None) -> None:
             self._begin(session, caller)
+            _answer_handshake(session)  # before anything that the client's first frames cause
             then()
 
         self.callers.identify(head, known)
-        if session.preface:
-            session.put(b"")  # the answer to the handshake does not wait for a caller who is known later
+        _answer_handshake(session)  # it does not wait for a caller who is known later
 
     def _begin(self, session: Session, caller: Identity | Refusal | None) -> None:
         if session.closed:
@@ -184,14 +186,20 @@ class Sessions:
         fresh = self._authenticator.revoke(revocations)
         users = {revocation.user_id for revocation in fresh if revocation.user_id}
         ids = {revocation.jti for revocation in fresh if revocation.jti}
-        if not fresh:
-            return
-        for session in self._hub.sessions:
+        if fresh:
+            self._end_revoked(self._hub.sessions, users, ids)
+
+    def _end_revoked(self, sessions: list[Session], users: set[str], ids: set[str]) -> None:
+        """Looks at some sessions, and at the rest in later loop turns. Newer ones were checked at their beginning."""
+        for session in sessions[:SLICE_SESSIONS]:
             caller = session.caller
-            if caller is None or not (caller.user_id in users or session.jti in ids):
+            if session.closed or caller is None or not (caller.user_id in users or session.jti in ids):
                 continue
             if self._authenticator.revoked.voids(caller.user_id, session.jti, session.issued_ms):
                 self._hub.disconnect(session, _UNAUTHENTICATED)
+        rest = sessions[SLICE_SESSIONS:]
+        if rest:
+            asyncio.get_running_loop().call_soon(self._end_revoked, rest, users, ids)
 
     def turn_away(self, session: Session) -> None:
         """Ends a session for which `busy` has a reason."""
@@ -212,6 +220,12 @@ class Sessions:
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.wall_ms())
+
+
+def _answer_handshake(session: Session) -> None:
+    """Writes what waits for a first frame, if there was none."""
+    if session.preface:
+        session.put(b"")
 
 
 def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:

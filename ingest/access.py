@@ -29,7 +29,7 @@ class Access:
 
     async def ask(self, topic_id: str, caller: Caller, allowed: Right, action: str) -> Known:
         """Does what `require` does with the topic and the role as its owner sees them now. Raises Refusal."""
-        return _permitted(await self._catalog.fetch(topic_id, caller.user_id), caller, allowed, action)
+        return _permitted(await self._catalog.fetch(topic_id, caller), caller, allowed, action)
 
     async def to_publish(self, topic_id: str, caller: Caller) -> TopicInfo | None:
         """Returns a topic that the caller may publish to, None where the publish makes it. Raises Refusal."""

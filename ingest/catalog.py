@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
 from headgate.core.wire.member_roles import Role
-from headgate.core.wire.rights import Caller, Guarded, unknown_topic
+from headgate.core.wire.rights import Caller, Guarded, may_see, unknown_topic
 from headgate.core.wire.topic_settings import PROFILES, effective
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
@@ -58,7 +59,7 @@ class Catalog:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
         self._next_mark = 0
         self._roles = KnownRoles()
-        self._asking: dict[tuple[str, str], asyncio.Future[Found]] = {}  # by topic and user, "" where none matters
+        self._asking: dict[tuple[str, Caller], asyncio.Future[Found]] = {}  # by topic and who asks
         self._linked_at: dict[int, float] = {}  # by shard; a `Changed` may have been missed before
 
     def lookup(self, topic_id: str, caller: Caller, allowed: Right) -> Known | None:
@@ -82,7 +83,7 @@ class Catalog:
         if role is None or role.at < oldest or now - role.at > STALE_S:
             return None
         if linked and now - role.at > FRESH_S:
-            self._ask(topic_id, caller.user_id)  # the answer refreshes the topic too
+            self._ask(topic_id, caller)  # the answer refreshes the topic too
         return _with_role(entry, caller, role, allowed)
 
     async def get_many(self, topic_ids: Iterable[str], caller: Caller, allowed: Right) -> dict[str, Found]:
@@ -98,16 +99,16 @@ class Catalog:
                 found[topic_id] = known
             else:
                 unsure[topic_id] = self._remembered(topic_id, caller, allowed)
-        return found | await self._find(unsure, caller.user_id) if unsure else found
+        return found | await self._find(unsure, caller) if unsure else found
 
-    async def fetch(self, topic_id: str, user_id: str = "") -> Known:
-        """Returns the topic, and the user's role in it, as its owner sees them now.
+    async def fetch(self, topic_id: str, caller: Caller = INGEST) -> Known:
+        """Returns the topic, and the caller's role in it, as its owner sees them now.
 
-        Raises Refusal, `not_ready` when the owner is away.
+        Raises Refusal: `topic_not_found` for a topic that the caller cannot see, `not_ready` when the owner is away.
         """
-        future = self._ask(topic_id, user_id)
+        future = self._ask(topic_id, caller)
         await asyncio.wait((future,), timeout=ASK_S)
-        found = future.result() if future.done() else self._late(topic_id, user_id, future)
+        found = future.result() if future.done() else self._late(topic_id, caller, future)
         if isinstance(found, Refusal):
             raise found
         return found
@@ -135,30 +136,30 @@ class Catalog:
         role = self._roles.get(topic_id, caller.user_id, entry.mark)
         return None if role is None or role.at < oldest else _with_role(entry, caller, role, allowed)
 
-    async def _find(self, unsure: dict[str, Known | None], user_id: str) -> dict[str, Found]:
-        asked = {topic_id: self._ask(topic_id, user_id) for topic_id in unsure}
+    async def _find(self, unsure: dict[str, Known | None], caller: Caller) -> dict[str, Found]:
+        asked = {topic_id: self._ask(topic_id, caller) for topic_id in unsure}
         futures = set(asked.values())
         await asyncio.wait(futures, timeout=COUNT_S)
         if any(known is None and not asked[topic_id].done() for topic_id, known in unsure.items()):
             await asyncio.wait(futures, timeout=ASK_S - COUNT_S)
         return {
-            topic_id: self._outcome(topic_id, user_id, future, unsure[topic_id]) for topic_id, future in asked.items()
+            topic_id: self._outcome(topic_id, caller, future, unsure[topic_id]) for topic_id, future in asked.items()
         }
 
-    def _outcome(self, topic_id: str, user_id: str, future: "asyncio.Future[Found]", known: Known | None) -> Found:
+    def _outcome(self, topic_id: str, caller: Caller, future: "asyncio.Future[Found]", known: Known | None) -> Found:
         if not future.done():
-            return self._late(topic_id, user_id, future) if known is None else known
+            return self._late(topic_id, caller, future) if known is None else known
         answer = future.result()
         is_away = isinstance(answer, Refusal) and answer.code == "not_ready"
         return known if is_away and known is not None else answer
 
-    def _late(self, topic_id: str, user_id: str, future: "asyncio.Future[Found]") -> Refusal:
-        if self._asking.get((topic_id, user_id)) is future:
-            del self._asking[topic_id, user_id]
+    def _late(self, topic_id: str, caller: Caller, future: "asyncio.Future[Found]") -> Refusal:
+        if self._asking.get((topic_id, caller)) is future:
+            del self._asking[topic_id, caller]
         return away(self._directory.shard_of(topic_id))
 
-    def _ask(self, topic_id: str, user_id: str = "") -> "asyncio.Future[Found]":
-        asked = (topic_id, user_id)
+    def _ask(self, topic_id: str, caller: Caller = INGEST) -> "asyncio.Future[Found]":
+        asked = (topic_id, caller)
         future = self._asking.get(asked)
         if future is not None:
             return future
@@ -176,25 +177,28 @@ class Catalog:
         def on_answer(answer: Answer) -> None:  # called in the link's order: a later Changed finds the entry
             if self._asking.get(asked) is future:
                 del self._asking[asked]
-            found = self._take(topic_id, user_id, answer)
+            found = self._take(topic_id, caller, answer)
             if not future.done():
                 future.set_result(found)
 
-        asks = Caller(user_id, admin=True, service=True) if user_id else INGEST
-        self._directory.request(shard, lambda req: AskTopic(req, topic_id, asks), on_answer)
+        # Asked with the caller's own rights, an owner refuses a hidden topic like a missing one, in the same time.
+        self._directory.request(shard, lambda req: AskTopic(req, topic_id, caller), on_answer)
         return future
 
-    def _take(self, topic_id: str, user_id: str, answer: Answer) -> Found:
+    def _take(self, topic_id: str, caller: Caller, answer: Answer) -> Found:
         if isinstance(answer, TopicAnswer):
-            return self._keep(topic_id, user_id, answer)
+            return self._keep(topic_id, caller, answer)
         assert isinstance(answer, Refused)
         if answer.code == "not_ready":
             return Refusal("not_ready", answer.detail)
-        self._entries.pop(topic_id, None)
+        self._roles.drop(topic_id, caller.user_id)
+        entry = self._entries.get(topic_id)
+        if entry is not None and may_see(caller, entry.known.info, None):  # else it may be there for others
+            del self._entries[topic_id]
         return unknown_topic(topic_id)
 
-    def _keep(self, topic_id: str, user_id: str, answer: TopicAnswer) -> Known:
-        info, role, now = _with_shared_settings(answer.info), role_of(answer), self._clock.now()
+    def _keep(self, topic_id: str, caller: Caller, answer: TopicAnswer) -> Known:
+        info, role, now = _with_shared_settings(answer.info), role_of(answer, caller.user_id), self._clock.now()
         before = self._entries.get(topic_id)
         if before is not None and before.known.info.epoch == info.epoch:
             mark = before.mark
@@ -206,9 +210,9 @@ class Catalog:
         known = Known(info, None, answer.logic)
         self._entries[topic_id] = _Entry(known, now, mark)
         self._entries.move_to_end(topic_id)
-        if not user_id:
+        if caller is INGEST:
             return known
-        self._roles.put(topic_id, user_id, role, now, mark)
+        self._roles.put(topic_id, caller.user_id, role, now, mark)
         return known._replace(role=role)
 
 
@@ -216,8 +220,13 @@ def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) 
     return entry.known._replace(role=known.role) if allowed(caller, entry.known.info, known.role) else None
 
 
-def role_of(answer: TopicAnswer) -> Role | None:
-    """Returns the role in an answer, None for no member and for a role of a newer version."""
+def role_of(answer: TopicAnswer, user_id: str) -> Role | None:
+    """Returns a user's role by the answer to a question of his: None for no member and for a role of a newer version.
+
+    A dispatcher that knows no members tells no role: there a topic's creator is its owner, and has no other members.
+    """
+    if answer.logic < MEMBERS_LOGIC and user_id == answer.info.owner_id:
+        return Role.OWNER
     try:
         return Role(answer.role) if answer.role else None
     except ValueError:

@@ -10,6 +10,7 @@ from headgate.runtime.http.call import Call
 from headgate.runtime.token_claims import is_user_id
 
 MAX_NAME: Final = 256
+_NOT_UTF8: Final = "\ufffd"  # stands in a decoded path where its bytes were not UTF-8
 
 
 def check_name(name: object) -> str:
@@ -33,9 +34,14 @@ def check_role(role: object) -> Role:
     return Role(role)
 
 
-def check_user_id(user_id: object) -> str:
+def names_user(user_id: str) -> bool:
+    """Returns whether a text of a path or query string is the id of a user."""
+    return is_user_id(user_id) and _NOT_UTF8 not in user_id
+
+
+def check_user_id(user_id: str) -> str:
     """Returns the id of a user. Raises Refusal `bad_request`."""
-    if not isinstance(user_id, str) or not is_user_id(user_id):
+    if not names_user(user_id):
         raise Refusal("bad_request", "a user id is 1 to 128 bytes of printable UTF-8, and not 'kafka'")
     return user_id
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from headgate.core.wire.member_roles import Role
 
-MAX_ROLES: Final = 100_000  # about 30 MB
+MAX_ROLES: Final = 100_000  # about 41 MB
 
 
 class KnownRole(NamedTuple):

@@ -12,6 +12,7 @@ from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 from headgate.runtime.token_claims import NO_JTI, NO_USER, is_jti, is_user_id
 from headgate.runtime.tokens import Authenticator
+from ingest.audit import AuditEntry, AuditLog
 
 APPEND_S: Final = 6.0
 MAX_MS: Final = (1 << 53) - 1
@@ -26,6 +27,7 @@ class RevocationEndpoint:
         directory: Directory,
         authenticator: Authenticator,
         clock: Clock,
+        audit: AuditLog,
         *,
         most: int = MAX_REVOCATIONS,
     ) -> None:
@@ -33,14 +35,22 @@ class RevocationEndpoint:
         self._directory = directory
         self._authenticator = authenticator
         self._clock = clock
+        self._audit = audit
         self._most = most
 
     async def create(self, call: Call) -> Reply:
         """Appends the revocation, and obeys it here at once. For callers with the claim `admin`."""
+        with self._audit.operation(call, "revocation.create") as entry:
+            await self._revoke(call, entry)
+        return NO_CONTENT
+
+    async def _revoke(self, call: Call, entry: AuditEntry) -> None:
         if not call.caller.admin or call.caller.only:
             raise Refusal("forbidden", "revocations are for tokens with the claim admin")
         revoked = self._authenticator.revoked
         wanted = self._revocation(call.json_object())
+        entry.target = wanted.user_id
+        entry.change = f"jti={wanted.jti}" if wanted.jti else ""
         if len(revoked) >= self._most and not revoked.is_known(wanted):
             raise Refusal("limit_reached", f"{self._most} users and tokens are revoked: replace the secret instead")
         if not any(self._directory.linked(shard) for shard in range(self._directory.shards)):
@@ -48,7 +58,6 @@ class RevocationEndpoint:
         revocation = revoked.latest(wanted)
         await self._append(revocation)
         self._authenticator.revoke([revocation])
-        return NO_CONTENT
 
     def _revocation(self, body: dict[str, Any]) -> Revocation:
         user_id, jti = body.get("user_id"), body.get("jti")

@@ -16,6 +16,7 @@ from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
 from ingest.app import handlers_of, make_app
+from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
@@ -77,7 +78,7 @@ class IngestService:
         self._catalog = Catalog(directory, clock)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
-        controls = Controls(appender, self._owners, shell)
+        controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
@@ -85,18 +86,26 @@ class IngestService:
             owners=self._owners,
             rates=rates,
             ids=TopicIds(rng, options.id_key),
+            audit=audit,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         handlers = handlers_of(
             topics,
-            TopicUpdates(access, self._catalog, controls, rates),
-            MemberHandlers(access=access, catalog=self._catalog, controls=controls, owners=self._owners, rates=rates),
-            ConnectionHandlers(access, self._owners, rates),
+            TopicUpdates(access, self._catalog, controls, rates, audit),
+            MemberHandlers(
+                access=access,
+                catalog=self._catalog,
+                controls=controls,
+                owners=self._owners,
+                rates=rates,
+                audit=audit,
+            ),
+            ConnectionHandlers(access, self._owners, rates, audit),
             publish,
             batches,
             HistoryEndpoint(access, self._owners, rates),
-            TicketEndpoint(authenticator.tickets, rates, clock, rng),
-            RevocationEndpoint(log, directory, authenticator, clock),
+            TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
+            RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
         self.app = make_app(
             handlers,

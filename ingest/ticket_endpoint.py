@@ -7,6 +7,7 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.ports import Clock, Rng
 from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
+from ingest.audit import AuditEntry, AuditLog
 from ingest.rates import Rates
 
 ENTROPY: Final = 16
@@ -15,31 +16,47 @@ ENTROPY: Final = 16
 class TicketEndpoint:
     """The handler. A ticket costs its user a read."""
 
-    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng) -> None:
+    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng, audit: AuditLog) -> None:
         self._keys = keys
         self._rates = rates
         self._clock = clock
         self._rng = rng
+        self._audit = audit
 
     async def create(self, call: Call) -> Reply:
         """Answers with `ticket` and `expires_in`, in whole seconds."""
+        with self._audit.operation(call, "ticket.create", target=call.caller.user_id) as entry:
+            return self._make(call, entry)
+
+    def _make(self, call: Call, entry: AuditEntry) -> Reply:
         body = call.json_object() if call.body else {}
         kind = body.get("kind", "once")
-        if kind not in ("once", "stream"):
-            raise Refusal("bad_request", "kind must be once or stream")
-        topic_ids, ttl_s = (None, 0.0) if kind == "once" else (_topic_ids(body), _ttl_s(body))
         if kind == "once":
-            _check_absent(body)
+            entry.change = "kind=once"
+            return self._once(call, body)
+        if kind != "stream":
+            raise Refusal("bad_request", "kind must be once or stream")
+        topic_ids = _topic_ids(body)
+        entry.change, entry.topic_id = f"kind=stream, {len(topic_ids)} topics", topic_ids[0]
+        return self._stream(call, topic_ids, _ttl_s(body))
+
+    def _once(self, call: Call, body: dict[str, Any]) -> Reply:
+        for name in ("topic_ids", "ttl_s"):
+            if name in body:
+                raise Refusal("bad_request", f"{name} is for tickets of kind stream")
         self._rates.read(call.caller)
         now_ms = self._clock.wall_ms()
-        ticket = self._sign(call, topic_ids, int(ttl_s * 1_000), now_ms)
-        return reply({"ticket": ticket.text, "expires_in": max(0, ticket.expires_ms - now_ms) // 1_000})
+        return _answer(self._keys.sign_once(call.identity, now_ms, self._rng.entropy(ENTROPY)), now_ms)
 
-    def _sign(self, call: Call, topic_ids: list[str] | None, ttl_ms: int, now_ms: int) -> SignedTicket:
-        identity, entropy = call.identity, self._rng.entropy(ENTROPY)
-        if topic_ids is None:
-            return self._keys.sign_once(identity, now_ms, entropy)
-        return self._keys.sign_stream(identity, topic_ids, ttl_ms, now_ms, entropy)
+    def _stream(self, call: Call, topic_ids: list[str], ttl_s: float) -> Reply:
+        self._rates.read(call.caller)
+        now_ms, ttl_ms = self._clock.wall_ms(), int(ttl_s * 1_000)
+        ticket = self._keys.sign_stream(call.identity, topic_ids, ttl_ms, now_ms, self._rng.entropy(ENTROPY))
+        return _answer(ticket, now_ms)
+
+
+def _answer(ticket: SignedTicket, now_ms: int) -> Reply:
+    return reply({"ticket": ticket.text, "expires_in": max(0, ticket.expires_ms - now_ms) // 1_000})
 
 
 def _topic_ids(body: dict[str, Any]) -> list[str]:
@@ -54,9 +71,3 @@ def _ttl_s(body: dict[str, Any]) -> float:
     if type(ttl_s) not in (int, float) or not 0 < ttl_s <= MAX_STREAM_S:
         raise Refusal("bad_request", f"ttl_s must be a number of seconds above 0, at most {MAX_STREAM_S}")
     return float(ttl_s)
-
-
-def _check_absent(body: dict[str, Any]) -> None:
-    for name in ("topic_ids", "ttl_s"):
-        if name in body:
-            raise Refusal("bad_request", f"{name} is for tickets of kind stream")

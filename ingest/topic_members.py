@@ -12,10 +12,10 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
-from ingest import audit
 from ingest.access import Access
+from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import INGEST, Catalog, Known
-from ingest.control_fields import check_key, check_role, check_user_id
+from ingest.control_fields import check_key, check_role, check_user_id, names_user
 from ingest.controls import ControlOutcome, Controls
 from ingest.done_operations import DoneOperations
 from ingest.member_records import refusal_of, require_logic
@@ -31,19 +31,27 @@ class MemberHandlers:
     """The handlers of `/api/v1/topics/{topic_id}/members` and of one member below it."""
 
     def __init__(
-        self, *, access: Access, catalog: Catalog, controls: Controls, owners: OwnerQueries, rates: Rates
+        self,
+        *,
+        access: Access,
+        catalog: Catalog,
+        controls: Controls,
+        owners: OwnerQueries,
+        rates: Rates,
+        audit: AuditLog,
     ) -> None:
         self._access = access
         self._catalog = catalog
         self._controls = controls
         self._owners = owners
         self._rates = rates
+        self._audit = audit
         self._removed = DoneOperations()
 
     async def put(self, call: Call) -> Reply:
         """PUT .../members/{user_id}: makes a user a member, or gives a member another role."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
-        with audit.operation(call, "member.set", topic_id, user_id) as entry:
+        with self._audit.operation(call, "member.set", topic_id, user_id if names_user(user_id) else "") as entry:
             known = await self._require(call, topic_id, user_id)
             check_user_id(user_id)
             body = call.json_object() if call.body else {}
@@ -61,7 +69,7 @@ class MemberHandlers:
     async def remove(self, call: Call) -> Reply:
         """DELETE .../members/{user_id}: ends a membership; it is no fault if there is none."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
-        with audit.operation(call, "member.remove", topic_id, user_id) as entry:
+        with self._audit.operation(call, "member.remove", topic_id, user_id if names_user(user_id) else "") as entry:
             record_id = self._record_id("unmember", call, topic_id, user_id)
             if record_id in self._removed:
                 return NO_CONTENT
@@ -95,7 +103,7 @@ class MemberHandlers:
         return self._controls.id_of(f"{what}\0{user_id}", topic_id, call.caller, call.idempotency_key)
 
     async def _change(
-        self, call: Call, entry: audit.Entry, known: Known, record: SetMember | RemoveMember, record_id: bytes
+        self, call: Call, entry: AuditEntry, known: Known, record: SetMember | RemoveMember, record_id: bytes
     ) -> ControlOutcome:
         check_key(call)
         self._rates.change_member(call.caller)

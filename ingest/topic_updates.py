@@ -11,8 +11,8 @@ from headgate.core.wire.ids import check_topic_id, id_text
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import Call, Reply, reply
-from ingest import audit
 from ingest.access import Access
+from ingest.audit import AuditLog
 from ingest.catalog import Catalog, Known
 from ingest.control_fields import check_key, check_name, check_permissions
 from ingest.controls import Controls
@@ -35,16 +35,17 @@ class Changes(NamedTuple):
 class TopicUpdates:
     """The handler."""
 
-    def __init__(self, access: Access, catalog: Catalog, controls: Controls, rates: Rates) -> None:
+    def __init__(self, access: Access, catalog: Catalog, controls: Controls, rates: Rates, audit: AuditLog) -> None:
         self._access = access
         self._catalog = catalog
         self._controls = controls
         self._rates = rates
+        self._audit = audit
 
     async def update(self, call: Call) -> Reply:
         """PATCH: answers with the topic as it is afterwards. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
-        with audit.operation(call, "topic.update", topic_id) as entry:
+        with self._audit.operation(call, "topic.update", topic_id) as entry:
             known = await self._access.ask(topic_id, call.caller, rights.may_administer, "change")
             changes = read_changes(call.json_object())
             entry.change = described(changes)

@@ -12,8 +12,8 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
-from ingest import audit
 from ingest.access import Access
+from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import Catalog
 from ingest.control_fields import check_key, check_name, check_permissions
 from ingest.controls import ControlOutcome, Controls
@@ -39,6 +39,7 @@ class TopicHandlers:
         owners: OwnerQueries,
         rates: Rates,
         ids: TopicIds,
+        audit: AuditLog,
     ) -> None:
         self._access = access
         self._catalog = catalog
@@ -46,11 +47,12 @@ class TopicHandlers:
         self._owners = owners
         self._rates = rates
         self._ids = ids
+        self._audit = audit
         self._deleted = DoneOperations()
 
     async def create(self, call: Call) -> Reply:
         """POST /api/v1/topics."""
-        with audit.operation(call, "topic.create") as entry:
+        with self._audit.operation(call, "topic.create") as entry:
             creation = self._creation(call)
             entry.topic_id, entry.change = creation.topic_id, creation.permissions
             self._rates.create(call.caller)
@@ -66,7 +68,7 @@ class TopicHandlers:
     async def remove(self, call: Call) -> Reply:
         """DELETE /api/v1/topics/{topic_id}."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
-        with audit.operation(call, "topic.delete", topic_id) as entry:
+        with self._audit.operation(call, "topic.delete", topic_id) as entry:
             record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
             if record_id in self._deleted:
                 return NO_CONTENT
@@ -106,13 +108,13 @@ class TopicHandlers:
         The user's rates, of publishes too, are taken first. Raises Refusal.
         """
         caller = call.caller
-        with audit.operation(call, "topic.create", topic_id) as entry:
+        with self._audit.operation(call, "topic.create", topic_id) as entry:
             self._rates.publish_and_create(caller)
             creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
             record_id = self._controls.id_of("create", topic_id, caller, None)
             entry.change, entry.record_id = creation.permissions, id_text(record_id)
             await self._controls.change(topic_id, creation, 0, record_id)
-        info, role, _ = await self._catalog.fetch(topic_id, caller.user_id)
+        info, role, _ = await self._catalog.fetch(topic_id, caller)
         rights.require(rights.may_publish(caller, info, role), caller, info, role, "publish to")
         return info
 
@@ -135,7 +137,7 @@ class TopicHandlers:
         check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
-    async def _create(self, call: Call, creation: CreateTopic, entry: audit.Entry) -> TopicInfo:
+    async def _create(self, call: Call, creation: CreateTopic, entry: AuditEntry) -> TopicInfo:
         topic_id = creation.topic_id
         record_id = self._controls.id_of("create", topic_id, call.caller, call.idempotency_key)
         entry.record_id = id_text(record_id)
@@ -162,7 +164,7 @@ class TopicHandlers:
         """Returns the 409. It names `owner_id` and `epoch` to callers who may see the topic."""
         detail = f"topic {topic_id} exists"
         try:
-            info, role, _ = await self._catalog.fetch(topic_id, caller.user_id)
+            info, role, _ = await self._catalog.fetch(topic_id, caller)
         except Refusal:
             return Refusal("topic_exists", detail)
         if not rights.may_see(caller, info, role):

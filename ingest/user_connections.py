@@ -8,8 +8,8 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link_users import AskConnections, ConnectionsAnswer, EndSubscriptions, SubscriptionsEnded
 from headgate.runtime.http.call import Call, Reply, reply
-from ingest import audit
 from ingest.access import Access
+from ingest.audit import AuditLog
 from ingest.control_fields import check_user_id
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
@@ -19,10 +19,11 @@ from ingest.shapes import connection_shown
 class ConnectionHandlers:
     """The handlers of GET /api/v1/connections and DELETE /api/v1/topics/{topic_id}/subscribe."""
 
-    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates, audit: AuditLog) -> None:
         self._access = access
         self._owners = owners
         self._rates = rates
+        self._audit = audit
 
     async def listed(self, call: Call) -> Reply:
         """GET: the caller's connections; those of another user for an admin. Raises Refusal."""
@@ -39,7 +40,7 @@ class ConnectionHandlers:
     async def end(self, call: Call) -> Reply:
         """DELETE: ends the caller's live subscriptions to a topic, or those of one connection. Raises Refusal."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.caller.user_id
-        with audit.operation(call, "subscriptions.end", topic_id, user_id):
+        with self._audit.operation(call, "subscriptions.end", topic_id, user_id):
             await self._access.require(topic_id, call.caller, rights.may_see, "see")
             connection_id = connection_id_of(call)
             self._rates.read(call.caller)

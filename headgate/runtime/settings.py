@@ -14,7 +14,8 @@ from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.records import LogName
 from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogOptions, without_password
-from headgate.runtime.settings_model import Model, is_loopback
+from headgate.runtime.setting_types import is_loopback
+from headgate.runtime.settings_model import Model
 
 Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
 ENV_PREFIX: Final = "HEADGATE_"

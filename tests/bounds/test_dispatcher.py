@@ -13,15 +13,19 @@ from hashlib import blake2b
 import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
-from headgate.core.sequencer.apply import Unusable
+from dispatcher.outputs import FLYING, WAITING, Outputs
+from headgate.core.sequencer.apply import TopicDeleted, Unusable
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.recent_verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, RecentVerdicts
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import CHUNK_BYTES
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
+from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.sequencer.window import BLOCK_IDS, UNSAVED_IDS, Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.ids import keyed_id
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.logs.embedded import MAX_RECORD_BYTES
@@ -148,6 +152,40 @@ async def test_dead_letters_stop_the_shards_reading_at_their_bytes() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await letters.room()
+
+
+async def test_memberships_on_their_way_stop_the_shards_reading_at_their_number() -> None:
+    """The longest ids: 128 bytes each."""
+    outputs, row, offset = Outputs(_AwayLog(), 0, 64), "t" * 128, 0  # type: ignore[arg-type]  # nothing else is used
+    joined = Membership(Role.MEMBER, 1 << 40, 1 << 40, 1 << 42)
+    with at_most(16_000_000 * SPARE):
+        while not outputs.is_full:
+            change = MemberChanged(row, 1 << 45, f"{offset:0128}", joined, 0)
+            outputs.changed(Record(offset, 1 << 42, b"k", b""), change)
+            offset += 1
+            if offset % 200 == 0:
+                await asyncio.sleep(0)
+    assert offset == WAITING
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await outputs.room()
+
+
+async def test_members_of_deleted_topics_stop_the_shards_reading_at_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.outputs.WAITING_MEMBERS", 25_000)
+    outputs = Outputs(_AwayLog(), 0, 64)  # type: ignore[arg-type]  # nothing else is used
+    with at_most(25_000 * 112 * 2 + FLYING * 2_000):  # the members themselves, and those that were handed over
+        for n in range(3):
+            members = Members(1)
+            for user in range(15_000):
+                members.put(f"user-{user:06}", Membership(Role.MEMBER, user, user, 1_700_000_000_000 + user))
+            assert outputs.is_full == (n == 2)
+            outputs.deleted(Record(n, 1, b"k", b""), TopicDeleted("t", 1, "o", members))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await outputs.room()
 
 
 @pytest.mark.parametrize("base", [True, False])

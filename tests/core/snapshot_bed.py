@@ -1,6 +1,6 @@
 """A shard, its rows, a writer and the snapshots log, for tests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.pairs import NoPairs, Pairs
@@ -61,6 +61,16 @@ class Bed:
 
     def chain(self) -> list[Chunk]:
         return chain_among(self.chunks())
+
+
+def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
+    """Yields each snapshot of a chain, the base first: the offset it ends at, and its chunks."""
+    chunks: list[Chunk] = []
+    for chunk in chain:
+        chunks.append(chunk)
+        if chunk.is_end:
+            yield chunk.offset, chunks
+            chunks = []
 
 
 def restore(chain: Sequence[Chunk], pairs: Pairs | None = None) -> tuple[Shard, dict[bytes, Row]]:

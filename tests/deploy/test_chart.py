@@ -14,6 +14,7 @@ import yaml
 from tests.deploy.places import CHART, ROLES, ROOT, VALUE_SETS
 from tests.deploy.rendered import RenderFailed, chart, container, mounts, pod_spec, workloads
 from tests.deploy.tools import run
+from tests.kafka.rights import Right, rights_on_page
 
 MINORS = ("1.35", "1.36", "1.37")
 CUSTOM = {"HTTPRoute", "KafkaTopic", "KafkaUser", "PodMonitor", "PrometheusRule", "ScaledObject"}
@@ -48,6 +49,9 @@ REFUSED = (  # what is given on top of the minimal set, and words of the answer
     ("httpRoute.enabled=true", "httpRoute.parentRefs"),
     ("strimzi.topics.enabled=true", "kafka.replication"),
     ("strimzi.user.enabled=true", "strimzi.cluster"),
+    ("strimzi.user.enabled=true,strimzi.cluster=k,kafka.security.user=u", "leave kafka.security.user"),
+    ("cluster.tls.secret=Links", "/cluster/tls/secret"),
+    ("cluster.tls.caKey=", "/cluster/tls/caKey"),
     ("extraEnv[0].value=x", "name"),
     ("monitoring.podMonitor.enabled=true", "networkPolicy.monitoring"),
     ("monitoring.podMonitor.interval=15", "/monitoring/podMonitor/interval"),
@@ -124,7 +128,7 @@ def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
     rendered = chart(helm, values)
     gateway = workloads(rendered)["gateway"]
     assert not [env for env in container(gateway)["env"] if "LOG__" in env["name"]]
-    assert [volume["name"] for volume in pod_spec(gateway)["volumes"]] == ["auth"]
+    assert "kafka" not in {volume["name"] for volume in pod_spec(gateway)["volumes"]}
     policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in rendered
                 if d["kind"] == "NetworkPolicy"}  # fmt: skip
     assert set(policies) == {*ROLES, "init"}
@@ -227,6 +231,48 @@ def test_strimzi_topics_are_those_that_init_makes(helm: Path) -> None:
         spec = topics[f"headgate.{log.value}"]
         assert {key: str(value) for key, value in spec["config"].items()} == topic_configs(log, 3)
         assert spec["partitions"] == (1 if log is LogName.REVOCATIONS else 64) and spec["replicas"] == 3
+
+
+def test_a_kafka_user_for_each_role_has_the_rights_on_the_page(helm: Path) -> None:
+    rendered = chart(helm, SETS["production"])
+    users = {d["metadata"]["name"]: d["spec"]["authorization"]["acls"] for d in rendered if d["kind"] == "KafkaUser"}
+    given = {
+        Right(name.rpartition("-")[2], acl["resource"]["type"], acl["resource"]["name"], operation)
+        for name, acls in users.items()
+        for acl in acls
+        for operation in acl["operations"]
+    }
+    assert given == set(rights_on_page("headgate"))
+    found = workloads(rendered)
+    for role in ("init", "ingest", "dispatcher"):
+        env = {entry["name"]: entry.get("value") for entry in container(found[role])["env"]}
+        user = env["HEADGATE_LOG__SECURITY__USER"]
+        assert user in users and user.endswith(f"-{role}")
+        (volume,) = [volume for volume in pod_spec(found[role])["volumes"] if volume["name"] == "kafka"]
+        assert volume["projected"]["sources"][0]["secret"]["name"] == user
+
+
+def test_strimzi_users_may_have_certificates(helm: Path) -> None:
+    mutual = "kafka.security.protocol=SSL,strimzi.user.authentication=tls"
+    found = workloads(chart(helm, SETS["production"], "--set", mutual))
+    for role in ("init", "ingest", "dispatcher"):
+        (volume,) = [volume for volume in pod_spec(found[role])["volumes"] if volume["name"] == "kafka"]
+        secrets = [source["secret"]["name"] for source in volume["projected"]["sources"]]
+        assert secrets == ["events-cluster-ca-cert", f"hg-headgate-{role}"]
+
+
+def test_links_use_tls_where_a_secret_is_named(helm: Path) -> None:
+    found = workloads(chart(helm, SETS["production"]))
+    for role in ROLES:
+        env = {entry["name"]: entry.get("value") for entry in container(found[role])["env"]}
+        assert "/etc/headgate/links" in mounts(found[role])
+        (volume,) = [volume for volume in pod_spec(found[role])["volumes"] if volume["name"] == "links"]
+        assert volume["secret"]["secretName"] == "headgate-links"
+        files = {f"/etc/headgate/links/{item['path']}" for item in volume["secret"]["items"]}
+        assert files == {env[f"HEADGATE_CLUSTER__TLS__{part}"] for part in ("CA", "CERTIFICATE", "KEY")}
+        assert env["HEADGATE_CLUSTER__TLS__SERVER_NAME"] == "hg-headgate-dispatcher"
+    for role, plain in workloads(chart(helm, SETS["minimal"])).items():
+        assert not [entry for entry in container(plain)["env"] if "TLS" in entry["name"]], role
 
 
 def test_notes_say_how_to_publish_the_first_message(helm: Path) -> None:

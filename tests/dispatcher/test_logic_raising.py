@@ -9,7 +9,6 @@ import pytest
 
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
-from headgate.core.sequencer.claims import Claim, NewestClaim, agreed_logic, decode_claim
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, LOGIC, Config, Control, CreateTopic, SetMember, encode_body
 from headgate.core.wire.envelope import encode_control
@@ -27,16 +26,6 @@ from tests.dispatcher.members_bed import ROOT, Far
 
 SHARDS = 2
 OLD_CLAIM = b'{"node":"old","incarnation":"run","address":"old:1"}'
-
-
-def test_one_owner_that_does_not_know_a_logic_keeps_all_from_it() -> None:
-    new, old = (NewestClaim(1, Claim("n", "r", "a", logic)) for logic in (2, 1))
-    assert agreed_logic({0: new, 1: new}, 2) == 2
-    assert agreed_logic({0: new, 1: old}, 2) == 1
-    assert agreed_logic({0: new}, 2) == 1, "nobody has claimed shard 1"
-    found = decode_claim(OLD_CLAIM)
-    assert found is not None
-    assert found.logic == 1
 
 
 def old_config(cluster_id: str, shards: int, shard: int, generation: int = 1) -> tuple[bytes, bytes]:

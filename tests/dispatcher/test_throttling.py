@@ -7,6 +7,8 @@ import pytest
 
 from dispatcher import throttling
 from dispatcher.throttling import Throttling
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import Hello
 from headgate.core.wire.link_users import Ingests, Throttle, Throttled
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
@@ -108,13 +110,56 @@ async def test_while_no_ingest_is_linked_what_is_due_waits() -> None:
     assert of(Throttled, heard) == [Throttled([Throttle("t", 0)])]
 
 
+async def test_an_ingest_that_comes_later_is_told_what_is_still_refused() -> None:
+    bed = Bed()
+    row = Row("e", 1, 0, "e", "PUBLIC", "ana", 0, {"profile": "ephemeral", "rate_limit": {"per_s": 0.01, "burst": 1}})
+    bed.owner.rows[topic_key("e")] = row
+    _, first = bed.link("i1")
+    bed.owner.topic_rates.relay(row, CLOCK.now())
+    await bed.tick()
+    _, second = bed.link("i2")
+    await bed.tick()
+    await bed.tick()
+    told = [throttle for message in of(Throttled, second) for throttle in message.topics]
+    assert [throttle.topic_id for throttle in told] == ["e"]
+    assert 90_000 < told[0].for_ms <= 100_000
+    assert len(of(Throttled, first)) == 2
+
+
+async def test_a_link_that_is_full_is_told_everything_once_it_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed()
+    _, heard = bed.link("i1")
+    with monkeypatch.context() as full:
+        full.setattr("dispatcher.peer.LINK_BYTES", -1)
+        bed.owner.topic_rates.updated("t")
+        await bed.tick()
+        assert not of(Throttled, heard) and not of(Ingests, heard)
+    await bed.tick()
+    assert of(Throttled, heard) == [Throttled([Throttle("t", 0)])]
+    assert of(Ingests, heard) == [Ingests(1)]
+
+
+async def test_each_shard_may_tell_some_however_many_shards_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttling, "MAX_TOLD", 1)
+    monkeypatch.setattr(throttling, "MIN_TOLD", 3)
+    bed = Bed()
+    _, heard = bed.link("i1")
+    for n in range(10):
+        bed.owner.topic_rates.updated(f"t{n}")
+    await bed.tick()
+    assert [len(message.topics) for message in of(Throttled, heard)] == [3]
+
+
 async def test_a_node_that_may_no_longer_own_its_shards_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed()
     _, heard = bed.link("i1")
     bed.owner.topic_rates.updated("t")
-    monkeypatch.setattr(bed.dispatcher.lease, "held", lambda: False)
+    with monkeypatch.context() as paused:
+        paused.setattr(bed.dispatcher.lease, "held", lambda: False)
+        await bed.tick()
+        assert not of(Throttled, heard)
     await bed.tick()
-    assert not of(Throttled, heard)
+    assert of(Throttled, heard) and of(Ingests, heard)
 
 
 async def test_a_fault_does_not_end_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,18 @@ import pytest
 
 from dispatcher import user_inbox
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
+from dispatcher.recovery import ShardLost, inbox_start
 from dispatcher.retention import Retention
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.user_inbox import UserInbox
 from headgate.core.inbox.users import UserTopics, pair_key
+from headgate.core.sequencer.rows import Shard
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire import link
 from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
 from headgate.core.wire.link_members import AskMemberships, MembershipsAnswer
-from headgate.core.wire.records import Batch, LogName, Record
+from headgate.core.wire.records import Batch, Bounds, LogName, Record
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.dispatcher.bed import CLOCK, dispatcher_of, owner_in, owning, shell_of, until
@@ -191,3 +193,43 @@ async def test_retention_keeps_what_no_snapshot_has_and_a_base_ends_old_marks() 
         await until(lambda: owner.writer.has_chain)
         assert owner.users.encoded(pair_key("bob", "a")) is None
         assert topics(owner.users) == ["b"]
+
+
+async def test_a_bounded_log_gives_the_room_of_read_memberships_back_and_never_refuses_one() -> None:
+    """A refused membership would hold back the snapshot behind which the room is."""
+    log = await a_log(memory_bytes=1 << 20)
+    async with owning(log, OFTEN) as runner:
+        first = (await log.bounds(LogName.INBOX, 0)).first
+        for n in range(15_000):
+            log.append(LogName.INBOX, 0, b"u%d" % n, membership("t")).result()
+        end = (await log.bounds(LogName.INBOX, 0)).end
+        await until(lambda: owner_in(runner).inbox_snapshot_offset == end, 30)
+        async with asyncio.timeout(30):
+            while (await log.bounds(LogName.INBOX, 0)).first == first:
+                await asyncio.sleep(0.02)
+        assert not log.above_limit()
+        assert owner_in(runner).users.count("u14999") == 1
+
+
+@pytest.mark.parametrize(
+    ("saved", "logic", "begins"),
+    [
+        (None, 2, 100),  # no snapshot yet
+        (0, 1, 100),  # of a node that did not know members: it has read nothing, and an embedded log begins far above 0
+        (0, 2, None),
+        (99, 2, None),
+        (100, 2, 100),
+        (150, 1, 150),
+        (201, 2, None),
+    ],
+)
+def test_where_reading_begins_is_what_the_snapshot_says_or_nothing(
+    saved: int | None, logic: int, begins: int | None
+) -> None:
+    shard = Shard()
+    shard.logic = logic
+    if begins is None:
+        with pytest.raises(ShardLost, match=f"up to offset {saved} and the log holds 100 to 200"):
+            inbox_start(0, shard, saved, Bounds(100, 200))
+    else:
+        assert inbox_start(0, shard, saved, Bounds(100, 200)) == begins

@@ -104,6 +104,28 @@ def test_the_authentication_page_makes_tokens_that_work() -> None:
         assert json.loads(shell.run(listing))["topics"] == []
 
 
+def test_the_page_of_members_lets_bob_in_and_out() -> None:
+    serve, tokens, create, let_in, put_out, change = runnable("docs/how-to/members.md")
+    assert SECRET in serve
+    with Served("--auth.secret", SECRET) as served:
+        shell = Shell(served)
+        created, published = shell.run(f"{tokens}\n{create}").splitlines()
+        assert (json.loads(created)["permissions"], json.loads(published)["topic_id"]) == ("PRIVATE", "team")
+        printed = [json.loads(line) for line in shell.run(f"{tokens}\n{let_in}").splitlines()]
+        assert printed[1]["payload"] == "hello"
+        assert [(line.get("user_id"), line.get("role")) for line in (printed[0], *printed[2:])] == [
+            ("bob", "member"),
+            ("ann", "owner"),
+            ("bob", "member"),
+        ]
+        shell.run(f"{tokens}\n{put_out}")
+        read = let_in.splitlines()[1]
+        with pytest.raises(subprocess.CalledProcessError):
+            shell.run(f"{tokens}\n{read}")
+        shell.run(f"{tokens}\n{change}")
+        assert '"hello"' in shell.run(f"{tokens}\n{read}")
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
 def test_the_snippet_of_four_lines_shows_the_messages(shell: Shell, tmp_path: Path, page: str) -> None:
     (html,) = blocks(page, "html")

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from websockets.frames import Frame, Opcode
 
+from gateway import sessions
 from gateway.stream_callers import REDEEM_S
+from headgate.core.client.limits import Limits
 from headgate.core.wire.link import Refused
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.rights import Caller
@@ -246,6 +248,17 @@ class TestRevocations:
         one, two = (streams.websocket(f"token={streams.token(jti=jti)}") for jti in ("t1", "t2"))
         streams.bed.service.on_push(0, Revocations([Revocation("", "t1", 1_000_001)]))
         assert ended_with(one, 4401) and two.ends == []
+
+    async def test_of_many_streams_some_are_looked_at_in_each_loop_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sessions, "SLICE_SESSIONS", 2)
+        streams = Streams(limits=Limits(connections_per_user=100))
+        wires = [streams.websocket(f"token={streams.token()}") for _ in range(5)]
+        streams.bed.service.on_push(0, Revocations([Revocation("ann", "", 1_000_001)]))
+        ended = [sum(ended_with(wire, 4401) for wire in wires)]
+        for _ in range(2):
+            await asyncio.sleep(0)
+            ended.append(sum(ended_with(wire, 4401) for wire in wires))
+        assert ended == [2, 4, 5]
 
     async def test_spare_a_stream_whose_token_is_newer(self) -> None:
         streams = Streams()

@@ -168,3 +168,11 @@ async def test_a_goodbye_is_answered_and_nothing_behind_it() -> None:
     wire = opened(bed)
     wire.say(masked(Opcode.CLOSE, b"\x03\xe8") + pings(1))
     assert wire.written == b"\x88\x02\x03\xe8" and wire.ends == ["eof"] and bed.hub.session_count == 0
+
+
+@pytest.mark.parametrize("data", [masked(Opcode.TEXT, b"\xff"), masked(Opcode.CLOSE, b"\x03\xe8"), pings(1)])
+async def test_the_handshake_is_answered_before_the_frames_that_came_with_it(data: bytes) -> None:
+    """The client has no token and waits for nothing: its frames stand in the same segment as its handshake."""
+    wire = Bed(mode="jwt").asked(request("GET", "/connect", *UPGRADE) + data)
+    assert wire.written.startswith(b"HTTP/1.1 101 ")
+    assert close_code(wire) is not None

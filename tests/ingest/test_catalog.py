@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from headgate.core.wire import rights
-from headgate.core.wire.control import CreateTopic, DeleteTopic, SetMember
+from headgate.core.wire.control import CreateTopic, DeleteTopic, RemoveMember, SetMember
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskTopic, TopicAnswer, TopicInfo
 from headgate.core.wire.member_roles import Role
@@ -215,7 +215,7 @@ def test_a_role_of_a_topic_that_was_created_again_is_not_used() -> None:
         await private(parts)  # the push that tells of the end was lost: the new epoch ends the roles too
         assert parts.catalog.lookup("t", BO, rights.may_publish) is None
         found = (await parts.catalog.get_many(["t"], BO, rights.may_publish))["t"]
-        assert isinstance(found, Known) and found.role is None
+        assert isinstance(found, Refusal) and found.code == "topic_not_found"
 
     play(scene)
 
@@ -230,6 +230,34 @@ def test_a_role_is_used_for_a_minute_without_its_owner_and_not_longer() -> None:
         parts.clock.virtual.now += 0.2
         found = (await parts.catalog.get_many(["t"], BO, rights.may_publish))["t"]
         assert isinstance(found, Refusal) and found.code == "not_ready"
+
+    play(scene)
+
+
+def test_a_member_who_was_put_out_behind_our_back_is_refused_by_the_next_refresh() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await private(parts, bo="member")
+        await parts.catalog.get_many(["t"], BO, rights.may_publish)
+        record = RemoveMember("t", "bo", actor_of(SERVICE, "t"))
+        await parts.controls.change("t", record, info.epoch, parts.controls.id_of("unmember", "t", SERVICE, None))
+        parts.clock.virtual.now += FRESH_S + 0.1
+        assert parts.catalog.lookup("t", BO, rights.may_publish) is not None, "used while it is refreshed"
+        await asyncio.sleep(0.1)
+        assert parts.catalog.lookup("t", BO, rights.may_publish) is None
+        assert parts.catalog.lookup("t", SERVICE, rights.may_publish) is not None, "the topic is still remembered"
+
+    play(scene)
+
+
+def test_tokens_of_one_user_are_asked_for_apart() -> None:
+    async def scene(parts: Parts) -> None:
+        await private(parts)
+        parts.catalog.drop("t")
+        wide, narrow = Caller("bo", publish=("t",)), Caller("bo", subscribe=("x",))
+        found = await asyncio.gather(
+            *(parts.catalog.get_many(["t"], caller, rights.may_publish) for caller in (wide, narrow))
+        )
+        assert [isinstance(each["t"], Known) for each in found] == [True, False]
 
     play(scene)
 
@@ -272,5 +300,12 @@ def test_a_role_that_no_code_here_knows_gives_nothing() -> None:
     roles.put("t", "bo", None, 2.0, 7)
     assert roles.get("t", "bo", 7) is None and len(roles) == 0
     info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
-    assert role_of(TopicAnswer(1, info, "emperor")) is None
-    assert role_of(TopicAnswer(1, info, "owner")) is Role.OWNER
+    assert role_of(TopicAnswer(1, info, "emperor", 2), "bo") is None
+    assert role_of(TopicAnswer(1, info, "admin", 2), "bo") is Role.ADMIN
+    assert role_of(TopicAnswer(1, info, "", 2), "ana") is None, "the creator has left"
+
+
+def test_an_older_dispatcher_tells_no_roles_and_the_creator_is_the_owner() -> None:
+    info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
+    assert role_of(TopicAnswer(1, info), "ana") is Role.OWNER
+    assert role_of(TopicAnswer(1, info), "bo") is None

@@ -6,6 +6,7 @@ from headgate.core.publish.body import PublishBody
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.rights import Caller
+from ingest.audit import AuditLog
 from ingest.publish_topics import PublishTopics
 from ingest.rates import RateLimits
 from ingest.topic_ids import TopicIds
@@ -24,6 +25,7 @@ def targets_of(parts: Parts) -> PublishTopics:
         owners=parts.owners,
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
+        audit=AuditLog(parts.clock),
     )
     return PublishTopics(parts.access, topics, parts.clock)
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from headgate.core.wire.link_users import Revocation
 from headgate.core.wire.records import LogName
@@ -142,5 +143,19 @@ def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
         assert [await revoke(world, user_id=f"u{n}") for n in range(30)] == [204] * 20 + [429] * 10
         assert await revoke(world, user_id="u3") == 204
         assert await revoke(world, jti="u3") == 429
+
+    play(scene)
+
+
+def test_each_attempt_is_in_the_audit_log() -> None:
+    async def scene(world: World) -> None:
+        with structlog.testing.capture_logs() as lines:
+            assert await revoke(world, user_id="bob") == 204
+            assert await revoke(world, jti="t1", not_before=5) == 204
+            assert (await world.call("POST", PATH, world.token("eve"), json={"user_id": "bob"})).status_code == 403
+        kept = [(line["user"], line["target"], line["change"], line["outcome"]) for line in lines]
+        assert kept[0][:2] == ("root", "bob") and kept[0][3] == "ok"
+        assert kept[1:] == [("root", "", "jti=t1", "ok"), ("eve", "", "", "forbidden")]
+        assert {line["event"] for line in lines} == {"revocation.create"}
 
     play(scene)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import structlog
 
 from headgate.core.wire.link_users import Revocation, Revocations
 from headgate.core.wire.rights import Caller
@@ -101,5 +102,20 @@ def test_a_revoked_token_makes_no_ticket() -> None:
         token = world.token()
         world.ingest.on_push(0, Revocations([Revocation("ana", "", world.clock.wall_ms() + 1_000)]))
         problem(await world.call("POST", PATH, token), 401, "unauthenticated")
+
+    play(scene)
+
+
+def test_a_ticket_is_in_the_audit_log_without_itself() -> None:
+    async def scene(world: World) -> None:
+        with structlog.testing.capture_logs() as lines:
+            once = await world.call("POST", PATH)
+            stream = await world.call("POST", PATH, json={"kind": "stream", "topic_ids": ["a", "b"]})
+        assert [(line["event"], line["user"], line["change"], line["topic"]) for line in lines] == [
+            ("ticket.create", "ana", "kind=once", ""),
+            ("ticket.create", "ana", "kind=stream, 2 topics", "a"),
+        ]
+        for answer in (once, stream):
+            assert answer.json()["ticket"] not in str(lines)
 
     play(scene)

@@ -8,6 +8,7 @@ from headgate.core.wire.control import DeleteTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from ingest import done_operations as module
+from ingest.audit import AuditLog
 from ingest.shapes import rfc3339, topic_created, topic_shown
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
@@ -22,6 +23,7 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         owners=parts.owners,
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
+        audit=AuditLog(parts.clock),
     )
 
 

@@ -11,7 +11,7 @@ from tests.integration.ingest_twin import World, play
 
 TOPICS = "/api/v1/topics"
 UPDATE = {"name": "m", "settings": {"presence": "none"}}
-FIELDS = {"user", "topic", "target", "change", "outcome", "peer", "request_id", "record_id"}
+FIELDS = {"user", "topic", "target", "change", "outcome", "peer", "request_id", "record_id", "left_out"}
 
 
 async def lines_of(world: World, method: str, path: str, token: str = "", **request: Any) -> list[dict[str, Any]]:
@@ -50,6 +50,30 @@ def test_each_operation_leaves_one_line() -> None:
             records.add(line["record_id"])
         assert len(records) == 7, "each has a record of its own, but the end of subscriptions has none"
         assert "" in records
+
+    play(scene)
+
+
+def test_tickets_and_revocations_leave_one_line_without_the_ticket() -> None:
+    async def scene(world: World) -> None:
+        bo = world.token("bo")
+        with capture_logs() as lines:
+            ticket = (await world.call("POST", "/api/v1/tickets", bo)).json()["ticket"]
+        assert ticket not in str(lines)
+        line = await line_of(world, "POST", "/api/v1/tickets", bo)
+        assert (line["event"], line["user"], line["target"], line["change"]) == (
+            "ticket.create",
+            "bo",
+            "bo",
+            "kind=once",
+        )
+        line = await line_of(world, "POST", "/api/v1/revocations", bo, json={"user_id": "cy"})
+        assert (line["event"], line["outcome"], line["target"]) == ("revocation.create", "forbidden", "")
+        root = world.token("root", admin=True)
+        line = await line_of(world, "POST", "/api/v1/revocations", root, json={"user_id": "cy"})
+        assert (line["event"], line["outcome"], line["target"]) == ("revocation.create", "ok", "cy")
+        line = await line_of(world, "POST", "/api/v1/revocations", root, json={"jti": "j1"})
+        assert (line["target"], line["change"]) == ("", "jti=j1")
 
     play(scene)
 
@@ -125,5 +149,33 @@ def test_an_operation_that_fails_here_is_unfinished() -> None:
         world.ingest._appender.append = broken  # type: ignore[method-assign, assignment]
         line = await line_of(world, "PUT", f"{TOPICS}/t/members/bo")
         assert line["outcome"] == audit.UNFINISHED
+
+    play(scene)
+
+
+def test_a_target_that_is_no_user_is_not_written() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        for user_id in ("a%0Ab", "x" * 129, "%FF"):
+            line = await line_of(world, "DELETE", f"{TOPICS}/t/members/{user_id}", world.token("eve"))
+            assert (line["outcome"], line["target"]) == ("topic_not_found", "")
+
+    play(scene)
+
+
+def test_a_stranger_does_not_fill_the_disk_with_refusals() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        eve, path = world.token("eve"), f"{TOPICS}/t"
+        lines = [line for _ in range(100) for line in await lines_of(world, "DELETE", path, eve)]
+        assert 60 <= len(lines) <= 61
+        assert await lines_of(world, "DELETE", path, world.token("mallory"), json=None), "others have their own lines"
+        assert (await line_of(world, "PUT", f"{path}/members/eve", eve, json={"role": "member"}))["outcome"] == "ok"
+        world.clock.virtual.now += 2
+        assert (await line_of(world, "DELETE", path, eve))["outcome"] == "forbidden"
+        await lines_of(world, "DELETE", path, eve)
+        await lines_of(world, "DELETE", path, eve)
+        world.clock.virtual.now += 2
+        assert (await line_of(world, "DELETE", path, eve))["left_out"] >= 1
 
     play(scene)

@@ -36,12 +36,16 @@ class KafkaCluster:
     Usable as a context manager. `start` blocks for 4 s (one node): call it through `asyncio.to_thread` in a loop.
     """
 
-    def __init__(self, nodes: int = 1, *, first_port: int | None = None) -> None:
+    def __init__(
+        self, nodes: int = 1, *, first_port: int | None = None, secured: settings.Secured | None = None
+    ) -> None:
         """Set up, start nothing. `first_port`: clients' port of node 1, the others follow; by default any free ones."""
         if nodes not in SIZES:
             raise ValueError(f"a test cluster has {SIZES} nodes, not {nodes}")
         self._size = nodes
         self._first_port = first_port
+        self._secured = secured
+        self._secure_ports: tuple[int, ...] = ()
         self._held: list[HeldPorts] = []
         self._owner = os.getpid()
         self._folder: Path | None = None
@@ -51,6 +55,11 @@ class KafkaCluster:
     def bootstrap(self) -> str:
         """ "127.0.0.1:port,..." of all nodes, killed ones too; empty before `start`."""
         return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    @property
+    def secure_bootstrap(self) -> str:
+        """The same for the listeners of `secured`."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._secure_ports)
 
     @property
     def folder(self) -> Path:
@@ -109,8 +118,10 @@ class KafkaCluster:
         homes = [self._folder / f"node{ports.node_id}" for ports in placed]
         for ports, home in zip(placed, homes, strict=True):
             home.mkdir()
-            (home / "server.properties").write_text(settings.server(ports, placed, home / "data"), "utf-8")
-        format_nodes(java, homes)
+            (home / "server.properties").write_text(
+                settings.server(ports, placed, home / "data", self._secured), "utf-8"
+            )
+        format_nodes(java, homes, () if self._secured is None else self._secured.format_arguments)
         self.nodes = tuple(
             KafkaNode(ports.node_id, ports.client, home, (*java, "kafka.Kafka", str(home / "server.properties")))
             for ports, home in zip(placed, homes, strict=True)
@@ -120,13 +131,15 @@ class KafkaCluster:
         first = self._first_port
         clients = HeldPorts.any(self._size) if first is None else HeldPorts.exactly(range(first, first + self._size))
         self._held.append(clients)
-        controllers = HeldPorts.any(self._size)
-        self._held.append(controllers)
+        others = HeldPorts.any(2 * self._size)
+        self._held.append(others)
+        controllers, secure = others.ports[: self._size], others.ports[self._size :]
+        self._secure_ports = () if self._secured is None else secure
         numbers = range(1, self._size + 1)
-        return [settings.NodePorts(*each) for each in zip(numbers, clients.ports, controllers.ports, strict=True)]
+        return [settings.NodePorts(*each) for each in zip(numbers, clients.ports, controllers, secure, strict=True)]
 
 
-def format_nodes(java: Sequence[str], homes: Sequence[Path]) -> None:
+def format_nodes(java: Sequence[str], homes: Sequence[Path], arguments: Sequence[str] = ()) -> None:
     """Give every home a formatted `data` folder; raises KafkaStartError.
 
     Node 1 with Kafka's own StorageTool, so that the feature levels are those of production; the others get a copy
@@ -134,7 +147,15 @@ def format_nodes(java: Sequence[str], homes: Sequence[Path]) -> None:
     """
     first = homes[0]
     log = first / "format.log"
-    tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(first / "server.properties"))
+    tool = (
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        _kafka_uuid(),
+        "-c",
+        str(first / "server.properties"),
+        *arguments,
+    )
     process = spawn((*java, *tool), first, log)
     try:
         code = process.wait(FORMAT_TIMEOUT_S)

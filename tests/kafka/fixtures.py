@@ -14,6 +14,7 @@ import pytest
 from tests.kafka import jars
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.provide import NoKafka, provide
+from tests.kafka.settings import Secured
 
 SKIPPED = "no Kafka: "  # begins the reason of every skip that `kafka_skip_summary` counts
 
@@ -21,7 +22,7 @@ SKIPPED = "no Kafka: "  # begins the reason of every skip that `kafka_skip_summa
 class OwnKafka(Protocol):
     """What the fixture `own_kafka` gives: each call starts another cluster."""
 
-    def __call__(self, nodes: int = 1) -> KafkaCluster: ...
+    def __call__(self, nodes: int = 1, secured: Secured | None = None) -> KafkaCluster: ...
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +59,8 @@ def own_kafka(kafka_jars: None) -> Iterator[OwnKafka]:
     """
     with ExitStack() as stack:
 
-        def start(nodes: int = 1) -> KafkaCluster:
-            return stack.enter_context(KafkaCluster(nodes))
+        def start(nodes: int = 1, secured: Secured | None = None) -> KafkaCluster:
+            return stack.enter_context(KafkaCluster(nodes, secured=secured))
 
         yield start
 

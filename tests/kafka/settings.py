@@ -26,6 +26,7 @@ class NodePorts:
     node_id: int
     client: int
     controller: int
+    secure: int = 0
 
 
 def common(nodes: int) -> dict[str, str]:
@@ -51,7 +52,46 @@ def common(nodes: int) -> dict[str, str]:
     }
 
 
-def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A second listener, SASL over TLS, for users who have only the rights that somebody gives them.
+
+    On the plain listener everybody may do everything: it is for the test itself. `authority` and `keystore` are PEM
+    files, the latter with the private key and the certificate. `users`: name -> password, for PLAIN and SCRAM-SHA-512.
+    """
+
+    authority: Path
+    keystore: Path
+    users: Mapping[str, str]
+
+    @property
+    def format_arguments(self) -> list[str]:
+        """What Kafka's StorageTool needs so that the users exist from the start."""
+        credentials = [f"SCRAM-SHA-512=[name={name},password={word}]" for name, word in self.users.items()]
+        return [argument for credential in credentials for argument in ("--add-scram", credential)]
+
+    def properties(self) -> dict[str, str]:
+        """What a node is given besides its ports."""
+        listener = "listener.name.secure"
+        known = " ".join(f'user_{name}="{word}"' for name, word in self.users.items())
+        return {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            f"{listener}.plain.sasl.jaas.config": (
+                f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};"
+            ),
+            f"{listener}.scram-sha-512.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            f"{listener}.ssl.keystore.type": "PEM",
+            f"{listener}.ssl.keystore.location": str(self.keystore),
+            f"{listener}.ssl.truststore.type": "PEM",
+            f"{listener}.ssl.truststore.location": str(self.authority),
+        }
+
+
+def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path, secured: Secured | None = None) -> str:
     """The server.properties of one combined node with a static controller quorum."""
     voters = ",".join(f"{each.node_id}@127.0.0.1:{each.controller}" for each in all_nodes)
     own = {
@@ -65,6 +105,11 @@ def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path) -> str:
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
     }
+    if secured is not None:
+        for name in ("listeners", "advertised.listeners"):
+            own[name] += f",SECURE://127.0.0.1:{node.secure}"
+        own["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
+        own |= secured.properties()
     return properties(own | common(len(all_nodes)))
 
 

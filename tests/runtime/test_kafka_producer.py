@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, RequestTimedOutError
 
-from headgate.core.wire.records import Appended
+from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.logs.kafka_connect import deployment_of
+from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.kafka_producer import Batcher, PartitionQueue
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge
@@ -104,3 +105,9 @@ async def test_records_of_a_batch_have_its_base_offset_and_their_places() -> Non
     producer.sent[1][1].set_result(Meta(42, 6))
     await turns()
     assert [future.result() for future in futures] == [Appended(40, 5), Appended(41, 5), Appended(42, 6)]
+
+
+async def test_an_append_before_the_log_is_open_is_refused_and_never_raises() -> None:
+    log = KafkaLog(LogOptions("kafka://127.0.0.1:1"))
+    with pytest.raises(LogUnavailable, match="not open"):  # not KeyError: ingest would answer 500
+        await log.append(LogName.MESSAGES, 0, b"k", b"v")

@@ -21,6 +21,7 @@ class Connections:
         self._shard_of = shard_of
         self._sessions: dict[Session, None] = {}
         self._users: dict[int, dict[str, _Sessions]] = {}  # the users that were admitted, by shard
+        self._changed: dict[int, dict[str, None]] = {}  # users with one session more or less, by shard
         self._devices: dict[Session, str] = {}  # of those that named one
 
     def __len__(self) -> int:
@@ -38,10 +39,23 @@ class Connections:
         """Returns how many sessions a user has."""
         return _size(self._users_of(self.shard_of(user_id)).get(user_id))
 
-    def users(self, shard: int) -> list[str]:
-        """Returns the ids of the users of a shard that have sessions."""
+    def counts(self, shard: int) -> list[tuple[str, int]]:
+        """Returns the users of a shard, each with how many sessions he has here."""
         self.shard_of("")  # moves those that were admitted before the number of shards was known
-        return list(self._users.get(shard, ()))
+        return [(user_id, _size(sessions)) for user_id, sessions in self._users_of(shard).items()]
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_changed` has something to return."""
+        return bool(self._changed)
+
+    def take_changed(self) -> dict[int, list[tuple[str, int]]]:
+        """Returns who has one session more or less since the last call, by shard, each with how many there are now."""
+        changed, self._changed = self._changed, {}
+        return {
+            shard: [(user_id, _size(self._users_of(shard).get(user_id))) for user_id in users]
+            for shard, users in changed.items()
+        }
 
     def shard_of(self, user_id: str) -> int:
         """Returns the shard of a user, -1 while the number of shards is not known."""
@@ -61,7 +75,8 @@ class Connections:
     def admit(self, session: Session, caller: Caller) -> bool:
         """Gives a session to its user; false, and not given, when he has too many."""
         user_id = caller.user_id
-        users = self._users_of(self.shard_of(user_id))
+        shard = self.shard_of(user_id)
+        users = self._users_of(shard)
         before = users.get(user_id)
         if not caller.service and _size(before) >= self._per_user:
             return False
@@ -71,6 +86,7 @@ class Connections:
             before[session] = None
         else:
             users[user_id] = {before: None, session: None}
+        self._note(shard, user_id)
         return True
 
     def too_many(self, user_id: str, elsewhere: int) -> list[Session]:
@@ -99,12 +115,20 @@ class Connections:
         return True
 
     def _take_from(self, session: Session, user_id: str) -> None:
-        users = self._users_of(self.shard_of(user_id))
+        shard = self.shard_of(user_id)
+        users = self._users_of(shard)
         found = users.get(user_id)
         if isinstance(found, dict):
             found.pop(session, None)
         if found is session or found == {}:
             del users[user_id]
+        self._note(shard, user_id)
+
+    def _note(self, shard: int, user_id: str) -> None:
+        changed = self._changed.get(shard)
+        if changed is None:
+            changed = self._changed[shard] = {}
+        changed[user_id] = None
 
     def _users_of(self, shard: int) -> dict[str, _Sessions]:
         users = self._users.get(shard)
@@ -114,7 +138,9 @@ class Connections:
 
 
 def _size(found: _Sessions | None) -> int:
-    return len(found) if isinstance(found, dict) else int(found is not None)
+    if found is None:
+        return 0
+    return len(found) if isinstance(found, dict) else 1
 
 
 def _each(found: _Sessions | None) -> Iterable[Session]:

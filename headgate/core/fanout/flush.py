@@ -5,7 +5,7 @@ go to every subscriber in step.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
@@ -37,21 +37,24 @@ class Flush:
             self._scheduled = True
             self._schedule()
 
-    def run(self, wall_ms: int) -> Iterator[list[Session]]:
+    def run(self, wall_ms: int) -> Generator[list[Session]]:
         """Writes everything pending, one piece of each feed after the other.
 
         Yields after each round the sessions to pump before the next, while the rings still hold what they need.
         """
         dirty, self._dirty = list(self._dirty), {}
-        while dirty:
-            pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
-            again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces)
-            if again:
-                yield again
-            dirty = [feed for feed in dirty if feed.pending]
-        self._scheduled = bool(self._dirty)
-        if self._scheduled:
-            self._schedule()
+        try:
+            while dirty:
+                pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
+                again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces)
+                if again:
+                    yield again
+                dirty = [feed for feed in dirty if feed.pending]
+        finally:  # also where a pump fails: the rest is written in the next turn
+            self._dirty |= dict.fromkeys(feed for feed in dirty if feed.pending)
+            self._scheduled = bool(self._dirty)
+            if self._scheduled:
+                self._schedule()
 
     def write_out(self, feed: TopicFeed, wall_ms: int) -> Iterator[list[Session]]:
         """Writes everything that one feed has pending, now; yields as `run` does."""
@@ -62,8 +65,9 @@ class Flush:
                 yield again
 
     def forget(self, feed: TopicFeed) -> None:
-        """The feed ended, or begins anew: frees its ring."""
+        """The feed ended, or begins anew: frees its ring, and drops pending messages that nobody is left to get."""
         self._dirty.pop(feed, None)
+        feed.pending, feed.pending_ts = [], []
         if feed in self._rings:
             del self._rings[feed]
             self._ring_bytes -= feed.ring.clear()

@@ -5,6 +5,7 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -61,7 +62,7 @@ class Hub:
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
-        self.connections = Connections(limits.connections_per_user, upstream.shard_of)
+        self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
         do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
@@ -127,8 +128,11 @@ class Hub:
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
-        self._pump_all(self._flush.run(moment.wall_ms))
-        self._users.announce()
+        try:
+            with closing(self._flush.run(moment.wall_ms)) as rounds:
+                self._pump_all(rounds)
+        finally:  # users that change later ask for a flush only after this call
+            self._users.announce()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
@@ -172,7 +176,7 @@ class Hub:
         if not self.connections.admit(session, identity.caller):
             self.turn_away(session, user_id)
             return False
-        self._users.changed(user_id)
+        self._users.changed()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self.limits, frame_id)
         return True
@@ -210,7 +214,7 @@ class Hub:
         if not self.connections.close(session):
             return
         if session.caller is not None:
-            self._users.changed(session.caller.user_id)
+            self._users.changed()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -307,10 +311,17 @@ class Hub:
             feed = None
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        feed.configure(answer.settings)
-        self._fences.know(feed, answer.fence)
-        cursor, target = grants.begin_of(pending, answer, feed)
-        subscription = session.follow(feed, cursor, target, member=answer.member, at_ms=self._tick_ms)
+        else:
+            feed.configure(answer.settings)
+            self._fences.know(feed, answer.fence)
+        if session.closed:  # by what was written meanwhile
+            self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
+            if feed.count == 0:
+                self._let_go(feed)
+            return
+        subscription = session.follow(
+            feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
+        )
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1

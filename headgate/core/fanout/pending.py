@@ -99,7 +99,8 @@ class PendingSubscribes:
         self._queries: dict[Session, _Query] = {}
         # In the order of their deadlines, but for the seconds that a query takes.
         self._all: dict[PendingSubscribe, None] = {}
-        self._turns: dict[PendingSubscribe, None] = {}  # those that others of their query wait for, oldest first
+        # Those that others of their query wait for, as they were asked for: one that is late may wait a second more.
+        self._turns: dict[PendingSubscribe, None] = {}
         self._held: dict[int | None, dict[PendingSubscribe, None]] = {}
 
     # The topics of a query

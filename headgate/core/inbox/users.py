@@ -5,12 +5,14 @@ back. `expire` ends the marks that are so old that none comes any more.
 """
 
 from collections.abc import Iterator
+from heapq import nsmallest
 from typing import Final
 
 import msgspec
 
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Record
 
 SLICE_USERS: Final = 2_000  # a few milliseconds
@@ -31,6 +33,7 @@ class UserTopic(msgspec.Struct, array_like=True, gc=False):
     joined_at: int
 
 
+_ROLES: Final = {str(role): str(role) for role in Role}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic)
 
@@ -67,7 +70,7 @@ class UserTopics:
         if known is not None and (known.epoch, known.offset) >= (found.epoch, found.offset):
             return None
         topics[found.topic_id] = UserTopic(
-            found.epoch, found.offset, found.role, found.joined_seq, found.joined_n, found.joined_at
+            found.epoch, found.offset, _shared(found.role), found.joined_seq, found.joined_n, found.joined_at
         )
         self.changes += 1
         return pair_key(user_id, found.topic_id)
@@ -79,8 +82,8 @@ class UserTopics:
     def topics_of(self, user_id: str, after: str, limit: int) -> list[tuple[str, UserTopic]]:
         """Returns at most `limit` topics of which the user is a member, ids above `after`, ascending."""
         topics = self._users.get(user_id, {})
-        found = sorted(topic_id for topic_id, topic in topics.items() if topic_id > after and topic.role)
-        return [(topic_id, topics[topic_id]) for topic_id in found[:limit]]
+        found = nsmallest(limit, (topic_id for topic_id, topic in topics.items() if topic_id > after and topic.role))
+        return [(topic_id, topics[topic_id]) for topic_id in found]
 
     def expire(self, before_ms: int) -> Iterator[list[bytes]]:
         """Forgets marks of topics that were left before a time; yields the keys a slice of users at a time."""
@@ -100,13 +103,13 @@ class UserTopics:
     # As pairs of a snapshot
 
     def keys(self, size: int) -> Iterator[list[bytes]]:
-        """Yields the keys of all pairs, about `size` at a time; anything may change between two of them."""
+        """Yields the keys of all pairs, at most `size` at a time; anything may change between two of them."""
         some: list[bytes] = []
         for user_id in list(self._users):
             some += [pair_key(user_id, topic_id) for topic_id in self._users.get(user_id, ())]
-            if len(some) >= size:
-                yield some
-                some = []
+            while len(some) >= size:
+                yield some[:size]
+                del some[:size]
         yield some
 
     def encoded(self, key: bytes) -> bytes | None:
@@ -125,9 +128,16 @@ class UserTopics:
                 self._users.pop(user_id, None)
             return
         try:
-            self._users.setdefault(user_id, {})[topic_id] = _decoder.decode(value)
+            topic = _decoder.decode(value)
+            topic.role = _shared(topic.role)
+            self._users.setdefault(user_id, {})[topic_id] = topic
         except msgspec.DecodeError as error:
             raise CorruptRecord(f"the snapshot's pair of {user_id}: {error}") from None
+
+
+def _shared(role: str) -> str:
+    """Returns a role as the one string that all memberships share."""
+    return _ROLES.get(role, role)
 
 
 def pair_key(user_id: str, topic_id: str) -> bytes:

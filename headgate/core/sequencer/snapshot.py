@@ -13,7 +13,7 @@ Every chunk of the chain is at or above `floor` in the snapshots log.
 """
 
 import struct
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -32,6 +32,7 @@ VERSION: Final = 2
 NAME_BYTES: Final = 16
 NO_NAME: Final = bytes(NAME_BYTES)
 CHUNK_BYTES: Final = 512 * 1024
+SLICE_ENTRIES: Final = 2_000  # of members or pairs of a chunk, taken at a time: a few milliseconds
 MAX_OFFSET: Final = (1 << 63) - 1
 HEADER: Final = struct.Struct(">3sBHBxIQQ16s")
 
@@ -200,16 +201,6 @@ def chain_among(chunks: Iterable[Chunk], at_most: int = MAX_OFFSET) -> list[Chun
         skip.extend(search.ends)
 
 
-def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
-    """Yields each snapshot of a chain, the base first: the offset it ends at, and its chunks."""
-    chunks: list[Chunk] = []
-    for chunk in chain:
-        chunks.append(chunk)
-        if chunk.is_end:
-            yield chunk.offset, chunks
-            chunks = []
-
-
 def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tuple[Shard, dict[bytes, Row]]]:
     """Builds the shard and its rows as they were at the chain's end, yielding between slices of some milliseconds.
 
@@ -223,8 +214,12 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
         body = chunk.body()
         rest = body.rest
         _take_rows(rows, members, body.rows)
-        _take_members(members, body.members)
-        _take_pairs(pairs, body.pairs)
+        for at in range(0, len(body.members), SLICE_ENTRIES):
+            _take_members(members, body.members[at : at + SLICE_ENTRIES])
+            yield
+        for at in range(0, len(body.pairs), SLICE_ENTRIES):
+            _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES])
+            yield
         pieces.extend(body.blocks)
         if rest is not None:
             pieces = [p for p in pieces if p.number >= rest.oldest[not p.keyed]]

@@ -124,7 +124,7 @@ def _update(shard: Shard, key: bytes, row: Row, change: UpdateTopic) -> Decided:
     name = row.name if change.name is None else change.name
     if (name, permissions, settings) == (row.name, row.permissions, row.settings):
         return Decided(Verdict(Code.UPDATED, row.version, row.epoch))
-    loses = ANYONE[row.permissions] & ~ANYONE[permissions] & Right.SUBSCRIBE
+    loses = ANYONE.get(row.permissions, Right.NONE) & ~ANYONE[permissions] & Right.SUBSCRIBE
     row.name, row.permissions, row.settings = name, permissions, dict(settings)
     row.version += 1
     fence = _fence(row) if loses else 0

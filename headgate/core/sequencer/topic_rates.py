@@ -126,7 +126,7 @@ class TopicRates:
                 continue
             rates = self._rates(row)
             self._buckets.take(row.topic_id, rates, at, count)
-            if self._buckets.wait(row.topic_id, rates, at) or row.topic_id in self._told:
+            if self._buckets.wait(row.topic_id, rates, at):
                 self._may_tell(row.topic_id)
         self._counts.clear()
 

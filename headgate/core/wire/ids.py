@@ -2,6 +2,7 @@
 
 import re
 from hashlib import blake2b
+from struct import unpack_from
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
@@ -11,22 +12,20 @@ RESERVED_PREFIXES: Final = ("hg:", "dm:")
 PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
 MAX_INTEGER: Final = (1 << 53) - 1  # the largest that every JSON reader takes exactly (RFC 8259 section 6)
-MAX_EPOCH: Final = MAX_INTEGER
 FOREIGN_PUBLISHER: Final = "kafka"
 
 
 def murmur2(data: bytes) -> int:
     """Returns Kafka's murmur2 hash of `data` as an unsigned 32-bit integer (org.apache.kafka.common.utils.Utils)."""
     length = len(data)
+    words = length >> 2
     m = 0x5BD1E995
     h = (0x9747B28C ^ length) & 0xFFFFFFFF
-    body = length & ~3
-    for i in range(0, body, 4):
-        k = (int.from_bytes(data[i : i + 4], "little") * m) & 0xFFFFFFFF
-        k = ((k ^ (k >> 24)) * m) & 0xFFFFFFFF
-        h = ((h * m) & 0xFFFFFFFF) ^ k
-    if length > body:
-        h = ((h ^ int.from_bytes(data[body:], "little")) * m) & 0xFFFFFFFF
+    for word in unpack_from(f"<{words}I", data):
+        k = (word * m) & 0xFFFFFFFF
+        h = ((h * m) & 0xFFFFFFFF) ^ (((k ^ (k >> 24)) * m) & 0xFFFFFFFF)
+    if length & 3:
+        h = ((h ^ int.from_bytes(data[words << 2 :], "little")) * m) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * m) & 0xFFFFFFFF
     return h ^ (h >> 15)
 

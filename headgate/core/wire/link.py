@@ -1,4 +1,4 @@
-"""Link version 1: the messages between a gateway or ingest (the client) and a dispatcher.
+"""Link version 2: the messages between a gateway or ingest (the client) and a dispatcher.
 
 A link carries batches: one WebSocket message is the msgpack array of one or more of these structs, in order. Requests
 have a `req`, chosen by the client and unique on its link; the answer repeats it and comes **in band**: everything that
@@ -8,33 +8,8 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-from headgate.core.wire.link_members import (
-    AskMember,
-    AskMembers,
-    AskMemberships,
-    Authorize,
-    Authorized,
-    Fence,
-    MemberAnswer,
-    MembersAnswer,
-    MembershipsAnswer,
-    TopicSettings,
-)
+from headgate.core.wire import link_members, link_users
 from headgate.core.wire.link_struct import LinkStruct
-from headgate.core.wire.link_users import (
-    AskConnections,
-    AttachUsers,
-    ConnectionsAnswer,
-    EndSubscriptions,
-    Ingests,
-    Redeem,
-    Redeemed,
-    Revocations,
-    SubscriptionsEnded,
-    Throttled,
-    UsersChanged,
-    UsersElsewhere,
-)
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Verdict
@@ -385,26 +360,22 @@ class Refused(LinkStruct, tag=50):
     extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
-Message = (
-    Hello | Welcome | Owners | Refuse | Attach | Attached | AskSubscribe | Subscribed | Leave | Fetch | Page
-    | Messages | EphemeralMessages | Ended | Changed | AskTopic | TopicAnswer | AskTopics
-    | TopicsAnswer | AskCount | Counts | AskVerdict | Verdicts | AskHistory | HistoryPage | Relay | Relayed | Refused
-    | Authorize | Authorized | Fence | TopicSettings
-    | AskMember | MemberAnswer | AskMembers | MembersAnswer | AskMemberships | MembershipsAnswer
-    | AttachUsers | UsersChanged | UsersElsewhere | EndSubscriptions | SubscriptionsEnded | AskConnections
-    | ConnectionsAnswer | Redeem | Redeemed | Revocations | Throttled | Ingests
-)  # fmt: skip
-FromOwner = EndSubscriptions | AskConnections | UsersElsewhere  # of a user's shard, to a gateway
-FromAnyDispatcher = Revocations | Ingests
-SinceVersion2 = (
-    AskMember | AskMembers | AskMemberships | AttachUsers | UsersChanged | EndSubscriptions | SubscriptionsEnded
-    | AskConnections | ConnectionsAnswer | Redeem
-)  # fmt: skip
+FromOwner = link_users.FromOwner
+FromAnyDispatcher = link_users.FromAnyDispatcher
 Request = (
-    AskSubscribe | Fetch | Authorize | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
-    | AskMember | AskMembers | AskMemberships | EndSubscriptions | AskConnections | Redeem
+    AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+    | link_members.MemberRequest | link_users.UserRequest
 )  # fmt: skip
 Answer = (
-    Subscribed | Page | Authorized | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-    | MemberAnswer | MembersAnswer | MembershipsAnswer | SubscriptionsEnded | ConnectionsAnswer | Redeemed
+    Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
+    | link_members.MembersReply | link_users.UserReply
+)  # fmt: skip
+Message = (
+    Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
+    | Ended | Changed | FromOwner | FromAnyDispatcher
+    | link_members.MembersPush | link_users.UserAnnouncement | link_users.Throttled
+)  # fmt: skip
+SinceVersion2 = (
+    link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
+    | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
 )  # fmt: skip

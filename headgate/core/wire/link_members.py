@@ -123,3 +123,8 @@ class MembershipsAnswer(LinkStruct, tag=47):
     req: int
     count: int
     memberships: list[UserMembership]
+
+
+MemberRequest = Authorize | AskMember | AskMembers | AskMemberships
+MembersReply = Authorized | MemberAnswer | MembersAnswer | MembershipsAnswer
+MembersPush = Fence | TopicSettings  # of a topic's owner, to a gateway

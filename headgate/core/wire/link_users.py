@@ -151,3 +151,10 @@ class Ingests(LinkStruct, tag=71):
     """A dispatcher tells every ingest how many of them are linked: each gives a user its share. No answer."""
 
     count: int
+
+
+UserRequest = EndSubscriptions | AskConnections | Redeem
+UserReply = SubscriptionsEnded | ConnectionsAnswer | Redeemed
+UserAnnouncement = AttachUsers | UsersChanged  # of a gateway, to the owner of a user's shard
+FromOwner = EndSubscriptions | AskConnections | UsersElsewhere  # of that owner, to a gateway
+FromAnyDispatcher = Revocations | Ingests

@@ -89,6 +89,12 @@ class LinkDirectory:
             raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
         return self._shard_of(topic_id)
 
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user: not kept, for most are asked for once. Raises Refusal `not_ready`."""
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
+        return shard_of(user_id.encode(), self.shards)
+
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""
         return shard in self._served
@@ -202,9 +208,9 @@ class LinkDirectory:
         if isinstance(message, link.Attached):
             return message.shard
         if isinstance(message, UsersElsewhere):
-            return self.shard_of(message.users[0].user_id) if message.users else -1
+            return self.shard_of_user(message.users[0].user_id) if message.users else -1
         if isinstance(message, EndSubscriptions | AskConnections):
-            return self.shard_of(message.user_id)
+            return self.shard_of_user(message.user_id)
         about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
         return self.shard_of(getattr(about, "topic_id", ""))
 

@@ -36,6 +36,10 @@ class MemoryDirectory:
             raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
         return shard_of(topic_key(topic_id), self.shards)
 
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user. Raises Refusal `not_ready` while `shards` is 0."""
+        return self.shard_of(user_id)
+
     def linked(self, shard: int) -> bool:
         """Returns whether the shard has an owner."""
         return self.up

@@ -33,7 +33,10 @@ class Directory(Protocol):
         """Names the one object that gets pushes and news of owners. Until then pushes are dropped."""
 
     def shard_of(self, topic_id: str) -> int:
-        """Returns the shard of a topic or user. Raises Refusal `not_ready` while `shards` is not known."""
+        """Returns the shard of a topic. Raises Refusal `not_ready` while `shards` is not known."""
+
+    def shard_of_user(self, user_id: str) -> int:
+        """Returns the shard of a user. Raises Refusal `not_ready` while `shards` is not known."""
 
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""

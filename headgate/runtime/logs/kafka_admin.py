@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import TopicAuthorizationFailedError, for_code
 from aiokafka.structs import TopicPartition
 
-from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, no_right, reached
 from headgate.runtime.ports import LogUnavailable
 
 ALREADY_EXISTS: Final = 36
@@ -65,6 +65,8 @@ class KafkaAdmin:
             for error_code, _, _, name, entries in response.resources:
                 if error_code == _NO_ERROR:
                     found[name] = {entry[0]: entry[1] for entry in entries}
+                elif error_code == TopicAuthorizationFailedError.errno:
+                    raise LogUnavailable(f"{self._deployment.address}: {no_right('DescribeConfigs', f'topic {name}')}")
         return found
 
     async def create(self, name: str, partitions: int, replication: int, configs: Mapping[str, str]) -> bool:
@@ -73,6 +75,8 @@ class KafkaAdmin:
         topic = NewTopic(name, partitions, replication, topic_configs=dict(configs))
         response = await reached(self._deployment, client.create_topics([topic]))
         for _, error_code, *message in response.topic_errors:
+            if error_code == TopicAuthorizationFailedError.errno:
+                raise LogUnavailable(f"{self._deployment.address}: {no_right('Create', f'topic {name}')}")
             if error_code not in (_NO_ERROR, ALREADY_EXISTS):
                 what = next((text for text in message if text), None) or for_code(error_code).__name__
                 raise LogUnavailable(f"{self._deployment.address}: cannot create {name}: {what}")
@@ -83,7 +87,8 @@ class KafkaAdmin:
     async def delete_records(self, partition: TopicPartition, before: int) -> None:
         """Forgets the records of a partition before an offset. Raises LogUnavailable."""
         client = await self._start()
-        await reached(self._deployment, client.delete_records({partition: RecordsToDelete(before)}))
+        deleted = client.delete_records({partition: RecordsToDelete(before)})
+        await reached(self._deployment, deleted, "Delete", partition.topic)
 
     async def close(self) -> None:
         """Disconnects."""

@@ -4,7 +4,12 @@ import ssl
 from collections.abc import Awaitable
 from typing import Any, Final, NamedTuple, TypeVar
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.helpers import create_ssl_context
 
 from headgate.core.wire.records import LogName
@@ -73,21 +78,45 @@ def deployment_of(options: LogOptions, node: str = "headgate") -> KafkaDeploymen
     return KafkaDeployment(url, options.prefix, options.security, node)
 
 
-async def reached(deployment: KafkaDeployment, call: Awaitable[_T]) -> _T:
-    """Awaits a call to Kafka; raises LogUnavailable for whatever aiokafka raises."""
+async def reached(deployment: KafkaDeployment, call: Awaitable[_T], needs: str = "Describe", on: str = "") -> _T:
+    """Awaits a call to Kafka; raises LogUnavailable for whatever aiokafka raises.
+
+    `needs` is the right that the call needs on the topic `on`, for the message when it is missing.
+    """
     try:
         return await call
     except (KafkaError, OSError, TimeoutError) as error:
-        raise LogUnavailable(f"{deployment.address}: {reason(error)}") from error
+        raise LogUnavailable(f"{deployment.address}: {reason(error, needs, on)}") from error
 
 
-def reason(error: BaseException) -> str:
-    """Returns an error as one short phrase: aiokafka's own text where it has one, else the class."""
-    return str(error).strip() or type(error).__name__
+def no_right(right: str, resource: str) -> str:
+    """Returns the sentence for a right that is missing, e.g. on the resource `topic headgate.messages`."""
+    return f"the Kafka user has no right {right} on {resource} (docs/operations.md, rights in Kafka)"
+
+
+def reason(error: BaseException, needs: str = "Describe", on: str = "") -> str:
+    """Returns an error as one short phrase: the missing right, aiokafka's own text where it has one, or the class.
+
+    `needs` and `on` as in `reached`; a topic that the error names itself counts first.
+    """
+    named = str(error.args[0]) if error.args and isinstance(error.args[0], str) else on
+    if isinstance(error, TopicAuthorizationFailedError):
+        return no_right(needs, f"topic {named}" if named else "a topic")
+    if isinstance(error, GroupAuthorizationFailedError):
+        return no_right("Read", f"group {named}" if named else "its group")
+    if isinstance(error, ClusterAuthorizationFailedError):
+        return no_right(needs, "the cluster")
+    text = str(error).strip() or type(error).__name__
+    if "Unable to bootstrap" in text:  # aiokafka keeps the reason (TLS, password) to its own log line
+        text = f"{text}: the aiokafka line before it says why; check log.url and log.security"
+    return text
 
 
 def _ssl_context(security: LogSecurity) -> ssl.SSLContext:
     context: ssl.SSLContext = create_ssl_context(
-        cafile=security.ca, certfile=security.certificate, keyfile=security.key
+        cafile=security.ca,
+        certfile=security.certificate,
+        keyfile=security.key,
+        password="",  # None would ask the terminal for the password of an encrypted key
     )
     return context

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from headgate.core.wire.records import Bounds, Record
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached, reason
 from headgate.runtime.logs.kafka_stop import stopped
+from headgate.runtime.ports import LogUnavailable
 
 MAX_POLL_RECORDS: Final = 2_000  # without a bound one getmany returned 62,000, and the loop was blocked meanwhile
 POLL_MS: Final = 1_000
@@ -68,6 +69,7 @@ class PartitionBuffer:
         self._records: deque[Record] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._refused: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -104,6 +106,16 @@ class PartitionBuffer:
         records = [kept.popleft() for _ in range(count)]
         self._bytes -= sum(len(r.value or b"") + len(r.key or b"") for r in records)
         return records
+
+    def refuse(self, why: str) -> None:
+        """Makes the reader's next `check` raise."""
+        self._refused = why
+
+    def check(self) -> None:
+        """Raises LogUnavailable, once, where the broker has refused to be read."""
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            raise LogUnavailable(refused)
 
     def wake(self) -> None:
         """Ends `wait`."""
@@ -212,6 +224,8 @@ class SharedConsumer:
                 await self._note_positions(consumer, list(found or self._buffers))
             except OffsetOutOfRangeError as error:
                 self._out_of_range(error.args[0])
+            except TopicAuthorizationFailedError as error:
+                self._refused(error)
             except ConsumerStoppedError:
                 return
             except Exception as error:  # many readers share the consumer: log it and continue for the others
@@ -264,10 +278,21 @@ class SharedConsumer:
                 buffer.gone = True
                 self.detach(buffer)
 
+    def _refused(self, error: TopicAuthorizationFailedError) -> None:
+        """Ends the reads of a topic that the user may not read; a reader that tries again joins again."""
+        self._log_failure(error)
+        why = f"{self._deployment.address}: {reason(error, 'Read')}"
+        for partition, buffers in list(self._buffers.items()):
+            if partition.topic in error.args:
+                for buffer in list(buffers):
+                    buffer.refuse(why)
+                    self.detach(buffer)
+
     def _log_failure(self, error: Exception) -> None:
-        if self._reminder.is_due():
-            known = isinstance(error, KafkaError)
-            _log.error("%s: reading fails: %s", self._deployment.address, reason(error), exc_info=not known)
+        why = reason(error, "Read")
+        known = isinstance(error, KafkaError)
+        if self._reminder.is_due(why if known else ""):  # a missing right on each topic is a fault of its own
+            _log.error("%s: reading fails: %s", self._deployment.address, why, exc_info=not known)
 
 
 async def started(deployment: KafkaDeployment, arguments: dict[str, Any]) -> AIOKafkaConsumer:

@@ -13,7 +13,7 @@ from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import KEEP_MS, SettingsConflict, config_record, parts_of
 from headgate.runtime.logs.kafka_admin import KafkaAdmin, KafkaTopic
-from headgate.runtime.logs.kafka_connect import KafkaDeployment, deployment_of
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, deployment_of, no_right
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.logs.shard_config import find_config, first_config
@@ -22,6 +22,7 @@ from headgate.runtime.ports import LogUnavailable
 KAFKA_SHARDS: Final = 64  # fixed for a log's life: enough to share among many dispatchers
 MAX_REPLICATION: Final = 3
 READY_S: Final = 30.0
+HIDDEN_S: Final = 3.0  # a topic that was just created is listed within milliseconds
 POLL_S: Final = 0.1
 OTHER_S: Final = 3.0  # for another init that created the topics and has not written yet
 GENERATION: Final = 1
@@ -157,7 +158,7 @@ async def _create(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitRe
 
 async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport) -> None:
     """Waits until every partition has a leader, then checks the created topics. Raises LogUnavailable, InitConflict."""
-    deadline = asyncio.get_running_loop().time() + READY_S
+    started = asyncio.get_running_loop().time()
     names = [deployment.topic(log) for log in LogName]
     while True:
         found, configs = await admin.topics(names), await admin.configs(names)
@@ -166,7 +167,11 @@ async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: I
         ]
         if len(ready) == len(names):
             break
-        if asyncio.get_running_loop().time() > deadline:
+        waited = asyncio.get_running_loop().time() - started
+        hidden = sorted(configs.keys() - found.keys())
+        if hidden and waited > HIDDEN_S:
+            raise LogUnavailable(f"{deployment.address}: {no_right('Describe', f'topic {hidden[0]}')}")
+        if waited > READY_S:
             waiting = sorted(set(names) - set(ready))
             raise LogUnavailable(
                 f"{deployment.address}: {', '.join(waiting)} not ready after {READY_S:g} s; run init again"

@@ -13,6 +13,7 @@ from headgate.runtime.logs.embedded import (
     SettingsConflict,
     all_places,
     counter_of,
+    failed,
     read_counts,
 )
 from headgate.runtime.logs.kafka_admin import KafkaAdmin
@@ -83,7 +84,10 @@ class KafkaLog:
 
     def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands one record to the batcher; see the port."""
-        return self._batcher.append(self._queues[log, shard], key, value)
+        queue = self._queues.get((log, shard))
+        if queue is None:  # an owner may be linked before the log is open
+            return failed(LogUnavailable(f"{self.address} is not open yet"))
+        return self._batcher.append(queue, key, value)
 
     async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "KafkaReader":
         """Opens a position. Raises LogUnavailable."""
@@ -127,7 +131,7 @@ class KafkaLog:
         if missing:
             raise LogNotInitialised(
                 f"{self.address} has no {', '.join(missing)}; run: headgate init --log.url {self.address}"
-                f" --log.prefix {self.deployment.prefix}"
+                f" --log.prefix {self.deployment.prefix} (if they exist: the Kafka user has no right Describe on them)"
             )
         shards = found[self.deployment.topic(LogName.MESSAGES)].partitions
         if self._wanted_shards not in (None, shards):
@@ -167,6 +171,7 @@ class KafkaReader:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         while buffer.is_empty:
+            buffer.check()
             self._log.check_open()
             await self._prepare()
             left = deadline - loop.time()

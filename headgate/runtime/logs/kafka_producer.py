@@ -7,15 +7,18 @@ out may have been written.
 
 import asyncio
 import functools
+import logging
+import time
 from collections import deque
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from headgate.core.wire.records import Appended
+from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.embedded import (
     APPEND_WAIT_S,
     MAX_RECORD_BYTES,
@@ -33,6 +36,7 @@ BATCH_BYTES: Final = 131_072
 PARTITION_BYTES: Final = 8 << 20  # queued and not yet acknowledged in one partition; above it appends are refused
 TOTAL_BYTES: Final = 64 << 20  # in all partitions together
 
+_log = logging.getLogger("headgate.log.kafka")
 _TOO_LARGE: Final = MAX_RECORD_BYTES + RECORD_OVERHEAD
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []  # aiokafka wants a list
 
@@ -88,6 +92,7 @@ class Batcher:
         self._sending: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Event = asyncio.Event()
         self._closed = True
+        self._reminder = Reminder(time.monotonic)  # a fault is a topic of ours
 
     async def start(self) -> None:
         """Connects. Raises LogUnavailable."""
@@ -198,6 +203,11 @@ class Batcher:
     def _verdict(self, error: BaseException) -> LogError:
         if isinstance(error, MessageSizeTooLargeError):
             return RecordTooLarge(f"{self._deployment.address}: {reason(error)}")
+        if isinstance(error, TopicAuthorizationFailedError):  # nothing was written
+            why = reason(error, "Write")
+            if self._reminder.is_due(why):
+                _log.error("%s: appending fails: %s", self._deployment.address, why)
+            return LogUnavailable(f"{self._deployment.address}: {why}")
         return AppendUnknown(f"{self._deployment.address}: {reason(error)}")
 
     def _expired(self, queue: PartitionQueue, batch: _Batch) -> None:

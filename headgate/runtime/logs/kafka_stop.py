@@ -28,7 +28,10 @@ async def stopped(client: Any) -> None:
         return
     await _cancelled({stopping, *_left(client)})
     connections = getattr(client, "_client", None) or client.client
-    await connections.close()
+    closing = asyncio.ensure_future(connections.close())
+    await asyncio.wait((closing,))  # it ends as cancelled where a connection's end was waited for above, e.g. over TLS
+    if not closing.cancelled():
+        closing.exception()
 
 
 def _left(client: Any) -> set["asyncio.Task[Any]"]:

@@ -59,9 +59,38 @@ cluster-secret
 {{- if or (ne (index . 1) "dispatcher") (not (include "headgate.clusterKey" (index . 0))) }}yes{{ end -}}
 {{- end -}}
 
-{{/* Kafka as init, ingest and dispatchers are given it; gateways are given none of it. */}}
+{{/* The KafkaUser of a role, which is also the name of the Secret that Strimzi makes for it. Takes (list context role). */}}
+{{- define "headgate.kafkaUser" -}}
+{{ include "headgate.fullname" (index . 0) }}-{{ index . 1 }}
+{{- end -}}
+
+{{/* The Secret with the SASL password of a role. Takes (list context role). */}}
+{{- define "headgate.kafkaPassword" -}}
+{{- $values := (index . 0).Values -}}
+{{- if $values.strimzi.user.enabled -}}
+{{ include "headgate.kafkaUser" . }}
+{{- else -}}
+{{ required "set kafka.security.existingSecret to the Secret with the SASL password" $values.kafka.security.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the client certificate of a role; empty: none. Takes (list context role). */}}
+{{- define "headgate.kafkaCertificate" -}}
+{{- $user := (index . 0).Values.strimzi.user -}}
+{{- if and $user.enabled (eq $user.authentication "tls") -}}
+{{ include "headgate.kafkaUser" . }}
+{{- else -}}
+{{ (index . 0).Values.kafka.security.certificateSecret }}
+{{- end -}}
+{{- end -}}
+
+{{/* Kafka as init, ingest and dispatchers are given it; gateways are given none of it. Takes (list context role). */}}
 {{- define "headgate.kafkaEnv" -}}
-{{- $kafka := .Values.kafka -}}
+{{- $ := index . 0 -}}
+{{- $kafka := $.Values.kafka -}}
+{{- if and $.Values.strimzi.user.enabled (or $kafka.security.user $kafka.security.existingSecret $kafka.security.certificateSecret) -}}
+{{- fail "strimzi.user.enabled makes a user for each role: leave kafka.security.user, existingSecret and certificateSecret empty" -}}
+{{- end -}}
 {{- $security := $kafka.security -}}
 - {name: HEADGATE_LOG__URL, value: {{ printf "kafka://%s" (required "set kafka.bootstrap to host:port,host:port" $kafka.bootstrap) | quote }}}
 - {name: HEADGATE_LOG__PREFIX, value: {{ $kafka.prefix | quote }}}
@@ -70,29 +99,34 @@ cluster-secret
 {{- end }}
 {{- if hasPrefix "SASL" $security.protocol }}
 - {name: HEADGATE_LOG__SECURITY__MECHANISM, value: {{ $security.mechanism }}}
+{{- if $.Values.strimzi.user.enabled }}
+- {name: HEADGATE_LOG__SECURITY__USER, value: {{ include "headgate.kafkaUser" . | quote }}}
+{{- else }}
 - {name: HEADGATE_LOG__SECURITY__USER, value: {{ required "set kafka.security.user for SASL" $security.user | quote }}}
+{{- end }}
 - {name: HEADGATE_LOG__SECURITY__PASSWORD_FILE, value: /etc/headgate/kafka/password}
-{{- $_ := required "set kafka.security.existingSecret to the Secret with the SASL password" $security.existingSecret }}
+{{- $_ := include "headgate.kafkaPassword" . }}
 {{- end }}
 {{- if $security.caSecret }}
 - {name: HEADGATE_LOG__SECURITY__CA, value: /etc/headgate/kafka/ca.crt}
 {{- end }}
-{{- if $security.certificateSecret }}
+{{- if include "headgate.kafkaCertificate" . }}
 - {name: HEADGATE_LOG__SECURITY__CERTIFICATE, value: /etc/headgate/kafka/tls.crt}
 - {name: HEADGATE_LOG__SECURITY__KEY, value: /etc/headgate/kafka/tls.key}
 {{- end }}
 {{- end -}}
 
+{{/* The files of the same. Takes (list context role). */}}
 {{- define "headgate.kafkaSources" -}}
-{{- $security := .Values.kafka.security -}}
+{{- $security := (index . 0).Values.kafka.security -}}
 {{- if hasPrefix "SASL" $security.protocol }}
-- secret: {name: {{ $security.existingSecret }}, items: [{key: {{ $security.passwordKey }}, path: password}]}
+- secret: {name: {{ include "headgate.kafkaPassword" . }}, items: [{key: {{ $security.passwordKey }}, path: password}]}
 {{- end }}
 {{- if $security.caSecret }}
 - secret: {name: {{ $security.caSecret }}, items: [{key: {{ $security.caKey }}, path: ca.crt}]}
 {{- end }}
-{{- if $security.certificateSecret }}
-- secret: {name: {{ $security.certificateSecret }}, items: [{key: {{ $security.certificateKey }}, path: tls.crt}, {key: {{ $security.privateKeyKey }}, path: tls.key}]}
+{{- if include "headgate.kafkaCertificate" . }}
+- secret: {name: {{ include "headgate.kafkaCertificate" . }}, items: [{key: {{ $security.certificateKey }}, path: tls.crt}, {key: {{ $security.privateKeyKey }}, path: tls.key}]}
 {{- end }}
 {{- end -}}
 
@@ -108,13 +142,21 @@ cluster-secret
 {{- $ := index . 0 -}}
 {{- $role := index . 1 -}}
 {{- if ne $role "gateway" }}
-{{ include "headgate.kafkaEnv" $ }}
+{{ include "headgate.kafkaEnv" . }}
 {{- end }}
 {{- if include "headgate.signs" . }}
 - {name: HEADGATE_AUTH__SECRET_FILE, value: /etc/headgate/auth/auth-secret}
 {{- end }}
 {{- if include "headgate.clusterKey" $ }}
 - {name: HEADGATE_CLUSTER__SECRET_FILE, value: /etc/headgate/auth/cluster-secret}
+{{- end }}
+{{- with $.Values.cluster.tls }}
+{{- if .secret }}
+- {name: HEADGATE_CLUSTER__TLS__CA, value: /etc/headgate/links/ca.crt}
+- {name: HEADGATE_CLUSTER__TLS__CERTIFICATE, value: /etc/headgate/links/tls.crt}
+- {name: HEADGATE_CLUSTER__TLS__KEY, value: /etc/headgate/links/tls.key}
+- {name: HEADGATE_CLUSTER__TLS__SERVER_NAME, value: {{ .serverName | default (printf "%s-dispatcher" (include "headgate.fullname" $)) | quote }}}
+{{- end }}
 {{- end }}
 - {name: HEADGATE_CLUSTER__DISPATCHERS, value: "{{ include "headgate.fullname" $ }}-dispatcher:{{ $.Values.ports.links }}"}
 - {name: HEADGATE_ADMIN__PORT, value: {{ $.Values.ports.admin | quote }}}
@@ -242,7 +284,10 @@ spec:
         {{- toYaml $own.resources | nindent 8 }}
       volumeMounts:
         - {name: auth, mountPath: /etc/headgate/auth, readOnly: true}
-        {{- if and (ne $role "gateway") (include "headgate.kafkaSources" $ | trim) }}
+        {{- if $.Values.cluster.tls.secret }}
+        - {name: links, mountPath: /etc/headgate/links, readOnly: true}
+        {{- end }}
+        {{- if and (ne $role "gateway") (include "headgate.kafkaSources" . | trim) }}
         - {name: kafka, mountPath: /etc/headgate/kafka, readOnly: true}
         {{- end }}
         {{- if eq $role "dispatcher" }}
@@ -250,8 +295,16 @@ spec:
         {{- end }}
   volumes:
     {{- include "headgate.authVolume" . | nindent 4 }}
+    {{- with $.Values.cluster.tls }}
+    {{- if .secret }}
+    - name: links
+      secret:
+        secretName: {{ .secret }}
+        items: [{key: {{ .caKey }}, path: ca.crt}, {key: {{ .certificateKey }}, path: tls.crt}, {key: {{ .privateKeyKey }}, path: tls.key}]
+    {{- end }}
+    {{- end }}
     {{- if ne $role "gateway" }}
-    {{- include "headgate.kafkaVolume" $ | nindent 4 }}
+    {{- include "headgate.kafkaVolume" . | nindent 4 }}
     {{- end }}
     {{- if and (eq $role "dispatcher") (not $own.persistence.enabled) }}
     - {name: data, emptyDir: {sizeLimit: {{ $own.persistence.size }}}}
@@ -273,6 +326,7 @@ spec:
       {{- end }}
 {{- end -}}
 
+{{/* The volume of the same. Takes (list context role). */}}
 {{- define "headgate.kafkaVolume" -}}
 {{- with include "headgate.kafkaSources" . | trim }}
 - name: kafka

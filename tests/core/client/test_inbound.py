@@ -51,7 +51,9 @@ def test_good_frames() -> None:
     assert read(type="auth", token="t") == Auth("t")
     assert read(type="subscribe", topic_id="a") == Subscribe("a", None, True)
     assert read(type="subscribe", topic_id="a", **{"from": {"seq": 5}}) == Subscribe("a", Position("seq", -1, 5), True)
-    assert read(type="subscribe", topic_id="a", presence=False, ack=False, device_id="d") == Subscribe("a", None, False)
+    assert read(type="subscribe", topic_id="a", presence=False, ack=False, device_id="d") == Subscribe(
+        "a", None, False, "d"
+    )
     assert read(type="unsubscribe", topic_id="a", more=1) == Unsubscribe("a")
     assert read(type="presence", topic_id="a") == AskPresence("a")
     assert read(type="ping", t=None) == Ping(None) and read(type="ping") == Ping(msgspec.UNSET)
@@ -98,7 +100,7 @@ def test_an_error_names_the_topic_only_where_it_could_be_one() -> None:
 def test_queries() -> None:
     assert subscribe_from_query("a", {}) == Subscribe("a", None, True)
     query = {"from": "7:5", "presence": "false", "ack": "false", "device_id": "d"}
-    assert subscribe_from_query("a", query) == Subscribe("a", Position("seq", 7, 5), False)
+    assert subscribe_from_query("a", query) == Subscribe("a", Position("seq", 7, 5), False, "d")
     for bad in ({"from": ""}, {"ack": "true"}, {"ack": "1"}, {"presence": "true"}, {"presence": ""}, {"device_id": ""}):
         with pytest.raises(Refusal) as refused:
             subscribe_from_query("a", bad)

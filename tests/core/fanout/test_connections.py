@@ -57,7 +57,7 @@ def test_a_refused_connection_counts_for_nobody_and_a_closed_one_no_longer() -> 
     assert len(connections) == 2 and connections.of("bob") == [first]
     assert connections.close(refused) and not admit(connections, opened(connections), "bob")
     assert connections.close(first) and not connections.close(first)
-    assert connections.count("bob") == 0 and connections.users(0) == []
+    assert connections.count("bob") == 0 and connections.counts(0) == []
     assert admit(connections, opened(connections), "bob")
 
 
@@ -84,13 +84,14 @@ def test_users_are_found_by_shard_also_those_admitted_before_the_shards_were_kno
     shards = Shards(known=False)
     connections = connections_of(shards=shards)
     early = [opened(connections, user) for user in ("bob", "eve", "joe", "bob")]
-    assert connections.shard_of("bob") == -1 and connections.count("bob") == 2 and connections.users(0) == []
+    assert connections.shard_of("bob") == -1 and connections.count("bob") == 2 and connections.counts(0) == []
     shards.known = True
-    assert connections.users(0) == ["bob"] and connections.users(1) == ["eve", "joe"] and connections.users(2) == []
+    assert connections.counts(0) == [("bob", 2)] and connections.counts(1) == [("eve", 1), ("joe", 1)]
+    assert connections.counts(2) == []
     assert connections.of("bob") == [early[0], early[3]]
     for session in early:
         assert connections.close(session)
-    assert connections.users(0) == connections.users(1) == []
+    assert connections.counts(0) == connections.counts(1) == []
 
 
 @pytest.mark.parametrize(("elsewhere", "ended"), [(0, 0), (1, 0), (2, 1), (4, 3), (100, 3)])
@@ -115,3 +116,15 @@ def test_a_device_is_known_while_its_session_is() -> None:
     assert connections.device(session) == "phone"
     connections.close(session)
     assert connections.device(session) is None
+
+
+def test_who_has_one_session_more_or_less_is_told_once() -> None:
+    connections = connections_of()
+    assert not connections.has_changed and connections.take_changed() == {}
+    sessions = [opened(connections, user) for user in ("bob", "eve", "bob")]
+    assert connections.has_changed
+    assert connections.take_changed() == {0: [("bob", 2)], 1: [("eve", 1)]}
+    assert not connections.has_changed
+    connections.close(sessions[1])
+    connections.close(opened(connections))
+    assert connections.take_changed() == {1: [("eve", 0)]} and connections.take_changed() == {}

@@ -165,3 +165,16 @@ def test_a_feed_that_ended_gives_its_ring_back() -> None:
     bench.publish(kept, 1, size=1_500)
     bench.run()
     assert (ended.ring.size, kept.ring.size) == (0, 1_500), "its bytes do not count any longer"
+
+
+def test_a_feed_that_ends_in_a_flush_gets_no_ring_again() -> None:
+    bench = Bench(Limits(queue_bytes=160_000))
+    a, b = bench.feed("a"), bench.feed("b")
+    bench.follow(a, b)
+    for feed in (a, b):
+        bench.publish(feed, 12, size=10_000)
+    rounds = bench.flush.run(1_000)
+    next(rounds)  # a pump between two rounds may cut the last subscriber
+    bench.flush.forget(a)
+    list(rounds)
+    assert not a.pending and a.ring.size == 0 and b.ring.size > 0

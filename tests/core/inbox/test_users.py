@@ -112,3 +112,28 @@ def test_marks_of_topics_that_were_left_long_ago_end_and_memberships_stay() -> N
     assert len(gone) == (SLICE_USERS + 1) // 2
     assert users.encoded(b"u0\0t") is not None and users.encoded(b"u1\0t") is None
     assert users.count("bob") == 1
+
+
+def test_a_user_of_very_many_topics_is_written_in_pieces_and_listed_a_page_at_a_time() -> None:
+    users = UserTopics()
+    for n in range(10_000):
+        users.apply(record(n, "bob", joined(f"t{n * 7_919 % 10_007:05}", n)))
+    pieces = list(users.keys(300))
+    assert max(map(len, pieces)) == 300
+    assert len({key for piece in pieces for key in piece}) == sum(map(len, pieces)) == 10_000
+    found: list[str] = []
+    while page := users.topics_of("bob", found[-1] if found else "", 999):
+        assert len(page) <= 999
+        found += [topic for topic, _ in page]
+    assert found == sorted(found)
+    assert len(found) == users.count("bob") == 10_000
+
+
+def test_changes_count_what_a_snapshot_has_to_write_again() -> None:
+    users = UserTopics()
+    users.apply(record(0, "bob", joined("t", 5)))
+    users.apply(record(1, "bob", joined("t", 5)))
+    assert users.changes == 1
+    users.apply(record(2, "bob", left("t", 6, at=1)))
+    assert [len(gone) for gone in users.expire(2)] == [1]
+    assert users.changes == 3

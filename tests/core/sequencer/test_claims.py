@@ -1,6 +1,6 @@
 """Level-triggered reconciliation, case by case."""
 
-from headgate.core.sequencer.claims import Claim, NewestClaim, Plan, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, Plan, agreed_logic, decode_claim, encode_claim, reconcile
 
 ME = Claim("n1", "run-1", "a:1")
 OTHER = Claim("n2", "run-9", "b:1")
@@ -36,3 +36,13 @@ def test_claims_survive_the_log() -> None:
     assert decode_claim(None) is None
     assert decode_claim(b"{") is None
     assert decode_claim(b'{"node":"\xff","incarnation":"1","address":"a:1"}') is None
+
+
+def test_the_owner_that_knows_least_decides_which_logic_all_know() -> None:
+    new, old = (NewestClaim(1, Claim("n", "r", "a", logic)) for logic in (2, 1))
+    assert agreed_logic({0: new, 1: new}, 2) == 2
+    assert agreed_logic({0: new, 1: old}, 2) == 1
+    assert agreed_logic({0: new}, 2) == 1, "nobody has claimed shard 1"
+    found = decode_claim(b'{"node":"old","incarnation":"run","address":"old:1"}')
+    assert found is not None
+    assert found.logic == 1

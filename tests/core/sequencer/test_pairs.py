@@ -101,3 +101,22 @@ def test_a_pair_that_its_wing_cannot_read_breaks_the_chain() -> None:
     with pytest.raises(BrokenChain, match="no such pair"):
         restore(chain, Values())
     restore(chain, NoPairs())
+
+
+def test_changed_pairs_wait_for_a_snapshot_and_it_says_up_to_where_it_has_their_log() -> None:
+    pairs, shard, rows = Values(), Shard(), dict[bytes, Row]()
+    list(apply_many(shard, rows, configured()))
+    writer = SnapshotWriter(pairs)
+    pairs.next_offset, pairs.changes = 7, 2
+    steps = writer.base(shard, rows, 0)
+    log = [value for value in steps if value is not None]
+    assert (writer.pending(shard), writer.inbox_offset) == (0, 7)
+    pairs.next_offset, pairs.changes = 9, 5
+    assert (writer.pending(shard), writer.inbox_offset) == (3, 7)
+    again = SnapshotWriter(restored := Values())
+    chain = chain_among(c for at, v in enumerate(log) if (c := read_chunk(at, v)) is not None)
+    shard, _ = restore(chain, restored)
+    again.resume(chain, shard.window)
+    assert (again.pending(shard), again.inbox_offset, restored.next_offset) == (0, 7, 7)
+    again.forget()
+    assert (again.pending(shard) > 0, again.inbox_offset) == (True, -1)

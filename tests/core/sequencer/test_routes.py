@@ -58,3 +58,14 @@ def test_a_dropped_topic_forgets_its_open_batches() -> None:
     assert routes.drop_topic("a") == ["g1"]
     assert routes.take() == []
     assert routes.get("g1", "a") is None
+
+
+def test_one_route_can_be_dropped_alone_with_its_open_batch() -> None:
+    routes: Routes[str] = Routes()
+    for gateway in ("g1", "g2"):
+        routes.add(gateway, "a", 9, 0)
+    routes.push(deliver("a", 1))
+    routes.drop("g1", "a")
+    routes.drop("g1", "b")
+    assert [gateway for gateway, _ in routes.take()] == ["g2"]
+    assert (routes.get("g1", "a"), routes.count("a")) == (None, 1)

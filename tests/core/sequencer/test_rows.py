@@ -3,8 +3,10 @@
 import msgspec
 import pytest
 
+from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config
+from headgate.core.wire.member_roles import Role
 
 ROW = Row("t", 7, 3, "Name", "PUBLIC", "ann", 1_000, {"retention_messages": 5})
 
@@ -46,3 +48,14 @@ def test_two_shards_share_nothing() -> None:
     one.digest.fold(0, 1, b"\x01")
     assert (len(other.window), other.digest.value) == (0, bytes(16))
     assert one.digest.value != other.digest.value
+
+
+def test_the_members_of_a_topic_are_its_creator_until_there_are_others() -> None:
+    shard, key = Shard(), b"t"
+    creator = ("ann", Membership(Role.OWNER, 0, 0, 1_000))
+    assert shard.members_above(key, ROW, "", 9) == [creator]
+    assert shard.members_above(key, ROW, "ann", 9) == shard.members_above(key, ROW, "", 0) == []
+    members = shard.members[key] = Members(7)
+    bob = Membership(Role.MEMBER, 1, 1, 2_000)
+    members.put("bob", bob)
+    assert shard.members_above(key, ROW, "", 9) == [("bob", bob)]

@@ -14,11 +14,10 @@ from headgate.core.sequencer.snapshot import (
     chain_among,
     read_chunk,
     seal,
-    snapshots_of,
 )
 from headgate.core.wire.errors import BrokenChain, NewerSnapshot
 from tests.core import golden
-from tests.core.snapshot_bed import Bed, restore, same
+from tests.core.snapshot_bed import Bed, restore, same, snapshots_of
 
 
 @pytest.mark.parametrize("seed", range(5))

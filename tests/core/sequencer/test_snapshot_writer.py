@@ -8,7 +8,7 @@ import pytest
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk, snapshots_of
+from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk
 from headgate.core.sequencer.window import UNSAVED_IDS, window_key
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import decode, encode_control, is_ours
@@ -16,7 +16,7 @@ from headgate.core.wire.ids import foreign_id, topic_key
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code
 from tests.core import golden
-from tests.core.snapshot_bed import CONFIG, TOPIC, Bed, bundle, configured, restore, same
+from tests.core.snapshot_bed import CONFIG, TOPIC, Bed, bundle, configured, restore, same, snapshots_of
 
 
 def test_a_base_built_while_records_go_on_is_that_of_its_last_instant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.apply import Applied, TopicDeleted, apply_many
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
@@ -247,7 +247,8 @@ def test_a_conflict_is_not_kept_the_same_request_may_be_decided_anew() -> None:
 
 def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_they_count() -> None:
     bed = Bed(logic=1)
-    assert bed.put("bob", "member") == Code.DEAD
+    join = SetMember("t", "bob", "member", ANN)
+    assert bed.feed(join, bed.epoch).verdicts == [Verdict(Code.DEAD, LOGIC)]
     assert bed.feed(Logic(2), 0).verdicts[0].code == Code.CONFIGURED
     assert bed.put("bob", "member") == Code.MEMBER
     assert bed.feed(Logic(1), 0).verdicts[0].code == Code.IGNORED
@@ -266,3 +267,25 @@ def test_a_logic_that_this_code_does_not_have_parks_and_changes_nothing() -> Non
 def test_n_counts_messages_and_not_what_else_took_a_seq() -> None:
     row = Row("t", 1, 10, "n", "PUBLIC", "ann", 0, {}, others=3)
     assert row.n == 7
+
+
+def test_a_topic_whose_permissions_nobody_knows_gives_no_rights_and_stops_no_shard() -> None:
+    """A create record is not checked for them: whoever may write to the log can make such a topic."""
+    bed = Bed("SECRET")
+    assert bed.put("bob", "member", BOB) == Code.FORBIDDEN
+    assert bed.put("bob", "member", ANN) == Code.MEMBER
+    assert bed.update(ANN, permissions="PUBLIC").verdicts[0].code == Code.UPDATED
+    assert bed.put("eve", "member", EVE) == Code.MEMBER
+
+
+def test_a_deleted_topic_hands_on_its_members_or_its_creator() -> None:
+    bed = Bed()
+    (gone,) = bed.feed(DeleteTopic("t"), bed.epoch).effects
+    assert gone == TopicDeleted("t", bed.epoch, "ann", None)
+    bed = Bed()
+    bed.put("bob", "member")
+    (gone,) = bed.feed(DeleteTopic("t"), bed.epoch).effects
+    assert isinstance(gone, TopicDeleted)
+    assert gone.members is not None
+    assert [user for user, _ in gone.members] == ["ann", "bob"]
+    assert bed.shard.members == {}

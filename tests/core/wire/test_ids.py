@@ -68,4 +68,10 @@ def test_reserved_ids_exist_but_cannot_be_created(ours: str) -> None:
 
 def test_epochs_keep_their_order_across_generations() -> None:
     assert ids.make_epoch(2, 0) > ids.make_epoch(1, (1 << 44) - 1)
-    assert ids.make_epoch(511, (1 << 44) - 1) <= ids.MAX_EPOCH
+    assert ids.make_epoch(511, (1 << 44) - 1) <= (1 << 53) - 1
+
+
+def test_a_user_has_the_shard_that_a_topic_of_the_same_name_would_have() -> None:
+    for name in ("ana", "é/x", "a" * 128):
+        assert ids.user_shard(name, 8) == ids.shard_of(ids.topic_key(name), 8)
+    assert {ids.user_shard(f"u{n}", 4) for n in range(64)} == set(range(4))

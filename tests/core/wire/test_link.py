@@ -1,4 +1,4 @@
-"""Link version 1: what every version must keep."""
+"""The link: what every version must keep."""
 
 import msgspec
 import pytest

@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
+from headgate.core.wire import topic_settings
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.topic_settings import DEFAULTS, create, effective, merge, require_built, shown
+from headgate.core.wire.topic_settings import (
+    DEFAULTS,
+    change,
+    create,
+    effective,
+    merge,
+    overrides_of,
+    require_built,
+    shown,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 
@@ -128,3 +138,50 @@ def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[st
     assert set(shown(DEFAULTS)) == {
         *("profile", "on_slow", "presence", "rate_limit", "retention_ms", "retention_messages"),
     }
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"profile": "ephemeral", "on_slow": "conflate"},
+        {"profile": "ephemeral"},
+        {"on_slow": "drop_oldest", "presence": "none"},
+        {"hot_enter": 5},
+        {"hot_enter": 50_000, "hot_exit": 10},
+        {"hot_exit": 0},
+        {"retention_ms": 5, "rate_limit": {"per_s": 1, "burst": 1}},
+    ],
+)
+def test_overrides_are_found_again_in_effective_settings(overrides: dict[str, Any]) -> None:
+    assert overrides_of(effective(overrides)) == overrides
+
+
+def test_a_change_is_merged_into_effective_settings() -> None:
+    settings = effective({"profile": "ephemeral", "presence": "none", "retention_ms": 5})
+    changed = change(settings, {"retention_ms": None, "on_slow": "conflate"})
+    assert changed == {"profile": "ephemeral", "presence": "none", "on_slow": "conflate"}
+    assert change(settings, {}) == {"profile": "ephemeral", "presence": "none", "retention_ms": 5}
+    wrongs: tuple[Any, ...] = (None, [], "x")
+    for wrong in wrongs:
+        with pytest.raises(Refusal, match="settings must be an object"):
+            change(settings, wrong)
+    with pytest.raises(Refusal, match="immutable"):
+        change(settings, {"profile": None})
+
+
+def test_a_change_of_what_nothing_obeys_is_refused_and_its_default_may_be_restored() -> None:
+    for changes in ({"queue_limit": 5}, {"presence": "list"}, {"hot_enter": "x"}, {"presence": ["list"]}):
+        with pytest.raises(Refusal, match="bad_request"):
+            change(effective({}), changes)
+    assert change(effective({"queue_limit": 5}), {"queue_limit": None, "presence": "count"}) == {}
+
+
+def test_hot_enter_alone_is_checked_against_the_present_hot_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_settings, "NOT_BUILT", ())
+    with pytest.raises(Refusal, match=r"settings\.hot_exit"):
+        change(effective({}), {"hot_enter": 7_999})
+    assert effective(change(effective({}), {"hot_enter": 9_000})) == effective({"hot_enter": 9_000, "hot_exit": 8_000})
+    assert change(effective({}), {"hot_enter": 100, "hot_exit": 50}) == {"hot_enter": 100, "hot_exit": 50}
+    low = effective({"hot_enter": 100, "hot_exit": 50})
+    assert effective(change(low, {"hot_enter": 60}))["hot_exit"] == 50

@@ -1,0 +1,202 @@
+"""Kafka with TLS, SASL and ACLs: the rights on the operator's page are enough, and one less is said in one line."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headgate.core.wire.records import LogName
+from headgate.runtime.logs.kafka_init import init_kafka
+from headgate.runtime.logs.kafka_log import KafkaLog
+from headgate.runtime.logs.options import LogOptions, LogSecurity
+from headgate.runtime.ports import LogError, LogUnavailable
+from tests.certificates import Authority
+from tests.e2e.harness import Deployment, Stage, token
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.fixtures import OwnKafka
+from tests.kafka.rights import Acls, Right, rights_on_page
+from tests.kafka.settings import Secured
+
+PASSWORDS = {role: f"{role}-Passw0rd" for role in ("init", "ingest", "dispatcher")}
+CLEAR_S = 15.0  # for the line; a hang takes longer
+
+
+@pytest.fixture
+async def secured(own_kafka: OwnKafka, tmp_path: Path) -> tuple[KafkaCluster, Path]:
+    """Returns a broker and the file with its authority."""
+    authority = Authority(tmp_path / "authority")
+    pair = authority.sign("broker")
+    keystore = tmp_path / "keystore.pem"
+    keystore.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
+    return await asyncio.to_thread(own_kafka, 1, Secured(authority.ca, keystore, PASSWORDS)), authority.ca
+
+
+@pytest.fixture
+async def acls(secured: tuple[KafkaCluster, Path]) -> AsyncIterator[Acls]:
+    async with Acls(secured[0].bootstrap) as found:
+        yield found
+
+
+def test_the_page_lists_rights_for_three_roles_and_every_log() -> None:
+    rights = rights_on_page("p")
+    assert {right.role for right in rights} == set(PASSWORDS)
+    for role in PASSWORDS:
+        topics = {right.name for right in rights if right.role == role and right.resource == "topic"}
+        assert topics == {f"p.{log.value}" for log in LogName}
+
+
+async def test_the_rights_on_the_page_are_enough(
+    secured: tuple[KafkaCluster, Path], acls: Acls, stage: Stage, tmp_path: Path
+) -> None:
+    """Init, publish, follow, and the same after a fail-over: SCRAM over TLS, a user for each role, links over TLS."""
+    cluster, ca = secured
+    await acls.give(rights_on_page("acl"))
+    settings = {
+        "log.security.protocol": "SASL_SSL",
+        "log.security.ca": ca,
+        "log.security.mechanism": "SCRAM-SHA-512",
+        "log.security.user": "init",
+        "log.security.password": PASSWORDS["init"],
+    }
+    authority = Authority(tmp_path / "links")
+    pair = authority.sign("headgate")
+    links = {"cluster.tls.ca": authority.ca, "cluster.tls.certificate": pair.certificate, "cluster.tls.key": pair.key}
+    deployment = Deployment(stage, cluster.secure_bootstrap, "acl", dispatchers=2, settings=settings | links)
+    for role in (*deployment.dispatchers, *deployment.ingests):
+        user = role.name.partition("-")[0]
+        role.settings |= {"log.security.user": user, "log.security.password": PASSWORDS[user]}
+    for role in deployment.gateways:
+        for name in settings:
+            del role.settings[name]
+    await deployment.start(shards=4)
+    client = {
+        "client.url": deployment.ingests[0].url,
+        "client.stream_url": deployment.gateways[0].url,
+        "client.token": token("me", admin=True),
+    }
+
+    async def command(*arguments: str) -> list[dict[str, object]]:
+        status, out, err = await stage.command(*arguments, settings=client)
+        assert status == 0, err.decode()
+        return [json.loads(line) for line in out.splitlines()]
+
+    topics = [f"t{n}" for n in range(8)]
+    for topic in topics:
+        await command("topics", "create", topic)
+        await command("publish", topic, '{"n":1}')
+    deployment.dispatchers[0].signal(signal.SIGTERM)  # writes its snapshots, too
+    assert await deployment.dispatchers[0].ended(30) == 0
+    await deployment.ingests[0].ready(60)
+    for topic in topics:
+        await command("publish", topic, '{"n":2}')
+        seen = await command("subscribe", topic, "--from", "earliest", "--count", "2")
+        assert [frame["payload"] for frame in seen] == [{"n": 1}, {"n": 2}]
+    text = "".join(role.errors() for role in deployment.roles)
+    assert "no right" not in text
+    assert not any(word in text for word in PASSWORDS.values())
+
+
+async def test_one_right_less_is_one_clear_line(
+    secured: tuple[KafkaCluster, Path], acls: Acls, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each right of each role, with PLAIN over TLS."""
+    cluster, ca = secured
+    unclear = []
+    for number, right in enumerate(rights_on_page("")):
+        prefix = f"p{number}"
+        rights = [each._replace(name=f"{prefix}{each.name}") for each in rights_on_page("")]
+        missing = right._replace(name=f"{prefix}{right.name}")
+        await acls.give(each for each in rights if each.role in ("init", right.role))
+        if right.role != "init":
+            await init_kafka(_options(cluster, ca, prefix, "init"))
+        await acls.take(missing)
+        caplog.clear()
+        try:
+            async with asyncio.timeout(CLEAR_S):
+                said = await _use(missing, _options(cluster, ca, prefix, right.role), caplog)
+        except TimeoutError:
+            said = "nothing: it hangs"
+        wanted = f"the Kafka user has no right {missing.operation} on {missing.resource} {missing.name} "
+        hidden = (  # the only right on a topic: without it the topic cannot be seen
+            f"has no {missing.name}; run: headgate init",
+            f"the Kafka user has no right Describe on topic {missing.name} ",
+        )
+        if wanted not in said and (missing.operation == "Create" or not any(line in said for line in hidden)):
+            unclear.append(f"{missing}: {said}")
+    assert not unclear, "\n".join(unclear)
+
+
+def _options(cluster: KafkaCluster, ca: Path, prefix: str, user: str) -> LogOptions:
+    security = LogSecurity(protocol="SASL_SSL", ca=str(ca), mechanism="PLAIN", user=user, password=PASSWORDS[user])
+    return LogOptions(f"kafka://{cluster.secure_bootstrap}", prefix, shards=1, security=security)
+
+
+async def _use(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixture) -> str:
+    """Does what needs a right; returns what was said."""
+    try:
+        if right.role == "init":
+            await init_kafka(options)
+        else:
+            await _use_log(right, options, caplog)
+    except LogError as error:
+        return str(error)
+    return " ".join(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+
+
+async def _use_log(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixture) -> None:
+    log = KafkaLog(options)
+    await log.open()
+    try:
+        if right.resource == "group":
+            group = log.group("n1")
+            await group.start()
+            while "no right" not in caplog.text:
+                await asyncio.sleep(0.05)
+            await group.stop()
+            return
+        name = next(each for each in LogName if right.name.endswith(f".{each.value}"))
+        if right.operation == "Write":
+            await log.append(name, 0, b"k", b"v")
+        elif right.operation == "Delete":
+            await log.append(name, 0, b"k", b"v")
+            await log.truncate_before(name, 0, 1)
+        else:
+            reader = await log.reader(name, 0, 0)
+            await reader.read(1, CLEAR_S)
+    finally:
+        await log.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("password", "Invalid username or password"),
+        ("ca", "certificate verify failed"),
+        ("plain", "closed"),
+    ],
+)
+async def test_a_broker_that_refuses_us_is_one_line(
+    secured: tuple[KafkaCluster, Path], tmp_path: Path, spoil: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong password, another authority, and no TLS at the TLS port; never the password itself."""
+    cluster, ca = secured
+    if spoil == "ca":
+        ca = Authority(tmp_path / "other").ca
+    options = _options(cluster, ca, "p", "ingest")
+    if spoil == "password":
+        security = LogSecurity(protocol="SASL_SSL", ca=str(ca), mechanism="PLAIN", user="ingest", password="wr0ng-word")
+        options = LogOptions(options.url, "p", security=security)
+    if spoil == "plain":
+        options = LogOptions(options.url, "p")
+    with pytest.raises(LogUnavailable) as caught:
+        async with asyncio.timeout(60):
+            await KafkaLog(options).open()
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert any(words in line for line in lines), lines
+    assert "the aiokafka line before it says why; check log.url and log.security" in str(caught.value)
+    assert "wr0ng-word" not in str(caught.value) + caplog.text
+    assert "\n" not in str(caught.value)
