@@ -229,7 +229,7 @@ class Subscriber:
 
 
 class SseReader:
-    """One SSE stream, read as bytes; resumes by Last-Event-ID."""
+    """One SSE stream, read as bytes; resumes by Last-Event-ID, but not after `unsubscribed`."""
 
     def __init__(
         self, url: str, topic_id: str, *, token: str | None = None, user: str = "sse", start: str = "live"
@@ -238,6 +238,7 @@ class SseReader:
         self.messages: list[Seen] = []
         self.events: list[tuple[str, dict[str, Any]]] = []  # all but messages
         self.subscribed = asyncio.Event()
+        self.reason: str | None = None  # of `unsubscribed`
         self._url = url
         self._query = {"topic_id": topic_id, "from": start, "user": user}
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -258,7 +259,7 @@ class SseReader:
 
     async def _run(self) -> None:
         async with Http(self._url) as http:
-            while True:
+            while self.reason is None:
                 headers = self._headers | ({"Last-Event-ID": self._last_id} if self._last_id else {})
                 with contextlib.suppress(NoAnswer):
                     async with http.stream("/sse/subscribe", self._query, headers) as (head, reader):
@@ -287,6 +288,8 @@ class SseReader:
             self.events.append((event, msgspec.json.decode(data)))
             if event == "subscribed":
                 self.subscribed.set()
+            if event == "unsubscribed":
+                self.reason = self.events[-1][1]["reason"]
             return
         frame = _frame.decode(data)
         epoch = int(self._last_id.partition(":")[0])

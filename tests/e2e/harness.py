@@ -5,6 +5,7 @@ Must not know what the tests prove, nor how clients speak to the processes (`cli
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -198,6 +199,14 @@ class Role:
     def _failure(self, what: str) -> str:
         status = "runs" if self.running else f"exit {self._process.poll() if self._process else 'never started'}"
         return f"{self.name} ({status}): {what}; its standard error ends with\n{self.errors()[-TAIL_BYTES:]}"
+
+
+def shards_of(dispatcher: Role) -> set[int]:
+    """Returns the shards that a dispatcher owns, by its own log lines."""
+    lines = [json.loads(line) for line in dispatcher.errors().splitlines() if line.startswith("{")]
+    return {line["shard"] for line in lines if line["event"] == "shard live"} - {
+        line["shard"] for line in lines if line["event"] == "shard has another owner"
+    }
 
 
 class Stage:

@@ -2,7 +2,6 @@
 its shards from their snapshots, and clients see every message once, in order."""
 
 import asyncio
-import json
 import shutil
 import time
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ from headgate.core.wire.ids import shard_of, topic_key
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher, Seen, Subscriber
 from tests.e2e.conftest import Figures
-from tests.e2e.harness import Deployment, Role, Stage, at_most, token, until
+from tests.e2e.harness import Deployment, Role, Stage, at_most, shards_of, token, until
 from tests.e2e.kafka_client import fill
 from tests.e2e.traffic import Traffic, sent_at
 
@@ -139,8 +138,8 @@ async def _kill_and_wait(scene: Scene, stack: AsyncExitStack) -> None:
     """Kills the owner, lets clients come with a cursor while there is none, and waits until all is served again."""
     victim, other = scene.deployment.dispatchers
     first, took = scene.first, scene.took
-    first.lost = _shards_of(victim)
-    assert first.lost and first.lost | _shards_of(other) == set(range(SHARDS))
+    first.lost = shards_of(victim)
+    assert first.lost and first.lost | shards_of(other) == set(range(SHARDS))
     read_before = await _read(other)
     victim.kill9()
     first.killed = time.monotonic()
@@ -224,13 +223,6 @@ async def _never_gone(publisher: Publisher, topics: list[str]) -> None:
 async def _applied(deployment: Deployment, messages: int) -> bool:
     name = 'headgate_sequenced_total{verdict="accepted"}'
     return sum([(await role.metrics())[name] for role in deployment.dispatchers]) >= messages
-
-
-def _shards_of(dispatcher: Role) -> set[int]:
-    lines = [json.loads(line) for line in dispatcher.errors().splitlines() if line.startswith("{")]
-    return {line["shard"] for line in lines if line["event"] == "shard live"} - {
-        line["shard"] for line in lines if line["event"] == "shard has another owner"
-    }
 
 
 async def _read(dispatcher: Role) -> float:
