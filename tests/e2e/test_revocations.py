@@ -1,19 +1,26 @@
-"""Revoked tokens end on three gateways, with one of two dispatchers killed, and stay revoked after restarts (Kafka)."""
+"""A user on three gateways is listed, ended and revoked, also with one of two dispatchers killed, on Kafka.
+
+Revoked tokens stay revoked after restarts.
+"""
 
 import asyncio
 import contextlib
+import json
 import time
 from typing import Any
 
 import websockets
 
+from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.rights import Caller
 from headgate.runtime.tokens import TokenKey, mint
 from tests.e2e.clients import Publisher
 from tests.e2e.conftest import Figures
-from tests.e2e.harness import SECRET, Deployment, Role, Stage, token, until
+from tests.e2e.harness import SECRET, Deployment, Role, Stage, shards_of, token, until
 
 GATEWAYS = 3
+SHARDS = 8
+TOPIC = "plaza"
 
 
 def issued_before(sub: str, jti: str | None = None) -> str:
@@ -92,3 +99,76 @@ async def test_a_revocation_reaches_every_gateway_with_a_dispatcher_killed_and_o
         f"revocation on {GATEWAYS} gateways: {seconds[0]:.2f} s to the last of {2 * GATEWAYS} streams; with one of two "
         f"dispatchers killed {seconds[1]:.2f} s"
     )
+
+
+async def ended_of(socket: Any) -> str:
+    """Returns the reason of the next `unsubscribed`."""
+    async with asyncio.timeout(10):
+        while True:
+            frame = json.loads(await socket.recv())
+            if frame["type"] == "unsubscribed":
+                return str(frame["reason"])
+
+
+async def listed_ended_revoked(deployment: Deployment, admin: Publisher, user: str, *, kill: bool) -> float:
+    """Does the three things to a user with two streams on each gateway; returns the seconds to the last 4401.
+
+    With `kill` the owner of the user's shard dies first, and the seconds count from there.
+    """
+    bearer = issued_before(user)
+    query = f"token={bearer}&topic_id={TOPIC}"
+    sockets = [await connected(gateway, query) for gateway in deployment.gateways for _ in range(2)]
+    other = await connected(deployment.gateways[0], f"token={issued_before('eve')}&topic_id={TOPIC}")
+    async with Publisher(deployment.ingests[0].url, bearer) as own:
+
+        async def lists_all() -> bool:
+            answer = await own.call("GET", "/api/v1/connections")
+            if answer.status != 200 or not answer.body["complete"]:
+                return False
+            found = answer.body["connections"]
+            followed = [s["topic_id"] for c in found for s in c["subscriptions"]]
+            return len({c["gateway"] for c in found}) == GATEWAYS and followed == [TOPIC] * len(sockets)
+
+        await until("all his connections are listed", lists_all, 10)
+        started = time.monotonic()
+        if kill:
+            owners = [d for d in deployment.dispatchers if shard_of(topic_key(user), SHARDS) in shards_of(d)]
+            owners[-1].kill9()
+        await until("they are listed again", lists_all, 10)
+
+        ended = 0
+
+        async def ends_all() -> bool:
+            nonlocal ended
+            answer = await own.call("DELETE", f"/api/v1/topics/{TOPIC}/subscribe")
+            ended += answer.body["ended"] if answer.status == 200 else 0
+            return ended == len(sockets)
+
+        await until("all his subscriptions are ended", ends_all, 10)
+        assert [await ended_of(socket) for socket in sockets] == ["ended"] * len(sockets)
+        revoked = time.monotonic()
+        answer = await admin.call("POST", "/api/v1/revocations", {"user_id": user})
+        assert answer.status == 204, answer
+        assert [await code_of(socket, 10) for socket in sockets] == [4401] * len(sockets)
+        assert time.monotonic() - revoked < 2, "a revocation is effective within 2 s"
+        seconds = time.monotonic() - started
+        assert (await own.call("GET", "/api/v1/connections")).status == 401
+    assert other.close_code is None
+    await other.close()
+    return seconds
+
+
+async def test_a_user_is_listed_ended_and_revoked_everywhere_also_when_the_owner_of_his_shard_is_killed(
+    stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str
+) -> None:
+    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=GATEWAYS)
+    await deployment.start(SHARDS)
+    async with Publisher(deployment.ingests[0].url, token("root", admin=True)) as admin:
+        assert (await admin.create(TOPIC)).status == 201
+        calm = await listed_ended_revoked(deployment, admin, "ann", kill=False)
+        killed = await listed_ended_revoked(deployment, admin, "bob", kill=True)
+    figures.say(
+        f"a user with {2 * GATEWAYS} streams on {GATEWAYS} gateways listed, ended and revoked in {calm:.2f} s; "
+        f"from the kill -9 of the owner of his shard {killed:.2f} s"
+    )
+    assert killed < 10, "all three within 10 s of the kill"
