@@ -72,7 +72,7 @@ class TopicHandlers:
             record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
             if record_id in self._deleted:
                 return NO_CONTENT
-            known = await self._access.require(topic_id, call.caller, rights.may_administer, "delete")
+            known = await self._access.ask(topic_id, call.caller, rights.may_administer, "delete")
             check_key(call)
             entry.record_id = id_text(record_id)
             outcome = await self._controls.decide(topic_id, DeleteTopic(topic_id), known.info.epoch, record_id)

@@ -141,3 +141,21 @@ def test_a_first_request_that_is_cancelled_does_not_end_the_append_of_its_repeat
         assert len(world.owner.messages("t")) == 1
 
     play(scene)
+
+
+def test_who_is_no_admin_any_longer_deletes_nothing_by_a_remembered_role() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        await world.call("PUT", "/api/v1/topics/t/members/bob", json={"role": "admin"})
+        bob = world.token("bob")
+        assert (await world.publish("t", token=bob, payload=1)).status_code == 200  # now his role is remembered
+        world.ingest.on_push = lambda shard_epoch, message: None  # type: ignore[method-assign]  # the Changed is lost
+        other, log, _, _ = world.another()
+        await log.open()
+        async with world.client_of(other) as client:
+            auth = {"Authorization": f"Bearer {world.token(service=True)}"}
+            assert (await client.delete("/api/v1/topics/t/members/bob", headers=auth)).status_code == 204
+        problem(await world.call("DELETE", "/api/v1/topics/t", token=bob), 404, "topic_not_found")
+        assert (await world.call("GET", "/api/v1/topics/t")).status_code == 200
+
+    play(scene)
