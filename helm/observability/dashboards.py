@@ -168,7 +168,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Dead letters",
-                (("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),),
+                (
+                    ("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),
+                    ("inbox records passed over", "sum(increase(headgate_inbox_skipped_total[1h]))"),
+                ),
                 "Records given up in the last hour.",
             ),
             Panel(

@@ -23,7 +23,7 @@ SECRET = "a secret of at least thirty-two bytes"
 LIMIT = 100
 PAGE = "https://app.test"
 CLOCK = SystemClock()
-TOKEN = mint(TokenKey(SECRET), Caller("bob"), now_s=CLOCK.wall_ms() / 1_000, ttl_s=600)
+TOKEN = mint(TokenKey(SECRET), Caller("bob"), now_s=CLOCK.wall_ms() / 1_000, ttl_s=86_400)
 BEARER = (b"authorization", f"Bearer {TOKEN}".encode())
 ROWS = (
     Endpoint("ingest", "POST", "/t/{id}", "post", body=Body(LIMIT, frozenset({JSON, NDJSON}))),

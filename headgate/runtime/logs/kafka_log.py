@@ -84,10 +84,9 @@ class KafkaLog:
 
     def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
         """Hands one record to the batcher; see the port."""
-        queue = self._queues.get((log, shard))
-        if queue is None:  # an owner may be linked before the log is open
+        if not self._queues:  # an owner may be linked before the log is open
             return failed(LogUnavailable(f"{self.address} is not open yet"))
-        return self._batcher.append(queue, key, value)
+        return self._batcher.append(self._queues[log, shard], key, value)
 
     async def reader(self, log: LogName, shard: int, offset: int, *, background: bool = False) -> "KafkaReader":
         """Opens a position. Raises LogUnavailable."""
