@@ -43,6 +43,7 @@ class Pipe:
         self.stuck = False
         self.paused = False
         self.code: int | None = None
+        self.reason = ""
         self.refused: Any = None
         self.broken = False
 
@@ -78,6 +79,7 @@ class Pipe:
 
     def end(self, code: int, reason: str) -> None:
         self.code = code
+        self.reason = reason
 
     def refuse(self, refusal: Any) -> None:
         self.refused = refusal

@@ -142,11 +142,10 @@ class Session:
 
     # Its end
 
-    def leave(self, code: int, retry_after_ms: int | None = None, reason: str | None = None) -> None:
+    def leave(self, code: int, retry_after_ms: int | None = None) -> None:
         """Sends `disconnect` and ends the connection. The hub has let go of the session before."""
-        frame = disconnect(code, retry_after_ms=retry_after_ms, reason=reason)
-        self.emit(frame)
-        self.finish(code, reason or CLOSE_REASONS[code])
+        self.emit(disconnect(code, retry_after_ms=retry_after_ms))
+        self.finish(code, CLOSE_REASONS[code])
 
     def finish(self, code: int, reason: str) -> None:
         """Ends the connection without a `disconnect` frame."""

@@ -3,8 +3,9 @@
 import pytest
 
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.feed import Feed, Piece, Ring, fitting
+from headgate.core.fanout.feed import Feed, Piece, Ring, attach, fitting, page_request
 from headgate.core.fanout.session import TopicFeed
+from headgate.core.wire.link import AttachTopic, Fetch
 from tests.core.scene import Scene
 
 PIECE_FRAMES, PIECE_BYTES = 500, 256 * 1024
@@ -88,3 +89,15 @@ def test_a_subscription_waits_once_for_the_next_flush_however_often_it_is_pumped
     assert len(scene.hub.feeds["a"].waiting) == 1
     scene.turn()
     assert late.seqs() == [1]
+
+
+def test_a_page_is_asked_for_by_the_feed_s_own_epoch_above_the_cursor() -> None:
+    limits = Limits()
+    asked = page_request(feed(), 4, limits, 9)
+    assert asked == Fetch(9, "a", 7, 4, limits.piece_frames, limits.piece_bytes)
+
+
+def test_a_new_owner_is_told_the_head_of_a_durable_topic_and_none_of_an_ephemeral_one() -> None:
+    ephemeral: TopicFeed = Feed("b", 0, 8, 5, {"profile": "ephemeral"}, 2)
+    (message,) = attach(0, [feed(4), ephemeral])
+    assert message.topics == [AttachTopic("a", 7, 4, 0, 0), AttachTopic("b", 8, 0, 0, 2)]

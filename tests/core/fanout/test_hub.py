@@ -310,3 +310,14 @@ def test_rings_are_bounded_for_the_whole_process() -> None:
         scene.turn()
     assert sum(feed.ring.size for feed in scene.hub.feeds.values()) <= 100_000
     assert scene.hub.feeds["t0"].ring.size == 0 and scene.hub.feeds["t19"].ring.size > 0
+
+
+def test_the_close_names_the_reason_of_an_ended_stream_and_the_class_of_a_code() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    stream, socket = scene.stream("a"), scene.socket()
+    scene.owners.delete("a")
+    assert (stream.code, stream.reason) == (1000, "deleted")
+    assert socket.session is not None
+    scene.hub.disconnect(socket.session, 4508)
+    assert (socket.code, socket.reason) == (4508, "slow consumer")

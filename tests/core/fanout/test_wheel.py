@@ -45,3 +45,20 @@ def test_what_is_due_beyond_a_turn_comes_early_and_a_long_sleep_loses_nothing() 
     wheel.add(near, near.due)
     assert set(wheel.advance(SLOTS * TICK_S * 3)) == {far, near}
     assert wheel.advance(SLOTS * TICK_S * 3) == []
+
+
+def test_what_is_due_beyond_a_turn_is_not_visited_before_the_turn_is_over() -> None:
+    wheel: Wheel[Item] = Wheel(0.0)
+    far = Item(1_000.0)
+    wheel.add(far, far.due)
+    for tick in range(1, SLOTS - 1):
+        assert wheel.advance(tick * TICK_S) == []
+    assert wheel.advance((SLOTS - 1) * TICK_S) == [far]
+
+
+def test_a_sleep_of_a_whole_turn_skips_no_slot() -> None:
+    wheel: Wheel[Item] = Wheel(0.0)
+    items = [Item(tick * TICK_S) for tick in range(SLOTS - 1)]
+    for item in items:
+        wheel.add(item, item.due)
+    assert set(wheel.advance(SLOTS * TICK_S)) == set(items)
