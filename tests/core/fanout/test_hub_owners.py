@@ -88,7 +88,9 @@ def test_a_new_owner_is_told_of_its_own_shard_and_one_that_went_is_told_nothing(
 
 
 @pytest.mark.parametrize("missing", ["owner", "number of shards"])
-def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(missing: str) -> None:
+def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
     scene = Scene()
     scene.owners.create("a")
     if missing == "owner":
@@ -100,6 +102,7 @@ def test_a_held_subscribe_is_asked_again_once_a_second_when_an_owner_is_linked(m
     asked = len(scene.owners.asked)
     assert socket.frames("subscribed") == []
     scene.owners.up, scene.owners.shards = True, 4
+    monkeypatch.setattr(scene.owners, "linked", {shard: True for shard in range(4)}.__getitem__)  # no shard: no owner
     scene.pass_time(0.75)
     assert socket.frames("subscribed") == [] and len(scene.owners.asked) == asked
     scene.pass_time(0.25)
