@@ -110,9 +110,9 @@ def error(refusal: Refusal, frame_id: FrameId = None, topic_id: str | None = Non
     return _frame("error", frame_id, **members)
 
 
-def disconnect(code: int, *, retry_after_ms: int | None = None, reason: str | None = None) -> ClientFrame:
+def disconnect(code: int, *, retry_after_ms: int | None = None) -> ClientFrame:
     """The last frame before the close. `reconnect` follows from the code's class: 44xx means stop."""
-    members: dict[str, Any] = {"code": code, "reason": reason or CLOSE_REASONS[code], "reconnect": code >= 4500}
+    members: dict[str, Any] = {"code": code, "reason": CLOSE_REASONS[code], "reconnect": code >= 4500}
     if retry_after_ms is not None:
         members["retry_after_ms"] = retry_after_ms
     return _frame("disconnect", None, **members)
