@@ -116,3 +116,16 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 async def frames_of(socket: Any, count: int) -> list[dict[str, Any]]:
     async with asyncio.timeout(5):
         return [json.loads(await socket.recv()) for _ in range(count)]
+
+
+async def seqs_until(socket: Any, last: int, seconds: float) -> tuple[list[int], list[str]]:
+    """Reads the seqs up to `last`, or up to the end of the subscription and its reason, for at most `seconds`."""
+    seqs: list[int] = []
+    async with asyncio.timeout(seconds):
+        while last not in seqs:
+            frame = json.loads(await socket.recv())
+            if frame["type"] == "unsubscribed":
+                return seqs, [frame["reason"]]
+            if frame["type"] == "message":
+                seqs.append(frame["seq"])
+    return seqs, []

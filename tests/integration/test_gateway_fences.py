@@ -7,7 +7,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from headgate.core.wire.member_roles import Role
-from tests.integration.gateway_twin import Gateway, gateway
+from tests.integration.gateway_twin import Gateway, gateway, seqs_until
 
 
 async def follow(gate: Gateway, user: str) -> ClientConnection:
@@ -16,26 +16,13 @@ async def follow(gate: Gateway, user: str) -> ClientConnection:
     return socket
 
 
-async def rest(socket: ClientConnection, last: int) -> tuple[list[int], list[str]]:
-    """Reads the seqs up to `last`, or up to the end of the subscription and its reason."""
-    seqs: list[int] = []
-    async with asyncio.timeout(10):
-        while last not in seqs:
-            frame = json.loads(await socket.recv())
-            if frame["type"] == "unsubscribed":
-                return seqs, [frame["reason"]]
-            if frame["type"] == "message":
-                seqs.append(frame["seq"])
-    return seqs, []
-
-
 async def test_nobody_gets_a_message_above_his_fence_and_everybody_else_gets_every_one() -> None:
     users = [f"u{n}" for n in range(20)]
     async with gateway(mode="jwt") as gate:
         topic = gate.owners.create("a", members=dict.fromkeys(users[:15], Role.MEMBER))
         sockets = {user: await follow(gate, user) for user in users}
         fences: dict[str, int] = {}
-        reading = {user: asyncio.create_task(rest(socket, 400)) for user, socket in sockets.items()}
+        reading = {user: asyncio.create_task(seqs_until(socket, 400, 10)) for user, socket in sockets.items()}
         for n in range(400):
             gate.owners.publish("a", n)
             if n == 100:

@@ -4,12 +4,12 @@ import asyncio
 import json
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 
 from headgate.core.wire.control import Actor, RemoveMember, SetMember, UpdateTopic
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.verdict import Code
 from tests.integration.cluster_twin import Cluster, cluster
+from tests.integration.gateway_twin import seqs_until
 
 ROOT = Actor("root")
 MESSAGES = 300
@@ -36,19 +36,6 @@ class Scene:
         self.fences |= dict.fromkeys(losers, self.seq)
 
 
-async def heard(socket: ClientConnection, last: int) -> tuple[list[int], list[str]]:
-    """Reads the seqs up to `last`, or up to the end of the subscription and its reason."""
-    seqs: list[int] = []
-    async with asyncio.timeout(60):
-        while last not in seqs:
-            frame = json.loads(await socket.recv())
-            if frame["type"] == "unsubscribed":
-                return seqs, [frame["reason"]]
-            if frame["type"] == "message":
-                seqs.append(frame["seq"])
-    return seqs, []
-
-
 @pytest.mark.parametrize("killed", [False, True])
 async def test_nobody_hears_anything_above_his_fence_and_everybody_else_hears_all(killed: bool) -> None:
     users = [f"u{n}" for n in range(12)]
@@ -57,7 +44,7 @@ async def test_nobody_hears_anything_above_his_fence_and_everybody_else_hears_al
         for user in users[:9]:
             await scene.change(SetMember("a", user, Role.MEMBER, ROOT))
         sockets = {user: await found.follow(n % 3, user, "a") for n, user in enumerate(users)}
-        reading = {user: asyncio.create_task(heard(socket, MESSAGES)) for user, socket in sockets.items()}
+        reading = {user: asyncio.create_task(seqs_until(socket, MESSAGES, 60)) for user, socket in sockets.items()}
         await scene.publish(50)
         await scene.change(UpdateTopic("a", 0, ROOT, permissions="PRIVATE"), *users[9:])
         await scene.publish(50)
@@ -87,11 +74,11 @@ async def test_a_topic_that_is_opened_again_is_heard_by_who_comes_back() -> None
         socket = await found.follow(1, "eve", "a")
         await scene.publish(1)
         await scene.change(UpdateTopic("a", 0, ROOT, permissions="PRIVATE"), "eve")
-        assert await heard(socket, 9) == ([1], ["forbidden"])
+        assert await seqs_until(socket, 9, 60) == ([1], ["forbidden"])
         await socket.send(json.dumps({"type": "subscribe", "topic_id": "a"}))
         assert json.loads(await socket.recv())["code"] == "topic_not_found"
         await scene.change(UpdateTopic("a", 1, ROOT, permissions="SUBSCRIBE_ONLY"))
         await socket.send(json.dumps({"type": "subscribe", "topic_id": "a", "from": {"seq": 1}}))
         await scene.publish(1)
-        assert await heard(socket, 2) == ([2], [])
+        assert await seqs_until(socket, 2, 60) == ([2], [])
         await socket.close()
