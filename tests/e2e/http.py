@@ -67,12 +67,15 @@ class Http:
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: dict[str, str], headers: dict[str, str]):  # type: ignore[no-untyped-def]
-        """Yields the answer's head and a reader of its body, which lasts until the server closes."""
+        """Yields the answer's head and a reader of its body, which lasts until the server closes.
+
+        Raises NoAnswer when the connection ends before that, a reset by a server that just went included.
+        """
         reader, writer = await self._connect()
         try:
             writer.write(self._request("GET", path, None, query, headers))
             yield await _read_head(reader), reader
-        except asyncio.IncompleteReadError as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
             raise NoAnswer(f"GET {path}: {error}") from None
         finally:
             await self._close(writer)
