@@ -10,8 +10,9 @@ CONFIG_KEY: Final = b"hg:config"
 LOGIC_KEY: Final = b"hg:logic"
 PROBE_KEY: Final = b"hg:probe"
 BODY_BYTES: Final = 65_536  # of a control record: what it makes must fit into a chunk of a snapshot
-LOGIC: Final = 2  # the newest meaning of `apply` this code knows: 2 has members and changes of topics
+LOGIC: Final = 3  # the newest meaning of `apply` this code knows: 2 has members, 3 changes of messages
 MEMBERS_LOGIC: Final = 2  # from it on members and changes of topics mean something
+MESSAGES_LOGIC: Final = 3  # from it on records of kind EVENT and direct topics mean something
 
 
 class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_defaults=True):
@@ -37,13 +38,17 @@ class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_def
 
 
 class CreateTopic(msgspec.Struct, frozen=True, tag_field="op", tag="create", omit_defaults=True):
-    """Creates the topic unless it exists. `settings` holds only what differs from the defaults."""
+    """Creates the topic unless it exists. `settings` holds only what differs from the defaults.
+
+    `peer_id` is the other user of a direct topic, who is its second owner; None in every other topic.
+    """
 
     topic_id: str
     name: str
     permissions: str
     owner_id: str
     settings: dict[str, Any] = {}
+    peer_id: str | None = None
 
 
 class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):

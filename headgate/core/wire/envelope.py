@@ -12,6 +12,7 @@ the one that ingest knew; 0 means any epoch. Bodies:
 * MESSAGE: the tail of the client's JSON frame, from `"message_id"` to the closing brace.
 * BUNDLE: items of one topic, each `id (16) | flags (2) | length (4) | tail`; a position is (offset, index).
 * CONTROL: JSON of one of the structs in `headgate.core.wire.control`.
+* EVENT: a change of one message, `headgate.core.wire.message_changes`.
 """
 
 import enum
@@ -36,12 +37,14 @@ class Kind(enum.IntEnum):
     MESSAGE = 1
     BUNDLE = 2
     CONTROL = 3
+    EVENT = 4
 
 
 _MESSAGE: Final = Kind.MESSAGE  # global names are faster than Kind.MESSAGE, which every record would look up
 _BUNDLE: Final = Kind.BUNDLE
 KEYED: Final = 1  # flag: the id is the hash of a client_msg_id, so a client may repeat it
 LOW: Final = 2  # flag: priority LOW
+REPLY: Final = 8  # flag: the tail has a parent_message_id
 UNMETERED: Final = 4  # flag: published by a caller without rates; of a BUNDLE in its header, for all its items
 NO_ID: Final = bytes(16)
 _FLAGS_AT: Final = 7  # the low byte of a record's flags in its value
@@ -56,7 +59,7 @@ class Item(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """A decoded record of ours. `items` is empty for CONTROL, `body` for the others."""
+    """A decoded record of ours. `items` is empty for CONTROL and EVENT, `body` for the others."""
 
     kind: Kind
     flags: int
@@ -117,7 +120,9 @@ def decode(value: bytes) -> Envelope:
         return Envelope(_BUNDLE, flags, record_id, epoch, _items(value), b"")
     if kind == Kind.CONTROL:
         return Envelope(Kind.CONTROL, flags, record_id, epoch, (), value[HEADER_BYTES:])
-    raise CorruptRecord(f"record kind {kind}, expected 1, 2 or 3")
+    if kind == Kind.EVENT:
+        return Envelope(Kind.EVENT, flags, record_id, epoch, (), value[HEADER_BYTES:])
+    raise CorruptRecord(f"record kind {kind}, expected 1, 2, 3 or 4")
 
 
 def _items(value: bytes) -> list[Item]:

@@ -8,7 +8,7 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-from headgate.core.wire import link_members, link_users
+from headgate.core.wire import link_members, link_messages, link_users
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -364,18 +364,18 @@ FromOwner = link_users.FromOwner
 FromAnyDispatcher = link_users.FromAnyDispatcher
 Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
-    | link_members.MemberRequest | link_users.UserRequest
+    | link_members.MemberRequest | link_messages.MessageRequest | link_users.UserRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-    | link_members.MembersReply | link_users.UserReply
+    | link_members.MembersReply | link_messages.MessageReply | link_users.UserReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
-    | link_members.MembersPush | link_users.UserAnnouncement | link_users.Throttled
+    | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
-    | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
+    | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
 )  # fmt: skip
