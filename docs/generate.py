@@ -4,13 +4,16 @@ Two kinds of parts, both ended by `<!-- end -->`:
 
 * `<!-- generated: NAME -->`: kept in the page, to be read without a build. A test says when it is stale.
 * `<!-- built: NAME -->`: empty in the page, filled each time `make docs` builds the site. It cannot become stale.
+
+The OpenAPI and AsyncAPI documents are whole files; a test says when they are stale.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram, flat
@@ -24,6 +27,8 @@ from headgate.core.delivery import breaker, delivery
 from headgate.core.fanout import subscription
 from headgate.core.publish import circuit, recent_publishes
 from headgate.core.sequencer import shard_state
+from headgate.runtime.api.asyncapi import asyncapi_document
+from headgate.runtime.api.openapi import openapi_document
 
 HERE: Final = Path(__file__).parent
 
@@ -33,12 +38,15 @@ BUILT: Final = re.compile(r"(<!-- built: (\w+) -->\n).*?(<!-- end -->)", re.DOTA
 
 def main(argv: list[str]) -> int:
     """Writes or checks the kept parts of every page; returns the exit status."""
-    stale = [page for page in sorted(HERE.rglob("*.md")) if filled(page.read_text()) != page.read_text()]
-    for page in stale:
+    wanted = {page: filled(page.read_text()) for page in sorted(HERE.rglob("*.md"))}
+    wanted |= {HERE / name: json.dumps(build(), indent=1) + "\n" for name, build in DOCUMENTS.items()}
+    stale = {page: text for page, text in wanted.items() if not page.exists() or page.read_text() != text}
+    for page, text in stale.items():
         if "--check" in argv:
             sys.stderr.write(f"{page.relative_to(HERE)} is stale: run python -m docs.generate\n")
         else:
-            page.write_text(filled(page.read_text()))
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text)
     return int(bool(stale) and "--check" in argv)
 
 
@@ -73,6 +81,10 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "shard": lambda: diagram(flat(shard_state.TRANSITIONS), shard_state.ShardState.CLAIMING),
     "subscription": lambda: diagram(flat(subscription.TRANSITIONS), subscription.SubscriptionState.ASKED),
     "vectors": step_table,
+}
+DOCUMENTS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "reference/openapi.json": openapi_document,
+    "reference/asyncapi.json": asyncapi_document,
 }
 
 

@@ -10,6 +10,7 @@ from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.paths import Paths
+from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
@@ -76,6 +77,8 @@ def handlers_of(
         "redirect_stream": redirect_stream,
         "create_ticket": tickets.create,
         "create_revocation": revocations.create,
+        "openapi": openapi,
+        "asyncapi": asyncapi,
     }
 
 

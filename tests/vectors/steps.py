@@ -18,6 +18,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.vectors.described import check_answer, check_frame
 from tests.vectors.served import Served
 from tests.vectors.shapes import differences
 from tests.vectors.streams import EventStream
@@ -93,6 +94,10 @@ class Run:
             method, base + path, content=_body_of(step), headers=self._headers(step), follow_redirects=False
         )
         self._check(step, response)
+        if not step.get("admin"):
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            is_json = kind.endswith("json") and response.content
+            check_answer(method, path, response.status_code, kind, response.json() if is_json else None)
 
     def _headers(self, step: Step) -> dict[str, str]:
         headers = dict(step.get("headers", {}))
@@ -162,6 +167,7 @@ class Run:
             assert isinstance(text, str), "a binary frame came"
             got = json.loads(text)
             assert_shape(got, shape, "frame")
+            check_frame(got)
             self._save(step.get("save", {}), got)
 
     async def unordered(self, step: Step) -> None:
@@ -224,6 +230,7 @@ class Run:
         if "id" in step:
             assert event.id == step["id"], f"id {event.id!r}"
         assert_shape(event.data, step.get("data", {}), "data")
+        check_frame(event.data)
         self._save(step.get("save", {}), event.data)
 
     async def ended(self, step: Step) -> None:

@@ -86,6 +86,8 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", "/api/v1/connections", "list_connections", query=("user_id",)),
     Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
+    Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
+    Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
     Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("gateway", "GET", "/sse/subscribe", "", _EVENTS, query=("topic_id", *_SSE)),

@@ -1,0 +1,222 @@
+"""The JSON bodies of answers, as types (docs/protocol.md, section 2). Handlers write them; the vectors check them."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.runtime.api.server_frames import MessageFrame
+from headgate.runtime.api.value_types import (
+    AttachmentItem,
+    ClientMsgIdText,
+    Count,
+    DeviceIdText,
+    Epoch,
+    MessageIdText,
+    NameText,
+    NextPage,
+    PermissionsName,
+    PresentUser,
+    RoleName,
+    Seq,
+    Timestamp,
+    TopicIdText,
+    UserIdText,
+    Version,
+)
+
+
+class ProblemDetails(msgspec.Struct, omit_defaults=True):
+    """A refusal (RFC 9457). `code` is one of the protocol's; further members may follow."""
+
+    type: str
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    detail: str
+    code: str
+    retryable: bool
+
+
+class CreatedTopic(msgspec.Struct):
+    """A topic as the answer to its creation shows it; `settings` are those in effect."""
+
+    topic_id: TopicIdText
+    name: NameText
+    permissions: PermissionsName
+    owner_id: UserIdText
+    created_at: Timestamp
+    settings: dict[str, Any]
+    epoch: Epoch
+
+
+class TopicDetails(CreatedTopic, kw_only=True):
+    """A topic. `subscriber_count` counts subscriptions; `seq` is the newest message, 0 for none."""
+
+    subscriber_count: Count
+    member_count: Count
+    seq: Seq
+    mode: Literal["direct", "inbox"]
+
+
+class TopicPage(msgspec.Struct):
+    """Topics that the caller may see, ascending by id."""
+
+    topics: list[TopicDetails]
+    next_page: NextPage
+
+
+class PublishAnswer(msgspec.Struct, omit_defaults=True):
+    """A message was accepted. `delivered_to` counts subscriptions, on the basis that is named."""
+
+    message_id: MessageIdText
+    client_msg_id: ClientMsgIdText
+    topic_id: TopicIdText
+    delivered_to: Count
+    delivered_to_basis: Literal["registry", "delivered", "unknown"]
+    dropped: bool | Literal["backpressure"]
+    duplicate: bool | UnsetType = UNSET
+    seq: Seq | UnsetType = UNSET
+    epoch: Epoch | UnsetType = UNSET
+
+
+class PublishResult(PublishAnswer, kw_only=True):
+    """An item of a batch that was accepted."""
+
+    status: Literal[200]
+
+
+class BatchAnswer(msgspec.Struct):
+    """One result an item, in order: the publish answer or the problem, each with its `status`."""
+
+    results: list[dict[str, Any]]
+
+
+class HistoryAnswer(msgspec.Struct):
+    """A page of messages, ascending in `seq`; `first_seq` and `last_seq` are of all that the topic keeps."""
+
+    messages: list[MessageFrame]
+    epoch: Epoch
+    first_seq: Seq
+    last_seq: Seq
+    complete: bool
+
+
+class MessageEdition(msgspec.Struct, omit_defaults=True):
+    """A payload that a message has or had; null after a redaction."""
+
+    version: Version
+    payload: Any
+    edited_at: Timestamp | UnsetType | None = UNSET
+
+
+class MessageAnswerBody(MessageFrame, tag="message", kw_only=True):
+    """A message as it is now. `versions` where they were asked for; `event_seq` where this request edited it."""
+
+    versions: list[MessageEdition] | UnsetType = UNSET
+    event_seq: Seq | UnsetType = UNSET
+
+
+class MembershipAnswer(msgspec.Struct):
+    """A membership; `joined_seq` is the topic's `seq` when the user joined."""
+
+    topic_id: TopicIdText
+    user_id: UserIdText
+    role: RoleName
+    joined_seq: Seq
+    joined_at: Timestamp
+
+
+class MemberItem(msgspec.Struct):
+    """A member in a list."""
+
+    user_id: UserIdText
+    role: RoleName
+    joined_seq: Seq
+    joined_at: Timestamp
+
+
+class MemberPage(msgspec.Struct):
+    """Members, ascending by user id; `count` is that of all."""
+
+    members: list[MemberItem]
+    count: Count
+    next_page: NextPage
+
+
+class SubscriberPage(msgspec.Struct):
+    """Users who follow a topic; `count` is that of all, the list is empty in mode `count`."""
+
+    subscribers: list[PresentUser]
+    count: Count
+    next_page: NextPage
+
+
+class SubscriptionItem(msgspec.Struct):
+    """A live subscription of a connection."""
+
+    subscription_id: str
+    topic_id: TopicIdText
+    subscribed_at: Timestamp
+
+
+class ConnectionItem(msgspec.Struct):
+    """A live connection."""
+
+    connection_id: str
+    user_id: UserIdText
+    device_id: DeviceIdText
+    connected_at: Timestamp
+    last_heartbeat: Timestamp
+    gateway: str
+    transport: Literal["websocket", "sse"]
+    subscriptions: list[SubscriptionItem]
+
+
+class ConnectionList(msgspec.Struct):
+    """The live connections of a user; not `complete` where a gateway did not answer in time."""
+
+    connections: list[ConnectionItem]
+    complete: bool
+
+
+class SubscriptionsEndedAnswer(msgspec.Struct):
+    """How many subscriptions ended."""
+
+    success: bool
+    ended: Count
+
+
+class TicketAnswer(msgspec.Struct):
+    """A ticket, and how many seconds it is good for."""
+
+    ticket: str
+    expires_in: Count
+
+
+class SentMessage(msgspec.Struct):
+    """The answer to `POST /send_message`."""
+
+    message_id: MessageIdText
+    timestamp: Timestamp
+
+
+class ChannelMessage(msgspec.Struct, omit_defaults=True):
+    """A message in the channel vocabulary; `tombstone` is true after a redaction."""
+
+    message_id: MessageIdText
+    channel_id: TopicIdText
+    author_id: UserIdText
+    content: Any
+    parent_message_id: MessageIdText | None
+    attachments: list[AttachmentItem]
+    created_at: Timestamp
+    edited_at: Timestamp | None
+    tombstone: bool
+    seq_no: Seq
+
+
+class ChannelPage(msgspec.Struct):
+    """Messages of a channel, oldest first."""
+
+    messages: list[ChannelMessage]
+    next_page: NextPage

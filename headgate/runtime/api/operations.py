@@ -1,0 +1,162 @@
+"""Per HTTP handler: what it does, what it takes and answers, and which errors of the protocol it may answer with.
+
+The rows belong to those of `headgate.runtime.http.endpoints`: a test holds the two together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from headgate.runtime.api import answer_bodies as answers
+from headgate.runtime.api import request_bodies as requests
+
+BODY_CODES: Final = ("bad_request", "too_large", "unsupported_media_type")
+_READ: Final = ("rate_limited",)
+_TOPIC: Final = ("invalid_topic_id", "topic_not_found", "forbidden")
+
+
+class Operation(NamedTuple):
+    """One operation of the API. `codes` are its own errors; those that all have in common are not repeated.
+
+    `body` and `answer` are types, None where there is no JSON. `also` are further statuses that succeed, with the same
+    answer. `is_keyed` says that it honours `Idempotency-Key`.
+    """
+
+    name: str
+    tag: str
+    summary: str
+    body: Any = None
+    answer: Any = None
+    codes: tuple[str, ...] = ()
+    also: tuple[int, ...] = ()
+    is_body_optional: bool = False
+    is_keyed: bool = False
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    operation.name: operation
+    for operation in (
+        Operation(
+            "create_topic",
+            "topics",
+            "Create a topic.",
+            requests.TopicRequest,
+            answers.CreatedTopic,
+            ("invalid_topic_id", "forbidden", "topic_exists", *_READ),
+            is_keyed=True,
+        ),
+        Operation(
+            "list_topics",
+            "topics",
+            "List the topics that the caller may see.",
+            answer=answers.TopicPage,
+            codes=("bad_request", *_READ),
+        ),
+        Operation("show_topic", "topics", "Show a topic.", answer=answers.TopicDetails, codes=(*_TOPIC, *_READ)),
+        Operation(
+            "update_topic",
+            "topics",
+            "Change a topic's name, permissions or settings.",
+            requests.TopicChangeRequest,
+            answers.TopicDetails,
+            (*_TOPIC, "immutable", *_READ),
+            is_keyed=True,
+        ),
+        Operation("delete_topic", "topics", "Delete a topic.", codes=_TOPIC, is_keyed=True),
+        Operation(
+            "publish",
+            "messages",
+            "Publish a message.",
+            requests.PublishRequest,
+            answers.PublishAnswer,
+            (*_TOPIC, "invalid_payload", "idempotency_conflict", "rate_limited"),
+            is_keyed=True,
+        ),
+        Operation(
+            "publish_batch",
+            "messages",
+            "Publish up to 1,000 messages to one topic.",
+            requests.PublishBatch,
+            answers.BatchAnswer,
+            (*_TOPIC, "rate_limited"),
+        ),
+        Operation(
+            "publish_any_batch",
+            "messages",
+            "Publish up to 1,000 messages, each to the topic that it names.",
+            requests.RoutedPublishBatch,
+            answers.BatchAnswer,
+            ("forbidden", "rate_limited"),
+        ),
+        Operation(
+            "history",
+            "messages",
+            "Read a page of a topic's messages.",
+            answer=answers.HistoryAnswer,
+            codes=("bad_request", *_TOPIC, "gone", "not_in_profile", *_READ),
+        ),
+        Operation(
+            "list_members",
+            "members",
+            "List a topic's members.",
+            answer=answers.MemberPage,
+            codes=("bad_request", *_TOPIC, *_READ),
+        ),
+        Operation(
+            "set_member",
+            "members",
+            "Let a user in, or change his role.",
+            requests.MemberRequest,
+            answers.MembershipAnswer,
+            (*_TOPIC, "last_owner", *_READ),
+            is_body_optional=True,
+            is_keyed=True,
+        ),
+        Operation(
+            "remove_member",
+            "members",
+            "Put a user out, or leave.",
+            codes=("bad_request", *_TOPIC, "last_owner", *_READ),
+            is_keyed=True,
+        ),
+        Operation(
+            "list_connections",
+            "connections",
+            "List the live connections of a user on all gateways.",
+            answer=answers.ConnectionList,
+            codes=("bad_request", "forbidden", *_READ),
+        ),
+        Operation(
+            "end_subscriptions",
+            "connections",
+            "End the caller's live subscriptions to a topic on all gateways.",
+            requests.EndSubscriptionsRequest,
+            answers.SubscriptionsEndedAnswer,
+            ("invalid_topic_id", "topic_not_found", *_READ),
+            is_body_optional=True,
+        ),
+        Operation(
+            "create_ticket",
+            "credentials",
+            "Make a ticket of the caller's token.",
+            requests.TicketRequest,
+            answers.TicketAnswer,
+            ("invalid_topic_id", *_READ),
+            is_body_optional=True,
+        ),
+        Operation(
+            "create_revocation",
+            "credentials",
+            "Void the tokens of a user, or one token.",
+            requests.RevocationRequest,
+            codes=("forbidden",),
+        ),
+        Operation("openapi", "documents", "This document.", answer=dict[str, Any]),
+        Operation("asyncapi", "documents", "The AsyncAPI document of the streams.", answer=dict[str, Any]),
+    )
+}
+STREAM: Final = Operation(
+    "stream",
+    "streams",
+    "Follow one topic as Server-Sent Events. A WebSocket is opened at `/ws/subscribe`; the AsyncAPI document has both.",
+    codes=("bad_request", *_TOPIC),
+)
