@@ -131,7 +131,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "End the caller's live subscriptions to a topic on all gateways.",
             requests.EndSubscriptionsRequest,
             answers.SubscriptionsEndedAnswer,
-            ("invalid_topic_id", "topic_not_found", *_READ),
+            ("invalid_topic_id", "topic_not_found"),  # an ingest also counts it as a read: `default`
             is_body_optional=True,
         ),
         Operation(

@@ -1,0 +1,143 @@
+"""The OpenAPI document against a running server, with schemathesis: every answer that it names is reached and fits.
+
+Generated requests look for answers that it does not name. What a stream answers is the vectors' part.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from headgate.runtime.api.openapi import openapi_document
+from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, RECIPES, STRANGER, Recipe
+from tests.vectors.served import Served
+from tests.vectors.tokens import SECRET, sign
+
+DOCUMENT: Final = openapi_document()
+SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
+CHECKS: Final = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+EXAMPLES: Final = 25  # generated requests of each operation
+ANSWER_S: Final = 30.0
+TRIES: Final = 10  # a rate may have room again before the request comes, and a batch is bounded by its bytes
+CLAIMS: Final[dict[str, dict[str, Any]]] = {LITTLE: {"only": True}, ADMIN: {"admin": True}, OWNER: {"service": True}}
+OPERATIONS: Final = {
+    operation.definition.raw["operationId"]: operation
+    for operation in (found.ok() for found in SCHEMA.get_all_operations())
+    if operation.definition.raw["tags"] != ["streams"]
+}
+
+
+class Scene:
+    """A server with the topics that the recipes name, and the users' tokens."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._tokens = {
+            who: sign({"claims": {"headgate": CLAIMS.get(who, {})}}, who)
+            for who in (OWNER, STRANGER, LITTLE, GREEDY, ADMIN)
+        }
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=ANSWER_S, trust_env=False)
+
+    def headers(self, who: str) -> dict[str, str]:
+        """Returns the credentials of a user, none for NOBODY."""
+        return {"Authorization": f"Bearer {self._tokens[who]}"} if who != NOBODY else {}
+
+    def build(self) -> None:
+        """Makes the topics."""
+        for topic_id, extra in (
+            ("open", {}),
+            ("old", {}),
+            ("readable", {"permissions": "SUBSCRIBE_ONLY"}),
+            ("writable", {"permissions": "PUBLISH_ONLY"}),
+            ("short", {"settings": {"retention_messages": 1}}),
+            ("passing", {"settings": {"profile": "ephemeral"}}),
+        ):
+            self._done(OWNER, "POST", "/topics", {"name": topic_id, "topic_id": topic_id, **extra})
+        for number in range(3):
+            self._done(OWNER, "POST", "/topics/short/publish?wait=sequenced", {"payload": number})
+        self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
+        self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
+
+    def use_up_rates(self) -> None:
+        """Spends all that the greedy user may read, create and publish now."""
+        for method, path, body in (
+            ("POST", "/topics", {"name": "n"}),
+            ("POST", "/topics/open/publish", {"payload": 1}),
+            ("GET", "/topics/open", None),
+        ):
+            while self._ask(GREEDY, method, path, body).status_code != 429:
+                pass
+
+    def _done(self, who: str, method: str, path: str, body: Any) -> None:
+        answer = self._ask(who, method, path, body)
+        assert answer.is_success, answer.text
+
+    def _ask(self, who: str, method: str, path: str, body: Any) -> httpx.Response:
+        return self._http.request(method, path, json=body, headers=self.headers(who))
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    with Served("--auth.secret", SECRET, "--topics.auto_create", "false") as server:
+        scene = Scene(server.url)
+        scene.build()
+        yield scene
+
+
+def documented(operation_id: str) -> set[int]:
+    """Returns the statuses that the document names for an operation."""
+    return {int(status) for status in OPERATIONS[operation_id].definition.raw["responses"] if status.isdigit()}
+
+
+def request(scene: Scene, operation_id: str, recipe: Recipe) -> tuple[Any, requests.Response]:
+    case = OPERATIONS[operation_id].Case(
+        path_parameters=dict(recipe.path),
+        query=dict(recipe.query),
+        headers={**scene.headers(recipe.who), **recipe.headers},
+        **({} if recipe.body is None else {"body": recipe.body, "media_type": recipe.media_type}),
+    )
+    raw = {} if recipe.raw is None else {"data": recipe.raw, "headers": {"Content-Type": recipe.media_type}}
+    return case, case.call(base_url=scene.url, timeout=ANSWER_S, **raw)
+
+
+@pytest.mark.parametrize("operation_id", sorted(OPERATIONS))
+def test_each_documented_answer_is_reached_and_fits(scene: Scene, operation_id: str) -> None:
+    recipes = RECIPES[operation_id]
+    assert set(recipes) == documented(operation_id)
+    for status, recipe in sorted(recipes.items(), key=lambda item: (item[0] < 400, item[0])):
+        for _ in range(TRIES if status == 429 else 1):
+            if status == 429:
+                scene.use_up_rates()
+            case, response = request(scene, operation_id, recipe)
+            if response.status_code == status:
+                break
+        assert response.status_code == status, f"{operation_id}: {response.status_code} {response.text[:300]}"
+        case.validate_response(response, checks=CHECKS)
+
+
+@pytest.mark.parametrize("operation_id", sorted(OPERATIONS))
+def test_no_generated_request_gets_an_answer_that_the_document_does_not_name(scene: Scene, operation_id: str) -> None:
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=OPERATIONS[operation_id].as_strategy())
+    def generated(case: Any) -> None:
+        response = case.call(base_url=scene.url, headers=scene.headers(OWNER), timeout=ANSWER_S)
+        case.validate_response(response, checks=CHECKS)
+
+    generated()
