@@ -29,9 +29,11 @@ class Recipe(NamedTuple):
     media_type: str = "application/json"
 
 
-def good(body: Any = None, *, who: str = OWNER, query: Mapping[str, str] | None = None, **path: str) -> Recipe:
+def good(
+    body: Any = None, *, who: str = OWNER, query: Mapping[str, str] | None = None, path: Mapping[str, str] | None = None
+) -> Recipe:
     """Returns a request that is fine."""
-    return Recipe(who, path, query or {}, body)
+    return Recipe(who, path or {}, query or {}, body)
 
 
 def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict[int, Recipe]:
@@ -46,14 +48,14 @@ def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict
 
 def _table() -> dict[str, dict[int, Recipe]]:
     topic, payload = {"topic_id": "open"}, {"payload": 1}
-    create, publish = good({"name": "n"}), good(payload, **topic)
-    show, change = good(**topic), good({"name": "n"}, **topic)
-    member = good({"role": "member"}, topic_id="open", user_id="anna")
-    removal, connections = good(topic_id="open", user_id="anna"), good()
-    batch = good([payload], **topic)
+    create, publish = good({"name": "n"}), good(payload, path=topic)
+    show, change = good(path=topic), good({"name": "n"}, path=topic)
+    member = good({"role": "member"}, path={"topic_id": "open", "user_id": "anna"})
+    removal, connections = good(path={"topic_id": "open", "user_id": "anna"}), good()
+    batch = good([payload], path=topic)
     routed = good([{"topic_id": "open", **payload}])
     revocation = good({"user_id": "gone"}, who=ADMIN)
-    ticket, end = good({"kind": "once"}), good({}, **topic)
+    ticket, end = good({"kind": "once"}), good({}, path=topic)
     missing, bad_id = {"topic_id": "missing"}, {"topic_id": "~"}
     return {
         "create_topic": refused(create, True)
@@ -78,14 +80,14 @@ def _table() -> dict[str, dict[int, Recipe]]:
             403: change._replace(who=STRANGER),
             404: change._replace(path=missing),
             422: change._replace(body={"settings": {"profile": "ephemeral"}}),
-            429: good({"name": "n"}, who=GREEDY, topic_id="greedys"),
+            429: good({"name": "n"}, who=GREEDY, path={"topic_id": "greedys"}),
         },
-        "delete_topic": refused(good(topic_id="old"), False)
+        "delete_topic": refused(good(path={"topic_id": "old"}), False)
         | {
-            204: good(topic_id="old"),
-            400: good(**bad_id),
-            403: good(who=STRANGER, **topic),
-            404: good(**missing),
+            204: good(path={"topic_id": "old"}),
+            400: good(path=bad_id),
+            403: good(who=STRANGER, path=topic),
+            404: good(path=missing),
         },
         "publish": refused(publish, True)
         | {
@@ -108,10 +110,10 @@ def _table() -> dict[str, dict[int, Recipe]]:
         | {
             200: show,
             400: show._replace(query={"limit": "0"}),
-            403: good(who=STRANGER, topic_id="writable"),
-            404: good(**missing),
-            410: good(topic_id="short", query={"after_seq": "1"}),
-            422: good(topic_id="passing"),
+            403: good(who=STRANGER, path={"topic_id": "writable"}),
+            404: good(path=missing),
+            410: good(path={"topic_id": "short"}, query={"after_seq": "1"}),
+            422: good(path={"topic_id": "passing"}),
             429: show._replace(who=GREEDY),
         },
         "list_members": refused(show, False)
@@ -119,8 +121,8 @@ def _table() -> dict[str, dict[int, Recipe]]:
             200: show,
             400: show._replace(query={"limit": "0"}),
             403: show._replace(who=STRANGER),
-            404: good(**missing),
-            429: good(who=GREEDY, topic_id="greedys"),
+            404: good(path=missing),
+            429: good(who=GREEDY, path={"topic_id": "greedys"}),
         },
         "set_member": refused(member, True)
         | {
@@ -128,16 +130,16 @@ def _table() -> dict[str, dict[int, Recipe]]:
             403: member._replace(who=STRANGER),
             404: member._replace(path={"topic_id": "missing", "user_id": "anna"}),
             409: member._replace(path={"topic_id": "open", "user_id": OWNER}),
-            429: good({"role": "member"}, who=GREEDY, topic_id="greedys", user_id="anna"),
+            429: good({"role": "member"}, who=GREEDY, path={"topic_id": "greedys", "user_id": "anna"}),
         },
         "remove_member": refused(removal, False)
         | {
             204: removal,
-            400: good(topic_id="~", user_id="anna"),
+            400: good(path={"topic_id": "~", "user_id": "anna"}),
             403: removal._replace(who=STRANGER),
-            404: good(topic_id="missing", user_id="anna"),
-            409: good(topic_id="open", user_id=OWNER),
-            429: good(who=GREEDY, topic_id="greedys", user_id="anna"),
+            404: good(path={"topic_id": "missing", "user_id": "anna"}),
+            409: good(path={"topic_id": "open", "user_id": OWNER}),
+            429: good(who=GREEDY, path={"topic_id": "greedys", "user_id": "anna"}),
         },
         "list_connections": refused(connections, False)
         | {
