@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
-from headgate.runtime.api.client_frames import CLIENT_FRAMES
+from headgate.runtime.api.client_frames import CLIENT_FRAMES, ClientFrameType
+from headgate.runtime.api.examples import FRAMES
 from headgate.runtime.api.openapi import API_VERSION, PARAMETERS, SCHEMAS
 from headgate.runtime.api.server_frames import SERVER_FRAMES, SSE_EVENTS
 from headgate.runtime.http.endpoints import ENDPOINTS, Endpoint
@@ -93,9 +94,12 @@ def _operation(action: str, channel: str, types: FromWhom) -> dict[str, Any]:
 
 
 def _message(type_: type[msgspec.Struct], direction: str) -> dict[str, Any]:
-    return {
+    message: dict[str, Any] = {
         "name": type_.__struct_config__.tag,
         "title": f"{type_.__struct_config__.tag} ({direction})",
         "summary": (type_.__doc__ or "").split("\n")[0],
         "payload": {"$ref": SCHEMAS.format(name=type_.__name__)},
     }
+    if issubclass(type_, ClientFrameType):
+        message["examples"] = [{"payload": FRAMES[type_]}]
+    return message

@@ -7,6 +7,7 @@ import msgspec
 
 from headgate.core.wire.errors import CODES
 from headgate.runtime.api.answer_bodies import ProblemDetails
+from headgate.runtime.api.examples import BODIES
 from headgate.runtime.api.operations import BODY_CODES, OPERATIONS, STREAM, Operation
 from headgate.runtime.http.bodies import NDJSON
 from headgate.runtime.http.endpoints import ENDPOINTS, EVENT_STREAM, Endpoint
@@ -134,10 +135,9 @@ def _parameter(name: str, place: str) -> dict[str, Any]:
 def _body(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
     assert endpoint.body is not None
     schema = _schema(operation.body)
-    content = {
-        kind: {"schema": {"type": "string", "description": "One JSON object a line."} if kind == NDJSON else schema}
-        for kind in sorted(endpoint.body.media_types)
-    }
+    lines = {"schema": {"type": "string", "description": "One JSON object a line."}}
+    whole = {"schema": schema, "example": BODIES[operation.name]}
+    content = {kind: lines if kind == NDJSON else whole for kind in sorted(endpoint.body.media_types)}
     return {"required": not operation.is_body_optional, "content": content}
 
 

@@ -1,0 +1,43 @@
+"""One example of each request body and of each frame of a client. Each is a step of a protocol vector too."""
+
+from typing import Any, Final
+
+from headgate.runtime.api import client_frames as frames
+
+ROOM: Final = "room-1"
+HALL: Final = "room-2"
+
+BODIES: Final[dict[str, Any]] = {
+    "create_topic": {"name": "Room", "topic_id": ROOM, "settings": {"presence": "none", "retention_messages": 5}},
+    "update_topic": {"permissions": "PRIVATE", "settings": {"presence": None}},
+    "publish": {"payload": 3, "client_msg_id": "k"},
+    "publish_batch": [
+        {"payload": 1, "client_msg_id": "k"},
+        {"payload": 1, "client_msg_id": "k"},
+        {"payload": 2, "client_msg_id": "k"},
+    ],
+    "publish_any_batch": [
+        {"topic_id": ROOM, "payload": 1},
+        {"topic_id": HALL, "payload": 2},
+        {"topic_id": ROOM, "payload": 3},
+    ],
+    "set_member": {"role": "publisher"},
+    "end_subscriptions": {"connection_id": "c1"},
+    "create_ticket": {"kind": "stream", "topic_ids": [ROOM], "ttl_s": 60},
+    "create_revocation": {"user_id": "alice"},
+}
+FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
+    frames.AuthFrame: {"type": "auth", "token": "eyJ..."},
+    frames.RefreshFrame: {"type": "refresh", "id": 1, "token": "eyJ..."},
+    frames.SubscribeFrame: {
+        "type": "subscribe",
+        "topic_id": ROOM,
+        "presence": False,
+        "from": {"last": 2},
+    },
+    frames.UnsubscribeFrame: {"type": "unsubscribe", "topic_id": ROOM},
+    frames.PresenceFrame: {"type": "presence", "id": 1, "topic_id": ROOM},
+    frames.TypingFrame: {"type": "typing", "id": 4, "topic_id": ROOM},
+    frames.StatusFrame: {"type": "status", "id": 2, "state": "away"},
+    frames.PingFrame: {"type": "ping", "t": 1},
+}
