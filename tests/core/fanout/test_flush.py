@@ -1,6 +1,8 @@
 """One flush, on values: what is written to whom, in how many writes, and whom to pump between two rounds."""
 
-from headgate.core.client.framing import SSE
+import pytest
+
+from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
@@ -165,6 +167,30 @@ def test_a_feed_that_ended_gives_its_ring_back() -> None:
     bench.publish(kept, 1, size=1_500)
     bench.run()
     assert (ended.ring.size, kept.ring.size) == (0, 1_500), "its bytes do not count any longer"
+
+
+def test_a_feed_that_ended_before_its_turn_is_not_kept() -> None:
+    bench = Bench()
+    ended, kept = bench.feed("a"), bench.feed("b")
+    for feed in (ended, kept):
+        bench.publish(feed, 1)
+    bench.flush.forget(ended)
+    bench.run()
+    assert list(bench.flush._rings) == [kept]
+
+
+@pytest.mark.parametrize(("size", "writes"), [(1_000, 1), (1_001, 0)])
+def test_a_join_as_large_as_a_piece_is_one_write(size: int, writes: int) -> None:
+    framed = len(WEBSOCKET.messages(7, 1, [b"x" * 1_000]))
+    limits = Limits(queue_bytes=8 * framed)
+    assert limits.piece_bytes == 2 * framed
+    bench = Bench(limits)
+    feeds = [bench.feed(topic) for topic in "ab"]
+    both = bench.follow(*feeds)
+    for feed in feeds:
+        bench.publish(feed, 1, size)
+    assert bench.run() == ([] if writes else [[both.session]])
+    assert both.writes == writes
 
 
 def test_a_feed_that_ends_in_a_flush_gets_no_ring_again() -> None:
