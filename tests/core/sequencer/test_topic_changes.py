@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, TopicDeleted, apply_many
+from headgate.core.sequencer.apply import Applied, TopicDeleted, Unusable, apply_many
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
@@ -224,6 +224,60 @@ def test_a_repeat_of_a_change_gets_its_verdict_and_does_nothing_twice() -> None:
     assert bed.role("bob") is None
 
 
+def test_each_verdict_has_the_epoch_and_what_the_change_came_to() -> None:
+    bed = Bed()
+    bed.publish("a")
+    controls: list[tuple[Control, Code, int]] = [
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 1),
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 1),
+        (SetMember("t", "eve", "member", EVE), Code.FORBIDDEN, 0),
+        (RemoveMember("t", "ann", ANN), Code.LAST_OWNER, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (UpdateTopic("t", 0, EVE, name="x"), Code.FORBIDDEN, 0),
+        (UpdateTopic("t", 0, ANN, name="x"), Code.UPDATED, 1),
+        (UpdateTopic("t", 1, ANN, name="x"), Code.UPDATED, 1),
+    ]
+    for control, code, seq in controls:
+        assert bed.feed(control, bed.epoch).verdicts == [Verdict(code, seq, bed.epoch)]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "seq"),
+    [
+        (SetMember("t", "eve", "member", EVE), Code.FORBIDDEN, 0),
+        (RemoveMember("t", "ann", ANN), Code.LAST_OWNER, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (UpdateTopic("t", 0, ANN, name="x"), Code.UPDATED, 1),
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 2),
+        (SetMember("t", "ann", "owner", ANN), Code.MEMBER, 0),
+    ],
+)
+def test_the_verdict_of_a_repeat_is_the_first_one_s(change: Control, verdict: Code, seq: int) -> None:
+    bed = Bed()
+    bed.publish("a")
+    bed.publish("b")
+    for _ in range(2):
+        applied = bed.feed(change, bed.epoch, keyed_id(KEY, "ann", "k"))
+        assert applied.verdicts == [Verdict(verdict, seq, bed.epoch)]
+    assert applied.effects == []
+
+
+def test_an_administrator_who_is_no_creator_may_change_the_topic() -> None:
+    bed = Bed()
+    bed.put("bob", "admin")
+    assert bed.update(BOB, name="x").verdicts == [Verdict(Code.UPDATED, 1, bed.epoch)]
+
+
+def test_settings_that_keep_the_profile_are_taken_and_others_are_not() -> None:
+    bed = Bed()
+    bed.row.settings = {"profile": "ephemeral"}
+    kept = {"profile": "ephemeral", "presence": "none"}
+    assert bed.update(settings=kept).verdicts == [Verdict(Code.UPDATED, 1, bed.epoch)] and bed.row.settings == kept
+    (letter,) = bed.update(settings={"presence": "none"}).effects
+    assert isinstance(letter, Unusable) and "profile" in letter.detail and bed.row.settings == kept
+
+
 def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing() -> None:
     bed = Bed()
     forbidden, nothing = keyed_id(KEY, "bob", "a"), keyed_id(KEY, "ann", "b")
@@ -249,7 +303,10 @@ def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_
     bed = Bed(logic=1)
     join = SetMember("t", "bob", "member", ANN)
     assert bed.feed(join, bed.epoch).verdicts == [Verdict(Code.DEAD, LOGIC)]
-    assert bed.feed(Logic(2), 0).verdicts[0].code == Code.CONFIGURED
+    changes = bed.shard.changes
+    for logic, code in ((1, Code.IGNORED), (2, Code.CONFIGURED), (2, Code.IGNORED)):
+        assert bed.feed(Logic(logic), 0).verdicts[0].code == code
+    assert bed.shard.changes == changes + 1
     assert bed.put("bob", "member") == Code.MEMBER
     assert bed.feed(Logic(1), 0).verdicts[0].code == Code.IGNORED
 

@@ -155,6 +155,14 @@ def test_relayed_messages_are_refused_at_once_and_the_refused_do_not_count() -> 
     assert bed.rates.relay(row, NOW + 0.5) == 0
 
 
+@pytest.mark.parametrize(("count", "told"), [(2, {}), (3, {"e": 500})])
+def test_ingests_are_told_by_the_last_token_that_is_relayed(count: int, told: dict[str, int]) -> None:
+    bed = Bed()
+    row = bed.topic("e", profile="ephemeral", **limit(2, 3))
+    assert [bed.rates.relay(row, NOW) for _ in range(count)] == [0] * count
+    assert bed.due(0) == told
+
+
 def test_a_changed_setting_is_told_in_any_case() -> None:
     bed = Bed()
     row = bed.topic("t", **limit(0.001, 1))
