@@ -109,6 +109,8 @@ def test_a_removed_member_is_fenced_off_and_a_joining_one_is_not() -> None:
     gone = bed.remove("bob", BOB)
     assert gone.effects == [MemberChanged("t", bed.epoch, "bob", None, 1)]
     assert (bed.row.fence, bed.role("bob"), bed.shard.member_count(KEY)) == (1, None, 1)
+    bed.put("bob", "member", BOB)
+    assert bed.remove("bob", BOB).effects == [MemberChanged("t", bed.epoch, "bob", None, 2)]
 
 
 @pytest.mark.parametrize(
