@@ -319,6 +319,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self.deliveries: dict[str, int] = {}
+        self.seconds: list[float] = []
         self.gaps: dict[str, int] = {}
         self.refusals: list[str] = []
         self.details: list[str] = []
@@ -326,6 +327,7 @@ class Numbers:
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         self.deliveries[profile] = self.deliveries.get(profile, 0) + count
+        self.seconds.append(seconds)
 
     def gap(self, reason: str, count: int) -> None:
         self.gaps[reason] = self.gaps.get(reason, 0) + count

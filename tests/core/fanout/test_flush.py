@@ -70,6 +70,20 @@ def test_a_turn_is_scheduled_once_and_written_once_to_each_socket() -> None:
     assert bench.scheduled == 2
 
 
+@pytest.mark.parametrize(("wall_ms", "seconds"), [(1_500, 1.5), (-1, 0.0)])
+def test_how_long_a_message_took_is_counted_in_seconds_and_never_below_zero(wall_ms: int, seconds: float) -> None:
+    bench = Bench()
+    feed = bench.feed("a")
+    bench.follow(feed)
+    bench.publish(feed, 1)
+    list(bench.flush.run(wall_ms))
+    pipe = bench.scene.open()
+    assert pipe.session is not None
+    bench.catchup.admit(pipe.session.follow(feed, 0, None))
+    bench.catchup.pump(pipe.session, wall_ms)
+    assert bench.numbers.seconds == [seconds, seconds], "in step, and from the ring"
+
+
 def test_an_ephemeral_topic_has_no_event_id() -> None:
     bench = Bench()
     feed = bench.feed("a", "ephemeral")

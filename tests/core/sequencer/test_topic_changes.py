@@ -214,6 +214,8 @@ def test_a_record_that_cannot_be_obeyed_is_a_dead_letter_and_changes_nothing(con
     bed = Bed()
     applied = bed.feed(control, bed.epoch)
     assert applied.verdicts[0].code == Code.DEAD
+    (letter,) = applied.effects
+    assert isinstance(letter, Unusable) and letter.reason == "corrupt" and letter.detail
     assert (bed.shard.member_count(KEY), bed.row.version, bed.row.permissions) == (1, 0, "PRIVATE")
 
 
@@ -289,6 +291,26 @@ def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing
     assert bed.put("eve", "member", BOB, forbidden) == Code.FORBIDDEN
     assert bed.feed(RemoveMember("t", "bob", ANN), bed.epoch, nothing).verdicts[0].code == Code.REMOVED
     assert (bed.role("bob"), bed.role("eve")) == (Role.ADMIN, None)
+
+
+def test_the_id_of_a_change_is_kept_as_long_as_a_keyed_one() -> None:
+    bed = Bed()
+    before = bed.shard.window.mark()
+    bed.put("bob", "member", record_id=keyed_id(KEY, "ann", "k"))
+    after = bed.shard.window.mark()
+    assert (after.keyed.ids, after.unkeyed) == (before.keyed.ids + 1, before.unkeyed)
+
+
+def test_a_change_without_an_id_is_no_repeat_of_a_message_whose_id_is_zero() -> None:
+    bed = Bed()
+    bed.take(encode_message(Item(NO_ID, 0, b'"payload":1}'), bed.epoch))
+    assert bed.put("bob", "member") == Code.MEMBER and bed.role("bob") is Role.MEMBER
+
+
+@pytest.mark.parametrize("size", [1, 128])
+def test_a_user_id_has_1_to_128_bytes(size: int) -> None:
+    bed = Bed()
+    assert bed.put("x" * size, "member") == Code.MEMBER and bed.role("x" * size) is Role.MEMBER
 
 
 def test_a_conflict_is_not_kept_the_same_request_may_be_decided_anew() -> None:
