@@ -70,6 +70,26 @@ class Owners(MemoryDirectory):
 
     # The link
 
+    def request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> None:
+        """Asks the owner; it must be that of what is named."""
+
+        def checked(req: int) -> link.Request:
+            request = build(req)
+            self._check(shard, request)
+            return request
+
+        super().request(shard, checked, on_answer)
+
+    def send(self, shard: int, message: link.Message) -> None:
+        """Sends to the owner; it must be that of what is named."""
+        self._check(shard, message)
+        super().send(shard, message)
+
+    def _check(self, shard: int, message: link.Message) -> None:
+        named = getattr(message, "topic_id", None)
+        expected = getattr(message, "shard", shard) if named is None else self.shard_of(named)
+        assert shard == expected and (shard in range(SHARDS) or not self.shards), f"{message} goes to shard {shard}"
+
     def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)
         self._out(on_answer, self.answer(request))
@@ -299,12 +319,15 @@ class Numbers:
 
     def __init__(self) -> None:
         self.deliveries: dict[str, int] = {}
+        self.seconds: list[float] = []
         self.gaps: dict[str, int] = {}
         self.refusals: list[str] = []
+        self.details: list[str] = []
         self.links = 0
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         self.deliveries[profile] = self.deliveries.get(profile, 0) + count
+        self.seconds.append(seconds)
 
     def gap(self, reason: str, count: int) -> None:
         self.gaps[reason] = self.gaps.get(reason, 0) + count
@@ -314,3 +337,4 @@ class Numbers:
 
     def refused(self, code: str, detail: str) -> None:
         self.refusals.append(code)
+        self.details.append(detail)

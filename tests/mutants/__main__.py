@@ -18,7 +18,8 @@ from tests.mutants.report import Report, report_of
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("headgate", "ingest", "dispatcher", "gateway", "tests")
 WINGS: Final = sorted(path.name for path in (ROOT / "headgate" / "core").iterdir() if (path / "__init__.py").exists())
-# The plugins of tests/conftest.py start a Kafka; the tests of a wing need no broker.
+# The plugins of tests/conftest.py start a Kafka; the tests of a wing need no broker. The tests of a mutant that loops
+# are ended after 40 s and four times what they take without a change.
 CONFIG: Final = """\
 [tool.pytest.ini_options]
 asyncio_mode = "auto"
@@ -28,8 +29,12 @@ pythonpath = ["."]
 [tool.mutmut]
 source_paths = ["headgate"]
 only_mutate = ["headgate/core/{wing}/{module}.py"]
-pytest_add_cli_args = ["--noconftest", "--import-mode=importlib", "-x", "-q", "-p", "no:cacheprovider"]
+pytest_add_cli_args = [
+  "--noconftest", "--import-mode=importlib", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.order",
+]
 pytest_add_cli_args_test_selection = ["tests/core/{wing}"]
+timeout_constant = 10
+timeout_multiplier = 4
 """
 
 

@@ -128,6 +128,14 @@ def test_a_page_that_begins_later_is_a_gap_and_so_is_an_empty_one_of_a_shorter_h
     assert bench.pipe.frames("gap")[-1]["to_seq"] == 8
 
 
+def test_one_message_that_a_page_has_lost_is_a_gap() -> None:
+    bench = Bench()
+    subscription = fetching(bench)
+    assert bench.page(subscription, 2, 3, first_seq=2)
+    (gap,) = bench.pipe.frames("gap")
+    assert (gap["from_seq"], gap["to_seq"]) == (1, 1) and bench.pipe.seqs() == [2, 3, 4]
+
+
 def test_an_empty_page_moves_nothing_and_asks_for_no_pump() -> None:
     bench = Bench()
     subscription = fetching(bench)
@@ -249,12 +257,26 @@ def test_on_slow_drop_oldest_leaves_the_newest_and_tells_a_recoverable_gap() -> 
     assert bench.pipe.seqs() == [16, 17, 18, 19, 20]
 
 
+def test_on_slow_drop_oldest_tells_no_gap_where_nothing_is_dropped() -> None:
+    bench = Bench(Limits(slow_bytes=100))
+    feed = bench.feed(on_slow="drop_oldest")
+    bench.follow(feed)
+    bench.pump()
+    bench.catchup.park(bench.session, 0.0)
+    bench.publish(feed, 5)
+    bench.session.resume()
+    assert bench.pump() == []
+    assert bench.pipe.frames("gap") == [] and bench.pipe.seqs() == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("paused", "before", "now", "seconds", "expected"),
     [
         (False, 9, 9, 1, Due.PUMP),  # its page may not have come
         (True, 100, 99, 60, Due.PUMP),  # it took a byte, and little is queued
         (True, 0, 0, 60, Due.PUMP),  # it had none to take
+        (True, 30_000, Limits().low_water, 60, Due.PUMP),
+        (True, 30_000, Limits().low_water + 1, 60, Due.NOTHING),
         (True, 100, 100, 9, Due.NOTHING),
         (True, 100, 100, 10, Due.END),  # no byte for ten seconds
         (True, 90_000, 80_000, 60, Due.NOTHING),  # it moves, but too much is queued
@@ -291,6 +313,15 @@ def test_a_session_that_ended_is_out_of_the_list() -> None:
     assert bench.catchup.behind(bench.session) == [] and bench.catchup.sessions() == [bench.session]
     bench.catchup.drop(bench.session)
     assert bench.catchup.sessions() == [] and bench.pump() == []
+
+
+def test_nothing_is_kept_of_a_subscription_that_ends_after_its_release_from_a_fence() -> None:
+    bench = Bench()
+    subscription = bench.follow(bench.feed(count=3))
+    bench.catchup.hold(subscription)
+    bench.catchup.release(subscription)
+    bench.catchup.forget(subscription)
+    assert bench.catchup.behind(bench.session) == [] and not bench.catchup._released
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("drop_newest", 0), ("conflate", 1), ("drop_oldest", 4)])

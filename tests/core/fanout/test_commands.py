@@ -10,8 +10,8 @@ from headgate.core.client.limits import Limits
 from headgate.core.fanout.pending import QueryTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskSubscribe
-from headgate.core.wire.rights import Caller
-from tests.core.scene import Pipe, Scene
+from headgate.core.wire.rights import Caller, Identity
+from tests.core.scene import Pipe, Scene, Tokens
 
 
 def opened(scene: Scene, *topics: str) -> Pipe:
@@ -155,6 +155,8 @@ def test_every_refusal_leaves_a_trace_by_its_code() -> None:
         scene.say(pipe, type="ping")
     assert pipe.session is not None
     scene.commands.receive(pipe.session, b"junk", scene.moment)
+    assert pipe.code == 4400
+    assert all(scene.numbers.details), "each says why"
     assert scene.numbers.refusals == [
         *("unauthenticated", "unauthenticated", "unauthenticated"),
         *("topic_not_found", "forbidden", "invalid_topic_id", "unknown_type", "forbidden", "rate_limited", "bad_frame"),
@@ -200,6 +202,77 @@ def test_the_owner_s_refusal_of_a_count_is_an_error_of_that_topic(monkeypatch: p
     scene.say(pipe, type="presence", topic_id="a", id=3)
     (error,) = pipe.frames("error")
     assert (error["code"], error["topic_id"], error["id"]) == ("not_ready", "a", 3)
+
+
+def test_every_answer_names_the_frame_it_answers() -> None:
+    scene = Scene()
+    for topic in "ab":
+        scene.owners.create(topic)
+    pipe = scene.open()
+    frames: list[dict[str, Any]] = [
+        {"type": "auth", "token": "bob"},
+        {"type": "ping", "t": 5},
+        {"type": "subscribe", "topic_id": "a"},
+        {"type": "presence", "topic_id": "a"},
+        {"type": "unsubscribe", "topic_id": "a"},
+        {"type": "refresh", "token": "bob"},
+        {"type": "auth", "token": "bob"},
+    ]
+    for number, frame in enumerate(frames):
+        scene.say(pipe, **frame, id=number)
+    scene.owners.slow = True
+    scene.say(pipe, type="subscribe", topic_id="b", id=7)
+    scene.say(pipe, type="unsubscribe", topic_id="b", id=8)
+    answers = [(frame["type"], frame["id"]) for frame in pipe.frames() if "id" in frame]
+    assert answers == [
+        *(("welcome", 0), ("pong", 1), ("subscribed", 2), ("presence", 3), ("unsubscribed", 4), ("refreshed", 5)),
+        *(("error", 6), ("unsubscribed", 8)),
+    ]
+    assert pipe.frames("pong")[0]["t"] == 5
+    assert [frame["reason"] for frame in pipe.frames("unsubscribed")] == ["requested", "requested"]
+    assert all(frame["message"] for frame in pipe.frames("error"))
+
+
+class Unready(Tokens):
+    """The keys are not known yet."""
+
+    def authenticate(self, token: str) -> Identity:
+        raise Refusal("not_ready", "no keys yet", retry_after_ms=2_500)
+
+
+@pytest.mark.parametrize(("tokens", "code", "wait"), [(Unready(), 4503, 2_500), (Tokens(), 4401, None)])
+def test_a_token_that_cannot_be_checked_yet_is_to_be_sent_again_and_a_bad_one_is_not(
+    tokens: Tokens, code: int, wait: int | None
+) -> None:
+    scene = Scene(tokens=tokens)
+    pipe = scene.open()
+    scene.say(pipe, type="auth", token="bad")
+    assert pipe.code == code and scene.hub.session_count == 0
+    assert [frame.get("retry_after_ms") for frame in pipe.frames("disconnect")] == [wait]
+
+
+def test_the_expiry_is_the_newest_token_s() -> None:
+    scene = Scene()
+    pipe = scene.open()
+    assert pipe.session is not None
+    assert scene.now == scene.moment.wall_ms / 1_000
+    scene.say(pipe, type="auth", token="bob@1060")
+    assert pipe.session.expires == 1_060
+    scene.say(pipe, type="refresh", token="bob@1200")
+    assert pipe.session.expires == 1_200
+    scene.say(pipe, type="refresh", token="bob")
+    assert pipe.session.expires is None
+
+
+def test_where_credentials_are_ignored_a_refresh_asks_no_owner() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    pipe = scene.socket("a")
+    scene.commands._tokens.open = True
+    asked = len(scene.owners.asked)
+    scene.say(pipe, type="refresh", token="eve@1001")
+    assert len(scene.owners.asked) == asked and pipe.frames()[-1]["type"] == "refreshed"
+    assert pipe.session is not None and pipe.session.expires is None
 
 
 @pytest.mark.parametrize("kind", ["unsubscribe", "presence"])

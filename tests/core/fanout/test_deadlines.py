@@ -84,6 +84,20 @@ def test_a_fresh_token_is_warned_of_again() -> None:
     assert watch.pipe.data.count(b"token_expiring") == 2
 
 
+def test_a_warning_says_how_many_milliseconds_are_left() -> None:
+    watch = Watch(Limits(expiry_warning_s=10))
+    watch.identify(watch.begin + 30)
+    watch.deadlines.tick(watch.begin + 20.5)
+    assert [frame["in_ms"] for frame in watch.pipe.frames("token_expiring")] == [9_500]
+
+
+def test_a_token_s_end_is_not_waited_for_until_the_next_visit() -> None:
+    watch = Watch()
+    watch.identify(watch.begin + 7)
+    assert watch.run(6.75) == []
+    assert [ending.code for ending in watch.run(0.5)] == [4610]
+
+
 def test_a_stream_cannot_refresh_and_is_not_warned() -> None:
     watch = Watch(Limits(expiry_warning_s=10), sse=True)
     watch.identify(watch.begin + 5)

@@ -72,6 +72,16 @@ def test_a_ring_forgets_the_oldest_beyond_its_bounds() -> None:
     assert piece is not None and piece.ts[0] == ring.first - 1
 
 
+@pytest.mark.parametrize(("size", "most", "least"), [(1, 125, 100), (20, 62, 50)])
+def test_a_ring_is_cut_to_its_bound_when_it_is_a_quarter_too_long(size: int, most: int, least: int) -> None:
+    limits = Limits(ring_frames=100, ring_bytes=1_000)
+    ring, lengths = Ring(1), []
+    for n in range(300):
+        ring.extend(Piece(n + 1, [n], frames(1, size)), size, limits)
+        lengths.append(len(ring.frames))
+    assert (max(lengths), min(lengths[most:])) == (most, least)
+
+
 def test_on_slow_has_the_profile_s_default() -> None:
     assert feed().on_slow == "disconnect"
     assert Feed("a", 0, 7, 0, {"profile": "ephemeral"}).on_slow == "drop_oldest"

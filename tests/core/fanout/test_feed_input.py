@@ -18,6 +18,18 @@ def test_a_hole_is_filled_before_the_feed_goes_on_and_repeats_are_dropped() -> N
     assert socket.seqs() == list(range(1, 1_201))
 
 
+def test_nothing_is_asked_for_a_topic_that_ended() -> None:
+    scene = Scene()
+    topic = scene.owners.create("a")
+    scene.socket("a")
+    scene.owners.up = False  # the hole stays open
+    scene.hub.on_push(1, Messages("a", topic.epoch, 2, [0], [b"{}"]))
+    scene.owners.up = True
+    scene.owners.delete("a")
+    scene.pass_time(3)
+    assert scene.hub.feeds == {} and not any(isinstance(message, Fetch) for message in scene.owners.asked)
+
+
 def test_a_hole_that_cannot_be_filled_is_said() -> None:
     scene = Scene()
     scene.owners.create("a")

@@ -1,6 +1,8 @@
 """One flush, on values: what is written to whom, in how many writes, and whom to pump between two rounds."""
 
-from headgate.core.client.framing import SSE
+import pytest
+
+from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
@@ -66,6 +68,20 @@ def test_a_turn_is_scheduled_once_and_written_once_to_each_socket() -> None:
     assert bench.numbers.deliveries == {"durable": 7}
     bench.publish(a, 1)
     assert bench.scheduled == 2
+
+
+@pytest.mark.parametrize(("wall_ms", "seconds"), [(1_500, 1.5), (-1, 0.0)])
+def test_how_long_a_message_took_is_counted_in_seconds_and_never_below_zero(wall_ms: int, seconds: float) -> None:
+    bench = Bench()
+    feed = bench.feed("a")
+    bench.follow(feed)
+    bench.publish(feed, 1)
+    list(bench.flush.run(wall_ms))
+    pipe = bench.scene.open()
+    assert pipe.session is not None
+    bench.catchup.admit(pipe.session.follow(feed, 0, None))
+    bench.catchup.pump(pipe.session, wall_ms)
+    assert bench.numbers.seconds == [seconds, seconds], "in step, and from the ring"
 
 
 def test_an_ephemeral_topic_has_no_event_id() -> None:
@@ -165,6 +181,30 @@ def test_a_feed_that_ended_gives_its_ring_back() -> None:
     bench.publish(kept, 1, size=1_500)
     bench.run()
     assert (ended.ring.size, kept.ring.size) == (0, 1_500), "its bytes do not count any longer"
+
+
+def test_a_feed_that_ended_before_its_turn_is_not_kept() -> None:
+    bench = Bench()
+    ended, kept = bench.feed("a"), bench.feed("b")
+    for feed in (ended, kept):
+        bench.publish(feed, 1)
+    bench.flush.forget(ended)
+    bench.run()
+    assert list(bench.flush._rings) == [kept]
+
+
+@pytest.mark.parametrize(("size", "writes"), [(1_000, 1), (1_001, 0)])
+def test_a_join_as_large_as_a_piece_is_one_write(size: int, writes: int) -> None:
+    framed = len(WEBSOCKET.messages(7, 1, [b"x" * 1_000]))
+    limits = Limits(queue_bytes=8 * framed)
+    assert limits.piece_bytes == 2 * framed
+    bench = Bench(limits)
+    feeds = [bench.feed(topic) for topic in "ab"]
+    both = bench.follow(*feeds)
+    for feed in feeds:
+        bench.publish(feed, 1, size)
+    assert bench.run() == ([] if writes else [[both.session]])
+    assert both.writes == writes
 
 
 def test_a_feed_that_ends_in_a_flush_gets_no_ring_again() -> None:

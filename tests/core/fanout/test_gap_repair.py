@@ -54,6 +54,12 @@ def test_what_lies_below_the_oldest_message_kept_is_lost() -> None:
     assert repair.answered(holed, empty) == Repair(12, empty), "an empty page names the oldest in first_seq"
 
 
+def test_one_message_that_is_lost_is_lost() -> None:
+    repair, holed = asked()
+    found = page(6, 3, first_seq=6)
+    assert repair.answered(holed, found) == Repair(6, found)
+
+
 def test_an_empty_page_loses_nothing_before_the_tenth() -> None:
     repair, holed = asked()
     empty = page(5, 0)

@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.core.client.limits import Limits
-from headgate.core.wire.link import Fetch
+from headgate.core.wire.link import Fetch, Refused
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
@@ -298,6 +298,32 @@ def test_a_session_that_its_own_last_frame_parks_is_not_kept() -> None:
     assert socket.paused and socket.code == 4601
     scene.pass_time(2)
     assert scene.hub.catchup.sessions() == [] and scene.hub.session_count == 0
+
+
+def test_a_parked_session_that_is_lost_is_forgotten_at_once() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    socket = scene.socket("a")
+    assert socket.session is not None
+    scene.hub.catchup.park(socket.session, scene.now)
+    scene.hub.lost(socket.session)
+    assert scene.hub.catchup.sessions() == []
+
+
+@pytest.mark.parametrize(("code", "ended"), [("not_found", None), ("rate_limited", 4503), ("not_ready", 4503)])
+def test_an_sse_request_that_is_refused_is_answered_or_to_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, code: str, ended: int | None
+) -> None:
+    scene = Scene()
+    monkeypatch.setattr(scene.owners, "answer", lambda ask: Refused(ask.req, code, "planted"))
+    stream = scene.stream("a")
+    if code == "not_ready":
+        assert stream.code is None, "it waits for the owner"
+        scene.pass_time(scene.hub.limits.hold_s + 1)
+    assert (stream.code, stream.refused is None) == (ended, ended is not None)
+    if ended is None:
+        assert (stream.refused.code, stream.refused.detail) == (code, "planted")
+    assert scene.numbers.refusals == [code] and all(scene.numbers.details) and scene.hub.session_count == 0
 
 
 def test_rings_are_bounded_for_the_whole_process() -> None:

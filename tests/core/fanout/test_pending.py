@@ -136,6 +136,16 @@ def test_the_limit_counts_subscribed_asked_and_wanted_topics() -> None:
     assert refused.value.code == "limit_reached"
 
 
+def test_a_ticket_for_topics_is_for_no_other_and_creates_none() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    who.identify(Identity(Caller("bob"), topics=frozenset({"a"})), Scene().moment)
+    request = asked(pending, who).request(1, create=True)
+    assert isinstance(request, AskSubscribe) and not request.create
+    with pytest.raises(Refusal) as refused:
+        pending.ask(who, subscribe("b"), None, 0.0)
+    assert (refused.value.code, refused.value.detail) == ("forbidden", "this ticket is for other topics")
+
+
 def test_a_refused_subscribe_leaves_nothing_behind() -> None:
     pending, who = PendingSubscribes(Limits(topics=0)), session()
     with pytest.raises(Refusal):

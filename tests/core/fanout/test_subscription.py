@@ -48,6 +48,23 @@ def test_an_event_that_is_not_listed_raises_one_error_and_changes_nothing(
     assert state in str(refused.value) and event in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("state", "event", "text"),
+    [
+        (SubscriptionState.ENDED, SubscriptionEvent.PARK, "'socket is full' in state ENDED; expected one of: none"),
+        (
+            SubscriptionState.HELD,
+            SubscriptionEvent.GRANT,
+            "'granted' in state HELD; expected one of: 'an owner is linked', 'ended'",
+        ),
+    ],
+)
+def test_the_error_names_the_events_that_are_legal(
+    state: SubscriptionState, event: SubscriptionEvent, text: str
+) -> None:
+    assert str(IllegalSubscriptionEvent(state, event)) == text
+
+
 def test_every_state_is_reached_from_asked_and_every_state_but_ended_may_end() -> None:
     reached, new = {SubscriptionState.ASKED}, {SubscriptionState.ASKED}
     while new:

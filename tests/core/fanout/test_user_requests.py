@@ -41,7 +41,9 @@ def test_those_of_one_connection_end_where_it_is_named(connection_id: str, count
     scene = Scene()
     scene.owners.create("a")
     scene.socket("a", user="ann")
-    assert scene.users.end("ann", "a", connection_id) == count
+    scene.owners.push(EndSubscriptions(3, "ann", "a", connection_id))
+    assert scene.owners.answers == [SubscriptionsEnded(3, count)]
+    assert scene.owners.topics["a"].count == 1 - count
 
 
 def test_an_sse_stream_ends_with_its_subscription() -> None:

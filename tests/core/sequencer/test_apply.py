@@ -11,6 +11,8 @@ from headgate.core.sequencer.apply import (
     Unusable,
     apply,
     apply_many,
+    foreign_item,
+    items_of,
 )
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
@@ -170,7 +172,20 @@ def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(
     (letter,) = applied.effects
     assert isinstance(letter, Unusable)
     assert letter.reason == reason
+    assert bool(letter.detail) is (reason in ("null", "no_topic", "corrupt"))
     assert bed.publish("a", epoch).verdicts[0].seq == 1
+
+
+def test_the_messages_of_a_record_are_read_whether_they_are_accepted_or_not() -> None:
+    config = Bed().shard.config
+    assert config is not None
+    one, two = (Item(keyed_id(KEY, "p", name), KEYED, TAIL) for name in "ab")
+    for value, items in ((encode_message(one, 5), [one]), (encode_bundle([one, two], 5), [one, two])):
+        assert list(items_of(Record(7, 0, KEY, value), config)) == items
+    (foreign,) = items_of(Record(7, 0, KEY, b"[1]"), config)
+    assert foreign == foreign_item(Record(7, 0, KEY, b"[1]"), config) and foreign.tail.endswith(b'"payload":[1]}')
+    for bad in (b"{", None, MAGIC + b"\x01\x01"):
+        assert list(items_of(Record(7, 0, KEY, bad), config)) == []
 
 
 def test_a_key_that_does_not_hash_here_is_a_dead_letter() -> None:
@@ -178,8 +193,12 @@ def test_a_key_that_does_not_hash_here_is_a_dead_letter() -> None:
     bed = Bed(shards=2, number=number)
     (letter,) = bed.feed(KEY, b"1").effects
     assert isinstance(letter, Unusable)
-    assert letter.reason == "wrong_partition"
+    assert letter.reason == "wrong_partition" and "partition" in letter.detail
     assert code(bed.create()) is Code.DEAD
+    for shard in (0, 1):  # a record of ours without a key
+        applied = Bed(shards=2, number=shard).feed(None, encode_message(Item(bytes(16), 0, TAIL), 1))
+        reason = "no_topic" if shard == shard_of(b"", 2) else "wrong_partition"
+        assert (code(applied), applied.effects) == (Code.NO_TOPIC, [Unusable(1, reason, "")])
 
 
 def test_only_an_unknown_version_parks_and_changes_nothing() -> None:

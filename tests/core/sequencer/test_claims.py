@@ -25,6 +25,9 @@ def test_drops_only_what_somebody_else_has_claimed() -> None:
     assert reconcile(set(), {0: NewestClaim(10, ME)}, ME, {0: 10}) == Plan([], [], [])
     assert reconcile(None, {0: NewestClaim(10, ME)}, ME, {0: 10}) == Plan([], [], [])
     assert reconcile(set(), {0: NewestClaim(11, OTHER)}, ME, {0: 10}) == Plan([], [], [0])
+    for epoch in (9, 10):
+        assert reconcile(set(), {0: NewestClaim(epoch, OTHER)}, ME, {0: 10}) == Plan([], [], [])
+    assert reconcile(set(), {}, ME, {0: 10}) == Plan([], [], [])
 
 
 def test_is_quiet_when_all_is_as_it_should_be() -> None:

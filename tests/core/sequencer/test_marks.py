@@ -24,6 +24,7 @@ def test_nodes_that_began_at_different_offsets_mark_the_same_places() -> None:
     offsets = [n for n in range(1_000_000, 1_020_000, 3) if n % 2_048 > 300]  # with gaps over the blocks' beginnings
     whole = walked(1_000_000, offsets)
     assert len(whole) > 10
+    assert len({(place - 1) // MARK_OFFSETS for place in whole}) == len(whole), "one in a block"
     for start in (1_000_001, 1_003_000, 1_005_312, 1_010_000):
         later = walked(start, offsets)
         assert later == [place for place in whole if place > later[0] - 1]
@@ -51,11 +52,16 @@ def test_agreement_and_places_that_are_not_ours_say_nothing() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     marks = Marks(0)
+    assert marks.newest is None
     for block in range(3 * KEPT):
         marks.add(block * MARK_OFFSETS + 1, b"a")
         marks.heard(mark(block * MARK_OFFSETS + 7, b"b"))
     assert len(marks._ours) == len(marks._theirs) == KEPT
     assert marks.newest == ((3 * KEPT - 1) * MARK_OFFSETS + 1, b"a")
+    oldest, newest = ((3 * KEPT - back) * MARK_OFFSETS + 1 for back in (KEPT, 1))
+    assert marks.heard(mark(oldest - MARK_OFFSETS, b"b")) is None, "the older ones are gone"
+    for offset in (oldest, newest):
+        assert marks.heard(mark(offset, b"b")) == Disagreement(offset, b"a", mark(offset, b"b"))
 
 
 def test_marks_and_claims_are_told_apart() -> None:

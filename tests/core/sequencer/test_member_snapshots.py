@@ -134,12 +134,33 @@ def test_a_base_whose_members_are_not_those_of_the_shard_is_bad() -> None:
     eve = members.get("eve")
     assert eve is not None
     members.put("eve", eve._replace(joined_seq=9))
-    with pytest.raises(BadSnapshot, match="'eve'"):
+    with pytest.raises(BadSnapshot, match=r"'eve'.* at 0$"):
         check(bed, values)
     members.put("eve", eve)
     members.put("zoe", eve)
     with pytest.raises(BadSnapshot, match=r"'zoe'.* is not in the base"):
         check(bed, values)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_members_are_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_check.SLICE_ROWS", size)
+    bed, key = filled(), topic_key("t")
+    for n in range(20):
+        bed.feed(SetMember("t", f"u{n:02}", "member", ROOT), bed.rows[key].epoch, key)
+    (value,) = bed.snapshot(busy=False)
+    chunk = read_chunk(0, value)
+    assert chunk is not None
+    checking = BaseCheck([chunk.name], bed.writer.mark, bed.shard, bed.rows, bed.writer)
+    assert len(chunk.body().members) == 23, "the creator, too"
+    assert len(list(checking.taking(chunk))) == 1 + 23 // size
+    assert len(list(checking.finishing())) == 1 + (23 // size + 1) + 1  # rows, members, pairs
+    members = bed.shard.members[key]
+    last = members.get("u19")
+    assert last is not None
+    members.put("zoe", last)
+    with pytest.raises(BadSnapshot, match=r"'zoe'.* is not in the base"):
+        list(checking.finishing())
 
 
 def test_members_that_changed_since_the_base_are_not_compared() -> None:

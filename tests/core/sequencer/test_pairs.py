@@ -92,6 +92,21 @@ def test_a_base_whose_pairs_are_not_those_kept_is_bad() -> None:
     check()
 
 
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_pairs_are_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_check.SLICE_ROWS", size)
+    pairs, shard, rows = Values(), Shard(), dict[bytes, Row]()
+    list(apply_many(shard, rows, configured()))
+    pairs.values = {b"%d" % n: b"\x01" for n in range(23)}
+    writer = SnapshotWriter(pairs)
+    (value,) = [value for value in writer.base(shard, rows, 0) if value is not None]
+    chunk = read_chunk(0, value)
+    assert chunk is not None
+    checking = BaseCheck([chunk.name], writer.mark, shard, rows, writer, pairs)
+    assert len(list(checking.taking(chunk))) == 1 + 23 // size
+    assert len(list(checking.finishing())) == 1 + 1 + -(-23 // size)  # rows, members, pairs
+
+
 def test_a_pair_that_its_wing_cannot_read_breaks_the_chain() -> None:
     pairs, shard, rows = Values(), Shard(), dict[bytes, Row]()
     list(apply_many(shard, rows, configured()))

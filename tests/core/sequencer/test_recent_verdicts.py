@@ -38,11 +38,23 @@ def test_a_waiter_is_called_once_and_only_at_release() -> None:
 
 def test_what_was_decided_comes_back_whatever_it_was() -> None:
     verdicts = RecentVerdicts()
-    given = [ONE, MIXED, accepted(10, 1_000), [Verdict(Code.CREATED, 0, 1 << 50)], [Verdict(Code.DUPLICATE, 0, 9)] * 3]
+    given = [
+        [Verdict(Code.ACCEPTED, 1, 1)],
+        *(ONE, MIXED, accepted(10, 1_000), [Verdict(Code.CREATED, 0, (1 << 64) - 1)]),
+        *([Verdict(Code.DUPLICATE, 0, 9)] * 3, [Verdict(Code.DUPLICATE, seq, 9) for seq in (3, 9, 3)]),
+        [Verdict(Code.ACCEPTED, seq, 9) for seq in (3, 9, 10)],
+    ]
     for place, decided in enumerate(given):
         verdicts.put(10 + 2 * place, decided)  # a transaction's marker leaves a gap
     assert [verdicts.get(10 + 2 * place) for place in range(len(given))] == given
-    assert [verdicts.get(offset) for offset in (9, 11, 20)] == [None, None, None]
+    assert [verdicts.get(offset) for offset in (9, 11, 10 + 2 * len(given))] == [None, None, None]
+
+
+def test_a_bundle_whose_messages_were_all_accepted_is_one_run() -> None:
+    verdicts = RecentVerdicts()
+    verdicts.put(1, accepted(1, 1_000))
+    (block,) = verdicts._blocks
+    assert len(block._codes) == 1
 
 
 @pytest.mark.parametrize("bundle", [1, 3, 1_000])
@@ -51,6 +63,8 @@ def test_only_the_newest_messages_are_kept_and_never_fewer(bundle: int) -> None:
     records = 40_000 // bundle
     for offset in range(records):
         verdicts.put(offset, accepted(1 + offset * bundle, bundle))
+        if offset >= 9_999 and bundle == 1:
+            assert verdicts.get(offset - 9_999) is not None
     kept = [offset for offset in range(records) if verdicts.get(offset) is not None]
     assert kept == list(range(kept[0], records)), "the newest, without a hole"
     assert 10_000 <= len(kept) * bundle <= 10_000 + 2 * module.BLOCK_MESSAGES + bundle

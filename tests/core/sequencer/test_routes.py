@@ -37,6 +37,13 @@ def test_a_route_behind_gets_nothing_live_and_one_in_step_nothing_twice() -> Non
     assert behind.sent == 0
 
 
+def test_a_route_that_is_there_takes_more_subscriptions_and_keeps_its_place() -> None:
+    routes: Routes[str] = Routes()
+    first = routes.add("g1", "a", 9, 5, count=2)
+    assert routes.add("g1", "a", 9, 8, count=3) is first
+    assert (routes.count("a"), first.sent) == (5, 5)
+
+
 def test_counts_rise_and_fall_and_the_last_leave_ends_the_route() -> None:
     routes: Routes[str] = Routes()
     routes.add("g1", "a", 9, 0, count=2)
@@ -69,3 +76,15 @@ def test_one_route_can_be_dropped_alone_with_its_open_batch() -> None:
     routes.drop("g1", "b")
     assert [gateway for gateway, _ in routes.take()] == ["g2"]
     assert (routes.get("g1", "a"), routes.count("a")) == (None, 1)
+
+
+def test_the_routes_of_a_topic_are_its_own_and_nothing_is_kept_of_one_that_nobody_hosts() -> None:
+    routes: Routes[str] = Routes()
+    one, two = routes.add("g1", "a", 9, 0), routes.add("g2", "a", 9, 0)
+    other = routes.add("g1", "b", 9, 0)
+    assert list(routes.hosts("a")) == [one, two] and list(routes.hosts("b")) == [other]
+    routes.drop_gateway("g3")
+    routes.drop_gateway("g1")
+    assert list(routes.hosts("a")) == [two] and list(routes.hosts("b")) == []
+    assert routes.drop_topic("a") == ["g2"] and routes.drop_topic("a") == []
+    assert not routes._topics

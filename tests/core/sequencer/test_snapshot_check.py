@@ -63,7 +63,7 @@ def test_records_that_are_applied_meanwhile_are_no_difference() -> None:
 def test_a_row_that_differs_is_found_unless_it_was_touched_since() -> None:
     bed = based()
     bed.rows[b"t7"].seq += 1
-    with pytest.raises(BadSnapshot, match="t7"):
+    with pytest.raises(BadSnapshot, match=r"t7.* at \d+$"):
         check(bed)
     bed.writer.touch(b"t7")
     check(bed)
@@ -104,8 +104,19 @@ def test_a_later_entry_of_a_row_counts_and_not_the_one_before_it(monkeypatch: py
 def test_a_chunk_that_is_missing_is_found() -> None:
     bed = based()
     for gone in range(len(bed.log)):
-        with pytest.raises(BadSnapshot):
+        with pytest.raises(BadSnapshot, match=r"^\d+ chunks of the base cannot be read back$"):
             check(bed, [c for c in bed.chunks() if c.at != gone])
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_a_base_is_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_check.SLICE_ROWS", size)
+    bed = based()
+    base = BaseCheck([name_of(value) for value in bed.log], bed.writer.mark, bed.shard, bed.rows, bed.writer)
+    for chunk in reversed(bed.chunks()):
+        body = chunk.body()
+        assert len(list(base.taking(chunk))) == 1 + len(body.rows) // size + len(body.blocks)
+    assert len(list(base.finishing())) == -(-len(bed.rows) // size) + 2  # members and pairs have one each
 
 
 def test_an_id_or_seq_of_the_window_that_differs_is_found() -> None:
@@ -131,4 +142,17 @@ def test_a_block_of_the_window_that_is_not_in_the_base_is_found() -> None:
     value = seal(0, 1, old.flags, old.floor, old.offset, old.prev, msgspec.msgpack.encode(thinner))
     bed.log[at] = value  # as if it had been written so
     with pytest.raises(BadSnapshot, match="block"):
+        check(bed)
+
+
+def test_a_block_of_one_id_that_is_not_in_the_base_is_found() -> None:
+    bed = Bed()
+    bed.feed([*configured(topics=["t"]), bundle(100, 0, 17)])  # 16 ids in a block
+    bed.snapshot(base=True)
+    (whole,) = bed.chunks()
+    body = whole.body()
+    assert [len(piece.ids) for piece in body.blocks] == [16 * 16, 16]
+    thinner = msgspec.structs.replace(body, blocks=body.blocks[:1])
+    bed.log = [seal(0, 1, whole.flags, whole.floor, whole.offset, whole.prev, msgspec.msgpack.encode(thinner))]
+    with pytest.raises(BadSnapshot, match="has 1 ids"):
         check(bed)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, TopicDeleted, apply_many
+from headgate.core.sequencer.apply import Applied, TopicDeleted, Unusable, apply_many
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
@@ -109,6 +109,8 @@ def test_a_removed_member_is_fenced_off_and_a_joining_one_is_not() -> None:
     gone = bed.remove("bob", BOB)
     assert gone.effects == [MemberChanged("t", bed.epoch, "bob", None, 1)]
     assert (bed.row.fence, bed.role("bob"), bed.shard.member_count(KEY)) == (1, None, 1)
+    bed.put("bob", "member", BOB)
+    assert bed.remove("bob", BOB).effects == [MemberChanged("t", bed.epoch, "bob", None, 2)]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,8 @@ def test_a_record_that_cannot_be_obeyed_is_a_dead_letter_and_changes_nothing(con
     bed = Bed()
     applied = bed.feed(control, bed.epoch)
     assert applied.verdicts[0].code == Code.DEAD
+    (letter,) = applied.effects
+    assert isinstance(letter, Unusable) and letter.reason == "corrupt" and letter.detail
     assert (bed.shard.member_count(KEY), bed.row.version, bed.row.permissions) == (1, 0, "PRIVATE")
 
 
@@ -224,6 +228,60 @@ def test_a_repeat_of_a_change_gets_its_verdict_and_does_nothing_twice() -> None:
     assert bed.role("bob") is None
 
 
+def test_each_verdict_has_the_epoch_and_what_the_change_came_to() -> None:
+    bed = Bed()
+    bed.publish("a")
+    controls: list[tuple[Control, Code, int]] = [
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 1),
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 1),
+        (SetMember("t", "eve", "member", EVE), Code.FORBIDDEN, 0),
+        (RemoveMember("t", "ann", ANN), Code.LAST_OWNER, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (UpdateTopic("t", 0, EVE, name="x"), Code.FORBIDDEN, 0),
+        (UpdateTopic("t", 0, ANN, name="x"), Code.UPDATED, 1),
+        (UpdateTopic("t", 1, ANN, name="x"), Code.UPDATED, 1),
+    ]
+    for control, code, seq in controls:
+        assert bed.feed(control, bed.epoch).verdicts == [Verdict(code, seq, bed.epoch)]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "seq"),
+    [
+        (SetMember("t", "eve", "member", EVE), Code.FORBIDDEN, 0),
+        (RemoveMember("t", "ann", ANN), Code.LAST_OWNER, 0),
+        (RemoveMember("t", "bob", ANN), Code.REMOVED, 0),
+        (UpdateTopic("t", 0, ANN, name="x"), Code.UPDATED, 1),
+        (SetMember("t", "bob", "member", ANN), Code.MEMBER, 2),
+        (SetMember("t", "ann", "owner", ANN), Code.MEMBER, 0),
+    ],
+)
+def test_the_verdict_of_a_repeat_is_the_first_one_s(change: Control, verdict: Code, seq: int) -> None:
+    bed = Bed()
+    bed.publish("a")
+    bed.publish("b")
+    for _ in range(2):
+        applied = bed.feed(change, bed.epoch, keyed_id(KEY, "ann", "k"))
+        assert applied.verdicts == [Verdict(verdict, seq, bed.epoch)]
+    assert applied.effects == []
+
+
+def test_an_administrator_who_is_no_creator_may_change_the_topic() -> None:
+    bed = Bed()
+    bed.put("bob", "admin")
+    assert bed.update(BOB, name="x").verdicts == [Verdict(Code.UPDATED, 1, bed.epoch)]
+
+
+def test_settings_that_keep_the_profile_are_taken_and_others_are_not() -> None:
+    bed = Bed()
+    bed.row.settings = {"profile": "ephemeral"}
+    kept = {"profile": "ephemeral", "presence": "none"}
+    assert bed.update(settings=kept).verdicts == [Verdict(Code.UPDATED, 1, bed.epoch)] and bed.row.settings == kept
+    (letter,) = bed.update(settings={"presence": "none"}).effects
+    assert isinstance(letter, Unusable) and "profile" in letter.detail and bed.row.settings == kept
+
+
 def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing() -> None:
     bed = Bed()
     forbidden, nothing = keyed_id(KEY, "bob", "a"), keyed_id(KEY, "ann", "b")
@@ -233,6 +291,26 @@ def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing
     assert bed.put("eve", "member", BOB, forbidden) == Code.FORBIDDEN
     assert bed.feed(RemoveMember("t", "bob", ANN), bed.epoch, nothing).verdicts[0].code == Code.REMOVED
     assert (bed.role("bob"), bed.role("eve")) == (Role.ADMIN, None)
+
+
+def test_the_id_of_a_change_is_kept_as_long_as_a_keyed_one() -> None:
+    bed = Bed()
+    before = bed.shard.window.mark()
+    bed.put("bob", "member", record_id=keyed_id(KEY, "ann", "k"))
+    after = bed.shard.window.mark()
+    assert (after.keyed.ids, after.unkeyed) == (before.keyed.ids + 1, before.unkeyed)
+
+
+def test_a_change_without_an_id_is_no_repeat_of_a_message_whose_id_is_zero() -> None:
+    bed = Bed()
+    bed.take(encode_message(Item(NO_ID, 0, b'"payload":1}'), bed.epoch))
+    assert bed.put("bob", "member") == Code.MEMBER and bed.role("bob") is Role.MEMBER
+
+
+@pytest.mark.parametrize("size", [1, 128])
+def test_a_user_id_has_1_to_128_bytes(size: int) -> None:
+    bed = Bed()
+    assert bed.put("x" * size, "member") == Code.MEMBER and bed.role("x" * size) is Role.MEMBER
 
 
 def test_a_conflict_is_not_kept_the_same_request_may_be_decided_anew() -> None:
@@ -249,7 +327,10 @@ def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_
     bed = Bed(logic=1)
     join = SetMember("t", "bob", "member", ANN)
     assert bed.feed(join, bed.epoch).verdicts == [Verdict(Code.DEAD, LOGIC)]
-    assert bed.feed(Logic(2), 0).verdicts[0].code == Code.CONFIGURED
+    changes = bed.shard.changes
+    for logic, code in ((1, Code.IGNORED), (2, Code.CONFIGURED), (2, Code.IGNORED)):
+        assert bed.feed(Logic(logic), 0).verdicts[0].code == code
+    assert bed.shard.changes == changes + 1
     assert bed.put("bob", "member") == Code.MEMBER
     assert bed.feed(Logic(1), 0).verdicts[0].code == Code.IGNORED
 

@@ -56,6 +56,35 @@ def test_a_topic_above_its_rate_is_told_once_with_the_time_that_it_takes() -> No
     assert bed.due(5) == {}
 
 
+def test_messages_of_one_window_are_charged_at_its_end() -> None:
+    bed = Bed()
+    bed.topic("t", **limit(10, 20))
+    bed.append("t", 0, 30)
+    bed.append("t", topic_rates.WINDOW_MS / 1_000, 1)  # the next window begins: ten are owed since 250 ms
+    bed.read(0.25)
+    assert bed.due(0.25) == {"t": 950}
+
+
+def test_a_millisecond_of_log_time_counts() -> None:
+    bed = Bed()
+    bed.topic("t", **limit(1_000, 1))
+    bed.append("t", 0, 101)
+    bed.read(0)
+    assert bed.due(0) == {"t": 101}
+    bed.append("t", 0.001, 100)
+    bed.read(0.001)
+    assert bed.due(0.001) == {"t": 200}, "201 are owed, and one has come"
+
+
+def test_a_record_of_no_topic_stops_no_other() -> None:
+    bed = Bed()
+    bed.topic("t", **limit(10, 20))
+    bed.append("none", 0, 30)
+    bed.append("t", 0, 30)
+    bed.read(0)
+    assert bed.due(0) == {"t": 1_100}
+
+
 def test_topics_without_a_rate_of_their_own_have_the_usual() -> None:
     bed = Bed(usual_per_s=5)
     bed.topic("t")
@@ -155,6 +184,27 @@ def test_relayed_messages_are_refused_at_once_and_the_refused_do_not_count() -> 
     assert bed.rates.relay(row, NOW + 0.5) == 0
 
 
+def test_relayed_messages_are_counted_by_the_clock_and_what_is_told_already_is_no_news() -> None:
+    bed = Bed()
+    bed.topic("t")
+    bed.append("t", 0)
+    bed.read(0)  # log time is Unix time: far above the clock
+    row = bed.topic("e", profile="ephemeral", **limit(2, 3))
+    for _ in range(4):
+        bed.rates.relay(row, NOW)
+    assert bed.due(0) == {"e": 500}
+    assert bed.rates.relay(row, NOW + 0.1) == pytest.approx(0.4)
+    assert bed.due(0.1) == {}
+
+
+@pytest.mark.parametrize(("count", "told"), [(2, {}), (3, {"e": 500})])
+def test_ingests_are_told_by_the_last_token_that_is_relayed(count: int, told: dict[str, int]) -> None:
+    bed = Bed()
+    row = bed.topic("e", profile="ephemeral", **limit(2, 3))
+    assert [bed.rates.relay(row, NOW) for _ in range(count)] == [0] * count
+    assert bed.due(0) == told
+
+
 def test_a_changed_setting_is_told_in_any_case() -> None:
     bed = Bed()
     row = bed.topic("t", **limit(0.001, 1))
@@ -166,6 +216,8 @@ def test_a_changed_setting_is_told_in_any_case() -> None:
     assert bed.due(1) == {"t": 0}
     bed.rates.updated("t")
     assert bed.due(1) == {"t": 0}, "ingests may know of another owner's refusal"
+    bed.rates.tell_again(NOW + 2)
+    assert bed.due(2) == {}, "it is refused no longer"
 
 
 def test_a_topic_that_is_made_again_has_full_buckets() -> None:
@@ -211,6 +263,8 @@ def test_a_new_ingest_is_told_what_is_still_refused() -> None:
         bed.append(topic_id, 0, count)
     bed.read(0)
     assert bed.due(0) == {"long": 2_100, "short": 200}
+    bed.rates.tell_again(NOW + 0.2)
+    assert bed.due(0.2) == {"long": 1_900}, "the short refusal is over"
     bed.rates.tell_again(NOW + 1)
     assert bed.due(1) == {"long": 1_100}
 
@@ -244,6 +298,18 @@ def test_a_hundred_thousand_throttled_topics_are_bounded_and_told_in_parts(monke
             bed.read(1)
             bed.due(30, 10_000)
     assert len(bed.rates._told) <= 2_000 and len(bed.rates._counts) <= topic_rates.WINDOW_TOPICS
+
+
+def test_of_too_many_refused_topics_the_ones_told_last_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_rates, "MAX_TOPICS", 2)
+    bed = Bed()
+    for at, topic_id in enumerate("abc"):
+        bed.topic(topic_id, **limit(0.001, 1))
+        bed.append(topic_id, at, 2)
+        bed.read(at)
+        assert list(bed.due(at)) == [topic_id]
+    bed.rates.tell_again(NOW + 3)
+    assert sorted(bed.due(3)) == ["b", "c"]
 
 
 def test_topics_of_one_moment_are_charged_in_parts() -> None:

@@ -198,6 +198,21 @@ def test_a_window_agrees_with_its_own_pieces_and_with_no_others() -> None:
     assert [count for _, _, count in window.counts(window.mark())] == [BLOCK_IDS, BLOCK_IDS]
 
 
+def test_a_window_agrees_with_blocks_that_it_has_dropped_and_with_none_that_it_never_had() -> None:
+    window, longer = Window(), Window()
+    for each, blocks in ((window, 4), (longer, 6)):
+        fill(each, 0, blocks * BLOCK_IDS, config=WIDE)
+    dropped, *kept = window.pieces(START, window.mark())
+    while window.oldest == (0, 0):
+        window.enter(1_000, CONFIG)
+    assert window.oldest == (1, 0)
+    assert window.agrees(dropped) and all(window.agrees(piece) for piece in kept)
+    assert window.agrees(msgspec.structs.replace(dropped, ids=bytes(16))), "whatever it says of a block that is gone"
+    *_, first_new, second_new = longer.pieces(START, longer.mark())
+    assert not window.agrees(first_new) and not window.agrees(second_new)
+    assert not Window().agrees(dropped)
+
+
 class Node:
     """A window with the snapshots of it: pieces as a chain would hold them."""
 
