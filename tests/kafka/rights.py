@@ -46,7 +46,7 @@ def rights_on_page(prefix: str) -> list[Right]:
     ]
 
 
-class _Creations(CreateAclsRequest):
+class _Creations(CreateAclsRequest):  # type: ignore[misc]  # aiokafka ships no type information
     """Several rights in one request: the broker takes some 30 ms for each request."""
 
     def __init__(self, rights: Iterable[Right]) -> None:
