@@ -31,7 +31,7 @@ class SseListener:
         self._query = {"topic_id": topic_id, "from": "live"}
         self._headers = {"Authorization": f"Bearer {token}"}
         self._last_id = ""
-        self._event = "message"
+        self._event: dict[str, str] = {}  # the fields of the event that is coming
 
     async def run(self) -> None:
         """Listens until cancelled; what cannot be served at the moment is asked for again."""
@@ -44,6 +44,7 @@ class SseListener:
                     async with http.stream("GET", "/sse/subscribe", params=self._query, headers=headers) as answer:
                         assert answer.status_code in (200, 502, 503, 504), answer
                         self.streams += answer.status_code == 200
+                        self._event = {}
                         async for line in answer.aiter_lines():
                             self._take(line)
                 except httpx.TransportError:
@@ -51,21 +52,21 @@ class SseListener:
                 await asyncio.sleep(RETRY_S)
 
     def _take(self, line: str) -> None:
-        name, _, value = line.partition(": ")
-        if name == "id":
-            self._last_id = value
-        elif name == "event":
-            self._event = value
-        elif name == "data" and self._event == "message":
-            frame = json.loads(value)
+        """An event counts, and its id too, when the empty line after it has come: a proxy may cut it anywhere."""
+        if line:
+            name, _, value = line.partition(": ")
+            self._event[name] = value
+            return
+        event, self._event = self._event, {}
+        self._last_id = event.get("id", self._last_id)
+        if event.get("event") == "subscribed":
+            self.subscribed.set()
+        elif "event" not in event and "data" in event:
+            frame = json.loads(event["data"])
             epoch = int(self._last_id.partition(":")[0])
             payload = msgspec.json.encode(frame["payload"])
             message = Seen(epoch, frame["seq"], payload, frame["message_id"], frame["publisher_id"], time.monotonic())
             self.messages.append(message)
-        elif name == "data" and self._event == "subscribed":
-            self.subscribed.set()
-        elif not line:
-            self._event = "message"
 
 
 class Traffic:

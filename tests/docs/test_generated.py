@@ -1,6 +1,7 @@
 """The generated parts of the pages: kept ones are current, built ones name everything that the code has."""
 
 import re
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
 
@@ -58,6 +59,23 @@ def test_a_diagram_has_every_transition_and_ends_in_the_final_states() -> None:
     assert drawn.count("-->") == 1 + len(BREAKER_TRANSITIONS)
     assert "    half_open --> closed: close\n" in drawn
     assert "DEAD_LETTER --> [*]" in diagram(delivery.TRANSITIONS, delivery.Status.CREATED)
+
+
+def test_an_event_that_ends_every_state_is_one_arrow() -> None:
+    class Step(Enum):
+        A = "a"
+        B = "b"
+        OVER = "over"
+
+    class Event(Enum):
+        GO = "go"
+        END = "end"
+
+    ends = {(Step.A, Event.END): Step.OVER, (Step.B, Event.END): Step.OVER}
+    drawn = diagram(ends | {(Step.A, Event.GO): Step.B}, Step.A)
+    assert "    every_state --> over: end\n" in drawn and drawn.count(": end\n") == 1
+    drawn = diagram({(Step.A, Event.END): Step.OVER, (Step.A, Event.GO): Step.B, (Step.B, Event.GO): Step.OVER}, Step.A)
+    assert "every_state" not in drawn, "not every state ends by it"
 
 
 def test_every_transition_table_of_the_code_is_drawn() -> None:

@@ -198,10 +198,11 @@ class Subscriber:
             await asyncio.sleep(random.uniform(*BACK_OFF_S))
 
     async def ask(self, topic: str) -> None:
-        """Subscribes to a topic on the present connection, from where it is."""
+        """Subscribes to a topic on the present connection, from where it is; the next one asks for every topic."""
         if self._socket is not None:
             wish = {"type": "subscribe", "topic_id": topic, "from": self._from(topic)}
-            await self._socket.send(_encode(wish).decode())
+            with contextlib.suppress(ConnectionClosed):
+                await self._socket.send(_encode(wish).decode())
 
     def _from(self, topic: str) -> object:
         if topic not in self._cursors:
@@ -229,7 +230,11 @@ class Subscriber:
 
 
 class SseReader:
-    """One SSE stream, read as bytes; resumes by Last-Event-ID, but not after `unsubscribed`."""
+    """One SSE stream, read as bytes; resumes by Last-Event-ID, but not after `unsubscribed`.
+
+    As the HTML standard says, an event counts, and its id too, when the empty line after it has come. A server that is
+    killed may cut an event anywhere, also in the middle of a number.
+    """
 
     def __init__(
         self, url: str, topic_id: str, *, token: str | None = None, user: str = "sse", start: str = "live"
@@ -267,9 +272,11 @@ class SseReader:
                 await asyncio.sleep(random.uniform(*BACK_OFF_S))
 
     async def _read(self, head: HttpAnswer, reader: asyncio.StreamReader) -> None:
+        if head.status == 503:
+            return  # asked again, as by every client of the page
         assert head.status == 200, f"SSE of {self.topic_id}: {head}"
-        event, data = "message", ""
-        while line := await reader.readline():
+        event, data, last_id = "message", "", self._last_id
+        while (line := await reader.readline()).endswith(b"\n"):
             name, _, value = line.decode().rstrip("\n").partition(":")
             value = value.removeprefix(" ")
             if name == "event":
@@ -277,8 +284,9 @@ class SseReader:
             elif name == "data":
                 data = f"{data}\n{value}" if data else value
             elif name == "id":
-                self._last_id = value
+                last_id = value
             elif line == b"\n":
+                self._last_id = last_id
                 if data:
                     self._take(event, data.encode())
                 event, data = "message", ""

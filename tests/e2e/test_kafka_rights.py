@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,24 +16,27 @@ from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions, LogSecurity
 from headgate.runtime.ports import LogError, LogUnavailable
 from tests.certificates import Authority
-from tests.e2e.harness import Deployment, Stage, token
+from tests.e2e.clients import Publisher, Subscriber
+from tests.e2e.harness import Deployment, Stage, token, until
 from tests.kafka.cluster import KafkaCluster
-from tests.kafka.fixtures import OwnKafka
 from tests.kafka.rights import Acls, Right, rights_on_page
 from tests.kafka.settings import Secured
 
 PASSWORDS = {role: f"{role}-Passw0rd" for role in ("init", "ingest", "dispatcher")}
 CLEAR_S = 15.0  # for the line; a hang takes longer
+AT_ONCE = 6  # cases; most of their time they wait for the broker
 
 
-@pytest.fixture
-async def secured(own_kafka: OwnKafka, tmp_path: Path) -> tuple[KafkaCluster, Path]:
-    """Returns a broker and the file with its authority."""
-    authority = Authority(tmp_path / "authority")
+@pytest.fixture(scope="module")
+def secured(kafka_jars: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaCluster, Path]]:
+    """Yields one broker for all tests here, whose logs differ by prefix, and the file with its authority."""
+    folder = tmp_path_factory.mktemp("secured")
+    authority = Authority(folder / "authority")
     pair = authority.sign("broker")
-    keystore = tmp_path / "keystore.pem"
+    keystore = folder / "keystore.pem"
     keystore.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
-    return await asyncio.to_thread(own_kafka, 1, Secured(authority.ca, keystore, PASSWORDS)), authority.ca
+    with KafkaCluster(secured=Secured(authority.ca, keystore, PASSWORDS)) as cluster:
+        yield cluster, authority.ca
 
 
 @pytest.fixture
@@ -73,61 +77,68 @@ async def test_the_rights_on_the_page_are_enough(
         for name in settings:
             del role.settings[name]
     await deployment.start(shards=4)
-    client = {
-        "client.url": deployment.ingests[0].url,
-        "client.stream_url": deployment.gateways[0].url,
-        "client.token": token("me", admin=True),
-    }
-
-    async def command(*arguments: str) -> list[dict[str, object]]:
-        status, out, err = await stage.command(*arguments, settings=client)
-        assert status == 0, err.decode()
-        return [json.loads(line) for line in out.splitlines()]
-
     topics = [f"t{n}" for n in range(8)]
-    for topic in topics:
-        await command("topics", "create", topic)
-        await command("publish", topic, '{"n":1}')
-    deployment.dispatchers[0].signal(signal.SIGTERM)  # writes its snapshots, too
-    assert await deployment.dispatchers[0].ended(30) == 0
-    await deployment.ingests[0].ready(60)
-    for topic in topics:
-        await command("publish", topic, '{"n":2}')
-        seen = await command("subscribe", topic, "--from", "earliest", "--count", "2")
-        assert [frame["payload"] for frame in seen] == [{"n": 1}, {"n": 2}]
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(Publisher(deployment.ingests[0].url, token("me", admin=True)))
+        await publisher.create_all(topics)
+        await _publish(publisher, topics, 1)
+        deployment.dispatchers[0].signal(signal.SIGTERM)  # writes its snapshots, too
+        assert await deployment.dispatchers[0].ended(30) == 0
+        await deployment.ingests[0].ready(60)
+        await _publish(publisher, topics, 2)
+        gateways = [gateway.url for gateway in deployment.gateways]
+        reader = Subscriber("reader", gateways, topics, token=token("me", admin=True), start="earliest")
+        await stack.enter_async_context(reader)
+        await until("both messages of each topic", lambda: reader.count >= 2 * len(topics), 30)
+        for topic in topics:
+            assert [json.loads(seen.payload) for seen in reader.messages[topic]] == [{"n": 1}, {"n": 2}]
     text = "".join(role.errors() for role in deployment.roles)
     assert "no right" not in text
     assert not any(word in text for word in PASSWORDS.values())
 
 
+async def _publish(publisher: Publisher, topics: Sequence[str], number: int) -> None:
+    for topic in topics:
+        answer = await publisher.publish(topic, {"n": number})
+        assert answer.status == 200, answer
+
+
 async def test_one_right_less_is_one_clear_line(
     secured: tuple[KafkaCluster, Path], acls: Acls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each right of each role, with PLAIN over TLS."""
+    """Each right of each role, with PLAIN over TLS. Every case has logs of its own; a few run at once."""
     cluster, ca = secured
-    unclear = []
-    for number, right in enumerate(rights_on_page("")):
-        prefix = f"p{number}"
-        rights = [each._replace(name=f"{prefix}{each.name}") for each in rights_on_page("")]
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def unclear(number: int, right: Right) -> str | None:
+        prefix = f"p{number:02}"
         missing = right._replace(name=f"{prefix}{right.name}")
-        await acls.give(each for each in rights if each.role in ("init", right.role))
-        if right.role != "init":
-            await init_kafka(_options(cluster, ca, prefix, "init"))
-        await acls.take(missing)
-        caplog.clear()
-        try:
-            async with asyncio.timeout(CLEAR_S):
-                said = await _use(missing, _options(cluster, ca, prefix, right.role), caplog)
-        except TimeoutError:
-            said = "nothing: it hangs"
-        wanted = f"the Kafka user has no right {missing.operation} on {missing.resource} {missing.name} "
-        hidden = (  # the only right on a topic: without it the topic cannot be seen
-            f"has no {missing.name}; run: headgate init",
-            f"the Kafka user has no right Describe on topic {missing.name} ",
-        )
-        if wanted not in said and (missing.operation == "Create" or not any(line in said for line in hidden)):
-            unclear.append(f"{missing}: {said}")
-    assert not unclear, "\n".join(unclear)
+        async with gate:
+            rights = [each._replace(name=f"{prefix}{each.name}") for each in rights_on_page("")]
+            await acls.give(each for each in rights if each.role in ("init", right.role))
+            if right.role != "init":
+                await init_kafka(_options(cluster, ca, prefix, "init"))
+            await acls.take(missing)
+            try:
+                async with asyncio.timeout(CLEAR_S):
+                    said = await _use(missing, _options(cluster, ca, prefix, right.role), caplog)
+            except TimeoutError:
+                said = "nothing: it hangs"
+        return None if _is_clear(missing, said) else f"{missing}: {said}"
+
+    found = await asyncio.gather(*(unclear(*each) for each in enumerate(rights_on_page(""))))
+    assert not any(found), "\n".join(filter(None, found))
+
+
+def _is_clear(missing: Right, said: str) -> bool:
+    """Tells whether the line names the missing right. All names are of this case alone."""
+    if f"the Kafka user has no right {missing.operation} on {missing.resource} {missing.name} " in said:
+        return True
+    hidden = (  # the only right on a topic: without it the topic cannot be seen
+        f"has no {missing.name}; run: headgate init",
+        f"the Kafka user has no right Describe on topic {missing.name} ",
+    )
+    return missing.operation != "Create" and any(line in said for line in hidden)
 
 
 def _options(cluster: KafkaCluster, ca: Path, prefix: str, user: str) -> LogOptions:
@@ -154,7 +165,7 @@ async def _use_log(right: Right, options: LogOptions, caplog: pytest.LogCaptureF
         if right.resource == "group":
             group = log.group("n1")
             await group.start()
-            while "no right" not in caplog.text:
+            while not any("no right" in line and right.name in line for line in caplog.messages):
                 await asyncio.sleep(0.05)
             await group.stop()
             return

@@ -112,13 +112,20 @@ class Raw:
 
     async def ended(self) -> bytes:
         """Returns what comes until the far end closes."""
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionError):
-                return await self.reader.read()
-        return b""
+        return await rest_of(self.reader)
 
     def close(self) -> None:
         self.writer.close()
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Returns what comes until the far end closes or resets the connection; a reset loses nothing that came before."""
+    came = b""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while more := await reader.read(65_536):
+                came += more
+    return came
 
 
 def request(method: str, path: str, body: bytes = b"", *fields: str) -> bytes:

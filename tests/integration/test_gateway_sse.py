@@ -8,6 +8,7 @@ import pytest
 
 from headgate.core.client.limits import Limits
 from tests.integration.gateway_twin import Gateway, gateway, until
+from tests.integration.http_twin import rest_of
 
 
 class Client:
@@ -53,8 +54,7 @@ class Client:
         return status, headers, json.loads(body) if body else None
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
-            rest = await self.reader.read()
+        rest = await rest_of(self.reader)
         self.close()
         return rest
 

@@ -10,6 +10,7 @@ import pytest
 
 from headgate.runtime.http.bounded import HEAD_BYTES, bounded
 from headgate.runtime.http.server import HttpServer
+from tests.integration.http_twin import rest_of
 
 FOR_EVER_S = 60.0
 
@@ -61,7 +62,7 @@ async def test_a_head_that_dribbles_is_408_at_its_deadline() -> None:
     async with served(bounded(0.3)) as (app, reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: h\r\n")
         slow = asyncio.create_task(dribble(writer, b"a: b\r\n"))
-        answer = await reader.read()
+        answer = await rest_of(reader)
         slow.cancel()
         assert answer.startswith(b"HTTP/1.1 408 ") and problem(answer)["code"] == "request_timeout"
         assert app.asked == 0
@@ -71,13 +72,13 @@ async def test_a_head_that_dribbles_is_408_at_its_deadline() -> None:
 async def test_a_connection_that_asks_nothing_is_closed(first: bytes) -> None:
     async with served(bounded(0.2)) as (_, reader, writer):
         writer.write(first)
-        assert (await reader.read())[:12] in (b"", b"HTTP/1.1 408")
+        assert (await rest_of(reader))[:12] in (b"", b"HTTP/1.1 408")
 
 
 async def test_a_second_head_on_the_connection_has_a_deadline_too() -> None:
     async with served(bounded(0.3)) as (_, reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: h\r\n\r\nGET / HT")
-        answer = await reader.read()
+        answer = await rest_of(reader)
         assert answer.count(b"HTTP/1.1 413 ") == 1
         assert answer.partition(b"##")[2].startswith(b"HTTP/1.1 408 ")
 
@@ -86,7 +87,7 @@ async def test_a_second_head_on_the_connection_has_a_deadline_too() -> None:
 async def test_a_head_above_64_kib_is_431_whole_or_not_by_default(end: bytes) -> None:
     async with served() as (app, reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: h\r\na: " + b"x" * (HEAD_BYTES + 1) + end)
-        answer = await reader.read()
+        answer = await rest_of(reader)
         assert answer.startswith(b"HTTP/1.1 431 ") and problem(answer)["status"] == 431
         assert app.asked == 0
 
@@ -105,7 +106,7 @@ async def test_a_body_that_dribbles_behind_an_early_refusal_ends_the_connection(
     async with served(bounded(0.3)) as (_, reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000000\r\n\r\n")
         slow = asyncio.create_task(dribble(writer, b"x"))
-        answer = await reader.read()
+        answer = await rest_of(reader)
         slow.cancel()
         assert answer.startswith(b"HTTP/1.1 413 ") and answer.endswith(b"##")
 
@@ -116,5 +117,5 @@ async def test_a_late_pipelined_head_does_not_cut_the_answer_before_it() -> None
         writer.write(b"GET / HTTP/1.1\r\nhost: h\r\n\r\nGET / HT")
         await asyncio.get_running_loop().run_in_executor(None, lambda: None)
         asyncio.get_running_loop().call_later(0.4, app.wait.set)
-        answer = await reader.read()
+        answer = await rest_of(reader)
         assert answer.startswith(b"HTTP/1.1 413 ") and answer.endswith(b"##")

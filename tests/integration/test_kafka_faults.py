@@ -1,9 +1,11 @@
-"""The Kafka adapter through frozen and restarted brokers, on clusters of its own."""
+"""The Kafka adapter through frozen and restarted brokers, and with group members that go, and large logs."""
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -13,22 +15,37 @@ from headgate.runtime.appender import Appender
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
-from headgate.runtime.ports import AppendUnknown, Log, LogUnavailable, OwnerGroup
+from headgate.runtime.ports import AppendUnknown, Log, LogError, LogUnavailable, OwnerGroup
 from tests.contract.log_suite import SystemClock, fill, read_from
 from tests.kafka.cluster import KafkaCluster
-from tests.kafka.fixtures import OwnKafka
 
 MESSAGES = LogName.MESSAGES
 
 
+@pytest.fixture(scope="module")
+def broken_often(kafka_jars: None) -> Iterator[KafkaCluster]:
+    """Yields one broker for all tests that stop it."""
+    with KafkaCluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
-async def cluster(own_kafka: OwnKafka) -> KafkaCluster:
-    return await asyncio.to_thread(own_kafka, 1)
+async def cluster(broken_often: KafkaCluster) -> KafkaCluster:
+    """The broker, when it serves again after the fault of the test before."""
+    options = LogOptions(f"kafka://{broken_often.bootstrap}", f"probe-{secrets.token_hex(4)}", shards=1)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await init_kafka(options)
+            except LogError:
+                await asyncio.sleep(0.2)
+            else:
+                return broken_often
 
 
 @asynccontextmanager
-async def opened(cluster: KafkaCluster, shards: int = 2) -> AsyncIterator[KafkaLog]:
-    options = LogOptions(f"kafka://{cluster.bootstrap}", "faults", shards=shards)
+async def opened(bootstrap: str, prefix: str, shards: int = 2) -> AsyncIterator[KafkaLog]:
+    options = LogOptions(f"kafka://{bootstrap}", prefix, shards=shards)
     await init_kafka(options)
     log = KafkaLog(options)
     await log.open()
@@ -97,8 +114,8 @@ class Publishers:
             assert mine == sorted(mine, key=int)
 
 
-async def test_a_frozen_broker_504_then_503_then_on_without_a_restart(cluster: KafkaCluster) -> None:
-    async with opened(cluster) as log:
+async def test_a_frozen_broker_504_then_503_then_on_without_a_restart(cluster: KafkaCluster, log_prefix: str) -> None:
+    async with opened(cluster.bootstrap, log_prefix) as log:
         appender = Appender(log, SystemClock())
         await asyncio.gather(*(fill(log, MESSAGES, shard, 50) for shard in range(2)))  # warm
         publishers = Publishers(appender)
@@ -124,8 +141,8 @@ async def test_a_frozen_broker_504_then_503_then_on_without_a_restart(cluster: K
     publishers.check([record.value or b"" for record in records if record.key == b"k"])
 
 
-async def test_readers_wake_up_again_after_a_broker_was_restarted(cluster: KafkaCluster) -> None:
-    async with opened(cluster) as log:
+async def test_readers_wake_up_again_after_a_broker_was_restarted(cluster: KafkaCluster, log_prefix: str) -> None:
+    async with opened(cluster.bootstrap, log_prefix) as log:
         reader = await log.reader(MESSAGES, 0, (await log.bounds(MESSAGES, 0)).end)
         assert not (await reader.read(10, 0.1)).records
         await asyncio.to_thread(cluster.nodes[0].kill9)
@@ -150,8 +167,8 @@ async def test_readers_wake_up_again_after_a_broker_was_restarted(cluster: Kafka
         await reader.close()
 
 
-async def test_a_close_while_the_broker_is_frozen_ends(cluster: KafkaCluster) -> None:
-    options = LogOptions(f"kafka://{cluster.bootstrap}", "faults", shards=2)
+async def test_a_close_while_the_broker_is_frozen_ends(cluster: KafkaCluster, log_prefix: str) -> None:
+    options = LogOptions(f"kafka://{cluster.bootstrap}", log_prefix, shards=2)
     await init_kafka(options)
     log = KafkaLog(options)
     await log.open()
@@ -173,9 +190,10 @@ async def test_a_close_while_the_broker_is_frozen_ends(cluster: KafkaCluster) ->
         cluster.nodes[0].sigcont()
 
 
-async def test_two_members_share_and_take_over(cluster: KafkaCluster) -> None:
+async def test_two_members_share_and_take_over(kafka_bootstrap: str, log_prefix: str) -> None:
     everyone = frozenset(range(6))
-    async with opened(cluster, shards=6) as log_a, opened(cluster, shards=6) as log_b:
+    log = partial(opened, kafka_bootstrap, log_prefix, shards=6)
+    async with log() as log_a, log() as log_b:
         a, b = log_a.group("a"), log_b.group("b")
         await a.start()
         await until(a, everyone, 20)
@@ -192,9 +210,11 @@ async def test_two_members_share_and_take_over(cluster: KafkaCluster) -> None:
         await b.stop()
 
 
-async def test_the_shards_of_a_member_that_vanished_move_after_its_session(cluster: KafkaCluster) -> None:
+async def test_the_shards_of_a_member_that_vanished_move_after_its_session(
+    kafka_bootstrap: str, log_prefix: str
+) -> None:
     everyone = frozenset(range(4))
-    async with opened(cluster, shards=4) as log:
+    async with opened(kafka_bootstrap, log_prefix, shards=4) as log:
         a, b = log.group("a"), log.group("b")
         await a.start()
         await b.start()
@@ -211,8 +231,8 @@ async def test_the_shards_of_a_member_that_vanished_move_after_its_session(clust
         await b.stop()
 
 
-async def test_a_restoring_reader_does_not_delay_a_live_one(cluster: KafkaCluster) -> None:
-    async with opened(cluster) as log:
+async def test_a_restoring_reader_does_not_delay_a_live_one(kafka_bootstrap: str, log_prefix: str) -> None:
+    async with opened(kafka_bootstrap, log_prefix) as log:
         value = bytes(1000)
         for _ in range(10):
             await asyncio.gather(*(log.append(MESSAGES, 0, b"k", value) for _ in range(3000)))
@@ -240,7 +260,7 @@ async def test_a_restoring_reader_does_not_delay_a_live_one(cluster: KafkaCluste
         await restoring.close()
 
 
-async def test_refused_probes_are_not_left_in_the_log(cluster: KafkaCluster) -> None:
-    async with opened(cluster) as log:
+async def test_refused_probes_are_not_left_in_the_log(kafka_bootstrap: str, log_prefix: str) -> None:
+    async with opened(kafka_bootstrap, log_prefix) as log:
         await fill(log, MESSAGES, 0, 3)
         assert [record.key for record in await everything(log, 0) if record.key == PROBE_KEY] == []

@@ -46,6 +46,17 @@ def rights_on_page(prefix: str) -> list[Right]:
     ]
 
 
+class _Creations(CreateAclsRequest):  # type: ignore[misc]  # aiokafka ships no type information
+    """Several rights in one request: the broker takes some 30 ms for each request."""
+
+    def __init__(self, rights: Iterable[Right]) -> None:
+        self._entries = [right.entry() for right in rights]
+
+    def build(self, request_struct_class: Any) -> Any:
+        assert request_struct_class.API_VERSION >= 1, "version 0 knows no kinds of patterns"
+        return request_struct_class(self._entries)
+
+
 class Acls:
     """Gives and takes rights, over a listener where everybody may do everything."""
 
@@ -61,9 +72,8 @@ class Acls:
 
     async def give(self, rights: Iterable[Right]) -> None:
         """Adds rights."""
-        for right in rights:
-            answer = await self._client._send_to_controller(CreateAclsRequest(*right.entry()))
-            assert all(code == 0 for code, *_ in answer.creation_responses), (right, answer)
+        answer = await self._client._send_to_controller(_Creations(rights))
+        assert all(code == 0 for code, *_ in answer.creation_responses), answer
 
     async def take(self, right: Right) -> None:
         """Removes one right that was given."""

@@ -4,6 +4,7 @@ Must not know Headgate.
 """
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,6 +13,13 @@ from aiokafka.errors import KafkaError
 
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import OwnKafka
+
+
+@pytest.fixture(scope="module")
+def cluster(kafka_jars: None) -> Iterator[KafkaCluster]:
+    """Yields one broker that the tests of faults share; each of them leaves it serving."""
+    with KafkaCluster() as cluster:
+        yield cluster
 
 
 async def test_a_record_goes_in_and_comes_out(kafka_bootstrap: str, log_prefix: str) -> None:
@@ -26,8 +34,7 @@ async def test_an_unknown_topic_is_not_created(kafka_bootstrap: str, log_prefix:
         await produce(kafka_bootstrap, f"{log_prefix}.never-created", b"lost")
 
 
-async def test_an_acked_record_survives_kill9_and_restart_on_the_same_port(own_kafka: OwnKafka) -> None:
-    cluster = await asyncio.to_thread(own_kafka)
+async def test_an_acked_record_survives_kill9_and_restart_on_the_same_port(cluster: KafkaCluster) -> None:
     node, bootstrap = cluster.nodes[0], cluster.bootstrap
     await create_topic(bootstrap, "kept")
     offset = await produce(bootstrap, "kept", b"before the kill")
@@ -42,8 +49,7 @@ async def test_an_acked_record_survives_kill9_and_restart_on_the_same_port(own_k
     assert await read_at(bootstrap, "kept", offset) == b"before the kill"
 
 
-async def test_a_frozen_broker_accepts_and_does_not_answer_until_thawed(own_kafka: OwnKafka) -> None:
-    cluster = await asyncio.to_thread(own_kafka)
+async def test_a_frozen_broker_accepts_and_does_not_answer_until_thawed(cluster: KafkaCluster) -> None:
     node = cluster.nodes[0]
     await create_topic(cluster.bootstrap, "frozen")
     node.sigstop()

@@ -77,10 +77,7 @@ class SocketReader(Subscriber):
 
     async def _ask_later(self, topic: str) -> None:
         await asyncio.sleep(AGAIN_S)
-        try:
-            await self.ask(topic)
-        except Exception:  # the connection went meanwhile: the next one asks for every topic
-            return
+        await self.ask(topic)
 
 
 class StreamReader(SseReader):
