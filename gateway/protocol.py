@@ -17,7 +17,7 @@ from headgate.runtime.http.unread import close_after
 class GatewayProtocol(asyncio.Protocol):
     """Waits at most `limits.head_s` seconds for a complete head, then hands the connection over."""
 
-    __slots__ = ("_buffer", "_shared", "_transport")
+    __slots__ = ("_buffer", "_deadline", "_shared", "_transport")
 
     def __init__(self, shared: ServerShared) -> None:
         self._shared = shared
@@ -25,13 +25,15 @@ class GatewayProtocol(asyncio.Protocol):
         self._buffer = b""
         # None before the connection is made, and once it was handed over or refused.
         self._transport: asyncio.Transport | None = None
+        # For a complete head, in monotonic seconds.
+        self._deadline = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the deadline of the head."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
         self._shared.connections.add(self)
-        self._shared.sessions.plan(self, self._shared.limits.head_s)
+        # At the next tick nearly all heads are there: their protocols are then freed, not kept until the deadline.
+        self._deadline = self._shared.sessions.plan(self, 0.0) + self._shared.limits.head_s
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the head."""
@@ -55,14 +57,17 @@ class GatewayProtocol(asyncio.Protocol):
         """The client went away before its head was complete, or after it was refused."""
         self._release()
 
-    def visit(self, now: float) -> None:
-        """Ends a connection whose head is late. See `headgate.core.fanout.wheel.Visited`."""
+    def visit(self, now: float) -> float | None:
+        """Ends a connection whose head did not come in time. See `headgate.core.fanout.wheel.Visited`."""
         if self._transport is None:
-            return
+            return None
+        if now < self._deadline:
+            return self._deadline
         if self._buffer:
             self._refuse(head_too_late())
         else:
             self._release().close()
+        return None
 
     def shutdown(self) -> None:
         """uvicorn stops."""

@@ -30,20 +30,16 @@ CLOSE_REASONS: dict[int, str] = {
 }
 
 
-def welcome(
-    connection_id: str, user_id: str, server_time: int, limits: Limits, *, beat_s: float, frame_id: FrameId = None
-) -> ClientFrame:
-    """The first frame of a connection; it echoes the id of an `auth` frame."""
+def welcome_end(limits: Limits, beat_s: float) -> bytes:
+    """The end of `welcome`, the same for all connections with a heartbeat every `beat_s` seconds."""
     beat = {"interval_ms": _ms(beat_s), "timeout_ms": _ms(limits.dead_s)}
-    return _frame(
-        "welcome",
-        frame_id,
-        connection_id=connection_id,
-        user_id=user_id,
-        server_time=server_time,
-        heartbeat=beat,
-        limits=limits.told(),
-    )
+    return b"," + _encode({"heartbeat": beat, "limits": limits.told()})[1:]
+
+
+def welcome(connection_id: str, user_id: str, server_time: int, end: bytes, frame_id: FrameId = None) -> ClientFrame:
+    """The first frame of a connection, with its `welcome_end`; it echoes the id of an `auth` frame."""
+    begin = _frame("welcome", frame_id, connection_id=connection_id, user_id=user_id, server_time=server_time)
+    return ClientFrame("welcome", begin.data[:-1] + end)
 
 
 def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
