@@ -41,7 +41,9 @@ class GatewayProtocol(asyncio.Protocol):
             return  # refused: later bytes have no meaning
         before = self._buffer
         data = before + data if before else data
-        data = data[begin_of(data, 0) :]
+        begin = begin_of(data, 0)
+        if begin:
+            data = data[begin:]
         end = data.find(END, max(len(before) - len(END), 0))
         if end >= 0:
             self._decide(data, end + len(END))
@@ -123,8 +125,9 @@ class GatewayProtocol(asyncio.Protocol):
         """Gives the connection up; a planned visit may keep this object alive until then."""
         transport, self._transport = self._transport, None
         self._shared.connections.discard(self)
-        self._shared.budget.move(len(self._buffer), 0)
-        self._buffer = b""
+        if self._buffer:
+            self._shared.budget.move(len(self._buffer), 0)
+            self._buffer = b""
         return transport  # type: ignore[return-value]  # called once, by whoever has it
 
 

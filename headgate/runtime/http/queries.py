@@ -21,8 +21,8 @@ def fields_of(raw: bytes) -> tuple[list[tuple[str, str]], bool]:
     text = raw.decode("latin-1")
     if b"%" in raw or b"+" in raw:
         return parse_qsl(text, keep_blank_values=True), is_whole
-    fields = [pair.partition("=") for pair in text.split("&") if pair]  # the same, and a third of the time
-    return [(name, value) for name, _, value in fields], is_whole
+    # The same in a third of the time: the name and the value, without the sign between them.
+    return [pair.partition("=")[::2] for pair in text.split("&") if pair], is_whole
 
 
 def read_query(raw: bytes) -> Query:
