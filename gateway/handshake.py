@@ -11,6 +11,10 @@ from headgate.runtime.http.answers import plain_answer, problem_answer
 from headgate.runtime.http.credentials import PROTOCOL
 from headgate.runtime.http.origins import Origins
 
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+_SELECTED: Final = f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n".encode()
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
 
@@ -40,15 +44,8 @@ def accept(head: Head) -> bytes:
     """Returns the 101 answer. No extension is negotiated; of the subprotocols only `headgate.v1` can be selected."""
     key = head.headers["sec-websocket-key"].encode()
     digest = base64.b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
-        digest,
-        b"\r\n",
-    ]
-    if PROTOCOL in subprotocols(head):
-        lines.append(f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n".encode())
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    selected = _SELECTED if PROTOCOL in subprotocols(head) else b""
+    return b"%b%b\r\n%b\r\n" % (_SWITCHING, digest, selected)
 
 
 def subprotocols(head: Head) -> list[str]:

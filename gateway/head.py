@@ -62,9 +62,9 @@ def read_head(data: bytes) -> Head:
     """Reads a complete head. Raises HeadRefused with 400 or 501."""
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
-    rest = data[data.index(END) + len(END) :]
+    end = data.index(END) + len(END)
     try:
-        parser.feed_data(data[: len(data) - len(rest)])
+        parser.feed_data(data if end == len(data) else data[:end])
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
@@ -74,7 +74,7 @@ def read_head(data: bytes) -> Head:
     if answer is not None:
         raise HeadRefused(answer)
     query, complete = fields_of(reader.url.partition(b"?")[2])
-    return Head(parser.get_method().decode(), version, query, _joined(reader.fields), rest, complete)
+    return Head(parser.get_method().decode(), version, query, _joined(reader.fields), data[end:], complete)
 
 
 def _path_of(target: bytes) -> bytes:

@@ -17,7 +17,7 @@ from headgate.runtime.http.unread import close_after
 class GatewayProtocol(asyncio.Protocol):
     """Waits at most `limits.head_s` seconds for a complete head, then hands the connection over."""
 
-    __slots__ = ("_buffer", "_shared", "_transport")
+    __slots__ = ("_buffer", "_deadline", "_shared", "_transport")
 
     def __init__(self, shared: ServerShared) -> None:
         self._shared = shared
@@ -25,13 +25,15 @@ class GatewayProtocol(asyncio.Protocol):
         self._buffer = b""
         # None before the connection is made, and once it was handed over or refused.
         self._transport: asyncio.Transport | None = None
+        # For a complete head, in monotonic seconds.
+        self._deadline = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the deadline of the head."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclasses
         self._shared.connections.add(self)
-        self._shared.sessions.plan(self, self._shared.limits.head_s)
+        # At the next tick nearly all heads are there: their protocols are then freed, not kept until the deadline.
+        self._deadline = self._shared.sessions.plan(self, 0.0) + self._shared.limits.head_s
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the head."""
@@ -39,7 +41,9 @@ class GatewayProtocol(asyncio.Protocol):
             return  # refused: later bytes have no meaning
         before = self._buffer
         data = before + data if before else data
-        data = data[begin_of(data, 0) :]
+        begin = begin_of(data, 0)
+        if begin:
+            data = data[begin:]
         end = data.find(END, max(len(before) - len(END), 0))
         if end >= 0:
             self._decide(data, end + len(END))
@@ -55,14 +59,17 @@ class GatewayProtocol(asyncio.Protocol):
         """The client went away before its head was complete, or after it was refused."""
         self._release()
 
-    def visit(self, now: float) -> None:
-        """Ends a connection whose head is late. See `headgate.core.fanout.wheel.Visited`."""
+    def visit(self, now: float) -> float | None:
+        """Ends a connection whose head did not come in time. See `headgate.core.fanout.wheel.Visited`."""
         if self._transport is None:
-            return
+            return None
+        if now < self._deadline:
+            return self._deadline
         if self._buffer:
             self._refuse(head_too_late())
         else:
             self._release().close()
+        return None
 
     def shutdown(self) -> None:
         """uvicorn stops."""
@@ -118,8 +125,9 @@ class GatewayProtocol(asyncio.Protocol):
         """Gives the connection up; a planned visit may keep this object alive until then."""
         transport, self._transport = self._transport, None
         self._shared.connections.discard(self)
-        self._shared.budget.move(len(self._buffer), 0)
-        self._buffer = b""
+        if self._buffer:
+            self._shared.budget.move(len(self._buffer), 0)
+            self._buffer = b""
         return transport  # type: ignore[return-value]  # called once, by whoever has it
 
 

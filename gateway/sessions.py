@@ -91,15 +91,17 @@ class Sessions:
         """Counts what a client was refused."""
         self.count_refusal(refusal.code, refusal.detail)
 
-    def plan(self, item: Visited, after_s: float) -> None:
-        """Calls `item.visit` after so many seconds, up to a quarter second later."""
-        self._hub.deadlines.plan(item, self._clock.now() + after_s)
+    def plan(self, item: Visited, after_s: float) -> float:
+        """Calls `item.visit` after so many seconds, up to a quarter second later; returns when that is due."""
+        due = self._clock.now() + after_s
+        self._hub.deadlines.plan(item, due)
+        return due
 
     # The start of a session
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
         """Makes the session of a socket; `preface` is written before its first frame."""
-        session = Session(outlet, framing, self._rng.entropy(16).hex(), self._clock.now(), preface)
+        session = Session(outlet, framing, self._rng.entropy(16), self._clock.now(), preface)
         self._hub.open(session)
         return session
 

@@ -10,14 +10,17 @@ _RETRY_LOW_MS: Final = 1_000
 _RETRY_SPAN_MS: Final = 2_000
 
 
+_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+_BEGIN: Final = closing_answer(200, _HEADERS, b"").removesuffix(b"\r\n")  # the same for all streams
+
+
 def stream_head(cors: Sequence[Header]) -> bytes:
     """Returns the head of an SSE stream: a body that is written until the connection closes (RFC 9112 section 6.3)."""
-    headers = [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store, no-transform"),
-        (b"x-accel-buffering", b"no"),
-    ]
-    return closing_answer(200, [*headers, *cors], b"")
+    return b"".join([_BEGIN, *[b"%b: %b\r\n" % header for header in cors], b"\r\n"])
 
 
 def stream_begin(cors: Sequence[Header], chance: float) -> bytes:

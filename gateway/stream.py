@@ -31,7 +31,7 @@ class Stream(asyncio.Protocol):
         # Our side is closed, or about to be: nothing more is written.
         self.ended = False
         shared.connections.add(self)
-        transport.set_write_buffer_limits(high=shared.limits.high_water, low=shared.limits.low_water)
+        transport.set_write_buffer_limits(high=shared.high_water, low=shared.low_water)
         transport.set_protocol(self)
 
     # What a session asks of its outlet

@@ -72,7 +72,9 @@ class StreamCallers:
             self._take_token(credential.text, then, KEY_FETCHES)
 
     def _name(self, head: Head, query: dict[str, str], then: OnCaller) -> None:
-        user = head.headers.get(USER_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+        user = head.headers.get(USER_HEADER)
+        if user is not None:
+            user = user.encode("latin-1").decode("utf-8", "replace")
         try:
             identity = self._authenticator.anonymous_caller(open_user(query, user))
         except Refusal as refusal:

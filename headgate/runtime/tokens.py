@@ -96,6 +96,7 @@ class Authenticator:
         self._clock = clock
         self._max_cached = max_cached
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()  # oldest first
+        self._anybody = _of_open_mode(ANYBODY)  # one object for all connections without a name
 
     def authenticate(self, token: str) -> Identity:
         """Returns the identity of a token.
@@ -144,11 +145,11 @@ class Authenticator:
 
         Raises Refusal `bad_request` for a name that cannot be a user id.
         """
-        user_id = user or ANYBODY
-        if not claim.is_user_id(user_id):
+        if not user:
+            return self._anybody
+        if not claim.is_user_id(user):
             raise Refusal("bad_request", claim.NO_USER)
-        caller = Caller(user_id, publish=_EVERYTHING, subscribe=_EVERYTHING, admin=True, service=True)
-        return Identity(caller, None, b"")
+        return _of_open_mode(user)
 
     def _verify(self, token: str, token_hash: bytes) -> Identity:
         claims = self._decode(token)
@@ -209,6 +210,10 @@ class Authenticator:
             raise unauthenticated("the token names an audience (aud) and auth.audience is not set")
         if str(header.get("typ", "jwt")).lower() not in TOKEN_TYPES:
             raise unauthenticated("the token's header says that it is no access token (typ)")
+
+
+def _of_open_mode(user_id: str) -> Identity:
+    return Identity(Caller(user_id, publish=_EVERYTHING, subscribe=_EVERYTHING, admin=True, service=True))
 
 
 def _header_of(token: str) -> dict[str, Any]:

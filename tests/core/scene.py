@@ -146,7 +146,7 @@ class Scene:
 
     def open(self, framing: Framing = WEBSOCKET, preface: bytes = b"") -> Pipe:
         pipe = Pipe(self)
-        pipe.session = Session(pipe, framing, "c", self.now, preface)
+        pipe.session = Session(pipe, framing, b"\x0c", self.now, preface)
         self.hub.open(pipe.session)
         return pipe
 

@@ -161,9 +161,14 @@ class Bed:
         self.owners.deliver_to(self.service)
         self.hub, self.sessions = self.service.hub, self.service.sessions
         self.state = ServerState()
-        config = Config(app or self.service.app(), ws="none", loop="none", log_config=None, lifespan="off")
+        self._config = Config(app or self.service.app(), ws="none", loop="none", log_config=None, lifespan="off")
+        self.bound_heads(HeadBudget())
+
+    def bound_heads(self, budget: HeadBudget) -> None:
+        """Connections that are made from now on share this budget."""
+        service = self.service
         self.shared = ServerShared(
-            config, self.state, {}, self.sessions, self.service.hosts, self.service.origins, self.chance, HeadBudget()
+            self._config, self.state, {}, self.sessions, service.hosts, service.origins, self.chance, budget
         )
 
     @property

@@ -107,7 +107,7 @@ async def test_a_complete_head_is_measured_too() -> None:
 
 async def test_incomplete_heads_share_one_budget_and_give_it_back() -> None:
     bed = Bed()
-    bed.shared = bed.shared._replace(budget=HeadBudget(30))
+    bed.bound_heads(HeadBudget(30))
     first, second = bed.asked(b"GET /connect HTTP/1.1"), bed.connect()
     second.say(b"GET /connect")
     assert second.status == 503 and bed.shared.budget.held == 21

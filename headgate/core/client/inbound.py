@@ -126,8 +126,11 @@ def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
     Raises Refusal `invalid_topic_id` or `bad_request`.
     """
     check_topic_id(topic_id)
-    wanted = {name: _flag(name, query[name]) for name in ("ack", "presence") if name in query}
-    return _subscribe(topic_id, from_query(query.get("from", "live")), wanted | _device(query))
+    position = from_query(query["from"]) if "from" in query else None
+    members: dict[str, Any] = {name: _flag(name, query[name]) for name in ("ack", "presence") if name in query}
+    if "device_id" in query:
+        members["device_id"] = query["device_id"]
+    return _subscribe(topic_id, position, members)
 
 
 class Allowance:
@@ -185,12 +188,13 @@ def _subscribe_frame(members: Mapping[str, Any]) -> Subscribe:
 
 
 def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, Any]) -> Subscribe:
-    for name in ("ack", "presence"):
-        if type(members.get(name, False)) is not bool:
+    ack, presence = members.get("ack", False), members.get("presence", False)
+    for name, value in (("ack", ack), ("presence", presence)):
+        if type(value) is not bool:
             raise Refusal("bad_request", f"{name} is true or false")
-    if members.get("ack", False):
+    if ack:
         raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
-    if members.get("presence", False):
+    if presence:
         raise Refusal("bad_request", "presence:true (presence_diff) is not built yet; leave it out or say false")
     device_id = members.get("device_id", DEFAULT_DEVICE)
     if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
@@ -234,10 +238,6 @@ def _flag(name: str, value: str) -> bool:
     if value not in ("true", "false"):
         raise Refusal("bad_request", f"{name} is true or false")
     return value == "true"
-
-
-def _device(query: Mapping[str, str]) -> dict[str, Any]:
-    return {"device_id": query["device_id"]} if "device_id" in query else {}
 
 
 _CHECKS: Final[dict[str, Callable[[Any], None]]] = {"seq": _seq, "reason": _reason}

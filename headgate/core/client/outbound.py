@@ -30,20 +30,16 @@ CLOSE_REASONS: dict[int, str] = {
 }
 
 
-def welcome(
-    connection_id: str, user_id: str, server_time: int, limits: Limits, *, beat_s: float, frame_id: FrameId = None
-) -> ClientFrame:
-    """The first frame of a connection; it echoes the id of an `auth` frame."""
+def welcome_end(limits: Limits, beat_s: float) -> bytes:
+    """The end of `welcome`, the same for all connections with a heartbeat every `beat_s` seconds."""
     beat = {"interval_ms": _ms(beat_s), "timeout_ms": _ms(limits.dead_s)}
-    return _frame(
-        "welcome",
-        frame_id,
-        connection_id=connection_id,
-        user_id=user_id,
-        server_time=server_time,
-        heartbeat=beat,
-        limits=limits.told(),
-    )
+    return b"," + _encode({"heartbeat": beat, "limits": limits.told()})[1:]
+
+
+def welcome(connection_id: str, user_id: str, server_time: int, end: bytes, frame_id: FrameId = None) -> ClientFrame:
+    """The first frame of a connection, with its `welcome_end`; it echoes the id of an `auth` frame."""
+    begin = _frame("welcome", frame_id, connection_id=connection_id, user_id=user_id, server_time=server_time)
+    return ClientFrame("welcome", begin.data[:-1] + end)
 
 
 def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
@@ -53,7 +49,11 @@ def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFr
     resumes there, and not at the head of that time.
     """
     profile = answer.settings.get("profile", "durable")
-    members: dict[str, Any] = {"topic_id": topic_id, "profile": profile, "epoch": answer.epoch, "seq": answer.seq}
+    members = _head("subscribed", frame_id)
+    members["topic_id"] = topic_id
+    members["profile"] = profile
+    members["epoch"] = answer.epoch
+    members["seq"] = answer.seq
     mark = ""
     if profile == "durable":
         members["first_seq"] = answer.first_seq
@@ -63,7 +63,7 @@ def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFr
         members["resumed"] = answer.resumed
     if answer.resumed is False and answer.reason is not None:
         members["reason"] = answer.reason
-    return _frame("subscribed", frame_id, mark, **members)
+    return ClientFrame("subscribed", _encode(members), mark)
 
 
 def caught_up(topic_id: str, seq: int) -> ClientFrame:
@@ -134,9 +134,11 @@ def pong(frame_id: FrameId, t: Any) -> ClientFrame:
 
 
 def _frame(name: str, frame_id: FrameId, mark: str = "", /, **members: Any) -> ClientFrame:
-    head: dict[str, Any] = {"type": name} if frame_id is None else {"type": name, "id": frame_id}
-    head.update(members)
-    return ClientFrame(name, _encode(head), mark)
+    return ClientFrame(name, _encode(_head(name, frame_id) | members), mark)
+
+
+def _head(name: str, frame_id: FrameId) -> dict[str, Any]:
+    return {"type": name} if frame_id is None else {"type": name, "id": frame_id}
 
 
 def _ms(seconds: float) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from headgate.core.client import outbound
-from headgate.core.client.framing import WEBSOCKET
+from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
@@ -24,7 +24,7 @@ from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.session import Session, Subscription, TopicFeed, beats_every
 from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
@@ -67,6 +67,9 @@ class Hub:
         do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
+        self._welcome_ends = {
+            framing: outbound.welcome_end(limits, beats_every(framing, limits)) for framing in (WEBSOCKET, SSE)
+        }
         self._moment = moment
         self._looked_at = moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
@@ -178,7 +181,7 @@ class Hub:
             return False
         self._users.changed()
         session.identify(identity, moment)
-        session.greet(moment.wall_ms, self.limits, frame_id)
+        session.greet(moment.wall_ms, self._welcome_ends[session.framing], frame_id)
         return True
 
     def turn_away(self, session: Session, user_id: str) -> None:
@@ -282,8 +285,9 @@ class Hub:
             self.pending.leave(session)
 
     def _ask(self, pending: PendingSubscribe) -> None:
+        feed = self.feeds.get(pending.topic_id)
         try:
-            shard = self.upstream.shard_of(pending.topic_id)
+            shard = self.upstream.shard_of(pending.topic_id) if feed is None else feed.shard
         except Refusal:
             self.pending.hold(pending)
             self.proceed(pending.session)

@@ -1,7 +1,8 @@
 """One client connection and its subscriptions, as values: who it is, what it follows, how far its socket has come."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from headgate.core.client.framing import WEBSOCKET, ClientFrame, Framing
 from headgate.core.client.inbound import Allowance
@@ -43,17 +44,18 @@ class Session:
     """
 
     __slots__ = (
-        "allowance", "beat_at", "caller", "closed", "connection_id", "deadline", "expires", "frames_until", "framing",
-        "heard_at", "issued_ms", "jti", "opened_ms", "outlet", "paused", "preface", "queued", "stalled_at",
-        "subscriptions", "topics", "warned",
+        "_followed", "_id", "allowance", "beat_at", "caller", "closed", "deadline", "expires", "frames_until",
+        "framing", "heard_at", "issued_ms", "jti", "opened_ms", "outlet", "paused", "preface", "queued", "stalled_at",
+        "topics", "warned",
     )  # fmt: skip
 
-    def __init__(self, outlet: Outlet, framing: Framing, connection_id: str, now: float, preface: bytes = b"") -> None:
+    def __init__(self, outlet: Outlet, framing: Framing, raw_id: bytes, now: float, preface: bytes = b"") -> None:
+        """`raw_id` is the connection's id as bytes: the text would need twice the memory."""
         self.outlet = outlet
         self.framing = framing
-        self.connection_id = connection_id
+        self._id = raw_id
         self.caller: Caller | None = None
-        self.subscriptions: dict[str, Subscription] = {}
+        self._followed: _Followed = None
         self.allowance: Allowance | None = None
         self.preface = preface
         self.paused = False
@@ -72,6 +74,11 @@ class Session:
         self.jti = ""
 
     # Who it is
+
+    @property
+    def connection_id(self) -> str:
+        """The name of the connection, as the client is told it."""
+        return self._id.hex()
 
     def opened(self, at_ms: int) -> None:
         """Notes when it was opened, in Unix milliseconds."""
@@ -100,12 +107,10 @@ class Session:
 
     # What it writes
 
-    def greet(self, wall_ms: int, limits: Limits, frame_id: FrameId) -> None:
-        """Writes `welcome`; an SSE stream's waits in the preface for the owner's answer."""
+    def greet(self, wall_ms: int, end: bytes, frame_id: FrameId) -> None:
+        """Writes `welcome` with its `welcome_end`; an SSE stream's waits in the preface for the owner's answer."""
         assert self.caller is not None
-        beat_s = self.beats_every(limits)
-        user_id = self.caller.user_id
-        hello = welcome(self.connection_id, user_id, wall_ms, limits, beat_s=beat_s, frame_id=frame_id)
+        hello = welcome(self.connection_id, self.caller.user_id, wall_ms, end, frame_id)
         if self.framing is WEBSOCKET:
             self.emit(hello)
         else:
@@ -125,10 +130,6 @@ class Session:
             data, self.preface = self.preface + data, b""
         self.queued += len(data)  # our own bytes are no progress of the socket
         self.outlet.write(data)
-
-    def beats_every(self, limits: Limits) -> float:
-        """Returns the seconds between two heartbeats."""
-        return limits.heartbeat_s if self.framing is WEBSOCKET else limits.comment_s
 
     def beat(self, now: float) -> None:
         """Writes a heartbeat."""
@@ -205,15 +206,44 @@ class Session:
 
     # What it follows
 
+    @property
+    def subscriptions(self) -> Mapping[str, "Subscription"]:
+        """Its subscriptions by topic, to be read at once: it may be a copy."""
+        followed = self._followed
+        if followed is None:
+            return _NO_SUBSCRIPTIONS
+        return followed if isinstance(followed, dict) else {followed.feed.topic_id: followed}
+
+    @property
+    def follows(self) -> int:
+        """How many subscriptions it has."""
+        followed = self._followed
+        if followed is None:
+            return 0
+        return len(followed) if isinstance(followed, dict) else 1
+
     def follow(
         self, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool = False, at_ms: int = 0
     ) -> "Subscription":
         """Begins a subscription out of step at `cursor`; see `Subscription`."""
         subscription = Subscription(self, feed, cursor, target, member=member, at_ms=at_ms)
-        self.subscriptions[feed.topic_id] = subscription
-        if len(self.subscriptions) == 2:
-            _share(self.subscriptions.values())
+        followed = self._followed
+        if followed is None:
+            self._followed = subscription
+            return subscription
+        if not isinstance(followed, dict):
+            followed = self._followed = {followed.feed.topic_id: followed}
+        followed[feed.topic_id] = subscription
+        if len(followed) == 2:
+            _share(followed.values())
         return subscription
+
+    def unfollow(self, subscription: "Subscription") -> None:
+        """Forgets a subscription that ended."""
+        if isinstance(self._followed, dict):
+            del self._followed[subscription.feed.topic_id]
+        else:
+            self._followed = None
 
 
 class Subscription(Life):
@@ -263,7 +293,7 @@ class Subscription(Life):
         if session.framing is not WEBSOCKET:
             group = feed.streams
         else:
-            group = feed.sockets if len(session.subscriptions) == 1 else feed.shared
+            group = feed.sockets if session.follows == 1 else feed.shared
         feed.step_in(self, group, session.outlet.write)
         target, self.target = self.target, None
         return target
@@ -306,7 +336,7 @@ class Subscription(Life):
         """Ends the subscription: neither its session nor its feed know it any longer."""
         self.move(SubscriptionEvent.END)
         self.feed.remove(self)
-        del self.session.subscriptions[self.feed.topic_id]
+        self.session.unfollow(self)
 
     def wrote(self, cursor: int, size: int) -> None:
         """Messages up to `cursor`, `size` bytes, were handed to the socket."""
@@ -323,7 +353,14 @@ class Subscription(Life):
         self.mark = self.feed.size
 
 
+def beats_every(framing: Framing, limits: Limits) -> float:
+    """Returns the seconds between two heartbeats of a session."""
+    return limits.heartbeat_s if framing is WEBSOCKET else limits.comment_s
+
+
 TopicFeed = Feed[Subscription]
+_Followed = Subscription | dict[str, Subscription] | None  # who follows one topic, as most do, needs no dict
+_NO_SUBSCRIPTIONS: Final[Mapping[str, Subscription]] = MappingProxyType({})
 
 
 def _share(subscriptions: Iterable[Subscription]) -> None:

@@ -62,7 +62,7 @@ class UserRequests:
         connections: list[Connection] = []
         topics = 0
         for session in self._hub.connections.of(ask.user_id):
-            topics += len(session.subscriptions)
+            topics += session.follows
             if len(connections) == CONNECTIONS or topics > SUBSCRIPTIONS:
                 return ConnectionsAnswer(ask.req, connections, complete=False)
             connections.append(self._describe(session, ask.user_id, moment))

@@ -2,7 +2,7 @@
 
 import re
 from hashlib import blake2b
-from struct import unpack_from
+from struct import Struct
 from typing import Final
 
 from headgate.core.wire.errors import Refusal
@@ -13,6 +13,7 @@ PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
 MAX_INTEGER: Final = (1 << 53) - 1  # the largest that every JSON reader takes exactly (RFC 8259 section 6)
 FOREIGN_PUBLISHER: Final = "kafka"
+_WORDS: Final = [Struct(f"<{words}I").unpack_from for words in range(33)]  # of a topic id or user id: 128 bytes
 
 
 def murmur2(data: bytes) -> int:
@@ -21,9 +22,10 @@ def murmur2(data: bytes) -> int:
     words = length >> 2
     m = 0x5BD1E995
     h = (0x9747B28C ^ length) & 0xFFFFFFFF
-    for word in unpack_from(f"<{words}I", data):
+    unpack = _WORDS[words] if words < len(_WORDS) else Struct(f"<{words}I").unpack_from
+    for word in unpack(data):
         k = (word * m) & 0xFFFFFFFF
-        h = ((h * m) & 0xFFFFFFFF) ^ (((k ^ (k >> 24)) * m) & 0xFFFFFFFF)
+        h = ((h * m) ^ ((k ^ (k >> 24)) * m)) & 0xFFFFFFFF
     if length & 3:
         h = ((h ^ int.from_bytes(data[words << 2 :], "little")) * m) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * m) & 0xFFFFFFFF

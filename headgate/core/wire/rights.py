@@ -14,7 +14,7 @@ PERMISSIONS: Final = tuple(ANYONE)
 _PREFIX: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})?\*")  # of a topic id; "*" alone is every topic
 
 
-class Caller(msgspec.Struct, frozen=True, array_like=True):
+class Caller(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An authenticated user with the rights its token adds (or, with `only`, the whole of them).
 
     `publish` and `subscribe` hold patterns: a topic id, or a prefix that ends in `*`.

@@ -21,14 +21,16 @@ class Hosts:
         self._listening = listening.lower().strip("[]")
         self._hosts = {entry.host for entry in origins.named}
         self._parents = {entry.host for entry in origins.wildcards}
+        self._checked: str | None = None  # the Host that was found to be ours last: most clients send the same
 
     def check(self, host: str | None) -> None:
         """Raises Refusal `misdirected` for a `Host` that is not this server's. None passes: `heads` refuses it."""
-        if host is None or not self._is_open:
+        if host is None or not self._is_open or host == self._checked:
             return
         meant = read_origin(f"http://{host}")
         if meant is None or not self._is_ours(meant.host):
             raise Refusal("misdirected", "this server is not meant by that Host; add its origin to http.origins")
+        self._checked = host
 
     def _is_ours(self, name: str) -> bool:
         if is_loopback_name(name) or name.strip("[]") == self._listening or name in self._hosts:

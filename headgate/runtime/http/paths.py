@@ -72,14 +72,20 @@ class Paths:
         if unused:
             raise ValueError(f"no row names {', '.join(sorted(unused))}")
         self._root = _Node()
+        self._fixed: dict[bytes, Methods] = {}  # the paths without parameters, as they are usually written
         for path, methods in by_path.items():
-            self._root.add(path).methods = Methods(methods)
+            found = self._root.add(path).methods = Methods(methods)
+            if "{" not in path:
+                self._fixed[path.encode()] = found
 
     def find(self, raw_path: bytes) -> Found | None:
         """Returns the methods of a path and its parameters, percent-decoded once; None for an unknown path.
 
         `%2F` is part of a segment. A parameter is never empty.
         """
+        fixed = self._fixed.get(raw_path)
+        if fixed is not None:
+            return fixed, {}
         node, parameters = self._root, dict[str, str]()
         for segment in segments_of(raw_path):
             child = node.fixed.get(segment)

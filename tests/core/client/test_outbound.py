@@ -24,7 +24,7 @@ def granted(profile: str, resumed: bool | None = None, reason: str | None = None
 
 
 def test_welcome() -> None:
-    frame = members(outbound.welcome("c", "bob", 5, Limits(), beat_s=30.0, frame_id="x"))
+    frame = members(outbound.welcome("c", "bob", 5, outbound.welcome_end(Limits(), 30.0), "x"))
     assert set(frame) == {"id", "connection_id", "user_id", "server_time", "heartbeat", "limits"}
     assert frame["heartbeat"] == {"interval_ms": 30_000, "timeout_ms": 60_000} and isinstance(frame["limits"], dict)
 

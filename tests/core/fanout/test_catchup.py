@@ -26,7 +26,7 @@ class Bench:
         self.owners, self.numbers = Owners(), Numbers()
         self.catchup = CatchUp(self.limits, self.owners, self.numbers)
         self.pipe = Pipe(self.scene)
-        self.session = Session(self.pipe, WEBSOCKET, "c", 0.0)
+        self.session = Session(self.pipe, WEBSOCKET, b"c", 0.0)
 
     def feed(self, topic: str = "a", count: int = 0, **settings: str) -> TopicFeed:
         feed: TopicFeed = Feed(topic, 0, EPOCH, 0, {"profile": "durable", **settings})
@@ -356,7 +356,7 @@ def test_an_ephemeral_topic_that_disconnects_ends_who_missed_a_message_of_the_ri
 @pytest.mark.parametrize(("profile", "seq", "event_id"), [("durable", 3, b"id: 7:1\n"), ("ephemeral", 0, b"")])
 def test_only_a_durable_topic_names_its_seqs(profile: str, seq: int, event_id: bytes) -> None:
     bench = Bench()
-    bench.session = Session(bench.pipe, SSE, "c", 0.0)
+    bench.session = Session(bench.pipe, SSE, b"c", 0.0)
     bench.follow(bench.feed(count=3, profile=profile), 0, 3)
     bench.pump()
     assert bench.pipe.data.startswith(event_id + b"data: ") and b'"seq":%d}\n\n' % seq in bench.pipe.data[-20:]

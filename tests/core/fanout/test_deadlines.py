@@ -24,7 +24,7 @@ class Watch:
         self.deadlines = Deadlines(self.limits, self.catchup, self.scene.now)
         self.pipe = Pipe(self.scene)
         framing = SSE if sse else WEBSOCKET
-        self.session = Session(self.pipe, framing, "c", self.scene.now, preface)
+        self.session = Session(self.pipe, framing, b"c", self.scene.now, preface)
         self.begin = self.scene.now
         self.deadlines.watch(self.session)
 

@@ -36,7 +36,7 @@ def test_a_users_subscriptions_to_a_topic_end_and_are_counted() -> None:
     assert scene.owners.answers[-1] == SubscriptionsEnded(4, 0)
 
 
-@pytest.mark.parametrize(("connection_id", "count"), [("c", 1), ("x", 0)])
+@pytest.mark.parametrize(("connection_id", "count"), [("0c", 1), ("x", 0)])
 def test_those_of_one_connection_end_where_it_is_named(connection_id: str, count: int) -> None:
     scene = Scene()
     scene.owners.create("a")
@@ -77,7 +77,7 @@ def test_a_users_connections_are_described() -> None:
     scene.pass_time(5)
     scene.socket("a", user="eve")
     (found,) = listed(scene, "ann").connections
-    assert (found.connection_id, found.user_id, found.device_id) == ("c", "ann", "phone")
+    assert (found.connection_id, found.user_id, found.device_id) == ("0c", "ann", "phone")
     assert (found.connected_at, found.last_heartbeat) == (start, start + 10_000)
     assert (found.gateway, found.transport) == ("g", "websocket")
     times = {topic.topic_id: topic.subscribed_at for topic in found.subscriptions}
