@@ -21,6 +21,7 @@ from bench.slices import Slices, resident_mb
 from dispatcher.announcements import Announcements
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_api import ShardApi
+from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.wire import link
@@ -52,7 +53,8 @@ def _page_ms(owner: ShardOwner, log: Log) -> float:
     """CPU of one page in the middle of the list."""
     announcements: Announcements[Any] = Announcements(())
     shell = Shell(SystemClock(), SystemRng(), Metrics(frozenset({"dispatcher"})))
-    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements)
+    presence = ShardPresence(owner, shell.clock, announcements)
+    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements, presence)
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()

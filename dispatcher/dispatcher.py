@@ -13,11 +13,12 @@ from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
+from dispatcher.shard_presence import LISTED, ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link, link_members
+from headgate.core.wire import link, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import RevokedTokens
@@ -28,7 +29,10 @@ logger = structlog.get_logger("dispatcher")
 GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
-_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_SHARD = (
+    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict),
+    *(link_presence.AttachPresence, link_presence.PresenceChanged),
+)
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations
 
@@ -47,7 +51,15 @@ class Dispatcher:
     `claims` are the newest claims of all shards, as hints for the clients of other nodes.
     """
 
-    def __init__(self, node: str, address: str, shell: Shell[DispatcherMetrics], creator: TopicCreator) -> None:
+    def __init__(
+        self,
+        node: str,
+        address: str,
+        shell: Shell[DispatcherMetrics],
+        creator: TopicCreator,
+        listed: int = LISTED,
+    ) -> None:
+        """At most `listed` users of a topic are listed in its presence."""
         self.address = address
         self.cluster = Cluster()
         self.lease = Lease(shell.clock)
@@ -60,6 +72,7 @@ class Dispatcher:
         self._node = node
         self._shell = shell
         self._creator = creator
+        self._listed = listed
         self._apis: dict[int, ShardApi] = {}
         self._questions = UserQuestions()
         self._user_routes: dict[int, UserRoutes] = {}  # of the shards served here
@@ -77,8 +90,12 @@ class Dispatcher:
         self.owners[owner.number] = owner
         linked = [peer for peer in self.peers if peer.role == GATEWAY]
         gateways = Announcements[Destination](linked, self.lease.held)
-        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways)
-        announcers = Announcements[Destination]([peer for peer in linked if peer.knows_users], self.lease.held)
+        announcing = [peer for peer in linked if peer.knows_users]
+        presence = ShardPresence(
+            owner, self._shell.clock, Announcements[Destination](announcing, self.lease.held), self._listed
+        )
+        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, presence)
+        announcers = Announcements[Destination](announcing, self.lease.held)
         self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
@@ -207,6 +224,8 @@ class Dispatcher:
         if peer.role == GATEWAY:
             for api in self._apis.values():
                 api.announcements.expect(peer)
+                if peer.knows_users:
+                    api.presence.announcements.expect(peer)
             for routes in self._user_routes.values() if peer.knows_users else ():
                 routes.announcements.expect(peer)
         self._joined.put_nowait(peer)
@@ -233,6 +252,7 @@ class Dispatcher:
             owner.left(peer)
         for api in self._apis.values():
             api.announcements.left(peer)
+            api.presence.left(peer)
         for routes in self._user_routes.values():
             routes.left(peer)
         self._questions.left(peer)

@@ -60,7 +60,7 @@ class Fences(Generic[H]):
 
     def update(self, row: Row) -> None:
         """Tells the gateways of a topic its settings after a change."""
-        settings = TopicSettings(row.topic_id, row.epoch, effective(row.settings))
+        settings = TopicSettings(row.topic_id, row.epoch, effective(row.settings), row.permissions)
         for route in self._routes.hosts(row.topic_id):
             if route.gateway.version >= FENCES:
                 route.gateway.send(settings)

@@ -49,7 +49,8 @@ class MemberRequests:
         if ask.member and role is None:
             raise Refusal("forbidden", f"{ask.caller.user_id} is no longer a member of topic {row.topic_id}")
         self._owner.send_open()
-        peer.send(link_members.Authorized(ask.req, row.fence, role is not None))
+        presence = rights.may_know_presence(ask.caller, row, role)
+        peer.send(link_members.Authorized(ask.req, row.fence, role is not None, presence))
 
     def _member(self, peer: Destination, ask: link_members.AskMember) -> None:
         row = self._row(ask.topic_id)

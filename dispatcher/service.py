@@ -49,7 +49,7 @@ class DispatcherService:
         self._log = log
         self._shell = shell
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
-        self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
+        self.dispatcher = Dispatcher(options.node, options.address, shell, creator, options.listed)
         self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
         self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)

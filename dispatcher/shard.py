@@ -54,6 +54,10 @@ class Destination(Protocol):
     open: bool  # False once the link is closed: then nothing may be kept for it
     version: int  # of the link
 
+    @property
+    def name(self) -> str:
+        """The node at the far end."""
+
     def send(self, message: Message) -> None:
         """Queues a message."""
 

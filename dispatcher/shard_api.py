@@ -14,7 +14,9 @@ from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
 from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.shard import Destination, ShardOwner
+from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.typing_relay import TypingRelay
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, link_users, rights
 from headgate.core.wire.errors import Refusal
@@ -44,8 +46,10 @@ class ShardApi:
         shell: Shell[DispatcherMetrics],
         creator: TopicCreator,
         announcements: Announcements[Destination],
+        presence: ShardPresence,
     ) -> None:
         self.announcements = announcements
+        self.presence = presence
         self._owner = owner
         self._shell = shell
         self._creator = creator
@@ -63,6 +67,8 @@ class ShardApi:
             link.AskHistory: self._history,
             link.Relay: self._relay,
             **MemberRequests(owner).handlers,
+            **presence.handlers,
+            **TypingRelay(owner, shell.clock).handlers,
             link_users.Redeem: self._redeem,
         }
 
@@ -88,6 +94,7 @@ class ShardApi:
         """The shard is no longer served here: messages that wait are refused."""
         self._owner.close()
         self.announcements.close()
+        self.presence.close()
 
     def _answer_with(self, handler: Callable[..., None], peer: Destination, message: link.Message) -> None:
         try:
@@ -240,8 +247,9 @@ class ShardApi:
 
     def _grant(self, peer: Destination, ask: link.AskSubscribe, row: Row, first: int, placed: Placed) -> None:
         """Adds the route and answers: what is applied so far is before the answer, everything later behind it."""
-        owner = self._owner
+        owner, role = self._owner, self._role(ask.caller, row)
         owner.routes.add(peer, row.topic_id, row.epoch, row.seq)
+        users = self.presence.granted(peer, ask, row, role)
         peer.send(
             link.Subscribed(
                 req=ask.req,
@@ -255,7 +263,8 @@ class ShardApi:
                 reason=placed.reason,
                 settings=effective(row.settings),
                 fence=row.fence,
-                member=self._role(ask.caller, row) is not None,
+                member=role is not None,
+                users=users,
             )
         )
 

@@ -112,7 +112,7 @@ class GatewayService:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
         self.sessions.begin_drain()
         clock = self._shell.clock
-        sessions = self.hub.sessions
+        sessions = self.hub.connections.all()
         begin = clock.now()
         told = 0
         while told < len(sessions):
@@ -123,7 +123,7 @@ class GatewayService:
                 self.sessions.leave(session)
             told = upto
             await asyncio.sleep(_SLICE_S if told < len(sessions) else 0)
-        for session in self.hub.sessions:
+        for session in self.hub.connections.all():
             self.sessions.leave(session)
 
     def _schedule(self) -> None:

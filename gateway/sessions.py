@@ -189,7 +189,7 @@ class Sessions:
         users = {revocation.user_id for revocation in fresh if revocation.user_id}
         ids = {revocation.jti for revocation in fresh if revocation.jti}
         if fresh:
-            self._end_revoked(self._hub.sessions, users, ids)
+            self._end_revoked(self._hub.connections.all(), users, ids)
 
     def _end_revoked(self, sessions: list[Session], users: set[str], ids: set[str]) -> None:
         """Looks at some sessions, and at the rest in later loop turns. Newer ones were checked at their beginning."""

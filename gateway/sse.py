@@ -163,7 +163,10 @@ def _wanted(head: Head, topic_id: str) -> Subscribe:
         if _EVENT_ID.fullmatch(event_id) is None:
             raise Refusal("bad_request", "Last-Event-ID is <epoch>:<seq>")
         options["from"] = event_id
-    return inbound.subscribe_from_query(topic_id, options)
+    wanted = inbound.subscribe_from_query(topic_id, options)
+    if wanted.presence == inbound.PRESENCE_CHANGES:
+        raise Refusal("bad_request", "presence:true (presence_diff) is for WebSockets; leave it out or say false")
+    return wanted
 
 
 def _end_when_dead(transport: asyncio.Transport, seconds: float) -> None:

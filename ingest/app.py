@@ -17,6 +17,7 @@ from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_members import MemberHandlers
+from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
 from ingest.user_connections import ConnectionHandlers
@@ -51,6 +52,7 @@ def handlers_of(
     topics: TopicHandlers,
     updates: TopicUpdates,
     members: MemberHandlers,
+    subscribers: SubscriberHandlers,
     connections: ConnectionHandlers,
     publish: PublishEndpoint,
     batches: BatchEndpoints,
@@ -68,6 +70,7 @@ def handlers_of(
         "list_members": members.listed,
         "set_member": members.put,
         "remove_member": members.remove,
+        "list_subscribers": subscribers.listed,
         "list_connections": connections.listed,
         "end_subscriptions": connections.end,
         "publish": publish.one,

@@ -34,6 +34,7 @@ from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topic_members import MemberHandlers
+from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
 from ingest.user_connections import ConnectionHandlers
@@ -100,6 +101,7 @@ class IngestService:
                 rates=rates,
                 audit=audit,
             ),
+            SubscriberHandlers(access, self._owners, rates),
             ConnectionHandlers(access, self._owners, rates, audit),
             publish,
             batches,

@@ -6,15 +6,25 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, link_members, link_users, topic_settings
+from headgate.core.wire import link, link_members, link_presence, link_users, topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import place
-from headgate.core.wire.rights import Caller, may_create, may_see, may_subscribe, require, unknown_topic
+from headgate.core.wire.rights import (
+    Caller,
+    may_create,
+    may_know_presence,
+    may_publish,
+    may_see,
+    may_subscribe,
+    require,
+    unknown_topic,
+)
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.system import SystemClock
+from tests.presence_twin import PresenceTwin
 
 SHARDS = 4
 
@@ -61,6 +71,7 @@ class Owners(MemoryDirectory):
         self.users: dict[str, int] = {}  # how many connections each has here
         self.elsewhere: dict[str, int] = {}  # and on other gateways
         self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
+        self.presence = PresenceTwin(self.topics, self._push, _role, self.shard_of)
         self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
         self.redeemed: set[str] = set()  # tickets that were used
@@ -95,6 +106,9 @@ class Owners(MemoryDirectory):
         self._out(on_answer, self.answer(request))
 
     def _sent(self, message: link.Message) -> None:
+        if isinstance(message, link_presence.PresenceAnnouncement):
+            self.presence.take(message)
+            return
         if isinstance(message, link_users.AttachUsers | link_users.UsersChanged):
             self._announced(message)
             return
@@ -253,7 +267,9 @@ class Owners(MemoryDirectory):
         _require_subscribe(ask.caller, topic)
         if ask.member and _role(ask.caller, topic) is None:
             raise Refusal("forbidden", "no longer a member")
-        return link_members.Authorized(ask.req, topic.fence, _role(ask.caller, topic) is not None)
+        role = _role(ask.caller, topic)
+        presence = may_know_presence(ask.caller, topic, role)
+        return link_members.Authorized(ask.req, topic.fence, role is not None, presence)
 
     def _AskSubscribe(self, ask: link.AskSubscribe) -> link.Answer:
         if ask.topic_id not in self.topics and ask.create and may_create(ask.caller, ask.topic_id):
@@ -261,6 +277,7 @@ class Owners(MemoryDirectory):
         topic = self._find(ask.topic_id)
         _require_subscribe(ask.caller, topic)
         topic.count += 1
+        users = self.presence.granted(ask, topic)
         named = ask.position is not None and ask.position.form == "seq"
         cursor, resumed, reason = 0, False if named else None, None if topic.durable else "ephemeral"
         if topic.durable:
@@ -282,7 +299,18 @@ class Owners(MemoryDirectory):
             topic.settings,
             topic.fence,
             _role(ask.caller, topic) is not None,
+            users,
         )
+
+    def _AskPresence(self, ask: link_presence.AskPresence) -> link.Answer:
+        return self.presence.answer(ask, self._find(ask.topic_id))
+
+    def _Typing(self, ask: link_presence.Typing) -> link.Answer:
+        topic = self._find(ask.topic_id)
+        role = _role(ask.caller, topic)
+        require(may_publish(ask.caller, topic, role), ask.caller, topic, role, "type in")
+        self._push(link_presence.Typed(topic.topic_id, topic.epoch, ask.caller.user_id))
+        return link_presence.TypingTaken(ask.req)
 
     def _Fetch(self, ask: link.Fetch) -> link.Answer:
         topic = self._find(ask.topic_id)

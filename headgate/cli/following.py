@@ -41,9 +41,10 @@ def read_frame(text: bytes) -> Frame:
 class TopicPlace:
     """A topic and how far it was read; after a lost connection it asks for what follows."""
 
-    def __init__(self, topic_id: str, start: Any) -> None:
-        """`start` is the JSON form of `from`."""
+    def __init__(self, topic_id: str, start: Any, *, presence: bool = False) -> None:
+        """`start` is the JSON form of `from`; with `presence` it asks for `presence_diff` frames."""
         self.topic_id = topic_id
+        self._presence = presence
         self._start = start
         self._epoch: int | None = None
         self._seq: int | None = None
@@ -51,7 +52,8 @@ class TopicPlace:
     def frame(self) -> bytes:
         """Returns the subscribe frame."""
         start = self._start if self._seq is None else {"epoch": self._epoch, "seq": self._seq}
-        return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start})
+        wanted = {"presence": True} if self._presence else {}
+        return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start, **wanted})
 
     def learn(self, frame: Frame) -> None:
         """Moves on by one frame of this topic."""

@@ -17,6 +17,7 @@ from headgate.cli.demo import demo
 from headgate.cli.history import history
 from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, needs_command, of, split_settings
 from headgate.cli.output import ReaderGone, let_go
+from headgate.cli.presence_list import presence
 from headgate.cli.publish import publish
 from headgate.cli.subscribe import subscribe
 from headgate.cli.ticket import ticket
@@ -154,6 +155,7 @@ app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(connections)
+app.command(rich_help_panel=CLIENTS)(presence)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)
 app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)

@@ -133,6 +133,7 @@ class Parts:
             self.settings.index.frame_bytes,
             limits.creations_per_user_per_min,
             publish_per_topic_per_s=limits.publish_per_topic_per_s,
+            listed=limits.subscribers_listed,
         )
         service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 

@@ -25,6 +25,7 @@ FORMS: Final = "live, earliest, EPOCH:SEQ, seq:N, ts:MS or last:N"
 OPEN_S: Final = 10.0
 MAX_FRAME: Final = 4 * 1024 * 1024  # the largest payload a server may be set to, with room
 RESUBSCRIBE_S: Final = 1.0
+PRESENCE: Final = frozenset({"presence", "presence_diff"})
 _LOST: Final = 1006
 
 
@@ -37,6 +38,9 @@ def subscribe(
         int | None, typer.Option(min=1, metavar="N", help="End after so many messages.", show_default=False)
     ] = None,
     frames: Annotated[bool, typer.Option("--frames", help="Print every frame, not only messages.")] = False,
+    presence: Annotated[
+        bool, typer.Option("--presence", help="Print who is there and who comes and goes, beside the messages.")
+    ] = False,
     url: Url = None,
     stream_url: StreamUrl = None,
     token: Token = None,
@@ -47,12 +51,13 @@ def subscribe(
     settings = of(context).settings(short)
     try:
         begin = json_form(from_query(start))
-        places = {check_topic_id(topic): TopicPlace(topic, begin) for topic in topics}
+        places = {check_topic_id(topic): TopicPlace(topic, begin, presence=presence) for topic in topics}
     except Refusal as error:
         known = "" if error.code != "bad_request" or start == "cursor" else f"--from {start} is none of {FORMS}"
         raise WrongCommand(known or error.detail) from None
     follower = _Follower(settings.stream_url, token_of(settings), places, Output(as_json))
     follower.frames, follower.left = frames, count
+    follower.printed |= PRESENCE if presence else frozenset()
     try:
         return asyncio.run(follower.run())
     except KeyboardInterrupt:
@@ -75,6 +80,7 @@ class _Follower:
         self._failed = False
         self._last: Frame | None = None
         self.frames = False
+        self.printed = frozenset({"message"})
         self.left: int | None = None
 
     async def run(self) -> int:
@@ -166,7 +172,7 @@ class _Follower:
         }.get(frame.type)
         if handler is not None:
             handler(frame)
-        if self.frames or frame.type == "message":
+        if self.frames or frame.type in self.printed:
             self._output.raw(text, message_line if frame.type == "message" else _frame_line)
         if frame.type == "message" and self.left is not None:
             self.left -= 1

@@ -25,7 +25,7 @@ _EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
 MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
 _NOT_BUILT: Final = (
     "gateway.publish",
-    *("hot.enter", "hot.exit", "limits.subscribers_listed"),
+    *("hot.enter", "hot.exit"),
 )
 
 

@@ -273,8 +273,8 @@ class LimitsSettings(SettingsGroup):
     """Frames of any kind (pings, pongs and fragments too) a second that one client may send. Above: 1008."""
     frames_burst: Count = 1_000
     """Frames of any kind that one client may send at once."""
-    subscribers_listed: Count = 1_000
-    """Not built yet: must be unset. Later: most subscribers that one list names."""
+    subscribers_listed: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """Most users of a topic that its presence lists; all are counted. A setting of dispatchers."""
     auth_deadline_s: Seconds = 5.0
     """Seconds in which a WebSocket without credentials must send `auth`."""
     request_deadline_s: Seconds = 10.0

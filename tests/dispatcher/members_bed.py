@@ -6,6 +6,7 @@ from typing import Any
 from dispatcher.announcements import Announcements
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
+from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -30,6 +31,7 @@ class Far:
     def __init__(self, version: int = link.VERSION_HIGH) -> None:
         self.open = True
         self.version = version
+        self.name = "g"
         self.congested = False
         self.sent: list[link.Message] = []
         self.behind: list[object] = []
@@ -64,6 +66,7 @@ class MembersBed:
             shell,
             TopicCreator(None, shell.clock, RNG, 60),  # type: ignore[arg-type]  # no topic is created here
             Announcements[Destination](()),
+            ShardPresence(self.owner, shell.clock, Announcements[Destination](())),
         )
         self.offset = 0
         self.feed(self.control(CreateTopic("t", "t", permissions, "ann")))

@@ -47,11 +47,11 @@ async def test_public_to_private_fences_everybody_and_settings_follow() -> None:
     assert isinstance(first, link.Messages)
     assert isinstance(second, link.Messages)
     assert (first.seq, len(first.frames), second.seq) == (1, 1, 2)
-    assert settings == TopicSettings("t", bed.row.epoch, effective({}))
+    assert settings == TopicSettings("t", bed.row.epoch, effective({}), "PRIVATE")
     assert fence == Fence("t", bed.row.epoch, 1)
     assert bed.changes == [("t", "")]
     bed.feed(bed.control(UpdateTopic("t", 1, ROOT, settings={"on_slow": "close"})))
-    assert gateway.taken() == [TopicSettings("t", bed.row.epoch, effective({"on_slow": "close"}))]
+    assert gateway.taken() == [TopicSettings("t", bed.row.epoch, effective({"on_slow": "close"}), "PRIVATE")]
     assert [type(m) for m in old.taken()] == [link.Messages, link.Ended]
 
 

@@ -13,6 +13,7 @@ from dispatcher.peer import Peer
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
+from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.apply import Deliver, apply_many
 from headgate.core.sequencer.rows import Row
@@ -40,6 +41,7 @@ class Far:
     def __init__(self) -> None:
         self.open = True
         self.version = link.VERSION_HIGH
+        self.name = "g"
         self.congested = False
         self.sent: list[link.Message] = []
         self.full = False
@@ -100,7 +102,7 @@ class Scene:
         self.here = here
         shell = shell_of()
         creator = TopicCreator(None, shell.clock, shell.rng, 60)  # type: ignore[arg-type]  # no topic is created here
-        self.api = ShardApi(owner, shell, creator, announced())
+        self.api = ShardApi(owner, shell, creator, announced(), ShardPresence(owner, shell.clock, announced()))
         self.far = Far()
 
     def fill(self, low: int, *, last: bool = False) -> None:

@@ -93,7 +93,7 @@ class GatewayNode:
             yield
         finally:
             tasks[1].cancel()
-            for session in list(self.service.hub.sessions):
+            for session in list(self.service.hub.connections.all()):
                 self.service.sessions.leave(session)
             await self.server.finish()
             await tasks[0]

@@ -98,7 +98,7 @@ async def gateway(
         yield Gateway(owners, service, server, clock, numbers)
     finally:
         ticking.cancel()
-        for session in list(service.hub.sessions):
+        for session in list(service.hub.connections.all()):
             service.sessions.leave(session)
         await server.finish()
         await serving

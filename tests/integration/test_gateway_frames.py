@@ -151,7 +151,7 @@ async def test_a_frame_in_any_number_of_pieces_is_one_frame() -> None:
             await asyncio.sleep(0)
         found = sorted([await server_frame(client), await server_frame(client)])
         assert found == [(Opcode.TEXT, b'{"type":"pong","t":1}'), (Opcode.PONG, b"in between")]
-        (session,) = gate.service.hub.sessions
+        (session,) = gate.service.hub.connections.all()
         await until(lambda: session.outlet._reader is None)  # type: ignore[attr-defined]
         client.writer.write(masked(Opcode.CLOSE, b"\x03\xe8bye"))
         assert await server_frame(client) == (Opcode.CLOSE, b"\x03\xe8bye")
@@ -217,7 +217,7 @@ async def test_a_slow_reader_holds_a_cursor_and_gets_everything() -> None:
         fast = await follow(gate, "topic_id=a")
         await until(lambda: gate.service.hub.subscription_count == 2)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        (slow, _) = gate.service.hub.sessions
+        (slow, _) = gate.service.hub.connections.all()
         for _ in range(80):
             gate.owners.publish("a", *["x" * 1_000] * 100)
             await asyncio.sleep(0)
@@ -338,7 +338,7 @@ async def test_who_pings_and_does_not_read_is_cut_at_the_outbound_bound() -> Non
     limits = Limits(queue_bytes=64 * 1024, frames_burst=1_000_000)
     async with gateway(limits=limits) as gate:
         client = await slow_subscriber(gate, "topic_id=a")
-        (session,) = gate.service.hub.sessions
+        (session,) = gate.service.hub.connections.all()
         most, ping = 0, masked(Opcode.PING, b"x" * 125)
         while not session.closed and not client.writer.is_closing():
             client.writer.write(ping)

@@ -46,7 +46,7 @@ async def test_no_more_wishes_are_kept_than_a_connection_may_have_topics(topic: 
         query = "&".join("topic_id=" + topic.format(n=n) for n in range(2_040))
         async with connect(gate.ws(f"/ws/subscribe?{query}&presence=false")) as socket:
             await until(lambda: gate.service.hub.session_count == 1)
-            (session,) = gate.service.hub.sessions
+            (session,) = gate.service.hub.connections.all()
             assert gate.service.hub.pending.count(session) == 5
             await socket.send(json.dumps({"type": "auth", "token": gate.token()}))
             assert (await codes(socket, 6))[-1] == "limit_reached"

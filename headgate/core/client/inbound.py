@@ -15,6 +15,9 @@ from headgate.core.wire.position import Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
 DEFAULT_DEVICE: Final = "default"
+NO_PRESENCE: Final = 0
+PRESENCE_ONCE: Final = 1
+PRESENCE_CHANGES: Final = 2
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
 _MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
@@ -45,11 +48,14 @@ class Auth(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """A subscribe request, from a frame or a query. `position` is None for live; `presence` asks for the count."""
+    """A subscribe request, from a frame or a query. `position` is None for live.
+
+    `presence` is 0 where the client wants none, 1 for the first `presence` frame, 2 for `presence_diff` frames too.
+    """
 
     topic_id: str
     position: Position | None
-    presence: bool
+    presence: int
     device_id: str = DEFAULT_DEVICE
 
 
@@ -59,8 +65,20 @@ class Unsubscribe(NamedTuple):
     topic_id: str
 
 
-class AskPresence(NamedTuple):
-    """A request for the number of a topic's subscribers."""
+class RequestPresence(NamedTuple):
+    """A request for a topic's `presence` frame."""
+
+    topic_id: str
+
+
+class SetStatus(NamedTuple):
+    """Whether the user of this connection is away."""
+
+    away: bool
+
+
+class SayTyping(NamedTuple):
+    """The user types in a topic."""
 
     topic_id: str
 
@@ -71,7 +89,7 @@ class Ping(NamedTuple):
     t: Any
 
 
-Command = Auth | Subscribe | Unsubscribe | AskPresence | Ping
+Command = Auth | Subscribe | Unsubscribe | RequestPresence | SetStatus | SayTyping | Ping
 
 
 def open_envelope(data: bytes) -> ClientFrameHead:
@@ -194,20 +212,30 @@ def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, A
             raise Refusal("bad_request", f"{name} is true or false")
     if ack:
         raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
-    if presence:
-        raise Refusal("bad_request", "presence:true (presence_diff) is not built yet; leave it out or say false")
     device_id = members.get("device_id", DEFAULT_DEVICE)
     if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    return Subscribe(topic_id, position, "presence" not in members, device_id)
+    wanted = {None: PRESENCE_ONCE, True: PRESENCE_CHANGES, False: NO_PRESENCE}[members.get("presence")]
+    return Subscribe(topic_id, position, wanted, device_id)
 
 
 def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:
     return Unsubscribe(_topic(members))
 
 
-def _presence(members: Mapping[str, Any]) -> AskPresence:
-    return AskPresence(_topic(members))
+def _presence(members: Mapping[str, Any]) -> RequestPresence:
+    return RequestPresence(_topic(members))
+
+
+def _typing(members: Mapping[str, Any]) -> SayTyping:
+    return SayTyping(_topic(members))
+
+
+def _status(members: Mapping[str, Any]) -> SetStatus:
+    state = members.get("state")
+    if state not in ("online", "away"):
+        raise Refusal("bad_request", "state is online or away")
+    return SetStatus(state == "away")
 
 
 def _ping(members: Mapping[str, Any]) -> Ping:
@@ -251,5 +279,6 @@ _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Command]]] = {
     "ack": _later("seq"),
     "nack": _later("seq", "reason"),
     "read": _later("seq"),
-    "typing": _later(),
+    "typing": _typing,
+    "status": _status,
 }

@@ -1,5 +1,6 @@
 """The JSON of every frame to a client but `message` (docs/protocol.md, section 4)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -96,9 +97,32 @@ def unsubscribed(topic_id: str, reason: str, frame_id: FrameId = None) -> Client
     return _frame("unsubscribed", frame_id, topic_id=topic_id, reason=reason)
 
 
-def presence(topic_id: str, count: int, frame_id: FrameId = None) -> ClientFrame:
-    """The number of subscribers; in mode `count` nobody is listed."""
-    return _frame("presence", frame_id, topic_id=topic_id, subscribers=[], count=count)
+def presence(
+    topic_id: str, count: int, frame_id: FrameId = None, subscribers: msgspec.Raw | Sequence[Any] = ()
+) -> ClientFrame:
+    """How many users follow a topic, and who is listed (`headgate.core.wire.present_user`); nobody in mode `count`."""
+    return _frame("presence", frame_id, topic_id=topic_id, subscribers=subscribers, count=count)
+
+
+def presence_diff(
+    topic_id: str,
+    joined: list[dict[str, Any]],
+    left: list[dict[str, Any]],
+    changed: list[dict[str, Any]],
+    count: int,
+) -> ClientFrame:
+    """What changed in a topic's presence: items of `user_id` and `state`; in mode `count` only the count."""
+    return _frame("presence_diff", None, topic_id=topic_id, joined=joined, left=left, changed=changed, count=count)
+
+
+def typing(topic_id: str, user_id: str) -> ClientFrame:
+    """Somebody else types in a topic."""
+    return _frame("typing", None, topic_id=topic_id, user_id=user_id)
+
+
+def ok(frame_id: FrameId) -> ClientFrame:
+    """Answers a frame that has an id and no other answer."""
+    return _frame("ok", frame_id)
 
 
 def error(refusal: Refusal, frame_id: FrameId = None, topic_id: str | None = None) -> ClientFrame:

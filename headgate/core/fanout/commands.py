@@ -1,16 +1,22 @@
 """What a WebSocket client's frames do (docs/protocol.md, section 3)."""
 
-from functools import partial
-
 from headgate.core.client import inbound, outbound
-from headgate.core.client.inbound import AskPresence, Auth, BadFrame, ClientFrameHead, Ping, Subscribe, Unsubscribe
+from headgate.core.client.inbound import (
+    Auth,
+    BadFrame,
+    ClientFrameHead,
+    Ping,
+    RequestPresence,
+    SayTyping,
+    SetStatus,
+    Subscribe,
+    Unsubscribe,
+)
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import Moment, TokenReader
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskCount, Counts, Refused, Request
-from headgate.core.wire.linkcodec import refusal_of
 
 
 class Commands:
@@ -75,8 +81,8 @@ class Commands:
             self._hub.subscribe(session, command, moment, frame.id)
         elif isinstance(command, Unsubscribe):
             self._unsubscribe(session, command.topic_id, frame.id)
-        elif isinstance(command, AskPresence):
-            self._ask_presence(session, command.topic_id, frame.id)
+        elif isinstance(command, RequestPresence | SetStatus | SayTyping):
+            self._show(session, command, moment, frame.id)
         elif frame.type == "refresh" or self._tokens.open:  # a client may always begin with `auth`
             self._refresh(session, command, moment, frame.id)
         else:
@@ -91,7 +97,7 @@ class Commands:
             session.identify(identity, moment)
         session.emit(outbound.refreshed(frame_id))
         if not self._tokens.open:
-            self._hub.renew(session)
+            self._hub.renewals.want(list(session.subscriptions.values()))
 
     def _unsubscribe(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
         """Ends the subscription or the pending subscribe; the topic may wait in the query too."""
@@ -105,23 +111,22 @@ class Commands:
         else:
             raise _not_followed(topic_id)
 
-    def _ask_presence(self, session: Session, topic_id: str, frame_id: FrameId) -> None:
-        subscription = session.subscriptions.get(topic_id)
+    def _show(
+        self, session: Session, command: RequestPresence | SetStatus | SayTyping, moment: Moment, frame_id: FrameId
+    ) -> None:
+        """Does what a client wants to know or to show of who is there. Raises Refusal."""
+        if isinstance(command, SetStatus):
+            self._hub.audience.presence.set_status(session, away=command.away)
+            if frame_id is not None:
+                session.emit(outbound.ok(frame_id))
+            return
+        subscription = session.subscriptions.get(command.topic_id)
         if subscription is None:
-            raise _not_followed(topic_id)
-        shard = subscription.feed.shard
-
-        def build(req: int) -> Request:
-            return AskCount(req, shard, [topic_id])
-
-        self._hub.upstream.request(shard, build, partial(_tell_presence, session, topic_id, frame_id))
-
-
-def _tell_presence(session: Session, topic_id: str, frame_id: FrameId, answer: Answer) -> None:
-    if isinstance(answer, Counts):
-        session.emit(outbound.presence(topic_id, answer.counts[0], frame_id))
-    elif isinstance(answer, Refused):
-        session.emit(outbound.error(refusal_of(answer), frame_id, topic_id))
+            raise _not_followed(command.topic_id)
+        if isinstance(command, SayTyping):
+            self._hub.audience.typing.say(session, subscription, frame_id, moment.now)
+        else:
+            self._hub.audience.presence.ask(session, subscription, frame_id)
 
 
 def _not_followed(topic_id: str) -> Refusal:

@@ -19,12 +19,13 @@ class FenceActions(NamedTuple):
     """What the hub does for the fences.
 
     `write_out` writes what a feed has pending, `forbid` ends a subscription for want of the right, `pump` writes to a
-    session that has a subscription out of step.
+    session that has a subscription out of step. `permit` says whether its user may know who follows the topic.
     """
 
     write_out: Callable[[TopicFeed], None]
     forbid: Callable[[Subscription], None]
     pump: Callable[[Session], None]
+    permit: Callable[[Subscription, bool], None]
 
 
 class FenceHolds:
@@ -77,6 +78,7 @@ class FenceHolds:
         if answer is None:
             self._do.forbid(subscription)
             return
+        self._do.permit(subscription, answer.presence)
         self.know(subscription.feed, answer.fence, asked_for=subscription)
         if subscription.is_fenced:
             self._catchup.release(subscription)

@@ -22,12 +22,14 @@ def begin_of(pending: PendingSubscribe, answer: Subscribed, feed: TopicFeed) -> 
     return cursor, None if pending.subscribe.position is None else target
 
 
-def first_frames(pending: PendingSubscribe, answer: Subscribed, metrics: GatewayMetrics) -> list[ClientFrame]:
-    """Returns `subscribed`, then `presence` unless it is not wanted, then the gap of a position too old."""
+def first_frames(
+    pending: PendingSubscribe, answer: Subscribed, metrics: GatewayMetrics, presence: ClientFrame | None
+) -> list[ClientFrame]:
+    """Returns `subscribed`, then `presence` where there is one, then the gap of a position too old."""
     topic_id, position = pending.topic_id, pending.subscribe.position
     frames = [outbound.subscribed(answer, topic_id, pending.frame_id)]
-    if pending.subscribe.presence and answer.settings.get("presence", "count") != "none":
-        frames.append(outbound.presence(topic_id, answer.count))
+    if presence is not None:
+        frames.append(presence)
     if answer.reason == "expired" and position is not None and answer.cursor > position.number:
         lost_from = position.number + 1
         metrics.gap("retention", answer.cursor - lost_from + 1)

@@ -15,6 +15,7 @@ from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import grants
+from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
@@ -64,7 +65,9 @@ class Hub:
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
-        do = FenceActions(self._write_out, partial(self.unsubscribe, reason="forbidden"), self._pump)
+        self.audience = Audience(self.feeds, upstream, schedule)
+        forbid = partial(self.unsubscribe, reason="forbidden")
+        do = FenceActions(self._write_out, forbid, self._pump, self.audience.presence.permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
         self._welcome_ends = {
@@ -78,11 +81,6 @@ class Hub:
     def session_count(self) -> int:
         """Connections that were admitted or wait for their `auth` frame."""
         return len(self.connections)
-
-    @property
-    def sessions(self) -> list[Session]:
-        """All of them."""
-        return self.connections.all()
 
     # From the link
 
@@ -104,6 +102,9 @@ class Hub:
                 self._fences.take(feed, message)
             elif feed is not None and isinstance(message, TopicSettings):
                 feed.configure(message.settings)
+                self.renewals.want(self.audience.presence.configure(feed, message))
+        else:
+            self.audience.receive(message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
@@ -113,6 +114,7 @@ class Hub:
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
+        self.audience.presence.attach(shard)
         self._resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
@@ -136,6 +138,7 @@ class Hub:
                 self._pump_all(rounds)
         finally:  # users that change later ask for a flush only after this call
             self._users.announce()
+            self.audience.flush()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
@@ -189,10 +192,6 @@ class Hub:
         self.metrics.refused("limit_reached", f"{user_id} has too many connections")
         self.disconnect(session, 4529, retry_after_ms=5_000)
 
-    def renew(self, session: Session) -> None:
-        """Asks the owners whether the session may still follow its topics."""
-        self.renewals.want(list(session.subscriptions.values()))
-
     def unsubscribe(self, subscription: Subscription, reason: str, frame_id: FrameId = None) -> None:
         """Ends one subscription and tells the client; an SSE stream has no other and ends."""
         session, feed = subscription.session, subscription.feed
@@ -222,6 +221,7 @@ class Hub:
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
         self.catchup.drop(session)
+        self.audience.presence.drop(session)
 
     def refuse(self, session: Session, refusal: Refusal, frame_id: FrameId, topic_id: str | None) -> None:
         """Answers a frame with `error`; the connection stays."""
@@ -239,6 +239,7 @@ class Hub:
         feed = subscription.feed
         self.catchup.forget(subscription)
         subscription.end()
+        self.audience.presence.end(subscription)
         self.subscription_count -= 1
         if self.feeds.get(feed.topic_id) is not feed:
             return  # ended by the owner, who has forgotten it
@@ -250,6 +251,7 @@ class Hub:
         self.feeds.pop(feed.topic_id, None)
         self._flush.forget(feed)
         self._input.forget(feed)
+        self.audience.presence.forget(feed.topic_id)
 
     # Subscribing
 
@@ -293,10 +295,13 @@ class Hub:
             self.proceed(pending.session)
             return
         pending.place(shard)
-        build = partial(pending.request, create=self.auto_create)
+        build = partial(pending.request, create=self.auto_create, level=self.audience.presence.level(pending))
         self.upstream.request(shard, build, partial(self._answered, pending))
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
+        if self.audience.presence.gives_back(pending, answer):
+            self._ask(pending)
+            return
         outcome = self.pending.answered(pending, answer)
         if isinstance(outcome, Subscribed):
             self._grant(pending, outcome)
@@ -330,7 +335,8 @@ class Hub:
             self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1
         self.catchup.admit(subscription)
-        session.emit(*grants.first_frames(pending, answer, self.metrics))
+        presence = self.audience.presence.begin(subscription, pending, answer)
+        session.emit(*grants.first_frames(pending, answer, self.metrics, presence))
         if feed.durable and feed.misses(answer.seq):
             self._input.miss(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
@@ -371,6 +377,7 @@ class Hub:
         if moment.now - self._looked_at >= _EVERY_S:
             self._looked_at = moment.now
             self._look(moment.now)
+        self.audience.presence.tick(moment.now)
 
     def _look(self, now: float) -> None:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""

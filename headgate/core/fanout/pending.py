@@ -37,7 +37,7 @@ Outcome = Subscribed | Refusal | Unwanted | None
 class PendingSubscribe(Life):
     """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
 
-    __slots__ = ("begun", "caller", "deadline", "frame_id", "session", "shard", "subscribe", "topic_id")
+    __slots__ = ("begun", "caller", "deadline", "frame_id", "level", "session", "shard", "subscribe", "topic_id")
 
     def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
         self.state = SubscriptionState.ASKED
@@ -49,6 +49,7 @@ class PendingSubscribe(Life):
         self.begun = begun
         self.deadline = begun + hold_s
         self.shard: int | None = None
+        self.level = 0  # what the owner was asked to tell of presence, see AskSubscribe
 
     @property
     def asked(self) -> bool:
@@ -59,12 +60,13 @@ class PendingSubscribe(Life):
         """Takes the topic's shard."""
         self.shard = shard
 
-    def request(self, req: int, *, create: bool) -> Request:
+    def request(self, req: int, *, create: bool, level: int = 0) -> Request:
         """Returns the request to the owner, with the rights that the session has now."""
         caller = self.caller = self.session.caller
         assert caller is not None
         create = create and self.session.topics is None  # a ticket for topics is for reading them
-        return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create)
+        self.level = level
+        return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create, level)
 
 
 class _Query:

@@ -8,14 +8,14 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-from headgate.core.wire import link_members, link_messages, link_users
+from headgate.core.wire import link_members, link_messages, link_presence, link_users
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Verdict
 
 VERSION_LOW: Final = 1
-VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates
+VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates, presence
 PAGE_BYTES: Final = 256 * 1024  # one page of frames: a few milliseconds of either end's loop
 PAGE_COUNT: Final = 1_000
 
@@ -104,7 +104,8 @@ class AskSubscribe(LinkStruct, tag=12):
     """One more subscription on this gateway. Answer: Subscribed or Refused.
 
     `position` is the client's, as `headgate.core.wire.position.Position` (None: live). With `create` an unknown topic
-    is created if the caller may do so.
+    is created if the caller may do so. `presence` is 1 where the client gets the first `presence` frame and 2 where it
+    gets what changes too, 0 also where the gateway watches the topic's presence already (`link_presence`).
     """
 
     req: int
@@ -112,6 +113,7 @@ class AskSubscribe(LinkStruct, tag=12):
     caller: Caller
     position: Position | None = None
     create: bool = False
+    presence: int = 0
 
 
 class Subscribed(LinkStruct, tag=13):
@@ -120,7 +122,8 @@ class Subscribed(LinkStruct, tag=13):
     `first_seq` is the oldest seq kept (0 in an ephemeral topic). `resumed` is None where no position was given. A
     `cursor` above the position that was asked for, with reason `expired`, is a gap from position+1 to `cursor`.
     `settings` are the topic's effective settings.
-    `fence` is the topic's newest fence; `member` is whether the caller is a member.
+    `fence` is the topic's newest fence; `member` is whether the caller is a member. `users` is how many different users
+    there are, the caller included; -1 where presence is off or not for him, None from an owner that does not count.
     """
 
     req: int
@@ -135,6 +138,7 @@ class Subscribed(LinkStruct, tag=13):
     settings: dict[str, Any]
     fence: int = 0
     member: bool = False
+    users: int | None = None
 
 
 class Leave(LinkStruct, tag=14):
@@ -364,18 +368,20 @@ FromOwner = link_users.FromOwner
 FromAnyDispatcher = link_users.FromAnyDispatcher
 Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
-    | link_members.MemberRequest | link_messages.MessageRequest | link_users.UserRequest
+    | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
-    | link_members.MembersReply | link_messages.MessageReply | link_users.UserReply
+    | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
+    | link_presence.PresenceAnnouncement | link_presence.PresencePush
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
     | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
+    | link_presence.PresenceAnnouncement | link_presence.PresenceRequest
 )  # fmt: skip

@@ -34,19 +34,24 @@ class Authorize(LinkStruct, tag=21):
 
 
 class Authorized(LinkStruct, tag=22):
-    """It may. `fence` is the topic's newest fence, `member` whether the caller is a member now."""
+    """It may. `fence` is the topic's newest fence, `member` whether the caller is a member now.
+
+    `presence` is whether he may know who is there.
+    """
 
     req: int
     fence: int = 0
     member: bool = False
+    presence: bool = True
 
 
 class TopicSettings(LinkStruct, tag=24):
-    """The effective settings of a topic that the gateway hosts have changed."""
+    """The effective settings of a topic that the gateway hosts, or its `permissions`, have changed."""
 
     topic_id: str
     epoch: int
     settings: dict[str, Any]
+    permissions: str = ""
 
 
 class Member(LinkStruct):

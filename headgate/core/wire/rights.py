@@ -118,6 +118,17 @@ def may_see(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     return topic.permissions != "PRIVATE" or rights_of(caller, topic, role) is not Right.NONE
 
 
+def may_know_presence(caller: Caller, topic: Guarded, role: Role | None) -> bool:
+    """Returns whether the caller may know who follows a topic: anyone of a PUBLIC one, any member of another.
+
+    A token that names a use of the topic counts like a membership, and with `only` it must.
+    """
+    if topic.permissions == "PUBLIC" and not caller.only:
+        return True
+    is_member = role is not None and not caller.only
+    return is_member or given_by_token(caller, topic.topic_id) is not Right.NONE
+
+
 def may_inspect(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may read a topic's description; with `only` the token must name a use of it."""
     return not caller.only or rights_of(caller, topic, role) is not Right.NONE

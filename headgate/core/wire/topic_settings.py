@@ -35,7 +35,7 @@ DEFAULTS: Final[Settings] = {
     "strategy": {"kind": "immediate"},
     "retry": DEFAULT_RETRY,
     "on_slow": "disconnect",
-    "presence": "count",
+    "presence": "count",  # in a durable topic
     "hot_enter": 10_000,
     "hot_exit": 8_000,
     "rate_limit": {"per_s": 100, "burst": 200},
@@ -45,16 +45,22 @@ DEFAULTS: Final[Settings] = {
 }
 
 NOT_BUILT: Final = ("strategy", "retry", "hot_enter", "hot_exit", "queue_limit")
-_VALUES_NOT_BUILT: Final = {"presence": ("list",)}
+PRESENCE: Final = {"durable": "count", "ephemeral": "list"}  # the default of each profile
 
 
 def effective(overrides: Settings) -> Settings:
     """Returns the whole table: every setting with its value. The nested objects are shared: do not change them."""
-    full = DEFAULTS | {"on_slow": ON_SLOW[overrides.get("profile", "durable")][0]}
+    full = _defaults_of(overrides)
     if "hot_enter" in overrides:
         part, whole = _HOT_EXIT_SHARE
         full["hot_exit"] = max(1, min(full["hot_exit"], overrides["hot_enter"] * part // whole))
     return full | overrides
+
+
+def presence_of(overrides: Settings) -> str:
+    """Returns the effective setting `presence`: `none`, `count` or `list`."""
+    mode: str = overrides.get("presence") or PRESENCE[overrides.get("profile", "durable")]
+    return mode
 
 
 def create(settings: object) -> Settings:
@@ -89,8 +95,6 @@ def require_built(overrides: Settings) -> None:
     for name, value in overrides.items():
         if name in NOT_BUILT and value != DEFAULTS[name]:
             raise Refusal("bad_request", f"settings.{name} is not built yet; leave it out")
-        if value in _VALUES_NOT_BUILT.get(name, ()):
-            raise Refusal("bad_request", f"settings.{name} {value} is not built yet; take another value")
 
 
 def shown(settings: Settings) -> Settings:
@@ -117,8 +121,14 @@ def merge(overrides: Settings, changes: object, *, new: bool = False) -> Setting
     if not new and merged.get("profile", "durable") != overrides.get("profile", "durable"):
         raise Refusal("immutable", "settings.profile is fixed at creation; make another topic")
     _check_together(merged)
-    base = DEFAULTS | {"on_slow": ON_SLOW[merged.get("profile", "durable")][0]}
+    base = _defaults_of(merged)
     return {name: value for name, value in merged.items() if name == "hot_exit" or value != base[name]}
+
+
+def _defaults_of(overrides: Settings) -> Settings:
+    """Returns the defaults of a topic of this profile."""
+    profile = overrides.get("profile", "durable")
+    return DEFAULTS | {"on_slow": ON_SLOW[profile][0], "presence": PRESENCE[profile]}
 
 
 def _check_together(merged: Settings) -> None:

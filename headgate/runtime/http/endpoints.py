@@ -83,6 +83,7 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", MEMBERS, "list_members", query=_PAGE),
     Endpoint("ingest", "PUT", f"{MEMBERS}/{{user_id}}", "set_member", body=Body()),
     Endpoint("ingest", "DELETE", f"{MEMBERS}/{{user_id}}", "remove_member", _NO_CONTENT),
+    Endpoint("ingest", "GET", f"{TOPIC}/subscribers", "list_subscribers", query=_PAGE),
     Endpoint("ingest", "GET", "/api/v1/connections", "list_connections", query=("user_id",)),
     Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),

@@ -7,10 +7,10 @@ import pytest
 
 from headgate.core.client.inbound import (
     Allowance,
-    AskPresence,
     Auth,
     BadFrame,
     Ping,
+    RequestPresence,
     Subscribe,
     Unsubscribe,
     command,
@@ -55,7 +55,7 @@ def test_good_frames() -> None:
         "a", None, False, "d"
     )
     assert read(type="unsubscribe", topic_id="a", more=1) == Unsubscribe("a")
-    assert read(type="presence", topic_id="a") == AskPresence("a")
+    assert read(type="presence", topic_id="a") == RequestPresence("a")
     assert read(type="ping", t=None) == Ping(None) and read(type="ping") == Ping(msgspec.UNSET)
 
 
@@ -82,7 +82,10 @@ def test_good_frames() -> None:
         ({"type": "ack", "topic_id": "a", "seq": 0}, "unknown_type"),
         ({"type": "read", "topic_id": "a"}, "bad_request"),
         ({"type": "nack", "topic_id": "a", "seq": 1}, "unknown_type"),
-        ({"type": "typing", "topic_id": "a"}, "unknown_type"),
+        ({"type": "typing"}, "bad_request"),
+        ({"type": "status"}, "bad_request"),
+        ({"type": "status", "state": "busy"}, "bad_request"),
+        ({"type": "status", "state": ["away"]}, "bad_request"),
     ],
 )
 def test_bad_frames(frame: dict[str, Any], code: str) -> None:
@@ -101,7 +104,7 @@ def test_queries() -> None:
     assert subscribe_from_query("a", {}) == Subscribe("a", None, True)
     query = {"from": "7:5", "presence": "false", "ack": "false", "device_id": "d"}
     assert subscribe_from_query("a", query) == Subscribe("a", Position("seq", 7, 5), False, "d")
-    for bad in ({"from": ""}, {"ack": "true"}, {"ack": "1"}, {"presence": "true"}, {"presence": ""}, {"device_id": ""}):
+    for bad in ({"from": ""}, {"ack": "true"}, {"ack": "1"}, {"presence": "1"}, {"presence": ""}, {"device_id": ""}):
         with pytest.raises(Refusal) as refused:
             subscribe_from_query("a", bad)
         assert refused.value.code == "bad_request"

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from headgate.core.client import outbound
+from headgate.core.client.framing import ClientFrame
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.grants import begin_of, first_frames, new_feed
 from headgate.core.fanout.pending import PendingSubscribe
@@ -51,15 +53,11 @@ def test_where_a_subscription_begins(position: Position | None, profile: str, ex
 
 
 @pytest.mark.parametrize(
-    ("wanted", "mode", "names"),
-    [
-        (True, "count", ["subscribed", "presence"]),
-        (False, "count", ["subscribed"]),
-        (True, "none", ["subscribed"]),
-    ],
+    ("presence", "names"),
+    [(outbound.presence("a", 1), ["subscribed", "presence"]), (None, ["subscribed"])],
 )
-def test_presence_follows_subscribed_where_it_is_wanted_and_kept(wanted: bool, mode: str, names: list[str]) -> None:
-    frames = first_frames(pending(presence=wanted), granted(presence=mode), Numbers())
+def test_presence_follows_subscribed_where_there_is_one(presence: ClientFrame | None, names: list[str]) -> None:
+    frames = first_frames(pending(), granted(), Numbers(), presence)
     assert [frame.name for frame in frames] == names
 
 
@@ -76,7 +74,7 @@ def test_a_position_too_old_is_a_gap_up_to_the_cursor(
     position: Position | None, reason: str, cursor: int, lost: int
 ) -> None:
     numbers = Numbers()
-    frames = first_frames(pending(position, presence=False), granted(cursor, reason), numbers)
+    frames = first_frames(pending(position, presence=False), granted(cursor, reason), numbers, None)
     assert [frame.name for frame in frames] == ["subscribed", "gap"][: 1 + (lost > 0)]
     assert numbers.gaps.get("retention", 0) == lost
     if lost:

@@ -156,11 +156,11 @@ def test_a_stream_whose_owner_stays_away_is_ended_to_come_again() -> None:
     assert stream.code == 4503 and stream.refused is None
     (error,) = socket.frames("error")
     assert (error["code"], error["retry_after_ms"], socket.code) == ("not_ready", 1_000, None)
-    assert scene.hub.sessions == [socket.session]
+    assert scene.hub.connections.all() == [socket.session]
 
 
 def test_a_stream_that_is_refused_is_answered_with_the_refusal_and_forgotten() -> None:
     scene = Scene()
     scene.owners.create("a", permissions="PUBLISH_ONLY")
     stream = scene.stream("a")
-    assert stream.refused.code == "forbidden" and stream.code is None and scene.hub.sessions == []
+    assert stream.refused.code == "forbidden" and stream.code is None and scene.hub.connections.all() == []

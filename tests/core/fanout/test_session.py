@@ -101,7 +101,8 @@ def test_presence_on_request_is_the_owners_count() -> None:
     scene = Scene()
     scene.owners.create("a")
     pipe = scene.socket("a")
-    scene.socket("a")
+    scene.socket("a", user="ann")
+    scene.turn()
     scene.say(pipe, type="presence", topic_id="a", id=5)
     assert pipe.frames()[-1] == {"type": "presence", "id": 5, "topic_id": "a", "subscribers": [], "count": 2}
 

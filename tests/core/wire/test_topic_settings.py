@@ -16,6 +16,7 @@ from headgate.core.wire.topic_settings import (
     effective,
     merge,
     overrides_of,
+    presence_of,
     require_built,
     shown,
 )
@@ -44,8 +45,23 @@ def test_a_topic_without_settings_shows_every_setting() -> None:
     assert caught.value.detail == unknown + ", ".join(effective({}))
 
 
-def test_an_ephemeral_topic_drops_its_oldest() -> None:
-    assert effective({"profile": "ephemeral"})["on_slow"] == "drop_oldest"
+def test_an_ephemeral_topic_drops_its_oldest_and_lists_who_is_there() -> None:
+    settings = effective({"profile": "ephemeral"})
+    assert (settings["on_slow"], settings["presence"]) == ("drop_oldest", "list")
+    assert effective({})["presence"] == "count"
+
+
+def test_presence_is_kept_where_it_is_not_the_default_of_the_profile() -> None:
+    for overrides, kept, mode in [
+        ({}, {}, "count"),
+        ({"presence": "count"}, {}, "count"),
+        ({"presence": "list"}, {"presence": "list"}, "list"),
+        ({"profile": "ephemeral", "presence": "list"}, {"profile": "ephemeral"}, "list"),
+        ({"profile": "ephemeral", "presence": "count"}, {"profile": "ephemeral", "presence": "count"}, "count"),
+    ]:
+        made = create(overrides)
+        assert made == kept and presence_of(made) == effective(made)["presence"] == mode
+        assert overrides_of(effective(made)) == made
 
 
 @pytest.mark.parametrize(
@@ -128,7 +144,6 @@ def test_hot_exit_follows_a_low_hot_enter() -> None:
         ({"hot_enter": 5}, "settings.hot_enter"),
         ({"hot_exit": 5}, "settings.hot_exit"),
         ({"queue_limit": 5}, "settings.queue_limit"),
-        ({"presence": "list"}, "settings.presence"),
     ],
 )
 def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[str, Any], named: str) -> None:
@@ -171,7 +186,7 @@ def test_a_change_is_merged_into_effective_settings() -> None:
 
 
 def test_a_change_of_what_nothing_obeys_is_refused_and_its_default_may_be_restored() -> None:
-    for changes in ({"queue_limit": 5}, {"presence": "list"}, {"hot_enter": "x"}, {"presence": ["list"]}):
+    for changes in ({"queue_limit": 5}, {"hot_enter": "x"}, {"presence": ["list"]}):
         with pytest.raises(Refusal, match="bad_request"):
             change(effective({}), changes)
     assert change(effective({"queue_limit": 5}), {"queue_limit": None, "presence": "count"}) == {}

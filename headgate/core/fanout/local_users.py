@@ -1,0 +1,177 @@
+"""Who follows a topic on this gateway, and the announcements of it to the topic's owner (`link_presence`).
+
+A subscribe costs two dictionary entries and its share of a batch: what changed in a loop turn is announced at its end.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.session import Subscription, TopicFeed
+from headgate.core.wire.link_presence import AttachPresence, PresenceChanged, TopicUsers, UserPresence
+
+CHUNK: Final = 1_000  # users and topics of one message: about 50 KB on the link
+CHUNKS: Final = 4  # of one shard and loop turn, when a new owner is told all: a few milliseconds
+
+
+class _LocalUser:
+    """`since` is Unix milliseconds."""
+
+    __slots__ = ("away", "connections", "since")
+
+    def __init__(self, since: int) -> None:
+        self.connections = 0
+        self.away = 0
+        self.since = since
+
+
+class LocalUsers:
+    """The users of one gateway by feed; only topics whose presence is on are here.
+
+    `schedule` asks the shell for a call of `announce`; `watches` says whether the owner has to tell what changes in a
+    topic.
+    """
+
+    def __init__(self, upstream: Upstream, schedule: Callable[[], None], watches: Callable[[str], bool]) -> None:
+        self._upstream = upstream
+        self._schedule = schedule
+        self._watches = watches
+        self._feeds: dict[TopicFeed, dict[str, _LocalUser]] = {}
+        self._changed: dict[TopicFeed, dict[str, None]] = {}
+        self._attaching: dict[int, Iterator[AttachPresence]] = {}
+        self._is_scheduled = False
+
+    def __contains__(self, feed: TopicFeed) -> bool:
+        return feed in self._feeds
+
+    def join(self, subscription: Subscription, *, away: bool) -> None:
+        """A subscription has begun."""
+        self._change(subscription, 1, int(away))
+
+    def leave(self, subscription: Subscription, *, away: bool) -> None:
+        """A subscription has ended."""
+        if subscription.feed in self._feeds:
+            self._change(subscription, -1, -int(away))
+
+    def turn(self, subscription: Subscription, *, away: bool) -> None:
+        """The connection of a subscription is now away, or online again."""
+        if subscription.feed in self._feeds:
+            self._change(subscription, 0, 1 if away else -1)
+
+    def begin(self, feed: TopicFeed, away: Callable[[Subscription], bool]) -> None:
+        """The presence of a topic is on from now on: announces all who follow it here."""
+        self._feeds[feed] = {}
+        for subscription in feed.subscriptions():
+            self.join(subscription, away=away(subscription))
+        self._changed.pop(feed, None)
+        users = list(self._feeds[feed])
+        for at in range(0, max(len(users), 1), CHUNK):
+            self._send(feed.shard, [self._told(feed, users[at : at + CHUNK], whole=at == 0)])
+
+    def end(self, feed: TopicFeed) -> None:
+        """The presence of a topic is off."""
+        if self._feeds.pop(feed, None) is not None:
+            self._changed.pop(feed, None)
+            self._send(feed.shard, [TopicUsers(feed.topic_id, feed.epoch, [], False, True)])
+
+    def wake(self, feed: TopicFeed) -> None:
+        """Has the owner of a topic look at it again: its settings, or who watches it, have changed."""
+        self._send(feed.shard, [self._told(feed, [])])
+
+    def attach(self, shard: int) -> None:
+        """Tells a new owner of a shard all, some chunks a loop turn."""
+        self._attaching[shard] = self._chunks(shard, [feed for feed in self._feeds if feed.shard == shard])
+        self._plan()
+
+    def announce(self) -> None:
+        """Tells what has changed since the last call."""
+        self._is_scheduled = False
+        if self._changed:
+            self._announce_changes()
+        for shard, chunks in list(self._attaching.items()):
+            for _ in range(CHUNKS):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    del self._attaching[shard]
+                    break
+                self._upstream.send(shard, chunk)
+        if self._attaching:
+            self._plan()
+
+    def _announce_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        shards: dict[int, list[TopicUsers]] = {}
+        for feed, users in changed.items():
+            names = list(users)
+            for at in range(0, len(names), CHUNK):
+                shards.setdefault(feed.shard, []).append(self._told(feed, names[at : at + CHUNK], changed=True))
+            if not self._feeds[feed]:
+                del self._feeds[feed]
+        for shard, topics in shards.items():
+            self._send(shard, topics)
+
+    def _change(self, subscription: Subscription, connections: int, away: int) -> None:
+        feed, caller = subscription.feed, subscription.session.caller
+        assert caller is not None, "only a known caller follows a topic"
+        users = self._feeds.get(feed)
+        if users is None:
+            users = self._feeds[feed] = {}
+        user = users.get(caller.user_id)
+        if user is None:
+            user = users[caller.user_id] = _LocalUser(subscription.begun_ms)
+        user.connections += connections
+        user.away += away
+        if user.connections <= 0:
+            del users[caller.user_id]
+        changed = self._changed.get(feed)
+        if changed is None:
+            changed = self._changed[feed] = {}
+        changed[caller.user_id] = None
+        self._plan()
+
+    def _plan(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._schedule()
+
+    def _send(self, shard: int, topics: list[TopicUsers]) -> None:
+        """Sends announcements in messages of bounded size; each of `topics` has at most CHUNK users."""
+        part: list[TopicUsers] = []
+        size = 0
+        for topic in topics:
+            part.append(topic)
+            size += 1 + len(topic.users)
+            if size >= CHUNK:
+                self._upstream.send(shard, PresenceChanged(shard, part))
+                part, size = [], 0
+        if part:
+            self._upstream.send(shard, PresenceChanged(shard, part))
+
+    def _chunks(self, shard: int, feeds: Iterable[TopicFeed]) -> Iterator[AttachPresence]:
+        """Yields all messages of an attach. Each is made when it is sent, so that none is older than a change."""
+        part: list[TopicUsers] = []
+        size, first = 0, True
+        for feed in feeds:
+            names = list(self._feeds.get(feed, ()))
+            for at in range(0, len(names), CHUNK):
+                if feed not in self._feeds:
+                    break
+                part.append(self._told(feed, names[at : at + CHUNK]))
+                size += 1 + len(part[-1].users)
+                if size >= CHUNK:
+                    yield AttachPresence(shard, first, False, part)
+                    part, size, first = [], 0, False
+        yield AttachPresence(shard, first, True, part)
+
+    def _told(self, feed: TopicFeed, names: list[str], *, changed: bool = False, whole: bool = False) -> TopicUsers:
+        """Returns what is so now; users who have gone are left out, unless they have `changed`."""
+        users = self._feeds.get(feed, {})
+        told = []
+        for name in names:
+            user = users.get(name)
+            if user is not None:
+                told.append(UserPresence(name, user.connections, user.since, user.away >= user.connections))
+            elif changed:
+                told.append(UserPresence(name, 0, 0))
+        watch = not changed and self._watches(feed.topic_id)
+        return TopicUsers(feed.topic_id, feed.epoch, told, watch, whole)

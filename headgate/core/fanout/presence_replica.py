@@ -1,0 +1,121 @@
+"""A topic's presence as its owner told it to this gateway, and what the gateway's clients were told of it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headgate.core.client import outbound
+from headgate.core.client.framing import ClientFrame
+from headgate.core.client.outbound import FrameId
+from headgate.core.wire.link_presence import PresenceMoved, PresenceState, UserPresence
+from headgate.core.wire.present_user import present_user, state_of
+from headgate.core.wire.told_users import ToldUsers
+
+EVERY_S: Final = 1.0  # between two `presence_diff` of a topic (docs/protocol.md, section 4)
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class PresenceReplica:
+    """`users` are those that the owner lists, `count` is that of all.
+
+    While clients are told what changes, `told` has what they know; a client that comes later gets all as it is now.
+    """
+
+    __slots__ = ("_items", "_told", "_told_at", "_told_count", "count", "epoch", "mode", "users")
+
+    def __init__(self, state: PresenceState) -> None:
+        self.epoch = state.epoch
+        self.mode = state.mode
+        self.count = state.count
+        self.users = {user.user_id: user for user in state.users}
+        self._items: dict[str, bytes] = {}  # of `subscribers`, as JSON; made when they are first asked for
+        self._told: ToldUsers[bool] | None = None  # whether each is away
+        self._told_count = state.count
+        self._told_at = float("-inf")
+
+    def replace(self, state: PresenceState) -> bool:
+        """Takes the whole state from an owner; returns whether the mode is another."""
+        is_other, self.mode, self.epoch, self.count = state.mode != self.mode, state.mode, state.epoch, state.count
+        users, self.users = self.users, {user.user_id: user for user in state.users}
+        self._items.clear()
+        if is_other:
+            self._told = None
+        elif self._told is not None:
+            for user_id in users.keys() - self.users.keys():
+                self._told.note(user_id, None)
+            for user_id, user in self.users.items():
+                self._told.note(user_id, user.away)
+        return is_other
+
+    def move(self, moved: PresenceMoved) -> None:
+        """Takes what changed."""
+        self.count = moved.count
+        for user_id in moved.left:
+            self.users.pop(user_id, None)
+            self._items.pop(user_id, None)
+            if self._told is not None:
+                self._told.note(user_id, None)
+        for user in moved.users:
+            self.users[user.user_id] = user
+            self._items.pop(user.user_id, None)
+            if self._told is not None:
+                self._told.note(user.user_id, user.away)
+
+    def frame(
+        self, topic_id: str, count: int, own: UserPresence | None = None, frame_id: FrameId = None
+    ) -> ClientFrame:
+        """Returns the `presence` frame. `own` is whom it goes to, if the owner does not count that subscription yet."""
+        if self.mode != "list":
+            return outbound.presence(topic_id, count, frame_id)
+        items = [self._item(user) for user in self.users.values()]
+        if own is not None:
+            known = self.users.get(own.user_id)
+            if known is None and len(items) + 1 >= count:
+                items.append(_encode(present_user(own)))
+            elif known is not None:
+                own = UserPresence(own.user_id, known.connections + 1, known.since, known.away and own.away)
+                items = [item for item in items if item is not self._items[own.user_id]]
+                items.append(_encode(present_user(own)))
+        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + b",".join(items) + b"]"))
+
+    # What clients are told
+
+    def begin_telling(self) -> None:
+        """One more client, who has all as it is now, is told what changes."""
+        if self._told is None:
+            self._told = ToldUsers({user_id: user.away for user_id, user in self.users.items()})
+            self._told_count = self.count
+        self._told.shown()
+
+    def end_telling(self) -> None:
+        """No client is told any longer."""
+        self._told = None
+
+    def is_due(self, now: float) -> bool:
+        """Returns whether something may be told."""
+        return now >= self._told_at + EVERY_S
+
+    def take_diff(self, topic_id: str, now: float) -> ClientFrame | None:
+        """Returns the `presence_diff` of what changed since the last one, None where nothing has."""
+        self._told_at = now
+        changes = [] if self._told is None else self._told.take()
+        if not changes and self._told_count == self.count:
+            return None
+        self._told_count = self.count
+        here = [change for change in changes if change.now is not None]
+        joined = [(each.user_id, each.now) for each in here if each.before is None or each.before == each.now]
+        changed = [(each.user_id, each.now) for each in here if each.before is not None and each.before != each.now]
+        left = [(each.user_id, each.before) for each in changes if each.now is None]
+        return outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
+
+    def _item(self, user: UserPresence) -> bytes:
+        item = self._items.get(user.user_id)
+        if item is None:
+            item = self._items[user.user_id] = _encode(present_user(user))
+        return item
+
+
+def _states(users: Sequence[tuple[str, bool | None]]) -> list[dict[str, Any]]:
+    return [{"user_id": user_id, "state": state_of(away=bool(away))} for user_id, away in users]

@@ -1,0 +1,111 @@
+"""A topic's presence as its owner told it: first frames, diffs, and a change of owners that is no news."""
+
+import json
+from typing import Any
+
+from headgate.core.client.framing import ClientFrame
+from headgate.core.fanout.presence_replica import PresenceReplica
+from headgate.core.wire.link_presence import PresenceMoved, PresenceState, UserPresence
+
+
+def here(user: str, connections: int = 1, *, away: bool = False) -> UserPresence:
+    return UserPresence(user, connections, 0, away)
+
+
+def state(*users: UserPresence, mode: str = "list", count: int | None = None) -> PresenceState:
+    return PresenceState("t", 7, mode, len(users) if count is None else count, list(users))
+
+
+def moved(*users: UserPresence, left: tuple[str, ...] = (), count: int = 0) -> PresenceMoved:
+    return PresenceMoved("t", 7, count, list(users), list(left))
+
+
+def read(frame: ClientFrame | None) -> dict[str, Any]:
+    assert frame is not None
+    found: dict[str, Any] = json.loads(frame.data)
+    return found
+
+
+def listed(frame: ClientFrame) -> dict[str, int]:
+    return {user["user_id"]: user["connections"] for user in read(frame)["subscribers"]}
+
+
+def states(members: list[dict[str, str]]) -> dict[str, str]:
+    return {member["user_id"]: member["state"] for member in members}
+
+
+def test_a_frame_names_its_reader_whom_the_owner_does_not_count_yet() -> None:
+    replica = PresenceReplica(state(here("ann", 2), here("bob")))
+    assert listed(replica.frame("t", 3, here("eve"))) == {"ann": 2, "bob": 1, "eve": 1}
+    assert listed(replica.frame("t", 2, here("ann"))) == {"ann": 3, "bob": 1}
+    assert listed(replica.frame("t", 2)) == {"ann": 2, "bob": 1}
+    assert listed(replica.frame("t", 4, here("eve"))) == {"ann": 2, "bob": 1}, "the list is cut: she is counted"
+    replica.move(moved(here("ann", 1), left=("bob",), count=1))
+    assert listed(replica.frame("t", 1)) == {"ann": 1}
+
+
+def test_a_reader_is_online_where_one_of_his_connections_is() -> None:
+    replica = PresenceReplica(state(here("ann", away=True)))
+    assert read(replica.frame("t", 1, here("ann")))["subscribers"][0]["state"] == "online"
+    assert read(replica.frame("t", 1, here("ann", away=True)))["subscribers"][0]["state"] == "away"
+
+
+def test_nobody_is_listed_in_mode_count() -> None:
+    replica = PresenceReplica(state(mode="count", count=5))
+    assert read(replica.frame("t", 6, here("ann"), 3)) == {
+        "type": "presence", "id": 3, "topic_id": "t", "subscribers": [], "count": 6,
+    }  # fmt: skip
+
+
+def test_a_diff_has_who_joined_left_and_changed_and_another_number_of_connections_is_none() -> None:
+    replica = PresenceReplica(state(here("ann"), here("bob"), here("dan", away=True)))
+    replica.begin_telling()
+    replica.move(moved(here("ann", away=True), here("eve", 2, away=True), left=("bob", "dan"), count=2))
+    diff = read(replica.take_diff("t", 10.0))
+    assert (states(diff["joined"]), states(diff["changed"])) == ({"eve": "away"}, {"ann": "away"})
+    assert states(diff["left"]) == {"bob": "online", "dan": "away"} and diff["count"] == 2
+    assert not replica.is_due(10.9) and replica.is_due(11.0)
+    replica.move(moved(here("eve", 1, away=True), count=2))
+    assert replica.take_diff("t", 11.0) is None
+
+
+def test_only_the_count_may_change() -> None:
+    replica = PresenceReplica(state(mode="count", count=5))
+    replica.begin_telling()
+    replica.move(moved(count=7))
+    diff = read(replica.take_diff("t", 1.0))
+    assert diff == {"type": "presence_diff", "topic_id": "t", "joined": [], "left": [], "changed": [], "count": 7}
+    replica.move(moved(count=8))
+    replica.move(moved(count=7))
+    assert replica.take_diff("t", 2.0) is None
+
+
+def test_who_was_shown_somebody_hears_that_he_left() -> None:
+    replica = PresenceReplica(state(here("ann")))
+    replica.begin_telling()
+    replica.move(moved(here("bob"), left=("ann",), count=1))
+    replica.begin_telling()  # a client sees bob and does not see ann
+    replica.move(moved(here("ann"), left=("bob",), count=1))
+    diff = read(replica.take_diff("t", 1.0))
+    assert (list(states(diff["joined"])), list(states(diff["left"]))) == (["ann"], ["bob"])
+
+
+def test_a_new_owner_that_says_the_same_is_no_news() -> None:
+    replica = PresenceReplica(state(here("ann"), here("bob")))
+    replica.begin_telling()
+    assert not replica.replace(state(here("bob"), here("ann")))
+    assert replica.take_diff("t", 1.0) is None
+    assert not replica.replace(state(here("bob", away=True), here("eve")))
+    diff = read(replica.take_diff("t", 2.0))
+    assert [list(states(diff[name])) for name in ("joined", "left", "changed")] == [["eve"], ["ann"], ["bob"]]
+
+
+def test_another_mode_is_told_with_a_whole_frame() -> None:
+    replica = PresenceReplica(state(here("ann")))
+    replica.begin_telling()
+    assert replica.replace(state(mode="count", count=1))
+    assert replica.take_diff("t", 1.0) is None and listed(replica.frame("t", 1)) == {}
+    replica.begin_telling()
+    replica.end_telling()
+    replica.move(moved(here("eve"), count=1))
+    assert replica.take_diff("t", 2.0) is None
