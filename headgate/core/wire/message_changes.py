@@ -64,10 +64,10 @@ class ChangeRecord(NamedTuple):
     tail: bytes
 
 
-def encode_event(change: MessageChange, tail: bytes, epoch: int, record_id: bytes) -> bytes:
+def encode_event(change: MessageChange, tail: bytes, epoch: int, record_id: bytes, flags: int = 0) -> bytes:
     """Returns the value of an EVENT record. `tail` runs from `"message_id"` to the closing brace."""
     head = _encode(change)
-    header = HEADER.pack(MAGIC, VERSION, Kind.EVENT, 0, record_id, epoch)
+    header = HEADER.pack(MAGIC, VERSION, Kind.EVENT, flags, record_id, epoch)
     return b"".join((header, _LENGTH.pack(len(head)), head, tail))
 
 
