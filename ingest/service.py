@@ -15,6 +15,7 @@ from headgate.runtime.ports import Log, Shell
 from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
+from ingest.alias_endpoints import AliasEndpoints
 from ingest.app import handlers_of, make_app
 from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
@@ -23,6 +24,9 @@ from ingest.controls import Controls
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
+from ingest.message_endpoints import MessageEndpoints
+from ingest.message_queries import MessageQueries
+from ingest.message_updates import MessageUpdates
 from ingest.owners import COUNT_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics
 from ingest.publish import PublishEndpoint
@@ -30,6 +34,7 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.reply_parents import ReplyParents
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
@@ -79,6 +84,7 @@ class IngestService:
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
         controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
+        self._messages = MessageQueries(self._owners)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
@@ -89,6 +95,15 @@ class IngestService:
             audit=audit,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
+        history = HistoryEndpoint(access, self._owners, rates, clock)
+        updates = MessageUpdates(
+            access=access,
+            messages=self._messages,
+            controls=controls,
+            rates=rates,
+            audit=audit,
+            payload_bytes=options.payload_bytes,
+        )
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit),
@@ -103,7 +118,9 @@ class IngestService:
             ConnectionHandlers(access, self._owners, rates, audit),
             publish,
             batches,
-            HistoryEndpoint(access, self._owners, rates),
+            history,
+            MessageEndpoints(self._messages, updates, rates),
+            AliasEndpoints(publish, history, updates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
@@ -126,6 +143,7 @@ class IngestService:
         publishing = Publishing(
             DurablePublishes(self._appender, self._owners, self._catalog, admission, shell),
             EphemeralPublishes(self._directory, self._catalog, admission, clock),
+            ReplyParents(self._messages, admission),
             metrics,
         )
         reader = PublishReader(self._rates, clock, rng, options.payload_bytes)

@@ -93,7 +93,7 @@ def read_publish(raw: bytes, max_bytes: int) -> PublishBody:
         raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
     if body.client_msg_id is not None:
         check_client_msg_id(body.client_msg_id, "client_msg_id")
-    parent = _parent(body.parent_message_id)
+    parent = read_parent(body.parent_message_id)
     rest, counted = _rest(body, parent)
     if len(payload) + counted > max_bytes:
         raise Refusal("too_large", f"the payload has {len(payload) + counted} bytes; at most {max_bytes} are taken")
@@ -191,7 +191,8 @@ def _rest(body: _Body, parent: bytes) -> tuple[bytes, int]:
     return rest, counted
 
 
-def _parent(text: str | None) -> bytes:
+def read_parent(text: str | None) -> bytes:
+    """Returns the id of the message that is replied to, empty for none. Raises Refusal `bad_request`."""
     try:
         return b"" if text is None else id_bytes(text)
     except Refusal:
