@@ -1,9 +1,9 @@
 """The JSON shapes of topics, members and connections in answers."""
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from headgate.core.wire import topic_settings
+from headgate.core.wire.frames import rfc3339
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.link_members import Member
 from headgate.core.wire.link_users import Connection
@@ -63,9 +63,3 @@ def connection_shown(connection: Connection) -> dict[str, Any]:
             for topic in connection.subscriptions
         ],
     }
-
-
-def rfc3339(unix_ms: int) -> str:
-    """Returns Unix milliseconds as RFC 3339 UTC with three decimals."""
-    seconds, ms = divmod(unix_ms, 1_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"

@@ -9,7 +9,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from ingest import done_operations as module
 from ingest.audit import AuditLog
-from ingest.shapes import rfc3339, topic_created, topic_shown
+from ingest.shapes import topic_created, topic_shown
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
 from tests.ingest.parts import ANA, Parts, call, play, read
@@ -25,18 +25,6 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
     )
-
-
-@pytest.mark.parametrize(
-    ("unix_ms", "text"),
-    [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (1_700_000_000_007, "2023-11-14T22:13:20.007Z"),
-        (999, "1970-01-01T00:00:00.999Z"),
-    ],
-)
-def test_times_are_rfc_3339_with_three_decimals(unix_ms: int, text: str) -> None:
-    assert rfc3339(unix_ms) == text
 
 
 def test_a_creation_shows_less_than_the_topic() -> None:
