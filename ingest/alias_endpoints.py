@@ -5,6 +5,7 @@ from typing import Final
 
 from headgate.core.publish.change_request import check_reaction
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import rfc3339
 from headgate.core.wire.ids import check_topic_id, id_bytes
 from headgate.core.wire.link import HistoryPage
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
@@ -14,7 +15,6 @@ from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, seq_of
 from ingest.message_updates import MessageUpdates, Target
 from ingest.pages import read_page, write_page
 from ingest.publish import PublishEndpoint
-from ingest.shapes import rfc3339
 
 _PLACE: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")  # the epoch and the seq of the last message of a page
 

@@ -7,8 +7,8 @@ import msgspec
 
 from headgate.core.publish.body import read_members
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import rfc3339
 from headgate.core.wire.payload import hide_escapes, show_escapes
-from ingest.shapes import rfc3339
 
 _RENAMED: Final = {"content": "payload"}
 _PUBLISHED: Final = ("content", "client_msg_id", "priority", "parent_message_id", "parent_version", "attachments")

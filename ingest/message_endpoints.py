@@ -1,13 +1,13 @@
 """The endpoints of one message: show it, edit it, redact it, react to it."""
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.frames import rfc3339
 from headgate.core.wire.ids import check_topic_id, id_bytes
 from headgate.core.wire.link_messages import MessageVersion
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply
 from ingest.message_queries import MessageQueries
 from ingest.message_updates import MessageUpdates, Target
 from ingest.rates import Rates
-from ingest.shapes import rfc3339
 
 
 class MessageEndpoints:

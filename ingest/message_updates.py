@@ -2,14 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from headgate.core.publish.change_request import (
-    Edit,
-    check_reaction,
-    edit_tail,
-    reaction_tail,
-    read_edit,
-    redact_tail,
-)
+from headgate.core.publish.change_request import Edit, check_reaction, read_edit
 from headgate.core.wire import rights
 from headgate.core.wire.control import MESSAGES_LOGIC
 from headgate.core.wire.envelope import KEYED, UNMETERED
@@ -17,7 +10,15 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_text
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.link_messages import MessageAnswer
-from headgate.core.wire.message_changes import EditMessage, MessageChange, ReactToMessage, RedactMessage, encode_event
+from headgate.core.wire.message_changes import (
+    NO_PAYLOAD,
+    EditMessage,
+    MessageChange,
+    ReactToMessage,
+    RedactMessage,
+    encode_event,
+    event_tail,
+)
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.http.answers import Header
 from headgate.runtime.http.call import Call
@@ -84,8 +85,7 @@ class MessageUpdates:
             record_id = self._record_id(call, entry, message, f"edit\0{id_text(target.message_id)}")
             actor = rights.actor_of(call.caller, info.topic_id)
             change = EditMessage(message.seq, message.pos, edit.version, actor)
-            tail = edit_tail(record_id, call.caller.user_id, message.seq, edit)
-            event_seq = await self._append(call, message, change, tail, record_id)
+            event_seq = await self._append(call, message, change, record_id, edit.payload)
             return Edited(await self._as_edited(call, target, message), event_seq), headers
 
     async def redact(self, call: Call, target: Target) -> tuple[Header, ...]:
@@ -98,8 +98,7 @@ class MessageUpdates:
             record_id = self._record_id(call, entry, message, f"redact\0{id_text(target.message_id)}")
             actor = rights.actor_of(call.caller, info.topic_id)
             change = RedactMessage(message.seq, message.pos, message.own, actor)
-            tail = redact_tail(record_id, call.caller.user_id, message.seq)
-            await self._append(call, message, change, tail, record_id)
+            await self._append(call, message, change, record_id)
             return headers
 
     async def react(self, call: Call, target: Target, name: object, *, removed: bool) -> tuple[Header, ...]:
@@ -115,8 +114,7 @@ class MessageUpdates:
             record_id = self._record_id(call, entry, message, op)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = ReactToMessage(message.seq, message.pos, reaction, removed, actor)
-            tail = reaction_tail(record_id, call.caller.user_id, message.seq, reaction, removed=removed)
-            await self._append(call, message, change, tail, record_id)
+            await self._append(call, message, change, record_id)
             return headers
 
     # -- the steps of each
@@ -148,11 +146,16 @@ class MessageUpdates:
         return record_id
 
     async def _append(
-        self, call: Call, message: MessageAnswer, change: MessageChange, tail: bytes, record_id: bytes
+        self,
+        call: Call,
+        message: MessageAnswer,
+        change: MessageChange,
+        record_id: bytes,
+        payload: bytes = NO_PAYLOAD,
     ) -> int:
         """Returns the `seq` of the event, 0 where it is forgotten."""
         flags = (KEYED if call.idempotency_key is not None else 0) | (UNMETERED if call.caller.service else 0)
-        event = encode_event(change, tail, message.epoch, record_id, flags)
+        event = encode_event(change, event_tail(record_id, change, payload), message.epoch, record_id, flags)
         verdict = (await self._controls.decide_event(message.topic_id, event)).verdict
         if verdict.code in _TAKEN:
             return verdict.seq

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
+from headgate.runtime.http.application import CountRefusal, HttpApp
+from headgate.runtime.http.call import Handler
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -124,11 +126,14 @@ class IngestService:
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
-        self.app = make_app(
+        self.app = self._app(handlers, options, metrics.refused)
+
+    def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
+        return make_app(
             handlers,
-            Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
+            Users(self._authenticator, Origins(options.origins, is_open=self._authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
-            metrics.refused,
+            refused,
             redirect_streams=options.redirect_streams,
             body_bytes=options.rates.body_bytes,
             batch_bytes=options.batch_bytes,

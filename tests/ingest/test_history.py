@@ -5,6 +5,7 @@ import json
 import pytest
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import id_text
 from headgate.core.wire.link import AskHistory, HistoryPage
 from headgate.runtime.http.call import Call
 from headgate.runtime.http.memory_budget import REQUEST_BYTES, MemoryBudget
@@ -23,7 +24,8 @@ def page(first_seq: int, last_seq: int, begin: int) -> HistoryPage:
     [
         ({}, Range(-1, -1, -1, 100)),
         ({"after_seq": "0", "before_seq": "9", "since_ts": "5", "limit": "1000"}, Range(0, 9, 5, 1000)),
-        ({"kinds": "message"}, Range(-1, -1, -1, 100)),
+        ({"kinds": "message"}, Range(-1, -1, -1, 100, "message")),
+        ({"parent_message_id": id_text(bytes(16))}, Range(-1, -1, -1, 100, "", bytes(16))),
     ],
 )
 def test_a_query(query: dict[str, str], expected: Range) -> None:
@@ -67,7 +69,7 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
         info = await parts.topic("t")
         await parts.topic("e", profile="ephemeral")
         parts.durable.hand_over([publish(info, b"%d" % at) for at in range(3)])
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
         with MemoryBudget().share() as share:
             share.open("ana", 0)
             call = Call(ANA, {"topic_id": "t"}, {}, b"", "", None, b"", share)
