@@ -82,11 +82,10 @@ class IngestService:
         self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
-        self._catalog = Catalog(directory, clock)
+        self._catalog, self._messages = Catalog(directory, clock), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
         controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
-        self._messages = MessageQueries(self._owners)
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
