@@ -21,8 +21,8 @@ from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
-from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window

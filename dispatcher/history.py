@@ -16,7 +16,7 @@ from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
 from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Recent, RecentMessage
-from headgate.core.sequencer.apply import Deliver
+from headgate.core.sequencer.effects import Deliver
 
 BATCH_BYTES: Final = 1 << 20  # written at a time
 MAX_WAITING: Final = 100_000

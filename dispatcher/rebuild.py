@@ -15,7 +15,8 @@ from dispatcher.node import Node
 from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.recovery import restore_in_slices
-from headgate.core.sequencer.apply import Deliver, TopicDeleted, apply_many, foreign_item
+from headgate.core.sequencer.apply import apply_many, foreign_item
+from headgate.core.sequencer.effects import Deliver, TopicDeleted
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import window_key
 from headgate.core.wire.control import Config, DeleteTopic, decode_body

@@ -18,7 +18,8 @@ from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
-from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated, TopicDeleted, Unusable, apply_many
+from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.effects import Deliver, Effect, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes

@@ -14,7 +14,8 @@ from dispatcher.recent import ITEM_BITS, RecentMessage
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
-from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body

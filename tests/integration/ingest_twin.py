@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, TopicCreated, Unusable, apply
+from headgate.core.sequencer.apply import apply
+from headgate.core.sequencer.effects import Deliver, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.wire import link, link_members, link_users, topic_settings
@@ -86,7 +87,7 @@ class Owner:
                 self.changed(effect.topic_id, effect.user_id)
             elif isinstance(effect, TopicUpdated):
                 self.changed(effect.row.topic_id, "")
-            else:
+            elif isinstance(effect, TopicCreated | TopicDeleted):
                 topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
                 self.frames.pop(topic_id, None)
                 self.changed(topic_id, "")
