@@ -33,8 +33,6 @@ class MessageEndpoints:
     async def edit(self, call: Call) -> Reply:
         """PATCH: answers with the message as it is now, and the `seq` of the edit. Raises Refusal."""
         edited, headers = await self._updates.edit(call, target_of(call), call.body)
-        if not edited.event_seq:
-            return Reply(200, edited.frame, headers)
         return Reply(200, _with_member(edited.frame, b'"event_seq":%d' % edited.event_seq), headers)
 
     async def redact(self, call: Call) -> Reply:

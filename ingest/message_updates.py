@@ -31,7 +31,6 @@ from ingest.message_queries import MessageQueries
 from ingest.rates import Rates
 
 _CHANGE: Final = "change messages of"
-_TAKEN: Final = frozenset({Code.CHANGED, Code.DUPLICATE})
 
 
 class Target(NamedTuple):
@@ -42,7 +41,7 @@ class Target(NamedTuple):
 
 
 class Edited(NamedTuple):
-    """An edit that was made: the message's frame as it is now, and the `seq` of the edit, 0 where it is forgotten."""
+    """An edit that was made: the message's frame as it is now, and the `seq` of the edit."""
 
     frame: bytes
     event_seq: int
@@ -153,12 +152,19 @@ class MessageUpdates:
         record_id: bytes,
         payload: bytes = NO_PAYLOAD,
     ) -> int:
-        """Returns the `seq` of the event, 0 where it is forgotten."""
+        """Returns the `seq` of the event, 0 where there was nothing left to do. Raises Refusal."""
         flags = (KEYED if call.idempotency_key is not None else 0) | (UNMETERED if call.caller.service else 0)
         event = encode_event(change, event_tail(record_id, change, payload), message.epoch, record_id, flags)
         verdict = (await self._controls.decide_event(message.topic_id, event)).verdict
-        if verdict.code in _TAKEN:
+        if verdict.code == Code.CHANGED or (verdict.code == Code.DUPLICATE and verdict.seq):
             return verdict.seq
+        if verdict.code == Code.DUPLICATE:  # the first may have been refused, or is not in the index yet
+            detail = "the topic's owner cannot say what became of the first request with this Idempotency-Key"
+            raise Refusal("outcome_unknown", detail, topic_id=message.topic_id)
+        if verdict.code == Code.IGNORED and isinstance(change, RedactMessage):  # somebody else was faster
+            return 0
+        if verdict.code == Code.IGNORED:
+            raise Refusal("immutable", "the message was redacted")
         if verdict.code == Code.CONFLICT:
             raise _conflict(verdict)
         raise await refusal_of(verdict, self._access, call.caller, message.topic_id, _CHANGE)
