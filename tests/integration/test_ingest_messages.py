@@ -336,7 +336,7 @@ def test_the_parents_of_a_batch_wait_three_seconds_in_all_for_a_silent_owner() -
 
 
 def test_two_devices_one_after_the_other_keep_their_order_over_two_ingests() -> None:
-    """S4-EDGE-10: the second publishes after the first has its answer."""
+    """The second publishes after the first has its answer; what is sent at once may come in either order."""
 
     async def scene(world: World) -> None:
         await world.create("t")
