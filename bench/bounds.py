@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 from bench.engine import BareLink
 from dispatcher.dispatcher_options import DEFAULT_HISTORY
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed

@@ -7,7 +7,8 @@ import time
 
 from dispatcher.dispatcher_options import DEFAULT_HISTORY
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.routes import Routes

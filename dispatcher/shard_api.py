@@ -8,8 +8,10 @@ from typing import Final
 import structlog
 
 from dispatcher.announcements import Announcements
-from dispatcher.history import ANY_TOPIC, SeqRange
+from dispatcher.history import ANY_TOPIC
 from dispatcher.member_requests import MemberRequests
+from dispatcher.message_requests import MessageRequests
+from dispatcher.page_builder import SeqRange
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
 from dispatcher.redeemed_tickets import RedeemedTickets
@@ -63,6 +65,7 @@ class ShardApi:
             link.AskHistory: self._history,
             link.Relay: self._relay,
             **MemberRequests(owner).handlers,
+            **MessageRequests(owner, self._reading, self.handle_later).handlers,
             link_users.Redeem: self._redeem,
         }
 
@@ -320,7 +323,9 @@ class ShardApi:
             return [Verdict(Code.UNKNOWN)]
         verdicts = [Verdict(Code.UNKNOWN)] * (found[-1][0] + 1)
         for item, topic_epoch, seq in found:
-            verdicts[item] = Verdict(Code.ACCEPTED, seq, topic_epoch)
+            kept = self._owner.history.get(topic_epoch, seq)
+            is_event = kept is not None and kept.change
+            verdicts[item] = Verdict(Code.CHANGED if is_event else Code.ACCEPTED, seq, topic_epoch)
         return verdicts
 
     # -- ephemeral

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dispatcher.announcements import Announcements
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from dispatcher.lease import Lease
 from dispatcher.peer import Peer
 from dispatcher.recent import ITEM_BITS, RecentMessage

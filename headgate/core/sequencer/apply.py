@@ -28,6 +28,7 @@ from headgate.core.wire.envelope import KEYED, NO_ID, Envelope, Item, Kind, deco
 from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal, UnknownVersion
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
+from headgate.core.wire.message_changes import ChangeRecord, decode_event
 from headgate.core.wire.payload import read_foreign
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
@@ -111,6 +112,16 @@ def items_of(record: Record, config: Config) -> Sequence[Item]:
         return (foreign_item(record, config),)
     except (CorruptRecord, ValueError):
         return ()
+
+
+def event_in(record: Record) -> ChangeRecord | None:
+    """Returns the change that a record holds, accepted or not; None for every other record."""
+    value = record.value or b""
+    try:
+        envelope = decode(value) if is_ours(value) else None
+        return decode_event(envelope.body) if envelope is not None and envelope.kind is Kind.EVENT else None
+    except CorruptRecord:
+        return None
 
 
 def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:

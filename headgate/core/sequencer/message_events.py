@@ -61,9 +61,14 @@ def change_message(shard: Shard, row: Row, record: Record, envelope: Envelope) -
 
 def deliver_event(row: Row, seq: int, record: Record, envelope: Envelope, told: ChangeRecord) -> Deliver:
     """Returns an event that was given its seq, ready for every transport."""
-    build = edit_frame if isinstance(told.change, EditMessage) else message_frame
-    frame = build(row.topic_id, seq, record.ts, told.tail)
+    frame = event_frame(row.topic_id, seq, record.ts, told)
     return Deliver(row.topic_id, row.epoch, seq, record.ts, envelope.id, 0, frame, envelope.flags)
+
+
+def event_frame(topic_id: str, seq: int, ts: int, told: ChangeRecord) -> bytes:
+    """Returns the frame of an event."""
+    build = edit_frame if isinstance(told.change, EditMessage) else message_frame
+    return build(topic_id, seq, ts, told.tail)
 
 
 def _decide(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdict:

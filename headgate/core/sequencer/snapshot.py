@@ -234,8 +234,7 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
             _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES])
             yield
         for at in range(0, len(body.messages), SLICE_ENTRIES):
-            for entry in body.messages[at : at + SLICE_ENTRIES]:
-                changed.put(*entry)
+            _take_messages(changed, body.messages[at : at + SLICE_ENTRIES])
             yield
         pieces.extend(body.blocks)
         if rest is not None:
@@ -255,6 +254,11 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
     shard.digest = Digest(rest.digest)
     shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
     return shard, rows
+
+
+def _take_messages(changed: ChangedMessages, entries: Iterable[MessageEntry]) -> None:
+    for key, epoch, seq, row in entries:
+        changed.put(key, epoch, seq, row)
 
 
 def _settled(found: ChangedMessages, below: int, rows: dict[bytes, Row]) -> Generator[None, None, ChangedMessages]:

@@ -58,8 +58,8 @@ class Amended(LinkStruct, tag=25):
     """A message of a topic that the gateway hosts is now `frame`; sent before the event that changed it.
 
     A gateway replaces what it holds of message `seq` and has not written yet. `redacted`: it blanks the edits of the
-    message too. An empty `frame` comes with `redacted` only, where the owner has not got the message at hand: the
-    gateway blanks what it holds.
+    message too. Where the owner has not got the message at hand, or the link no room, `frame` is empty: the gateway
+    blanks what it holds of a redacted message, and forgets what it holds up to any other, to ask for it again.
     """
 
     topic_id: str
