@@ -1,6 +1,7 @@
 """Requests about single messages: read one, and ask whether it may be changed or replied to."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from dispatcher.folding import Fold, Kept, Place
 from dispatcher.history import ABSENT
 from dispatcher.index_changes import ChangeState, EditPlace
+from dispatcher.log_end import refuse_late
 from dispatcher.reading import HISTORY_BYTES, Reading
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.sequencer.changed_messages import FIRST_VERSION
@@ -54,17 +56,30 @@ class _Subject(NamedTuple):
 class MessageRequests:
     """Answers them for one shard. `handlers` are by the type of the request; each raises Refusal.
 
-    `again` handles a request once more when its link has room.
+    `again` handles a request once more when its link has room, `answer_with` with another handler, at once.
     """
 
-    def __init__(self, owner: ShardOwner, reading: Reading, again: Callable[[Destination, AskMessage], None]) -> None:
+    def __init__(
+        self,
+        owner: ShardOwner,
+        reading: Reading,
+        again: Callable[[Destination, AskMessage], None],
+        answer_with: Callable[[Callable[..., None], Destination, AskMessage], None],
+    ) -> None:
         self._owner = owner
         self._reading = reading
         self._again = again
+        self._answer_with = answer_with
         self.handlers: Mapping[type, Callable[..., None]] = {AskMessage: self._message}
 
-    def _message(self, peer: Destination, ask: AskMessage) -> None:
-        subject = self._subject(ask)
+    def _message(self, peer: Destination, ask: AskMessage, *, at_end: bool = False) -> None:
+        try:
+            subject = self._subject(ask)
+        except Refusal as refusal:
+            if at_end or refusal.code != "message_not_found":
+                raise
+            self._look_at_end(peer, ask)
+            return
         edits = self._edits(subject) if ask.versions and ask.purpose == "read" else []
         absent = self._absent(ask, subject, edits)
         if absent and self._owner.pages.crowded:
@@ -76,6 +91,15 @@ class MessageRequests:
         assert isinstance(now, bytes)
         answer = self._answer(ask, subject, now)
         peer.send(answer if not ask.versions else _with_versions(answer, self._versions(subject, edits)))
+
+    def _look_at_end(self, peer: Destination, ask: AskMessage) -> None:
+        """Looks for a message again once all that is in the log now is applied: its publisher may have just got 200."""
+
+        def again(applied: bool) -> None:
+            self._answer_with(partial(self._message, at_end=True) if applied else refuse_late, peer, ask)
+
+        if not self._owner.log_end.wait(peer, again):
+            raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
 
     # -- which message
 

@@ -9,6 +9,7 @@ import structlog
 
 from dispatcher.announcements import Announcements
 from dispatcher.history import ANY_TOPIC
+from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
 from dispatcher.message_requests import MessageRequests
 from dispatcher.page_builder import SeqRange
@@ -65,7 +66,7 @@ class ShardApi:
             link.AskHistory: self._history,
             link.Relay: self._relay,
             **MemberRequests(owner).handlers,
-            **MessageRequests(owner, self._reading, self.handle_later).handlers,
+            **MessageRequests(owner, self._reading, self.handle_later, self._answer_with).handlers,
             link_users.Redeem: self._redeem,
         }
 
@@ -214,7 +215,7 @@ class ShardApi:
         """Looks at a position above the head again, once all that is in the log now is applied."""
 
         def again(applied: bool) -> None:
-            self._answer_with(partial(self._subscribe, at_end=True) if applied else _behind, peer, ask)
+            self._answer_with(partial(self._subscribe, at_end=True) if applied else refuse_late, peer, ask)
 
         if not self._owner.log_end.wait(peer, again):
             raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
@@ -358,10 +359,6 @@ class ShardApi:
         if not self.announcements.hold(lambda: self.handle(peer, ask), size):
             raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
         return False
-
-
-def _behind(peer: Destination, ask: link.AskSubscribe) -> None:
-    raise Refusal("not_ready", "this shard is behind the end of its log", retry_after_ms=RETRY_MS)
 
 
 def _refuse(peer: Destination, message: link.Message, refusal: Refusal) -> None:
