@@ -14,15 +14,16 @@ from typing import Any, Final, NamedTuple
 from bench.engine import BareLink
 from dispatcher.dispatcher_options import DEFAULT_HISTORY
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
-from headgate.core.sequencer.apply import Deliver
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.recent_verdicts import KEPT_MESSAGES, RecentVerdicts
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.window import Window

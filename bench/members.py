@@ -12,7 +12,8 @@ from typing import Final
 from bench.snapshots import CONFIG, placed, resident, run
 from dispatcher.outputs import Outputs
 from headgate.core.inbox.users import UserTopics
-from headgate.core.sequencer.apply import TopicDeleted, apply_many
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.effects import TopicDeleted
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import restoring
 from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter

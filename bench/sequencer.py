@@ -7,8 +7,10 @@ import time
 
 from dispatcher.dispatcher_options import DEFAULT_HISTORY
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, LogIdentity
-from headgate.core.sequencer.apply import Deliver, apply_many
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, encode_body

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from headgate.core.sequencer.apply import Unusable
+from headgate.core.sequencer.effects import Unusable
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, RecordTooLarge
 

@@ -20,6 +20,7 @@ from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.runtime.ports import Link, Shell
@@ -30,7 +31,7 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (
-    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict),
+    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage),
     *(link_presence.AttachPresence, link_presence.PresenceChanged),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name

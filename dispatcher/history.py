@@ -8,19 +8,35 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
-from dispatcher.index import HistoryIndex, IndexFault, LastRecord, is_damage
+from dispatcher.folding import (
+    NO_FOLD,
+    Fold,
+    Kept,
+    edits_in,
+    fold_of_events,
+    fold_of_tables,
+    kept_of,
+    reacting_in,
+)
+from dispatcher.index import HistoryIndex
+from dispatcher.index_changes import EditPlace
+from dispatcher.index_file import IndexFault, LastRecord, is_damage
+from dispatcher.page_builder import PageBuilder, SeqRange
 from dispatcher.ranges import Range, joined, missing
-from dispatcher.recent import ITEM_BITS, Recent, RecentMessage
-from headgate.core.sequencer.apply import Deliver
+from dispatcher.recent import ITEM_BITS, Recent, RecentMessage, recent_of
+from headgate.core.sequencer.effects import Deliver
+from headgate.core.wire.message_changes import MessageChange
 
 BATCH_BYTES: Final = 1 << 20  # written at a time
 MAX_WAITING: Final = 100_000
 ANY_TOPIC: Final = 0  # no topic's epoch
+MAX_ABSENT: Final = 1 << 20
+ABSENT: Final = 15  # frames of one page that are read from the log at a time, where messages of it were edited
 
 logger = structlog.get_logger("dispatcher")
 T = TypeVar("T")
@@ -30,45 +46,6 @@ class Asker(Protocol):
     """Somebody who waits for an answer."""
 
     open: bool  # False once it is closed: then nothing may be kept for it
-
-
-class SeqRange(NamedTuple):
-    """Frames with consecutive seqs from `seq` on, and their append times (Unix milliseconds).
-
-    `absent` are (position, seq) of messages whose frames have to be read from the log first; then there are no frames.
-    """
-
-    seq: int
-    ts: list[int]
-    frames: list[bytes]
-    absent: list[tuple[int, int]]
-
-
-class _PageBuilder:
-    """A span while it is built, within its bounds; the first frame is always taken."""
-
-    def __init__(self, seq: int, count: int, max_bytes: int) -> None:
-        self.span = SeqRange(seq, [], [], [])
-        self.open = count > 0
-        self._count = count
-        self._bytes = max_bytes
-
-    @property
-    def next_seq(self) -> int:
-        return self.span.seq + len(self.span.frames)
-
-    def take(self, seq: int, ts: int, frame: bytes) -> bool:
-        """Takes a frame if it is the next one and there is room; returns whether there may be more."""
-        if not self.span.frames:
-            self.span = self.span._replace(seq=seq)
-        elif seq != self.next_seq or self._bytes < len(frame):
-            self.open = False
-            return False
-        self.span.ts.append(ts)
-        self.span.frames.append(frame)
-        self._bytes -= len(frame)
-        self.open = len(self.span.frames) < self._count
-        return self.open
 
 
 class History:
@@ -90,6 +67,7 @@ class History:
         self.changed = asyncio.Event()  # there may be work for the keeper of the file, who clears it
         self._options = options
         self._gone: list[tuple[int, int]] = []
+        self._unnoted: list[RecentMessage] = []  # events that the file does not know yet
         self._last: LastRecord | None = None
         self._loaded: OrderedDict[int, bytes] = OrderedDict()
         self._loaded_bytes = 0
@@ -102,6 +80,7 @@ class History:
     def opened(self, file: HistoryIndex) -> None:
         """Uses the file from now on."""
         self.file, self.why = file, ""
+        self._unnoted = [e for epoch in self.recent.changed_topics() for e in self.recent.changes(epoch)]
         self._settle()
         self.release()
 
@@ -135,10 +114,12 @@ class History:
 
     # -- messages come in
 
-    def add(self, offset: int, message: Deliver) -> None:
-        """Adds an accepted message; it can be read at once."""
-        m = message
-        self.recent.add(RecentMessage(offset << ITEM_BITS | m.item, m.epoch, m.seq, m.id, m.ts, m.frame))
+    def add(self, offset: int, message: Deliver, change: MessageChange | None = None) -> None:
+        """Adds an accepted message, or an event with its change; it can be read at once."""
+        entry = recent_of(offset, message, change)
+        self.recent.add(entry)
+        if change is not None:
+            self._unnoted.append(entry)
 
     def forget(self, offset: int, epoch: int) -> None:
         """A topic was deleted at the offset: its messages are deleted from the file in slices."""
@@ -153,6 +134,7 @@ class History:
                 some, end = self.recent.oldest(self._options.batch, BATCH_BYTES)
                 self.recent.drop(len(some), end)
             self._gone = [gone for gone in self._gone if gone[0] >= self.recent.start]  # a rebuild finds the others
+            self._forget_noted()
             self._settle()
         self.changed.set()
 
@@ -175,6 +157,8 @@ class History:
         last = self._last if end == recent.end else None
         start = recent.start
 
+        self._note()
+
         def writing(file: HistoryIndex) -> bool:
             if missing(file.ranges, start, end):  # an index that was ahead of the newest snapshot has them
                 file.write(entries, (start, end), gone=gone, last=last)
@@ -187,8 +171,22 @@ class History:
         self._settle()
         return True
 
+    def _note(self) -> None:
+        """Tells the file of all events so far: it must not write the content of a message that is redacted."""
+        if self._unnoted and self.file is not None:
+            self._ask(lambda file: file.note(self._unnoted), None)
+            if self.file is not None:
+                self._unnoted = []
+
+    def _forget_noted(self) -> None:
+        """Forgets events that are in memory no longer: a rebuild finds them."""
+        start = self.recent.start << ITEM_BITS
+        self._unnoted = [e for e in self._unnoted if e.pos >= start]
+
     def fill(self, entries: Sequence[RecentMessage], low: int, high: int, gone: Iterable[int] = ()) -> bool:
         """Writes the messages that a rebuild found in [low, high); returns whether the file took them."""
+
+        self._note()
 
         def filling(file: HistoryIndex) -> bool:
             file.write(entries, (low, high), gone=gone)
@@ -260,6 +258,35 @@ class History:
         found = self.recent.seq_of(record_id, epoch)
         return found if found is not None else self._ask(lambda file: file.seq_of(record_id, epoch), None)
 
+    def places_of(self, record_id: bytes) -> list[tuple[int, int]]:
+        """Returns (epoch, seq) of the messages with an id, the newest first; some may be of topics that are gone."""
+        found = self.recent.place_of(record_id)
+        none: list[tuple[int, int]] = []
+        old = self._ask(lambda file: file.places_of(record_id), none)
+        return [*([found] if found is not None else []), *(place for place in old if place != found)]
+
+    def listed(self, epoch: int, low: int, high: int, most: int, *, newest: bool) -> list[tuple[int, bool]]:
+        """Returns (seq, whether it is a message) of the file's part of [low, high)."""
+        return self._ask(lambda file: file.seqs(epoch, low, high, most, newest=newest), [])
+
+    def replies(self, epoch: int, parent: bytes, low: int, high: int, most: int, *, newest: bool) -> list[int]:
+        """Returns the seqs of the replies to a message in the file's part of [low, high)."""
+        return self._ask(lambda file: file.replies(epoch, parent, low, high, most, newest=newest), [])
+
+    def edits(self, epoch: int, seq: int, most: int) -> list[EditPlace]:
+        """Returns the newest edits of a message, oldest first."""
+        self._note()
+        if self.file is not None:
+            return self._ask(lambda file: file.changes.edits(epoch, seq, most), [])
+        return edits_in(self.recent.changes(epoch), seq)[-most:]
+
+    def reacts(self, epoch: int, seq: int, name: str, user: str) -> bool:
+        """Returns whether a user reacts so to a message."""
+        self._note()
+        if self.file is not None:
+            return self._ask(lambda file: file.changes.reacts(epoch, seq, name, user), False)
+        return (name, user) in reacting_in(self.recent.changes(epoch), seq)
+
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
         """Returns (item, epoch, seq) of the messages of the record at an offset."""
         if offset >= self.recent.start:
@@ -272,28 +299,54 @@ class History:
 
         The span ends before a gap (messages that have not been read from the log yet).
         """
-        page = _PageBuilder(seq, count, max_bytes)
+        page = PageBuilder(seq, count, max_bytes)
+        fold = self.fold(epoch, seq, seq + count - 1)
         if page.open and not self.recent.has(epoch, seq):
-            self._ask(lambda file: self._from_file(file, page, epoch, count), None)
+            self._ask(lambda file: self._from_file(file, page, fold, epoch, count), None)
         if page.span.absent or not page.open:
             return page.span
         begin = page.next_seq if page.span.frames else max(seq, self.recent.first(epoch) or 0)
         if self.recent.has(epoch, begin):
             for e in self.recent.following(epoch, begin):
-                if not page.take(e.seq, e.ts, e.frame):
+                if not _take(page, fold, kept_of(e)):
                     break
         return page.span
 
-    def _from_file(self, file: HistoryIndex, page: _PageBuilder, epoch: int, count: int) -> None:
+    def _from_file(self, file: HistoryIndex, page: PageBuilder, fold: Fold, epoch: int, count: int) -> None:
         for found in file.run(epoch, page.span.seq, count):
-            frame = found.frame if found.frame is not None else self._loaded.get(found.pos)
-            if frame is None and not page.span.frames:
-                page.span.absent.append((found.pos, found.seq))
-            elif frame is None or page.span.absent:
-                page.open = False
+            if not _take(page, fold, self._with_loaded(found)):
                 return
-            elif not page.take(found.seq, found.ts, frame):
-                return
+
+    def _with_loaded(self, found: Kept) -> Kept:
+        return found if found.frame is not None else found._replace(frame=self._loaded.get(found.pos))
+
+    def fold(self, epoch: int, low: int, high: int) -> Fold:
+        """Returns what was done to the messages [low, high] of a topic; asking costs nothing where nothing was."""
+        self._note()
+        file = self.file
+        if file is not None and epoch in file.changes.epochs:
+            fold = self._ask(lambda file: self._fold_of_file(file, epoch, low, high), None)
+            if fold is not None:
+                return fold
+        if file is not None and self.file is not None:
+            return NO_FOLD
+        return fold_of_events(self.recent.changes(epoch), lambda edit: self.frame_of(epoch, edit))
+
+    def _fold_of_file(self, file: HistoryIndex, epoch: int, low: int, high: int) -> Fold:
+        return fold_of_tables(file.changes, epoch, low, high, lambda edit: self.frame_of(epoch, edit))
+
+    def frame_of(self, epoch: int, edit: EditPlace) -> bytes | None:
+        """Returns the frame of an edit, None where it has to be read from the log."""
+        found = self.get(epoch, edit.seq)
+        return None if found is None else found.frame
+
+    def get(self, epoch: int, seq: int) -> Kept | None:
+        """Returns a message as it is kept, None where it is not here."""
+        entry = self.recent.get(epoch, seq)
+        if entry is not None:
+            return kept_of(entry)
+        found = self._ask(lambda file: file.get(epoch, seq), None)
+        return None if found is None else self._with_loaded(found)
 
     def loaded(self, pos: int, frame: bytes) -> None:
         """Keeps a frame that was read from the log again, until newer ones need the room."""
@@ -332,3 +385,12 @@ class History:
                 self._waiting[epoch] = kept
             else:
                 del self._waiting[epoch]
+
+
+def _take(page: PageBuilder, fold: Fold, kept: Kept) -> bool:
+    """Takes a message as it is now; returns whether there may be more."""
+    now = fold.now(kept)
+    if isinstance(now, bytes):
+        return not page.span.absent and page.take(kept.seq, kept.ts, now)
+    edited = len(now) > 1 or now[0][1] != kept.seq
+    return page.miss(now, ABSENT if edited else MAX_ABSENT)

@@ -1,275 +1,25 @@
-"""The history index of one shard, in one SQLite file: made from the log, can be rebuilt, written behind delivery.
-
-    frames   pos -> epoch, seq, id, ts, frame      frame is null where it was dropped for the bound
-    seqs     (epoch, seq) -> pos                   pos rises with seq
-    ids      (id, epoch) -> seq
-    times    block -> high                         greatest ts of the messages in 256 offsets
-    ranges   low -> high                           offsets whose messages are all here
-    gone     epoch                                 deleted topics whose messages have still to be deleted
-    meta     the identity of the log, its newest record, the bytes of the frames
-
-Everything is synchronous: its owner calls it on the loop in small batches, each one commit with the range it covers, so
-that after a crash at any point the file still knows what it holds. Nothing here is the only copy, so the file is
-written without waiting for the disk. Every method may raise IndexFault.
-"""
+"""Questions to the history index of one shard: its messages by offset, seq, id and time."""
 
 import contextlib
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final
 
-from dispatcher.dispatcher_options import FRAME_BYTES
-from dispatcher.ranges import Range, cut, joined
-from dispatcher.recent import ITEM_BITS, RecentMessage
-from headgate.core.wire.records import Record
+from dispatcher.folding import Kept
+from dispatcher.index_file import TIME_BITS, IndexFile
+from dispatcher.recent import ITEM_BITS
 
-SCHEMA: Final = 2
-SLICE: Final = 500  # rows that one call of a housekeeping method touches
-FREE_PAGES: Final = 256  # given back to the file system at a time: 1 MiB
-TIME_BITS: Final = ITEM_BITS + 8
-MEMORY: Final = ":memory:"
-_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_TABLES: Final = """
-    PRAGMA auto_vacuum=INCREMENTAL; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;
-    PRAGMA cache_size=-8000;
-    CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS frames (pos INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, id BLOB, ts INTEGER,
-        frame BLOB);
-    CREATE TABLE IF NOT EXISTS seqs (epoch INTEGER, seq INTEGER, pos INTEGER, PRIMARY KEY (epoch, seq)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS ids (id BLOB, epoch INTEGER, seq INTEGER, PRIMARY KEY (id, epoch)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS times (block INTEGER PRIMARY KEY, high INTEGER);
-    CREATE TABLE IF NOT EXISTS ranges (low INTEGER PRIMARY KEY, high INTEGER);
-    CREATE TABLE IF NOT EXISTS gone (epoch INTEGER PRIMARY KEY);
-"""
-
-IndexFault = sqlite3.Error
+_SEQS: Final = (  # oldest first, newest first
+    "SELECT seq, change = 0 FROM seqs WHERE epoch = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+    "SELECT seq, change = 0 FROM seqs WHERE epoch = ? AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+)
+_REPLIES: Final = (
+    "SELECT seq FROM replies WHERE epoch = ? AND parent = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+    "SELECT seq FROM replies WHERE epoch = ? AND parent = ? AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+)
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Returns whether the file's content is broken, so that only a new file helps; a full disk is not damage."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
-
-
-class LogIdentity(NamedTuple):
-    """The identity of the log that an index was made from; an index of another log is discarded."""
-
-    cluster_id: str
-    generation: int
-    shard: int
-
-
-class LastRecord(NamedTuple):
-    """The newest record that an index took from the log: its offset and a checksum of its key and value."""
-
-    offset: int
-    checksum: bytes
-
-
-def last_record_of(record: Record) -> LastRecord:
-    """Returns the offset and the checksum of a record."""
-    key, value = record.key or b"", record.value or b""
-    return LastRecord(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
-
-
-class Found(NamedTuple):
-    """A message in the file; `frame` is None where it has to be read from the log."""
-
-    seq: int
-    pos: int
-    ts: int
-    frame: bytes | None
-
-
-class HistoryIndex:
-    """Frames of a shard by offset, seq and id. `ranges` are the offsets it holds, `last` the newest record taken."""
-
-    def __init__(self, path: Path | str, identity: LogIdentity, frame_bytes: int = FRAME_BYTES) -> None:
-        """Opens or creates the file; a file that is damaged or of another log is replaced. Raises IndexFault."""
-        self._path = path
-        self._bound = frame_bytes
-        try:
-            self._open(identity)
-        except sqlite3.Error as error:
-            self.close()  # it holds the file's lock
-            if not is_damage(error):
-                raise
-            self.delete()
-            self._open(identity)
-
-    def _open(self, identity: LogIdentity) -> None:
-        self._db = sqlite3.connect(self._path, timeout=0, isolation_level="DEFERRED")  # the loop never waits
-        self._db.executescript(_TABLES)
-        wanted = {"schema": SCHEMA, **identity._asdict()}
-        meta = dict(self._db.execute("SELECT name, value FROM meta"))
-        if not meta:
-            meta = {**wanted, "frame_bytes": 0, "dropped": 0, "last_offset": -1, "last_checksum": b""}
-            with self._db:
-                self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        elif any(meta.get(name) != value for name, value in wanted.items()):
-            error = sqlite3.DatabaseError("made from another log")
-            error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
-            raise error
-        self.frame_bytes: int = meta["frame_bytes"]
-        self._dropped: int = meta["dropped"]  # below this position no frame is kept
-        self.last = LastRecord(meta["last_offset"], meta["last_checksum"])
-        self.ranges: list[Range] = list(self._db.execute("SELECT low, high FROM ranges ORDER BY low"))
-        self.gone = {int(epoch) for (epoch,) in self._db.execute("SELECT epoch FROM gone")}
-
-    def close(self) -> None:
-        """Closes the file; never raises."""
-        with contextlib.suppress(sqlite3.Error, AttributeError):
-            self._db.close()
-
-    def delete(self) -> None:
-        """Closes and deletes the file; it can be rebuilt from the log."""
-        self.close()
-        if self._path != MEMORY:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-
-    # -- writing
-
-    def write(
-        self, entries: Sequence[RecentMessage], held: Range, *, gone: Iterable[int] = (), last: LastRecord | None = None
-    ) -> None:
-        """Writes messages and that all of the offsets `held` are here now, in one commit.
-
-        `gone` are topics deleted in that range. Behind newer frames, frames for which there is no room are left out.
-        """
-        ranges = joined(self.ranges, *held)
-        total, dropped = self.frame_bytes, self._dropped
-        kept: Sequence[tuple[object, ...]] = entries
-        size = sum(len(e.frame) for e in entries)
-        if entries and entries[-1].pos < self._newest() and size > self._bound - self.frame_bytes:
-            kept, size = [(*e[:5], None) for e in entries], 0
-        elif entries:
-            dropped = min(dropped, entries[0].pos)
-        with self._db:
-            self._insert(entries, kept)
-            self._db.executemany("INSERT OR IGNORE INTO gone VALUES (?)", [(epoch,) for epoch in gone])
-            self._set_ranges(ranges)
-            self._set("frame_bytes", total + size)
-            self._set("dropped", dropped)
-            if last is not None:
-                self._set("last_offset", last.offset)
-                self._set("last_checksum", last.checksum)
-        self.ranges, self.frame_bytes, self._dropped = ranges, total + size, dropped
-        self.last = last or self.last
-        self.gone.update(gone)
-
-    def _newest(self) -> int:
-        return self.ranges[-1][1] << ITEM_BITS if self.ranges else 0
-
-    def _insert(self, entries: Sequence[RecentMessage], kept: Sequence[tuple[object, ...]]) -> None:
-        highs: dict[int, int] = {}
-        for e in entries:
-            block = e.pos >> TIME_BITS
-            if e.ts > highs.get(block, -1):
-                highs[block] = e.ts
-        db = self._db
-        db.executemany("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)", kept)
-        db.executemany("INSERT OR REPLACE INTO seqs VALUES (?, ?, ?)", sorted((e.epoch, e.seq, e.pos) for e in entries))
-        db.executemany("INSERT OR REPLACE INTO ids VALUES (?, ?, ?)", sorted((e.id, e.epoch, e.seq) for e in entries))
-        db.executemany(
-            "INSERT INTO times VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET high = max(high, excluded.high)",
-            highs.items(),
-        )
-
-    def _set(self, name: str, value: object) -> None:
-        self._db.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
-
-    def _set_ranges(self, ranges: Sequence[Range]) -> None:
-        self._db.execute("DELETE FROM ranges")
-        self._db.executemany("INSERT INTO ranges VALUES (?, ?)", ranges)
-
-    # -- housekeeping, a slice a call
-
-    def tidy(self, first_offset: int) -> bool:
-        """Does one slice of what is due; says whether there may be more.
-
-        Messages of deleted topics and below the log's first offset leave, frames beyond the bound too, and free space
-        goes back to the file system.
-        """
-        if self._sweep_deleted() or self._trim(first_offset) or self._drop_frames():
-            return True
-        free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
-        if free < FREE_PAGES:
-            return False
-        self._db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
-        return True
-
-    def _sweep_deleted(self) -> bool:
-        if not self.gone:
-            return False
-        epoch = next(iter(self.gone))
-        rows = self._db.execute(
-            "SELECT s.pos, f.id, s.epoch, s.seq, length(f.frame) FROM seqs s JOIN frames f ON f.pos = s.pos "
-            "WHERE s.epoch = ? LIMIT ?",
-            (epoch, SLICE),
-        ).fetchall()
-        with self._db:
-            if not rows:
-                self._db.execute("DELETE FROM gone WHERE epoch = ?", (epoch,))
-                self._db.execute("DELETE FROM seqs WHERE epoch = ?", (epoch,))
-            size = self._delete(rows)
-        self.frame_bytes = size
-        if not rows:
-            self.gone.discard(epoch)
-        return True
-
-    def _trim(self, first_offset: int) -> bool:
-        """Drops messages whose records the log no longer holds."""
-        if not self.ranges or self.ranges[0][0] >= first_offset:
-            return False
-        rows = self._db.execute(
-            "SELECT pos, id, epoch, seq, length(frame) FROM frames WHERE pos < ? LIMIT ?",
-            (first_offset << ITEM_BITS, SLICE),
-        ).fetchall()
-        ranges = self.ranges if len(rows) == SLICE else cut(self.ranges, first_offset)
-        with self._db:
-            size = self._delete(rows)
-            self._set_ranges(ranges)
-            self._db.execute("DELETE FROM times WHERE block < ?", (first_offset << ITEM_BITS >> TIME_BITS,))
-        self.frame_bytes, self.ranges = size, ranges
-        return True
-
-    def _delete(self, rows: Sequence[tuple[int, bytes, int, int, int | None]]) -> int:
-        """Deletes messages given as (pos, id, epoch, seq, frame's length); returns the bytes of frames then left."""
-        db = self._db
-        db.executemany("DELETE FROM frames WHERE pos = ?", [(r[0],) for r in rows])
-        db.executemany("DELETE FROM ids WHERE id = ? AND epoch = ?", [(r[1], r[2]) for r in rows])
-        db.executemany("DELETE FROM seqs WHERE epoch = ? AND seq = ?", [(r[2], r[3]) for r in rows])
-        left = self.frame_bytes - sum(r[4] or 0 for r in rows)
-        self._set("frame_bytes", left)
-        return left
-
-    def _drop_frames(self) -> bool:
-        """Drops the oldest frames beyond the bound; their messages stay, to be read from the log."""
-        over = self.frame_bytes - self._bound
-        if over <= 0:
-            return False
-        rows = self._db.execute(
-            "SELECT pos, length(frame) FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?", (self._dropped, SLICE)
-        )
-        drop: list[tuple[int]] = []
-        for pos, size in rows:
-            if over <= 0:
-                break
-            drop.append((pos,))
-            over -= size or 0
-        rows.close()
-        if not drop:
-            return False
-        with self._db:
-            self._db.executemany("UPDATE frames SET frame = NULL WHERE pos = ?", drop)
-            self._set("frame_bytes", self._bound + over)
-            self._set("dropped", drop[-1][0] + 1)
-        self.frame_bytes, self._dropped = self._bound + over, drop[-1][0] + 1
-        return True
-
-    # -- reading
+class HistoryIndex(IndexFile):
+    """Frames of a shard by offset, seq and id."""
 
     def first_seq(self, epoch: int, offset: int) -> int | None:
         """Returns the oldest seq of a topic from the offset on, None where there is none."""
@@ -313,21 +63,45 @@ class HistoryIndex:
                 at = self._seek(epoch, seq + 1, ((pos >> ITEM_BITS) + 1) << ITEM_BITS)
         return None
 
-    def run(self, epoch: int, seq: int, count: int) -> Iterator[Found]:
+    def run(self, epoch: int, seq: int, count: int) -> Iterator[Kept]:
         """Yields up to `count` messages of a topic from the first at or above the seq on; ends before a hole."""
         rows = self._db.execute(
-            "SELECT s.seq, s.pos, f.ts, f.frame FROM seqs s JOIN frames f ON f.pos = s.pos "
+            "SELECT s.seq, s.pos, f.ts, f.frame, s.change FROM seqs s JOIN frames f ON f.pos = s.pos "
             "WHERE s.epoch = ? AND s.seq >= ? ORDER BY s.seq LIMIT ?",
             (epoch, seq, count),
         )
         with contextlib.closing(rows):
             expected = None
             for row in rows:
-                found = Found(*row)
+                found = Kept(*row)
                 if found.seq != (expected or found.seq):
                     return
                 expected = found.seq + 1
                 yield found
+
+    def get(self, epoch: int, seq: int) -> Kept | None:
+        """Returns a message, None where it is not here."""
+        row = self._db.execute(
+            "SELECT s.seq, s.pos, f.ts, f.frame, s.change FROM seqs s JOIN frames f ON f.pos = s.pos "
+            "WHERE s.epoch = ? AND s.seq = ?",
+            (epoch, seq),
+        ).fetchone()
+        return None if row is None else Kept(*row)
+
+    def seqs(self, epoch: int, low: int, high: int, most: int, *, newest: bool) -> list[tuple[int, bool]]:
+        """Returns (seq, whether it is a message) of [low, high), at most so many; `newest` first or oldest first."""
+        rows = self._db.execute(_SEQS[newest], (epoch, low, high, most))
+        return [(int(seq), bool(plain)) for seq, plain in rows]
+
+    def replies(self, epoch: int, parent: bytes, low: int, high: int, most: int, *, newest: bool) -> list[int]:
+        """Returns the seqs in [low, high) of the replies to a message, at most so many."""
+        rows = self._db.execute(_REPLIES[newest], (epoch, parent, low, high, most))
+        return [int(seq) for (seq,) in rows]
+
+    def places_of(self, record_id: bytes) -> list[tuple[int, int]]:
+        """Returns (epoch, seq) of all messages with an id: a topic that was recreated may have it twice."""
+        rows = self._db.execute("SELECT epoch, seq FROM ids WHERE id = ?", (record_id,))
+        return [(int(epoch), int(seq)) for epoch, seq in rows]
 
     def has(self, epoch: int, seq: int) -> bool:
         """Returns whether a message is here."""
@@ -346,14 +120,3 @@ class HistoryIndex:
             ((1 << ITEM_BITS) - 1, offset << ITEM_BITS, (offset + 1) << ITEM_BITS),
         )
         return [(int(i), int(e), int(s)) for i, e, s in rows]
-
-    def unlist(self, epoch: int, first: int, last: int) -> None:
-        """Removes the seqs [first, last] of a topic, which a rebuild took for the wrong messages."""
-        rows = self._db.execute(
-            "SELECT s.pos, f.id, s.epoch, s.seq, length(f.frame) FROM seqs s JOIN frames f ON f.pos = s.pos "
-            "WHERE s.epoch = ? AND s.seq BETWEEN ? AND ?",
-            (epoch, first, last),
-        ).fetchall()
-        with self._db:
-            size = self._delete(rows)
-        self.frame_bytes = size

@@ -8,7 +8,8 @@ import structlog
 
 from dispatcher.folder import index_path
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, IndexFault, LastRecord, LogIdentity, last_record_of
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import IndexFault, LastRecord, LogIdentity, last_record_of
 from dispatcher.node import Node
 from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName, Record

@@ -11,14 +11,21 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dispatcher.history import Asker
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.records import LogName
 from headgate.runtime.ports import Log, LogError
 
 APPLIED_S: Final = 10.0  # a request that waits longer is refused; it may be repeated
 RETRY_S: Final = 0.5
+RETRY_MS: Final = 1_000
 MAX_WAITING: Final = 10_000
 
 Again = Callable[[bool], None]
+
+
+def refuse_late(asker: object, request: object) -> None:
+    """Handles a request for which applying the log took too long. Raises Refusal."""
+    raise Refusal("not_ready", "this shard is behind the end of its log", retry_after_ms=RETRY_MS)
 
 
 class _Request(NamedTuple):

@@ -10,7 +10,8 @@ import structlog
 
 from dispatcher.history import Asker, History
 from dispatcher.recent import ITEM_BITS
-from headgate.core.sequencer.apply import items_of
+from headgate.core.sequencer.apply import event_in, items_of
+from headgate.core.sequencer.message_events import event_frame
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire.control import Config
 from headgate.core.wire.frames import message_frame
@@ -83,7 +84,7 @@ class LogPages:
 
     async def _read(self, wanted: Wanted, config: Config) -> None:
         size = 0
-        for run in _runs(wanted.absent):
+        for run in _runs(sorted(wanted.absent)):
             positions = dict(run)
             async with aclosing(self._records(run[0][0] >> ITEM_BITS, run[-1][0] >> ITEM_BITS)) as records:
                 async for record in records:
@@ -118,6 +119,11 @@ class LogPages:
                 frame = message_frame(topic_id, seq, record.ts, item.tail)
                 self._history.loaded(first | number, frame)
                 size += len(frame)
+        told, seq = event_in(record), positions.get(first)
+        if told is not None and seq is not None:
+            frame = event_frame(topic_id, seq, record.ts, told)
+            self._history.loaded(first, frame)
+            size += len(frame)
         return size
 
 

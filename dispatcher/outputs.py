@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from headgate.core.sequencer.apply import TopicDeleted
+from headgate.core.sequencer.effects import TopicDeleted
 from headgate.core.sequencer.members import Members
 from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.topic_changes import MemberChanged

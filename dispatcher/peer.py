@@ -157,6 +157,9 @@ class Peer:
         if route.sent >= row.seq:
             route.behind = False
             return False
+        if not owner.history.complete and row.others and route.sent + 1 < owner.history.first_seq(row.epoch, row.seq):
+            owner.history.wait(route.epoch, self, lambda: self._serve_again(owner, route))
+            return False  # an event that is not here yet may have changed the message
         count = min(link.PAGE_COUNT, row.seq - route.sent)
         span = owner.history.span(route.epoch, route.sent + 1, count, link.PAGE_BYTES)
         if span.absent:

@@ -7,7 +7,8 @@ called gone only where the log is known to have lost them.
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from dispatcher.history import SeqRange
+from dispatcher.page_builder import SeqRange
+from dispatcher.selection import Selection, Wanted
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -37,6 +38,7 @@ class Reading:
     def __init__(self, owner: ShardOwner, clock: Clock) -> None:
         self._owner = owner
         self._clock = clock
+        self._selection = Selection(owner.history)
 
     def _sure(self, answer: Callable[[], T]) -> T:
         """Answers again where the index file failed meanwhile: without it less is known, and nothing is called gone."""
@@ -60,6 +62,13 @@ class Reading:
             first = max(first, row.seq + 1 if since is None else since)
         return Kept(first, history.complete or here == 1 or first > here)
 
+    def _has(self, row: Row, seq: int) -> bool:
+        """Returns whether a message below those that are all here can be given.
+
+        Not in a topic with events: one that is not here yet may have changed the message.
+        """
+        return not row.others and self._owner.history.has(row.epoch, seq)
+
     def _seq_at(self, row: Row, ms: int, first: int) -> int | None:
         return self._owner.history.seq_at(row.epoch, ms, first, row.seq)
 
@@ -71,7 +80,7 @@ class Reading:
         first, known = self.kept(row)
         if position is not None and not known:
             wanted = self._wanted(row, position, first)
-            if wanted is None or not (wanted >= first or self._owner.history.has(row.epoch, wanted)):
+            if wanted is None or not (wanted >= first or self._has(row, wanted)):
                 return None
             first = min(first, wanted)
         return first, place(position, row.epoch, first, row.seq, lambda ms: self._seq_at(row, ms, first))
@@ -98,7 +107,7 @@ class Reading:
         first, known = self.kept(row)
         begin = ask.after_seq + 1
         if not known and begin < first:
-            if not self._owner.history.has(row.epoch, begin):
+            if not self._has(row, begin):
                 return None
             first = begin
         begin = max(begin, first)
@@ -117,15 +126,19 @@ class Reading:
         )
 
     def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | SeqRange:
-        """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`."""
+        """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`, `bad_request`."""
+        if ask.kinds not in ("", "message"):
+            raise Refusal("bad_request", f"kinds {ask.kinds[:32]!r}, expected message")
         return self._sure(lambda: self._history_page(row, ask))
 
     def _history_page(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | SeqRange:
         first, known = self.kept(row)
         if known and 0 < ask.after_seq < first - 1:
             raise Refusal("gone", f"the oldest message kept is seq {first}; ask with after_seq=0", first_seq=first)
-        if not known and 0 <= ask.after_seq < first - 1 and self._owner.history.has(row.epoch, ask.after_seq + 1):
+        if not known and 0 <= ask.after_seq < first - 1 and self._has(row, ask.after_seq + 1):
             first = ask.after_seq + 1
+        if ask.kinds or ask.parent_id:
+            return self._some(row, ask, Kept(first, known))
         low, count = self._range(row, ask, first)
         span = self._owner.history.span(row.epoch, low, count, HISTORY_BYTES) if count > 0 else None
         if span is not None and span.absent:
@@ -139,15 +152,29 @@ class Reading:
             frames=span.frames if span else [],
         )
 
+    def _some(self, row: Row, ask: link.AskHistory, kept: Kept) -> link.HistoryPage | SeqRange:
+        """Returns a page without the events, or of the replies to a message."""
+        low, above, newest = self._bounds(row, ask, kept.first)
+        found = self._selection.page(
+            row.epoch, Wanted(low, above, ask.limit, HISTORY_BYTES, newest, parent=ask.parent_id)
+        )
+        if isinstance(found, SeqRange):
+            return found
+        return link.HistoryPage(ask.req, row.epoch, kept.first, row.seq, kept.known, found.frames, found.edge)
+
     def _range(self, row: Row, ask: link.AskHistory, first: int) -> tuple[int, int]:
         """Returns the first seq and the number of messages of a page."""
+        low, above, newest = self._bounds(row, ask, first)
+        if newest:
+            low = max(above - ask.limit, low)
+        return low, min(ask.limit, above - low)
+
+    def _bounds(self, row: Row, ask: link.AskHistory, first: int) -> tuple[int, int, bool]:
+        """Returns the seqs [low, above) that a query names, and whether it wants the newest of them."""
         above = ask.before_seq if ask.before_seq >= 0 else row.seq + 1
         above = min(above, row.seq + 1)
-        if ask.after_seq >= 0 or ask.since_ts >= 0:
-            low = max(ask.after_seq + 1, first)
-            if ask.since_ts >= 0:
-                found = self._seq_at(row, ask.since_ts, first)
-                low = max(low, row.seq + 1 if found is None else found)
-            return low, min(ask.limit, above - low)
-        low = max(above - ask.limit, first)
-        return low, above - low
+        low = max(ask.after_seq + 1, first)
+        if ask.since_ts >= 0:
+            found = self._seq_at(row, ask.since_ts, first)
+            low = max(low, row.seq + 1 if found is None else found)
+        return low, above, ask.after_seq < 0 and ask.since_ts < 0

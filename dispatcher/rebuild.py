@@ -13,15 +13,18 @@ import structlog
 from dispatcher.history import ANY_TOPIC, BATCH_BYTES, History
 from dispatcher.node import Node
 from dispatcher.numbers import Numbers, Part, numbers_back
-from dispatcher.recent import ITEM_BITS, RecentMessage
+from dispatcher.recent import RecentMessage, recent_of
 from dispatcher.recovery import restore_in_slices
-from headgate.core.sequencer.apply import Deliver, TopicDeleted, apply_many, foreign_item
+from headgate.core.sequencer.apply import apply_many, event_in, foreign_item
+from headgate.core.sequencer.effects import Deliver, MessageChanged, TopicDeleted
+from headgate.core.sequencer.message_events import deliver_event
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.window import window_key
+from headgate.core.sequencer.window import SEQ_UNKNOWN, window_key
 from headgate.core.wire.control import Config, DeleteTopic, decode_body
-from headgate.core.wire.envelope import Envelope, Kind, decode, is_ours
+from headgate.core.wire.envelope import Envelope, Item, Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord, HeadgateError
 from headgate.core.wire.frames import message_frame
+from headgate.core.wire.message_changes import MessageChange
 from headgate.core.wire.records import LogName, Record, slices
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.shard_config import first_record, parse_config
@@ -104,8 +107,10 @@ class Numbering:
         elif envelope is None:
             self._foreign(stretch, row, record)
         elif envelope.epoch == row.epoch:
+            if envelope.kind is Kind.EVENT:
+                self._event(stretch, row, record, envelope)
             for number, item in enumerate(envelope.items):
-                self._item(stretch, row, record, number, item.id, item.tail)
+                self._item(stretch, row, record, number, item)
 
     def _control(self, stretch: Stretch, row: Row | None, envelope: Envelope) -> None:
         try:
@@ -120,17 +125,31 @@ class Numbering:
             item = foreign_item(record, self._config)
         except ValueError:
             return
-        self._item(stretch, row, record, 0, item.id, item.tail)
+        self._item(stretch, row, record, 0, item)
 
-    def _item(self, stretch: Stretch, row: Row, record: Record, number: int, record_id: bytes, tail: bytes) -> None:
+    def _item(self, stretch: Stretch, row: Row, record: Record, number: int, item: Item) -> None:
+        seq = self._seq_of(stretch, row, record, item.id)
+        if seq is not None:
+            frame = message_frame(row.topic_id, seq, record.ts, item.tail)
+            message = Deliver(row.topic_id, row.epoch, seq, record.ts, item.id, number, frame, item.flags)
+            stretch.add(recent_of(record.offset, message))
+
+    def _event(self, stretch: Stretch, row: Row, record: Record, envelope: Envelope) -> None:
+        told = event_in(record)
+        seq = None if told is None else self._seq_of(stretch, row, record, envelope.id)
+        if told is not None and seq is not None:
+            event = deliver_event(row, seq, record, envelope, told)
+            stretch.add(recent_of(record.offset, event, told.change))
+
+    def _seq_of(self, stretch: Stretch, row: Row, record: Record, record_id: bytes) -> int | None:
+        """Returns the seq that a snapshot has for the first record of an id; SEQ_UNKNOWN stands for a refused event."""
         seq = self._seqs.pop(window_key(record_id, row.epoch), None)
-        if seq is None or record.offset < stretch.low:
-            return
+        if seq is None or seq == SEQ_UNKNOWN or record.offset < stretch.low:
+            return None
         if self._cut and not self._follows(stretch, row.epoch, seq):
-            return
+            return None
         self._topics[row.epoch] = row
-        frame = message_frame(row.topic_id, seq, record.ts, tail)
-        stretch.add(RecentMessage(record.offset << ITEM_BITS | number, row.epoch, seq, record_id, record.ts, frame))
+        return seq
 
     def _follows(self, stretch: Stretch, epoch: int, seq: int) -> bool:
         first, last = self._runs.get(epoch, (seq, seq - 1))
@@ -286,7 +305,11 @@ class Rebuild:
         if isinstance(effect, TopicDeleted):
             stretch.deleted.append(effect.epoch)
         elif isinstance(effect, Deliver):
-            row = self._rows.get(record.key or b"")
-            if row is not None and row.epoch == effect.epoch:
-                pos = record.offset << ITEM_BITS | effect.item
-                stretch.add(RecentMessage(pos, effect.epoch, effect.seq, effect.id, effect.ts, effect.frame))
+            self._add(stretch, record, effect)
+        elif isinstance(effect, MessageChanged):
+            self._add(stretch, record, effect.event, effect.change)
+
+    def _add(self, stretch: Stretch, record: Record, message: Deliver, change: MessageChange | None = None) -> None:
+        row = self._rows.get(record.key or b"")
+        if row is not None and row.epoch == message.epoch:
+            stretch.add(recent_of(record.offset, message, change))

@@ -8,11 +8,20 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from headgate.core.sequencer.effects import Deliver
+from headgate.core.wire.amended_frames import frame_members
+from headgate.core.wire.envelope import REPLY
+from headgate.core.wire.ids import id_bytes
+from headgate.core.wire.message_changes import MessageChange
+
 ITEM_BITS: Final = 10
 
 
 class RecentMessage(NamedTuple):
-    """An accepted message: `pos` is offset << ITEM_BITS | item of its record, `ts` its append time (Unix ms)."""
+    """An accepted message: `pos` is offset << ITEM_BITS | item of its record, `ts` its append time (Unix ms).
+
+    `change` is what an event does, None for a message; `parent` is the id of the message that it replies to, or b"".
+    """
 
     pos: int
     epoch: int
@@ -20,6 +29,20 @@ class RecentMessage(NamedTuple):
     id: bytes
     ts: int
     frame: bytes
+    change: MessageChange | None = None
+    parent: bytes = b""
+
+
+def recent_of(offset: int, message: Deliver, change: MessageChange | None = None) -> RecentMessage:
+    """Returns a message, or an event with its change, of the record at an offset."""
+    pos = offset << ITEM_BITS | message.item
+    kept = RecentMessage(pos, message.epoch, message.seq, message.id, message.ts, message.frame, change)
+    return kept._replace(parent=parent_of(message.frame)) if message.flags & REPLY else kept
+
+
+def parent_of(frame: bytes) -> bytes:
+    """Returns the id of the message that a reply's frame names."""
+    return id_bytes(frame_members(frame)["parent_message_id"].decode().strip('"'))
 
 
 class Recent:
@@ -31,7 +54,8 @@ class Recent:
         self.bytes = 0
         self._entries: deque[RecentMessage] = deque()
         self._topics: dict[int, deque[RecentMessage]] = {}
-        self._ids: dict[tuple[bytes, int], int] = {}
+        self._ids: dict[bytes, tuple[int, int]] = {}  # to (epoch, seq); of an id that came again the newest
+        self._changes: dict[int, int] = {}  # events of a topic, by epoch
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,7 +67,9 @@ class Recent:
         if topic is None:
             topic = self._topics[entry.epoch] = deque()
         topic.append(entry)
-        self._ids[entry.id, entry.epoch] = entry.seq
+        self._ids[entry.id] = (entry.epoch, entry.seq)
+        if entry.change is not None:
+            self._changes[entry.epoch] = self._changes.get(entry.epoch, 0) + 1
         self.bytes += len(entry.frame)
 
     def oldest(self, most: int, max_bytes: int) -> tuple[list[RecentMessage], int]:
@@ -66,10 +92,17 @@ class Recent:
             topic.popleft()
             if not topic:
                 del self._topics[entry.epoch]
-            if self._ids.get((entry.id, entry.epoch)) == entry.seq:  # else it came again after the window forgot it
-                del self._ids[entry.id, entry.epoch]
+            if self._ids.get(entry.id) == (entry.epoch, entry.seq):  # else it came again after the window forgot it
+                del self._ids[entry.id]
+            if entry.change is not None:
+                self._forget_change(entry.epoch)
             self.bytes -= len(entry.frame)
         self.start = start
+
+    def _forget_change(self, epoch: int) -> None:
+        self._changes[epoch] -= 1
+        if not self._changes[epoch]:
+            del self._changes[epoch]
 
     def first(self, epoch: int) -> int | None:
         """Returns the oldest seq of a topic that is here, None where there is none."""
@@ -88,7 +121,26 @@ class Recent:
 
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
         """Returns the seq a message id was given, None where it is not here."""
-        return self._ids.get((record_id, epoch))
+        found = self._ids.get(record_id)
+        return found[1] if found is not None and found[0] == epoch else None
+
+    def place_of(self, record_id: bytes) -> tuple[int, int] | None:
+        """Returns (epoch, seq) of a message id, None where it is not here."""
+        return self._ids.get(record_id)
+
+    def get(self, epoch: int, seq: int) -> RecentMessage | None:
+        """Returns a message, None where it is not here."""
+        topic = self._topics.get(epoch)
+        return topic[seq - topic[0].seq] if topic is not None and topic[0].seq <= seq <= topic[-1].seq else None
+
+    def changed_topics(self) -> list[int]:
+        """Returns the epochs of the topics with events here."""
+        return list(self._changes)
+
+    def changes(self, epoch: int) -> Iterator[RecentMessage]:
+        """Yields the events of a topic, oldest first."""
+        if epoch in self._changes:
+            yield from (e for e in self._topics[epoch] if e.change is not None)
 
     def seq_at(self, epoch: int, ts: int, first: int) -> int | None:
         """Returns the first seq from `first` on whose append time is not below `ts` (ms)."""

@@ -6,11 +6,12 @@ from typing import Final, Protocol
 
 import structlog
 
+from dispatcher.amendments import Amendments
 from dispatcher.arrivals import Arrivals
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
-from dispatcher.index import last_record_of
+from dispatcher.index_file import last_record_of
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
@@ -18,17 +19,19 @@ from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
-from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated, TopicDeleted, Unusable, apply_many
+from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
-from headgate.core.sequencer.snapshot_writer import MemberKey
+from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
+from headgate.core.wire.message_changes import ReactToMessage
 from headgate.core.wire.records import Batch, LogName, Record, slices
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import LogUnavailable
@@ -99,6 +102,7 @@ class ShardOwner:
         self.dead_letters = DeadLetters(log, number)
         self.outputs = Outputs(log, number, found.config.shards)
         self.history = History(found.first, found.shard.next_offset, node.options.history)
+        self.amendments = Amendments(self.routes, self.history)
         self.pages = LogPages(log, number, self.history, node.options.history.read_bytes)
         self.log_end = LogEnd(log, number)
         self.pending_topics = PendingTopics()
@@ -213,6 +217,8 @@ class ShardOwner:
             if type(effect) is Deliver:
                 self.routes.push(effect)
                 self.history.add(record.offset, effect)
+            elif isinstance(effect, MessageChanged):
+                self._take_change(record, effect)
             else:
                 self._take_rare(record, effect)
         self.verdicts.put(record.offset, self._with_seqs(record, applied.verdicts))
@@ -221,12 +227,13 @@ class ShardOwner:
         """Looks up the seqs of duplicates in the history where the window does not know them."""
         if not any(v.code == Code.DUPLICATE and v.seq == SEQ_UNKNOWN for v in verdicts):
             return verdicts
-        items = decode(record.value or b"").items
+        envelope = decode(record.value or b"")
+        ids = [item.id for item in envelope.items] or [envelope.id]
         return [
-            Verdict(v.code, self.history.seq_of(item.id, v.epoch) or SEQ_UNKNOWN, v.epoch)
+            Verdict(v.code, self.history.seq_of(record_id, v.epoch) or SEQ_UNKNOWN, v.epoch)
             if v.seq == SEQ_UNKNOWN
             else v
-            for v, item in zip(verdicts, items, strict=True)
+            for v, record_id in zip(verdicts, ids, strict=True)
         ]
 
     def _take_rare(self, record: Record, effect: Effect) -> None:
@@ -257,6 +264,14 @@ class ShardOwner:
             if effect.fence:
                 self.fences.raise_for_all(effect.row)
 
+    def _take_change(self, record: Record, effect: MessageChanged) -> None:
+        if not isinstance(effect.change, ReactToMessage):
+            self.writer.touch(MessageKey(record.key or b"", effect.change.target_seq))
+        self.topic_rates.count(record, 1)
+        self.history.add(record.offset, effect.event, effect.change)
+        self.amendments.add(effect)
+        self.routes.push(effect.event)
+
     def _take_member(self, record: Record, effect: MemberChanged) -> None:
         key = record.key or b""
         self.writer.touch(MemberKey(key, effect.user_id))
@@ -281,7 +296,8 @@ class ShardOwner:
                 peer.fall_behind(self, route)
 
     def send_open(self) -> None:
-        """Sends the open batches; a congested link's routes fall behind instead."""
+        """Sends the open batches, after what changed in them; a congested link's routes fall behind instead."""
+        self.amendments.send()
         for peer, messages in self.routes.take():
             if peer.congested:
                 route = self.routes.get(peer, messages.topic_id)

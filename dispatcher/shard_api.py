@@ -8,8 +8,11 @@ from typing import Final
 import structlog
 
 from dispatcher.announcements import Announcements
-from dispatcher.history import ANY_TOPIC, SeqRange
+from dispatcher.history import ANY_TOPIC
+from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
+from dispatcher.message_requests import MessageRequests
+from dispatcher.page_builder import SeqRange
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
 from dispatcher.redeemed_tickets import RedeemedTickets
@@ -69,6 +72,7 @@ class ShardApi:
             **MemberRequests(owner).handlers,
             **presence.handlers,
             **TypingRelay(owner, shell.clock).handlers,
+            **MessageRequests(owner, self._reading, self.handle_later, self._answer_with).handlers,
             link_users.Redeem: self._redeem,
         }
 
@@ -218,7 +222,7 @@ class ShardApi:
         """Looks at a position above the head again, once all that is in the log now is applied."""
 
         def again(applied: bool) -> None:
-            self._answer_with(partial(self._subscribe, at_end=True) if applied else _behind, peer, ask)
+            self._answer_with(partial(self._subscribe, at_end=True) if applied else refuse_late, peer, ask)
 
         if not self._owner.log_end.wait(peer, again):
             raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
@@ -329,7 +333,9 @@ class ShardApi:
             return [Verdict(Code.UNKNOWN)]
         verdicts = [Verdict(Code.UNKNOWN)] * (found[-1][0] + 1)
         for item, topic_epoch, seq in found:
-            verdicts[item] = Verdict(Code.ACCEPTED, seq, topic_epoch)
+            kept = self._owner.history.get(topic_epoch, seq)
+            is_event = kept is not None and kept.change
+            verdicts[item] = Verdict(Code.CHANGED if is_event else Code.ACCEPTED, seq, topic_epoch)
         return verdicts
 
     # -- ephemeral
@@ -362,10 +368,6 @@ class ShardApi:
         if not self.announcements.hold(lambda: self.handle(peer, ask), size):
             raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
         return False
-
-
-def _behind(peer: Destination, ask: link.AskSubscribe) -> None:
-    raise Refusal("not_ready", "this shard is behind the end of its log", retry_after_ms=RETRY_MS)
 
 
 def _refuse(peer: Destination, message: link.Message, refusal: Refusal) -> None:

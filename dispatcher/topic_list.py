@@ -13,11 +13,11 @@ class TopicList:
     def __init__(self) -> None:
         self._chunks: list[list[str]] = []
         self._lasts: list[str] = []  # the greatest id of each chunk
-        self._epochs: set[int] = set()
+        self._epochs: dict[int, str] = {}
 
     def add(self, topic_id: str, epoch: int) -> None:
         """Adds a topic that is not here."""
-        self._epochs.add(epoch)
+        self._epochs[epoch] = topic_id
         if not self._chunks:
             self._chunks, self._lasts = [[topic_id]], [topic_id]
             return
@@ -33,7 +33,7 @@ class TopicList:
 
     def remove(self, topic_id: str, epoch: int) -> None:
         """Removes a topic that is here."""
-        self._epochs.discard(epoch)
+        self._epochs.pop(epoch, None)
         at = bisect_left(self._lasts, topic_id)
         chunk = self._chunks[at]
         del chunk[bisect_left(chunk, topic_id)]
@@ -45,6 +45,10 @@ class TopicList:
     def has_epoch(self, epoch: int) -> bool:
         """Returns whether a topic of this epoch is here."""
         return epoch in self._epochs
+
+    def topic_of(self, epoch: int) -> str | None:
+        """Returns the id of the topic of an epoch, None where there is none."""
+        return self._epochs.get(epoch)
 
     def above(self, after: str, prefix: str) -> Iterator[str]:
         """Yields the ids above `after` that begin with `prefix`, ascending. The list must not change meanwhile."""

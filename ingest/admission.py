@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from headgate.core.publish.body import PublishBody, frame_tail
 from headgate.core.publish.recent_publishes import Key, RecentPublish, RecentPublishes
-from headgate.core.wire.envelope import KEYED, LOW, UNMETERED, Item
+from headgate.core.wire.envelope import KEYED, LOW, REPLY, UNMETERED, Item
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_text, keyed_id, topic_key
 from headgate.core.wire.link import TopicInfo
@@ -52,7 +52,10 @@ class Publish:
         self.topic_key = topic_key(info.topic_id)
         self.id = keyed_id(self.topic_key, caller.user_id, client_msg_id)
         self.key: Key = (info.epoch, self.id)
+        self.parent = body.parent
+        self.ts = 0  # Unix milliseconds of its record, once it is known
         flags = (KEYED if is_given else 0) | (LOW if body.low else 0) | (UNMETERED if caller.service else 0)
+        flags |= REPLY if body.parent else 0
         self.item = Item(self.id, flags, frame_tail(self.id, caller.user_id, body))
         self.entry: RecentPublish | None = None  # set once it is remembered
 
@@ -92,13 +95,20 @@ class Admission:
         self._clock = clock
         self._rates = rates
 
+    def knows(self, publish: Publish) -> bool:
+        """Returns whether this is a repeat of a publish that is remembered. Raises Refusal `idempotency_conflict`."""
+        return publish.is_given and self._found(publish) is not None
+
     def admit(self, publish: Publish) -> RecentPublish | None:
         """Returns the entry of an earlier attempt; without one, takes a token of each rate and returns None.
 
         Raises Refusal `idempotency_conflict` or `rate_limited`.
         """
         if publish.is_given:
-            publish.entry = self.recent.find(publish.key, publish.fingerprint, self._clock.now())
+            publish.entry = self._found(publish)
         if publish.entry is None:
             self._rates.publish(publish.caller, publish.info, is_paid=publish.is_paid)
         return publish.entry
+
+    def _found(self, publish: Publish) -> RecentPublish | None:
+        return self.recent.find(publish.key, publish.fingerprint, self._clock.now())

@@ -10,9 +10,11 @@ from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.paths import Paths
+from ingest.alias_endpoints import AliasEndpoints
 from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
 from ingest.history import HistoryEndpoint
+from ingest.message_endpoints import MessageEndpoints
 from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
@@ -57,6 +59,8 @@ def handlers_of(
     publish: PublishEndpoint,
     batches: BatchEndpoints,
     history: HistoryEndpoint,
+    messages: MessageEndpoints,
+    aliases: AliasEndpoints,
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
 ) -> dict[str, Handler]:
@@ -77,6 +81,16 @@ def handlers_of(
         "publish_batch": batches.of_topic,
         "publish_any_batch": batches.of_any,
         "history": history.page,
+        "show_message": messages.show,
+        "edit_message": messages.edit,
+        "redact_message": messages.redact,
+        "add_reaction": messages.react,
+        "remove_reaction": messages.unreact,
+        "alias_send": aliases.send,
+        "alias_messages": aliases.messages,
+        "alias_edit": aliases.edit,
+        "alias_delete": aliases.delete,
+        "alias_react": aliases.react,
         "redirect_stream": redirect_stream,
         "create_ticket": tickets.create,
         "create_revocation": revocations.create,

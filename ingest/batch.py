@@ -5,7 +5,7 @@ refused in one step is a Refusal in the lists behind it.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from headgate.core.publish.batch_body import cut_array, cut_lines
 from headgate.core.publish.body import PublishBody, read_topic_id
@@ -56,7 +56,7 @@ class BatchEndpoints:
         info = await self._topics.find(topic_id, call.caller)
         raws, wait = self._cut(call)
         bodies = [self._body(raw) for raw in raws]
-        first = next((body for body in bodies if not isinstance(body, Refusal)), None)
+        first = next((body for body in bodies if _may_make_topic(body)), None)
         is_new = info is None
         if info is None:
             if first is None:
@@ -79,7 +79,7 @@ class BatchEndpoints:
         firsts: dict[str, PublishBody | None] = {}  # the first good body to each topic
         for body, topic_id in items:
             if isinstance(topic_id, str) and firsts.get(topic_id) is None:
-                firsts[topic_id] = None if isinstance(body, Refusal) else body
+                firsts[topic_id] = body if _may_make_topic(body) else None
         topics = await self._topics.find_or_make(call, firsts)
         checked: list[Publish | Refusal] = []
         for body, topic_id in items:
@@ -123,6 +123,7 @@ class BatchEndpoints:
 
     async def _publish(self, checked: Sequence[Publish | Refusal], wait: Wait) -> dict[str, Any]:
         results = []
+        checked = await self._publishing.parents.checked(checked)
         for item, pending in zip(checked, hand_over_all(self._publishing, checked), strict=True):
             result, outcome = await self._result(pending, wait)
             self._publishing.count(outcome, item.info if isinstance(item, Publish) else None)
@@ -138,6 +139,11 @@ class BatchEndpoints:
         except Refusal as refusal:
             return members_of(refusal), refusal.code
         return {"status": 200, **answer}, outcome_of(answer)
+
+
+def _may_make_topic(body: PublishBody | Refusal) -> TypeGuard[PublishBody]:
+    """Returns whether a topic is made for this body: it can be read, and replies to no message of the topic."""
+    return not isinstance(body, Refusal) and not body.parent
 
 
 def _bare(refusal: Refusal) -> Refusal:

@@ -1,4 +1,4 @@
-"""Control operations: appends a control record and waits for its owner's verdict."""
+"""Control operations: appends a record that changes a topic or a message, and waits for its owner's verdict."""
 
 from typing import Final, NamedTuple
 
@@ -44,10 +44,20 @@ class Controls:
 
         Raises Refusal `not_ready` or `log_unavailable` when nothing was handed over, else `outcome_unknown`.
         """
+        return await self._append(topic_id, encode_control(encode_body(control), epoch, record_id))
+
+    async def decide(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> ControlOutcome:
+        """Does what `change` does. Raises Refusal `outcome_unknown` too where the owner no longer knows the outcome."""
+        return _known(topic_id, await self.change(topic_id, control, epoch, record_id))
+
+    async def decide_event(self, topic_id: str, event: bytes) -> ControlOutcome:
+        """Does what `decide` does with the value of an EVENT record."""
+        return _known(topic_id, await self._append(topic_id, event))
+
+    async def _append(self, topic_id: str, value: bytes) -> ControlOutcome:
         started = self._clock.now()
         shard = self._owners.shard_of(topic_id)
         self._owners.require(shard)
-        value = encode_control(encode_body(control), epoch, record_id)
         try:
             appended = await self._appender.append(shard, topic_key(topic_id), value)
         except LogUnavailable as error:
@@ -63,10 +73,9 @@ class Controls:
             raise Refusal("outcome_unknown", refusal.detail, topic_id=topic_id) from None
         return ControlOutcome(verdict, appended.ts)
 
-    async def decide(self, topic_id: str, control: Control, epoch: int, record_id: bytes) -> ControlOutcome:
-        """Does what `change` does. Raises Refusal `outcome_unknown` too where the owner no longer knows the outcome."""
-        outcome = await self.change(topic_id, control, epoch, record_id)
-        if outcome.verdict.code == Code.UNKNOWN:
-            detail = "the topic's owner no longer knows what became of the record"
-            raise Refusal("outcome_unknown", detail, topic_id=topic_id)
-        return outcome
+
+def _known(topic_id: str, outcome: ControlOutcome) -> ControlOutcome:
+    if outcome.verdict.code == Code.UNKNOWN:
+        detail = "the topic's owner no longer knows what became of the record"
+        raise Refusal("outcome_unknown", detail, topic_id=topic_id)
+    return outcome

@@ -104,7 +104,10 @@ class DurablePublishes:
     async def answer(self, pending: PendingAppend, wait: Wait) -> Answer:
         """Returns the answer once the log has the record, and with `wait` its owner's verdict too. Raises Refusal."""
         publish, entry = pending.publish, pending.publish.entry
-        offset = -1 if pending.append is None else await self._acknowledged(publish, pending.append)
+        if pending.append is not None:
+            offset, publish.ts = await self._acknowledged(publish, pending.append)
+        else:
+            offset, publish.ts = -1, 0 if entry is None or entry.place is None else entry.place.ts
         answer = answer_to(publish, await pending.subscriptions)
         if pending.is_repeat:
             answer["duplicate"] = True
@@ -114,11 +117,11 @@ class DurablePublishes:
             answer |= {"seq": entry.seq, "epoch": publish.info.epoch}
         return answer
 
-    async def _acknowledged(self, publish: Publish, append: Append) -> int:
-        """Returns the record's offset. Raises Refusal."""
+    async def _acknowledged(self, publish: Publish, append: Append) -> Appended:
+        """Returns the record's offset and append time. Raises Refusal."""
         try:
             # Other requests wait for the same future: it must outlive this one.
-            return (await asyncio.shield(append.acknowledgement)).offset
+            return await asyncio.shield(append.acknowledgement)
         except LogUnavailable as error:
             if publish.entry is not None and publish.entry.is_unresolved:
                 raise publish.unknown(f"an earlier attempt may be in the log, and {error}") from None
@@ -179,10 +182,11 @@ class DurablePublishes:
                 self._recent.unknown(publish.key, entry, now)
         else:
             self._metrics.appended(1, now - append.started)
-            offset = acknowledgement.result().offset
+            offset, ts = acknowledgement.result()
             for item, publish in enumerate(append.publishes):
                 if publish.entry is not None:
-                    self._recent.acknowledged(publish.key, publish.entry, LogPlace(append.shard, offset, item), now)
+                    place = LogPlace(append.shard, offset, item, ts)
+                    self._recent.acknowledged(publish.key, publish.entry, place, now)
 
 
 def _place_of(pending: PendingAppend, offset: int) -> LogPlace:

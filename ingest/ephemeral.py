@@ -65,6 +65,7 @@ class EphemeralPublishes:
             subscriptions = publish.entry.subscriptions
         else:
             subscriptions = await self._relayed(publish, relay)
+        publish.ts = self._clock.wall_ms()
         return answer_to(publish, subscriptions) | known | {"dropped": subscriptions == 0}
 
     def _relay(self, publish: Publish, shard: int) -> PendingRelay:

@@ -1,16 +1,19 @@
 """GET /api/v1/topics/{topic_id}/messages: a page of history, joined from frames without parsing them."""
 
 import re
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from headgate.core.publish.body import read_parent
 from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskHistory, HistoryPage
 from headgate.runtime.http.call import Call, Reply
 from headgate.runtime.http.queries import Query, integer, page_limit
+from headgate.runtime.ports import Clock
 from ingest.access import Access
-from ingest.owners import OwnerQueries
+from ingest.owners import OUTCOME_S, OwnerQueries
 from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
@@ -24,25 +27,54 @@ class Range(NamedTuple):
     before_seq: int
     since_ts: int
     limit: int
+    kinds: str = ""
+    parent_id: bytes = b""
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the newest messages are wanted, and not the oldest above a place."""
+        return self.after_seq == self.since_ts == NOT_GIVEN
 
 
 class HistoryEndpoint:
     """Answers with pages of a topic's history."""
 
-    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates, clock: Clock) -> None:
         self._access = access
         self._owners = owners
         self._rates = rates
+        self._clock = clock
 
     async def page(self, call: Call) -> Reply:
         """GET: answers with one page. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
+        return Reply(200, body_of(await self.read(call, topic_id, lambda: read_query(call.query))))
+
+    async def read(self, call: Call, topic_id: str, query: Callable[[], Range]) -> HistoryPage:
+        """Returns a page of the topic; `query` reads what is wanted once the caller may read. Raises Refusal."""
         self._rates.read(call.caller)
         info = (await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")).info
-        wanted = read_query(call.query)
+        wanted = query()
         if info.is_ephemeral:
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
-        return Reply(200, body_of(await self._whole(call, topic_id, wanted)))
+        if wanted.kinds or wanted.parent_id:
+            return await self._some(call, topic_id, wanted)
+        return await self._whole(call, topic_id, wanted)
+
+    async def _some(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
+        """Returns a whole page from which messages are left out; an owner's answer ends at its bounds, at an `edge`."""
+        first = page = await self._ask(call, topic_id, wanted)
+        frames, until = first.frames, self._clock.now() + OUTCOME_S
+        while page.edge and page.complete and (left := wanted.limit - len(frames)) > 0:
+            if self._clock.now() > until:
+                raise Refusal("not_ready", "reading the topic's history takes too long; ask for fewer messages")
+            if wanted.is_newest:
+                following = wanted._replace(before_seq=page.edge, limit=left)
+            else:
+                following = wanted._replace(after_seq=page.edge, since_ts=NOT_GIVEN, limit=left)
+            page = await self._following(call, topic_id, first.epoch, following)
+            frames = page.frames + frames if wanted.is_newest else frames + page.frames
+        return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, page.complete, frames)
 
     async def _whole(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
         """Returns the whole page. An owner's answer is bounded in bytes, so large frames take several."""
@@ -50,22 +82,23 @@ class HistoryEndpoint:
         if not first.frames or not first.complete:
             return first
         low, end = bounds(first, wanted)
-        frames, complete = (first.frames, True) if _seq_of(first.frames[0]) == low else ([], True)
-        while complete and (last := _seq_of(frames[-1]) if frames else low - 1) < end - 1:
+        frames, complete = (first.frames, True) if seq_of(first.frames[0]) == low else ([], True)
+        while complete and (last := seq_of(frames[-1]) if frames else low - 1) < end - 1:
             more = await self._following(call, topic_id, first.epoch, Range(last, end, NOT_GIVEN, end - 1 - last))
+            if more.frames and seq_of(more.frames[0]) != last + 1:
+                raise _moved()
             complete = more.complete and bool(more.frames)
             frames = frames + more.frames
         return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, complete, frames)
 
     async def _following(self, call: Call, topic_id: str, epoch: int, wanted: Range) -> HistoryPage:
-        """Returns the frames behind `after_seq`. Raises Refusal `not_ready` when they were dropped meanwhile."""
-        moved = Refusal("not_ready", "the topic's history moved on while it was read; try again")
+        """Returns the next frames. Raises Refusal `not_ready` when they were dropped meanwhile."""
         try:
             page = await self._ask(call, topic_id, wanted)
         except Refusal as refusal:
-            raise moved if refusal.code == "gone" else refusal from None
-        if page.epoch != epoch or (page.frames and _seq_of(page.frames[0]) != wanted.after_seq + 1):
-            raise moved
+            raise _moved() if refusal.code == "gone" else refusal from None
+        if page.epoch != epoch:
+            raise _moved()
         return page
 
     async def _ask(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
@@ -79,15 +112,14 @@ class HistoryEndpoint:
 
 def read_query(query: Query) -> Range:
     """Reads the query. Raises Refusal `bad_request`."""
-    kinds = query.get("kinds", "message")
-    if kinds != "message":
-        raise Refusal("bad_request", "kinds must be message; edits, redactions and reactions are not built yet")
-    if "parent_message_id" in query:
-        raise Refusal("bad_request", "parent_message_id (the replies to one message) is not built yet; leave it out")
+    kinds = query.get("kinds", "")
+    if kinds not in ("", "message"):
+        raise Refusal("bad_request", "kinds must be message; without it there are edits, redactions and reactions too")
+    parent_id = read_parent(query.get("parent_message_id"))
     after_seq, before_seq, since_ts = (
         integer(query, name, NOT_GIVEN) for name in ("after_seq", "before_seq", "since_ts")
     )
-    return Range(after_seq, before_seq, since_ts, page_limit(query))
+    return Range(after_seq, before_seq, since_ts, page_limit(query), kinds, parent_id)
 
 
 def bounds(first: HistoryPage, wanted: Range) -> tuple[int, int]:
@@ -95,9 +127,9 @@ def bounds(first: HistoryPage, wanted: Range) -> tuple[int, int]:
     above = first.last_seq + 1
     if wanted.before_seq != NOT_GIVEN:
         above = min(above, wanted.before_seq)
-    if wanted.after_seq == wanted.since_ts == NOT_GIVEN:
+    if wanted.is_newest:
         return max(above - wanted.limit, first.first_seq), above
-    low = _seq_of(first.frames[0])
+    low = seq_of(first.frames[0])
     return low, min(above, low + wanted.limit)
 
 
@@ -112,7 +144,12 @@ def body_of(page: HistoryPage) -> bytes:
     )
 
 
-def _seq_of(frame: bytes) -> int:
+def seq_of(frame: bytes) -> int:
+    """Returns the seq of a durable message's frame."""
     found = _SEQ.search(frame)
     assert found is not None
     return int(found[1])
+
+
+def _moved() -> Refusal:
+    return Refusal("not_ready", "the topic's history moved on while it was read; try again")

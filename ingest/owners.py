@@ -1,9 +1,9 @@
 """Questions to the owners of shards, each with a time limit: verdicts, numbers of subscriptions, anything else."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from headgate.core.wire import ids
 from headgate.core.wire.errors import Refusal
@@ -15,7 +15,16 @@ from headgate.runtime.ports import Clock
 ASK_S: Final = 3.0  # an owner that is linked answers in milliseconds, or is about to be replaced
 OUTCOME_S: Final = 7.0  # from the request to the 504 (docs/protocol.md, section 2)
 COUNT_S: Final = 0.02  # then the basis of delivered_to is "unknown" (docs/protocol.md, section 2)
+ASKED_AT_ONCE: Final = 100  # of many questions, so that owners serve others between them
 RETRY_S: Final = 0.25  # between questions while a shard changes hands; an owner that comes back ends the wait
+
+
+class Question(NamedTuple):
+    """A question to the owner of a shard; `build` makes the message with the number of the request."""
+
+    shard: int
+    build: Callable[[int], Request]
+
 
 Subscriptions = asyncio.Future[int | None]  # of one topic; None when the owner cannot say
 
@@ -58,6 +67,17 @@ class OwnerQueries:
                 return await self._directory.ask(shard, build)
         except TimeoutError:
             raise away(shard) from None
+
+    async def ask_many(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
+        """Returns the answer to each question that changes nothing, or its refusal; after ASK_S for all `not_ready`."""
+        answers: list[Answer | Refusal] = []
+        deadline = self._clock.now() + ASK_S
+        for at in range(0, len(questions), ASKED_AT_ONCE):
+            some = questions[at : at + ASKED_AT_ONCE]
+            asked = [self._directory.ask(shard, build) for shard, build in some]
+            await asyncio.wait(asked, timeout=max(0.0, deadline - self._clock.now()))
+            answers += [_outcome_of(future, shard) for future, (shard, _) in zip(asked, some, strict=True)]
+        return answers
 
     async def ask_all(self, build: Callable[[int, int], Request]) -> list[Answer]:
         """Returns every shard's answer to `build(req, shard)`. Raises Refusal, `not_ready` when one is away."""
@@ -143,6 +163,18 @@ class OwnerQueries:
 def away(shard: int) -> Refusal:
     """Returns the refusal for a shard without an owner."""
     return Refusal("not_ready", f"the owner of shard {shard} is away; this heals within seconds")
+
+
+def _outcome_of(future: "asyncio.Future[Answer]", shard: int) -> Answer | Refusal:
+    if not future.done():
+        future.cancel()
+        return away(shard)
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, Refusal):
+        return error
+    raise error
 
 
 def _of_shard(build: Callable[[int, int], Request], shard: int, req: int) -> Request:

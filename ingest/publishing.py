@@ -11,6 +11,7 @@ from ingest.admission import Answer, Publish, Wait
 from ingest.durable import DurablePublishes, PendingAppend
 from ingest.ephemeral import EphemeralPublishes, PendingRelay
 from ingest.ports import IngestMetrics
+from ingest.reply_parents import ReplyParents
 
 Pending = PendingAppend | PendingRelay
 
@@ -18,10 +19,17 @@ Pending = PendingAppend | PendingRelay
 class Publishing:
     """Takes publishes to topics of either profile, and counts them."""
 
-    def __init__(self, durable: DurablePublishes, ephemeral: EphemeralPublishes, metrics: IngestMetrics) -> None:
+    def __init__(
+        self,
+        durable: DurablePublishes,
+        ephemeral: EphemeralPublishes,
+        parents: ReplyParents,
+        metrics: IngestMetrics,
+    ) -> None:
         self._durable = durable
         self._ephemeral = ephemeral
         self._metrics = metrics
+        self.parents = parents
 
     def admit(self, publish: Publish) -> Pending | None:
         """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
+from headgate.runtime.http.application import CountRefusal, HttpApp
+from headgate.runtime.http.call import Handler
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
@@ -15,6 +17,7 @@ from headgate.runtime.ports import Log, Shell
 from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
+from ingest.alias_endpoints import AliasEndpoints
 from ingest.app import handlers_of, make_app
 from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
@@ -23,6 +26,9 @@ from ingest.controls import Controls
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
+from ingest.message_endpoints import MessageEndpoints
+from ingest.message_queries import MessageQueries
+from ingest.message_updates import MessageUpdates
 from ingest.owners import COUNT_S, OwnerQueries
 from ingest.ports import Appends, IngestMetrics
 from ingest.publish import PublishEndpoint
@@ -30,6 +36,7 @@ from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.reply_parents import ReplyParents
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
@@ -76,7 +83,7 @@ class IngestService:
         self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
-        self._catalog = Catalog(directory, clock)
+        self._catalog, self._messages = Catalog(directory, clock), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
         controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
@@ -90,6 +97,15 @@ class IngestService:
             audit=audit,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
+        history = HistoryEndpoint(access, self._owners, rates, clock)
+        updates = MessageUpdates(
+            access=access,
+            messages=self._messages,
+            controls=controls,
+            rates=rates,
+            audit=audit,
+            payload_bytes=options.payload_bytes,
+        )
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit),
@@ -105,15 +121,20 @@ class IngestService:
             ConnectionHandlers(access, self._owners, rates, audit),
             publish,
             batches,
-            HistoryEndpoint(access, self._owners, rates),
+            history,
+            MessageEndpoints(self._messages, updates, rates),
+            AliasEndpoints(publish, history, updates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
         )
-        self.app = make_app(
+        self.app = self._app(handlers, options, metrics.refused)
+
+    def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
+        return make_app(
             handlers,
-            Users(authenticator, Origins(options.origins, is_open=authenticator.open)),
+            Users(self._authenticator, Origins(options.origins, is_open=self._authenticator.open)),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
-            metrics.refused,
+            refused,
             redirect_streams=options.redirect_streams,
             body_bytes=options.rates.body_bytes,
             batch_bytes=options.batch_bytes,
@@ -128,6 +149,7 @@ class IngestService:
         publishing = Publishing(
             DurablePublishes(self._appender, self._owners, self._catalog, admission, shell),
             EphemeralPublishes(self._directory, self._catalog, admission, clock),
+            ReplyParents(self._messages, admission),
             metrics,
         )
         reader = PublishReader(self._rates, clock, rng, options.payload_bytes)

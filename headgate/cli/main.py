@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from headgate.cli import member_commands, topics
+from headgate.cli import member_commands, message_commands, topics
 from headgate.cli.config import config
 from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
@@ -154,6 +154,7 @@ app.command(rich_help_panel=CLIENTS)(subscribe)
 app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
+app.add_typer(message_commands.app, name="messages", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.command(rich_help_panel=CLIENTS)(presence)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)

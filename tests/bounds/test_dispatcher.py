@@ -14,8 +14,8 @@ import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
 from dispatcher.outputs import FLYING, WAITING, Outputs
-from headgate.core.sequencer.apply import TopicDeleted, Unusable
 from headgate.core.sequencer.digest import Digest
+from headgate.core.sequencer.effects import TopicDeleted, Unusable
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.recent_verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, RecentVerdicts
 from headgate.core.sequencer.rows import Row, Shard

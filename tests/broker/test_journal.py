@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.dead_letters import DeadLetters
 from headgate.broker import AsyncBroker, Backpressure, Message, OnFull, Refusal, fixed, journal
-from headgate.core.sequencer.apply import Unusable
+from headgate.core.sequencer.effects import Unusable
 from headgate.core.wire.envelope import Item, encode_bundle
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.ids import shard_of, topic_key

@@ -11,7 +11,7 @@ import pytest
 from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
-from headgate.core.sequencer.apply import Unusable
+from headgate.core.sequencer.effects import Unusable
 from headgate.core.wire.control import DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import keyed_id, random_id

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.index import FREE_PAGES, HistoryIndex, LastRecord, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import FREE_PAGES, LastRecord, LogIdentity
 from dispatcher.recent import ITEM_BITS, RecentMessage
 
 ME = LogIdentity("cluster", 1, 0)

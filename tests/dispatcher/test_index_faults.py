@@ -13,7 +13,8 @@ import pytest
 from dispatcher import folder as folder_module
 from dispatcher.dispatcher_options import HistoryOptions, ShardOptions
 from dispatcher.folder import IndexFolder
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_log import MemoryReader

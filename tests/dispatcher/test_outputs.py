@@ -9,7 +9,7 @@ import pytest
 from dispatcher import outputs as module
 from dispatcher.outputs import Outputs
 from headgate.core.inbox.users import UserTopics
-from headgate.core.sequencer.apply import TopicDeleted
+from headgate.core.sequencer.effects import TopicDeleted
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.topic_changes import MemberChanged

@@ -12,7 +12,8 @@ import pytest
 from dispatcher import rebuild as module
 from dispatcher.dispatcher_options import HistoryOptions, ShardOptions, SnapshotOptions
 from dispatcher.history import History
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from dispatcher.recent import RecentMessage
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.window import SEQ_UNKNOWN, Window

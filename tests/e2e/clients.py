@@ -71,10 +71,18 @@ class Publisher:
 
     async def call(self, method: str, path: str, body: object = None, **query: object) -> Answer:
         """Does one request. Raises NoAnswer or TimeoutError when there is no answer."""
+        return await self._call(method, path, body, {name: str(value) for name, value in query.items()}, {})
+
+    async def call_once(self, method: str, path: str, key: str, body: object = None) -> Answer:
+        """Does one request with an Idempotency-Key. Raises what `call` raises."""
+        return await self._call(method, path, body, {}, {"Idempotency-Key": key})
+
+    async def _call(
+        self, method: str, path: str, body: object, query: dict[str, str], headers: dict[str, str]
+    ) -> Answer:
         started = time.monotonic()
         content = None if body is None else body if isinstance(body, bytes) else _encode(body)
-        params = {name: str(value) for name, value in query.items()}
-        answer = await self._http.request(method, path, content, params)
+        answer = await self._http.request(method, path, content, query, headers)
         return Answer(
             answer.status, msgspec.json.decode(answer.body) if answer.body else None, time.monotonic() - started
         )
@@ -132,11 +140,15 @@ class Subscriber:
     def __init__(
         self, name: str, urls: Sequence[str], topics: Sequence[str], *,
         token: str | None = None, start: object = "live", on_message: Callable[[str, Seen], None] | None = None,
+        keep_whole: bool = False,
     ) -> None:  # fmt: skip
+        """`keep_whole`: the messages are kept in `whole` too, with all that their frames have."""
         self.name = name
         self.topics = tuple(topics)
         self.messages: dict[str, list[Seen]] = {topic: [] for topic in topics}
         self.frames: list[dict[str, Any]] = []  # all but messages
+        self.whole: dict[str, list[dict[str, Any]]] = {topic: [] for topic in topics}
+        self._keep_whole = keep_whole
         self.closes: list[int | None] = []
         self.connections = 0
         self._urls = [url.replace("http", "ws", 1) + "/ws/subscribe" for url in urls]
@@ -216,6 +228,8 @@ class Subscriber:
             epoch, _ = self._cursors[frame.topic_id]
             seen = Seen(epoch, frame.seq, bytes(frame.payload), frame.message_id, frame.publisher_id, time.monotonic())
             self.messages[frame.topic_id].append(seen)
+            if self._keep_whole:
+                self.whole[frame.topic_id].append(msgspec.json.decode(text))
             self._cursors[frame.topic_id] = (epoch, frame.seq)
             if self._on_message is not None:
                 self._on_message(frame.topic_id, seen)

@@ -46,13 +46,18 @@ class Http:
             await self._close(writer)
 
     async def request(
-        self, method: str, path: str, body: bytes | None = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> HttpAnswer:
         """Returns the answer. Raises NoAnswer; TimeoutError after the time that was given."""
         async with asyncio.timeout(self._timeout_s):
             reader, writer = await self._connection()
             try:
-                writer.write(self._request(method, path, body, query))
+                writer.write(self._request(method, path, body, query, headers))
                 answer = await _read_answer(reader, method)
             except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError) as error:
                 await self._close(writer)

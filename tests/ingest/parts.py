@@ -22,10 +22,12 @@ from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
+from ingest.message_queries import MessageQueries
 from ingest.owners import OwnerQueries
 from ingest.ports import IngestMetrics
 from ingest.publishing import Publishing
 from ingest.rates import RateLimits, Rates
+from ingest.reply_parents import ReplyParents
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 from tests.integration.ingest_twin import CountedMetrics, Owner, TwinDirectory
 
@@ -56,7 +58,9 @@ class Parts:
         self.admission = Admission(loop, self.rates)
         self.durable = DurablePublishes(self.appender, self.owners, self.catalog, self.admission, self.shell)
         self.ephemeral = EphemeralPublishes(self.directory, self.catalog, self.admission, loop)
-        self.publishing = Publishing(self.durable, self.ephemeral, self.metrics)
+        self.messages = MessageQueries(self.owners)
+        self.parents = ReplyParents(self.messages, self.admission)
+        self.publishing = Publishing(self.durable, self.ephemeral, self.parents, self.metrics)
 
     async def topic(self, topic_id: str, **settings: Any) -> TopicInfo:
         """Creates a public topic of ana's."""

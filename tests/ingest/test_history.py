@@ -1,15 +1,17 @@
 """ingest.history: what a query asks for, which seqs a page has, and its JSON."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import id_text
 from headgate.core.wire.link import AskHistory, HistoryPage
 from headgate.runtime.http.call import Call
 from headgate.runtime.http.memory_budget import REQUEST_BYTES, MemoryBudget
 from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, body_of, bounds, read_query
-from tests.ingest.parts import ANA, Parts, play, publish
+from tests.ingest.parts import ANA, Parts, call, play, publish
 
 SEVEN = Range(NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, 7)
 
@@ -23,7 +25,8 @@ def page(first_seq: int, last_seq: int, begin: int) -> HistoryPage:
     [
         ({}, Range(-1, -1, -1, 100)),
         ({"after_seq": "0", "before_seq": "9", "since_ts": "5", "limit": "1000"}, Range(0, 9, 5, 1000)),
-        ({"kinds": "message"}, Range(-1, -1, -1, 100)),
+        ({"kinds": "message"}, Range(-1, -1, -1, 100, "message")),
+        ({"parent_message_id": id_text(bytes(16))}, Range(-1, -1, -1, 100, "", bytes(16))),
     ],
 )
 def test_a_query(query: dict[str, str], expected: Range) -> None:
@@ -67,16 +70,70 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
         info = await parts.topic("t")
         await parts.topic("e", profile="ephemeral")
         parts.durable.hand_over([publish(info, b"%d" % at) for at in range(3)])
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
         with MemoryBudget().share() as share:
             share.open("ana", 0)
-            call = Call(ANA, {"topic_id": "t"}, {}, b"", "", None, b"", share)
-            answer = await endpoint.page(call)
+            request = Call(ANA, {"topic_id": "t"}, {}, b"", "", None, b"", share)
+            answer = await endpoint.page(request)
             frames = sum(len(delivered.frame) for delivered in parts.owner.frames["t"])
             assert share.size == REQUEST_BYTES + 2 * frames
             with pytest.raises(Refusal, match="not_in_profile"):
-                await endpoint.page(call._replace(path_parameters={"topic_id": "e"}))
+                await endpoint.page(request._replace(path_parameters={"topic_id": "e"}))
         assert [message["payload"] for message in json.loads(answer.body)["messages"]] == [0, 1, 2]
         assert len(parts.asked(AskHistory)) == 1
+
+    play(scene)
+
+
+def scripted(pages: list[HistoryPage]) -> tuple[list[AskHistory], Callable[[AskHistory], HistoryPage]]:
+    asked: list[AskHistory] = []
+
+    def answer(ask: AskHistory) -> HistoryPage:
+        asked.append(ask)
+        page = pages[len(asked) - 1]
+        return HistoryPage(ask.req, page.epoch, page.first_seq, page.last_seq, page.complete, page.frames, page.edge)
+
+    return asked, answer
+
+
+def some(edge: int, *seqs: int, epoch: int = 9) -> HistoryPage:
+    return HistoryPage(1, epoch, 1, 90, True, [b'{"seq":%d}' % seq for seq in seqs], edge)
+
+
+@pytest.mark.parametrize(
+    ("query", "pages", "asked", "seqs"),
+    [
+        ({"after_seq": "3"}, [some(0, 5, 9)], [(3, -1, -1, 4)], [5, 9]),
+        ({"after_seq": "3"}, [some(20, 5, 9), some(40), some(0, 50, 60)],
+         [(3, -1, -1, 4), (20, -1, -1, 2), (40, -1, -1, 2)], [5, 9, 50, 60]),
+        ({"since_ts": "7", "before_seq": "80"}, [some(20, 5), some(0, 50)], [(-1, 80, 7, 4), (20, 80, -1, 3)], [5, 50]),
+        ({}, [some(60, 70, 71), some(0, 5, 9)], [(-1, -1, -1, 4), (-1, 60, -1, 2)], [5, 9, 70, 71]),
+        ({"before_seq": "80"}, [some(60, 70), some(10), some(0)], [(-1, 80, -1, 4), (-1, 60, -1, 3), (-1, 10, -1, 3)],
+         [70]),
+        ({}, [some(60, 70, 71, 72, 73)], [(-1, -1, -1, 4)], [70, 71, 72, 73]),
+    ],
+)  # fmt: skip
+def test_a_page_with_gaps_is_asked_for_until_it_is_whole(
+    query: dict[str, str], pages: list[HistoryPage], asked: list[tuple[int, ...]], seqs: list[int]
+) -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        questions, parts.owner._AskHistory = scripted(pages)  # type: ignore[assignment,method-assign]
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        answer = await endpoint.page(call()._replace(query={"limit": "4", "kinds": "message", **query}))
+        assert [message["seq"] for message in json.loads(answer.body)["messages"]] == seqs
+        assert [(q.after_seq, q.before_seq, q.since_ts, q.limit) for q in questions] == asked
+        assert {(q.kinds, q.parent_id) for q in questions} == {("message", b"")}
+
+    play(scene)
+
+
+def test_a_page_with_gaps_of_a_topic_that_was_made_again_is_not_put_together() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        _, parts.owner._AskHistory = scripted([some(60, 70), some(0, 5, epoch=10)])  # type: ignore[assignment,method-assign]
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        with pytest.raises(Refusal, match="not_ready"):
+            await endpoint.page(call()._replace(query={"parent_message_id": id_text(bytes(16))}))
 
     play(scene)

@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 
-from headgate.core.sequencer.apply import Deliver, TopicCreated, Unusable, apply
+from headgate.core.sequencer.apply import apply
+from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
-from headgate.core.wire import link, link_members, link_users, topic_settings
+from headgate.core.wire import link, link_members, link_messages, link_users, topic_settings
 from headgate.core.wire.control import LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
@@ -28,6 +29,7 @@ from headgate.runtime.testing.faulty_log import FaultyLog
 from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
+from tests.integration.message_book import MessageBook
 
 SECRET = "a secret of at least thirty-two bytes"
 HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
@@ -44,6 +46,7 @@ class Owner:
         self.rows: list[dict[bytes, Row]] = [{} for _ in range(store.shards)]
         self.verdicts: dict[tuple[int, int], list[Verdict]] = {}
         self.frames: dict[str, list[Deliver]] = {}
+        self.book = MessageBook(self)
         self.dead_letters: list[Unusable] = []
         self.counts: dict[str, int] = {}
         self.relayed: list[bytes] = []
@@ -78,20 +81,27 @@ class Owner:
             self.rows[shard][record.key] = applied.row
         self.verdicts[shard, record.offset] = applied.verdicts
         for effect in applied.effects:
-            if isinstance(effect, Deliver):
-                self.frames.setdefault(effect.topic_id, []).append(effect)
-            elif isinstance(effect, Unusable):
-                self.dead_letters.append(effect)
-            elif isinstance(effect, MemberChanged):
-                self.changed(effect.topic_id, effect.user_id)
-            elif isinstance(effect, TopicUpdated):
-                self.changed(effect.row.topic_id, "")
-            else:
-                topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
-                self.frames.pop(topic_id, None)
-                self.changed(topic_id, "")
+            self._carry_out(effect, record.offset)
 
-    def _row(self, topic_id: str) -> Row:
+    def _carry_out(self, effect: Effect, offset: int) -> None:
+        if isinstance(effect, Deliver):
+            self.frames.setdefault(effect.topic_id, []).append(effect)
+            self.book.delivered(effect, offset)
+        elif isinstance(effect, MessageChanged):
+            self.frames[effect.event.topic_id].append(effect.event)
+            self.book.changed(effect)
+        elif isinstance(effect, Unusable):
+            self.dead_letters.append(effect)
+        elif isinstance(effect, MemberChanged):
+            self.changed(effect.topic_id, effect.user_id)
+        elif isinstance(effect, TopicUpdated):
+            self.changed(effect.row.topic_id, "")
+        elif isinstance(effect, TopicCreated | TopicDeleted):
+            topic_id = effect.row.topic_id if isinstance(effect, TopicCreated) else effect.topic_id
+            self.frames.pop(topic_id, None)
+            self.changed(topic_id, "")
+
+    def row(self, topic_id: str) -> Row:
         key = topic_key(topic_id)
         row = self.rows[shard_of(key, self.store.shards)].get(key)
         if row is None:
@@ -107,24 +117,30 @@ class Owner:
     def _state(self, row: Row) -> Shard:
         return self.states[shard_of(topic_key(row.topic_id), self.store.shards)]
 
-    def _role(self, caller: Caller, row: Row) -> Role | None:
+    def logic_of(self, key: bytes) -> int:
+        return self.states[shard_of(key, self.store.shards)].logic
+
+    def _AskMessage(self, ask: link_messages.AskMessage) -> link.Answer:
+        return self.book.answer(ask)
+
+    def role(self, caller: Caller, row: Row) -> Role | None:
         return self._state(row).role(topic_key(row.topic_id), row, caller.user_id)
 
     def _AskTopic(self, ask: link.AskTopic) -> link.Answer:
-        row = self._row(ask.topic_id)
-        if not may_see(ask.caller, row, self._role(ask.caller, row)):
+        row = self.row(ask.topic_id)
+        if not may_see(ask.caller, row, self.role(ask.caller, row)):
             raise Refusal("topic_not_found", "no")
-        return link.TopicAnswer(ask.req, self._info(row), self._role(ask.caller, row) or "", self._state(row).logic)
+        return link.TopicAnswer(ask.req, self._info(row), self.role(ask.caller, row) or "", self._state(row).logic)
 
     def _AskMember(self, ask: link_members.AskMember) -> link.Answer:
-        row = self._row(ask.topic_id)
+        row = self.row(ask.topic_id)
         found = self._state(row).membership(topic_key(ask.topic_id), row, ask.user_id)
         member = None if found is None else link_members.Member(ask.user_id, *found[:2], found.joined_at)
         return link_members.MemberAnswer(ask.req, row.epoch, member)
 
     def _AskMembers(self, ask: link_members.AskMembers) -> link.Answer:
-        row, key = self._row(ask.topic_id), topic_key(ask.topic_id)
-        role = self._role(ask.caller, row)
+        row, key = self.row(ask.topic_id), topic_key(ask.topic_id)
+        role = self.role(ask.caller, row)
         require(may_administer(ask.caller, row, role), ask.caller, row, role, "list")
         page = self._state(row).members_above(key, row, ask.after, ask.limit)
         members = [link_members.Member(user_id, *found[:2], found.joined_at) for user_id, found in page]
@@ -139,7 +155,7 @@ class Owner:
     def _AskTopics(self, ask: link.AskTopics) -> link.Answer:
         rows = sorted(self.rows[ask.shard].values(), key=lambda row: row.topic_id)
         rows = [r for r in rows if r.topic_id > ask.after and r.topic_id.startswith(ask.prefix)]
-        seen = [self._info(row) for row in rows if may_see(ask.caller, row, self._role(ask.caller, row))]
+        seen = [self._info(row) for row in rows if may_see(ask.caller, row, self.role(ask.caller, row))]
         return link.TopicsAnswer(ask.req, seen[: ask.limit])
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
@@ -149,8 +165,8 @@ class Owner:
         return link.Verdicts(ask.req, self.verdicts[ask.shard, ask.offset])
 
     def _AskHistory(self, ask: link.AskHistory) -> link.Answer:
-        row = self._row(ask.topic_id)
-        if not may_subscribe(ask.caller, row, self._role(ask.caller, row)):
+        row = self.row(ask.topic_id)
+        if not may_subscribe(ask.caller, row, self.role(ask.caller, row)):
             raise Refusal("forbidden", "no")
         if ask.after_seq == 666:
             raise Refusal("gone", "older than what is kept", first_seq=700)
@@ -158,10 +174,10 @@ class Owner:
         if ask.before_seq >= 0:
             found = [d for d in found if d.seq < ask.before_seq]
         page = found[: ask.limit] if ask.after_seq >= 0 else found[-ask.limit :]
-        return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, cut([d.frame for d in page]))
+        return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, cut([self.book.now(d) for d in page]))
 
     def _Relay(self, ask: link.Relay) -> link.Answer:
-        row = self._row(ask.topic_id)
+        row = self.row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise Refusal("topic_not_found", "no")
         self.relayed.append(ephemeral_frame(ask.topic_id, 1, ask.tail))

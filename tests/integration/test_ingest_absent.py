@@ -17,6 +17,7 @@ BODIES: Final[dict[str, bytes]] = {
     "publish_batch": b'[{"payload":1}]',
     "update_topic": b'{"name":"n"}',
     "set_member": b'{"role":"subscriber"}',
+    "edit_message": b'{"payload":1,"version":1}',
 }
 PARAMETERS: Final = {"user_id": "eve", "message_id": "00000000-0000-8000-8000-000000000000", "name": "like"}
 STRANGERS: Final[dict[str, dict[str, Any]]] = {
@@ -70,11 +71,14 @@ def test_a_member_without_the_right_is_told_so_on_every_endpoint() -> None:
         await world.create("hidden", permissions="PRIVATE")
         for row in NAMED:
             await world.call("PUT", "/api/v1/topics/hidden/members/eve", json={"role": "publisher"})
-            status, _, _ = await ask(world, row, "hidden", world.token("eve"), user_id="bo")
+            eve = world.token("eve", service=True)
+            message_id = (await world.publish("hidden", eve, payload=1)).json()["message_id"]
+            status, _, _ = await ask(world, row, "hidden", eve, user_id="bo", message_id=message_id)
             assert status in (200, 204, 403), row
             await world.create(f"own-{row.handler}", permissions="PRIVATE")
             root = world.token("root", admin=True, service=True)
-            status, _, _ = await ask(world, row, f"own-{row.handler}", root, user_id="bo")
+            message_id = (await world.publish(f"own-{row.handler}", root, payload=1)).json()["message_id"]
+            status, _, _ = await ask(world, row, f"own-{row.handler}", root, user_id="bo", message_id=message_id)
             assert status in (200, 204), row
 
     play(scene)

@@ -54,6 +54,35 @@ def test_each_operation_leaves_one_line() -> None:
     play(scene)
 
 
+def test_changes_of_messages_leave_one_line_without_the_payload() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        message_id = (await world.publish("t", payload=1)).json()["message_id"]
+        path, named = f"{TOPICS}/t/messages/{message_id}", f"message_id={message_id}"
+        reaction = f"{path}/reactions/%2B1"
+        operations: list[tuple[str, str, Any, str, str]] = [
+            ("PATCH", path, {"payload": "secret", "version": 1}, "message.edit", f"{named} version=1"),
+            ("POST", "/edit_message", {"message_id": message_id, "content": "secret", "version": 2}, "message.edit",
+             f"{named} version=2"),
+            ("PUT", reaction, None, "message.react", f"{named} name=+1"),
+            ("DELETE", reaction, None, "message.unreact", f"{named} name=+1"),
+            ("DELETE", path, None, "message.redact", named),
+        ]  # fmt: skip
+        records = set()
+        for method, where, body, event, change in operations:
+            line = await line_of(world, method, where, json=body)
+            assert (line["event"], line["topic"], line["change"], line["outcome"]) == (event, "t", change, "ok")
+            assert "secret" not in str(line)
+            records.add(line["record_id"])
+        assert len(records) == 5
+        again = await line_of(world, "DELETE", path)
+        assert (again["outcome"], again["record_id"]) == ("ok", "")
+        refused = await line_of(world, "PATCH", path, world.token("bo"), json={"payload": 1, "version": 3})
+        assert (refused["outcome"], refused["topic"], refused["change"]) == ("forbidden", "t", named)
+
+    play(scene)
+
+
 def test_tickets_and_revocations_leave_one_line_without_the_ticket() -> None:
     async def scene(world: World) -> None:
         bo = world.token("bo")

@@ -170,7 +170,7 @@ def test_a_page_of_a_thousand_members_is_whole_and_names_the_next() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
         world.owner.catch_up()
-        row = world.owner._row("t")
+        row = world.owner.row("t")
         members = world.owner._state(row).members
         await put(world, "bo")
         entry = next(iter(members.values()))

@@ -38,6 +38,7 @@ def test_the_frame_is_what_the_publisher_wrote() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
         parent = id_text(keyed_id(b"t", "ana", "p"))
+        await world.publish("t", payload=1, client_msg_id="p")
         body = (
             b'{ "attachments": [ {"url": "http://x/y", "size": 3, "who": 1} ], "unknown": {"a": [1]}, "payload":'
             b' { "b" : 1.0E+05, "a": 123456789012345678901234567890 , "a":"\\ud800" } ,"priority":"LOW",'
@@ -46,9 +47,10 @@ def test_the_frame_is_what_the_publisher_wrote() -> None:
         answer = await world.call("POST", "/api/v1/topics/t/publish", content=body)
         assert answer.status_code == 200, answer.text
         world.owner.catch_up()
-        deliver = world.owner.frames["t"][0]
+        deliver = world.owner.frames["t"][1]
         assert b'"payload":{"b":1.0E+05,"a":123456789012345678901234567890,"a":"\\ud800"}' in deliver.frame
         assert deliver.low
+        assert deliver.reply
         frame = json.loads(deliver.frame)
         assert frame["attachments"] == [{"url": "http://x/y", "size": 3}]
         assert (frame["parent_message_id"], frame["parent_version"]) == (parent, 2)

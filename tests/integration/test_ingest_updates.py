@@ -22,7 +22,7 @@ async def patch(world: World, body: Any, token: str = "", **request: Any) -> Any
 
 def version_of(world: World) -> int:
     world.owner.catch_up()
-    return world.owner._row("t").version
+    return world.owner.row("t").version
 
 
 def test_what_is_given_changes_and_nothing_else() -> None:
@@ -40,7 +40,7 @@ def test_what_is_given_changes_and_nothing_else() -> None:
         changed = (await patch(world, {"settings": {"presence": None, "retention_messages": None}})).json()
         assert changed["settings"] == made["settings"] | {"presence": "count"}
         world.owner.catch_up()
-        assert world.owner._row("t").settings == {}
+        assert world.owner.row("t").settings == {}
         before = version_of(world)
         assert (await patch(world, {})).json() == changed
         assert (await patch(world, {"unknown": 1, "name": "Tea"})).json() == changed
@@ -130,7 +130,7 @@ def between(world: World, changes: list[dict[str, Any]]) -> None:
     def late(shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Any]":
         if not changes:
             return append(shard, key, value)
-        row = world.owner._row("t")
+        row = world.owner.row("t")
         actor = actor_of(Caller("root", admin=True), "t")
         record = UpdateTopic("t", version_of(world), actor, **changes.pop(0))
         name = topic_key("t")

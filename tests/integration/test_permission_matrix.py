@@ -13,10 +13,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from websockets.asyncio.client import connect
 
+from headgate.core.wire.ids import id_text, keyed_id, topic_key
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import SECRET, Deployment, Stage, token
 from tests.e2e.http import Http
 
+CREATOR: Final = "creator"
 MODES: Final = ("PUBLIC", "PRIVATE", "PUBLISH_ONLY", "SUBSCRIBE_ONLY")
 # P: may publish, S: may subscribe, A: may administer; "." may see the topic and nothing else, "-" it is absent for him.
 MATRIX: Final[dict[str, str]] = {
@@ -127,12 +129,43 @@ def _http(use: str, method: str, rest: str = "", body: object = None) -> Action:
     return act
 
 
+def _of_creators_message(use: str, method: str, rest: str = "") -> Action:
+    async def act(user: User, cell: Cell) -> str:
+        return await user.outcome(method, cell.topic(use), f"/messages/{_message_id(cell.topic(use), CREATOR)}{rest}")
+
+    return act
+
+
+def _of_own_message(method: str, body: object = None) -> Action:
+    """Publishes a message and does something with it: nobody has one of his own who may not publish."""
+
+    async def act(user: User, cell: Cell) -> str:
+        topic_id, client_msg_id = cell.topic("shared"), f"to-{method}"
+        published = await user.outcome("POST", topic_id, "/publish", {"payload": 1, "client_msg_id": client_msg_id})
+        if published != "ok":
+            return published
+        rest = f"/messages/{_message_id(topic_id, user.user_id, client_msg_id)}"
+        return await user.outcome(method, topic_id, rest, body)
+
+    return act
+
+
+def _message_id(topic_id: str, publisher_id: str, client_msg_id: str = "m") -> str:
+    return id_text(keyed_id(topic_key(topic_id), publisher_id, client_msg_id))
+
+
 # What each action needs; those on a topic of the caller's own are in an order in which none spoils the next.
 ACTIONS: Final[list[tuple[str, str, Action]]] = [
     ("publish", "P", _http("shared", "POST", "/publish", {"payload": 1})),
     ("publish batch", "P", _http("shared", "POST", "/publish/batch", [{"payload": 1}])),
     ("publish batch of any", "P", lambda user, cell: user.in_batch(cell.topic("shared"))),
     ("history", "S", _http("shared", "GET", "/messages")),
+    ("read message", "S", _of_creators_message("shared", "GET")),
+    ("react", "S", _of_creators_message("shared", "PUT", "/reactions/like")),
+    ("take a reaction back", "S", _of_creators_message("shared", "DELETE", "/reactions/like")),
+    ("edit own", "P", _of_own_message("PATCH", {"payload": 2, "version": 1})),
+    ("redact own", "P", _of_own_message("DELETE")),
+    ("redact another's", "A", _of_creators_message("own", "DELETE")),
     ("subscribe by WebSocket", "S", lambda user, cell: user.websocket(cell.topic("shared"))),
     ("subscribe by SSE", "S", lambda user, cell: user.sse(cell.topic("shared"))),
     ("end subscriptions", "V", _http("shared", "DELETE", "/subscribe")),
@@ -155,6 +188,8 @@ async def _prepare(creator: User) -> None:
         body = {"topic_id": topic_id, "name": topic_id, "permissions": mode}
         answer = await creator.http.call("POST", "/api/v1/topics", body)
         assert answer.status == 201, answer
+        first = {"payload": 1, "client_msg_id": "m"}
+        assert await creator.outcome("POST", topic_id, "/publish?wait=sequenced", first) == "ok"
         for role in members:
             assert await creator.outcome("PUT", topic_id, f"/members/{role}", {"role": role}) == "ok"
 
@@ -165,7 +200,7 @@ async def _prepare(creator: User) -> None:
 
 async def _try_all(service: Service) -> None:
     async with AsyncExitStack() as stack:
-        creator = User(service, "creator", service=True)
+        creator = User(service, CREATOR, service=True)
         users = {caller: User(service, caller, **CLAIMS.get(caller, {})) for caller in MATRIX}
         for user in (creator, *users.values()):
             await stack.enter_async_context(user.http)

@@ -6,7 +6,7 @@ import msgspec
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, id_bytes, id_text
-from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
+from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, members, show_escapes
 
 MAX_ATTACHMENTS: Final = 10
 _NO_RAW: Final = msgspec.Raw(b"")
@@ -20,12 +20,16 @@ _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8, UTF-16 
 
 
 class PublishBody(NamedTuple):
-    """A checked body. `payload` is its compacted text; `rest` the frame's members behind it, with leading commas."""
+    """A checked body. `payload` is its compacted text; `rest` the frame's members behind it, with leading commas.
+
+    `parent` is the id of the message that it replies to, empty for none; `rest` has it too.
+    """
 
     payload: bytes
     client_msg_id: str | None
     low: bool
     rest: bytes
+    parent: bytes = b""
 
 
 # A page makes a link of it: http, https or relative, without blanks and controls, which a browser skips.
@@ -89,10 +93,11 @@ def read_publish(raw: bytes, max_bytes: int) -> PublishBody:
         raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
     if body.client_msg_id is not None:
         check_client_msg_id(body.client_msg_id, "client_msg_id")
-    rest, counted = _rest(body)
+    parent = read_parent(body.parent_message_id)
+    rest, counted = _rest(body, parent)
     if len(payload) + counted > max_bytes:
         raise Refusal("too_large", f"the payload has {len(payload) + counted} bytes; at most {max_bytes} are taken")
-    return PublishBody(payload, body.client_msg_id, body.priority == "LOW", rest)
+    return PublishBody(payload, body.client_msg_id, body.priority == "LOW", rest, parent)
 
 
 def read_topic_id(raw: bytes) -> str:
@@ -121,6 +126,18 @@ def read_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal("bad_request", _NOT_OBJECT)
     return value
+
+
+def read_members(raw: bytes) -> dict[str, bytes]:
+    """Returns the members of another request's body as compacted JSON text, unparsed. Raises Refusal `bad_request`."""
+    check_text(raw)
+    try:
+        text = compact(raw)
+    except ValueError as error:
+        raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
+    if not text.startswith(b"{"):
+        raise Refusal("bad_request", _NOT_OBJECT)
+    return members(text)
 
 
 def check_text(raw: bytes) -> None:
@@ -158,11 +175,11 @@ def frame_tail(message_id: bytes, publisher_id: str, body: PublishBody) -> bytes
     )
 
 
-def _rest(body: _Body) -> tuple[bytes, int]:
+def _rest(body: _Body, parent: bytes) -> tuple[bytes, int]:
     """Returns the frame's members behind the payload, and the bytes in them that count as payload (attachments)."""
     rest, counted = b"", 0
-    if body.parent_message_id is not None:
-        rest += b',"parent_message_id":"%b"' % id_text(_parent(body.parent_message_id)).encode()
+    if parent:
+        rest += b',"parent_message_id":"%b"' % id_text(parent).encode()
     if body.parent_version is not None:
         rest += b',"parent_version":%d' % body.parent_version
     if body.attachments:
@@ -174,9 +191,10 @@ def _rest(body: _Body) -> tuple[bytes, int]:
     return rest, counted
 
 
-def _parent(text: str) -> bytes:
+def read_parent(text: str | None) -> bytes:
+    """Returns the id of the message that is replied to, empty for none. Raises Refusal `bad_request`."""
     try:
-        return id_bytes(text)
+        return b"" if text is None else id_bytes(text)
     except Refusal:
         raise Refusal("bad_request", "parent_message_id must be UUID text in lower case") from None
 

@@ -57,11 +57,15 @@ TRANSITIONS: Final[dict[PublishState, dict[PublishEvent, PublishState]]] = {
 
 
 class LogPlace(NamedTuple):
-    """The place of a message in the log: shard, offset of its record, and its index in the record."""
+    """The place of a message in the log: shard, offset of its record, and its index in the record.
+
+    `ts` is the record's append time in Unix milliseconds.
+    """
 
     shard: int
     offset: int
     item: int
+    ts: int = 0
 
 
 class RecentPublish:

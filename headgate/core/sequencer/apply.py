@@ -8,13 +8,15 @@ read the same log agree on every number.
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
-from headgate.core.sequencer.members import Members
+from headgate.core.sequencer.effects import Deliver, Effect, TopicCreated, TopicDeleted, Unusable
+from headgate.core.sequencer.message_events import change_message
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.topic_changes import MemberChanged, TopicChange, TopicUpdated, change_topic, repeated
+from headgate.core.sequencer.topic_changes import TopicChange, change_topic, repeated
 from headgate.core.sequencer.window import window_key
 from headgate.core.wire.control import (
     LOGIC,
     MEMBERS_LOGIC,
+    MESSAGES_LOGIC,
     Config,
     Control,
     CreateTopic,
@@ -22,10 +24,11 @@ from headgate.core.wire.control import (
     Logic,
     decode_body,
 )
-from headgate.core.wire.envelope import KEYED, LOW, NO_ID, Envelope, Item, Kind, decode, is_ours
+from headgate.core.wire.envelope import KEYED, NO_ID, Envelope, Item, Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal, UnknownVersion
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
+from headgate.core.wire.message_changes import ChangeRecord, decode_event
 from headgate.core.wire.payload import read_foreign
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
@@ -37,48 +40,6 @@ KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snap
 
 _ACCEPTED: Final = Code.ACCEPTED  # a global is found faster than an attribute, and this is used for every message
 _DUPLICATE: Final = Code.DUPLICATE
-
-
-class Deliver(NamedTuple):
-    """An accepted message, ready for every transport. `item` is its place in a bundle; `low` its priority."""
-
-    topic_id: str
-    epoch: int
-    seq: int
-    ts: int
-    id: bytes
-    item: int
-    frame: bytes
-    low: bool
-
-
-class Unusable(NamedTuple):
-    """A record that is refused as a whole: none of its `items` messages takes a number. It becomes a dead letter.
-
-    `reason` is one word, `detail` is for people.
-    """
-
-    items: int
-    reason: str
-    detail: str
-
-
-class TopicCreated(NamedTuple):
-    """A topic was created."""
-
-    row: Row
-
-
-class TopicDeleted(NamedTuple):
-    """A topic was deleted; its subscriptions end. `members` are those it had; None: its creator `owner_id` alone."""
-
-    topic_id: str
-    epoch: int
-    owner_id: str
-    members: Members | None
-
-
-Effect = Deliver | Unusable | TopicCreated | TopicDeleted | MemberChanged | TopicUpdated
 
 
 class Applied(NamedTuple):
@@ -153,6 +114,16 @@ def items_of(record: Record, config: Config) -> Sequence[Item]:
         return ()
 
 
+def event_in(record: Record) -> ChangeRecord | None:
+    """Returns the change that a record holds, accepted or not; None for every other record."""
+    value = record.value or b""
+    try:
+        envelope = decode(value) if is_ours(value) else None
+        return decode_event(envelope.body) if envelope is not None and envelope.kind is Kind.EVENT else None
+    except CorruptRecord:
+        return None
+
+
 def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
     value = record.value or b""
     try:
@@ -166,6 +137,8 @@ def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
             return _foreign(_advance(shard, record), row, record)
         if envelope.kind is Kind.CONTROL:
             return _control(shard, row, record, envelope)
+        if envelope.kind is Kind.EVENT:
+            return _event(_advance(shard, record), row, record, envelope)
         return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
     except _Refused as refused:
         return _dead_letter(_advance(shard, record), row, refused.reason, refused.detail, refused.logic)
@@ -228,10 +201,23 @@ def _messages(shard: Shard, row: Row | None, record: Record, epoch: int, items: 
         window.add(key, seq, bool(flags & KEYED), offset, log_ms)
         verdicts.append(Verdict(_ACCEPTED, seq, epoch))
         frame = message_frame(topic_id, seq, ts, tail)
-        effects.append(Deliver(topic_id, epoch, seq, ts, record_id, index, frame, bool(flags & LOW)))
+        effects.append(Deliver(topic_id, epoch, seq, ts, record_id, index, frame, flags))
     row.seq = seq
     shard.changes += len(effects)
     return Applied(shard, row, verdicts, effects)
+
+
+def _event(shard: Shard, row: Row | None, record: Record, envelope: Envelope) -> Applied:
+    if shard.logic < MESSAGES_LOGIC:
+        raise _Refused("corrupt", f"a change of a message in a shard of logic {shard.logic}", MESSAGES_LOGIC)
+    if row is None or row.epoch != envelope.epoch or row.ephemeral:
+        return _refuse_all(shard, row, record, 1)
+    try:
+        verdict, effect = change_message(shard, row, record, envelope)
+    except CorruptRecord as error:
+        raise _Refused("corrupt", str(error)) from None
+    shard.changes += effect is not None
+    return Applied(shard, row, [verdict], [] if effect is None else [effect])
 
 
 def _refuse_all(shard: Shard, row: Row | None, record: Record, count: int) -> Applied:
@@ -287,6 +273,7 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
         verdict = _delete_verdict(row, envelope.epoch, seen)
         if verdict.code is Code.DELETED and seen is None and row:
             members = shard.members.pop(record.key or b"", None)
+            shard.changed.drop_topic(record.key or b"")
             effects, row = [TopicDeleted(row.topic_id, row.epoch, row.owner_id, members)], None
     elif isinstance(control, TopicChange):
         verdict, effects = _topic_change(shard, row, record, envelope, control)

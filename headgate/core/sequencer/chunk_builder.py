@@ -13,6 +13,7 @@ from headgate.core.sequencer.snapshot import (
     HEADER,
     NAME_BYTES,
     MemberEntry,
+    MessageEntry,
     Rest,
     name_of,
     seal,
@@ -41,6 +42,7 @@ class ChunkBuilder:
         self._blocks: list[msgspec.Raw] = []
         self._members: list[msgspec.Raw] = []
         self._pairs: list[msgspec.Raw] = []
+        self._messages: list[msgspec.Raw] = []
         self._size = HEADER.size + NAME_BYTES + ENTRIES
         self.prev = prev
         self.written = 0
@@ -61,6 +63,10 @@ class ChunkBuilder:
     def pairs(self, entries: Sequence[Pair]) -> Iterator[bytes]:
         """Adds what other wings keep; yields the values of the chunks that are full."""
         return self._fill(self._pairs, entries)
+
+    def messages(self, entries: Sequence[MessageEntry]) -> Iterator[bytes]:
+        """Adds messages that were changed; yields the values of the chunks that are full."""
+        return self._fill(self._messages, entries)
 
     def blocks(self, pieces: Iterable[BlockState]) -> Iterator[bytes | None]:
         """Adds pieces of the window; yields the values of the chunks that are full, and None after each piece."""
@@ -94,13 +100,14 @@ class ChunkBuilder:
             rest,
             self._members,
             self._pairs,
+            self._messages,
         ]
         while len(parts) > LEAST_PARTS and not parts[-1]:
             parts.pop()
         value = seal(self._number, self._shard.logic, flags, self._floor, offset, self.prev, _encoder.encode(parts))
         self.prev = name_of(value)
         self.written += len(value)
-        for part in (self._rows, self._blocks, self._members, self._pairs):
+        for part in (self._rows, self._blocks, self._members, self._pairs, self._messages):
             part.clear()
         self._size = HEADER.size + NAME_BYTES + ENTRIES
         return value

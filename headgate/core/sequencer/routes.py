@@ -7,7 +7,7 @@ caught up). A gateway is any hashable object: it is only compared.
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from headgate.core.sequencer.apply import Deliver
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.wire.link import Messages
 
 G = TypeVar("G")

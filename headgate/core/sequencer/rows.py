@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.sequencer.changed_messages import ChangedMessages
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.window import Window
@@ -45,11 +46,12 @@ class Shard:
     """The state of a shard beside its rows. `config` is None until the config record was applied.
 
     `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
-    something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `logic` is
-    the meaning of `apply` in force. `digest` covers everything below `next_offset`.
+    something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `changed`
+    are the messages that were edited or redacted; `logic` is the meaning of `apply` in force. `digest` covers
+    everything below `next_offset`.
     """
 
-    __slots__ = ("changes", "config", "digest", "log_ms", "logic", "members", "next_offset", "window")
+    __slots__ = ("changed", "changes", "config", "digest", "log_ms", "logic", "members", "next_offset", "window")
 
     def __init__(self) -> None:
         self.config: Config | None = None
@@ -60,6 +62,7 @@ class Shard:
         self.changes = 0
         self.logic = 1
         self.members: dict[bytes, Members] = {}
+        self.changed = ChangedMessages()
 
     def membership(self, key: bytes, row: Row, user_id: str) -> Membership | None:
         """Returns a user's membership of a topic, None for one who is no member."""

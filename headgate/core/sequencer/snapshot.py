@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from headgate.core.sequencer.changed_messages import NO_BOUND, ChangedMessage, ChangedMessages
 from headgate.core.sequencer.digest import Digest
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.pairs import Pairs
@@ -45,7 +46,7 @@ class Rest(msgspec.Struct, array_like=True):
 
     `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
     [since, offset) of the message log stands in this snapshot with its seq. `pairs` hold everything below
-    `inbox_offset` of the inbox log.
+    `inbox_offset` of the inbox log. Changed messages at or below the place `below` in the log have no rows.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class Rest(msgspec.Struct, array_like=True):
     since: int
     logic: int = 1
     inbox_offset: int = 0
+    below: int = -1
 
 
 class MemberEntry(NamedTuple):
@@ -65,6 +67,15 @@ class MemberEntry(NamedTuple):
     epoch: int
     user_id: str
     membership: Membership | None
+
+
+class MessageEntry(NamedTuple):
+    """A message of a topic in an epoch that was edited or redacted."""
+
+    key: bytes
+    epoch: int
+    seq: int
+    row: ChangedMessage
 
 
 class ChunkBody(msgspec.Struct, array_like=True):
@@ -79,6 +90,7 @@ class ChunkBody(msgspec.Struct, array_like=True):
     rest: Rest | None = None
     members: list[MemberEntry] = []
     pairs: list[tuple[bytes, bytes | None]] = []
+    messages: list[MessageEntry] = []
 
 
 class Chunk(NamedTuple):
@@ -208,6 +220,7 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
     """
     rows: dict[bytes, Row] = {}
     members: dict[bytes, Members] = {}
+    changed = ChangedMessages(most=NO_BOUND)  # some of them left before the chain's end
     pieces: list[BlockState] = []
     rest: Rest | None = None
     for chunk in chain:
@@ -219,6 +232,9 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
             yield
         for at in range(0, len(body.pairs), SLICE_ENTRIES):
             _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES])
+            yield
+        for at in range(0, len(body.messages), SLICE_ENTRIES):
+            _take_messages(changed, body.messages[at : at + SLICE_ENTRIES])
             yield
         pieces.extend(body.blocks)
         if rest is not None:
@@ -234,9 +250,26 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
     shard.logic = rest.logic
     pairs.next_offset = rest.inbox_offset
     shard.members = {key: found for key, found in members.items() if key in rows and rows[key].epoch == found.epoch}
+    shard.changed = yield from _settled(changed, rest.below, rows)
     shard.digest = Digest(rest.digest)
     shard.window = yield from Window.restoring(pieces, rest.oldest, shard.next_offset)
     return shard, rows
+
+
+def _take_messages(changed: ChangedMessages, entries: Iterable[MessageEntry]) -> None:
+    for key, epoch, seq, row in entries:
+        changed.put(key, epoch, seq, row)
+
+
+def _settled(found: ChangedMessages, below: int, rows: dict[bytes, Row]) -> Generator[None, None, ChangedMessages]:
+    """Returns the changed messages that were there at the chain's end."""
+    changed = ChangedMessages(below)
+    for count, (key, epoch, seq, row) in enumerate(found):
+        if key in rows and rows[key].epoch == epoch:
+            changed.put(key, epoch, seq, row)
+        if count % SLICE_ENTRIES == SLICE_ENTRIES - 1:
+            yield
+    return changed
 
 
 def _take_rows(

@@ -6,8 +6,8 @@ from typing import Final
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, ChunkBody, MemberEntry
-from headgate.core.sequencer.snapshot_writer import MemberKey, PairKey, SnapshotWriter
+from headgate.core.sequencer.snapshot import Chunk, ChunkBody, MemberEntry, MessageEntry
+from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey, PairKey, SnapshotWriter
 from headgate.core.sequencer.window import WindowMark
 from headgate.core.wire.errors import HeadgateError
 
@@ -43,6 +43,7 @@ class BaseCheck:
         self._pairs: Pairs = NoPairs() if pairs is None else pairs
         self._seen_pairs: set[int] = set()  # hashes of the keys
         self._seen_members: set[int] = set()  # hashes of (topic key, user id): a third of the room
+        self._seen_messages: set[int] = set()  # hashes of (topic key, seq)
         self._ids: dict[tuple[bool, int], int] = {}
 
     @property
@@ -59,6 +60,7 @@ class BaseCheck:
         yield
         yield from self._rows_of(chunk.at, body)
         yield from self._members_of(chunk.at, body)
+        yield from self._messages_of(chunk.at, body)
         yield from self._pairs_of(chunk.at, body)
         for piece in body.blocks:
             place = (piece.keyed, piece.number)
@@ -94,6 +96,35 @@ class BaseCheck:
             return self._writer.touched(entry.key)
         changed = self._writer.touched(MemberKey(entry.key, entry.user_id))
         return changed or members.get(entry.user_id) == entry.membership
+
+    def _messages_of(self, at: int, body: ChunkBody) -> Iterator[None]:
+        for count, entry in enumerate(reversed(body.messages)):
+            place = hash((entry.key, entry.seq))
+            if place not in self._seen_messages:
+                self._seen_messages.add(place)
+                if not self._message_is_right(entry):
+                    raise BadSnapshot(f"changed message {entry.seq} of {entry.key!r} is not what was written at {at}")
+            if count % SLICE_ROWS == SLICE_ROWS - 1:
+                yield
+
+    def _message_is_right(self, entry: MessageEntry) -> bool:
+        """Whether a changed message is what was written, or it or its topic changed, or it left, since."""
+        changed, touched = self._shard.changed, self._writer.touched
+        if entry.row.pos <= changed.below or touched(entry.key) or touched(MessageKey(entry.key, entry.seq)):
+            return True
+        return changed.get(entry.key, entry.epoch, entry.seq) == entry.row
+
+    def _all_messages(self) -> Iterator[None]:
+        """Looks for changed messages that are not in the base, some thousand a slice."""
+        changed, touched = self._shard.changed, self._writer.touched
+        for key in changed.topic_keys():
+            seqs = changed.seqs(key)
+            for at in range(0, len(seqs), SLICE_ROWS):
+                for seq in seqs[at : at + SLICE_ROWS]:
+                    if hash((key, seq)) not in self._seen_messages and not touched(MessageKey(key, seq)):
+                        raise BadSnapshot(f"changed message {seq} of {key!r} is not in the base")
+                yield
+        yield
 
     def _pairs_of(self, at: int, body: ChunkBody) -> Iterator[None]:
         for count, (key, value) in enumerate(reversed(body.pairs)):
@@ -140,6 +171,7 @@ class BaseCheck:
                     raise BadSnapshot(f"the row of {key!r} is not in the base")
             yield
         yield from self._all_members()
+        yield from self._all_messages()
         yield from self._all_pairs()
         for keyed, number, count in self._window.counts(self._mark):
             if self._ids.get((keyed, number), 0) != count:

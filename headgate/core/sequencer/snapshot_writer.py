@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from headgate.core.sequencer.chunk_builder import ChunkBuilder, Pair
 from headgate.core.sequencer.pairs import NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import BASE, CHUNK_BYTES, NO_NAME, Chunk, MemberEntry, Rest
+from headgate.core.sequencer.snapshot import BASE, CHUNK_BYTES, NO_NAME, Chunk, MemberEntry, MessageEntry, Rest
 from headgate.core.sequencer.window import START, Window, WindowMark
 
 SLICE_ROWS: Final = 2_000  # 2 to 4 ms
@@ -26,13 +26,20 @@ class MemberKey(NamedTuple):
     user_id: str
 
 
+class MessageKey(NamedTuple):
+    """The key of the row of a message that was changed."""
+
+    topic_key: bytes
+    seq: int
+
+
 class PairKey(NamedTuple):
     """The key of a pair (see `Pairs`), apart from those of rows."""
 
     key: bytes
 
 
-Key = bytes | MemberKey | PairKey  # bytes: the topic key of a topic's row
+Key = bytes | MemberKey | MessageKey | PairKey  # bytes: the topic key of a topic's row
 
 
 class SnapshotWriter:
@@ -108,6 +115,7 @@ class SnapshotWriter:
         try:
             yield from self._fuzzy(chunks, shard, rows, list(rows))
             yield from _all_members(chunks, shard)
+            yield from _all_messages(chunks, shard, rows)
             for keys in self._pairs.keys(SLICE_ROWS):
                 yield from chunks.pairs(self._pairs_at([PairKey(key) for key in keys]))
                 yield None
@@ -144,6 +152,7 @@ class SnapshotWriter:
             some = keys[at : at + SLICE_ROWS]
             yield from chunks.rows([(key, rows.get(key)) for key in some if isinstance(key, bytes)])
             yield from chunks.members(_members_at(shard, rows, some))
+            yield from chunks.messages(_messages_at(shard, rows, some))
             yield from chunks.pairs(self._pairs_at(some))
             yield None
 
@@ -167,6 +176,7 @@ class SnapshotWriter:
         keys = late.union(changed)
         entries = [(key, _copy(rows.get(key))) for key in keys if isinstance(key, bytes)]
         members, pairs = _members_at(shard, rows, keys), self._pairs_at(keys)
+        messages = _messages_at(shard, rows, keys)
         window, mark = shard.window, shard.window.mark()
         pieces = window.pieces(start, mark)
         since = window.whole_from if chunks.is_base else max(self.offset, window.whole_from)
@@ -181,12 +191,16 @@ class SnapshotWriter:
             since,
             shard.logic,
             inbox_offset,
+            shard.changed.below,
         )
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])
             yield None
         for at in range(0, len(members), SLICE_ROWS):
             yield from chunks.members(members[at : at + SLICE_ROWS])
+            yield None
+        for at in range(0, len(messages), SLICE_ROWS):
+            yield from chunks.messages(messages[at : at + SLICE_ROWS])
             yield None
         for at in range(0, len(pairs), SLICE_ROWS):
             yield from chunks.pairs(pairs[at : at + SLICE_ROWS])
@@ -224,6 +238,33 @@ def _all_members(chunks: ChunkBuilder, shard: Shard) -> Iterator[bytes | None]:
             yield None
             entries = []
     yield from chunks.members(entries)
+    yield None
+
+
+def _messages_at(shard: Shard, rows: Mapping[bytes, Row], keys: Iterable[Key]) -> list[MessageEntry]:
+    """Returns the changed messages that some of the keys name; those that left are below `Rest.below`."""
+    entries: list[MessageEntry] = []
+    for key in keys:
+        if isinstance(key, MessageKey) and key.topic_key in rows:
+            epoch = rows[key.topic_key].epoch
+            found = shard.changed.get(key.topic_key, epoch, key.seq)
+            if found is not None:
+                entries.append(MessageEntry(key.topic_key, epoch, key.seq, found))
+    return entries
+
+
+def _all_messages(chunks: ChunkBuilder, shard: Shard, rows: Mapping[bytes, Row]) -> Iterator[bytes | None]:
+    """Writes the changed messages of all topics in slices; a topic may change or go between two of them."""
+    entries: list[MessageEntry] = []
+    for key in shard.changed.topic_keys():
+        seqs = shard.changed.seqs(key)
+        for at in range(0, len(seqs), SLICE_ROWS):
+            entries += _messages_at(shard, rows, [MessageKey(key, seq) for seq in seqs[at : at + SLICE_ROWS]])
+            if len(entries) >= SLICE_ROWS:
+                yield from chunks.messages(entries)
+                yield None
+                entries = []
+    yield from chunks.messages(entries)
     yield None
 
 

@@ -1,5 +1,7 @@
 """The message frame: the client's JSON, built once from a record's tail for all transports."""
 
+from headgate.core.wire.timestamps import rfc3339
+
 
 def message_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:
     """Returns the frame of a durable message. `tail` begins at `"message_id"` and has the closing brace.
@@ -12,3 +14,15 @@ def message_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:
 def ephemeral_frame(topic_id: str, ts: int, tail: bytes) -> bytes:
     """Returns the frame of an ephemeral message: it has no seq."""
     return b'{"type":"message","topic_id":"%b","ts":%d,%b' % (topic_id.encode(), ts, tail)
+
+
+def edit_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:
+    """Returns the frame of an edit, which says when it was made: `edited_at` is its `ts` as text."""
+    edited_at = rfc3339(ts).encode()
+    return b'{"type":"message","topic_id":"%b","seq":%d,"ts":%d,"edited_at":"%b",%b' % (
+        topic_id.encode(),
+        seq,
+        ts,
+        edited_at,
+        tail,
+    )

@@ -42,6 +42,11 @@ def user_shard(user_id: str, shards: int) -> int:
     return shard_of(user_id.encode(), shards)
 
 
+def shard_of_id(message_id: bytes, shards: int) -> int:
+    """Returns the shard of a message: its id begins with the hash of its topic's key."""
+    return (int.from_bytes(message_id[:4], "big") & 0x7FFFFFFF) % shards
+
+
 def topic_key(topic_id: str, tenant: str = "") -> bytes:
     """Returns the key of a topic in the log. A topic id has no `/`, so `tenant/topic` is unambiguous."""
     return f"{tenant}/{topic_id}".encode() if tenant else topic_id.encode()

@@ -309,7 +309,11 @@ class Verdicts(LinkStruct, tag=37):
 
 
 class AskHistory(LinkStruct, tag=38):
-    """Asks for a page of history; the fields are the query's (docs/protocol.md, section 2), -1 where not given."""
+    """Asks for a page of history; the fields are the query's (docs/protocol.md, section 2), -1 where not given.
+
+    `kinds` is `message` where events are left out, `parent_id` the message whose replies are wanted, b"" for any. Of
+    such a page the seqs do not follow each other.
+    """
 
     req: int
     topic_id: str
@@ -318,10 +322,17 @@ class AskHistory(LinkStruct, tag=38):
     before_seq: int
     since_ts: int
     limit: int
+    kinds: str = ""
+    parent_id: bytes = b""
 
 
 class HistoryPage(LinkStruct, tag=39):
-    """Answer to AskHistory: frames ascending in seq; `first_seq` and `last_seq` are of all that the topic keeps."""
+    """Answer to AskHistory: frames ascending in seq; `first_seq` and `last_seq` are of all that the topic keeps.
+
+    `edge` is for a page with `kinds` or `parent_id` that ended at a bound of the owner before its limit: the seq up to
+    which it looked. Ask for the rest with `after_seq` = `edge`, or, where the newest were asked for, with `before_seq`
+    = `edge` (these frames come before). 0: the page is whole.
+    """
 
     req: int
     epoch: int
@@ -329,6 +340,7 @@ class HistoryPage(LinkStruct, tag=39):
     last_seq: int
     complete: bool
     frames: list[bytes]
+    edge: int = 0
 
 
 class Relay(LinkStruct, tag=40):

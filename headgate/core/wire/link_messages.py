@@ -10,7 +10,8 @@ class AskMessage(LinkStruct, tag=80):
     `topic_id` may be "": the id alone names the message. `purpose` is what the caller wants: `read`, `edit`, `redact`,
     `react`, `unreact`, `reply` (it is the parent of a publish), `reposition` (nothing but its topic and seq); the owner
     refuses what the caller may not do, and what cannot be done: `topic_not_found`, `message_not_found`, `forbidden`,
-    `not_in_profile`, `limit_reached` (reactions), `not_ready` (the index cannot answer yet). `name` is the reaction.
+    `not_in_profile`, `limit_reached` (reactions), `immutable` (it is too old to be edited, or redacted and reacted to),
+    `not_ready` (the index cannot answer yet). `name` is the reaction.
     """
 
     req: int
@@ -56,13 +57,16 @@ class MessageAnswer(LinkStruct, tag=81):
 class Amended(LinkStruct, tag=25):
     """A message of a topic that the gateway hosts is now `frame`; sent before the event that changed it.
 
-    A gateway replaces what it holds of message `seq` and has not written yet.
+    A gateway replaces what it holds of message `seq` and has not written yet. `redacted`: it blanks the edits of the
+    message too. Where the owner has not got the message at hand, or the link no room, `frame` is empty: the gateway
+    blanks what it holds of a redacted message, and forgets what it holds up to any other, to ask for it again.
     """
 
     topic_id: str
     epoch: int
     seq: int
     frame: bytes
+    redacted: bool = False
 
 
 MessageRequest = AskMessage

@@ -4,8 +4,12 @@ Byte layout of the body, big endian:
 
     0                4
     | head's length | head: JSON of one of the structs | tail of the event's own frame, as in a message record |
+
+The tail is exactly what `event_tail` makes: id and actor of the event, its payload (the new one of an edit, else null),
+then what it does to which message. A record whose tail and head say different things is a dead letter.
 """
 
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -14,11 +18,14 @@ import msgspec
 from headgate.core.wire.control import Actor
 from headgate.core.wire.envelope import HEADER, MAGIC, VERSION, Kind
 from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.ids import id_text
 
 HEAD_BYTES: Final = 4_096
 MAX_NAMES: Final = 50  # different reactions of one message
 NAME_CHARACTERS: Final = 32
+NO_PAYLOAD: Final = b"null"
 _LENGTH: Final = struct.Struct(">I")
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,32}")
 
 
 class EditMessage(msgspec.Struct, frozen=True, tag_field="op", tag="edit"):
@@ -64,10 +71,26 @@ class ChangeRecord(NamedTuple):
     tail: bytes
 
 
-def encode_event(change: MessageChange, tail: bytes, epoch: int, record_id: bytes) -> bytes:
-    """Returns the value of an EVENT record. `tail` runs from `"message_id"` to the closing brace."""
+def is_reaction_name(name: str) -> bool:
+    """Returns whether a text may be the name of a reaction: 1 to NAME_CHARACTERS characters, none of them a control."""
+    return _NAME.fullmatch(name) is not None
+
+
+def event_tail(record_id: bytes, change: MessageChange, payload: bytes = NO_PAYLOAD) -> bytes:
+    """Returns the tail of an event's frame, from `"message_id"` to the closing brace; `payload` is that of an edit.
+
+    The `version` of an edit is the one that the message has after it.
+    """
+    return _tail_begin(record_id, change) + payload + _tail_end(change)
+
+
+def encode_event(change: MessageChange, tail: bytes, epoch: int, record_id: bytes, flags: int = 0) -> bytes:
+    """Returns the value of an EVENT record; `tail` is from `event_tail`.
+
+    `flags` is KEYED where `record_id` is the hash of an idempotency key, so that a client may repeat it.
+    """
     head = _encode(change)
-    header = HEADER.pack(MAGIC, VERSION, Kind.EVENT, 0, record_id, epoch)
+    header = HEADER.pack(MAGIC, VERSION, Kind.EVENT, flags, record_id, epoch)
     return b"".join((header, _LENGTH.pack(len(head)), head, tail))
 
 
@@ -83,3 +106,30 @@ def decode_event(body: bytes) -> ChangeRecord:
         return ChangeRecord(_decoder.decode(head), tail)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(f"event: {error}") from None
+
+
+def check_event(record_id: bytes, record: ChangeRecord) -> None:
+    """Raises CorruptRecord unless head and tail of an event agree, and what it names is within the bounds."""
+    change, tail = record
+    if isinstance(change, ReactToMessage) and not is_reaction_name(change.name):
+        raise CorruptRecord(f"a reaction has 1 to {NAME_CHARACTERS} characters without control characters")
+    begin, end = _tail_begin(record_id, change), _tail_end(change)
+    if not tail.startswith(begin) or not tail.endswith(end) or len(begin) + len(end) >= len(tail):
+        raise CorruptRecord("the tail of an event does not say what its head says")
+    if not isinstance(change, EditMessage) and tail[len(begin) : -len(end)] != NO_PAYLOAD:
+        raise CorruptRecord("only an edit has a payload")
+
+
+def _tail_begin(record_id: bytes, change: MessageChange) -> bytes:
+    publisher = _encode(change.actor.user_id)
+    return b'"message_id":"%b","publisher_id":%b,"payload":' % (id_text(record_id).encode(), publisher)
+
+
+def _tail_end(change: MessageChange) -> bytes:
+    if isinstance(change, EditMessage):
+        return b',"kind":"edit","target_seq":%d,"version":%d}' % (change.target_seq, change.version + 1)
+    if isinstance(change, RedactMessage):
+        return b',"kind":"redact","target_seq":%d}' % change.target_seq
+    removed = b"true" if change.removed else b"false"
+    name = _encode(change.name)
+    return b',"kind":"reaction","target_seq":%d,"name":%b,"removed":%b}' % (change.target_seq, name, removed)

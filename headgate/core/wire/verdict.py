@@ -24,8 +24,8 @@ class Code(enum.IntEnum):
     UPDATED = 14  # `seq` is the topic's version now
     FORBIDDEN = 15  # the actor's role did not allow it when the record was applied
     LAST_OWNER = 16
-    CHANGED = 18  # a message was changed; `seq` is that of the event
     CONFLICT = 17  # decided against another version of the topic or message; `seq` is the present one
+    CHANGED = 18  # a message was changed; `seq` is that of the event
 
 
 class Verdict(msgspec.Struct, array_like=True, gc=False, frozen=True):

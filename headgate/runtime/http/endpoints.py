@@ -12,6 +12,8 @@ TEXT: Final = "text/plain"
 TOPICS: Final = "/api/v1/topics"
 TOPIC: Final = "/api/v1/topics/{topic_id}"
 MEMBERS: Final = f"{TOPIC}/members"
+MESSAGE: Final = f"{TOPIC}/messages/{{message_id}}"
+REACTION: Final = f"{MESSAGE}/reactions/{{name}}"
 
 
 class Body(NamedTuple):
@@ -80,6 +82,11 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "POST", "/api/v1/tickets", "create_ticket", AnswerShape(), Body()),
     Endpoint("ingest", "POST", "/api/v1/revocations", "create_revocation", _NO_CONTENT, Body()),
     Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),
+    Endpoint("ingest", "GET", MESSAGE, "show_message", query=("versions",)),
+    Endpoint("ingest", "PATCH", MESSAGE, "edit_message", body=Body()),
+    Endpoint("ingest", "DELETE", MESSAGE, "redact_message", _NO_CONTENT),
+    Endpoint("ingest", "PUT", REACTION, "add_reaction", _NO_CONTENT, _END),
+    Endpoint("ingest", "DELETE", REACTION, "remove_reaction", _NO_CONTENT),
     Endpoint("ingest", "GET", MEMBERS, "list_members", query=_PAGE),
     Endpoint("ingest", "PUT", f"{MEMBERS}/{{user_id}}", "set_member", body=Body()),
     Endpoint("ingest", "DELETE", f"{MEMBERS}/{{user_id}}", "remove_member", _NO_CONTENT),
@@ -89,6 +96,11 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
     Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
+    Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body(), _PUBLISH),
+    Endpoint("ingest", "GET", "/messages", "alias_messages", query=("channel_id", "since_ts", "page_size", "page")),
+    Endpoint("ingest", "POST", "/edit_message", "alias_edit", AnswerShape(), Body()),
+    Endpoint("ingest", "POST", "/delete_message", "alias_delete", _NO_CONTENT, Body()),
+    Endpoint("ingest", "POST", "/react", "alias_react", _NO_CONTENT, Body()),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
     Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("gateway", "GET", "/sse/subscribe", "", _EVENTS, query=("topic_id", *_SSE)),

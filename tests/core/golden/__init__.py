@@ -9,7 +9,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.apply import apply_many
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, Item, encode_bundle, encode_control, encode_message

@@ -2,18 +2,8 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import (
-    Applied,
-    Deliver,
-    NotConfigured,
-    TopicCreated,
-    TopicDeleted,
-    Unusable,
-    apply,
-    apply_many,
-    foreign_item,
-    items_of,
-)
+from headgate.core.sequencer.apply import Applied, NotConfigured, apply, apply_many, foreign_item, items_of
+from headgate.core.sequencer.effects import Deliver, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
 from headgate.core.wire.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message

@@ -1,6 +1,6 @@
 """Who hosts what, and what goes to each gateway."""
 
-from headgate.core.sequencer.apply import Deliver
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.routes import Routes
 from headgate.core.wire.link import Messages
 

@@ -2,12 +2,14 @@
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, TopicDeleted, Unusable, apply_many
+from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.effects import TopicDeleted, Unusable
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.wire.control import (
     LOGIC,
+    MEMBERS_LOGIC,
     Actor,
     Config,
     Control,
@@ -326,7 +328,7 @@ def test_a_conflict_is_not_kept_the_same_request_may_be_decided_anew() -> None:
 def test_before_logic_2_members_mean_what_older_code_makes_of_them_and_after_it_they_count() -> None:
     bed = Bed(logic=1)
     join = SetMember("t", "bob", "member", ANN)
-    assert bed.feed(join, bed.epoch).verdicts == [Verdict(Code.DEAD, LOGIC)]
+    assert bed.feed(join, bed.epoch).verdicts == [Verdict(Code.DEAD, MEMBERS_LOGIC)]
     changes = bed.shard.changes
     for logic, code in ((1, Code.IGNORED), (2, Code.CONFIGURED), (2, Code.IGNORED)):
         assert bed.feed(Logic(logic), 0).verdicts[0].code == code

@@ -49,4 +49,5 @@ def test_the_codes_are_what_older_versions_send() -> None:
         ("FORBIDDEN", 15),
         ("LAST_OWNER", 16),
         ("CONFLICT", 17),
+        ("CHANGED", 18),
     ]

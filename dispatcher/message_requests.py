@@ -1,0 +1,259 @@
+"""Requests about single messages: read one, and ask whether it may be changed or replied to."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dispatcher.folding import Fold, Kept, Place
+from dispatcher.history import ABSENT
+from dispatcher.index_changes import ChangeState, EditPlace
+from dispatcher.log_end import refuse_late
+from dispatcher.reading import HISTORY_BYTES, Reading
+from dispatcher.shard import Destination, ShardOwner
+from headgate.core.sequencer.changed_messages import FIRST_VERSION
+from headgate.core.sequencer.rows import Row
+from headgate.core.wire import rights
+from headgate.core.wire.amended_frames import frame_members, payload_in
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import id_text, topic_key
+from headgate.core.wire.link_messages import AskMessage, MessageAnswer, MessageVersion
+from headgate.core.wire.member_roles import Right, Role, has
+from headgate.core.wire.message_changes import MAX_NAMES, NO_PAYLOAD, is_reaction_name
+from headgate.core.wire.payload import without_lone
+
+RETRY_MS: Final = 1_000
+MAX_VERSIONS: Final = 1_000  # of one answer, the newest
+# What a caller needs in the topic; to redact, one who did not publish the message needs ADMINISTER.
+_NEEDED: Final[Mapping[str, Right]] = {
+    "read": Right.SUBSCRIBE,
+    "reposition": Right.SUBSCRIBE,
+    "react": Right.SUBSCRIBE,
+    "unreact": Right.SUBSCRIBE,
+    "reply": Right.PUBLISH,
+    "edit": Right.PUBLISH,
+    "redact": Right.NONE,
+}
+_OF_EVENTS: Final = frozenset({"read", "reposition"})  # an event itself is never changed
+_WITH_FRAME: Final = frozenset({"read", "edit", "redact"})
+
+
+class _Subject(NamedTuple):
+    """The message that a request is about, and the caller's rights in its topic."""
+
+    row: Row
+    kept: Kept
+    fold: Fold
+    rights: Right
+
+    @property
+    def state(self) -> ChangeState:
+        """What was done to it, as the index knows it."""
+        return self.fold.state(self.kept.seq)
+
+
+class MessageRequests:
+    """Answers them for one shard. `handlers` are by the type of the request; each raises Refusal.
+
+    `again` handles a request once more when its link has room, `answer_with` with another handler, at once.
+    """
+
+    def __init__(
+        self,
+        owner: ShardOwner,
+        reading: Reading,
+        again: Callable[[Destination, AskMessage], None],
+        answer_with: Callable[[Callable[..., None], Destination, AskMessage], None],
+    ) -> None:
+        self._owner = owner
+        self._reading = reading
+        self._again = again
+        self._answer_with = answer_with
+        self.handlers: Mapping[type, Callable[..., None]] = {AskMessage: self._message}
+
+    def _message(self, peer: Destination, ask: AskMessage, *, at_end: bool = False) -> None:
+        try:
+            subject = self._subject(ask)
+        except Refusal as refusal:
+            if at_end or refusal.code != "message_not_found":
+                raise
+            self._look_at_end(peer, ask)
+            return
+        edits = self._edits(subject) if ask.versions and ask.purpose == "read" else []
+        absent = self._absent(ask, subject, edits)
+        if absent and self._owner.pages.crowded:
+            raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
+        if absent:
+            self._owner.pages.want(subject.row, absent[:ABSENT], peer, lambda: self._again(peer, ask))
+            return
+        now = subject.fold.now(subject.kept) if ask.purpose in _WITH_FRAME else b""
+        assert isinstance(now, bytes)
+        answer = self._answer(ask, subject, now)
+        peer.send(answer if not ask.versions else _with_versions(answer, self._versions(subject, edits)))
+
+    def _look_at_end(self, peer: Destination, ask: AskMessage) -> None:
+        """Looks for a message again once all that is in the log now is applied: its publisher may have just got 200."""
+
+        def again(applied: bool) -> None:
+            self._answer_with(partial(self._message, at_end=True) if applied else refuse_late, peer, ask)
+
+        if not self._owner.log_end.wait(peer, again):
+            raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
+
+    # -- which message
+
+    def _subject(self, ask: AskMessage) -> _Subject:
+        if ask.purpose not in _NEEDED:
+            raise Refusal("bad_request", f"purpose {ask.purpose[:32]!r}, expected one of {', '.join(_NEEDED)}")
+        row, seq = self._place(ask)
+        history = self._owner.history
+        kept = history.get(row.epoch, seq)
+        if kept is None or (kept.change and ask.purpose not in _OF_EVENTS):
+            raise _unknown(ask)
+        first, is_known = self._reading.kept(row)
+        if seq < first and is_known:
+            raise _unknown(ask)
+        if seq < first and row.others:
+            raise _not_yet()
+        return _Subject(row, kept, history.fold(row.epoch, seq, seq), self._rights(ask, row))
+
+    def _place(self, ask: AskMessage) -> tuple[Row, int]:
+        """Returns the topic of a message and its seq. A topic that the caller may not see is as good as none."""
+        owner, found = self._owner, list[tuple[Row, int]]()
+        if ask.topic_id:
+            row = owner.rows.get(topic_key(ask.topic_id))
+            if row is None:
+                raise rights.unknown_topic(ask.topic_id)
+            rights.require(True, ask.caller, row, self._role(ask, row), "see")
+            if row.ephemeral:
+                raise Refusal("not_in_profile", f"topic {row.topic_id} is ephemeral: nothing of it is kept")
+            seq = owner.history.seq_of(ask.message_id, row.epoch)
+            found = [] if seq is None else [(row, seq)]
+        else:
+            for epoch, seq in owner.history.places_of(ask.message_id):
+                row = owner.rows.get(topic_key(owner.topics.topic_of(epoch) or ""))
+                if row is not None and rights.may_see(ask.caller, row, self._role(ask, row)):
+                    found.append((row, seq))
+        if found:
+            return found[0]
+        raise _unknown(ask) if owner.history.complete else _not_yet()
+
+    def _role(self, ask: AskMessage, row: Row) -> Role | None:
+        return self._owner.shard.role(topic_key(row.topic_id), row, ask.caller.user_id)
+
+    def _rights(self, ask: AskMessage, row: Row) -> Right:
+        role = self._role(ask, row)
+        found = rights.rights_of(ask.caller, row, role)
+        needed = _NEEDED[ask.purpose]
+        allowed = needed is Right.NONE or has(found, needed)
+        rights.require(allowed, ask.caller, row, role, f"{ask.purpose} messages of")
+        return found
+
+    # -- what has to be read from the log
+
+    def _absent(self, ask: AskMessage, subject: _Subject, edits: list[EditPlace]) -> list[Place]:
+        if ask.purpose not in _WITH_FRAME:
+            return []
+        now = subject.fold.now(subject.kept)
+        if not isinstance(now, bytes):
+            return now
+        absent = [(e.pos, e.seq) for e in edits if self._owner.history.frame_of(subject.row.epoch, e) is None]
+        if edits and subject.kept.frame is None:
+            absent.insert(0, (subject.kept.pos, subject.kept.seq))
+        return absent
+
+    def _edits(self, subject: _Subject) -> list[EditPlace]:
+        return self._owner.history.edits(subject.row.epoch, subject.kept.seq, MAX_VERSIONS - 1)
+
+    def _versions(self, subject: _Subject, edits: list[EditPlace]) -> list[MessageVersion]:
+        """Returns the versions, oldest first; of many, or of large ones, the newest."""
+        first = MessageVersion(FIRST_VERSION, self._payload(subject, subject.kept.frame), 0)
+        found, size = list[MessageVersion](), 0
+        for edit in reversed(edits):
+            frame = self._owner.history.frame_of(subject.row.epoch, edit)
+            version = MessageVersion(edit.version, self._payload(subject, frame), edit.ts)
+            size += len(version.payload)
+            if size > HISTORY_BYTES:
+                return found[::-1]
+            found.append(version)
+        whole = not edits or edits[0].version == FIRST_VERSION + 1
+        return [first, *found[::-1]] if whole else found[::-1]
+
+    def _payload(self, subject: _Subject, frame: bytes | None) -> bytes:
+        return NO_PAYLOAD if frame is None or subject.state.redacted else payload_in(frame)
+
+    # -- the answer
+
+    def _answer(self, ask: AskMessage, subject: _Subject, frame: bytes) -> MessageAnswer:
+        row, kept, state, _ = (subject.row, subject.kept, subject.state, subject.rights)
+        shard = self._owner.shard
+        present = shard.changed.get(topic_key(row.topic_id), row.epoch, kept.seq)
+        known = state.edit.version if state.edit is not None else FIRST_VERSION
+        own = bool(frame) and _publisher(frame) == ask.caller.user_id
+        redacted = state.redacted or (present is not None and present.redacted)
+        self._require(ask, subject, own=own, redacted=redacted)
+        return MessageAnswer(
+            req=ask.req,
+            topic_id=row.topic_id,
+            epoch=row.epoch,
+            seq=kept.seq,
+            pos=kept.pos,
+            version=known if present is None else present.version,
+            redacted=redacted,
+            own=own,
+            settled=self._settled(ask, subject, redacted=redacted),
+            logic=shard.logic,
+            frame=frame,
+            versions=[],
+        )
+
+    def _settled(self, ask: AskMessage, subject: _Subject, *, redacted: bool) -> bool:
+        if ask.purpose == "redact":
+            return redacted
+        if ask.purpose not in ("react", "unreact"):
+            return False
+        history, (row, kept) = self._owner.history, subject[:2]
+        reacts = not redacted and history.reacts(row.epoch, kept.seq, ask.name, ask.caller.user_id)
+        return reacts is (ask.purpose == "react")
+
+    def _require(self, ask: AskMessage, subject: _Subject, *, own: bool, redacted: bool) -> None:
+        """Raises Refusal for what cannot be done, or not by this caller."""
+        who, where = ask.caller.user_id, f"message {id_text(ask.message_id)}"
+        if ask.purpose == "edit":
+            if not own:
+                raise Refusal("forbidden", f"{who} did not publish {where}")
+            if subject.kept.pos <= self._owner.shard.changed.below:
+                raise Refusal("immutable", f"{where} is too old to be edited; publish a new one")
+        elif ask.purpose == "redact" and not own and not has(subject.rights, Right.ADMINISTER):
+            raise Refusal("forbidden", f"{who} may not redact {where}: he neither published it nor is an admin")
+        elif ask.purpose in ("react", "unreact"):
+            self._require_reaction(ask, subject, redacted=redacted)
+
+    def _require_reaction(self, ask: AskMessage, subject: _Subject, *, redacted: bool) -> None:
+        if not is_reaction_name(ask.name):
+            raise Refusal("bad_request", "a reaction has 1 to 32 characters, none of them a control character")
+        if ask.purpose == "unreact":
+            return
+        if redacted:
+            raise Refusal("immutable", f"message {id_text(ask.message_id)} is redacted")
+        names = subject.state.reactions
+        if ask.name not in names and len(names) >= MAX_NAMES:
+            raise Refusal("limit_reached", f"a message has at most {MAX_NAMES} different reactions")
+
+
+def _with_versions(answer: MessageAnswer, versions: list[MessageVersion]) -> MessageAnswer:
+    answer.versions = versions
+    return answer
+
+
+def _publisher(frame: bytes) -> str:
+    return msgspec.json.decode(without_lone(frame_members(frame)["publisher_id"]), type=str)
+
+
+def _unknown(ask: AskMessage) -> Refusal:
+    return Refusal("message_not_found", f"there is no message {id_text(ask.message_id)}")
+
+
+def _not_yet() -> Refusal:
+    return Refusal("not_ready", "the history of this shard is not whole yet; try again", retry_after_ms=RETRY_MS)

@@ -1,0 +1,54 @@
+"""A page of consecutive messages while it is built, within its bounds."""
+
+from typing import NamedTuple
+
+
+class SeqRange(NamedTuple):
+    """Frames with consecutive seqs from `seq` on, and their append times (Unix milliseconds).
+
+    `absent` are (position, seq) of messages whose frames have to be read from the log first; then there are no frames.
+    """
+
+    seq: int
+    ts: list[int]
+    frames: list[bytes]
+    absent: list[tuple[int, int]]
+
+
+class PageBuilder:
+    """The first frame is always taken."""
+
+    def __init__(self, seq: int, count: int, max_bytes: int) -> None:
+        self.span = SeqRange(seq, [], [], [])
+        self.open = count > 0
+        self._count = count
+        self._bytes = max_bytes
+
+    @property
+    def next_seq(self) -> int:
+        """The seq of the frame that it would take."""
+        return self.span.seq + len(self.span.frames)
+
+    def take(self, seq: int, ts: int, frame: bytes) -> bool:
+        """Takes a frame if it is the next one and there is room; returns whether there may be more."""
+        if not self.span.frames:
+            self.span = self.span._replace(seq=seq)
+        elif seq != self.next_seq or self._bytes < len(frame):
+            self.open = False
+            return False
+        self.span.ts.append(ts)
+        self.span.frames.append(frame)
+        self._bytes -= len(frame)
+        self.open = len(self.span.frames) < self._count
+        return self.open
+
+    def miss(self, absent: list[tuple[int, int]], most: int) -> bool:
+        """Notes what a message needs from the log; returns whether more of the page may be looked at.
+
+        Nothing may follow a missing frame, so frames taken before it are the page.
+        """
+        if self.span.frames or (self.span.absent and len(self.span.absent) + len(absent) > most):
+            self.open = False
+            return False
+        self.span.absent.extend(absent)
+        return True
