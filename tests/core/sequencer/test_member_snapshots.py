@@ -154,7 +154,7 @@ def test_members_are_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: in
     checking = BaseCheck([chunk.name], bed.writer.mark, bed.shard, bed.rows, bed.writer)
     assert len(chunk.body().members) == 23, "the creator, too"
     assert len(list(checking.taking(chunk))) == 1 + 23 // size
-    assert len(list(checking.finishing())) == 1 + (23 // size + 1) + 1  # rows, members, pairs
+    assert len(list(checking.finishing())) == 1 + (23 // size + 1) + 1 + 1  # rows, members, changed messages, pairs
     members = bed.shard.members[key]
     last = members.get("u19")
     assert last is not None

@@ -104,7 +104,7 @@ def test_pairs_are_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: int)
     assert chunk is not None
     checking = BaseCheck([chunk.name], writer.mark, shard, rows, writer, pairs)
     assert len(list(checking.taking(chunk))) == 1 + 23 // size
-    assert len(list(checking.finishing())) == 1 + 1 + -(-23 // size)  # rows, members, pairs
+    assert len(list(checking.finishing())) == 1 + 1 + 1 + -(-23 // size)  # rows, members, changed messages, pairs
 
 
 def test_a_pair_that_its_wing_cannot_read_breaks_the_chain() -> None:
