@@ -17,7 +17,7 @@ from dispatcher.topic_creations import TopicCreator
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link, link_members
+from headgate.core.wire import link, link_direct, link_members
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import RevokedTokens
@@ -28,7 +28,7 @@ logger = structlog.get_logger("dispatcher")
 GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
-_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, link_direct.AskLogic)
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations
 

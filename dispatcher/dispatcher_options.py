@@ -61,7 +61,8 @@ class DispatcherOptions(NamedTuple):
     """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: in memory).
 
     `frame_bytes` bounds the frames in each index file. A user's subscribes create at most `creations_per_user_per_min`
-    topics a minute here (`topics.auto_create`). A topic that sets no rate takes `publish_per_topic_per_s`.
+    topics a minute here (`topics.auto_create`), of the profile `profile`. A topic that sets no rate takes
+    `publish_per_topic_per_s`.
     """
 
     node: str
@@ -72,6 +73,7 @@ class DispatcherOptions(NamedTuple):
     snapshots: SnapshotOptions = SnapshotOptions()
     assignment: AssignmentOptions = AssignmentOptions()
     publish_per_topic_per_s: float = 100
+    profile: str = "durable"
 
     @property
     def shard(self) -> ShardOptions:

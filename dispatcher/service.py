@@ -48,7 +48,7 @@ class DispatcherService:
         self._folder = IndexFolder(options.folder) if options.folder is not None else None
         self._log = log
         self._shell = shell
-        creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
+        creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min, options.profile)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator)
         self._throttling = Throttling(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))

@@ -22,6 +22,7 @@ from headgate.core.sequencer.apply import Applied, Deliver, Effect, TopicCreated
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
+from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.snapshot_writer import MemberKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
@@ -230,10 +231,7 @@ class ShardOwner:
             self.dead_letters.add(record, effect)
             self._metrics.dead_letter(effect.reason)
         elif isinstance(effect, TopicCreated):
-            self.topics.add(effect.row.topic_id, effect.row.epoch)
-            self._topic_changed(effect.row.topic_id)
-            self.pending_topics.decided(effect.row.topic_id, exists=True)
-            self.outputs.created(effect.row)
+            self._take_created(record.key or b"", effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
             self.topic_rates.deleted(effect.topic_id)
@@ -252,6 +250,15 @@ class ShardOwner:
             self.fences.update(effect.row)
             if effect.fence:
                 self.fences.raise_for_all(effect.row)
+
+    def _take_created(self, key: bytes, row: Row) -> None:
+        self.topics.add(row.topic_id, row.epoch)
+        self._topic_changed(row.topic_id)
+        self.pending_topics.decided(row.topic_id, exists=True)
+        members = list(self.shard.members.get(key, ()))  # of a direct topic
+        for user_id, _ in members:
+            self.writer.touch(MemberKey(key, user_id))
+        self.outputs.created(row, members or [(row.owner_id, self.shard.creator_of(row))])
 
     def _take_member(self, record: Record, effect: MemberChanged) -> None:
         key = record.key or b""

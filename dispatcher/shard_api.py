@@ -16,7 +16,7 @@ from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire import link, link_users, rights
+from headgate.core.wire import link, link_direct, link_users, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
@@ -64,6 +64,7 @@ class ShardApi:
             link.Relay: self._relay,
             **MemberRequests(owner).handlers,
             link_users.Redeem: self._redeem,
+            link_direct.AskLogic: self._logic,
         }
 
     def handle(self, peer: Destination, message: link.Message) -> None:
@@ -141,6 +142,9 @@ class ShardApi:
         role = self._role(ask.caller, row)
         rights.require(True, ask.caller, row, role, "see")
         peer.send(link.TopicAnswer(ask.req, self.info(row), role or "", self._owner.shard.logic))
+
+    def _logic(self, peer: Destination, ask: link_direct.AskLogic) -> None:
+        peer.send(link_direct.ShardLogic(ask.req, self._owner.shard.logic))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])

@@ -11,6 +11,7 @@ from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.paths import Paths
 from ingest.batch import BatchEndpoints
+from ingest.direct_topics import DirectTopics
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
@@ -56,6 +57,7 @@ def handlers_of(
     history: HistoryEndpoint,
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
+    direct: DirectTopics,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -76,6 +78,7 @@ def handlers_of(
         "redirect_stream": redirect_stream,
         "create_ticket": tickets.create,
         "create_revocation": revocations.create,
+        "create_direct_topic": direct.create,
     }
 
 

@@ -20,6 +20,7 @@ from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.direct_topics import DirectTopics
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
@@ -43,6 +44,7 @@ class IngestOptions(NamedTuple):
     """Settings of ingest, named as in docs/protocol.md, section 9; sizes in bytes."""
 
     auto_create: bool = False
+    profile: str = "durable"  # of a topic that names none
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
     owner_in_process: bool = False  # in `dev`: then every count is exact
     origins: tuple[str, ...] | None = None
@@ -87,6 +89,7 @@ class IngestService:
             rates=rates,
             ids=TopicIds(rng, options.id_key),
             audit=audit,
+            profile=options.profile,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         handlers = handlers_of(
@@ -106,6 +109,14 @@ class IngestService:
             HistoryEndpoint(access, self._owners, rates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
+            DirectTopics(
+                catalog=self._catalog,
+                controls=controls,
+                owners=self._owners,
+                rates=rates,
+                audit=audit,
+                profile=options.profile,
+            ),
         )
         self.app = make_app(
             handlers,

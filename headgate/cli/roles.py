@@ -90,6 +90,7 @@ class Parts:
         limits = self.settings.limits
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
+            profile=self.settings.topics.profile,
             redirect_streams=not in_dev,
             owner_in_process=in_dev,
             origins=self.settings.http.origins,
@@ -133,6 +134,7 @@ class Parts:
             self.settings.index.frame_bytes,
             limits.creations_per_user_per_min,
             publish_per_topic_per_s=limits.publish_per_topic_per_s,
+            profile=self.settings.topics.profile,
         )
         service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 

@@ -11,7 +11,7 @@ from dispatcher.outputs import Outputs
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.apply import TopicDeleted
 from headgate.core.sequencer.members import Members, Membership
-from headgate.core.sequencer.rows import Row
+from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.ids import make_epoch, shard_of
 from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
@@ -74,7 +74,7 @@ def virtual(main: Any) -> Any:
 async def test_creator_join_role_and_leave_are_records_in_the_users_shards(patch: pytest.MonkeyPatch) -> None:
     log = await a_log()
     outputs = Outputs(log, 0, SHARDS)
-    outputs.created(ROW)
+    outputs.created(ROW, [("ann", Shard.creator_of(ROW))])
     outputs.changed(record(8), change("bob"))
     outputs.changed(record(9), change("bob", Role.ADMIN))
     outputs.changed(record(10), change("eve"))

@@ -10,7 +10,7 @@ import httpx
 from headgate.core.sequencer.apply import Deliver, TopicCreated, Unusable, apply
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
-from headgate.core.wire import link, link_members, link_users, topic_settings
+from headgate.core.wire import link, link_direct, link_members, link_users, topic_settings
 from headgate.core.wire.control import LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
@@ -129,6 +129,9 @@ class Owner:
         page = self._state(row).members_above(key, row, ask.after, ask.limit)
         members = [link_members.Member(user_id, *found[:2], found.joined_at) for user_id, found in page]
         return link_members.MembersAnswer(ask.req, row.epoch, self._state(row).member_count(key), members)
+
+    def _AskLogic(self, ask: link_direct.AskLogic) -> link.Answer:
+        return link_direct.ShardLogic(ask.req, self.states[ask.shard].logic)
 
     def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
         return link_users.SubscriptionsEnded(ask.req, self.ended)

@@ -8,7 +8,7 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-from headgate.core.wire import link_members, link_messages, link_users
+from headgate.core.wire import link_deliveries, link_direct, link_members, link_messages, link_users
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -330,7 +330,8 @@ class HistoryPage(LinkStruct, tag=39):
 class Relay(LinkStruct, tag=40):
     """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused.
 
-    `unmetered`: the caller has no rates, so it does not count against the topic's.
+    `unmetered`: the caller has no rates, so it does not count against the topic's. `id` is the message's where its
+    deliveries are counted (ExpectDeliveries), else empty.
     """
 
     req: int
@@ -339,13 +340,18 @@ class Relay(LinkStruct, tag=40):
     tail: bytes
     low: bool = False
     unmetered: bool = False
+    id: bytes = b""
 
 
 class Relayed(LinkStruct, tag=41):
-    """Answer to Relay: the number of subscriptions that the owner sent the message to."""
+    """Answer to Relay: the number of subscriptions that the owner sent the message to.
+
+    With `shed` it was sent to none: the owner is overloaded, and the message was of priority LOW.
+    """
 
     req: int
     count: int
+    shed: bool = False
 
 
 class Refused(LinkStruct, tag=50):
@@ -365,17 +371,21 @@ FromAnyDispatcher = link_users.FromAnyDispatcher
 Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
     | link_members.MemberRequest | link_messages.MessageRequest | link_users.UserRequest
+    | link_direct.DirectRequest | link_deliveries.DeliveryRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_users.UserReply
+    | link_direct.DirectReply | link_deliveries.DeliveryReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
+    | link_deliveries.DeliveryPush
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
     | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
+    | link_direct.DirectRequest | link_deliveries.DeliveryRequest
 )  # fmt: skip
