@@ -94,6 +94,24 @@ async def test_creator_join_role_and_leave_are_records_in_the_users_shards(patch
 
 
 @virtual
+async def test_a_direct_topic_is_written_for_both_and_not_again_when_the_logic_is_raised(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    log = await a_log()
+    outputs = Outputs(log, 0, SHARDS)
+    row = Row("dm:x", EPOCH, 0, "n", "PRIVATE", "ann", 900, {})
+    both = Membership(Role.MEMBER, 0, 0, 900)
+    outputs.created(row, [("ann", both), ("bob", both)])
+    outputs.known({b"dm:x": row, b"t": ROW})
+    await outputs.safe()
+    of_talk = MembershipRecord("dm:x", EPOCH, 7, "member", 0, 0, 900)
+    assert await written(log) == {
+        "ann": [of_talk, MembershipRecord("t", EPOCH, 7, "owner", 0, 0, 900)],
+        "bob": [of_talk],
+    }
+
+
+@virtual
 async def test_a_deleted_topic_ends_each_membership_and_a_lonely_creators_too(patch: pytest.MonkeyPatch) -> None:
     log = await a_log()
     outputs = Outputs(log, 0, SHARDS)
