@@ -22,6 +22,7 @@ from dispatcher.announcements import Announcements
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.wire import link
 from headgate.core.wire.records import LogName
@@ -52,7 +53,7 @@ def _page_ms(owner: ShardOwner, log: Log) -> float:
     """CPU of one page in the middle of the list."""
     announcements: Announcements[Any] = Announcements(())
     shell = Shell(SystemClock(), SystemRng(), Metrics(frozenset({"dispatcher"})))
-    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements)
+    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements, Load())
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()

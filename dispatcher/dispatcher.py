@@ -16,6 +16,7 @@ from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from dispatcher.user_routes import UserMessage, UserRoutes
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_direct, link_members
 from headgate.core.wire.ids import shard_of, topic_key
@@ -51,6 +52,7 @@ class Dispatcher:
         self.address = address
         self.cluster = Cluster()
         self.lease = Lease(shell.clock)
+        self.load = Load()
         self.newer_epochs = NewerEpochs()
         self.claims: dict[int, link.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
@@ -77,7 +79,7 @@ class Dispatcher:
         self.owners[owner.number] = owner
         linked = [peer for peer in self.peers if peer.role == GATEWAY]
         gateways = Announcements[Destination](linked, self.lease.held)
-        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways)
+        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, self.load)
         announcers = Announcements[Destination]([peer for peer in linked if peer.knows_users], self.lease.held)
         self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])

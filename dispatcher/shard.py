@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import structlog
 
 from dispatcher.arrivals import Arrivals
+from dispatcher.counted_messages import CountedMessages
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
@@ -102,6 +103,7 @@ class ShardOwner:
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.marks = Marks(found.shard.next_offset)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
+        self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
         self.closed = False
@@ -208,6 +210,9 @@ class ShardOwner:
                 self.topic_rates.count(record, len(applied.effects))
         for effect in applied.effects:
             if type(effect) is Deliver:
+                if self.counted:
+                    gateways = [route.gateway for route in self.routes.hosts(effect.topic_id)]
+                    self.counted.pushed(effect.epoch, effect.id, effect.seq, gateways)
                 self.routes.push(effect)
                 self.history.add(record.offset, effect)
             else:
@@ -304,6 +309,7 @@ class ShardOwner:
         self.verdicts.forget(peer)
         self.history.left(peer)
         self.pending_topics.left(peer)
+        self.counted.left(peer)
 
     def close(self) -> None:
         """The shard is released: nothing more is answered from here."""

@@ -20,6 +20,7 @@ from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.delivery_questions import DeliveryQuestions
 from ingest.direct_topics import DirectTopics
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
@@ -134,9 +135,11 @@ class IngestService:
     ) -> tuple[PublishEndpoint, BatchEndpoints]:
         clock, rng, metrics = shell
         admission = Admission(clock, self._rates)
+        deliveries = DeliveryQuestions(self._owners)
         publishing = Publishing(
-            DurablePublishes(self._appender, self._owners, self._catalog, admission, shell),
-            EphemeralPublishes(self._directory, self._catalog, admission, clock),
+            DurablePublishes(self._appender, self._owners, self._catalog, admission, deliveries, shell),
+            EphemeralPublishes(self._directory, self._catalog, admission, deliveries, clock),
+            deliveries,
             metrics,
         )
         reader = PublishReader(self._rates, clock, rng, options.payload_bytes)

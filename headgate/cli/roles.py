@@ -146,6 +146,7 @@ class Parts:
         self.process.checks["shards"] = service.not_ready
         self.process.checks["index"] = service.index_fault
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("load", service.load)
         self.metrics.watch("shards_without_index", service.shards_without_index)
         self.metrics.watch("shards_history_incomplete", service.shards_filling)
         self.metrics.watch("snapshot_age_seconds", service.snapshot_age)

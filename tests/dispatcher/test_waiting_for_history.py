@@ -15,6 +15,7 @@ from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.apply import Deliver, apply_many
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body
@@ -100,7 +101,7 @@ class Scene:
         self.here = here
         shell = shell_of()
         creator = TopicCreator(None, shell.clock, shell.rng, 60)  # type: ignore[arg-type]  # no topic is created here
-        self.api = ShardApi(owner, shell, creator, announced())
+        self.api = ShardApi(owner, shell, creator, announced(), Load())
         self.far = Far()
 
     def fill(self, low: int, *, last: bool = False) -> None:

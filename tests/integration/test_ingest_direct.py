@@ -134,11 +134,11 @@ def test_a_token_that_is_limited_needs_a_pattern_for_it() -> None:
 
 def test_the_repeat_of_a_keyed_creation_is_answered_like_the_first() -> None:
     async def scene(world: World) -> None:
-        key = {"headers": {"Idempotency-Key": "k"}}
-        first = await direct(world, "bo", **key)
-        again = await direct(world, "bo", **key)
+        key = {"Idempotency-Key": "k"}
+        first = await direct(world, "bo", headers=key)
+        again = await direct(world, "bo", headers=key)
         assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
-        other = await direct(world, "ana", world.token("bo"), headers={"Idempotency-Key": "k"})
+        other = await direct(world, "ana", world.token("bo"), headers=key)
         assert (other.status_code, other.json()) == (200, first.json())
         problem(await direct(world, "bo", headers={"Idempotency-Key": ""}), 400, "bad_request")
 

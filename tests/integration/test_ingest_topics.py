@@ -375,6 +375,7 @@ def test_a_topic_that_names_no_profile_is_what_the_setting_says() -> None:
         assert (await world.create("t"))["settings"]["profile"] == "ephemeral"
         assert (await world.create("d", settings={"profile": "durable"}))["settings"]["profile"] == "durable"
         assert (await world.publish("new", payload=1)).json()["dropped"] is True, "made by its first publish"
+        made = await world.call("POST", "/api/v1/direct", json={"user_id": "bo"})
         assert made.json()["settings"]["profile"] == "ephemeral"
         assert world.owner.messages("t") == []
 

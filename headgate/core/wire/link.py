@@ -387,5 +387,5 @@ Message = (
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
     | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
-    | link_direct.DirectRequest | link_deliveries.DeliveryRequest
+    | link_direct.DirectRequest | link_deliveries.DeliveryRequest | link_deliveries.ForgetDeliveries
 )  # fmt: skip

@@ -8,20 +8,20 @@ from typing import Final
 
 from headgate.core.wire.link_struct import LinkStruct
 
+COUNTED_S: Final = 20.0  # how long a message is counted: a publish is answered within 7 s, and waits 10 s at most
 MAX_MESSAGES: Final = 1_000  # of one request: as many as a batch has
 
 
 class ExpectDeliveries(LinkStruct, tag=102):
     """Messages are about to be published to a topic; their deliveries are to be counted. Answer: Expected or Refused.
 
-    `ids` are at most MAX_MESSAGES message ids, `for_ms` is for how long they may be asked about.
+    `ids` are at most MAX_MESSAGES message ids. They are forgotten with ForgetDeliveries, or after COUNTED_S.
     """
 
     req: int
     topic_id: str
     epoch: int
     ids: list[bytes]
-    for_ms: int
 
 
 class Expected(LinkStruct, tag=103):
@@ -33,7 +33,7 @@ class Expected(LinkStruct, tag=103):
 class AskDelivered(LinkStruct, tag=104):
     """Asks how many sockets took a message that was expected. Answer: Delivered or Refused.
 
-    It is answered once all that can take it did, at the latest after `wait_ms`.
+    It is answered once all that can take it did, at the latest `wait_ms` after it was sent to the gateways.
     """
 
     req: int
@@ -44,7 +44,7 @@ class AskDelivered(LinkStruct, tag=104):
 
 
 class Delivered(LinkStruct, tag=105):
-    """Answer to AskDelivered: the count so far, -1 where this owner did not expect the message."""
+    """Answer to AskDelivered: the count so far, -1 where this owner has not counted the message."""
 
     req: int
     count: int
@@ -53,14 +53,13 @@ class Delivered(LinkStruct, tag=105):
 class CountWritten(LinkStruct, tag=106):
     """The owner asks a gateway to count who takes message `seq`; with `seq` 0 the next message of the topic.
 
-    It is sent before the message. `watch` names the question on this link; the gateway forgets it after `for_ms`.
+    It is sent before the message. `watch` is the owner's number of the message; the gateway forgets it after COUNTED_S.
     """
 
     topic_id: str
     epoch: int
     seq: int
     watch: int
-    for_ms: int
 
 
 class Written(LinkStruct, tag=107):
@@ -72,6 +71,14 @@ class Written(LinkStruct, tag=107):
     done: bool
 
 
+class ForgetDeliveries(LinkStruct, tag=108):
+    """The ingest that expected these messages asks no more about them. No answer."""
+
+    topic_id: str
+    epoch: int
+    ids: list[bytes]
+
+
 DeliveryRequest = ExpectDeliveries | AskDelivered
 DeliveryReply = Expected | Delivered
-DeliveryPush = CountWritten | Written
+DeliveryPush = CountWritten | Written | ForgetDeliveries

@@ -99,14 +99,15 @@ def test_nobody_is_let_in_put_out_or_leaves_whoever_asks(actor: Actor) -> None:
     talk = Talk()
     talk.begin()
     before = talk.members
-    for change in [
+    changes: list[Control] = [
         SetMember(TOPIC, "eve", "member", actor),
         SetMember(TOPIC, "ann", "owner", actor),
         SetMember(TOPIC, "bob", "subscriber", actor),
         RemoveMember(TOPIC, "ann", actor),
         RemoveMember(TOPIC, "bob", actor),
         UpdateTopic(TOPIC, 0, actor, permissions="PUBLIC"),
-    ]:
+    ]
+    for change in changes:
         applied = talk.feed(change)
         assert (applied.verdicts[0].code, applied.effects) == (Code.FORBIDDEN, [])
     assert (talk.members, talk.rows[KEY].permissions, talk.rows[KEY].fence) == (before, "PRIVATE", 0)

@@ -9,6 +9,7 @@ from headgate.core.wire.link_deliveries import (
     Delivered,
     ExpectDeliveries,
     Expected,
+    ForgetDeliveries,
     Written,
 )
 
@@ -18,19 +19,22 @@ ID = bytes(range(16))
 @pytest.mark.parametrize(
     "message",
     [
-        ExpectDeliveries(1, "t", 5, [ID], 20_000),
+        ExpectDeliveries(1, "t", 5, [ID]),
         Expected(1),
         AskDelivered(1, "t", 5, ID, 1_000),
         Delivered(1, 3),
         Delivered(1, -1),
-        CountWritten("t", 5, 7, 1, 20_000),
+        CountWritten("t", 5, 7, 1),
         Written("t", 1, 3, True),
+        ForgetDeliveries("t", 5, [ID]),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_every_message_comes_back(message: link.Message) -> None:
     assert linkcodec.decode_batch(linkcodec.encode_batch([message])) == [message]
-    assert isinstance(message, link.SinceVersion2) == isinstance(message, ExpectDeliveries | AskDelivered)
+    assert isinstance(message, link.SinceVersion2) == isinstance(
+        message, ExpectDeliveries | AskDelivered | ForgetDeliveries
+    )
 
 
 def test_a_relay_of_an_older_ingest_is_not_counted() -> None:
