@@ -72,7 +72,7 @@ class Relays:
         if self._row_of(ask.topic_id).epoch != ask.epoch:
             raise rights.unknown_topic(ask.topic_id)
         self._owner.counted.expect(ask.topic_id, ask.epoch, ask.ids)
-        peer.send(link_deliveries.Expected(ask.req))
+        peer.send(link_deliveries.DeliveriesExpected(ask.req))
 
     def _forget(self, peer: Destination, told: link_deliveries.ForgetDeliveries) -> None:
         self._owner.counted.forget(told.epoch, told.ids)

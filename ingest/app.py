@@ -11,7 +11,7 @@ from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.paths import Paths
 from ingest.batch import BatchEndpoints
-from ingest.direct_topics import DirectTopics
+from ingest.direct_endpoint import DirectEndpoint
 from ingest.history import HistoryEndpoint
 from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
@@ -57,7 +57,7 @@ def handlers_of(
     history: HistoryEndpoint,
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
-    direct: DirectTopics,
+    direct: DirectEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {

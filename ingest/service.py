@@ -21,7 +21,7 @@ from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.delivery_questions import DeliveryQuestions
-from ingest.direct_topics import DirectTopics
+from ingest.direct_endpoint import DirectEndpoint
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
@@ -110,14 +110,7 @@ class IngestService:
             HistoryEndpoint(access, self._owners, rates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
-            DirectTopics(
-                catalog=self._catalog,
-                controls=controls,
-                owners=self._owners,
-                rates=rates,
-                audit=audit,
-                profile=options.profile,
-            ),
+            DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
         )
         self.app = make_app(
             handlers,

@@ -63,7 +63,7 @@ async def test_what_is_shed_costs_the_topic_no_rate() -> None:
 
 async def test_the_gateways_are_asked_to_count_right_in_front_of_the_message() -> None:
     bed = Relaying()
-    assert bed.expect("e") == link_deliveries.Expected(2)
+    assert bed.expect("e") == link_deliveries.DeliveriesExpected(2)
     assert bed.relay() == link.Relayed(1, 1), "one that is not counted"
     bed.gateway.taken()
     bed.relay(id=ID)

@@ -139,7 +139,7 @@ class Owner:
 
     def _ExpectDeliveries(self, ask: link_deliveries.ExpectDeliveries) -> link.Answer:
         self.expected |= set(ask.ids)
-        return link_deliveries.Expected(ask.req)
+        return link_deliveries.DeliveriesExpected(ask.req)
 
     def _AskDelivered(self, ask: link_deliveries.AskDelivered) -> link.Answer:
         self.waits_ms.append(ask.wait_ms)

@@ -13,9 +13,10 @@ MAX_MESSAGES: Final = 1_000  # of one request: as many as a batch has
 
 
 class ExpectDeliveries(LinkStruct, tag=102):
-    """Messages are about to be published to a topic; their deliveries are to be counted. Answer: Expected or Refused.
+    """Messages are about to be published to a topic; their deliveries are to be counted.
 
-    `ids` are at most MAX_MESSAGES message ids. They are forgotten with ForgetDeliveries, or after COUNTED_S.
+    Answer: DeliveriesExpected or Refused. `ids` are at most MAX_MESSAGES message ids; they are forgotten with
+    ForgetDeliveries, or after COUNTED_S.
     """
 
     req: int
@@ -24,7 +25,7 @@ class ExpectDeliveries(LinkStruct, tag=102):
     ids: list[bytes]
 
 
-class Expected(LinkStruct, tag=103):
+class DeliveriesExpected(LinkStruct, tag=103):
     """Answer to ExpectDeliveries: what is published from now on is counted."""
 
     req: int
@@ -80,5 +81,5 @@ class ForgetDeliveries(LinkStruct, tag=108):
 
 
 DeliveryRequest = ExpectDeliveries | AskDelivered
-DeliveryReply = Expected | Delivered
+DeliveryReply = DeliveriesExpected | Delivered
 DeliveryPush = CountWritten | Written | ForgetDeliveries

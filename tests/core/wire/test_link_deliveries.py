@@ -7,8 +7,8 @@ from headgate.core.wire.link_deliveries import (
     AskDelivered,
     CountWritten,
     Delivered,
+    DeliveriesExpected,
     ExpectDeliveries,
-    Expected,
     ForgetDeliveries,
     Written,
 )
@@ -20,7 +20,7 @@ ID = bytes(range(16))
     "message",
     [
         ExpectDeliveries(1, "t", 5, [ID]),
-        Expected(1),
+        DeliveriesExpected(1),
         AskDelivered(1, "t", 5, ID, 1_000),
         Delivered(1, 3),
         Delivered(1, -1),

@@ -19,17 +19,17 @@ from ingest.rates import Rates
 from ingest.shapes import topic_created
 
 
-class DirectTopics:
+class DirectEndpoint:
     """The handler. `profile` is the setting `topics.profile`."""
 
     def __init__(
         self,
-        *,
         catalog: Catalog,
         controls: Controls,
         owners: OwnerQueries,
         rates: Rates,
         audit: AuditLog,
+        *,
         profile: str,
     ) -> None:
         self._catalog = catalog
