@@ -23,6 +23,7 @@ from dispatcher.shard import ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.wire import link
 from headgate.core.wire.records import LogName
@@ -54,7 +55,7 @@ def _page_ms(owner: ShardOwner, log: Log) -> float:
     announcements: Announcements[Any] = Announcements(())
     shell = Shell(SystemClock(), SystemRng(), Metrics(frozenset({"dispatcher"})))
     presence = ShardPresence(owner, shell.clock, announcements)
-    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements, presence)
+    api = ShardApi(owner, shell, TopicCreator(log, shell.clock, shell.rng, 60), announcements, presence, Load())
     caller, session = Caller("bench", admin=True, service=True), _Session()
     after = sorted(row.topic_id for row in list(owner.rows.values())[:1_000])[500]
     started = time.process_time()

@@ -17,8 +17,9 @@ from dispatcher.shard_presence import LISTED, ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from dispatcher.user_routes import UserMessage, UserRoutes
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link, link_members, link_presence
+from headgate.core.wire import link, link_direct, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
@@ -31,7 +32,7 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (
-    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage),
+    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
     *(link_presence.AttachPresence, link_presence.PresenceChanged),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
@@ -64,6 +65,7 @@ class Dispatcher:
         self.address = address
         self.cluster = Cluster()
         self.lease = Lease(shell.clock)
+        self.load = Load()
         self.newer_epochs = NewerEpochs()
         self.claims: dict[int, link.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
@@ -95,7 +97,7 @@ class Dispatcher:
         presence = ShardPresence(
             owner, self._shell.clock, Announcements[Destination](announcing, self.lease.held), self._listed
         )
-        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, presence)
+        self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, presence, self.load)
         announcers = Announcements[Destination](announcing, self.lease.held)
         self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])

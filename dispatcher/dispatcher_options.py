@@ -61,8 +61,8 @@ class DispatcherOptions(NamedTuple):
     """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: in memory).
 
     `frame_bytes` bounds the frames in each index file. A user's subscribes create at most `creations_per_user_per_min`
-    topics a minute here (`topics.auto_create`). A topic that sets no rate takes `publish_per_topic_per_s`. At most
-    `listed` users of a topic are listed in its presence.
+    topics a minute here (`topics.auto_create`), of the profile `profile`. A topic that sets no rate takes
+    `publish_per_topic_per_s`. At most `listed` users of a topic are listed in its presence.
     """
 
     node: str
@@ -74,6 +74,7 @@ class DispatcherOptions(NamedTuple):
     assignment: AssignmentOptions = AssignmentOptions()
     publish_per_topic_per_s: float = 100
     listed: int = 1_000
+    profile: str = "durable"
 
     @property
     def shard(self) -> ShardOptions:

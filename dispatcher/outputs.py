@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 import structlog
 
 from headgate.core.sequencer.effects import TopicDeleted
-from headgate.core.sequencer.members import Members
-from headgate.core.sequencer.rows import Row
+from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
+from headgate.core.wire.direct_topics import is_direct
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, shard_of
 from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
-from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError
 
@@ -75,9 +75,9 @@ class Outputs:
 
     # -- what a record makes
 
-    def created(self, row: Row) -> None:
-        """Adds the membership of a topic's creator."""
-        self._add([_creator(row)])
+    def created(self, row: Row, members: Iterable[tuple[str, Membership]]) -> None:
+        """Adds the memberships with which a topic began: its creator's, or both of a direct topic."""
+        self._add([_first(row, user_id, found) for user_id, found in members])
 
     def changed(self, record: Record, change: MemberChanged) -> None:
         """Adds a membership that came, changed or ended."""
@@ -225,18 +225,16 @@ class Outputs:
         self._handle = asyncio.get_running_loop().call_later(RETRY_S, self._write)
 
 
-def _creator(row: Row) -> InboxOutput:
+def _first(row: Row, user_id: str, found: Membership) -> InboxOutput:
     created = row.epoch & _OFFSET  # the offset of the create record
-    return InboxOutput(
-        row.owner_id, MembershipRecord(row.topic_id, row.epoch, created, Role.OWNER, 0, 0, row.created_at)
-    )
+    return InboxOutput(user_id, MembershipRecord(row.topic_id, row.epoch, created, found.role, *found[1:]))
 
 
 def _creators(keys: Iterable[bytes], rows: Mapping[bytes, Row]) -> Iterator[InboxOutput]:
     for key in keys:
         row = rows.get(key)
-        if row is not None:
-            yield _creator(row)
+        if row is not None and not is_direct(row.topic_id):  # those were never without their outputs
+            yield _first(row, row.owner_id, Shard.creator_of(row))
 
 
 def _all_of(members: Members, ended: MembershipRecord) -> Iterator[InboxOutput]:

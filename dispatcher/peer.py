@@ -53,6 +53,11 @@ class Peer:
         self._wire.send(message)
 
     @property
+    def queued(self) -> int:
+        """The bytes that wait on the link."""
+        return self._wire.pending_bytes
+
+    @property
     def congested(self) -> bool:
         """Whether the link takes no more live messages."""
         return self._wire.pending_bytes > LINK_BYTES

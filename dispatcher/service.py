@@ -11,6 +11,7 @@ from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.folder import IndexFolder
+from dispatcher.load_meter import LoadMeter
 from dispatcher.logic_raising import LogicRaising
 from dispatcher.node import Node
 from dispatcher.peer import Peer
@@ -48,9 +49,10 @@ class DispatcherService:
         self._folder = IndexFolder(options.folder) if options.folder is not None else None
         self._log = log
         self._shell = shell
-        creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min)
+        creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min, options.profile)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator, options.listed)
         self._throttling = Throttling(self.dispatcher, shell.clock)
+        self._load_meter = LoadMeter(self.dispatcher, shell.clock)
         self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
         self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
@@ -94,6 +96,7 @@ class DispatcherService:
             tasks.create_task(retention.run(), name="retention")
             tasks.create_task(self._throttling.run(), name="throttling")
             tasks.create_task(logic.run(), name="logic")
+            tasks.create_task(self._load_meter.run(), name="load")
             tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
@@ -178,6 +181,10 @@ class DispatcherService:
     def lag(self) -> int:
         """Returns the number of records that are in the log and not applied yet."""
         return self._assignment.lag() if self._assignment is not None else 0
+
+    def load(self) -> float:
+        """Returns the load of this node; LOW messages are shed above `headgate.core.sequencer.load.SHED_ABOVE`."""
+        return self.dispatcher.load.value
 
     def snapshot_age(self) -> float:
         """Returns for how many seconds the oldest change that is in no snapshot has waited."""

@@ -8,6 +8,7 @@ import structlog
 
 from dispatcher.amendments import Amendments
 from dispatcher.arrivals import Arrivals
+from dispatcher.counted_messages import CountedMessages
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
@@ -24,6 +25,7 @@ from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, Top
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
+from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
@@ -109,6 +111,7 @@ class ShardOwner:
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.marks = Marks(found.shard.next_offset)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
+        self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
         self.closed = False
@@ -215,6 +218,9 @@ class ShardOwner:
                 self.topic_rates.count(record, len(applied.effects))
         for effect in applied.effects:
             if type(effect) is Deliver:
+                if self.counted:
+                    gateways = [route.gateway for route in self.routes.hosts(effect.topic_id)]
+                    self.counted.pushed(effect.epoch, effect.id, effect.seq, gateways)
                 self.routes.push(effect)
                 self.history.add(record.offset, effect)
             elif isinstance(effect, MessageChanged):
@@ -241,10 +247,7 @@ class ShardOwner:
             self.dead_letters.add(record, effect)
             self._metrics.dead_letter(effect.reason)
         elif isinstance(effect, TopicCreated):
-            self.topics.add(effect.row.topic_id, effect.row.epoch)
-            self._topic_changed(effect.row.topic_id)
-            self.pending_topics.decided(effect.row.topic_id, exists=True)
-            self.outputs.created(effect.row)
+            self._take_created(record.key or b"", effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
             self.topic_rates.deleted(effect.topic_id)
@@ -271,6 +274,15 @@ class ShardOwner:
         self.history.add(record.offset, effect.event, effect.change)
         self.amendments.add(effect)
         self.routes.push(effect.event)
+
+    def _take_created(self, key: bytes, row: Row) -> None:
+        self.topics.add(row.topic_id, row.epoch)
+        self._topic_changed(row.topic_id)
+        self.pending_topics.decided(row.topic_id, exists=True)
+        members = list(self.shard.members.get(key, ()))  # of a direct topic
+        for user_id, _ in members:
+            self.writer.touch(MemberKey(key, user_id))
+        self.outputs.created(row, members or [(row.owner_id, self.shard.creator_of(row))])
 
     def _take_member(self, record: Record, effect: MemberChanged) -> None:
         key = record.key or b""
@@ -317,6 +329,7 @@ class ShardOwner:
         self.verdicts.forget(peer)
         self.history.left(peer)
         self.pending_topics.left(peer)
+        self.counted.left(peer)
 
     def close(self) -> None:
         """The shard is released: nothing more is answered from here."""

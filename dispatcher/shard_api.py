@@ -16,14 +16,15 @@ from dispatcher.page_builder import SeqRange
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.reading import Reading
 from dispatcher.redeemed_tickets import RedeemedTickets
+from dispatcher.relays import Relays
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.typing_relay import TypingRelay
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire import link, link_users, rights
+from headgate.core.wire import link, link_direct, link_ephemeral, link_users, rights
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
 from headgate.core.wire.linkcodec import refused_with
 from headgate.core.wire.member_roles import Role
@@ -50,6 +51,7 @@ class ShardApi:
         creator: TopicCreator,
         announcements: Announcements[Destination],
         presence: ShardPresence,
+        load: Load,
     ) -> None:
         self.announcements = announcements
         self.presence = presence
@@ -68,12 +70,13 @@ class ShardApi:
             link.AskCount: self._counts,
             link.AskVerdict: self._verdict,
             link.AskHistory: self._history,
-            link.Relay: self._relay,
             **MemberRequests(owner).handlers,
             **presence.handlers,
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, self._answer_with).handlers,
+            **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
             link_users.Redeem: self._redeem,
+            link_direct.AskLogic: self._logic,
         }
 
     def handle(self, peer: Destination, message: link.Message) -> None:
@@ -152,6 +155,9 @@ class ShardApi:
         role = self._role(ask.caller, row)
         rights.require(True, ask.caller, row, role, "see")
         peer.send(link.TopicAnswer(ask.req, self.info(row), role or "", self._owner.shard.logic))
+
+    def _logic(self, peer: Destination, ask: link_direct.AskLogic) -> None:
+        peer.send(link_direct.ShardLogic(ask.req, self._owner.shard.logic))
 
     def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
         self._list(peer, ask, ask.after, [])
@@ -340,25 +346,7 @@ class ShardApi:
 
     # -- ephemeral
 
-    def _relay(self, peer: Destination, ask: link.Relay) -> None:
-        row = self._row(ask.topic_id)
-        if row.epoch != ask.epoch or not row.ephemeral:
-            raise rights.unknown_topic(ask.topic_id)
-        if not self._subscribers_known(peer, ask, len(ask.tail)):
-            return
-        wait_s = 0.0 if ask.unmetered else self._owner.topic_rates.relay(row, self._shell.clock.now())
-        if wait_s:
-            retry_after_ms = int(1_000 * wait_s) + 1
-            raise Refusal("rate_limited", "the publish rate of this topic is used up", retry_after_ms=retry_after_ms)
-        now = self._shell.clock.wall_ms()
-        message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
-        for route in self._owner.routes.hosts(row.topic_id):
-            if not route.gateway.congested:  # at most once: a slow link misses the message
-                route.gateway.send(message)
-                self._shell.metrics.link_messages("out", 1)
-        peer.send(link.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
-
-    def _subscribers_known(self, peer: Destination, ask: link.Relay | link.AskCount, size: int) -> bool:
+    def _subscribers_known(self, peer: Destination, ask: link_ephemeral.Relay | link.AskCount, size: int) -> bool:
         """Returns whether every gateway has announced its subscriptions; if not, handles the request once they have.
 
         Raises Refusal when too many wait.

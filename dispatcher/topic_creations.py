@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dispatcher.history import Asker
+from headgate.core.wire import topic_settings
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.errors import Refusal
@@ -18,12 +19,16 @@ MINUTE_S: Final = 60
 
 
 class TopicCreator:
-    """Appends the create records of this node. A user creates at most `per_user_per_min` topics a minute here."""
+    """Appends the create records of this node. A user creates at most `per_user_per_min` topics a minute here.
 
-    def __init__(self, log: Log, clock: Clock, rng: Rng, per_user_per_min: float) -> None:
+    `profile` is the setting `topics.profile`.
+    """
+
+    def __init__(self, log: Log, clock: Clock, rng: Rng, per_user_per_min: float, profile: str = "durable") -> None:
         self._log = log
         self._clock = clock
         self._rng = rng
+        self._settings = topic_settings.create(None, profile)
         self._rate = Rate(per_user_per_min / MINUTE_S, per_user_per_min)
         self._buckets = TokenBuckets()
 
@@ -34,7 +39,7 @@ class TopicCreator:
         """
         self._charge(caller)
         key = topic_key(topic_id)
-        control = CreateTopic(topic_id=topic_id, name=topic_id, permissions="PUBLIC", owner_id=caller.user_id)
+        control = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id, self._settings)
         value = encode_control(encode_body(control), 0, random_id(key, self._rng.entropy(12)))
 
         def done(append: "asyncio.Future[Appended]") -> None:

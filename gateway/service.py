@@ -16,7 +16,9 @@ from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
+from headgate.core.fanout.write_counts import WriteCounts
 from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
@@ -52,6 +54,7 @@ class GatewayService:
             auto_create=options.auto_create,
         )
         self.users = UserRequests(self.hub, options.node)
+        self.counts = WriteCounts(self.hub.feeds, directory)
         self.sessions = Sessions(options, self.hub, directory, authenticator, shell)
         self.origins = Origins(options.origins, is_open=authenticator.open)
         self.hosts = Hosts(self.origins, options.listening, is_open=authenticator.open)
@@ -60,6 +63,8 @@ class GatewayService:
         """See `headgate.runtime.links.port.DirectoryUser`."""
         if isinstance(message, FromOwner):
             self.users.receive(message, self._moment())
+        elif isinstance(message, CountWritten):
+            self.counts.begin(message, self._shell.clock.now())
         elif isinstance(message, Revocations):
             self.sessions.revoke(message.revocations)
         else:
@@ -67,6 +72,7 @@ class GatewayService:
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
+        self.counts.owner_changed(shard)
         self.hub.on_owner(shard, up)
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -106,7 +112,9 @@ class GatewayService:
 
     def tick(self) -> None:
         """Does what is due in the hub; `run` calls it every quarter second."""
-        self.hub.tick(self._moment())
+        moment = self._moment()
+        self.hub.tick(moment)
+        self.counts.tick(moment.now)
 
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
@@ -131,6 +139,7 @@ class GatewayService:
 
     def _flush(self) -> None:
         self.hub.flush(self._moment())
+        self.counts.report()
 
     def _moment(self) -> Moment:
         return Moment(self._shell.clock.now(), self._shell.clock.wall_ms())

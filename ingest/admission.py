@@ -20,10 +20,14 @@ _FINGERPRINT_BYTES: Final = 16
 
 
 class Wait(NamedTuple):
-    """Whether the publisher waits for the `seq`, and the clock's second in which the outcome is due."""
+    """Whether the publisher waits for the `seq`, and the clock's second in which the outcome is due.
+
+    `delivered_s`: for how many seconds he waits until sockets took the message; None where he does not.
+    """
 
     sequenced: bool
     deadline: float
+    delivered_s: float | None = None
 
 
 class Publish:
@@ -58,6 +62,11 @@ class Publish:
         flags |= REPLY if body.parent else 0
         self.item = Item(self.id, flags, frame_tail(self.id, caller.user_id, body))
         self.entry: RecentPublish | None = None  # set once it is remembered
+        self.is_counted = False
+
+    def count(self) -> None:
+        """Notes that its owner counts its deliveries."""
+        self.is_counted = True
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -85,6 +94,12 @@ def answer_to(publish: Publish, subscriptions: int | None) -> Answer:
         "delivered_to_basis": "unknown" if subscriptions is None else "registry",
         "dropped": False,
     }
+
+
+def counted(answer: Answer, count: int | None) -> Answer:
+    """Returns the answer with the number of sockets that took the message; None: nobody could say."""
+    basis = "unknown" if count is None else "delivered"
+    return answer | {"delivered_to": count or 0, "delivered_to_basis": basis}
 
 
 class Admission:

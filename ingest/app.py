@@ -13,6 +13,7 @@ from headgate.runtime.http.paths import Paths
 from ingest.alias_endpoints import AliasEndpoints
 from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
+from ingest.direct_endpoint import DirectEndpoint
 from ingest.history import HistoryEndpoint
 from ingest.message_endpoints import MessageEndpoints
 from ingest.publish import PublishEndpoint
@@ -63,6 +64,7 @@ def handlers_of(
     aliases: AliasEndpoints,
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
+    direct: DirectEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -96,6 +98,7 @@ def handlers_of(
         "create_revocation": revocations.create,
         "openapi": openapi,
         "asyncapi": asyncapi,
+        "create_direct_topic": direct.create,
     }
 
 

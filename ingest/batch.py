@@ -124,10 +124,11 @@ class BatchEndpoints:
     async def _publish(self, checked: Sequence[Publish | Refusal], wait: Wait) -> dict[str, Any]:
         results = []
         checked = await self._publishing.parents.checked(checked)
-        for item, pending in zip(checked, hand_over_all(self._publishing, checked), strict=True):
-            result, outcome = await self._result(pending, wait)
-            self._publishing.count(outcome, item.info if isinstance(item, Publish) else None)
-            results.append(result)
+        async with self._publishing.counting(checked, wait):
+            for item, pending in zip(checked, hand_over_all(self._publishing, checked), strict=True):
+                result, outcome = await self._result(pending, wait)
+                self._publishing.count(outcome, item.info if isinstance(item, Publish) else None)
+                results.append(result)
         return {"results": results}
 
     async def _result(self, pending: Pending | Refusal, wait: Wait) -> tuple[dict[str, Any], str]:

@@ -12,8 +12,9 @@ from headgate.core.wire.records import Appended
 from headgate.core.wire.rights import unknown_topic
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge, Shell
-from ingest.admission import Admission, Answer, Publish, Wait, answer_to
+from ingest.admission import Admission, Answer, Publish, Wait, answer_to, counted
 from ingest.catalog import Catalog
+from ingest.delivery_questions import DeliveryQuestions
 from ingest.owners import OwnerQueries, Subscriptions
 from ingest.ports import Appends, IngestMetrics
 
@@ -61,12 +62,14 @@ class DurablePublishes:
         owners: OwnerQueries,
         catalog: Catalog,
         admission: Admission,
+        deliveries: DeliveryQuestions,
         shell: Shell[IngestMetrics],
     ) -> None:
         self._appender = appender
         self._owners = owners
         self._catalog = catalog
         self._admission = admission
+        self._deliveries = deliveries
         self._recent = admission.recent
         self._clock = shell.clock
         self._metrics = shell.metrics
@@ -102,7 +105,7 @@ class DurablePublishes:
         return [PendingAppend(publish, append, item, False, subscriptions) for item, publish in enumerate(publishes)]
 
     async def answer(self, pending: PendingAppend, wait: Wait) -> Answer:
-        """Returns the answer once the log has the record, and with `wait` its owner's verdict too. Raises Refusal."""
+        """Returns the answer once the log has it; by `wait` with the owner's verdict and count. Raises Refusal."""
         publish, entry = pending.publish, pending.publish.entry
         if pending.append is not None:
             offset, publish.ts = await self._acknowledged(publish, pending.append)
@@ -113,6 +116,8 @@ class DurablePublishes:
             answer["duplicate"] = True
         if wait.sequenced:
             answer |= await self._sequenced(pending, offset, wait)
+            if wait.delivered_s is not None and not answer["duplicate"]:  # a repeat is not delivered again
+                answer = counted(answer, await self._deliveries.count(publish, wait.delivered_s))
         elif pending.is_repeat and entry is not None and entry.seq:
             answer |= {"seq": entry.seq, "epoch": publish.info.epoch}
         return answer

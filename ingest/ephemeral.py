@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from headgate.core.publish.recent_publishes import LogPlace
+from headgate.core.publish.recent_publishes import LogPlace, RecentPublish
 from headgate.core.wire.envelope import LOW, UNMETERED
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer as LinkAnswer
-from headgate.core.wire.link import Relay, Relayed
+from headgate.core.wire.link_ephemeral import Relay, Relayed
 from headgate.core.wire.rights import unknown_topic
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
-from ingest.admission import Admission, Answer, Publish, Wait, answer_to
+from ingest.admission import Admission, Answer, Publish, Wait, answer_to, counted
 from ingest.catalog import Catalog
+from ingest.delivery_questions import DeliveryQuestions
 from ingest.owners import OUTCOME_S, away
+
+SHED: Final = "backpressure"  # the member `dropped` of an answer: the owner is overloaded, and the message was LOW
 
 
 class PendingRelay(NamedTuple):
@@ -29,11 +32,19 @@ class PendingRelay(NamedTuple):
 class EphemeralPublishes:
     """Relays publishes and answers them. Remembers the answers as for durable topics: no sequencer does."""
 
-    def __init__(self, directory: Directory, catalog: Catalog, admission: Admission, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        catalog: Catalog,
+        admission: Admission,
+        deliveries: DeliveryQuestions,
+        clock: Clock,
+    ) -> None:
         self._directory = directory
         self._catalog = catalog
         self._admission = admission
         self._recent = admission.recent
+        self._deliveries = deliveries
         self._clock = clock
 
     def admit(self, publish: Publish) -> PendingRelay | None:
@@ -62,18 +73,27 @@ class EphemeralPublishes:
             known = {"duplicate": is_repeat, "epoch": publish.info.epoch}
         if relay is None:
             assert publish.entry is not None
-            subscriptions = publish.entry.subscriptions
+            relayed = Relayed(0, publish.entry.subscriptions)
         else:
-            subscriptions = await self._relayed(publish, relay)
+            relayed = await self._relayed(publish, relay)
         publish.ts = self._clock.wall_ms()
-        return answer_to(publish, subscriptions) | known | {"dropped": subscriptions == 0}
+        answer = answer_to(publish, relayed.count) | known | {"dropped": SHED if relayed.shed else relayed.count == 0}
+        if wait.delivered_s is None or is_repeat or relayed.shed:  # a repeat is not delivered again
+            return answer
+        return counted(answer, await self._deliveries.count(publish, wait.delivered_s) if relayed.count else 0)
 
     def _relay(self, publish: Publish, shard: int) -> PendingRelay:
         info, item = publish.info, publish.item
         relay = self._directory.ask(
             shard,
             lambda req: Relay(
-                req, info.topic_id, info.epoch, item.tail, bool(item.flags & LOW), bool(item.flags & UNMETERED)
+                req,
+                info.topic_id,
+                info.epoch,
+                item.tail,
+                bool(item.flags & LOW),
+                bool(item.flags & UNMETERED),
+                publish.id if publish.is_counted else b"",
             ),
         )
         if publish.is_given:
@@ -81,7 +101,7 @@ class EphemeralPublishes:
         relay.add_done_callback(partial(self._ended, publish, shard))
         return PendingRelay(publish, relay, False)
 
-    async def _relayed(self, publish: Publish, relay: "asyncio.Future[LinkAnswer]") -> int:
+    async def _relayed(self, publish: Publish, relay: "asyncio.Future[LinkAnswer]") -> Relayed:
         """Returns how many subscriptions the owner sent it to. Raises Refusal."""
         topic_id = publish.info.topic_id
         await asyncio.wait((relay,), timeout=OUTCOME_S)
@@ -97,7 +117,7 @@ class EphemeralPublishes:
                 raise publish.unknown("the link to the topic's owner was lost before it answered") from None
             raise
         assert isinstance(answer, Relayed)
-        return answer.count
+        return answer
 
     def _ended(self, publish: Publish, shard: int, relay: "asyncio.Future[LinkAnswer]") -> None:
         """Writes the outcome of a relay into the memory; runs before anybody who waits for it."""
@@ -112,5 +132,11 @@ class EphemeralPublishes:
         else:
             answer = relay.result()
             assert isinstance(answer, Relayed)
-            entry.subscriptions = answer.count
-            self._recent.acknowledged(publish.key, entry, LogPlace(shard, 0, 0), self._clock.now())
+            self._answered(publish, entry, answer, shard)
+
+    def _answered(self, publish: Publish, entry: RecentPublish, relayed: Relayed, shard: int) -> None:
+        if relayed.shed:  # nobody got it: a repeat is tried again
+            self._recent.refused(publish.key, entry)
+            return
+        entry.subscriptions = relayed.count
+        self._recent.acknowledged(publish.key, entry, LogPlace(shard, 0, 0), self._clock.now())

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from headgate.core.wire import ids
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Request, Verdicts
+from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Message, Request, Verdicts
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
@@ -78,6 +78,14 @@ class OwnerQueries:
             await asyncio.wait(asked, timeout=max(0.0, deadline - self._clock.now()))
             answers += [_outcome_of(future, shard) for future, (shard, _) in zip(asked, some, strict=True)]
         return answers
+
+    def ask_now(self, topic_id: str, build: Callable[[int], Request]) -> "asyncio.Future[Answer]":
+        """Asks a topic's owner; the caller bounds the wait. Raises Refusal, and so does the future."""
+        return self._directory.ask(self.shard_of(topic_id), build)
+
+    def tell(self, topic_id: str, message: Message) -> None:
+        """Sends a topic's owner what has no answer; nothing happens while he is away. Raises Refusal as `shard_of`."""
+        self._directory.send(self.shard_of(topic_id), message)
 
     async def ask_all(self, build: Callable[[int, int], Request]) -> list[Answer]:
         """Returns every shard's answer to `build(req, shard)`. Raises Refusal, `not_ready` when one is away."""

@@ -64,5 +64,11 @@ class PublishEndpoint:
         return Published(answer, publish.ts, self._rates.headers(call.caller, info))
 
     async def _publish(self, publish: Publish, wait: Wait) -> Answer:
+        if wait.delivered_s is None:
+            return await self._answer(publish, wait)
+        async with self._publishing.counting((publish,), wait):
+            return await self._answer(publish, wait)
+
+    async def _answer(self, publish: Publish, wait: Wait) -> Answer:
         pending = self._publishing.admit(publish) or self._publishing.hand_over((publish,))[0]
         return await self._publishing.answer(pending, wait)

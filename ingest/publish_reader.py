@@ -13,6 +13,7 @@ from ingest.admission import Publish, Wait
 from ingest.owners import OUTCOME_S
 from ingest.rates import Rates
 
+DELIVERED_MS: Final = 1_000  # of `timeout_ms` where none is given
 MAX_TIMEOUT_MS: Final = 10_000
 _MADE_BYTES: Final = 12  # random bytes of a client_msg_id that ingest makes
 
@@ -53,12 +54,11 @@ class PublishReader:
     def _wait(self, query: Query) -> Wait:
         """Reads `wait` and `timeout_ms` (which only `delivered` uses). Raises Refusal `bad_request`."""
         wait = query.get("wait", "accepted")
-        integer(query, "timeout_ms", 0, 0, MAX_TIMEOUT_MS)
-        if wait == "delivered":
-            raise Refusal("bad_request", "wait=delivered is not built yet; use accepted or sequenced")
-        if wait not in ("accepted", "sequenced"):
-            raise Refusal("bad_request", "wait must be accepted or sequenced")
-        return Wait(wait == "sequenced", self._clock.now() + OUTCOME_S)
+        timeout_ms = integer(query, "timeout_ms", DELIVERED_MS, 0, MAX_TIMEOUT_MS)
+        if wait not in ("accepted", "sequenced", "delivered"):
+            raise Refusal("bad_request", "wait must be accepted, sequenced or delivered")
+        delivered_s = timeout_ms / 1_000 if wait == "delivered" else None
+        return Wait(wait != "accepted", self._clock.now() + OUTCOME_S, delivered_s)
 
 
 def client_msg_id_of(body: PublishBody, idempotency_key: str | None) -> str | None:

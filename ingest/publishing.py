@@ -4,12 +4,15 @@ Between `admit` and `hand_over` there must be no await: the memory of recent pub
 two equal ones.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from ingest.admission import Answer, Publish, Wait
+from ingest.delivery_questions import DeliveryQuestions
 from ingest.durable import DurablePublishes, PendingAppend
-from ingest.ephemeral import EphemeralPublishes, PendingRelay
+from ingest.ephemeral import SHED, EphemeralPublishes, PendingRelay
 from ingest.ports import IngestMetrics
 from ingest.reply_parents import ReplyParents
 
@@ -24,12 +27,26 @@ class Publishing:
         durable: DurablePublishes,
         ephemeral: EphemeralPublishes,
         parents: ReplyParents,
+        deliveries: DeliveryQuestions,
         metrics: IngestMetrics,
     ) -> None:
         self._durable = durable
         self._ephemeral = ephemeral
+        self._deliveries = deliveries
         self._metrics = metrics
         self.parents = parents
+
+    @asynccontextmanager
+    async def counting(self, publishes: Sequence[Publish | Refusal], wait: Wait) -> AsyncIterator[None]:
+        """Has the publishes counted where the publisher waits for their delivery: from `admit` to their answers."""
+        if wait.delivered_s is None:
+            yield
+            return
+        await self._deliveries.expect(publishes)
+        try:
+            yield
+        finally:
+            self._deliveries.forget(publishes)
 
     def admit(self, publish: Publish) -> Pending | None:
         """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""
@@ -44,16 +61,18 @@ class Publishing:
         return route.hand_over(publishes)
 
     def answer(self, pending: Pending, wait: Wait) -> Awaitable[Answer]:
-        """Returns the answer, within 7 s. Raises Refusal."""
+        """Returns the answer, within 7 s and the time that the publisher waits for deliveries. Raises Refusal."""
         if isinstance(pending, PendingAppend):
             return self._durable.answer(pending, wait)
         return self._ephemeral.answer(pending, wait)
 
     def count(self, outcome: str, info: TopicInfo | None) -> None:
-        """Counts a publish: `accepted`, `duplicate`, or the code of its refusal; `info` where its topic was found."""
+        """Counts a publish by its outcome, or the code of its refusal; `info` where its topic was found."""
         self._metrics.publish(outcome, "durable" if info is None else info.profile)
 
 
 def outcome_of(answer: Answer) -> str:
     """Returns the outcome to count for an answer."""
+    if answer["dropped"] == SHED:
+        return "shed"
     return "duplicate" if answer.get("duplicate") else "accepted"

@@ -23,6 +23,8 @@ from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.delivery_questions import DeliveryQuestions
+from ingest.direct_endpoint import DirectEndpoint
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.history import HistoryEndpoint
@@ -51,6 +53,7 @@ class IngestOptions(NamedTuple):
     """Settings of ingest, named as in docs/protocol.md, section 9; sizes in bytes."""
 
     auto_create: bool = False
+    profile: str = "durable"  # of a topic that names none
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
     owner_in_process: bool = False  # in `dev`: then every count is exact
     origins: tuple[str, ...] | None = None
@@ -95,6 +98,7 @@ class IngestService:
             rates=rates,
             ids=TopicIds(rng, options.id_key),
             audit=audit,
+            profile=options.profile,
         )
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history = HistoryEndpoint(access, self._owners, rates, clock)
@@ -126,6 +130,7 @@ class IngestService:
             AliasEndpoints(publish, history, updates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             RevocationEndpoint(log, directory, authenticator, clock, audit),
+            DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
         )
         self.app = self._app(handlers, options, metrics.refused)
 
@@ -146,10 +151,12 @@ class IngestService:
     ) -> tuple[PublishEndpoint, BatchEndpoints]:
         clock, rng, metrics = shell
         admission = Admission(clock, self._rates)
+        deliveries = DeliveryQuestions(self._owners)
         publishing = Publishing(
-            DurablePublishes(self._appender, self._owners, self._catalog, admission, shell),
-            EphemeralPublishes(self._directory, self._catalog, admission, clock),
+            DurablePublishes(self._appender, self._owners, self._catalog, admission, deliveries, shell),
+            EphemeralPublishes(self._directory, self._catalog, admission, deliveries, clock),
             ReplyParents(self._messages, admission),
+            deliveries,
             metrics,
         )
         reader = PublishReader(self._rates, clock, rng, options.payload_bytes)

@@ -4,6 +4,7 @@ from typing import Final
 
 from headgate.core.wire import rights
 from headgate.core.wire.control import RemoveMember, SetMember
+from headgate.core.wire.direct_topics import is_direct
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id, id_text
 from headgate.core.wire.link_members import AskMember, AskMembers, Member, MemberAnswer, MembersAnswer
@@ -97,7 +98,10 @@ class MemberHandlers:
     async def _require(self, call: Call, topic_id: str, user_id: str) -> Known:
         """Returns the topic if the caller may change the membership at all. Raises Refusal."""
         allowed = rights.may_inspect if user_id == call.caller.user_id else rights.may_administer
-        return await self._access.ask(topic_id, call.caller, allowed, _CHANGE)
+        known = await self._access.ask(topic_id, call.caller, allowed, _CHANGE)
+        if is_direct(topic_id):
+            raise Refusal("forbidden", f"the members of {topic_id} are its two users; that never changes")
+        return known
 
     def _record_id(self, what: str, call: Call, topic_id: str, user_id: str) -> bytes:
         return self._controls.id_of(f"{what}\0{user_id}", topic_id, call.caller, call.idempotency_key)

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from headgate.core.wire import rights, topic_settings
 from headgate.core.wire.control import UpdateTopic
+from headgate.core.wire.direct_topics import PERMISSIONS, is_direct
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id, id_text
 from headgate.core.wire.link import TopicInfo
@@ -49,6 +50,8 @@ class TopicUpdates:
             known = await self._access.ask(topic_id, call.caller, rights.may_administer, "change")
             changes = read_changes(call.json_object())
             entry.change = described(changes)
+            if is_direct(topic_id) and changes.permissions not in (None, PERMISSIONS):
+                raise Refusal("forbidden", f"the permissions of {topic_id} are {PERMISSIONS}; that never changes")
             merged(known.info, changes)
             check_key(call)
             self._rates.change_member(call.caller)

@@ -16,7 +16,8 @@ from ingest.access import Access
 from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import Catalog
 from ingest.control_fields import check_key, check_name, check_permissions
-from ingest.controls import ControlOutcome, Controls
+from ingest.controls import Controls
+from ingest.creations import as_created
 from ingest.done_operations import DoneOperations
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
@@ -40,7 +41,9 @@ class TopicHandlers:
         rates: Rates,
         ids: TopicIds,
         audit: AuditLog,
+        profile: str,
     ) -> None:
+        """`profile` is the setting `topics.profile`."""
         self._access = access
         self._catalog = catalog
         self._controls = controls
@@ -48,6 +51,7 @@ class TopicHandlers:
         self._rates = rates
         self._ids = ids
         self._audit = audit
+        self._profile = profile
         self._deleted = DoneOperations()
 
     async def create(self, call: Call) -> Reply:
@@ -103,14 +107,15 @@ class TopicHandlers:
         return reply({"topics": [topic_shown(info) for info in page], "next_page": following})
 
     async def make(self, call: Call, topic_id: str) -> TopicInfo:
-        """Creates a public, durable topic for its first publish, or finds that another caller just did.
+        """Creates a public topic for its first publish, or finds that another caller just did.
 
         The user's rates, of publishes too, are taken first. Raises Refusal.
         """
         caller = call.caller
         with self._audit.operation(call, "topic.create", topic_id) as entry:
             self._rates.publish_and_create(caller)
-            creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id)
+            settings = topic_settings.create(None, self._profile)
+            creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id, settings)
             record_id = self._controls.id_of("create", topic_id, caller, None)
             entry.change, entry.record_id = creation.permissions, id_text(record_id)
             await self._controls.change(topic_id, creation, 0, record_id)
@@ -132,7 +137,7 @@ class TopicHandlers:
         name = check_name(body.get("name"))
         permissions = body.get("permissions")
         permissions = "PUBLIC" if permissions is None else check_permissions(permissions)
-        settings = topic_settings.create(body.get("settings"))
+        settings = topic_settings.create(body.get("settings"), self._profile)
         topic_settings.require_built(settings)
         check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
@@ -144,21 +149,8 @@ class TopicHandlers:
         outcome = await self._controls.decide(topic_id, creation, 0, record_id)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
-            return await self._as_created(creation, outcome)
+            return await as_created(self._catalog, creation, outcome)
         raise await self._exists(call.caller, topic_id, outcome.verdict.epoch)
-
-    async def _as_created(self, creation: CreateTopic, outcome: ControlOutcome) -> TopicInfo:
-        """Returns the topic as its first creation made it: this one may be a repeat with another time and body."""
-        epoch = outcome.verdict.epoch
-        try:
-            info: TopicInfo | None = (await self._catalog.fetch(creation.topic_id)).info
-        except Refusal:
-            info = None
-        if info is not None and info.epoch == epoch:
-            return info
-        settings = topic_settings.effective(creation.settings)
-        about = (creation.name, creation.permissions, creation.owner_id, outcome.ts)
-        return TopicInfo(creation.topic_id, epoch, 0, *about, 0, 0, "direct", settings)
 
     async def _exists(self, caller: Caller, topic_id: str, epoch: int) -> Refusal:
         """Returns the 409. It names `owner_id` and `epoch` to callers who may see the topic."""

@@ -14,6 +14,7 @@ from headgate.cli import member_commands, message_commands, topics
 from headgate.cli.config import config
 from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
+from headgate.cli.direct import direct
 from headgate.cli.history import history
 from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, needs_command, of, split_settings
 from headgate.cli.output import ReaderGone, let_go
@@ -155,6 +156,7 @@ app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
 app.add_typer(message_commands.app, name="messages", rich_help_panel=CLIENTS)
+app.command(rich_help_panel=CLIENTS)(direct)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.command(rich_help_panel=CLIENTS)(presence)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)

@@ -90,6 +90,7 @@ class Parts:
         limits = self.settings.limits
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
+            profile=self.settings.topics.profile,
             redirect_streams=not in_dev,
             owner_in_process=in_dev,
             origins=self.settings.http.origins,
@@ -134,6 +135,7 @@ class Parts:
             limits.creations_per_user_per_min,
             publish_per_topic_per_s=limits.publish_per_topic_per_s,
             listed=limits.subscribers_listed,
+            profile=self.settings.topics.profile,
         )
         service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
 
@@ -145,6 +147,7 @@ class Parts:
         self.process.checks["shards"] = service.not_ready
         self.process.checks["index"] = service.index_fault
         self.metrics.watch("log_lag_records", service.lag)
+        self.metrics.watch("load", service.load)
         self.metrics.watch("shards_without_index", service.shards_without_index)
         self.metrics.watch("shards_history_incomplete", service.shards_filling)
         self.metrics.watch("snapshot_age_seconds", service.snapshot_age)

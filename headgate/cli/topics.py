@@ -40,7 +40,7 @@ def create(
     if topic_settings is not None:
         body["settings"] = _object(topic_settings)
     with _client(context, url, token) as client:
-        Output(as_json).raw(accepted(client.post("/api/v1/topics", msgspec.json.encode(body))), _line)
+        Output(as_json).raw(accepted(client.post("/api/v1/topics", msgspec.json.encode(body))), topic_line)
     return 0
 
 
@@ -98,7 +98,7 @@ def list_topics(
     output = Output(as_json)
     with _client(context, url, token) as client:
         for topic in pages(client, "/api/v1/topics", "topics", {"prefix": prefix}):
-            output.raw(topic, _line, flush=False)
+            output.raw(topic, topic_line, flush=False)
     output.flush()
     return 0
 
@@ -123,7 +123,8 @@ def _object(text: str) -> dict[str, Any]:
         raise WrongCommand(f"--settings is not a JSON object: {error}") from None
 
 
-def _line(topic: dict[str, Any]) -> Text:
+def topic_line(topic: dict[str, Any]) -> Text:
+    """Returns a topic as a line for a person."""
     name = topic.get("name")
     return fields(
         (topic.get("topic_id"), "bold"),

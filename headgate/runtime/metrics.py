@@ -21,6 +21,7 @@ Gauge = Literal[
     "sessions",
     "subscriptions",
     "log_lag_records",
+    "load",
     "loop_lag_seconds",
     "snapshot_age_seconds",
     "window_ids",
@@ -32,7 +33,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ALL: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway"))
 PROFILES: Final = ("durable", "ephemeral")
 OUTCOMES: Final = (  # a refusal counts under its code; those that are rarer than these appear when they happen
-    *("accepted", "duplicate", "bad_request", "invalid_payload", "too_large", "topic_not_found", "forbidden"),
+    *("accepted", "duplicate", "shed", "bad_request", "invalid_payload", "too_large", "topic_not_found", "forbidden"),
     *("idempotency_conflict", "rate_limited", "log_unavailable", "not_ready", "outcome_unknown"),
 )
 VERDICTS: Final = tuple(code.name.lower() for code in Code if code is not Code.UNKNOWN)
@@ -234,6 +235,7 @@ class Metrics(Collector):
         yield self._disagreements.family()
         yield self._inbox_skipped.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
+        yield self._gauge("load", "How much of the node's strength is in use: above 0.8 it sheds LOW messages.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")
         yield self._gauge("shards_without_index", "Shards served without their index file.")

@@ -209,6 +209,8 @@ class TopicsSettings(SettingsGroup):
 
     auto_create: bool | None = None
     """Whether a publish or subscribe creates an unknown topic. Unset: true in `dev`, false elsewhere."""
+    profile: Literal["durable", "ephemeral"] = "durable"
+    """The profile of a topic that names none when it is created. Set it alike on ingests and dispatchers."""
 
 
 class HttpSettings(SettingsGroup):

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from headgate.core.wire import link, link_members, linkcodec
+from headgate.core.wire import link, link_ephemeral, link_members, linkcodec
 from headgate.core.wire.envelope import MAGIC
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -234,7 +234,7 @@ def _message(odd: Odd) -> link.Message:
         link.AskCount(req, number, [topic]),
         link.AskVerdict(req, number, number),
         link.AskHistory(req, topic, caller, number, number, number, number),
-        link.Relay(req, topic, number, odd.octets()),
+        link_ephemeral.Relay(req, topic, number, odd.octets()),
         link.Attach(number, True, True, [attach]),
         link.Leave(topic, number, number),
         link.Refuse(number, 0),

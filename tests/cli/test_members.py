@@ -72,3 +72,15 @@ def test_connections_are_one_a_line(headgate: Headgate, twin: Twin) -> None:
     done = headgate.on_terminal("connections", "--url", twin.url)
     assert done.out == "c1  default  sse  g  a b\n"
     assert [path for _, path, _ in asked(twin)][:2] == ["/api/v1/connections", "/api/v1/connections?user_id=b%26o"]
+
+
+def test_the_talk_with_a_user_is_one_line(headgate: Headgate, twin: Twin) -> None:
+    topic = {"topic_id": "dm:1", "name": "dm:1", "permissions": "PRIVATE", "created_at": "2026-01-01T00:00:00.000Z"}
+    for status in (201, 200):
+        twin.next((status, {}, topic))
+    assert headgate("direct", "b/o", "--url", twin.url).lines == [topic]
+    assert headgate.on_terminal("direct", "bo", "--url", twin.url).out == "dm:1  PRIVATE  2026-01-01T00:00:00.000Z\n"
+    assert asked(twin) == [
+        ("POST", "/api/v1/direct", {"user_id": "b/o"}),
+        ("POST", "/api/v1/direct", {"user_id": "bo"}),
+    ]

@@ -11,8 +11,10 @@ from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import Moment, TokenReader
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.user_requests import UserRequests
+from headgate.core.fanout.write_counts import WriteCounts
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.position import from_query
 from headgate.core.wire.rights import Caller, Identity
 from tests.owners_twin import Numbers, Owners
@@ -111,6 +113,7 @@ class Scene:
         )
         self.owners.deliver_to(self)
         self.users = UserRequests(self.hub, "g")
+        self.counts = WriteCounts(self.hub.feeds, self.owners)
         self.commands = Commands(self.hub, tokens or Tokens())
 
     @property
@@ -120,10 +123,13 @@ class Scene:
     def on_push(self, shard_epoch: int, message: Message) -> None:
         if isinstance(message, FromOwner):
             self.users.receive(message, self.moment)
+        elif isinstance(message, CountWritten):
+            self.counts.begin(message, self.now)
         else:
             self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
+        self.counts.owner_changed(shard)
         self.hub.on_owner(shard, up)
 
     def _schedule(self) -> None:
@@ -168,12 +174,14 @@ class Scene:
         while self.scheduled:
             self.scheduled -= 1
             self.hub.flush(self.moment)
+            self.counts.report()
 
     def pass_time(self, seconds: float, step: float = 0.25) -> None:
         end = self.now + seconds
         while self.now < end:
             self.now += step
             self.hub.tick(self.moment)
+            self.counts.tick(self.now)
             self.turn()
 
 

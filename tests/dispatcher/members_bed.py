@@ -8,6 +8,7 @@ from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import LOGIC, Actor, Control, CreateTopic, RemoveMember, SetMember, encode_body
@@ -60,6 +61,7 @@ class MembersBed:
         found.shard.logic = logic
         self.changes: list[tuple[str, str]] = []
         self.owner = owner_of(found, changed=self._changed)
+        self.load = Load()
         shell = shell_of()
         self.api = ShardApi(
             self.owner,
@@ -67,6 +69,7 @@ class MembersBed:
             TopicCreator(None, shell.clock, RNG, 60),  # type: ignore[arg-type]  # no topic is created here
             Announcements[Destination](()),
             ShardPresence(self.owner, shell.clock, Announcements[Destination](())),
+            self.load,
         )
         self.offset = 0
         self.feed(self.control(CreateTopic("t", "t", permissions, "ann")))
@@ -85,8 +88,10 @@ class MembersBed:
         return self.record(encode_control(encode_body(control), epoch, random_id(key, RNG.entropy(12))), key)
 
     def message(self) -> Record:
-        item = Item(random_id(KEY, RNG.entropy(12)), 0, b'"payload":1}')
-        return self.record(encode_message(item, self.row.epoch))
+        return self.message_of(random_id(KEY, RNG.entropy(12)))
+
+    def message_of(self, message_id: bytes) -> Record:
+        return self.record(encode_message(Item(message_id, 0, b'"payload":1}'), self.row.epoch))
 
     def record(self, value: bytes, key: bytes = KEY) -> Record:
         self.offset += 1

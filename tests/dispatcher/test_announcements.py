@@ -6,7 +6,7 @@ import pytest
 
 from dispatcher import announcements
 from dispatcher.announcements import Announcements
-from headgate.core.wire import link
+from headgate.core.wire import link, link_ephemeral
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.verdict import Code
@@ -75,7 +75,7 @@ async def ephemeral(bed: Bed) -> int:
 
 def relay(bed: Bed, epoch: int) -> "asyncio.Future[link.Answer]":
     shard = bed.directory.shard_of("e")
-    return bed.directory.ask(shard, lambda req: link.Relay(req, "e", epoch, b'"payload":1}', False))
+    return bed.directory.ask(shard, lambda req: link_ephemeral.Relay(req, "e", epoch, b'"payload":1}', False))
 
 
 async def test_an_ephemeral_message_waits_for_the_announcements_and_reaches_those_who_were_there() -> None:
@@ -97,7 +97,7 @@ async def test_an_ephemeral_message_waits_for_the_announcements_and_reaches_thos
                 await asyncio.sleep(0.01)
             gateway.send(shard, link.Attach(shard, True, True, [link.AttachTopic("e", epoch, 0, 3)]))
             relayed, counted = await answer, await count
-        assert isinstance(relayed, link.Relayed)
+        assert isinstance(relayed, link_ephemeral.Relayed)
         assert isinstance(counted, link.Counts)
         assert (relayed.count, counted.counts) == (3, [3])
         assert sum(isinstance(message, link.EphemeralMessages) for message in pushes.messages) == 1

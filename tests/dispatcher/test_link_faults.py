@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.core.wire import link, link_members
+from headgate.core.wire import link, link_ephemeral, link_members
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import Position
@@ -73,7 +73,7 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         link.AskHistory(5, "t", Caller("ann"), -(1 << 62), 1 << 62, -7, -1),
         link.Fetch(5, "t", -1, -1, -1, -1),
         link.AskSubscribe(5, "t\n", Caller("ann"), Position("no such form", -1, -1), True),
-        link.Relay(5, "t", 0, b"\xff"),
+        link_ephemeral.Relay(5, "t", 0, b"\xff"),
         link.TopicsAnswer(5, []),
         link.Refused(5, "no such code", "x"),
         link_members.Authorized(5),

@@ -11,7 +11,7 @@ from dispatcher.outputs import Outputs
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.effects import TopicDeleted
 from headgate.core.sequencer.members import Members, Membership
-from headgate.core.sequencer.rows import Row
+from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.ids import make_epoch, shard_of
 from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
@@ -74,7 +74,7 @@ def virtual(main: Any) -> Any:
 async def test_creator_join_role_and_leave_are_records_in_the_users_shards(patch: pytest.MonkeyPatch) -> None:
     log = await a_log()
     outputs = Outputs(log, 0, SHARDS)
-    outputs.created(ROW)
+    outputs.created(ROW, [("ann", Shard.creator_of(ROW))])
     outputs.changed(record(8), change("bob"))
     outputs.changed(record(9), change("bob", Role.ADMIN))
     outputs.changed(record(10), change("eve"))
@@ -90,6 +90,24 @@ async def test_creator_join_role_and_leave_are_records_in_the_users_shards(patch
             MembershipRecord("t", EPOCH, 10, "member", 3, 2, 950),
             MembershipRecord("t", EPOCH, 11, joined_at=1_011),
         ],
+    }
+
+
+@virtual
+async def test_a_direct_topic_is_written_for_both_and_not_again_when_the_logic_is_raised(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    log = await a_log()
+    outputs = Outputs(log, 0, SHARDS)
+    row = Row("dm:x", EPOCH, 0, "n", "PRIVATE", "ann", 900, {})
+    both = Membership(Role.MEMBER, 0, 0, 900)
+    outputs.created(row, [("ann", both), ("bob", both)])
+    outputs.known({b"dm:x": row, b"t": ROW})
+    await outputs.safe()
+    of_talk = MembershipRecord("dm:x", EPOCH, 7, "member", 0, 0, 900)
+    assert await written(log) == {
+        "ann": [of_talk, MembershipRecord("t", EPOCH, 7, "owner", 0, 0, 900)],
+        "bob": [of_talk],
     }
 
 

@@ -54,6 +54,15 @@ async def test_the_subscriber_owns_the_topic_that_is_created_for_it() -> None:
     assert body == CreateTopic(topic_id="t", name="t", permissions="PUBLIC", owner_id="ann")
 
 
+async def test_it_has_the_profile_of_topics_that_name_none() -> None:
+    log = Appends()
+    creator = TopicCreator(log, Clock(), SystemRng(), 60, "ephemeral")  # type: ignore[arg-type]  # only appends
+    creator.create(2, "t", Caller("ann"), lambda: None)
+    assert decode_body(decode(log.records[0][3]).body) == CreateTopic(
+        "t", "t", "PUBLIC", "ann", {"profile": "ephemeral"}
+    )
+
+
 @pytest.mark.parametrize("fails", [True, False])
 async def test_only_a_record_that_did_not_reach_the_log_is_reported(fails: bool) -> None:
     log = Appends()

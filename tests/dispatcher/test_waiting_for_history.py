@@ -18,6 +18,7 @@ from dispatcher.shard_presence import ShardPresence
 from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.effects import Deliver
+from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body
@@ -104,7 +105,7 @@ class Scene:
         self.here = here
         shell = shell_of()
         creator = TopicCreator(None, shell.clock, shell.rng, 60)  # type: ignore[arg-type]  # no topic is created here
-        self.api = ShardApi(owner, shell, creator, announced(), ShardPresence(owner, shell.clock, announced()))
+        self.api = ShardApi(owner, shell, creator, announced(), ShardPresence(owner, shell.clock, announced()), Load())
         self.far = Far()
 
     def fill(self, low: int, *, last: bool = False) -> None:

@@ -95,7 +95,9 @@ async def test_a_frozen_broker_costs_504_then_503_and_nothing_else(
         await until("the log is said to be away", lambda: _not_ready(deployment), 15)
         live = [await publisher.publish(EPHEMERAL, {"number": number}) for number in range(20)]
         assert [answer.status for answer in live] == [200] * 20, "ephemeral topics flow while the log is away"
-        await until("ephemeral messages arrive", lambda: listener.count == 20, 5)
+        counted = await publisher.publish(EPHEMERAL, {"number": 20}, wait="delivered")
+        assert (counted.body["delivered_to"], counted.body["delivered_to_basis"]) == (1, "delivered")
+        await until("ephemeral messages arrive", lambda: listener.count == 21, 5)
         await asyncio.sleep(frozen + FROZEN_S - time.monotonic())  # the length of the fault, not a wait for anything
         assert all(s.connections == 1 and s.connected for s in subscribers), "sockets stay"
         cluster.nodes[0].sigcont()

@@ -20,6 +20,7 @@ from ingest.access import Access
 from ingest.admission import Admission, Publish, Wait
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.delivery_questions import DeliveryQuestions
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.message_queries import MessageQueries
@@ -56,11 +57,14 @@ class Parts:
         self.rates = Rates(loop, limits or RateLimits())
         self.controls = Controls(self.appender, self.owners, self.shell)
         self.admission = Admission(loop, self.rates)
-        self.durable = DurablePublishes(self.appender, self.owners, self.catalog, self.admission, self.shell)
-        self.ephemeral = EphemeralPublishes(self.directory, self.catalog, self.admission, loop)
+        self.deliveries = DeliveryQuestions(self.owners)
+        self.durable = DurablePublishes(
+            self.appender, self.owners, self.catalog, self.admission, self.deliveries, self.shell
+        )
+        self.ephemeral = EphemeralPublishes(self.directory, self.catalog, self.admission, self.deliveries, loop)
         self.messages = MessageQueries(self.owners)
         self.parents = ReplyParents(self.messages, self.admission)
-        self.publishing = Publishing(self.durable, self.ephemeral, self.parents, self.metrics)
+        self.publishing = Publishing(self.durable, self.ephemeral, self.parents, self.deliveries, self.metrics)
 
     async def topic(self, topic_id: str, **settings: Any) -> TopicInfo:
         """Creates a public topic of ana's."""

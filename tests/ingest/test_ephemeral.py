@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.publish.recent_publishes import PublishState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Relay
+from headgate.core.wire.link_ephemeral import Relay
 from tests.ingest.parts import ACCEPTED, Parts, play, publish
 
 EPHEMERAL = {"profile": "ephemeral"}

@@ -32,7 +32,7 @@ def test_a_wait_ends_seven_seconds_after_the_request(query: dict[str, str], sequ
 
 @pytest.mark.parametrize(
     "query",
-    [{"wait": "delivered"}, {"wait": "x"}, {"wait": ""}, {"timeout_ms": "x"}, {"timeout_ms": str(MAX_TIMEOUT_MS + 1)}],
+    [{"wait": "Delivered"}, {"wait": "x"}, {"wait": ""}, {"timeout_ms": "x"}, {"timeout_ms": str(MAX_TIMEOUT_MS + 1)}],
 )
 def test_a_query_that_asks_for_something_else_is_refused_before_any_rate(query: dict[str, str]) -> None:
     async def scene(parts: Parts) -> None:
@@ -51,6 +51,25 @@ def test_a_body_is_bounded_by_the_payload_bytes() -> None:
         assert reader_of(parts).body(b'{"payload":"12345678"}').payload == b'"12345678"'
         with pytest.raises(Refusal, match="too_large"):
             reader_of(parts).body(b'{"payload":"123456789"}')
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("query", "sequenced", "delivered_s"),
+    [
+        ({}, False, None),
+        ({"wait": "accepted", "timeout_ms": "5"}, False, None),
+        ({"wait": "sequenced"}, True, None),
+        ({"wait": "delivered"}, True, 1.0),
+        ({"wait": "delivered", "timeout_ms": "0"}, True, 0.0),
+        ({"wait": "delivered", "timeout_ms": "10000"}, True, 10.0),
+    ],
+)
+def test_what_the_publisher_waits_for(query: dict[str, str], sequenced: bool, delivered_s: float | None) -> None:
+    async def scene(parts: Parts) -> None:
+        wait = reader_of(parts).begin(call(query))
+        assert (wait.sequenced, wait.delivered_s, wait.deadline) == (sequenced, delivered_s, parts.clock.now() + 7)
 
     play(scene)
 

@@ -26,6 +26,7 @@ def targets_of(parts: Parts) -> PublishTopics:
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
+        profile="durable",
     )
     return PublishTopics(parts.access, topics, parts.clock)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headgate.core.wire.link import Relay
+from headgate.core.wire.link_ephemeral import Relay
 from ingest.durable import PendingAppend
 from ingest.ephemeral import PendingRelay
 from ingest.publishing import outcome_of

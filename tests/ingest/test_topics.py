@@ -24,6 +24,7 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         rates=parts.rates,
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
+        profile="durable",
     )
 
 

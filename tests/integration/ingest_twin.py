@@ -11,7 +11,16 @@ from headgate.core.sequencer.apply import apply
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
-from headgate.core.wire import link, link_members, link_messages, link_users, topic_settings
+from headgate.core.wire import (
+    link,
+    link_deliveries,
+    link_direct,
+    link_ephemeral,
+    link_members,
+    link_messages,
+    link_users,
+    topic_settings,
+)
 from headgate.core.wire.control import LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
@@ -52,6 +61,10 @@ class Owner:
         self.relayed: list[bytes] = []
         self.changed: Callable[[str, str], None] = lambda topic_id, user_id: None
         self.connections: list[link_users.Connection] = []
+        self.sheds = False  # LOW messages
+        self.delivered = 0  # how many sockets take each message that is counted
+        self.expected: set[bytes] = set()  # messages that are counted now
+        self.waits_ms: list[int] = []  # for which counts were asked for
         self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
     def catch_up(self) -> None:
@@ -146,6 +159,22 @@ class Owner:
         members = [link_members.Member(user_id, *found[:2], found.joined_at) for user_id, found in page]
         return link_members.MembersAnswer(ask.req, row.epoch, self._state(row).member_count(key), members)
 
+    def _AskLogic(self, ask: link_direct.AskLogic) -> link.Answer:
+        return link_direct.ShardLogic(ask.req, self.states[ask.shard].logic)
+
+    def _ExpectDeliveries(self, ask: link_deliveries.ExpectDeliveries) -> link.Answer:
+        self.expected |= set(ask.ids)
+        return link_deliveries.DeliveriesExpected(ask.req)
+
+    def _AskDelivered(self, ask: link_deliveries.AskDelivered) -> link.Answer:
+        self.waits_ms.append(ask.wait_ms)
+        return link_deliveries.Delivered(ask.req, self.delivered if ask.id in self.expected else -1)
+
+    def take(self, message: link.Message) -> None:
+        """What has no answer."""
+        if isinstance(message, link_deliveries.ForgetDeliveries):
+            self.expected -= set(message.ids)
+
     def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
         return link_users.SubscriptionsEnded(ask.req, self.ended)
 
@@ -176,12 +205,14 @@ class Owner:
         page = found[: ask.limit] if ask.after_seq >= 0 else found[-ask.limit :]
         return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, cut([self.book.now(d) for d in page]))
 
-    def _Relay(self, ask: link.Relay) -> link.Answer:
+    def _Relay(self, ask: link_ephemeral.Relay) -> link.Answer:
         row = self.row(ask.topic_id)
         if row.epoch != ask.epoch:
             raise Refusal("topic_not_found", "no")
+        if self.sheds and ask.low:
+            return link_ephemeral.Relayed(ask.req, 0, True)
         self.relayed.append(ephemeral_frame(ask.topic_id, 1, ask.tail))
-        return link.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
+        return link_ephemeral.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
 
 
 def cut(frames: list[bytes]) -> list[bytes]:
@@ -196,7 +227,7 @@ class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__(owner.store.shards, owner.answer)
+        super().__init__(owner.store.shards, owner.answer, owner.take)
         self.owner = owner
         self.mute = False
         self.asked: list[link.Request] = []

@@ -153,7 +153,7 @@ def test_empty_batches_and_wrong_waits() -> None:
         for path in (OF_TOPIC, OF_ANY):
             assert (await world.call("POST", path, content=b" [ ] ")).json() == {"results": []}
             assert (await world.call("POST", path, content=b"\n", headers=NDJSON)).json() == {"results": []}
-            problem(await world.call("POST", path + "?wait=delivered", content=b"[]"), 400, "bad_request")
+            problem(await world.call("POST", path + "?wait=never", content=b"[]"), 400, "bad_request")
         problem(await world.call("POST", OF_TOPIC.replace("/t/", "/u/"), content=b"["), 404, "topic_not_found")
         await world.create("closed", permissions="SUBSCRIBE_ONLY")
         closed = OF_TOPIC.replace("/t/", "/closed/")

@@ -13,7 +13,7 @@ LARGE = b"x" * (256 * 1024 + 1)
 
 def test_path_and_method_come_before_everything() -> None:
     async def scene(world: World) -> None:
-        for path in ("/api/v1/nothing", "/api/v1/topics/t/publish/", "/", "/api/v1/topics/", "/api/v1/direct"):
+        for path in ("/api/v1/nothing", "/api/v1/topics/t/publish/", "/", "/api/v1/topics/", "/api/v1/inbox/ack"):
             problem(await world.call("POST", path, None, content=LARGE), 404, "not_found")
         answer = await world.call("PUT", PUBLISH.format("t"), None, content=LARGE)
         problem(answer, 405, "method_not_allowed")
@@ -159,7 +159,7 @@ def test_permission_comes_before_body() -> None:
         (b'{"payload":1,"attachments":{}}', "", {}, "bad_request"),
         (b'{"payload":1,"client_msg_id":"a"}', "", {"Idempotency-Key": "b"}, "bad_request"),
         (b'{"payload":1}', "", {"Idempotency-Key": "a" * 129}, "bad_request"),
-        (b'{"payload":1}', "?wait=delivered", {}, "bad_request"),
+        (b'{"payload":1}', "?wait=delivered&timeout_ms=x", {}, "bad_request"),
         (b'{"payload":1}', "?wait=never", {}, "bad_request"),
         (b'{"payload":1}', "?timeout_ms=10001", {}, "bad_request"),
         (b'{"payload":1}', "?timeout_ms=-1", {}, "bad_request"),

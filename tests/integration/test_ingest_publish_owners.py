@@ -135,7 +135,7 @@ def test_no_topic_is_made_for_a_publish_that_is_no_good() -> None:
     async def scene(world: World) -> None:
         batch = "/api/v1/topics/new/publish/batch"
         problem(await world.call("POST", "/api/v1/topics/new/publish", content=b"{"), 400, "bad_request")
-        problem(await world.publish("new", payload=1, query="?wait=delivered"), 400, "bad_request")
+        problem(await world.publish("new", payload=1, query="?wait=never"), 400, "bad_request")
         problem(await world.publish("new", payload=1, headers={"Idempotency-Key": "é".encode()}), 400, "bad_request")
         problem(await world.call("POST", batch, content=b"{"), 400, "bad_request")
         problem(await world.call("POST", batch, content=b"[{}]"), 404, "topic_not_found")

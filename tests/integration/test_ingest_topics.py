@@ -304,7 +304,6 @@ def test_a_wrong_method_names_the_right_ones(method: str, path: str, allow: str)
         ("GET", f"{TOPICS}/t/stats"),
         ("GET", f"{TOPICS}/t/subscribers"),
         ("PATCH", f"{TOPICS}/t/messages/m"),
-        ("POST", "/api/v1/direct"),
         ("GET", "/api/v1/inbox"),
         ("POST", "/send_message"),
     ],
@@ -368,3 +367,15 @@ def test_an_only_token_sees_the_info_of_its_own_topics_alone() -> None:
         problem(answer, 403, "forbidden")
 
     play(scene)
+
+
+def test_a_topic_that_names_no_profile_is_what_the_setting_says() -> None:
+    async def scene(world: World) -> None:
+        assert (await world.create("t"))["settings"]["profile"] == "ephemeral"
+        assert (await world.create("d", settings={"profile": "durable"}))["settings"]["profile"] == "durable"
+        assert (await world.publish("new", payload=1)).json()["dropped"] is True, "made by its first publish"
+        made = await world.call("POST", "/api/v1/direct", json={"user_id": "bo"})
+        assert made.json()["settings"]["profile"] == "ephemeral"
+        assert world.owner.messages("t") == []
+
+    play(scene, profile="ephemeral", auto_create=True)

@@ -9,6 +9,7 @@ import pytest
 from dispatcher.dispatcher_options import AssignmentOptions, DispatcherOptions, SnapshotOptions
 from dispatcher.service import DispatcherService
 from headgate.core.wire.control import Control, CreateTopic, DeleteTopic, RemoveMember, SetMember, encode_body
+from headgate.core.wire.direct_topics import direct_topic_id
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 from headgate.core.wire.link_members import AskMemberships, MembershipsAnswer
@@ -97,3 +98,27 @@ async def test_memberships_of_both_shards_survive_their_owners(log: KafkaLog, dr
         await topics_of(service, USERS[0], {TOPICS[0]: "member"})
         await topics_of(service, USERS[1], {})
         await topics_of(service, "ann", {TOPICS[0]: "owner"})
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_direct_topic_is_among_those_of_both_its_users(log: KafkaLog, drain: bool) -> None:
+    topic = direct_topic_id(*USERS)
+    async with serving(log, drain=drain) as service:
+        epoch = await append(log, topic, CreateTopic(topic, topic, "PRIVATE", USERS[0], peer_id=USERS[1]))
+        for user in USERS:
+            await topics_of(service, user, {topic: "member"})
+    async with serving(log, drain=False) as service:
+        for user in USERS:
+            await topics_of(service, user, {topic: "member"})
+        await append(log, topic, RemoveMember(topic, USERS[1], ROOT), epoch)
+        await append(log, topic, SetMember(topic, "eve", "member", ROOT), epoch)
+        await append(log, topic, SetMember(topic, USERS[0], "admin", ROOT), epoch)
+        await append(log, topic, CreateTopic(topic, topic, "PRIVATE", USERS[1], peer_id=USERS[0]))
+        talk_with_oneself = direct_topic_id("eve", "eve")
+        await append(log, talk_with_oneself, CreateTopic(talk_with_oneself, "n", "PRIVATE", "eve", peer_id="eve"))
+        await topics_of(service, "eve", {talk_with_oneself: "member"})
+        for user in USERS:
+            await topics_of(service, user, {topic: "member"})
+        await append(log, topic, DeleteTopic(topic), epoch)
+        for user in USERS:
+            await topics_of(service, user, {})

@@ -13,6 +13,7 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_dead_letters_total",
     "headgate_disagreements_total",
     "headgate_inbox_skipped_total",
+    "headgate_load",
     "headgate_log_lag_records",
     "headgate_log_records_read_total",
     "headgate_shards_history_incomplete",

@@ -50,6 +50,8 @@ class CatchUp:
         self._stale_pages: set[Subscription] = set()
         # Released from a fence and not in step yet: they are not slow, they were held.
         self._released: set[Subscription] = set()
+        # Out of step while their socket was full, and not in step since.
+        self._slow: set[Subscription] = set()
 
     def sessions(self) -> list[Session]:
         """Returns the sessions that are paused or out of step."""
@@ -67,14 +69,19 @@ class CatchUp:
             if subscription.in_step:
                 subscription.step_out()
                 behind[subscription] = None
+            self._note_slow(subscription)
 
     def admit(self, subscription: Subscription) -> None:
         """Takes a new subscription."""
         self._behind.setdefault(subscription.session, {})[subscription] = None
+        if subscription.session.paused:
+            self._note_slow(subscription)
 
     def set_back(self, subscription: Subscription, cursor: int) -> None:
         """Takes a subscription in step out of step at `cursor`."""
         subscription.step_out(cursor)
+        for count in subscription.feed.counts:
+            count.set_back(cursor)
         self.admit(subscription)
 
     def hold(self, subscription: Subscription) -> None:
@@ -93,11 +100,12 @@ class CatchUp:
     def forget(self, subscription: Subscription) -> None:
         """The subscription ended, or is held."""
         self._released.discard(subscription)
+        self._slow.discard(subscription)
         self._remove(subscription)
 
     def drop(self, session: Session) -> None:
         """The session ended."""
-        self._behind.pop(session, None)
+        self._slow.difference_update(self._behind.pop(session, ()))
 
     def pump(self, session: Session, wall_ms: int) -> Pumped:
         """Writes as much as the socket takes; returns the pages to ask for, and whether the session is too slow."""
@@ -170,6 +178,11 @@ class CatchUp:
             if subscription.state is SubscriptionState.BEHIND:  # parked by the gap frame: it was told
                 subscription.skip_to(seq - 1)
 
+    def _note_slow(self, subscription: Subscription) -> None:
+        """Its socket is full: an ephemeral topic drops what comes now, as its `on_slow` says."""
+        if not subscription.feed.durable and not subscription.in_step and not subscription.is_fenced:
+            self._slow.add(subscription)
+
     def _remove(self, subscription: Subscription) -> None:
         behind = self._behind.get(subscription.session)
         if behind is not None:
@@ -188,7 +201,8 @@ class CatchUp:
             self._reached(subscription, behind)
             return False
         if self._too_far(subscription):
-            kept = _KEPT.get(feed.on_slow, self._limits.slow_messages)
+            kept = self._kept(subscription)
+            kept = self._limits.slow_messages if kept is None else kept
             self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
             return True
         piece = feed.ring.after(subscription.cursor, self._limits)
@@ -209,6 +223,7 @@ class CatchUp:
             return
         behind.pop(subscription, None)
         self._released.discard(subscription)
+        self._slow.discard(subscription)
         if subscription.step_in() is not None:
             seq = feed.sent if feed.durable else 0
             subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
@@ -219,6 +234,8 @@ class CatchUp:
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         session.put(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
+        for count in feed.counts:
+            count.wrote(piece)
 
     def _must_end(self, subscription: Subscription) -> bool:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
@@ -231,8 +248,12 @@ class CatchUp:
         if feed.durable:
             lag = feed.sent - subscription.cursor
             return lag > limits.slow_messages or feed.size - subscription.mark > limits.slow_bytes
-        kept = _KEPT.get(feed.on_slow)
+        kept = self._kept(subscription)
         return subscription.cursor < (feed.ring.first - 1 if kept is None else feed.sent - kept)
+
+    def _kept(self, subscription: Subscription) -> int | None:
+        """Returns how many of the newest messages its policy leaves a slow subscription; None: those in the ring."""
+        return _KEPT.get(subscription.feed.on_slow) if subscription in self._slow else None
 
     def _skip(self, subscription: Subscription, cursor: int) -> None:
         """Continues above `cursor` and tells the client what it will not get."""

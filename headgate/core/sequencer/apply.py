@@ -8,6 +8,7 @@ read the same log agree on every number.
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Final, NamedTuple
 
+from headgate.core.sequencer.direct_members import join_both, missing_logic
 from headgate.core.sequencer.effects import Deliver, Effect, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.message_events import change_message
 from headgate.core.sequencer.rows import Row, Shard
@@ -337,6 +338,7 @@ def _create(
         created_at=record.ts,
         settings=dict(control.settings),
     )
+    join_both(shard, record.key or b"", row, control.peer_id)
     return row, Verdict(Code.CREATED, 0, epoch)
 
 
@@ -345,8 +347,13 @@ def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
     key = record.key or b""
     try:
         check_topic_id(control.topic_id)
+        logic = missing_logic(shard, control)
     except Refusal as error:
         raise _Refused("corrupt", error.detail) from None
+    except CorruptRecord as error:
+        raise _Refused("corrupt", str(error)) from None
+    if logic:
+        raise _Refused("corrupt", f"a direct topic in a shard of logic {shard.logic}", logic)
     if len(key) > KEY_BYTES:
         raise _Refused("corrupt", f"a key of {len(key)} bytes, at most {KEY_BYTES} are taken")
     if key.rpartition(b"/")[2] != control.topic_id.encode():

@@ -40,7 +40,7 @@ class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_def
 class CreateTopic(msgspec.Struct, frozen=True, tag_field="op", tag="create", omit_defaults=True):
     """Creates the topic unless it exists. `settings` holds only what differs from the defaults.
 
-    `peer_id` is the other user of a direct topic, who is its second owner; None in every other topic.
+    `peer_id` is the other user of a direct topic, a member of it from this record on; None in every other topic.
     """
 
     topic_id: str

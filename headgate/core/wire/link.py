@@ -8,7 +8,15 @@ was sent before it concerns the time before the answer, everything after it the 
 
 from typing import Any, Final
 
-from headgate.core.wire import link_members, link_messages, link_presence, link_users
+from headgate.core.wire import (
+    link_deliveries,
+    link_direct,
+    link_ephemeral,
+    link_members,
+    link_messages,
+    link_presence,
+    link_users,
+)
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -343,27 +351,6 @@ class HistoryPage(LinkStruct, tag=39):
     edge: int = 0
 
 
-class Relay(LinkStruct, tag=40):
-    """A publish to an ephemeral topic: `tail` as in a message record. Answer: Relayed or Refused.
-
-    `unmetered`: the caller has no rates, so it does not count against the topic's.
-    """
-
-    req: int
-    topic_id: str
-    epoch: int
-    tail: bytes
-    low: bool = False
-    unmetered: bool = False
-
-
-class Relayed(LinkStruct, tag=41):
-    """Answer to Relay: the number of subscriptions that the owner sent the message to."""
-
-    req: int
-    count: int
-
-
 class Refused(LinkStruct, tag=50):
     """A request was refused with one of the protocol's codes; `extra` are further members of the answer.
 
@@ -379,21 +366,25 @@ class Refused(LinkStruct, tag=50):
 FromOwner = link_users.FromOwner
 FromAnyDispatcher = link_users.FromAnyDispatcher
 Request = (
-    AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | Relay
+    AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | link_ephemeral.Relay
     | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
+    | link_direct.DirectRequest | link_deliveries.DeliveryRequest
 )  # fmt: skip
 Answer = (
-    Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | Relayed | Refused
+    Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | link_ephemeral.Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
+    | link_direct.DirectReply | link_deliveries.DeliveryReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
     | link_presence.PresenceAnnouncement | link_presence.PresencePush
+    | link_deliveries.DeliveryPush
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
     | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
     | link_presence.PresenceAnnouncement | link_presence.PresenceRequest
+    | link_direct.DirectRequest | link_deliveries.DeliveryRequest | link_deliveries.ForgetDeliveries
 )  # fmt: skip

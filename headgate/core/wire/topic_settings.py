@@ -63,9 +63,15 @@ def presence_of(overrides: Settings) -> str:
     return mode
 
 
-def create(settings: object) -> Settings:
-    """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`."""
-    return merge({}, settings, new=True)
+def create(settings: object, profile: str = "durable") -> Settings:
+    """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`.
+
+    `profile` is what a topic is that names none: the setting `topics.profile`.
+    """
+    named = {} if settings is None else settings
+    if isinstance(named, dict) and named.get("profile") is None:
+        named = named | {"profile": profile}
+    return merge({}, named, new=True)
 
 
 def overrides_of(settings: Settings) -> Settings:

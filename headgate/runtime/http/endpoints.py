@@ -79,6 +79,7 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", AnswerShape(), Body(), _PUBLISH),
     Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", AnswerShape(), _BATCH, _PUBLISH),
     Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", AnswerShape(), _BATCH, _PUBLISH),
+    Endpoint("ingest", "POST", "/api/v1/direct", "create_direct_topic", AnswerShape(201), Body()),
     Endpoint("ingest", "POST", "/api/v1/tickets", "create_ticket", AnswerShape(), Body()),
     Endpoint("ingest", "POST", "/api/v1/revocations", "create_revocation", _NO_CONTENT, Body()),
     Endpoint("ingest", "GET", f"{TOPIC}/messages", "history", query=_HISTORY),

@@ -116,7 +116,7 @@ def test_a_base_is_checked_in_slices(monkeypatch: pytest.MonkeyPatch, size: int)
     for chunk in reversed(bed.chunks()):
         body = chunk.body()
         assert len(list(base.taking(chunk))) == 1 + len(body.rows) // size + len(body.blocks)
-    assert len(list(base.finishing())) == -(-len(bed.rows) // size) + 3  # members, changed messages and pairs have one each
+    assert len(list(base.finishing())) == -(-len(bed.rows) // size) + 3  # members, messages and pairs too
 
 
 def test_an_id_or_seq_of_the_window_that_differs_is_found() -> None:

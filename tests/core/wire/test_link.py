@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from headgate.core.wire import link
-from headgate.core.wire.link import Relay, TopicInfo
+from headgate.core.wire.link import TopicInfo
+from headgate.core.wire.link_ephemeral import Relay
 
 
 def info(settings: dict[str, str]) -> TopicInfo:
@@ -14,7 +15,7 @@ def info(settings: dict[str, str]) -> TopicInfo:
 def test_tags_are_unique_and_listed() -> None:
     kinds = link.Message.__args__
     tags = [k.__struct_config__.tag for k in kinds]
-    assert len(set(tags)) == len(tags) == 64
+    assert len(set(tags)) == len(tags) == 73
 
 
 def test_every_request_has_a_number_and_its_answer_repeats_it() -> None:
@@ -24,7 +25,7 @@ def test_every_request_has_a_number_and_its_answer_repeats_it() -> None:
 
 def test_a_field_of_a_newer_version_is_ignored_and_one_of_an_older_has_its_default() -> None:
     decode = msgspec.msgpack.Decoder(link.Message).decode
-    newer = msgspec.msgpack.encode([40, 7, "t", 1, b"tail", True, False, "a field of a later version"])
+    newer = msgspec.msgpack.encode([40, 7, "t", 1, b"tail", True, False, b"", "a field of a later version"])
     older = msgspec.msgpack.encode([40, 7, "t", 1, b"tail"])
     assert decode(newer) == Relay(7, "t", 1, b"tail", True)
     assert decode(older) == Relay(7, "t", 1, b"tail", False)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from headgate.core.wire import link, linkcodec
+from headgate.core.wire import link, link_ephemeral, linkcodec
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -39,7 +39,7 @@ def test_anything_else_is_refused(junk: bytes) -> None:
         link.AskTopic(7, "\udc80", Caller("ann")),
         link.AskVerdict(7, 0, 1 << 70),
         link.TopicsAnswer(7, [object()]),  # type: ignore[list-item]
-        link.Relay(7, "t", 1, b"x" * (linkcodec.MAX_BYTES + 1)),
+        link_ephemeral.Relay(7, "t", 1, b"x" * (linkcodec.MAX_BYTES + 1)),
     ],
     ids=["a claim", "a name", "a number", "a type", "a size"],
 )

@@ -24,6 +24,16 @@ from headgate.core.wire.topic_settings import (
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
 
 
+def test_a_topic_that_names_no_profile_has_that_of_the_installation() -> None:
+    for given in (None, {}, {"profile": None}):
+        assert create(given, "ephemeral") == {"profile": "ephemeral"}
+        assert create(given, "durable") == create(given) == {}
+    assert create({"profile": "durable"}, "ephemeral") == {}
+    assert create({"on_slow": "conflate"}, "ephemeral") == {"profile": "ephemeral", "on_slow": "conflate"}
+    with pytest.raises(Refusal):
+        create({"on_slow": "conflate", "profile": "durable"}, "ephemeral")
+
+
 def test_every_default_may_be_given_and_changes_nothing() -> None:
     given = {name: value for name, value in effective({}).items() if value is not None}
     assert create(given) == {"hot_exit": 8_000}, "kept as given, or it would follow a later hot_enter"

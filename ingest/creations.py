@@ -1,0 +1,22 @@
+"""What a creation answers with: the topic as its first record made it."""
+
+from headgate.core.wire import topic_settings
+from headgate.core.wire.control import CreateTopic
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import TopicInfo
+from ingest.catalog import Catalog
+from ingest.controls import ControlOutcome
+
+
+async def as_created(catalog: Catalog, creation: CreateTopic, outcome: ControlOutcome) -> TopicInfo:
+    """Returns the topic that a creation made; this one may be a repeat of it, with another time and body."""
+    epoch = outcome.verdict.epoch
+    try:
+        info: TopicInfo | None = (await catalog.fetch(creation.topic_id)).info
+    except Refusal:
+        info = None
+    if info is not None and info.epoch == epoch:
+        return info
+    settings = topic_settings.effective(creation.settings)
+    about = (creation.name, creation.permissions, creation.owner_id, outcome.ts)
+    return TopicInfo(creation.topic_id, epoch, 0, *about, 0, 0, "direct", settings)
