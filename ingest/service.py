@@ -72,7 +72,6 @@ class IngestService:
         clock, rng, metrics = shell
         self._log = log
         self._appender = appender
-        self._authenticator = authenticator
         self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog = Catalog(directory, clock)
@@ -88,6 +87,7 @@ class IngestService:
             ids=TopicIds(rng, options.id_key),
             audit=audit,
         )
+        self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         handlers = handlers_of(
             topics,
@@ -105,7 +105,7 @@ class IngestService:
             batches,
             HistoryEndpoint(access, self._owners, rates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
-            RevocationEndpoint(log, directory, authenticator, clock, audit),
+            self._revocations,
         )
         self.app = make_app(
             handlers,
@@ -144,7 +144,7 @@ class IngestService:
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
         elif isinstance(message, Revocations):
-            self._authenticator.revoke(message.revocations)
+            self._revocations.told(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

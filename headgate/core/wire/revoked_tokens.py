@@ -46,6 +46,11 @@ class RevokedTokens:
         known, name = self._place(revocation)
         return name in known
 
+    def has(self, revocation: Revocation) -> bool:
+        """Returns whether all that it voids is void."""
+        known, name = self._place(revocation)
+        return known.get(name, 0) >= revocation.not_before
+
     def voids(self, user_id: str, jti: str, issued_ms: int) -> bool:
         """Returns whether a token is void; `issued_ms` is 0 for one that does not say when it was issued."""
         if issued_ms < self._users.get(user_id, 0):

@@ -63,6 +63,14 @@ def test_a_weaker_revocation_does_not_replace_a_stronger_one_in_the_log() -> Non
     assert revoked.is_known(user("ann", 5)) and not revoked.is_known(token("ann", 5))
 
 
+def test_what_is_known_as_strong_or_stronger_is_there_already() -> None:
+    revoked = RevokedTokens()
+    assert not revoked.has(user("ann", 1))
+    revoked.add(user("ann", 9))
+    assert revoked.has(user("ann", 9)) and revoked.has(user("ann", 8))
+    assert not revoked.has(user("ann", 10)) and not revoked.has(token("ann", 9))
+
+
 def test_all_of_them_come_in_chunks() -> None:
     revoked, more = RevokedTokens(), CHUNK + CHUNK // 2
     for n in range(more):
