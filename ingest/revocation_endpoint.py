@@ -63,6 +63,11 @@ class RevocationEndpoint:
         wanted = self._revocation(call.json_object())
         entry.target = wanted.user_id
         entry.change = f"jti={wanted.jti}" if wanted.jti else ""
+        now_ms = self._clock.wall_ms()
+        if 0 < wanted.until < now_ms:
+            return  # all that it would void has expired
+        if len(revoked) >= self._most:
+            revoked.forget(now_ms)
         if len(revoked) >= self._most and not revoked.is_known(wanted):
             raise Refusal("limit_reached", f"{self._most} users and tokens are revoked: replace the secret instead")
         if not self._directory.has_links:
@@ -84,7 +89,7 @@ class RevocationEndpoint:
             not_before = self._clock.wall_ms()
         if type(not_before) is not int or not 0 < not_before <= MAX_MS:
             raise Refusal("bad_request", "not_before must be a whole number of milliseconds since 1970")
-        return Revocation(user_id or "", jti or "", not_before)
+        return Revocation(user_id or "", jti or "", not_before, self._authenticator.void_until(not_before))
 
     async def _append(self, revocation: Revocation) -> None:
         key, value = record_of(revocation)

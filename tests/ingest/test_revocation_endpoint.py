@@ -181,6 +181,25 @@ def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
     play(scene)
 
 
+def test_with_a_longest_life_the_bound_counts_only_what_may_still_be_good() -> None:
+    async def scene(world: World) -> None:
+        found = world.ingest.app._paths.find(PATH.encode())
+        assert found is not None
+        endpoint: Any = found[0].by_name["POST"].handler.__self__  # type: ignore[union-attr]
+        endpoint._most = 20
+        endpoint._authenticator._life_s = 7_200
+        now_ms = world.clock.wall_ms()
+        assert await revoke(world, user_id="old", not_before=now_ms - 7_300_000) == 204
+        assert written(world) == [], "all that it would void has expired"
+        assert [await revoke(world, user_id=f"u{n}") for n in range(21)] == [204] * 20 + [429]
+        (_, first), *_ = written(world)
+        assert first.until == first.not_before + 7_260_000
+        await asyncio.sleep(7_270)
+        assert [await revoke(world, jti=f"t{n}") for n in range(21)] == [204] * 20 + [429]
+
+    play(scene)
+
+
 def test_each_attempt_is_in_the_audit_log() -> None:
     async def scene(world: World) -> None:
         with structlog.testing.capture_logs() as lines:
