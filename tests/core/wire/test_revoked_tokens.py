@@ -79,10 +79,23 @@ def test_one_is_forgotten_once_all_tokens_that_it_voids_have_expired_and_not_bef
     revoked.forget(5_000)
     assert len(revoked) == 3
     revoked.forget(5_001)
-    assert len(revoked) == 3, "it has looked less than a minute ago"
+    assert len(revoked) == 3, "it has looked a moment ago"
     revoked.forget(5_000 + FORGET_MS)
     assert len(revoked) == 1 and revoked.voids("bob", "", 999), "nobody knows how long bob's tokens are good"
     assert not revoked.voids("ann", "t1", 999)
+
+
+def test_a_look_is_bounded_and_the_next_one_goes_on_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.core.wire.revoked_tokens.LOOKED_AT", 10)
+    revoked = RevokedTokens()
+    for n in range(25):
+        revoked.add(Revocation(f"u{n}", "", 1, 0 if n < 15 else 2))
+    left = []
+    for look in range(4):
+        revoked.forget(10 + look * FORGET_MS)
+        left.append(len(revoked))
+    assert left == [25, 20, 15, 15]
+    assert all(revoked.voids(f"u{n}", "", 0) == (n < 15) for n in range(25))
 
 
 def test_whatever_the_order_the_one_that_is_kept_longest_counts() -> None:
