@@ -23,7 +23,7 @@ from headgate.core.wire import link, link_direct, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
-from headgate.core.wire.revoked_tokens import RevokedTokens
+from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
 from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
@@ -147,7 +147,11 @@ class Dispatcher:
 
     def revoke(self, revocations: list[Revocation]) -> None:
         """Tells every link of revocations that are news."""
-        fresh = [revocation for revocation in revocations if self.revoked.add(revocation)]
+        now_ms = self._shell.clock.wall_ms()
+        if len(self.revoked) >= MAX_REVOCATIONS:
+            self.revoked.forget(now_ms)
+        kept = [revocation for revocation in revocations if not 0 < revocation.until < now_ms]
+        fresh = [revocation for revocation in kept if self.revoked.add(revocation)]
         if fresh:
             for peer in self.peers:
                 _tell_revoked(peer, fresh)

@@ -49,7 +49,12 @@ class Fences(Generic[H]):
         self._send(Fence(row.topic_id, row.epoch, row.fence), list(self._routes.hosts(row.topic_id)))
 
     def admits(self, gateway: H, topic: AttachTopic, row: Row) -> bool:
-        """Sends an attaching gateway a fence that it does not know; returns False where its subscriptions ended."""
+        """Sends an attaching gateway a fence that it does not know; returns False where its subscriptions ended.
+
+        Settings that were ever changed are sent too: the gateway may have missed that.
+        """
+        if row.version and gateway.version >= FENCES:
+            gateway.send(_settings(row))
         if topic.fence >= row.fence:
             return True
         if gateway.version < FENCES:
@@ -60,7 +65,7 @@ class Fences(Generic[H]):
 
     def update(self, row: Row) -> None:
         """Tells the gateways of a topic its settings after a change."""
-        settings = TopicSettings(row.topic_id, row.epoch, effective(row.settings), row.permissions)
+        settings = _settings(row)
         for route in self._routes.hosts(row.topic_id):
             if route.gateway.version >= FENCES:
                 route.gateway.send(settings)
@@ -72,3 +77,7 @@ class Fences(Generic[H]):
             else:
                 self._routes.drop(route.gateway, route.topic_id)
                 route.gateway.send(Ended(fence.topic_id, fence.epoch, "forbidden"))
+
+
+def _settings(row: Row) -> TopicSettings:
+    return TopicSettings(row.topic_id, row.epoch, effective(row.settings))

@@ -9,8 +9,10 @@ that failed may come after a later one of the same user.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
+import msgspec
 import structlog
 
 from headgate.core.sequencer.effects import TopicDeleted
@@ -28,14 +30,14 @@ logger = structlog.get_logger("dispatcher")
 RETRY_S: Final = 1.0
 WAITING: Final = 10_000  # outputs of single records that are not in the log yet; at it the shard reads no further
 WAITING_MEMBERS: Final = 250_000  # the same for the members of deleted topics; they are in memory since they joined
-FLYING: Final = 2_000  # handed to the log and not acknowledged: about 400 KB
-SLICE: Final = 200  # handed over in one loop turn: a few milliseconds
+FLYING: Final = 1_000  # handed to the log and not acknowledged: about 200 KB
+SLICE: Final = 50  # handed over in one loop turn: about 1 ms
 PAGE: Final = 200  # members taken from a deleted topic at a time
 
 _OFFSET: Final = (1 << EPOCH_OFFSET_BITS) - 1
 
 
-class InboxOutput(NamedTuple):
+class InboxOutput(msgspec.Struct, frozen=True, gc=False):
     """A membership and whose it is."""
 
     user_id: str
@@ -43,7 +45,7 @@ class InboxOutput(NamedTuple):
 
 
 class _Group:
-    """Outputs that one record made. They are created only when they are handed to the log."""
+    """Many outputs that one record made. They are created only when they are handed to the log."""
 
     __slots__ = ("flying", "is_taken", "left", "outputs")
 
@@ -61,10 +63,11 @@ class Outputs:
         self._log = log
         self._number = number
         self._shards = shards
-        self._waiting: OrderedDict[int, _Group] = OrderedDict()  # by number, until the log has all of a group
+        # By the number of a record, until the log has all that it made; None for a record of one output.
+        self._waiting: OrderedDict[int, _Group | None] = OrderedDict()
         self._added = 0
-        self._singles: deque[int] = deque()  # numbers of groups of one output
-        self._large: deque[int] = deque()
+        self._singles: deque[tuple[int, InboxOutput]] = deque()
+        self._large: deque[tuple[int, _Group]] = deque()
         self._again: deque[tuple[int, InboxOutput]] = deque()  # refused by the log
         self._members = 0  # of deleted topics, not taken yet
         self._flying = 0
@@ -77,23 +80,24 @@ class Outputs:
 
     def created(self, row: Row, members: Iterable[tuple[str, Membership]]) -> None:
         """Adds the memberships with which a topic began: its creator's, or both of a direct topic."""
-        self._add([_first(row, user_id, found) for user_id, found in members])
+        for user_id, found in members:
+            self._add(_first(row, user_id, found))
 
     def changed(self, record: Record, change: MemberChanged) -> None:
         """Adds a membership that came, changed or ended."""
         now = change.now
         if now is None:
             ended = MembershipRecord(change.topic_id, change.epoch, record.offset, joined_at=record.ts)
-            self._add([InboxOutput(change.user_id, ended)])
+            self._add(InboxOutput(change.user_id, ended))
             return
         found = MembershipRecord(change.topic_id, change.epoch, record.offset, now.role, *now[1:])
-        self._add([InboxOutput(change.user_id, found)])
+        self._add(InboxOutput(change.user_id, found))
 
     def deleted(self, record: Record, gone: TopicDeleted) -> None:
         """Adds the end of all memberships of a deleted topic."""
         ended = MembershipRecord(gone.topic_id, gone.epoch, record.offset, joined_at=record.ts)
         if gone.members is None:
-            self._add([InboxOutput(gone.owner_id, ended)])
+            self._add(InboxOutput(gone.owner_id, ended))
         else:
             self._add_large(_all_of(gone.members, ended), gone.members.count)
 
@@ -131,18 +135,20 @@ class Outputs:
 
     # -- to the log
 
-    def _add(self, outputs: Iterable[InboxOutput]) -> None:
-        self._put(_Group(iter(outputs), 0), self._singles)
+    def _add(self, output: InboxOutput) -> None:
+        self._singles.append((self._wait_for(None), output))
+        self._continue()
 
     def _add_large(self, outputs: Iterator[InboxOutput], members: int) -> None:
         self._members += members
-        self._put(_Group(outputs, members), self._large)
+        group = _Group(outputs, members)
+        self._large.append((self._wait_for(group), group))
+        self._continue()
 
-    def _put(self, group: _Group, queue: deque[int]) -> None:
+    def _wait_for(self, group: _Group | None) -> int:
         self._added += 1
         self._waiting[self._added] = group
-        queue.append(self._added)
-        self._continue()
+        return self._added
 
     def _write(self) -> None:
         """Hands outputs to the log: at most SLICE a turn and FLYING at once."""
@@ -159,19 +165,21 @@ class Outputs:
 
     def _next(self) -> tuple[int, InboxOutput] | None:
         """Takes the next output: of a single record, then one that was refused, then one of many."""
-        taken = self._next_of(self._singles)
-        if taken is None and self._again:
-            return self._again.popleft()
-        return taken or self._next_of(self._large)
+        if self._singles:
+            return self._singles.popleft()
+        return self._again.popleft() if self._again else self._next_of_many()
 
-    def _next_of(self, queue: deque[int]) -> tuple[int, InboxOutput] | None:
-        while queue:
-            group = self._waiting[queue[0]]
+    def _next_of_many(self) -> tuple[int, InboxOutput] | None:
+        while self._large:
+            number, group = self._large[0]
             output = next(group.outputs, None)
             if output is not None:
                 self._count_taken(group)
-                return queue[0], output
-            self._taken(queue.popleft(), group)
+                return number, output
+            self._large.popleft()
+            group.is_taken = True
+            if not group.flying:
+                self._ended(number)
         return None
 
     def _count_taken(self, group: _Group) -> None:
@@ -181,16 +189,11 @@ class Outputs:
             self._members -= 1
             self._moved.set()
 
-    def _taken(self, number: int, group: _Group) -> None:
-        group.is_taken = True
-        if not group.flying:
-            self._ended(number)
-
     def _hand_over(self, number: int, output: InboxOutput) -> None:
         self._flying += 1
         key = output.user_id.encode()
         future = self._log.append(LogName.INBOX, shard_of(key, self._shards), key, encode_inbox(output.membership))
-        future.add_done_callback(lambda done: self._done(number, output, done))
+        future.add_done_callback(partial(self._done, number, output))
 
     def _done(self, number: int, output: InboxOutput, done: "asyncio.Future[Appended]") -> None:
         self._flying -= 1
@@ -202,8 +205,9 @@ class Outputs:
         if error is not None:  # it would fail for ever, and stop every snapshot
             logger.error("a membership cannot be written", shard=self._number, user=output.user_id, why=str(error))
         group = self._waiting[number]
-        group.flying -= 1
-        if group.is_taken and not group.flying:
+        if group is not None:
+            group.flying -= 1
+        if group is None or (group.is_taken and not group.flying):
             self._ended(number)
         self._continue()
 

@@ -1,4 +1,8 @@
-"""Writes the snapshots of a shard when they are due, and checks each base."""
+"""Writes the snapshots of a shard when they are due, and checks each base.
+
+Between two slices it rests for as long as the one before took. A request passes ten turns of the loop and more; with a
+slice in each of them it would take ten slices longer.
+"""
 
 import asyncio
 from collections.abc import Generator, Iterator
@@ -174,19 +178,20 @@ class Snapshots:
         if owner.shard.config is None or self._unwritten() <= 0:
             return
         if owner.writer.has_chain:
-            await self._write_delta()
+            await self._write_delta(rests=False)
         else:
-            await self._write_base(check=False)  # a drain has its deadline; the next owner checks its own
+            await self._write_base(final=True)
 
-    async def _write_delta(self) -> None:
-        await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows))
+    async def _write_delta(self, *, rests: bool = True) -> None:
+        await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows), rests=rests)
         self._note_written()
 
     def _note_written(self) -> None:
         owner = self._owner
         owner.snapshot_offset, owner.inbox_snapshot_offset = owner.writer.offset, owner.writer.inbox_offset
 
-    async def _write_base(self, *, check: bool = True) -> None:
+    async def _write_base(self, *, final: bool = False) -> None:
+        """Writes a base. The `final` one has a deadline: it rests not, and the next owner checks its own."""
         owner = self._owner
         end = (await self._log.bounds(LogName.SNAPSHOTS, owner.number)).end
         if self._unfinished is not None:
@@ -194,9 +199,9 @@ class Snapshots:
         if not owner.writer.has_chain and not self._log_has_chain:
             self._unfinished = end
         await self._expire_marks()
-        names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end))
+        names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end), rests=not final)
         self._unfinished = None
-        if check:
+        if not final:
             await self._check(names, end)
             self._first = -1  # there may be one more old base
         self._based = self._clock.now()
@@ -210,25 +215,25 @@ class Snapshots:
                 self._owner.writer.touch(PairKey(key))
             await asyncio.sleep(0)
 
-    async def _append_all(self, steps: Steps) -> list[bytes]:
+    async def _append_all(self, steps: Steps, *, rests: bool) -> list[bytes]:
         """Appends the chunks of a snapshot; after a failure it counts as not begun. Raises LogError."""
         names: list[bytes] = []
         with closing(steps):
             while True:
                 started = self._clock.now()
                 value = next(steps, b"")
-                self._metrics.worked("snapshot", self._clock.now() - started)
+                took = self._clock.now() - started
+                self._metrics.worked("snapshot", took)
                 if value == b"":
                     break
-                await self._append(value, names)
+                if value is not None:
+                    await self._append(value, names)
+                await asyncio.sleep(took if rests else 0)
         self._last = self._clock.now()
         self._waiting_since = None
         return names
 
-    async def _append(self, value: bytes | None, names: list[bytes]) -> None:
-        if value is None:
-            await asyncio.sleep(0)
-            return
+    async def _append(self, value: bytes, names: list[bytes]) -> None:
         await self._owner.dead_letters.safe()
         await self._owner.outputs.safe()
         await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
@@ -253,10 +258,11 @@ class Snapshots:
         while True:
             started = self._clock.now()
             done = next(slices, _DONE)
-            self._metrics.worked("check", self._clock.now() - started)
+            took = self._clock.now() - started
+            self._metrics.worked("check", took)
             if done is _DONE:
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(took)
 
 
 def _reason(error: Exception) -> str:

@@ -155,7 +155,9 @@ class MessageUpdates:
         """Returns the `seq` of the event, 0 where there was nothing left to do. Raises Refusal."""
         flags = (KEYED if call.idempotency_key is not None else 0) | (UNMETERED if call.caller.service else 0)
         event = encode_event(change, event_tail(record_id, change, payload), message.epoch, record_id, flags)
-        verdict = (await self._controls.decide_event(message.topic_id, event)).verdict
+        version = change.version if isinstance(change, EditMessage) else 0
+        asked = self._controls.require_same(record_id, call.idempotency_key, (version, payload))
+        verdict = (await self._controls.decide_event(message.topic_id, event, record_id, asked)).verdict
         if verdict.code == Code.CHANGED or (verdict.code == Code.DUPLICATE and verdict.seq):
             return verdict.seq
         if verdict.code == Code.DUPLICATE:  # the first may have been refused, or is not in the index yet

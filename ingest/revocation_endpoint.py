@@ -1,6 +1,7 @@
 """POST /api/v1/revocations: voids the tokens of a user, or one token, on every process."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from headgate.core.wire.errors import Refusal
@@ -15,11 +16,15 @@ from headgate.runtime.tokens import Authenticator
 from ingest.audit import AuditEntry, AuditLog
 
 APPEND_S: Final = 6.0
+TOLD_S: Final = 2.0  # from the log's acknowledgement; then a revocation is not effective as soon as it should be
 MAX_MS: Final = (1 << 53) - 1
 
 
 class RevocationEndpoint:
-    """The handler. The log's acknowledgement is the answer; dispatchers read it and tell every process."""
+    """The handler. It answers once the log has the revocation and a dispatcher has told of it.
+
+    A dispatcher tells all its links at once, gateways and ingests: what came here is on its way to everybody.
+    """
 
     def __init__(
         self,
@@ -37,9 +42,16 @@ class RevocationEndpoint:
         self._clock = clock
         self._audit = audit
         self._most = most
+        self._news = asyncio.Event()
+
+    def told(self, revocations: Sequence[Revocation]) -> None:
+        """Takes what a dispatcher tells."""
+        self._authenticator.revoke(revocations)
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def create(self, call: Call) -> Reply:
-        """Appends the revocation, and obeys it here at once. For callers with the claim `admin`."""
+        """Appends the revocation and waits until it counts. For callers with the claim `admin`."""
         with self._audit.operation(call, "revocation.create") as entry:
             await self._revoke(call, entry)
         return NO_CONTENT
@@ -51,13 +63,18 @@ class RevocationEndpoint:
         wanted = self._revocation(call.json_object())
         entry.target = wanted.user_id
         entry.change = f"jti={wanted.jti}" if wanted.jti else ""
+        now_ms = self._clock.wall_ms()
+        if 0 < wanted.until < now_ms:
+            return  # all that it would void has expired
+        if len(revoked) >= self._most:
+            revoked.forget(now_ms)
         if len(revoked) >= self._most and not revoked.is_known(wanted):
             raise Refusal("limit_reached", f"{self._most} users and tokens are revoked: replace the secret instead")
-        if not any(self._directory.linked(shard) for shard in range(self._directory.shards)):
+        if not self._directory.has_links:
             raise Refusal("not_ready", "no dispatcher is linked that could tell the others", retry_after_ms=1_000)
         revocation = revoked.latest(wanted)
         await self._append(revocation)
-        self._authenticator.revoke([revocation])
+        await self._until_told(revocation)
 
     def _revocation(self, body: dict[str, Any]) -> Revocation:
         user_id, jti = body.get("user_id"), body.get("jti")
@@ -72,7 +89,7 @@ class RevocationEndpoint:
             not_before = self._clock.wall_ms()
         if type(not_before) is not int or not 0 < not_before <= MAX_MS:
             raise Refusal("bad_request", "not_before must be a whole number of milliseconds since 1970")
-        return Revocation(user_id or "", jti or "", not_before)
+        return Revocation(user_id or "", jti or "", not_before, self._authenticator.void_until(not_before))
 
     async def _append(self, revocation: Revocation) -> None:
         key, value = record_of(revocation)
@@ -83,3 +100,12 @@ class RevocationEndpoint:
             raise Refusal("log_unavailable", str(error)) from None
         except (AppendUnknown, TimeoutError):
             raise Refusal("outcome_unknown", "the log has not acknowledged the revocation; repeat it") from None
+
+    async def _until_told(self, revocation: Revocation) -> None:
+        try:
+            async with asyncio.timeout(TOLD_S):
+                while not self._authenticator.revoked.has(revocation):
+                    await self._news.wait()
+        except TimeoutError:
+            detail = "the log has the revocation, but no dispatcher has told of it yet; repeat it"
+            raise Refusal("outcome_unknown", detail) from None

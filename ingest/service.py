@@ -100,6 +100,7 @@ class IngestService:
             audit=audit,
             profile=options.profile,
         )
+        self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history = HistoryEndpoint(access, self._owners, rates, clock)
         updates = MessageUpdates(
@@ -129,7 +130,7 @@ class IngestService:
             MessageEndpoints(self._messages, updates, rates),
             AliasEndpoints(publish, history, updates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
-            RevocationEndpoint(log, directory, authenticator, clock, audit),
+            self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
         )
         self.app = self._app(handlers, options, metrics.refused)
@@ -175,7 +176,7 @@ class IngestService:
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
         elif isinstance(message, Revocations):
-            self._authenticator.revoke(message.revocations)
+            self._revocations.told(message.revocations)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""

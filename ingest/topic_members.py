@@ -61,7 +61,8 @@ class MemberHandlers:
             require_grant(call.caller, known, user_id, role)
             record = SetMember(topic_id, user_id, role, rights.actor_of(call.caller, topic_id))
             record_id = self._record_id("member", call, topic_id, user_id)
-            outcome = await self._change(call, entry, known, record, record_id)
+            asked = self._controls.require_same(record_id, call.idempotency_key, role)
+            outcome = await self._change(call, entry, known, record, record_id, asked)
             if outcome.verdict.code != Code.MEMBER:
                 raise await refusal_of(outcome.verdict, self._access, call.caller, topic_id, _CHANGE)
             member = await self._member(topic_id, record, outcome)
@@ -107,13 +108,19 @@ class MemberHandlers:
         return self._controls.id_of(f"{what}\0{user_id}", topic_id, call.caller, call.idempotency_key)
 
     async def _change(
-        self, call: Call, entry: AuditEntry, known: Known, record: SetMember | RemoveMember, record_id: bytes
+        self,
+        call: Call,
+        entry: AuditEntry,
+        known: Known,
+        record: SetMember | RemoveMember,
+        record_id: bytes,
+        asked: bytes = b"",
     ) -> ControlOutcome:
         check_key(call)
         self._rates.change_member(call.caller)
         require_logic(known)
         entry.record_id = id_text(record_id)
-        outcome = await self._controls.decide(record.topic_id, record, known.info.epoch, record_id)
+        outcome = await self._controls.decide(record.topic_id, record, known.info.epoch, record_id, asked)
         self._catalog.drop_role(record.topic_id, record.user_id)
         return outcome
 

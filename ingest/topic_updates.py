@@ -1,6 +1,10 @@
 """PATCH /api/v1/topics/{topic_id}: name, permissions and settings, all of a request or nothing of it."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
@@ -18,10 +22,12 @@ from ingest.catalog import Catalog, Known
 from ingest.control_fields import check_key, check_name, check_permissions
 from ingest.controls import Controls
 from ingest.member_records import refusal_of, require_logic
+from ingest.owners import OUTCOME_S
 from ingest.rates import Rates
 from ingest.shapes import topic_shown
 
-TRIES: Final = 3  # a change that was made meanwhile makes the record void: it is decided again on what is there now
+TURN_S: Final = OUTCOME_S  # how long a change waits for earlier ones of its topic
+TRIES: Final = 50  # a change by another ingest makes the record void: it is decided again on what is there now
 
 
 class Changes(NamedTuple):
@@ -34,7 +40,7 @@ class Changes(NamedTuple):
 
 
 class TopicUpdates:
-    """The handler."""
+    """The handler. The changes of one topic are made one after the other: at once they would make each other void."""
 
     def __init__(self, access: Access, catalog: Catalog, controls: Controls, rates: Rates, audit: AuditLog) -> None:
         self._access = access
@@ -42,6 +48,7 @@ class TopicUpdates:
         self._controls = controls
         self._rates = rates
         self._audit = audit
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by topic, while somebody has it
 
     async def update(self, call: Call) -> Reply:
         """PATCH: answers with the topic as it is afterwards. Raises Refusal."""
@@ -54,28 +61,51 @@ class TopicUpdates:
                 raise Refusal("forbidden", f"the permissions of {topic_id} are {PERMISSIONS}; that never changes")
             merged(known.info, changes)
             check_key(call)
-            self._rates.change_member(call.caller)
             record_id = self._controls.id_of("update", topic_id, call.caller, call.idempotency_key)
+            asked = self._controls.require_same(record_id, call.idempotency_key, changes)
+            self._rates.change_member(call.caller)
+            require_logic(known)
             entry.record_id = id_text(record_id)
-            return reply(topic_shown(await self._update(call, known, changes, record_id)))
+            async with self._turn(topic_id) as waited:
+                known = await self._again(known) if waited else known
+                return reply(topic_shown(await self._update(call, known, changes, record_id, asked)))
 
-    async def _update(self, call: Call, known: Known, changes: Changes, record_id: bytes) -> TopicInfo:
+    @asynccontextmanager
+    async def _turn(self, topic_id: str) -> AsyncGenerator[bool]:
+        """Waits for the earlier changes of a topic; gives whether there were any. Raises Refusal after TURN_S."""
+        turn = self._turns.setdefault(topic_id, asyncio.Lock())
+        waited = turn.locked()
+        try:
+            async with asyncio.timeout(TURN_S):
+                await turn.acquire()
+        except TimeoutError:
+            raise _busy(topic_id) from None
+        try:
+            yield waited
+        finally:
+            turn.release()
+
+    async def _update(self, call: Call, known: Known, changes: Changes, record_id: bytes, asked: bytes) -> TopicInfo:
         epoch, topic_id = known.info.epoch, known.info.topic_id
-        require_logic(known)
         for _ in range(TRIES):
             settings = merged(known.info, changes)
             actor = rights.actor_of(call.caller, topic_id)
             record = UpdateTopic(topic_id, known.info.version, actor, changes.name, changes.permissions, settings)
-            outcome = await self._controls.decide(topic_id, record, epoch, record_id)
+            outcome = await self._controls.decide(topic_id, record, epoch, record_id, asked)
             self._catalog.drop(topic_id)
             if outcome.verdict.code == Code.UPDATED:
                 return await self._updated(known.info, record, outcome.verdict.seq)
             if outcome.verdict.code != Code.CONFLICT:
                 raise await refusal_of(outcome.verdict, self._access, call.caller, topic_id, "change")
-            known = await self._catalog.fetch(topic_id)
-            if known.info.epoch != epoch:
-                raise rights.unknown_topic(topic_id)
-        raise Refusal("version_conflict", f"topic {topic_id} is changed by others all the time; try again")
+            known = await self._again(known)
+        raise _busy(topic_id)
+
+    async def _again(self, known: Known) -> Known:
+        """Returns the same topic as it is now. Raises Refusal."""
+        now = await self._catalog.fetch(known.info.topic_id)
+        if now.info.epoch != known.info.epoch:
+            raise rights.unknown_topic(known.info.topic_id)
+        return now
 
     async def _updated(self, info: TopicInfo, record: UpdateTopic, version: int) -> TopicInfo:
         """Returns the topic as it is now; as the record made it where the owner is away."""
@@ -101,6 +131,10 @@ def read_changes(body: dict[str, Any]) -> Changes:
 def merged(info: TopicInfo, changes: Changes) -> topic_settings.Settings | None:
     """Returns the overrides after the changes, None where no setting changes. Raises Refusal."""
     return topic_settings.change(info.settings, changes.settings) if changes.has_settings else None
+
+
+def _busy(topic_id: str) -> Refusal:
+    return Refusal("overloaded", f"topic {topic_id} is changed by others all the time; nothing was changed")
 
 
 def described(changes: Changes) -> str:

@@ -13,7 +13,7 @@ from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest.access import Access
-from ingest.audit import AuditEntry, AuditLog
+from ingest.audit import AuditLog
 from ingest.catalog import Catalog
 from ingest.control_fields import check_key, check_name, check_permissions
 from ingest.controls import Controls
@@ -59,8 +59,11 @@ class TopicHandlers:
         with self._audit.operation(call, "topic.create") as entry:
             creation = self._creation(call)
             entry.topic_id, entry.change = creation.topic_id, creation.permissions
+            record_id = self._controls.id_of("create", creation.topic_id, call.caller, call.idempotency_key)
+            asked = self._controls.require_same(record_id, call.idempotency_key, creation)
             self._rates.create(call.caller)
-            return reply(topic_created(await self._create(call, creation, entry)), 201)
+            entry.record_id = id_text(record_id)
+            return reply(topic_created(await self._create(call, creation, record_id, asked)), 201)
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
@@ -142,11 +145,9 @@ class TopicHandlers:
         check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
-    async def _create(self, call: Call, creation: CreateTopic, entry: AuditEntry) -> TopicInfo:
+    async def _create(self, call: Call, creation: CreateTopic, record_id: bytes, asked: bytes) -> TopicInfo:
         topic_id = creation.topic_id
-        record_id = self._controls.id_of("create", topic_id, call.caller, call.idempotency_key)
-        entry.record_id = id_text(record_id)
-        outcome = await self._controls.decide(topic_id, creation, 0, record_id)
+        outcome = await self._controls.decide(topic_id, creation, 0, record_id, asked)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
             return await as_created(self._catalog, creation, outcome)

@@ -42,6 +42,8 @@ def mint(
         )
     if not 0 < ttl < 1e10:
         raise WrongCommand("--ttl is a number of seconds above 0")
+    if auth.token_life_s is not None and ttl > auth.token_life_s:
+        raise WrongCommand(f"--ttl is at most {auth.token_life_s:g} (auth.token_life_s)")
     from headgate.runtime.tokens import BadAuthSettings, TokenKey  # noqa: PLC0415  PyJWT costs every other command 0.15 s
     from headgate.runtime.tokens import mint as sign  # noqa: PLC0415
 

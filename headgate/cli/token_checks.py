@@ -34,7 +34,7 @@ class TokenChecks:
         for name, value in (("auth.secret", secret), ("auth.secret_second", second)):
             if value and (weak := weakness(value)):
                 logger.warning("weak secret", setting=name, why=weak)
-        key, keys = TokenKey(secret, auth.issuer, auth.audience, second), self._jwks()
+        key, keys = TokenKey(secret, auth.issuer, auth.audience, second, auth.token_life_s), self._jwks()
         return Authenticator(auth.mode or "jwt", key, self._clock, keys=keys, ticket_secret=self._ticket_secret)
 
     def _jwks(self) -> JwksKeys | None:

@@ -104,6 +104,8 @@ class AuthSettings(SettingsGroup):
     """If set, a token's `iss` must be this."""
     audience: Text | None = None
     """If set, a token's `aud` must contain this. Unset: a token with `aud` is refused."""
+    token_life_s: Seconds | None = None
+    """If set, a token without `iat`, or good for longer, is refused, and a revocation is forgotten after that time."""
     query_token: bool = True
     """Whether a stream may carry its token in the URL as `?token=`."""
 

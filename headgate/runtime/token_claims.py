@@ -72,6 +72,14 @@ def issued_ms_of(claims: Claims) -> int:
     return int(issued * 1_000)
 
 
+def check_life(claims: Claims, most_s: float) -> None:
+    """Raises Refusal `unauthenticated` for a token that is good for longer than `most_s`, or may be for all it says."""
+    if "iat" not in claims:
+        raise unauthenticated("the token has no iat, and auth.token_life_s is set")
+    if claims["exp"] - claims["iat"] > most_s + LEEWAY_S:
+        raise unauthenticated(f"the token is good for more than {most_s:g} s (auth.token_life_s)")
+
+
 def jti_of(claims: Claims) -> str:
     """Returns the token's id, "" where it has none. Raises Refusal."""
     if "jti" not in claims:

@@ -16,7 +16,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.link_users import Revocation
-from headgate.core.wire.revoked_tokens import RevokedTokens
+from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
 from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime import token_claims as claim
 from headgate.runtime.jwks import JwksKeys
@@ -31,6 +31,7 @@ ALGORITHM: Final = "HS256"
 MAX_TOKEN_BYTES: Final = 32 * 1024  # longer ones are refused before they are read
 MAX_CACHED: Final = 20_000  # verified tokens, about 1 KB each
 MAX_CACHED_BYTES: Final = 4 * 1024  # of one token: a longer one is verified each time
+FORGET_S: Final = 60.0  # how much longer a revocation is kept than its tokens are good: two leeways, and other clocks
 ANYBODY: Final = "anonymous"
 TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # RFC 8725 section 3.11; none is fine too
 _EVERYTHING: Final = ("*",)
@@ -41,13 +42,15 @@ _UNREADABLE: Final = (jwt.PyJWTError, ValueError, RecursionError)
 class TokenKey:
     """The secret that signs tokens, and the issuer and audience that they must name (None: none is asked for).
 
-    Tokens that `second` signed are good too, so that the secret can be replaced while both are in use.
+    Tokens that `second` signed are good too, so that the secret can be replaced while both are in use. A token must not
+    be good for more than `life_s` seconds.
     """
 
     secret: str | bytes | None = field(repr=False)
     issuer: str | None = None
     audience: str | None = None
     second: str | bytes | None = field(default=None, repr=False)
+    life_s: float | None = None
 
     def signing_secret(self) -> bytes:
         """Returns the secret as bytes. Raises BadAuthSettings when it is missing."""
@@ -89,6 +92,7 @@ class Authenticator:
             raise BadAuthSettings("auth.mode is jwt and neither auth.secret nor auth.jwks_url is set")
         self._issuer = key.issuer
         self._audience = key.audience
+        self._life_s = key.life_s
         self._keys = keys
         self.tickets = TicketKeys(key.secrets() or ((ticket_secret,) if ticket_secret else ()))
         self.revoked = RevokedTokens()
@@ -124,7 +128,13 @@ class Authenticator:
 
     def revoke(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Refuses what these void from now on; returns those that were not known."""
+        if len(self.revoked) >= MAX_REVOCATIONS:
+            self.revoked.forget(self._clock.wall_ms())
         return [revocation for revocation in revocations if self.revoked.add(revocation)]
+
+    def void_until(self, not_before: int) -> int:
+        """Returns when all tokens that were issued before a time have expired, in Unix milliseconds; 0: unknown."""
+        return 0 if self._life_s is None else not_before + int((self._life_s + FORGET_S) * 1_000)
 
     def _check_not_revoked(self, identity: Identity) -> None:
         if self.revoked and self.revoked.voids(identity.caller.user_id, identity.jti, identity.issued_ms):
@@ -156,6 +166,8 @@ class Authenticator:
         caller, expires_at = claim.caller_of(claims), claim.expiry_of(claims)
         identity = Identity(caller, expires_at, token_hash, claim.issued_ms_of(claims), claim.jti_of(claims))
         claim.check_begun(claims, self._clock.wall_ms() / 1_000)
+        if self._life_s is not None:
+            claim.check_life(claims, self._life_s)
         if len(token) <= MAX_CACHED_BYTES:
             while len(self._verified) >= self._max_cached:
                 self._verified.popitem(last=False)

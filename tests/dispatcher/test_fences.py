@@ -88,6 +88,18 @@ async def test_an_attaching_gateway_gets_the_fence_that_it_missed_before_anythin
     assert old.taken() == []
 
 
+async def test_an_attaching_gateway_gets_settings_that_were_ever_changed_before_anything_else_of_the_topic() -> None:
+    bed = MembersBed("PUBLIC")
+    assert attach(bed, Far(), 0, 0) == [link.Attached(0, 1)]
+    bed.feed(bed.control(UpdateTopic("t", 0, ROOT, settings={"on_slow": "drop_oldest"})), bed.message())
+    now = TopicSettings("t", bed.row.epoch, effective({"on_slow": "drop_oldest"}))
+    assert attach(bed, Far(), 0, 1) == [now, link.Attached(0, 1)]
+    bed.feed(bed.control(UpdateTopic("t", 1, ROOT, permissions="PRIVATE", settings={})))
+    restored = TopicSettings("t", bed.row.epoch, effective({}))
+    assert attach(bed, Far(), 0, 1) == [restored, Fence("t", bed.row.epoch, 1), link.Attached(0, 1)]
+    assert attach(bed, Far(1), 1, 1) == [link.Attached(0, 1)], "an older link does not know them"
+
+
 async def test_members_are_changes_of_one_user_for_ingests_and_touch_the_rows_of_user_and_creator() -> None:
     bed = MembersBed()
     bed.feed(bed.join("bob"))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import Any
+from unittest import mock
 
 import pytest
 import structlog
@@ -164,6 +165,39 @@ async def test_a_drain_writes_a_delta_and_nothing_where_nothing_changed(node: No
 
 
 # When it fails
+
+
+class Steady:
+    """A clock by which everything takes 5 ms."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        self._now += 0.005
+        return self._now
+
+    def wall_ms(self) -> int:
+        return 1
+
+
+@on_a_virtual_loop
+async def test_between_two_slices_it_rests_for_as_long_as_one_took_but_not_at_a_drain(node: Node) -> None:
+    node.messages(20_000)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+
+    node.snapshots._clock = Steady()
+    with mock.patch("dispatcher.snapshots.asyncio.sleep", sleep):
+        await node.snapshots._write_due(0)
+        assert len(slept) > 10
+        assert set(slept[1:]) == {0.005}, "the first is that of the marks"
+        slept.clear()
+        node.messages(20_000)
+        await node.snapshots.final()
+        assert set(slept) == {0}
 
 
 def outage(until: float, loop: VirtualLoop) -> Callable[[int, bytes], LogError | None]:

@@ -94,6 +94,7 @@ class Role:
         self.stdout = home / f"{name}.out"
         self._arguments = list(arguments)
         self._home = home
+        self._earlier = 0  # characters of its standard error before the present start
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -125,6 +126,7 @@ class Role:
         """Starts the process and returns at once."""
         assert not self.running, f"{self.name} runs already"
         self._home.mkdir(parents=True, exist_ok=True)
+        self._earlier = len(self.errors())
         self._process = _spawner.submit(self._spawn).result()
         return self
 
@@ -196,6 +198,10 @@ class Role:
         """What it wrote to standard error."""
         return self.stderr.read_text("utf-8", "replace") if self.stderr.exists() else ""
 
+    def errors_since_start(self) -> str:
+        """What it wrote to standard error since it was started last."""
+        return self.errors()[self._earlier :]
+
     def _failure(self, what: str) -> str:
         status = "runs" if self.running else f"exit {self._process.poll() if self._process else 'never started'}"
         return f"{self.name} ({status}): {what}; its standard error ends with\n{self.errors()[-TAIL_BYTES:]}"
@@ -203,7 +209,7 @@ class Role:
 
 def shards_of(dispatcher: Role) -> set[int]:
     """Returns the shards that a dispatcher owns, by its own log lines."""
-    lines = [json.loads(line) for line in dispatcher.errors().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in dispatcher.errors_since_start().splitlines() if line.startswith("{")]
     return {line["shard"] for line in lines if line["event"] == "shard live"} - {
         line["shard"] for line in lines if line["event"] == "shard has another owner"
     }

@@ -41,6 +41,25 @@ def same_everywhere(topic: str, seen: Mapping[str, Sequence[Seen]]) -> None:
                 raise AssertionError(f"S1 one seq, one message: {topic} seq {message.seq}: {two}")
 
 
+def fenced(
+    topic: str, who: str, seen: Sequence[tuple[int, str]], order: Sequence[str], fence: int | None, *, short: bool
+) -> None:
+    """Z1: nothing above the fence; S1 up to it; D1: everything up to it, unless it may end `short` of it.
+
+    `seen` are seqs with message ids, `order` is the topic's history from seq 1 on; without a fence all of it is due.
+    """
+    last = len(order) if fence is None else fence
+    above = [seq for seq, _ in seen if seq > last]
+    if above:
+        raise AssertionError(f"Z1 nothing above the fence: {topic} at {who}: seq {above[0]}, the fence is at {last}")
+    dense(f"{topic} at {who}", [seq for seq, _ in seen])
+    for seq, message_id in seen:
+        if message_id != order[seq - 1]:
+            raise AssertionError(f"S1 one seq, one message: {topic} seq {seq}: {order[seq - 1]}, {who} {message_id}")
+    if len(seen) < last and not short:
+        raise AssertionError(f"D1 everything up to the fence: {topic} at {who}: {len(seen)} messages of {last}")
+
+
 def acknowledged_once(topic: str, acked: Mapping[str, str], history: Sequence[Mapping[str, Any]]) -> None:
     """P1: every publish that was answered 200 is in history once. `acked`: what it was -> its message_id."""
     counts: dict[str, int] = {}

@@ -1,11 +1,14 @@
-"""Rights that change under load (Kafka): 50 listeners of a PUBLIC topic, 200 messages/s. It is made PRIVATE, members
-are put out one by one, and the dispatcher that owns it is killed: nobody gets a message above his fence."""
+"""Rights that change under load (Kafka): 50 listeners of PUBLIC topics, 200 messages/s. The topics are made PRIVATE,
+members are put out, and meanwhile the dispatcher that owns the topics and then a gateway are killed: nobody gets a
+message above his fence."""
 
 import asyncio
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -14,27 +17,37 @@ from headgate.core.wire.ids import shard_of, topic_key
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher, Seen, SseReader, Subscriber
 from tests.e2e.conftest import Figures
-from tests.e2e.harness import Deployment, Stage, shards_of, token, until
-from tests.e2e.http import NoAnswer
+from tests.e2e.harness import Deployment, Role, Stage, shards_of, token, until
 from tests.e2e.kafka_client import read_all
 
-SHARDS = 4
-TOPIC = "square"
-MEMBERS = [f"member-{n:02}" for n in range(30)]
-STRANGERS = [f"stranger-{n:02}" for n in range(20)]
-PUT_OUT = 20
-PUT_OUT_AT_KILL = 10  # the one whose record may be in the log without a fence that was sent
-PER_S = 200
-SSE_EVERY = 5  # each fifth listener reads SSE
+SHARDS: Final = 4
+SQUARE: Final = "square"  # made PRIVATE while its owner works; its members are put out one by one
+SHARD: Final = shard_of(topic_key(SQUARE), SHARDS)
+# Of the same owner; made PRIVATE while there is none.
+COURT: Final = next(name for n in count() if shard_of(topic_key(name := f"court-{n}"), SHARDS) == SHARD)
+MEMBERS: Final = [f"member-{n:02}" for n in range(30)]
+STRANGERS: Final = [f"stranger-{n:02}" for n in range(14)]
+COURTIERS: Final = [f"courtier-{n:02}" for n in range(6)]  # no members of COURT, but for the last two
+STAY: Final = {SQUARE: MEMBERS[20:], COURT: COURTIERS[-2:]}
+PER_S: Final = 200
+COURT_EVERY: Final = 10  # each tenth message is for COURT
+SSE_EVERY: Final = 5  # each fifth listener reads SSE, at the gateway that lives
+STEP_S: Final = 0.001  # a removal takes about 10 ms: ingest asks the owner, appends, and waits for the owner's verdict
+STEPS: Final = 8  # then the owner has stood still for about 3 s: it may do so for 5
 
 
 class Paced:
     """Publishes PER_S messages a second, whether earlier ones have been answered or not; each until it is accepted."""
 
     def __init__(self, publisher: Publisher) -> None:
-        self.acked: dict[str, str] = {}  # client_msg_id: message_id
+        self.acked: dict[str, dict[str, str]] = {SQUARE: {}, COURT: {}}  # by topic: client_msg_id to message_id
         self._publisher = publisher
         self._stop = asyncio.Event()
+
+    @property
+    def total(self) -> int:
+        """Messages that were accepted."""
+        return sum(map(len, self.acked.values()))
 
     async def run(self) -> None:
         """Publishes until `stop`; returns when everything is accepted."""
@@ -43,34 +56,35 @@ class Paced:
             for n in count():
                 if self._stop.is_set():
                     return
-                tasks.create_task(self._send(f"n-{n}", n))
+                tasks.create_task(self._send(COURT if n % COURT_EVERY == 0 else SQUARE, f"n-{n}", n))
                 await asyncio.sleep(max(0.0, began + (n + 1) / PER_S - time.monotonic()))
 
     def stop(self) -> None:
         """Publishes nothing new."""
         self._stop.set()
 
-    async def _send(self, client_msg_id: str, n: int) -> None:
+    async def _send(self, topic: str, client_msg_id: str, n: int) -> None:
         async with asyncio.timeout(30):
             while True:
-                answer = await self._publisher.publish(TOPIC, n, client_msg_id)
+                answer = await self._publisher.publish(topic, n, client_msg_id)
                 if answer.status == 200:
-                    self.acked[client_msg_id] = answer.body["message_id"]
+                    self.acked[topic][client_msg_id] = answer.body["message_id"]
                     return
                 assert answer.status in (503, 504), answer
                 await asyncio.sleep(0.05)
 
 
 class Listener:
-    """A user on one gateway, by WebSocket or SSE."""
+    """A user who follows one topic, by WebSocket (at the first gateway that answers) or by SSE."""
 
-    def __init__(self, user: str, number: int, gateway: str) -> None:
-        self.user = user
+    def __init__(self, user: str, topic: str, number: int, gateways: Sequence[str]) -> None:
+        self.user, self.topic = user, topic
+        self.gateways = gateways if number % SSE_EVERY == 0 or number // 2 % 2 == 0 else gateways[::-1]
         self.stream: Subscriber | SseReader
         if number % SSE_EVERY == 0:
-            self.stream = SseReader(gateway, TOPIC, token=token(user))
+            self.stream = SseReader(self.gateways[0], topic, token=token(user))
         else:
-            self.stream = Subscriber(user, [gateway], [TOPIC], token=token(user))
+            self.stream = Subscriber(user, self.gateways, [topic], token=token(user))
 
     @property
     def is_subscribed(self) -> bool:
@@ -80,7 +94,7 @@ class Listener:
     @property
     def seen(self) -> Sequence[Seen]:
         """The messages that came."""
-        return self.stream.messages if isinstance(self.stream, SseReader) else self.stream.messages[TOPIC]
+        return self.stream.messages if isinstance(self.stream, SseReader) else self.stream.messages[self.topic]
 
     @property
     def reasons(self) -> list[str]:
@@ -89,16 +103,192 @@ class Listener:
             return [] if self.stream.reason is None else [self.stream.reason]
         return [frame["reason"] for frame in self.stream.of_type("unsubscribed")]
 
+    @property
+    def refusals(self) -> list[str]:
+        """Of all subscribes."""
+        return [] if isinstance(self.stream, SseReader) else [e["code"] for e in self.stream.of_type("error")]
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the stream has ended and, where the transport can ask again, was refused."""
+        return bool(self.reasons if isinstance(self.stream, SseReader) else self.refusals)
+
     async def ask_again(self) -> None:
         """Subscribes anew from where it was, where the transport can."""
         if isinstance(self.stream, Subscriber):
-            await self.stream.ask(TOPIC)
+            await self.stream.ask(self.topic)
 
-    def check_refused(self) -> None:
-        """Asserts that a second subscribe was refused, and that the topic is absent."""
-        if isinstance(self.stream, Subscriber):
-            assert [e["code"] for e in self.stream.of_type("error")] == ["topic_not_found"], self.stream.frames
-            assert len(self.stream.of_type("subscribed")) == self.stream.connections == 1
+
+class Removals:
+    """Puts members of SQUARE out, each while something else happens; knows who may end below his fence."""
+
+    def __init__(self, deployment: Deployment, admin: Publisher, listeners: dict[str, Listener]) -> None:
+        self.short: set[str] = set()  # put out while their frames had no way to them
+        self.under_way = ""  # the one whose removal was in the log without an answer at the kill
+        self.took_s = 0.0  # his removal
+        self.refused: list[int] = []  # the answers to changes before the one that did them, while no owner was there
+        self._deployment = deployment
+        self._admin = admin
+        self._listeners = listeners
+        self._left = [user for user in MEMBERS if user not in STAY[SQUARE]]
+
+    async def one_by_one(self, number: int) -> None:
+        """Puts members out and has each ask again."""
+        for _ in range(number):
+            user = self._left.pop(0)
+            await self._put_out(user)
+            await self._told(user)
+
+    async def at_the_kill_of_the_owner(self) -> None:
+        """Kills the owner when it stands still with a removal in the log that it has not read."""
+        owner = [d for d in self._deployment.dispatchers if SHARD in shards_of(d)][-1]
+        user, removal = await self._stopped_with_a_removal_under_way(owner)
+        owner.kill9()
+        self.under_way = user
+        self.short.add(user)
+        await asyncio.gather(self._while_there_is_no_owner(4), self._ends(removal))
+        await self._told(user)
+
+    async def at_the_kill_of_a_gateway(self, gateway: Role, number: int) -> None:
+        """Puts members out, those of the dead gateway too, who come back at the other one."""
+        away = [user for user in self._left if self._at(user, gateway)][: number // 2]
+        users = away + [user for user in self._left if user not in away][: number - len(away)]
+        assert len(away) == number // 2
+        self._left = [user for user in self._left if user not in users]
+        self.short |= set(away)
+        gateway.kill9()
+        for user in users:
+            await self._put_out(user)
+        for user in users:
+            await self._told(user)
+
+    async def the_rest(self) -> None:
+        """Puts out who is left."""
+        await self.one_by_one(len(self._left))
+
+    def said(self) -> str:
+        """Returns what happened, for a person."""
+        return (
+            f"the owner killed with the removal of {self.under_way} in the log and not read (it took {self.took_s:.1f} "
+            f"s), 4 removals and a topic made PRIVATE while there was none ({len(self.refused)} times refused), then a "
+            f"gateway killed"
+        )
+
+    async def _stopped_with_a_removal_under_way(self, owner: Role) -> tuple[str, "asyncio.Task[list[int]]"]:
+        """Lets the owner run for STEP_S at a time until a removal is in the log, and has no answer."""
+        while True:
+            user = self._left.pop(0)
+            owner.signal(signal.SIGSTOP)
+            removal = asyncio.create_task(self._put_out(user))
+            for _ in range(STEPS):
+                owner.signal(signal.SIGCONT)
+                await asyncio.sleep(STEP_S)
+                owner.signal(signal.SIGSTOP)
+                await asyncio.sleep(0.1)  # ingest goes on: it gets what the owner sent, and appends
+                if removal.done():
+                    break
+                if user in {ending.user_id for ending in await endings(self._deployment)}:
+                    return user, removal
+            owner.signal(signal.SIGCONT)
+            await removal
+            await self._told(user)
+
+    async def _while_there_is_no_owner(self, number: int) -> None:
+        users, self._left = self._left[:number], self._left[number:]
+        self.short |= {*users, *COURTIERS}
+        answers = await asyncio.gather(
+            self._change("PATCH", f"/api/v1/topics/{COURT}", {"permissions": "PRIVATE"}), *map(self._put_out, users)
+        )
+        assert all(answers), f"each was refused while there was no owner: {answers}"
+        self.refused = [status for refused in answers for status in refused]
+        for user in users:
+            await self._told(user)
+
+    async def _ends(self, removal: "asyncio.Task[list[int]]") -> None:
+        began = time.monotonic()
+        await removal
+        self.took_s = time.monotonic() - began
+
+    async def _put_out(self, user: str) -> list[int]:
+        return await self._change("DELETE", f"/api/v1/topics/{SQUARE}/members/{user}")
+
+    async def _change(self, method: str, path: str, body: object = None) -> list[int]:
+        """Repeats a change until it is done; returns the answers before."""
+        refused: list[int] = []
+        async with asyncio.timeout(30):
+            while (answer := await self._admin.call(method, path, body)).status not in (200, 204):
+                assert answer.status in (503, 504), answer
+                refused.append(answer.status)
+                await asyncio.sleep(0.05)
+        return refused
+
+    async def _told(self, user: str) -> None:
+        listener = self._listeners[user]
+        await until(f"{user} is told", lambda: listener.reasons or listener.refusals, 10)
+        await listener.ask_again()
+
+    def _at(self, user: str, gateway: Role) -> bool:
+        return self._listeners[user].gateways[0] == gateway.url
+
+
+class Ending(NamedTuple):
+    """The end of a right in the messages log: of one member, or (`user_id` empty) of all who are no members.
+
+    `before`: the ids of the topic's messages that stand before it.
+    """
+
+    topic: str
+    user_id: str
+    before: frozenset[str]
+
+
+async def endings(deployment: Deployment) -> list[Ending]:
+    """Returns the ends of rights that stand in the log now, in their order."""
+    topics = {topic_key(topic): topic for topic in (SQUARE, COURT)}
+    before: dict[str, set[str]] = {SQUARE: set(), COURT: set()}
+    found = []
+    for record in await read_all(deployment.bootstrap, f"{deployment.prefix}.messages"):
+        topic = topics.get(record.key)
+        if topic is None:
+            continue
+        envelope = decode(record.value)
+        before[topic] |= {msgspec.json.decode(b"{" + item.tail)["message_id"] for item in envelope.items}
+        if envelope.kind is Kind.CONTROL:
+            body: dict[str, Any] = msgspec.json.decode(envelope.body)
+            if body["op"] in ("unmember", "update"):
+                assert body.get("permissions") in (None, "PRIVATE")
+                found.append(Ending(topic, body.get("user_id", ""), frozenset(before[topic])))
+    return found
+
+
+async def fences_of(deployment: Deployment, order: dict[str, list[str]]) -> dict[str, int]:
+    """Returns the seq before the record that ends each user's right, by the history's `order` of message ids.
+
+    The log has no seqs. A repeat of a change ends nothing.
+    """
+    fences: dict[str, int] = {}
+    for topic, user_id, before in await endings(deployment):
+        head = max((seq for seq, message_id in enumerate(order[topic], 1) if message_id in before), default=0)
+        everybody = STRANGERS if topic == SQUARE else COURTIERS[:-2]
+        for user in [user_id] if user_id else everybody:
+            fences.setdefault(user, head)
+    return fences
+
+
+def check(listeners: Iterable[Listener], fences: dict[str, int], short: set[str], order: dict[str, list[str]]) -> None:
+    """Judges every stream; those in `short` may end below their fence, all others have everything up to it."""
+    for listener in listeners:
+        user, ids = listener.user, order[listener.topic]
+        seen = [(message.seq, message.message_id) for message in listener.seen]
+        fence = fences.get(user)
+        ledger.fenced(listener.topic, user, seen, ids, fence, short=user in short)
+        if fence is None:
+            assert not listener.reasons and not listener.refusals, user
+            continue
+        assert listener.is_out, user
+        assert set(listener.refusals) <= {"topic_not_found"} and set(listener.reasons) <= {"forbidden"}, user
+        if isinstance(listener.stream, Subscriber):
+            assert len(listener.stream.of_type("subscribed")) == 1 or listener.stream.closes, user
 
 
 async def test_nobody_gets_a_message_above_his_fence_and_everybody_else_gets_every_one(
@@ -111,11 +301,12 @@ async def test_nobody_gets_a_message_above_his_fence_and_everybody_else_gets_eve
         admin = await stack.enter_async_context(
             Publisher(deployment.ingests[0].url, token("root", service=True, admin=True))
         )
-        assert (await admin.create(TOPIC)).status == 201
-        answers = await asyncio.gather(*(admin.call("PUT", _member(user)) for user in MEMBERS))
-        assert {answer.status for answer in answers} == {200}, answers
-        users = enumerate([*MEMBERS, *STRANGERS])
-        listeners = {user: Listener(user, n, gateways[n // 2 % 2]) for n, user in users}
+        await admin.create_all([SQUARE, COURT])
+        members = [(SQUARE, user) for user in MEMBERS] + [(COURT, user) for user in STAY[COURT]]
+        puts = [admin.call("PUT", f"/api/v1/topics/{topic}/members/{user}") for topic, user in members]
+        assert {answer.status for answer in await asyncio.gather(*puts)} == {200}
+        listeners = {user: Listener(user, SQUARE, n, gateways) for n, user in enumerate([*MEMBERS, *STRANGERS])}
+        listeners |= {user: Listener(user, COURT, n, gateways) for n, user in enumerate(COURTIERS)}
         for listener in listeners.values():
             await stack.enter_async_context(listener.stream)
         await until("everybody is subscribed", lambda: all(x.is_subscribed for x in listeners.values()), 30)
@@ -123,104 +314,34 @@ async def test_nobody_gets_a_message_above_his_fence_and_everybody_else_gets_eve
         paced = Paced(admin)
         publishing = asyncio.create_task(paced.run())
         began = time.monotonic()
-        await until("traffic flows", lambda: len(paced.acked) >= PER_S, 20)
-        answer = await admin.call("PATCH", f"/api/v1/topics/{TOPIC}", {"permissions": "PRIVATE"})
+        await until("traffic flows", lambda: paced.total >= PER_S, 20)
+        answer = await admin.call("PATCH", f"/api/v1/topics/{SQUARE}", {"permissions": "PRIVATE"})
         assert answer.status == 200, answer
-        took = await _put_out(deployment, admin, listeners)
-        enough = len(paced.acked) + PER_S
-        await until("traffic goes on", lambda: len(paced.acked) >= enough, 20)
+        removals = Removals(deployment, admin, listeners)
+        await removals.one_by_one(3)
+        await removals.at_the_kill_of_the_owner()
+        await removals.at_the_kill_of_a_gateway(deployment.gateways[1], 4)
+        await removals.the_rest()
+        enough = paced.total + PER_S
+        await until("traffic goes on", lambda: paced.total >= enough, 20)
         paced.stop()
         await publishing
         lasted = time.monotonic() - began
 
-        history = await admin.history(TOPIC)
-        ledger.acknowledged_once(TOPIC, paced.acked, history)
-        fences = await _fences(deployment, {m["message_id"]: m["seq"] for m in history})
-        assert set(fences) == {*STRANGERS, *MEMBERS[:PUT_OUT]}
-        total = len(history)
-        stay = [listeners[user] for user in MEMBERS[PUT_OUT:]]
-        await until("who stays has all", lambda: all(len(x.seen) >= total for x in stay), 20)
-        await until("who is out knows", lambda: all(listeners[user].reasons for user in fences), 10)
-        short = _check(listeners, fences, [m["message_id"] for m in history])
+        order = {topic: [m["message_id"] for m in await admin.history(topic)] for topic in (SQUARE, COURT)}
+        for topic, acked in paced.acked.items():
+            ledger.acknowledged_once(topic, acked, [{"message_id": message_id} for message_id in order[topic]])
+        fences = await fences_of(deployment, order)
+        assert set(fences) == {x.user for x in listeners.values() if x.user not in STAY[x.topic]}
+        for user in fences:
+            await listeners[user].ask_again()
+        stay = [listener for user, listener in listeners.items() if user not in fences]
+        await until("who stays has all", lambda: all(len(x.seen) >= len(order[x.topic]) for x in stay), 20)
+        await until("who is out is refused", lambda: all(listeners[user].is_out for user in fences), 10)
+        check(listeners.values(), fences, removals.short, order)
+    missing = sum(fences[user] - len(listeners[user].seen) for user in removals.short & set(fences))
     figures.say(
-        f"{len(listeners)} listeners on 2 gateways, {total} messages in {lasted:.1f} s; made PRIVATE at seq "
-        f"{fences[STRANGERS[0]]}, {PUT_OUT} of {len(MEMBERS)} members put out at {fences[MEMBERS[0]]} to "
-        f"{fences[MEMBERS[PUT_OUT - 1]]}, the owner killed at {fences[MEMBERS[PUT_OUT_AT_KILL]]} (the removal "
-        f"under way took {took:.1f} s): nobody got a message above his fence, {len(stay)} got all, in order, once; "
-        f"the one at the kill ended {short} before his fence"
+        f"{len(listeners)} listeners on 2 gateways, {paced.total} messages in {lasted:.1f} s; {removals.said()}: "
+        f"nobody got a message above his fence, {len(stay)} got all, in order, once; those put out while their owner "
+        f"or gateway was dead ended {missing} messages before their fences, all others at theirs"
     )
-
-
-def _member(user: str) -> str:
-    return f"/api/v1/topics/{TOPIC}/members/{user}"
-
-
-async def _put_out(deployment: Deployment, admin: Publisher, listeners: dict[str, Listener]) -> float:
-    """Puts members out; the owner dies with one of the removals under way. Returns the seconds that this one took."""
-    took = 0.0
-    for n, user in enumerate(MEMBERS[:PUT_OUT]):
-        removal = asyncio.create_task(_remove(admin, user))
-        if n == PUT_OUT_AT_KILL:
-            owners = [d for d in deployment.dispatchers if shard_of(topic_key(TOPIC), SHARDS) in shards_of(d)]
-            await asyncio.sleep(0.003)
-            owners[-1].kill9()
-        lasted = await removal
-        took = lasted if n == PUT_OUT_AT_KILL else took
-        await until("he is told", lambda user=user: listeners[user].reasons, 10)
-        await listeners[user].ask_again()
-        await asyncio.sleep(0.1)
-    return took
-
-
-async def _remove(admin: Publisher, user: str) -> float:
-    began = time.monotonic()
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                answer = await admin.call("DELETE", _member(user))
-            except NoAnswer:
-                continue
-            if answer.status == 204:
-                return time.monotonic() - began
-            assert answer.status in (503, 504), answer
-            await asyncio.sleep(0.05)
-
-
-async def _fences(deployment: Deployment, seqs: dict[str, int]) -> dict[str, int]:
-    """Returns the seq before the record that ends each user's right, as the messages log orders them.
-
-    The log has no seqs: a fence is the largest seq, by history, of the messages that stand before the record.
-    """
-    head = 0
-    found: dict[str, int] = {}
-    for record in await read_all(deployment.bootstrap, f"{deployment.prefix}.messages"):
-        if record.key != topic_key(TOPIC):
-            continue
-        envelope = decode(record.value)
-        for item in envelope.items:
-            head = max(head, seqs[msgspec.json.decode(b"{" + item.tail)["message_id"]])
-        if envelope.kind is Kind.CONTROL:
-            body = msgspec.json.decode(envelope.body)
-            if body["op"] == "unmember":
-                found.setdefault(body["user_id"], head)
-            elif body["op"] == "update":
-                assert body["permissions"] == "PRIVATE"
-                found |= dict.fromkeys(STRANGERS, head)
-    return found
-
-
-def _check(listeners: dict[str, Listener], fences: dict[str, int], order: list[str]) -> int:
-    """Judges everybody's stream; returns how many messages the one at the kill has not got of those below his fence."""
-    at_kill = MEMBERS[PUT_OUT_AT_KILL]
-    for user, listener in listeners.items():
-        seqs = [message.seq for message in listener.seen]
-        ledger.dense(f"{TOPIC} at {user}", seqs)
-        assert [m.message_id for m in listener.seen] == order[: len(seqs)], f"S1 one seq, one message: {user}"
-        last = fences.get(user, len(order))
-        assert len(seqs) <= last, f"Z1 nothing above the fence: {user} has {len(seqs)}, his fence is at {last}"
-        if user != at_kill:
-            assert len(seqs) == last, f"D1 everything up to the fence: {user} has {len(seqs)} of {last}"
-        assert listener.reasons == (["forbidden"] if user in fences else []), user
-    for user in MEMBERS[:PUT_OUT]:
-        listeners[user].check_refused()
-    return fences[at_kill] - len(listeners[at_kill].seen)

@@ -112,6 +112,12 @@ async def ended_of(socket: Any) -> str:
                 return str(frame["reason"])
 
 
+def owner_of(deployment: Deployment, user: str) -> Role:
+    """Returns the running dispatcher that owns the user's shard."""
+    shard = shard_of(topic_key(user), SHARDS)
+    return [d for d in deployment.dispatchers if d.running and shard in shards_of(d)][-1]
+
+
 async def listed_ended_revoked(deployment: Deployment, admin: Publisher, user: str, *, kill: bool) -> float:
     """Does the three things to a user with two streams on each gateway; returns the seconds to the last 4401.
 
@@ -134,8 +140,7 @@ async def listed_ended_revoked(deployment: Deployment, admin: Publisher, user: s
         await until("all his connections are listed", lists_all, 10)
         started = time.monotonic()
         if kill:
-            owners = [d for d in deployment.dispatchers if shard_of(topic_key(user), SHARDS) in shards_of(d)]
-            owners[-1].kill9()
+            owner_of(deployment, user).kill9()
         await until("they are listed again", lists_all, 10)
 
         ended = 0
@@ -160,6 +165,52 @@ async def listed_ended_revoked(deployment: Deployment, admin: Publisher, user: s
     return seconds
 
 
+async def revoked_at_the_kill(deployment: Deployment, admin: Publisher, user: str) -> float:
+    """Revokes a user at once after his shard's owner died, while another dispatcher lives; returns the seconds."""
+    query = f"token={issued_before(user)}&topic_id={TOPIC}"
+    sockets = [await connected(gateway, query) for gateway in deployment.gateways for _ in range(2)]
+    owner_of(deployment, user).kill9()
+    killed = time.monotonic()
+    answer = await admin.call("POST", "/api/v1/revocations", {"user_id": user})
+    assert answer.status == 204, answer
+    assert [await code_of(socket, 10) for socket in sockets] == [4401] * len(sockets)
+    took = time.monotonic() - killed
+    assert took < 2, "a revocation is effective within 2 s"
+    for gateway in deployment.gateways:
+        assert await refused(gateway, query)
+    return took
+
+
+async def revoked_without_dispatchers(deployment: Deployment, admin: Publisher, user: str) -> tuple[list[int], float]:
+    """Revokes a user from the kill of the last dispatcher on, again and again; the first 204 counts.
+
+    Returns the answers while there was none, and the seconds from the first 204 to the last 4401.
+    """
+    query = f"token={issued_before(user)}&topic_id={TOPIC}"
+    sockets = [await connected(gateway, query) for gateway in deployment.gateways for _ in range(2)]
+    (last,) = [dispatcher for dispatcher in deployment.dispatchers if dispatcher.running]
+    last.kill9()
+    answers: list[int] = []
+
+    async def is_revoked() -> bool:
+        answers.append((await admin.call("POST", "/api/v1/revocations", {"user_id": user})).status)
+        return answers[-1] == 204
+
+    for _ in range(20):
+        assert not await is_revoked(), "nobody could tell of it"
+    assert set(answers) <= {503, 504}
+    assert all(socket.close_code is None for socket in sockets)
+    refusals = list(answers)
+    last.start()
+    await until("a dispatcher tells", is_revoked, 30)
+    assert set(answers[:-1]) <= {503, 504}
+    told = time.monotonic()
+    assert [await code_of(socket, 10) for socket in sockets] == [4401] * len(sockets)
+    took = time.monotonic() - told
+    assert took < 5, "a gateway hears of it when it is linked again: it tries every 3 s at least"
+    return refusals, took
+
+
 async def test_a_user_is_listed_ended_and_revoked_everywhere_also_when_the_owner_of_his_shard_is_killed(
     stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str
 ) -> None:
@@ -169,8 +220,15 @@ async def test_a_user_is_listed_ended_and_revoked_everywhere_also_when_the_owner
         assert (await admin.create(TOPIC)).status == 201
         calm = await listed_ended_revoked(deployment, admin, "ann", kill=False)
         killed = await listed_ended_revoked(deployment, admin, "bob", kill=True)
+        (away,) = [dispatcher for dispatcher in deployment.dispatchers if not dispatcher.running]
+        away.start()
+        await away.ready()
+        at_once = await revoked_at_the_kill(deployment, admin, "cat")
+        refusals, told = await revoked_without_dispatchers(deployment, admin, "dan")
     figures.say(
         f"a user with {2 * GATEWAYS} streams on {GATEWAYS} gateways listed, ended and revoked in {calm:.2f} s; "
-        f"from the kill -9 of the owner of his shard {killed:.2f} s"
+        f"from the kill -9 of the owner of his shard {killed:.2f} s; revoked at once after such a kill: {at_once:.2f} "
+        f"s to the last 4401; without any dispatcher answered {sorted(set(refusals))} {len(refusals)} times, and "
+        f"{told:.2f} s from the first 204 to the last 4401"
     )
     assert killed < 10, "all three within 10 s of the kill"

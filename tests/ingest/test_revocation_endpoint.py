@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import structlog
 
-from headgate.core.wire.link_users import Revocation
+from headgate.core.wire.link_users import Revocation, Revocations
 from headgate.core.wire.records import LogName
 from headgate.core.wire.revoked_tokens import read_record
 from headgate.runtime.testing.faulty_log import Reach
-from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.revocation_endpoint import TOLD_S, RevocationEndpoint
 from tests.integration.ingest_twin import World, play, problem
 
 PATH = "/api/v1/revocations"
@@ -132,6 +132,40 @@ def test_without_a_dispatcher_nobody_would_hear_of_it() -> None:
     play(scene)
 
 
+def test_while_no_dispatcher_tells_it_is_504_after_two_seconds_and_the_repeat_is_good_once_one_has() -> None:
+    async def scene(world: World) -> None:
+        admin, bob = world.token("root", admin=True), world.token("bob")
+        world.log.tells = False  # dead, or standing still, and its link looks alive
+        began = world.clock.now()
+        body = {"user_id": "bob", "not_before": world.clock.wall_ms() + 1_000}
+        problem(await world.call("POST", PATH, admin, json=body), 504, "outcome_unknown")
+        assert TOLD_S <= world.clock.now() - began < TOLD_S + 0.1
+        assert len(written(world)) == 1
+        assert (await world.call("GET", TOPICS, bob)).status_code == 200, "nothing counts that others do not know"
+        ((_, revocation),) = written(world)
+        world.ingest.on_push(0, Revocations([revocation]))
+        problem(await world.call("GET", TOPICS, bob), 401, "unauthenticated")
+        assert (await world.call("POST", PATH, admin, json=body)).status_code == 204
+
+    play(scene)
+
+
+def test_others_that_are_told_meanwhile_do_not_end_the_wait() -> None:
+    async def scene(world: World) -> None:
+        world.log.tells = False
+        waiting = asyncio.ensure_future(revoke(world, user_id="bob", not_before=1_000))
+        await asyncio.sleep(0.5)
+        for told in (Revocation("eve", "", 9_000), Revocation("", "bob", 9_000), Revocation("bob", "", 999)):
+            world.ingest.on_push(0, Revocations([told]))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+        world.ingest.on_push(0, Revocations([Revocation("bob", "", 1_000)]))
+        await asyncio.sleep(0.1)
+        assert await waiting == 204
+
+    play(scene)
+
+
 def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
     async def scene(world: World) -> None:
         paths = world.ingest.app._paths
@@ -143,6 +177,25 @@ def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
         assert [await revoke(world, user_id=f"u{n}") for n in range(30)] == [204] * 20 + [429] * 10
         assert await revoke(world, user_id="u3") == 204
         assert await revoke(world, jti="u3") == 429
+
+    play(scene)
+
+
+def test_with_a_longest_life_the_bound_counts_only_what_may_still_be_good() -> None:
+    async def scene(world: World) -> None:
+        found = world.ingest.app._paths.find(PATH.encode())
+        assert found is not None
+        endpoint: Any = found[0].by_name["POST"].handler.__self__  # type: ignore[union-attr]
+        endpoint._most = 20
+        endpoint._authenticator._life_s = 7_200
+        now_ms = world.clock.wall_ms()
+        assert await revoke(world, user_id="old", not_before=now_ms - 7_300_000) == 204
+        assert written(world) == [], "all that it would void has expired"
+        assert [await revoke(world, user_id=f"u{n}") for n in range(21)] == [204] * 20 + [429]
+        (_, first), *_ = written(world)
+        assert first.until == first.not_before + 7_260_000
+        await asyncio.sleep(7_270)
+        assert [await revoke(world, jti=f"t{n}") for n in range(21)] == [204] * 20 + [429]
 
     play(scene)
 

@@ -90,7 +90,9 @@ def test_a_repeated_creation_is_the_first_and_another_one_is_a_conflict_for_thos
         handlers = handlers_of(parts)
         body = {"topic_id": "t", "name": "T", "permissions": "PRIVATE"}
         first = read(await handlers.create(call(body, "k")))
-        assert read(await handlers.create(call({**body, "name": "other"}, "k"))) == first
+        assert read(await handlers.create(call(body, "k"))) == first
+        with pytest.raises(Refusal, match="idempotency_conflict"):
+            await handlers.create(call({**body, "name": "other"}, "k"))
         with pytest.raises(Refusal, match="topic_exists") as caught:
             await handlers.create(call(body, "l"))
         assert caught.value.extra == {"owner_id": "ana", "epoch": first["epoch"]}

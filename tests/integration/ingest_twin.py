@@ -26,7 +26,8 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.member_roles import Role
-from headgate.core.wire.records import LogName
+from headgate.core.wire.records import Appended, LogName
+from headgate.core.wire.revoked_tokens import read_record
 from headgate.core.wire.rights import Caller, may_administer, may_see, may_subscribe, require
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
@@ -238,6 +239,26 @@ class TwinDirectory(MemoryDirectory):
             asyncio.get_running_loop().call_soon(lambda: on_answer(self.owner.answer(request)))
 
 
+class ToldLog(FaultyLog):
+    """The log of an ingest; a dispatcher reads its revocations and, while it `tells`, tells all ingests."""
+
+    def __init__(self, world: "World") -> None:
+        super().__init__(world.store)
+        self.tells = True
+        self._world = world
+
+    def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
+        future = super().append(log, shard, key, value)
+        if log is LogName.REVOCATIONS:
+            future.add_done_callback(lambda done: self._tell(done, value or b""))
+        return future
+
+    def _tell(self, done: "asyncio.Future[Appended]", value: bytes) -> None:
+        if self.tells and not done.cancelled() and not done.exception():
+            for ingest in self._world.ingests:
+                ingest.on_push(0, link_users.Revocations([read_record(value)]))
+
+
 class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
@@ -270,8 +291,8 @@ class World:
         self.client = self.client_of(self.ingest)
         self.owner.changed = self._changed
 
-    def another(self, **options: Any) -> tuple[IngestService, FaultyLog, TwinDirectory, CountedMetrics]:
-        log = FaultyLog(self.store)
+    def another(self, **options: Any) -> tuple[IngestService, ToldLog, TwinDirectory, CountedMetrics]:
+        log = ToldLog(self)
         directory = TwinDirectory(self.owner)
         metrics = CountedMetrics()
         service = IngestService(

@@ -28,6 +28,20 @@ def test_a_repeat_with_its_key_is_the_first() -> None:
     play(scene)
 
 
+def test_another_role_under_a_key_is_a_conflict_and_so_is_another_topic_under_its() -> None:
+    async def scene(world: World) -> None:
+        key: dict[str, Any] = {"headers": {"Idempotency-Key": "k"}}
+        body = {"topic_id": "t", "name": "t"}
+        for _ in range(2):
+            assert (await world.call("POST", TOPICS, json=body, **key)).status_code == 201
+        problem(await world.call("POST", TOPICS, json={**body, "name": "s"}, **key), 422, "idempotency_conflict")
+        assert (await put(world, "bo", "admin", **key)).json()["role"] == "admin"
+        problem(await put(world, "bo", "owner", **key), 422, "idempotency_conflict")
+        assert (await put(world, "bo", "admin", **key)).json()["role"] == "admin"
+
+    play(scene)
+
+
 def test_a_repeat_after_504_finds_what_became_of_the_first() -> None:
     async def scene(world: World) -> None:
         await world.create("t")

@@ -10,10 +10,12 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import random_id, topic_key
 from headgate.core.wire.link import AskVerdict
 from headgate.core.wire.rights import Caller, actor_of
+from headgate.runtime.testing.faulty_log import Reach
 from ingest import topic_updates
 from tests.integration.ingest_twin import World, play, problem
 
 T = "/api/v1/topics/t"
+MODES = ("PUBLIC", "PRIVATE")
 
 
 async def patch(world: World, body: Any, token: str = "", **request: Any) -> Any:
@@ -155,12 +157,57 @@ def test_a_change_that_came_between_is_merged_and_not_lost() -> None:
     play(scene)
 
 
-def test_changes_without_end_are_a_conflict() -> None:
+def test_behind_changes_without_end_it_is_503_and_nothing_is_changed() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
         between(world, [{"name": str(at)} for at in range(topic_updates.TRIES)])
-        problem(await patch(world, {"permissions": "PRIVATE"}), 409, "version_conflict")
+        problem(await patch(world, {"permissions": "PRIVATE"}), 503, "overloaded")
         assert (await world.call("GET", T)).json()["permissions"] == "PUBLIC"
+
+    play(scene)
+
+
+def test_in_a_storm_of_changes_through_two_ingests_each_is_made() -> None:
+    async def scene(world: World) -> None:
+        other, log, _, metrics = world.another()
+        await log.open()
+        await world.create("t")
+        async with world.client_of(other) as client:
+            headers = {"Authorization": f"Bearer {world.token(service=True)}"}
+            calls = []
+            for n in range(60):
+                body = (
+                    {"settings": {"retention_messages": 1_000 + n}},
+                    {"permissions": MODES[n % 2]},
+                    {"name": str(n)},
+                )
+                change = patch(world, body[n % 3]) if n % 2 else client.patch(T, json=body[n % 3], headers=headers)
+                calls.append(change)
+            answers = await asyncio.gather(*calls)
+        assert [answer.status_code for answer in answers] == [200] * 60
+        assert version_of(world) > 40, "each but those that asked for what was there"
+        assert world.metrics.records + metrics.records <= 150, "changes through one ingest do not make each other void"
+
+    play(scene)
+
+
+def test_a_change_waits_at_most_seven_seconds_for_those_before_it() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        ask = world.directory.ask
+
+        def silent(shard: int, build: Any) -> Any:
+            return asyncio.get_running_loop().create_future() if isinstance(build(0), AskVerdict) else ask(shard, build)
+
+        world.directory.ask = silent  # type: ignore[method-assign]
+        first = asyncio.ensure_future(patch(world, {"name": "first"}))
+        await asyncio.sleep(1)
+        world.directory.ask = ask  # type: ignore[method-assign]
+        began = world.clock.now()
+        second = await patch(world, {"name": "second"})
+        assert (second.status_code, second.json()["name"]) == (200, "second")
+        assert 5.5 < world.clock.now() - began < 6.5
+        problem(await first, 504, "outcome_unknown")
 
     play(scene)
 
@@ -181,6 +228,43 @@ def test_a_repeat_after_504_changes_nothing_again() -> None:
         assert (await patch(world, {"name": "first"}, headers=key)).json()["name"] == "second"
         assert version_of(world) == 2
         problem(await patch(world, {"name": "n"}, headers={"Idempotency-Key": "x" * 129}), 400, "bad_request")
+
+    play(scene)
+
+
+def test_another_body_under_a_key_is_a_conflict() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        key = {"Idempotency-Key": "k"}
+        body = {"name": "n", "settings": {"retention_messages": 5, "retention_ms": 9}}
+        assert (await patch(world, body, headers=key)).status_code == 200
+        same = {"settings": {"retention_ms": 9, "retention_messages": 5}, "name": "n", "unknown": 1}
+        assert (await patch(world, same, headers=key)).status_code == 200
+        for other in (
+            {"name": "m"},
+            {"name": "n"},
+            {"settings": body["settings"]},
+            {},
+            {**body, "permissions": "PUBLIC"},
+        ):
+            problem(await patch(world, other, headers=key), 422, "idempotency_conflict")
+        problem(await patch(world, {"name": 5}, headers=key), 400, "bad_request")
+        bo = world.token("bo", admin=True)
+        assert (await patch(world, {"name": "m"}, bo, headers=key)).status_code == 200, "a key belongs to a user"
+        assert version_of(world) == 2
+
+    play(scene)
+
+
+def test_what_was_not_handed_to_the_log_is_not_the_first_of_its_key() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        key = {"Idempotency-Key": "k"}
+        world.log.reach = Reach.REFUSED
+        problem(await patch(world, {"name": "a"}, headers=key), 503, "log_unavailable")
+        world.log.reach = Reach.SILENT
+        problem(await patch(world, {"name": "b"}, headers=key), 504, "outcome_unknown")
+        problem(await patch(world, {"name": "c"}, headers=key), 422, "idempotency_conflict")
 
     play(scene)
 

@@ -63,6 +63,20 @@ def make() -> tuple[LinkDirectory, User]:
     return directory, user
 
 
+async def test_a_dispatcher_that_owns_nothing_is_a_link_until_it_closes() -> None:
+    directory, _ = make()
+    assert not directory.has_links
+    near, far = memory_link("client", "d1")
+    directory.add(near)
+    assert not directory.has_links, "before its welcome"
+    far.send(link.Welcome(link.VERSION_HIGH, "d1", "c", 1, 4, []))
+    await settle()
+    assert directory.has_links and not directory.linked(0)
+    far.close("gone")
+    await settle()
+    assert not directory.has_links
+
+
 async def test_an_owner_that_was_replaced_is_refused_also_when_its_successors_link_is_lost() -> None:
     """A zombie that links again while the owner is away would take ephemeral traffic and give verdicts."""
     directory, user = make()

@@ -196,6 +196,23 @@ def test_issuer_and_audience_are_checked_where_they_are_set() -> None:
     assert refused(token(iss="z"), issuer="x") == "unauthenticated"
 
 
+def test_a_token_that_is_good_for_longer_than_the_longest_life_or_does_not_say_is_refused() -> None:
+    def of_life(text: str) -> Identity:
+        return Authenticator("jwt", TokenKey(SECRET, life_s=600), CLOCK).authenticate(text)
+
+    now = CLOCK.seconds
+    assert of_life(token(iat=now, exp=now + 605)).issued_ms == now * 1_000
+    assert of_life(token(iat=now - 599, exp=now + 1)).caller.user_id == "ana"
+    for claims in ({"iat": now, "exp": now + 606}, {"exp": now + 1}, {"iat": now - 10_000, "exp": now + 1}):
+        with pytest.raises(Refusal, match="token_life_s"):
+            of_life(token(claims))
+    assert authenticator().authenticate(token(exp=now + 1e9)), "without the setting any is good"
+    key = TokenKey(SECRET, life_s=600)
+    assert of_life(mint(key, Caller("ana"), now_s=now, ttl_s=600)).caller.user_id == "ana"
+    assert Authenticator("jwt", key, CLOCK).void_until(5_000) == 665_000
+    assert authenticator().void_until(5_000) == 0
+
+
 def test_verified_tokens_are_remembered_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = 0
     original = jwt.decode_complete

@@ -11,7 +11,7 @@ from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey, PairK
 from headgate.core.sequencer.window import WindowMark
 from headgate.core.wire.errors import HeadgateError
 
-SLICE_ROWS: Final = 4_000  # about 2 ms
+SLICE_ROWS: Final = 1_000  # about 1 ms
 
 
 class BadSnapshot(HeadgateError):
@@ -143,7 +143,7 @@ class BaseCheck:
             yield
 
     def _all_members(self) -> Iterator[None]:
-        """Looks for members that are not in the base, some thousand a slice."""
+        """Looks for members that are not in the base, some hundred a slice."""
         for key in list(self._shard.members):
             after = ""
             while (members := self._shard.members.get(key)) is not None:

@@ -1,12 +1,15 @@
 """Builds the snapshots of a shard in slices, chunk by chunk, while more records are applied.
 
 A base holds everything, a delta the changes since the last snapshot. Both are built the same way. First the rows and
-the window are written slice by slice, each row as it is at that moment. Then, at one instant, follow every row that
-changed meanwhile, the ids that were added meanwhile, and the rest. The snapshot is the state at that instant.
+the window are written slice by slice, each row as it is at that moment; then, in the same way, those that changed
+meanwhile, until they are few. Then, at one instant, follow these few, the ids that were added meanwhile, and the rest.
+The snapshot is the state at that instant.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from headgate.core.sequencer.chunk_builder import ChunkBuilder, Pair
 from headgate.core.sequencer.pairs import NoPairs, Pairs
@@ -14,26 +17,27 @@ from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import BASE, CHUNK_BYTES, NO_NAME, Chunk, MemberEntry, MessageEntry, Rest
 from headgate.core.sequencer.window import START, Window, WindowMark
 
-SLICE_ROWS: Final = 2_000  # 2 to 4 ms
+SLICE_ROWS: Final = 500  # about 1 ms
+ROUNDS: Final = 20  # over what changed meanwhile; each leaves fewer, unless rows change faster than they are written
 
 Steps = Generator[bytes | None, None, None]
 
 
-class MemberKey(NamedTuple):
+class MemberKey(msgspec.Struct, frozen=True, gc=False):  # hundreds of thousands wait: no work for the collector
     """The key of a member's row."""
 
     topic_key: bytes
     user_id: str
 
 
-class MessageKey(NamedTuple):
+class MessageKey(msgspec.Struct, frozen=True, gc=False):
     """The key of the row of a message that was changed."""
 
     topic_key: bytes
     seq: int
 
 
-class PairKey(NamedTuple):
+class PairKey(msgspec.Struct, frozen=True, gc=False):
     """The key of a pair (see `Pairs`), apart from those of rows."""
 
     key: bytes
@@ -121,11 +125,13 @@ class SnapshotWriter:
                 yield None
             mark = shard.window.mark()
             yield from chunks.blocks(shard.window.pieces(START, mark))
+            yield from self._late(chunks, shard, rows, taken)
             yield from self._instant(chunks, shard, rows, taken, mark, changed=())
         except BaseException:
             self._dirty |= taken
             raise
         self._floor, self.base_bytes, self.delta_bytes = floor, chunks.written, 0
+        yield from _release(taken)
 
     def delta(self, shard: Shard, rows: Mapping[bytes, Row]) -> Steps:
         """Yields the chunk values of a delta in order, None where only others should have their turn."""
@@ -135,11 +141,13 @@ class SnapshotWriter:
         try:
             if not few:
                 yield from self._fuzzy(chunks, shard, rows, list(taken))
+                yield from self._late(chunks, shard, rows, taken)
             yield from self._instant(chunks, shard, rows, taken, self._mark, changed=tuple(taken) if few else ())
         except BaseException:
             self._dirty |= taken
             raise
         self.delta_bytes += chunks.written
+        yield from _release(taken)
 
     def _take_dirty(self) -> set[Key]:
         taken, self._dirty = self._dirty, set()
@@ -155,6 +163,20 @@ class SnapshotWriter:
             yield from chunks.messages(_messages_at(shard, rows, some))
             yield from chunks.pairs(self._pairs_at(some))
             yield None
+
+    def _late(
+        self, chunks: ChunkBuilder, shard: Shard, rows: Mapping[bytes, Row], taken: set[Key]
+    ) -> Iterator[bytes | None]:
+        """Writes what changed meanwhile, and what changes while that is written, until a slice can hold the rest.
+
+        Adds the keys that it takes to `taken`.
+        """
+        for _ in range(ROUNDS):
+            if len(self._dirty) <= SLICE_ROWS:
+                return
+            late = self._take_dirty()
+            taken |= late
+            yield from self._fuzzy(chunks, shard, rows, list(late))
 
     def _pairs_at(self, keys: Iterable[Key]) -> list[Pair]:
         encoded = self._pairs.encoded
@@ -217,14 +239,14 @@ def _members_at(shard: Shard, rows: Mapping[bytes, Row], keys: Iterable[Key]) ->
     entries: list[MemberEntry] = []
     for key in keys:
         if isinstance(key, MemberKey) and key.topic_key in rows:
-            topic_key, user_id = key
-            row = rows[topic_key]
-            entries.append(MemberEntry(topic_key, row.epoch, user_id, shard.listed(topic_key, user_id)))
+            row = rows[key.topic_key]
+            found = shard.listed(key.topic_key, key.user_id)
+            entries.append(MemberEntry(key.topic_key, row.epoch, key.user_id, found))
     return entries
 
 
 def _all_members(chunks: ChunkBuilder, shard: Shard) -> Iterator[bytes | None]:
-    """Writes the members of all topics, some thousand a slice; a topic may change or go between two slices."""
+    """Writes the members of all topics, some hundred a slice; a topic may change or go between two slices."""
     entries: list[MemberEntry] = []
     for key in list(shard.members):
         after = ""
@@ -266,6 +288,14 @@ def _all_messages(chunks: ChunkBuilder, shard: Shard, rows: Mapping[bytes, Row])
                 entries = []
     yield from chunks.messages(entries)
     yield None
+
+
+def _release(taken: set[Key]) -> Iterator[None]:
+    """Lets the keys of a snapshot that is written go, some hundred a slice."""
+    while taken:
+        for _ in range(min(SLICE_ROWS, len(taken))):
+            taken.pop()
+        yield None
 
 
 def _copy(row: Row | None) -> Row | None:

@@ -20,6 +20,7 @@ from headgate.core.wire.errors import BrokenChain
 
 BLOCK_IDS: Final = 4_096
 BLOCK_OFFSETS: Final = 4_096
+PACK_RECORDS: Final = 200  # records from one block packed to the next: a block takes 4 ms, a slice has 200 records
 RECENT_BLOCKS: Final = 4  # of each lane, newest: never packed, a repeat usually comes soon
 UNSAVED_IDS: Final = (
     250_000  # not in a snapshot and not packed: about 50 MB; above that the oldest are packed nevertheless
@@ -158,7 +159,7 @@ class _Lane:
 class Window:
     """The ids that a shard accepted lately. `add` and `enter` are called in log order, by its one owner."""
 
-    __slots__ = ("_keyed", "_may_pack", "_packed", "_recent", "_unkeyed")
+    __slots__ = ("_keyed", "_may_pack", "_pack_in", "_packed", "_recent", "_unkeyed")
 
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
@@ -166,6 +167,7 @@ class Window:
         self._unkeyed = _Lane(False)
         self._packed: tuple[PackedIds, ...] = ()  # those of the lanes that have any
         self._may_pack = False
+        self._pack_in = 0  # records until the next block may be packed
 
     def __len__(self) -> int:
         """The number of ids in the window."""
@@ -184,7 +186,7 @@ class Window:
         block = lane.blocks[-1] if lane.blocks else None
         if block is None or block.count >= BLOCK_IDS or offset - block.first >= BLOCK_OFFSETS:
             block = lane.open(offset)
-            self._may_pack = True
+            self._may_pack, self._pack_in = True, 0  # as fast as blocks come, whatever a record holds
         block.keys.append(key)
         block.seqs.append(seq)
         block.last = offset
@@ -230,7 +232,11 @@ class Window:
             self._recent.pop(key, None)
 
     def _pack_one(self) -> None:
-        """Packs the oldest block that may be packed: one a record, so that no step is long."""
+        """Packs the oldest block that may be packed: one in PACK_RECORDS records, so that no step is long."""
+        if self._pack_in > 0:
+            self._pack_in -= 1
+            return
+        self._pack_in = PACK_RECORDS
         full = self._keyed.unsaved + self._unkeyed.unsaved > UNSAVED_IDS
         for lane in (self._keyed, self._unkeyed):
             number = max(lane.to_pack, lane.oldest)

@@ -13,7 +13,7 @@ from headgate.core.wire.errors import CorruptRecord
 RECORD_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
 
 
-class MembershipRecord(msgspec.Struct, frozen=True, tag_field="op", tag="membership", omit_defaults=True):
+class MembershipRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="membership", omit_defaults=True):
     """A user's membership of a topic in an epoch; without `role` he is no member any longer.
 
     `offset` is that of the record in the topic's shard that made it so; `joined_at` is when he joined or, without a

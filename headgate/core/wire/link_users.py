@@ -121,11 +121,15 @@ class Redeemed(LinkStruct, tag=68):
 
 
 class Revocation(LinkStruct):
-    """Tokens of a user, or the one token `jti`, that were issued before `not_before` (Unix milliseconds) are void."""
+    """Tokens of a user, or the one token `jti`, that were issued before `not_before` (Unix milliseconds) are void.
+
+    After `until` all of them have expired; 0: nobody knows when.
+    """
 
     user_id: str
     jti: str
     not_before: int
+    until: int = 0
 
 
 class Revocations(LinkStruct, tag=69):

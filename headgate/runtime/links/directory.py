@@ -99,6 +99,11 @@ class LinkDirectory:
         """Returns whether the shard's owner is linked."""
         return shard in self._served
 
+    @property
+    def has_links(self) -> bool:
+        """Whether a dispatcher is linked, whatever it owns."""
+        return bool(self.nodes)
+
     def missing(self) -> str | None:
         """Returns None when every shard's owner is linked, else one sentence for the readiness probe."""
         if not self.shards:

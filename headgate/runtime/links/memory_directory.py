@@ -44,6 +44,11 @@ class MemoryDirectory:
         """Returns whether the shard has an owner."""
         return self.up
 
+    @property
+    def has_links(self) -> bool:
+        """Whether the shards have owners."""
+        return self.up
+
     def missing(self) -> str | None:
         """Returns None while the shards have owners, else one sentence."""
         return None if self.up else "the owners of all shards are away"

@@ -41,6 +41,10 @@ class Directory(Protocol):
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""
 
+    @property
+    def has_links(self) -> bool:
+        """Whether a dispatcher is linked, whatever it owns."""
+
     def missing(self) -> str | None:
         """Returns None when every shard's owner is linked, else one sentence for the readiness probe."""
 

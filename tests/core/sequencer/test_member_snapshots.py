@@ -1,6 +1,7 @@
 """Members in snapshots: whatever happened between the slices, a restored shard has the same members."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,36 @@ def test_a_restored_shard_has_the_members_of_the_snapshots_instant(seed: int, mo
         assert rows == bed.rows
         assert members_of(shard, rows) == members_of(bed.shard, bed.rows)
         assert shard.logic == bed.shard.logic
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_what_changed_while_a_snapshot_was_written_is_less_than_a_slice_at_its_instant(
+    base: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.SLICE_ROWS", 7)
+    bed = Bed(1)
+    for _ in range(300):
+        bed.step()
+    if not base:
+        bed.snapshot(busy=False)
+        for _ in range(300):
+            bed.step()
+    at_the_instant: list[int] = []
+    instant = bed.writer._instant
+
+    def counted(*args: Any, **named: Any) -> Any:
+        at_the_instant.append(len(bed.writer._dirty))
+        return instant(*args, **named)
+
+    monkeypatch.setattr(bed.writer, "_instant", counted)
+    slices = 0
+    for _ in bed.writer.base(bed.shard, bed.rows, 0) if base else bed.writer.delta(bed.shard, bed.rows):
+        slices += 1
+        for _ in range(2):  # more than seven keys until the first pass is over
+            bed.step()
+    assert slices > 4
+    (changed,) = at_the_instant
+    assert changed <= 7
 
 
 def test_topics_without_members_write_the_bytes_of_before() -> None:

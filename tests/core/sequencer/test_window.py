@@ -13,6 +13,7 @@ from headgate.core.sequencer import window as module
 from headgate.core.sequencer.window import (
     BLOCK_IDS,
     BLOCK_OFFSETS,
+    PACK_RECORDS,
     RECENT_BLOCKS,
     SEQ_UNKNOWN,
     START,
@@ -43,9 +44,9 @@ def fill(
         window.add(key(offset), offset + 1, keyed, offset, log_ms)
 
 
-def turn(window: Window, records: int, log_ms: int = 1_000, config: Config = WIDE) -> None:
-    """Records without ids: what may be packed is, one block each."""
-    for _ in range(records):
+def turn(window: Window, blocks: int, log_ms: int = 1_000, config: Config = WIDE) -> None:
+    """Records without ids: what may be packed is, one block in PACK_RECORDS of them."""
+    for _ in range(blocks * (PACK_RECORDS + 1)):
         window.enter(log_ms, config)
 
 
@@ -130,7 +131,7 @@ def test_h5_unkeyed_ids_leave_by_count_where_log_time_stands_still() -> None:
         assert len(window) <= 5 * BLOCK_IDS + 1
 
 
-def test_what_is_saved_is_packed_one_block_a_record_and_the_newest_blocks_are_not() -> None:
+def test_what_is_saved_is_packed_one_block_in_some_records_and_the_newest_blocks_are_not() -> None:
     window = Window()
     fill(window, 0, (RECENT_BLOCKS + 3) * BLOCK_IDS, config=WIDE)
     turn(window, 10)

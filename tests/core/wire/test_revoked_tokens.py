@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.link_users import Revocation
-from headgate.core.wire.revoked_tokens import CHUNK, RevokedTokens, read_record, record_of
+from headgate.core.wire.revoked_tokens import CHUNK, FORGET_MS, RevokedTokens, read_record, record_of
 
 
 def user(user_id: str, not_before: int) -> Revocation:
@@ -61,6 +61,53 @@ def test_a_weaker_revocation_does_not_replace_a_stronger_one_in_the_log() -> Non
     assert revoked.latest(user("ann", 12)) == user("ann", 12)
     assert revoked.latest(token("ann", 5)) == token("ann", 5)
     assert revoked.is_known(user("ann", 5)) and not revoked.is_known(token("ann", 5))
+
+
+def test_what_is_known_as_strong_or_stronger_is_there_already() -> None:
+    revoked = RevokedTokens()
+    assert not revoked.has(user("ann", 1))
+    revoked.add(user("ann", 9))
+    assert revoked.has(user("ann", 9)) and revoked.has(user("ann", 8))
+    assert not revoked.has(user("ann", 10)) and not revoked.has(token("ann", 9))
+
+
+def test_one_is_forgotten_once_all_tokens_that_it_voids_have_expired_and_not_before() -> None:
+    revoked = RevokedTokens()
+    revoked.add(Revocation("ann", "", 1_000, 5_000))
+    revoked.add(Revocation("", "t1", 1_000, 9_000))
+    revoked.add(user("bob", 1_000))
+    revoked.forget(5_000)
+    assert len(revoked) == 3
+    revoked.forget(5_001)
+    assert len(revoked) == 3, "it has looked a moment ago"
+    revoked.forget(5_000 + FORGET_MS)
+    assert len(revoked) == 1 and revoked.voids("bob", "", 999), "nobody knows how long bob's tokens are good"
+    assert not revoked.voids("ann", "t1", 999)
+
+
+def test_a_look_is_bounded_and_the_next_one_goes_on_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.core.wire.revoked_tokens.LOOKED_AT", 10)
+    revoked = RevokedTokens()
+    for n in range(25):
+        revoked.add(Revocation(f"u{n}", "", 1, 0 if n < 15 else 2))
+    left = []
+    for look in range(4):
+        revoked.forget(10 + look * FORGET_MS)
+        left.append(len(revoked))
+    assert left == [25, 20, 15, 15]
+    assert all(revoked.voids(f"u{n}", "", 0) == (n < 15) for n in range(25))
+
+
+def test_whatever_the_order_the_one_that_is_kept_longest_counts() -> None:
+    known = [Revocation("ann", "", 5, 90), Revocation("ann", "", 9, 70), Revocation("ann", "", 7, 80)]
+    for order in itertools.permutations(known):
+        revoked = RevokedTokens()
+        for each in order:
+            revoked.add(each)
+        assert list(revoked.chunks()) == [[Revocation("ann", "", 9, 90)]]
+        assert revoked.add(user("ann", 1)), "kept for good is news"
+        assert not revoked.add(Revocation("ann", "", 9, 1 << 50))
+        assert list(revoked.chunks()) == [[user("ann", 9)]]
 
 
 def test_all_of_them_come_in_chunks() -> None:
