@@ -1,5 +1,7 @@
 """Presence under churn: are the lists true after a gateway's death, and what do messages of another topic feel of it?
 
+The control is the same churn in a topic whose presence is off: what is left of a difference is the price of presence.
+
     python -m bench.presence [--users 2000] [--per-s 200] [--seconds 10] [--gateways 3]
 
 Real processes and one Kafka node share the machine with this client. Open loop: latency counts from the scheduled send
@@ -20,7 +22,7 @@ from tests.e2e.harness import Deployment, Stage, token
 from tests.kafka.cluster import KafkaCluster
 from tests.presence_room import Crowd, listed_by
 
-ROOM = "room"
+ROOM, PLAIN = "room", "plain"
 WITHIN_S = 15.0
 RATE = 50.0
 
@@ -28,7 +30,7 @@ RATE = 50.0
 def show(what: str, found: Round) -> None:
     """Prints the latencies of a round."""
     quantiles = "  ".join(f"p{q * 100:g} {quantile(found.total, q):6.1f} ms" for q in (0.5, 0.95, 0.99))
-    print(f"{what:44} {quantiles}", flush=True)
+    print(f"{what:58} {quantiles}", flush=True)
 
 
 class Bench:
@@ -41,6 +43,7 @@ class Bench:
         self.http = http
         self.crowd = crowd
         self.given = given
+        self.addresses = [f"127.0.0.1:{role.port}" for role in deployment.gateways]
 
     async def get(self, path: str) -> dict[str, Any]:
         """Reads a path of the ingest."""
@@ -51,21 +54,21 @@ class Bench:
     async def run(self) -> None:
         """Prints the figures."""
         given, all_of_them = self.given, tuple(range(self.given.gateways))
-        for topic, settings in (
-            (TOPIC, {"rate_limit": {"per_s": 100_000, "burst": 100_000}}),
-            (ROOM, {"presence": "list"}),
-        ):
+        rates = {"rate_limit": {"per_s": 100_000, "burst": 100_000}}
+        for topic, settings in ((TOPIC, rates), (ROOM, {"presence": "list"}), (PLAIN, {"presence": "none"})):
             body = {"topic_id": topic, "name": topic, "settings": settings}
             (await self.http.post("/api/v1/topics", json=body)).raise_for_status()
         await through_headgate(self.deployment, RATE, 3)
         show("messages, nobody in the room", await through_headgate(self.deployment, RATE, given.seconds))
+        plain = Crowd(self.addresses, PLAIN, given.users, token)
+        await plain.fill()
+        await self.churned(plain, "presence off", all_of_them)
+        plain.close()
         await self.crowd.watch()
         await self.crowd.fill()
         await self.true_after("filled")
         show(f"messages, {given.users} users in the room", await through_headgate(self.deployment, RATE, given.seconds))
-        churn = asyncio.create_task(self.crowd.churn(given.per_s, given.seconds + 1, all_of_them))
-        found = await through_headgate(self.deployment, RATE, given.seconds)
-        show(f"messages, {await churn / (given.seconds + 1):.0f} joins and leaves a second", found)
+        await self.churned(self.crowd, "presence list", all_of_them)
         await self.true_after("churn")
         last = given.gateways - 1
         churn = asyncio.create_task(self.crowd.churn(given.per_s, 2, all_of_them[:-1]))
@@ -74,6 +77,13 @@ class Bench:
         killed = time.monotonic()
         await churn
         await self.true_after("a gateway killed under churn", killed, frozenset({last}))
+
+    async def churned(self, crowd: Crowd, what: str, gateways: tuple[int, ...]) -> None:
+        """Prints what messages feel of users who come and go."""
+        seconds = self.given.seconds + 1
+        churn = asyncio.create_task(crowd.churn(self.given.per_s, seconds, gateways))
+        found = await through_headgate(self.deployment, RATE, self.given.seconds)
+        show(f"messages, {await churn / seconds:.0f} joins and leaves a second, {what}", found)
 
     async def true_after(self, what: str, since: float | None = None, without: frozenset[int] = frozenset()) -> None:
         """Waits until every list equals the truth, at most 15 s."""

@@ -173,13 +173,12 @@ class Crowd:
 
 
 async def listed_by(get: Callable[[str], Awaitable[dict[str, Any]]], topic: str) -> dict[str, int]:
-    """Returns the connections of each user that the server lists, over all pages; `get` reads a path."""
+    """Returns the connections of each user that the server lists, and a wrong count; `get` reads a path."""
     users: dict[str, int] = {}
     page = ""
     while True:
         answer = await get(f"/api/v1/topics/{topic}/subscribers?limit=1000{page}")
         users |= {user["user_id"]: user["connections"] for user in answer["subscribers"]}
         if answer["next_page"] is None:
-            assert answer["count"] == len(users), "the list is not cut"
-            return users
+            return users if answer["count"] == len(users) else users | {"(count)": answer["count"]}
         page = f"&page={answer['next_page']}"
