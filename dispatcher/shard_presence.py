@@ -207,7 +207,7 @@ class ShardPresence:
             self._topics.close(topic_id)
             return False
         self._send_changes(row, topic, watched)
-        return not all(watched.gateways.values())
+        return topic.has_room or not all(watched.gateways.values())
 
     def _send_changes(self, row: Row, topic: TopicPresence[str], watched: _Watched) -> None:
         mode = presence_of(row.settings)

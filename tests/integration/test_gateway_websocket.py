@@ -187,7 +187,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"type": "subscribe", "topic_id": "a", "from": "cursor"}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "from": {"seq": -1}}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "ack": True}, "bad_request"),
-    ({"type": "subscribe", "topic_id": "a", "presence": True}, "bad_request"),
+    ({"type": "subscribe", "topic_id": "a", "presence": "true"}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "device_id": ""}, "bad_request"),
     ({"type": "ping", "id": 1.5}, "bad_request"),
     ({"type": "presence", "topic_id": "a"}, "not_found"),

@@ -1,55 +1,23 @@
 """Presence over three gateways and two dispatchers: after churn and after each fault every list equals the truth."""
 
 import asyncio
-import contextlib
 import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from dispatcher import shard_presence
 from headgate.core.wire.control import CreateTopic, UpdateTopic
 from headgate.core.wire.link_presence import AskPresence, PresenceAnswer
 from headgate.core.wire.rights import Caller, actor_of
 from tests.integration.cluster_twin import Cluster, cluster, eventually, token
+from tests.presence_room import Watcher
 
 TOPIC = "room"
 ROOT = Caller("root", admin=True)
-
-
-class Watcher:
-    """A client that said `presence:true` and keeps its list from what it is told."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.users: dict[str, str] = {}
-        self.count = 0
-        self.diffs = 0
-        self.typed: list[str] = []
-        self._task = asyncio.create_task(self._read(socket))
-
-    async def _read(self, socket: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for text in socket:
-                self._take(json.loads(text))
-
-    def _take(self, frame: dict[str, Any]) -> None:
-        if frame["type"] == "presence":
-            self.users = {user["user_id"]: user["state"] for user in frame["subscribers"]}
-            self.count = frame["count"]
-        elif frame["type"] == "presence_diff":
-            self.diffs += 1
-            self.count = frame["count"]
-            for user in frame["left"]:
-                self.users.pop(user["user_id"], None)
-            for user in (*frame["joined"], *frame["changed"]):
-                self.users[user["user_id"]] = user["state"]
-        elif frame["type"] == "typing":
-            self.typed.append(frame["user_id"])
 
 
 class Room:
@@ -106,9 +74,7 @@ async def room() -> AsyncIterator[Room]:
         await world.control(TOPIC, made, 0)
         watchers = []
         for at in range(3):
-            who = token(f"watcher{at}")
-            url = f"ws://{world.address(at)}/ws/subscribe?topic_id={TOPIC}&presence=true&token={who}"
-            watchers.append(Watcher(await connect(url)))
+            watchers.append(await Watcher.open(world.address(at), TOPIC, token(f"watcher{at}")))
         found = Room(world, watchers)
         await eventually(found.is_true)
         yield found

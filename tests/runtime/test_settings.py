@@ -12,7 +12,7 @@ KAFKA = {"log.url": "kafka://a:9092,b:9092"}
 SECRET = {"auth.secret": "s" * 32}
 JWKS = {"auth.jwks_url": "https://id.example/keys?tenant=1"}
 NOT_BUILT = [
-    *(("gateway.publish", "true"), ("limits.subscribers_listed", "5")),
+    ("gateway.publish", "true"),
     *(("hot.enter", "5"), ("hot.exit", "4")),
 ]
 

@@ -72,16 +72,18 @@ class Presence:
         if early is not None and early.epoch == answer.epoch:
             self._replicas[topic_id] = early
         self._count_in(subscription, mode)
+        caller = session.caller
+        assert caller is not None, "only a known caller follows a topic"
+        own = UserPresence(caller.user_id, 1, subscription.begun_ms, session in self._away)
         if level == PRESENCE_CHANGES:
-            self._want_changes(subscription, answer)
+            self._want_changes(subscription, answer, own)
         if level == NO_PRESENCE or mode == "none" or answer.users == NOT_TOLD:
             return None
         if answer.users is None:  # an owner of an older version counts subscriptions
             return outbound.presence(topic_id, answer.count)
         replica = self._replicas.get(topic_id)
-        if replica is None or session.caller is None:
+        if replica is None:
             return outbound.presence(topic_id, answer.users)
-        own = UserPresence(session.caller.user_id, 1, subscription.begun_ms, session in self._away)
         return replica.frame(topic_id, answer.users, own)
 
     def end(self, subscription: Subscription) -> None:
@@ -200,8 +202,9 @@ class Presence:
             watching.update(dict.fromkeys(whole, False))
             self._write(replica.frame(topic_id, replica.count), whole)
         if diff is not None:
+            frame, alone = diff
             rest = watching.keys() - whole if whole else watching.keys()
-            self._write(diff, list(rest))
+            self._write(frame, [each for each in rest if not alone or not _is_of(each.session, alone)])
 
     def _write(self, frame: ClientFrame, subscriptions: list[Subscription]) -> None:
         if not self._side.add(frame, subscriptions, self._missed):
@@ -241,7 +244,7 @@ class Presence:
     def _is_away(self, subscription: Subscription) -> bool:
         return subscription.session in self._away
 
-    def _want_changes(self, subscription: Subscription, answer: Subscribed) -> None:
+    def _want_changes(self, subscription: Subscription, answer: Subscribed, own: UserPresence) -> None:
         topic_id = subscription.feed.topic_id
         if answer.users == NOT_TOLD and answer.settings.get("presence") != "none":
             self._barred.setdefault(topic_id, {})[subscription] = True
@@ -249,7 +252,7 @@ class Presence:
         self._watching.setdefault(topic_id, {})[subscription] = False
         replica = self._replicas.get(topic_id)
         if replica is not None:
-            replica.begin_telling()
+            replica.begin_telling(own, answer.users)
 
     def _lacks(self, pending: PendingSubscribe, answer: Subscribed) -> bool:
         level = pending.subscribe.presence
@@ -268,6 +271,10 @@ class Presence:
         watching = self._watching.get(topic_id)
         if watching is not None:
             self._watching[topic_id] = dict.fromkeys(watching, True)
+
+
+def _is_of(session: Session, user_id: str) -> bool:
+    return session.caller is not None and session.caller.user_id == user_id
 
 
 def _take_out(place: dict[str, dict[Subscription, bool]], subscription: Subscription) -> bool:

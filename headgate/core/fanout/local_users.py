@@ -11,7 +11,7 @@ from headgate.core.fanout.session import Subscription, TopicFeed
 from headgate.core.wire.link_presence import AttachPresence, PresenceChanged, TopicUsers, UserPresence
 
 CHUNK: Final = 1_000  # users and topics of one message: about 50 KB on the link
-CHUNKS: Final = 4  # of one shard and loop turn, when a new owner is told all: a few milliseconds
+CHUNKS: Final = 2  # of one shard or topic and loop turn, where all have to be told: a few milliseconds
 
 
 class _LocalUser:
@@ -38,7 +38,7 @@ class LocalUsers:
         self._watches = watches
         self._feeds: dict[TopicFeed, dict[str, _LocalUser]] = {}
         self._changed: dict[TopicFeed, dict[str, None]] = {}
-        self._attaching: dict[int, Iterator[AttachPresence]] = {}
+        self._telling_all: dict[int | TopicFeed, Iterator[AttachPresence | PresenceChanged]] = {}
         self._is_scheduled = False
 
     def __contains__(self, feed: TopicFeed) -> bool:
@@ -64,9 +64,8 @@ class LocalUsers:
         for subscription in feed.subscriptions():
             self.join(subscription, away=away(subscription))
         self._changed.pop(feed, None)
-        users = list(self._feeds[feed])
-        for at in range(0, max(len(users), 1), CHUNK):
-            self._send(feed.shard, [self._told(feed, users[at : at + CHUNK], whole=at == 0)])
+        self._telling_all[feed] = self._whole(feed)
+        self._plan()
 
     def end(self, feed: TopicFeed) -> None:
         """The presence of a topic is off."""
@@ -80,7 +79,7 @@ class LocalUsers:
 
     def attach(self, shard: int) -> None:
         """Tells a new owner of a shard all, some chunks a loop turn."""
-        self._attaching[shard] = self._chunks(shard, [feed for feed in self._feeds if feed.shard == shard])
+        self._telling_all[shard] = self._chunks(shard, [feed for feed in self._feeds if feed.shard == shard])
         self._plan()
 
     def announce(self) -> None:
@@ -88,14 +87,14 @@ class LocalUsers:
         self._is_scheduled = False
         if self._changed:
             self._announce_changes()
-        for shard, chunks in list(self._attaching.items()):
+        for key, chunks in list(self._telling_all.items()):
             for _ in range(CHUNKS):
                 chunk = next(chunks, None)
                 if chunk is None:
-                    del self._attaching[shard]
+                    del self._telling_all[key]
                     break
-                self._upstream.send(shard, chunk)
-        if self._attaching:
+                self._upstream.send(chunk.shard, chunk)
+        if self._telling_all:
             self._plan()
 
     def _announce_changes(self) -> None:
@@ -146,6 +145,13 @@ class LocalUsers:
                 part, size = [], 0
         if part:
             self._upstream.send(shard, PresenceChanged(shard, part))
+
+    def _whole(self, feed: TopicFeed) -> Iterator[PresenceChanged]:
+        """Yields all users of one topic, each chunk as it is when it is sent."""
+        users = list(self._feeds.get(feed, ()))
+        for at in range(0, max(len(users), 1), CHUNK):
+            if feed in self._feeds:
+                yield PresenceChanged(feed.shard, [self._told(feed, users[at : at + CHUNK], whole=at == 0)])
 
     def _chunks(self, shard: int, feeds: Iterable[TopicFeed]) -> Iterator[AttachPresence]:
         """Yields all messages of an attach. Each is made when it is sent, so that none is older than a change."""

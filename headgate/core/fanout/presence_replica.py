@@ -82,11 +82,14 @@ class PresenceReplica:
 
     # What clients are told
 
-    def begin_telling(self) -> None:
-        """One more client, who has all as it is now, is told what changes."""
+    def begin_telling(self, own: UserPresence | None = None, count: int | None = None) -> None:
+        """One more client, who has all as it is now, is told what changes; `own` and `count` as in his first frame."""
         if self._told is None:
-            self._told = ToldUsers({user_id: user.away for user_id, user in self.users.items()})
-            self._told_count = self.count
+            told = {user_id: user.away for user_id, user in self.users.items()}
+            if own is not None and self.mode == "list":
+                told.setdefault(own.user_id, own.away)  # he knows that he is here
+            self._told = ToldUsers(told)
+            self._told_count = self.count if count is None else count
         self._told.shown()
 
     def end_telling(self) -> None:
@@ -97,18 +100,23 @@ class PresenceReplica:
         """Returns whether something may be told."""
         return now >= self._told_at + EVERY_S
 
-    def take_diff(self, topic_id: str, now: float) -> ClientFrame | None:
-        """Returns the `presence_diff` of what changed since the last one, None where nothing has."""
+    def take_diff(self, topic_id: str, now: float) -> tuple[ClientFrame, str] | None:
+        """Returns the `presence_diff` of what changed since the last one, None where nothing has.
+
+        The user id with it is that of the one user who joined, where nothing else has changed: he knows it. Else "".
+        """
         self._told_at = now
         changes = [] if self._told is None else self._told.take()
         if not changes and self._told_count == self.count:
             return None
+        alone = len(changes) == 1 and changes[0].before is None and self.count == self._told_count + 1
         self._told_count = self.count
         here = [change for change in changes if change.now is not None]
         joined = [(each.user_id, each.now) for each in here if each.before is None or each.before == each.now]
         changed = [(each.user_id, each.now) for each in here if each.before is not None and each.before != each.now]
         left = [(each.user_id, each.before) for each in changes if each.now is None]
-        return outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
+        frame = outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
+        return frame, changes[0].user_id if alone else ""
 
     def _item(self, user: UserPresence) -> bytes:
         item = self._items.get(user.user_id)

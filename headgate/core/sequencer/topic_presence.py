@@ -12,6 +12,7 @@ from headgate.core.wire.link_presence import TopicUsers, UserPresence
 from headgate.core.wire.told_users import ToldUsers, UserChange
 
 SWEPT: Final = 1_000  # users of a gateway that are looked at in one slice: about a millisecond
+_POPPED: Final = 1_000  # entries of users who have left that are looked at for one free place: about a millisecond
 _SPARE: Final = 1_000  # entries of users who have left among those that wait for a place, before they are cleared out
 
 G = TypeVar("G")
@@ -57,6 +58,11 @@ class TopicPresence(Generic[G]):
         """Returns the users whom a gateway has."""
         return list(self._gateways.get(gateway, ()))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a place is free and somebody may wait for it: `take_changes` lists more."""
+        return len(self._listed) < self._most and bool(self._waiting)
+
     def listed(self) -> list[UserPresence]:
         """Returns the users that are listed."""
         return [_shown(user_id, user) for user_id, user in self._listed.items()]
@@ -81,8 +87,7 @@ class TopicPresence(Generic[G]):
             user.is_listed = False
             heappush(self._waiting, (user.since, user_id))
         listed, self._listed = self._listed, {}
-        while len(self._listed) < self._most and self._list_next():
-            pass
+        self._fill()
         for user_id in listed.keys() - self._listed.keys():
             self._note(user_id, None)
 
@@ -98,6 +103,7 @@ class TopicPresence(Generic[G]):
 
     def take_changes(self) -> list[UserChange[UserPresence]]:
         """Returns what is different since the last call."""
+        self._fill()
         return [] if self._told is None else self._told.take()
 
     def end_telling(self) -> None:
@@ -143,11 +149,15 @@ class TopicPresence(Generic[G]):
         if user.is_listed:
             del self._listed[user_id]
             self._note(user_id, None)
-            self._list_next()
+            self._fill()
+
+    def _fill(self) -> None:
+        """Gives free places to the users who wait for the longest time; some remain free where many have left."""
+        while self.has_room and self._list_next():
+            pass
 
     def _list_next(self) -> bool:
-        """Lists the user who waits for the longest time; False when nobody waits."""
-        while self._waiting:
+        for _ in range(min(len(self._waiting), _POPPED)):
             _, user_id = heappop(self._waiting)
             user = self._users.get(user_id)
             if user is not None and not user.is_listed:

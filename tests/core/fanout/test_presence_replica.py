@@ -20,8 +20,9 @@ def moved(*users: UserPresence, left: tuple[str, ...] = (), count: int = 0) -> P
     return PresenceMoved("t", 7, count, list(users), list(left))
 
 
-def read(frame: ClientFrame | None) -> dict[str, Any]:
+def read(frame: ClientFrame | tuple[ClientFrame, str] | None) -> dict[str, Any]:
     assert frame is not None
+    frame = frame if isinstance(frame, ClientFrame) else frame[0]
     found: dict[str, Any] = json.loads(frame.data)
     return found
 
@@ -109,3 +110,17 @@ def test_another_mode_is_told_with_a_whole_frame() -> None:
     replica.end_telling()
     replica.move(moved(here("eve"), count=1))
     assert replica.take_diff("t", 2.0) is None
+
+
+def test_who_is_told_knows_that_he_is_here() -> None:
+    replica = PresenceReplica(state())
+    replica.begin_telling(here("ann"), 1)
+    replica.move(moved(here("ann"), count=1))
+    assert replica.take_diff("t", 1.0) is None
+    replica.begin_telling(here("bob"), 2)
+    replica.move(moved(here("bob"), count=2))
+    diff = replica.take_diff("t", 2.0)
+    assert diff is not None and diff[1] == "bob" and list(states(read(diff)["joined"])) == ["bob"]
+    replica.move(moved(here("eve"), left=("bob",), count=2))
+    diff = replica.take_diff("t", 3.0)
+    assert diff is not None and diff[1] == ""

@@ -176,3 +176,22 @@ def test_what_is_told_adds_up_to_what_is_so(seed: int) -> None:
             users = {user for (_, user), count in truth.items() if count}
             assert topic.count == len(users) and len(topic.listed()) == min(5, len(users))
             assert told == {user.user_id: user for user in topic.listed()} and told.keys() <= users
+
+
+def test_a_place_that_becomes_free_behind_very_many_who_left_costs_one_slice_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_POPPED", 10)
+    topic: TopicPresence[str] = TopicPresence(1, 1)
+    for n in range(100):
+        topic.set("g", here(f"u{n:03}", since=n))
+    topic.begin_telling()
+    for n in range(1, 99):
+        topic.remove("g", f"u{n:03}")
+    topic.remove("g", "u000")
+    assert names(topic) == [] and topic.count == 1 and topic.has_room
+    turns = 0
+    while topic.has_room:
+        topic.take_changes()
+        turns += 1
+    assert names(topic) == ["u099"] and 5 < turns < 12
