@@ -17,7 +17,7 @@ FrameOf = Callable[[EditPlace], bytes | None]
 UNCHANGED: Final = ChangeState(None, False, {})
 
 
-class Kept(NamedTuple):
+class KeptMessage(NamedTuple):
     """A message or event as it is kept. `frame` is None where it has to be read from the log.
 
     `change` says what an event did (`change_number`), 0 for a message.
@@ -42,7 +42,7 @@ class Fold:
         """Returns what was done to a message."""
         return self._states.get(seq, UNCHANGED)
 
-    def now(self, kept: Kept) -> bytes | list[Place]:
+    def now(self, kept: KeptMessage) -> bytes | list[Place]:
         """Returns the frame of a message as it is now, or what has to be read from the log before."""
         if kept.change:
             return self._event(kept)
@@ -61,7 +61,7 @@ class Fold:
         now = MessageState(edit.version, payload_in(edit_frame), edit.ts, False, state.reactions)
         return amended_frame(kept.frame, now)
 
-    def _event(self, kept: Kept) -> bytes | list[Place]:
+    def _event(self, kept: KeptMessage) -> bytes | list[Place]:
         if kept.frame is None:
             return [(kept.pos, kept.seq)]
         gone = is_edit(kept.change) and self._is_redacted(target_of(kept.change))
@@ -74,7 +74,7 @@ class NoFold(Fold):
     def __init__(self) -> None:
         super().__init__({}, lambda target: False, lambda edit: None)
 
-    def now(self, kept: Kept) -> bytes | list[Place]:
+    def now(self, kept: KeptMessage) -> bytes | list[Place]:
         """Returns the frame."""
         return [(kept.pos, kept.seq)] if kept.frame is None else kept.frame
 
@@ -123,9 +123,9 @@ def _state_of(seq: int, told: list[RecentMessage]) -> ChangeState:
     return ChangeState(edits[-1] if edits else None, redacted, _counted(reacting_in(told, seq)))
 
 
-def kept_of(entry: RecentMessage) -> Kept:
+def kept_of(entry: RecentMessage) -> KeptMessage:
     """Returns a message in memory as the file would give it."""
-    return Kept(entry.seq, entry.pos, entry.ts, entry.frame, change_number(entry.change))
+    return KeptMessage(entry.seq, entry.pos, entry.ts, entry.frame, change_number(entry.change))
 
 
 def _counted(reacting: Iterable[tuple[str, str]]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
 from dispatcher.folding import (
     NO_FOLD,
     Fold,
-    Kept,
+    KeptMessage,
     edits_in,
     fold_of_events,
     fold_of_tables,
@@ -317,7 +317,7 @@ class History:
             if not _take(page, fold, self._with_loaded(found)):
                 return
 
-    def _with_loaded(self, found: Kept) -> Kept:
+    def _with_loaded(self, found: KeptMessage) -> KeptMessage:
         return found if found.frame is not None else found._replace(frame=self._loaded.get(found.pos))
 
     def fold(self, epoch: int, low: int, high: int) -> Fold:
@@ -340,7 +340,7 @@ class History:
         found = self.get(epoch, edit.seq)
         return None if found is None else found.frame
 
-    def get(self, epoch: int, seq: int) -> Kept | None:
+    def get(self, epoch: int, seq: int) -> KeptMessage | None:
         """Returns a message as it is kept, None where it is not here."""
         entry = self.recent.get(epoch, seq)
         if entry is not None:
@@ -387,7 +387,7 @@ class History:
                 del self._waiting[epoch]
 
 
-def _take(page: PageBuilder, fold: Fold, kept: Kept) -> bool:
+def _take(page: PageBuilder, fold: Fold, kept: KeptMessage) -> bool:
     """Takes a message as it is now; returns whether there may be more."""
     now = fold.now(kept)
     if isinstance(now, bytes):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from dispatcher.folding import Kept
+from dispatcher.folding import KeptMessage
 from dispatcher.index_file import TIME_BITS, IndexFile
 from dispatcher.recent import ITEM_BITS
 
@@ -63,7 +63,7 @@ class HistoryIndex(IndexFile):
                 at = self._seek(epoch, seq + 1, ((pos >> ITEM_BITS) + 1) << ITEM_BITS)
         return None
 
-    def run(self, epoch: int, seq: int, count: int) -> Iterator[Kept]:
+    def run(self, epoch: int, seq: int, count: int) -> Iterator[KeptMessage]:
         """Yields up to `count` messages of a topic from the first at or above the seq on; ends before a hole."""
         rows = self._db.execute(
             "SELECT s.seq, s.pos, f.ts, f.frame, s.change FROM seqs s JOIN frames f ON f.pos = s.pos "
@@ -73,20 +73,20 @@ class HistoryIndex(IndexFile):
         with contextlib.closing(rows):
             expected = None
             for row in rows:
-                found = Kept(*row)
+                found = KeptMessage(*row)
                 if found.seq != (expected or found.seq):
                     return
                 expected = found.seq + 1
                 yield found
 
-    def get(self, epoch: int, seq: int) -> Kept | None:
+    def get(self, epoch: int, seq: int) -> KeptMessage | None:
         """Returns a message, None where it is not here."""
         row = self._db.execute(
             "SELECT s.seq, s.pos, f.ts, f.frame, s.change FROM seqs s JOIN frames f ON f.pos = s.pos "
             "WHERE s.epoch = ? AND s.seq = ?",
             (epoch, seq),
         ).fetchone()
-        return None if row is None else Kept(*row)
+        return None if row is None else KeptMessage(*row)
 
     def seqs(self, epoch: int, low: int, high: int, most: int, *, newest: bool) -> list[tuple[int, bool]]:
         """Returns (seq, whether it is a message) of [low, high), at most so many; `newest` first or oldest first."""

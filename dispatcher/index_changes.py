@@ -20,7 +20,8 @@ from dispatcher.recent import RecentMessage
 from headgate.core.wire.amended_frames import redacted_frame
 from headgate.core.wire.message_changes import EditMessage, MessageChange, ReactToMessage, RedactMessage
 
-SLICE: Final = 500  # edits of a redacted message that are blanked at a time
+SLICE: Final = 50  # edits of a redacted message that are blanked at a time
+NEAR_ROWS: Final = 100  # on each side of a blanked one that are written again: some pages
 _KIND_BITS: Final = 2
 _KINDS: Final[Mapping[type, int]] = {EditMessage: 1, RedactMessage: 2, ReactToMessage: 3}
 _TABLES: Final = """
@@ -39,6 +40,8 @@ _TABLES: Final = """
     CREATE TABLE IF NOT EXISTS purges (epoch INTEGER, target INTEGER, version INTEGER,
         PRIMARY KEY (epoch, target)) WITHOUT ROWID;
 """
+_BELOW: Final = "SELECT * FROM frames WHERE pos < ? ORDER BY pos DESC LIMIT ?"
+_ABOVE: Final = "SELECT * FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?"
 _OF_MESSAGES: Final = ("edits", "states", "reactions", "counts", "purges")
 
 
@@ -167,14 +170,28 @@ class ChangeTables:
         return self._blank([pos for _, pos in edits])
 
     def _blank(self, places: Sequence[int]) -> int:
-        grown = 0
+        grown, written = 0, -1
         for pos in places:
             row = self._db.execute("SELECT frame FROM frames WHERE pos = ?", (pos,)).fetchone()
             if row is not None and row[0] is not None:
                 blank = redacted_frame(row[0])
                 grown += len(blank) - len(row[0])
                 self._db.execute("UPDATE frames SET frame = ? WHERE pos = ?", (blank, pos))
+            if row is not None and pos > written:
+                written = self._write_anew(pos)
         return grown
+
+    def _write_anew(self, pos: int) -> int:
+        """Writes the rows around one again, into other pages; returns the last of their places.
+
+        Where SQLite moved rows to another page, it may have left copies in what is free of the old one. A page whose
+        rows have all gone is overwritten.
+        """
+        rows = self._db.execute(_BELOW, (pos, NEAR_ROWS)).fetchall()[::-1]
+        rows += self._db.execute(_ABOVE, (pos, NEAR_ROWS)).fetchall()
+        self._db.execute("DELETE FROM frames WHERE pos BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
+        self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
+        return int(rows[-1][0])
 
     def settle(self) -> None:
         """Empties the write-ahead log after a redaction; to be called outside of a commit."""

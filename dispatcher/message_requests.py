@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dispatcher.folding import Fold, Kept, Place
+from dispatcher.folding import Fold, KeptMessage, Place
 from dispatcher.history import ABSENT
 from dispatcher.index_changes import ChangeState, EditPlace
 from dispatcher.log_end import refuse_late
@@ -43,7 +43,7 @@ class _Subject(NamedTuple):
     """The message that a request is about, and the caller's rights in its topic."""
 
     row: Row
-    kept: Kept
+    kept: KeptMessage
     fold: Fold
     rights: Right
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
 from dispatcher.page_builder import SeqRange
-from dispatcher.selection import Selection, Wanted
+from dispatcher.selection import Choice, Selection
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -156,7 +156,7 @@ class Reading:
         """Returns a page without the events, or of the replies to a message."""
         low, above, newest = self._bounds(row, ask, kept.first)
         found = self._selection.page(
-            row.epoch, Wanted(low, above, ask.limit, HISTORY_BYTES, newest, parent=ask.parent_id)
+            row.epoch, Choice(low, above, ask.limit, HISTORY_BYTES, newest, parent=ask.parent_id)
         )
         if isinstance(found, SeqRange):
             return found

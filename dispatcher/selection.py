@@ -10,7 +10,7 @@ SCAN_ROWS: Final = 20_000  # messages and events looked at for one page: about 1
 _SPARSE: Final = 4  # of so many messages of the topic less than one is wanted: then each is asked for alone
 
 
-class Wanted(NamedTuple):
+class Choice(NamedTuple):
     """What a page may hold: seqs in [low, above), the newest `limit` of them or the oldest, at most `max_bytes`.
 
     `parent` is the message whose replies are wanted; b"": all messages without the events.
@@ -37,9 +37,9 @@ class Selection:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def page(self, epoch: int, wanted: Wanted) -> Selected | SeqRange:
+    def page(self, epoch: int, choice: Choice) -> Selected | SeqRange:
         """Returns a page, or a span whose frames have to be read from the log first."""
-        seqs, edge = self._seqs(epoch, wanted)
+        seqs, edge = self._seqs(epoch, choice)
         frames: list[bytes] = []
         size, last = 0, 0
         dense = bool(seqs) and abs(seqs[-1] - seqs[0]) < _SPARSE * len(seqs)
@@ -52,30 +52,30 @@ class Selection:
             if not isinstance(now, bytes):
                 if not frames:
                     return SeqRange(seq, [], [], now[:ABSENT])
-                return Selected(_ascending(frames, wanted), last)
+                return Selected(_ascending(frames, choice), last)
             size += len(now)
-            if frames and size > wanted.max_bytes:
-                return Selected(_ascending(frames, wanted), last)
+            if frames and size > choice.max_bytes:
+                return Selected(_ascending(frames, choice), last)
             frames.append(now)
             last = seq
-        return Selected(_ascending(frames, wanted), edge)
+        return Selected(_ascending(frames, choice), edge)
 
-    def _seqs(self, epoch: int, wanted: Wanted) -> tuple[list[int], int]:
+    def _seqs(self, epoch: int, choice: Choice) -> tuple[list[int], int]:
         """Returns the seqs of a page in the order in which they are wanted, and its edge."""
-        in_memory = self._history.recent.first(epoch) or wanted.above
-        old = wanted._replace(above=min(wanted.above, in_memory))
-        new = wanted._replace(low=max(wanted.low, in_memory))
+        in_memory = self._history.recent.first(epoch) or choice.above
+        old = choice._replace(above=min(choice.above, in_memory))
+        new = choice._replace(low=max(choice.low, in_memory))
         seqs: list[int] = []
-        for part, is_old in ((new, False), (old, True)) if wanted.newest else ((old, True), (new, False)):
-            if part.low >= part.above or len(seqs) >= wanted.limit:
+        for part, is_old in ((new, False), (old, True)) if choice.newest else ((old, True), (new, False)):
+            if part.low >= part.above or len(seqs) >= choice.limit:
                 continue
             found, edge = self._old(epoch, part) if is_old else self._new(epoch, part)
             seqs += found
-            if edge and len(seqs) < wanted.limit:
+            if edge and len(seqs) < choice.limit:
                 return seqs, edge
-        return seqs[: wanted.limit], 0
+        return seqs[: choice.limit], 0
 
-    def _old(self, epoch: int, part: Wanted) -> tuple[list[int], int]:
+    def _old(self, epoch: int, part: Choice) -> tuple[list[int], int]:
         low, above, limit, _, newest, parent = part
         if parent:
             return self._history.replies(epoch, parent, low, above, limit, newest=newest), 0
@@ -83,7 +83,7 @@ class Selection:
         edge = rows[-1][0] if len(rows) == SCAN_ROWS else 0
         return [seq for seq, is_message in rows if is_message], edge
 
-    def _new(self, epoch: int, part: Wanted) -> tuple[list[int], int]:
+    def _new(self, epoch: int, part: Choice) -> tuple[list[int], int]:
         """Those in memory: they are few enough to look at all."""
         seqs = [
             e.seq
@@ -93,5 +93,5 @@ class Selection:
         return (seqs[::-1] if part.newest else seqs), 0
 
 
-def _ascending(frames: Sequence[bytes], wanted: Wanted) -> list[bytes]:
-    return list(reversed(frames)) if wanted.newest else list(frames)
+def _ascending(frames: Sequence[bytes], choice: Choice) -> list[bytes]:
+    return list(reversed(frames)) if choice.newest else list(frames)

@@ -10,7 +10,16 @@ import pytest
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
 from headgate.core.wire import link
-from headgate.core.wire.control import CONFIG_KEY, LOGIC, Config, Control, CreateTopic, SetMember, encode_body
+from headgate.core.wire.control import (
+    CONFIG_KEY,
+    LOGIC,
+    MEMBERS_LOGIC,
+    Config,
+    Control,
+    CreateTopic,
+    SetMember,
+    encode_body,
+)
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 from headgate.core.wire.link_members import AskMemberships, MembershipsAnswer
@@ -102,7 +111,7 @@ def test_members_wait_for_the_last_old_dispatcher_and_then_old_topics_have_their
             join = SetMember(topic, "bob", "member", ROOT)
             await asyncio.sleep(60)
             assert scene.logics() == [1]
-            assert await scene.append(topic, join, made.epoch) == Verdict(Code.DEAD, LOGIC)
+            assert await scene.append(topic, join, made.epoch) == Verdict(Code.DEAD, MEMBERS_LOGIC)
             await scene.old.stop()
             assert await scene.owned(SHARDS) == []
             await asyncio.sleep(10)

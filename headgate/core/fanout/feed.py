@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from headgate.core.client.limits import Limits
+from headgate.core.wire.amended_frames import amend
 from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
 
 S = TypeVar("S")
@@ -47,6 +48,15 @@ class Ring:
             return None
         count = fitting(self.frames, at, limits)
         return Piece(cursor + 1, self.ts[at : at + count], self.frames[at : at + count])
+
+    def amend(self, seq: int, frame: bytes, *, redacted: bool, limits: Limits) -> None:
+        """Replaces a message by what it is now; without a `frame` forgets all up to one that was not redacted."""
+        if frame or redacted:
+            self.size += amend(self.frames, self.first, seq, frame, redacted=redacted)
+            self._trim(limits.ring_frames, limits.ring_bytes)
+        else:
+            count = min(max(seq + 1 - self.first, 0), len(self.frames))
+            self._drop(count, sum(map(len, self.frames[:count])))
 
     def clear(self) -> int:
         """Forgets everything and returns how many bytes that freed."""
@@ -204,6 +214,12 @@ class Feed(Generic[S]):
         self.sent += count
         self.ring.extend(piece, size, limits)
         return piece
+
+    def amend(self, seq: int, frame: bytes, *, redacted: bool, limits: Limits) -> None:
+        """Takes what a message is now: what is held of it here, and not written yet, is replaced."""
+        self.ring.amend(seq, frame, redacted=redacted, limits=limits)
+        if frame or redacted:
+            amend(self.pending, self.sent + 1, seq, frame, redacted=redacted)
 
     def skip(self, seq: int) -> None:
         """Continues at `seq`: the messages below it will never come. Nothing may be pending."""

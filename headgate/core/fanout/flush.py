@@ -13,6 +13,7 @@ from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Piece, Write
 from headgate.core.fanout.ports import GatewayMetrics
 from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.wire.link_messages import Amended
 
 
 class Flush:
@@ -63,6 +64,13 @@ class Flush:
             again = self._write_one(feed, self._take(feed, wall_ms))
             if again:
                 yield again
+
+    def amend(self, feed: TopicFeed, message: Amended) -> None:
+        """Replaces what a feed holds of a message that was changed, in its ring and among the pending."""
+        before = feed.ring.size
+        feed.amend(message.seq, message.frame, redacted=message.redacted, limits=self._limits)
+        if feed in self._rings:
+            self._ring_bytes += feed.ring.size - before
 
     def forget(self, feed: TopicFeed) -> None:
         """The feed ended, or begins anew: frees its ring, and drops pending messages that nobody is left to get."""

@@ -29,6 +29,7 @@ from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 from headgate.core.wire.link_members import Fence, TopicSettings
+from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Identity
 
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -95,12 +96,18 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings):
+        elif isinstance(message, Fence | TopicSettings | Amended):
             feed = self._feed_of(message.topic_id, message.epoch)
-            if feed is not None and isinstance(message, Fence):
-                self._fences.take(feed, message)
-            elif feed is not None and isinstance(message, TopicSettings):
-                feed.configure(message.settings)
+            if feed is not None:
+                self._take_rare(feed, message)
+
+    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended) -> None:
+        if isinstance(message, Fence):
+            self._fences.take(feed, message)
+        elif isinstance(message, Amended):
+            self._flush.amend(feed, message)
+        else:
+            feed.configure(message.settings)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""

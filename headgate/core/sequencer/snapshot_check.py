@@ -116,15 +116,17 @@ class BaseCheck:
 
     def _all_messages(self) -> Iterator[None]:
         """Looks for changed messages that are not in the base, some thousand a slice."""
-        changed, touched = self._shard.changed, self._writer.touched
-        for key in changed.topic_keys():
-            seqs = changed.seqs(key)
+        for key in self._shard.changed.topic_keys():
+            seqs = self._shard.changed.seqs(key)
             for at in range(0, len(seqs), SLICE_ROWS):
-                for seq in seqs[at : at + SLICE_ROWS]:
-                    if hash((key, seq)) not in self._seen_messages and not touched(MessageKey(key, seq)):
-                        raise BadSnapshot(f"changed message {seq} of {key!r} is not in the base")
+                self._require_messages(key, seqs[at : at + SLICE_ROWS])
                 yield
         yield
+
+    def _require_messages(self, key: bytes, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            if hash((key, seq)) not in self._seen_messages and not self._writer.touched(MessageKey(key, seq)):
+                raise BadSnapshot(f"changed message {seq} of {key!r} is not in the base")
 
     def _pairs_of(self, at: int, body: ChunkBody) -> Iterator[None]:
         for count, (key, value) in enumerate(reversed(body.pairs)):

@@ -5,6 +5,8 @@ import pytest
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.feed import Feed, Piece, Ring, attach, fitting, page_request
 from headgate.core.fanout.session import TopicFeed
+from headgate.core.wire.amended_frames import redacted_frame
+from headgate.core.wire.frames import message_frame
 from headgate.core.wire.link import AttachTopic, Fetch
 from tests.core.scene import Scene
 
@@ -101,3 +103,64 @@ def test_a_new_owner_is_told_the_head_of_a_durable_topic_and_none_of_an_ephemera
     ephemeral: TopicFeed = Feed("b", 0, 8, 5, {"profile": "ephemeral"}, 2)
     (message,) = attach(0, [feed(4), ephemeral])
     assert message.topics == [AttachTopic("a", 7, 4, 0, 0), AttachTopic("b", 8, 0, 0, 2)]
+
+
+def message(seq: int, payload: bytes = b"1", rest: bytes = b"") -> bytes:
+    return message_frame("a", seq, 1, b'"message_id":"m","publisher_id":"p","payload":%b%b}' % (payload, rest))
+
+
+def with_messages(written: int, pending: int, limits: Limits) -> TopicFeed:
+    topic = feed()
+    for seq in range(1, written + pending + 1):
+        topic.append(seq, [1], [message(seq)])
+        if seq == written:
+            topic.take(limits)
+    return topic
+
+
+def test_an_amended_message_is_replaced_where_it_is_held_and_sizes_stay_right() -> None:
+    limits = Limits()
+    topic = with_messages(3, 2, limits)
+    size = topic.ring.size
+    for seq in (2, 5):
+        topic.amend(seq, message(seq, b'"longer"'), redacted=False, limits=limits)
+    piece = topic.ring.after(0, limits)
+    assert piece is not None and piece.frames == [message(1), message(2, b'"longer"'), message(3)]
+    assert topic.pending == [message(4), message(5, b'"longer"')]
+    assert topic.ring.size == size + len(b'"longer"') - 1 == sum(map(len, piece.frames))
+    topic.amend(99, message(99), redacted=False, limits=limits)
+    assert topic.ring.size == sum(map(len, piece.frames))
+
+
+def test_a_redaction_blanks_the_edits_in_ring_and_pending() -> None:
+    limits = Limits()
+    topic = feed()
+    edits = [message(n, b'"secret"', b',"kind":"edit","target_seq":1,"version":%d' % n) for n in (2, 3)]
+    topic.append(1, [1, 1], [message(1, b'"secret"'), edits[0]])
+    topic.take(limits)
+    topic.append(3, [1], [edits[1]])
+    topic.amend(1, b"", redacted=True, limits=limits)
+    held = [*topic.ring.frames, *topic.pending]
+    assert held == [redacted_frame(message(1)), *map(redacted_frame, edits)]
+    assert topic.ring.size == sum(map(len, topic.ring.frames))
+
+
+def test_without_a_frame_all_up_to_the_message_is_forgotten() -> None:
+    limits = Limits()
+    topic = with_messages(5, 1, limits)
+    topic.amend(3, b"", redacted=False, limits=limits)
+    assert topic.ring.after(2, limits) is None
+    piece = topic.ring.after(3, limits)
+    assert piece is not None and piece.frames == [message(4), message(5)]
+    assert (topic.ring.first, topic.ring.size) == (4, sum(map(len, piece.frames)))
+    topic.amend(99, b"", redacted=False, limits=limits)
+    assert (topic.ring.first, topic.ring.size, topic.pending) == (6, 0, [message(6)])
+
+
+def test_a_ring_that_grew_by_amendments_keeps_its_bound() -> None:
+    limits = Limits(ring_bytes=2_000)
+    topic = with_messages(10, 0, limits)
+    for seq in range(1, 11):
+        topic.amend(seq, message(seq, b'"%b"' % (b"x" * 500)), redacted=False, limits=limits)
+    assert topic.ring.size == sum(map(len, topic.ring.frames)) <= 2_000
+    assert topic.ring.first > 1
