@@ -73,13 +73,15 @@ class MessageRequests:
         self.handlers: Mapping[type, Callable[..., None]] = {AskMessage: self._message}
 
     def _message(self, peer: Destination, ask: AskMessage, *, at_end: bool = False) -> None:
-        try:
-            subject = self._subject(ask)
-        except Refusal as refusal:
-            if at_end or refusal.code != "message_not_found":
-                raise
+        if ask.purpose not in _NEEDED:
+            raise Refusal("bad_request", f"purpose {ask.purpose[:32]!r}, expected one of {', '.join(_NEEDED)}")
+        place = self._place(ask)
+        if place is None and not at_end:
             self._look_at_end(peer, ask)
             return
+        if place is None:
+            raise _unknown(ask) if self._owner.history.complete else _not_yet()
+        subject = self._subject(ask, *place)
         edits = self._edits(subject) if ask.versions and ask.purpose == "read" else []
         absent = self._absent(ask, subject, edits)
         if absent and self._owner.pages.crowded:
@@ -103,10 +105,7 @@ class MessageRequests:
 
     # -- which message
 
-    def _subject(self, ask: AskMessage) -> _Subject:
-        if ask.purpose not in _NEEDED:
-            raise Refusal("bad_request", f"purpose {ask.purpose[:32]!r}, expected one of {', '.join(_NEEDED)}")
-        row, seq = self._place(ask)
+    def _subject(self, ask: AskMessage, row: Row, seq: int) -> _Subject:
         history = self._owner.history
         kept = history.get(row.epoch, seq)
         if kept is None or (kept.change and ask.purpose not in _OF_EVENTS):
@@ -118,8 +117,11 @@ class MessageRequests:
             raise _not_yet()
         return _Subject(row, kept, history.fold(row.epoch, seq, seq), self._rights(ask, row))
 
-    def _place(self, ask: AskMessage) -> tuple[Row, int]:
-        """Returns the topic of a message and its seq. A topic that the caller may not see is as good as none."""
+    def _place(self, ask: AskMessage) -> tuple[Row, int] | None:
+        """Returns the topic of a message and its seq, None where it is unknown.
+
+        A topic that the caller may not see is as good as none.
+        """
         owner, found = self._owner, list[tuple[Row, int]]()
         if ask.topic_id:
             row = owner.rows.get(topic_key(ask.topic_id))
@@ -135,9 +137,7 @@ class MessageRequests:
                 row = owner.rows.get(topic_key(owner.topics.topic_of(epoch) or ""))
                 if row is not None and rights.may_see(ask.caller, row, self._role(ask, row)):
                     found.append((row, seq))
-        if found:
-            return found[0]
-        raise _unknown(ask) if owner.history.complete else _not_yet()
+        return found[0] if found else None
 
     def _role(self, ask: AskMessage, row: Row) -> Role | None:
         return self._owner.shard.role(topic_key(row.topic_id), row, ask.caller.user_id)

@@ -1,6 +1,7 @@
 """An owner with the topic `t`, messages in it and changes of them, with or without an index file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,23 @@ ME = LogIdentity("c", 1, 0)
 ANN, BOB, EVE = Caller("ann"), Caller("bob"), Caller("eve")
 
 
+class AtEnd:
+    """A log of which everything is applied."""
+
+    def wait(self, asker: object, again: Callable[[bool], None]) -> bool:
+        again(True)
+        return True
+
+    def applied(self, next_offset: int) -> None:
+        pass
+
+
 class MessagesBed(MembersBed):
     """`places` are the positions of messages by seq, `ids` their ids; everything was published by bob."""
 
     def __init__(self, permissions: str = "PUBLIC", path: Path | str | None = ":memory:") -> None:
         super().__init__(permissions)
+        self.owner.log_end = AtEnd()  # type: ignore[assignment]
         self.places: dict[int, int] = {}
         self.ids: dict[int, bytes] = {}
         if path is not None:
@@ -41,8 +54,8 @@ class MessagesBed(MembersBed):
     def open(self, path: Path | str) -> None:
         self.owner.history.opened(HistoryIndex(path, ME))
 
-    def publish(self, payload: Any = 1, *, parent: int = 0, rest: str = "") -> int:
-        record_id = random_id(KEY, RNG.entropy(12))
+    def publish(self, payload: Any = 1, *, parent: int = 0, rest: str = "", record_id: bytes = b"") -> int:
+        record_id = record_id or random_id(KEY, RNG.entropy(12))
         text = json.dumps(payload, separators=(",", ":"))
         reply = f',"parent_message_id":"{id_text(self.ids[parent])}"' if parent else ""
         tail = f'"message_id":"{id_text(record_id)}","publisher_id":"bob","payload":{text}{reply}{rest}}}'

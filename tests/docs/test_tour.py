@@ -25,7 +25,14 @@ NO_SERVER = (
     "helm ",
     "id.example.com",
 )  # blocks that need what a test has not
-PAGES = ("README.md", "docs/start.md", "docs/concepts/topics.md", "docs/how-to/authentication.md")
+PAGES = (
+    "README.md",
+    "docs/start.md",
+    "docs/concepts/topics.md",
+    "docs/how-to/authentication.md",
+    "docs/how-to/messages.md",
+    "docs/reference/aliases.md",
+)
 DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
 
 
@@ -125,6 +132,13 @@ def test_the_page_of_messages_edits_reacts_replies_and_takes_back() -> None:
         assert "helo" not in json.dumps(history)
         assert "hello" not in json.dumps(history)
         assert [line.get("reactions") for line in run(commands)] == [None, {"wave": 1}, None]
+
+
+def test_the_page_of_aliases_sends_and_lists(shell: Shell) -> None:
+    (commands,) = runnable("docs/reference/aliases.md")
+    sent, listed = map(json.loads, shell.run(commands.replace("\ncurl", "\necho\ncurl")).splitlines())
+    (message,) = listed["messages"]
+    assert (message["content"], message["message_id"], listed["next_page"]) == ("hello", sent["message_id"], None)
 
 
 def test_the_page_of_members_lets_bob_in_and_out() -> None:

@@ -48,3 +48,26 @@ async def test_one_of_two_creates_at_once_wins_and_one_client_msg_id_has_one_seq
         f"two ingests at once: {TIMES} x the same topic: one 201 and one 409 each (won {won[0]}:{won[1]}); {TIMES} x "
         f"the same client_msg_id: one seq each, {duplicates} times one answer says duplicate"
     )
+
+
+async def test_two_devices_one_after_the_other_keep_their_order(
+    stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str
+) -> None:
+    """Each publishes after the other has its answer, through an ingest of its own, without waiting for the seq."""
+    deployment = Deployment(stage, kafka_bootstrap, log_prefix, ingests=2, gateways=0)
+    await deployment.start()
+    async with AsyncExitStack() as stack:
+        bearer = token("p", service=True)
+        devices = [await stack.enter_async_context(Publisher(role.url, bearer)) for role in deployment.ingests]
+        assert (await devices[0].create("devices")).status == 201
+        message_ids = []
+        for number in range(TIMES):
+            answer = await devices[number % 2].publish("devices", number)
+            assert answer.status == 200, answer
+            message_ids.append(answer.body["message_id"])
+        history = await devices[0].history("devices")
+        while len(history) < TIMES:
+            history = await devices[0].history("devices")
+        order = {message["message_id"]: message["seq"] for message in history}
+        ledger.rising("devices", [order[message_id] for message_id in message_ids])
+    figures.say(f"{TIMES} messages of two devices in turn, each through its own ingest: their order holds in seq")

@@ -66,7 +66,6 @@ class MessageBook:
         if row.settings.get("profile") == "ephemeral":
             raise Refusal("not_in_profile", "ephemeral")
         if message is None or (message.topic_id, message.epoch) != (topic_id, row.epoch):
-            self._require_use(ask, row)
             raise Refusal("message_not_found", "no")
         state = self._states.get((message.epoch, message.seq), MessageState())
         own = b'"publisher_id":"%b"' % ask.caller.user_id.encode() in message.frame
