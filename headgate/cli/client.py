@@ -13,14 +13,14 @@ import msgspec
 from headgate.cli.invocation import CommandFailed
 from headgate.runtime.settings import Settings
 
-TIMEOUT_S: Final = 30.0  # the server answers 504 after 7 s; the rest is for a network that is slow
+TIMEOUT_S: Final = 30.0  # the server answers 504 after 7 s; the rest is for a slow network
 NDJSON: Final = "application/x-ndjson"
 _JSON: Final = "application/json"
 _STALE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
 class Unreachable(CommandFailed):
-    """The server cannot be reached, or was lost. `connected` says whether the request may have arrived."""
+    """No server, or a connection that was lost. `connected` says whether the request may have arrived."""
 
     def __init__(self, url: str, why: str, *, connected: bool) -> None:
         super().__init__(f"{'lost' if connected else 'cannot reach'} {url}: {why}")
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     body: bytes
 
     def problem(self) -> dict[str, Any]:
-        """Returns the problem of an answer that is not 2xx; one made of the status where a proxy answered."""
+        """Returns the problem of an answer that is not 2xx. Where a proxy answered, it is made of the status."""
         try:
             found = msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -76,7 +76,7 @@ class Client:
         return self._request("GET", f"{path}?{urlencode(kept)}" if kept else path, None, {})
 
     def post(self, path: str, body: bytes, content_type: str = _JSON) -> Answer:
-        """Posts. A connection that had gone stale is opened once more. Raises Unreachable."""
+        """Posts; a stale connection is opened once more. Raises Unreachable."""
         return self._request("POST", path, body, {"Content-Type": content_type})
 
     def put(self, path: str, body: bytes) -> Answer:
@@ -84,7 +84,7 @@ class Client:
         return self._request("PUT", path, body, {"Content-Type": _JSON})
 
     def patch(self, path: str, body: bytes) -> Answer:
-        """Changes. Raises Unreachable."""
+        """Patches. Raises Unreachable."""
         return self._request("PATCH", path, body, {"Content-Type": _JSON})
 
     def delete(self, path: str) -> Answer:
@@ -137,7 +137,7 @@ def topic_path(topic_id: str, rest: str = "") -> str:
 
 
 def accepted(answer: Answer) -> bytes:
-    """Returns the body of a 2xx answer. Raises CommandFailed that says the problem in one line."""
+    """Returns the body of a 2xx answer. Raises CommandFailed with the problem in one line."""
     if 200 <= answer.status < 300:
         return answer.body
     problem = answer.problem()

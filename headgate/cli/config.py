@@ -1,4 +1,4 @@
-"""`headgate config`: prints the settings in force and where each is from."""
+"""`headgate config`: prints the settings in use and the source of each."""
 
 from typing import Annotated, Any, Literal
 

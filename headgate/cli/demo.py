@@ -34,7 +34,7 @@ def demo(
 ) -> int:
     """Runs the in-process demonstrations: the life of a message in five minutes."""
     demos = import_module("headgate.broker.demos")  # other commands need not load the broker
-    output = Output(as_json, go_on=True)  # a demonstration is short and has nothing to break off
+    output = Output(as_json, go_on=True)  # a demonstration is short: there is nothing to cancel
     for name in names or demos.DEMOS:
         if name not in demos.DEMOS:
             raise WrongCommand(f"headgate demo: no demonstration {name}; there are {', '.join(demos.DEMOS)}")
@@ -57,7 +57,7 @@ def _run(demos: ModuleType, name: str, output: Output) -> None:
 
 
 def line_of(line: dict[str, Any]) -> Text:
-    """Returns an event, a summary or a piece of narration for a person."""
+    """Returns an event, a summary or a line of text for a person."""
     if "say" in line:
         return _narration(line["say"])
     if "summary" in line:

@@ -66,13 +66,13 @@ class TopicPlace:
 
     def _subscribed(self, frame: Frame) -> None:
         if frame.profile == "ephemeral":
-            self._epoch = self._seq = None  # nothing is kept: there is no place to come back to
+            self._epoch = self._seq = None  # nothing is kept: there is no position to resume from
             self._start = "live"
         elif self._epoch is None:
             self._epoch = frame.epoch
             self._seq = frame.seq if self._start in ("live", {"last": 0}) else None
         elif frame.epoch != self._epoch:
-            self._epoch, self._seq, self._start = frame.epoch, None, "earliest"  # created again: all of it is new
+            self._epoch, self._seq, self._start = frame.epoch, None, "earliest"  # recreated: every message is new
         elif frame.reason == "ahead":
             self._seq = frame.seq
 

@@ -62,9 +62,9 @@ class _HistoryPage(msgspec.Struct):
 
 
 def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> Iterator[bytes]:
-    """Yields up to `limit` frames. Only `last_seq` says the end: the server ends a page by bytes too."""
+    """Yields up to `limit` frames. Only `last_seq` marks the end: the server ends a page by bytes too."""
     left, told = limit, False
-    asked = left if after_seq is None else min(left, _PAGE)  # the newest are one page: more is the server's to refuse
+    asked = left if after_seq is None else min(left, _PAGE)  # the newest are one page; the server refuses more
     while True:
         answer = client.get(topic_path(topic, "/messages"), {"after_seq": after_seq, "limit": asked})
         page = _read_page(accepted(answer))
@@ -82,7 +82,7 @@ def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> It
 
 
 def _read_page(body: bytes) -> _HistoryPage:
-    """Reads a page whose messages stay as they came, also those that msgspec does not take for JSON."""
+    """Reads a page whose messages stay as they came, also those that msgspec refuses."""
     stand_in = without_lone(body) if b"\\u" in body else body
     page = msgspec.json.decode(stand_in, type=_HistoryPage)
     if stand_in != body:

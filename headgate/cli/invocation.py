@@ -99,7 +99,7 @@ def split_settings(argv: list[str]) -> tuple[Invocation, list[str]]:
 
 
 def nearest_flag(name: str, own: list[str]) -> str:
-    """Returns the flag most like a wrong one, of a command's own and of the settings."""
+    """Returns the flag that is most like a wrong one: one of the command's own, or a setting."""
     return nearest(name, [*own, *_FLAGS, CONFIG_FLAG])
 
 

@@ -10,7 +10,7 @@ from headgate.core.wire.payload import check_depth, check_utf8, compact, without
 
 BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 7 * 1024 * 1024  # under the 8 MiB that a server takes
-MAX_LINE: Final = 1024 * 1024  # far above any payload; a file that is not lines does not fill the memory
+MAX_LINE: Final = 1024 * 1024  # far above any payload; a file without line ends must not fill the memory
 _READ: Final = 1024 * 1024
 _WHY: Final = {"not_utf8": "not UTF-8", "not_json": "not JSON", "too_deep": "nested too deep"}
 
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Shaper:
-    """Turns lines into items. The ids it gives are the same whenever an item is sent again, and never given twice."""
+    """Turns lines into items. Each item gets an id of its own and keeps it when it is sent again."""
 
     def __init__(self, run: str, topic_field: str | None) -> None:
         self._run = run
@@ -63,7 +63,7 @@ def local_problem(code: str, detail: str) -> bytes:
 
 
 def batches(chunks: Iterable[list[bytes]], shaper: Shaper) -> Iterator[list[Line]]:
-    """Yields batches within both bounds, and none larger than what was there to read: a slow pipe is not held up."""
+    """Yields batches within both bounds. A batch waits for no further input, so a slow pipe is not delayed."""
     number = 0
     for chunk in chunks:
         batch: list[Line] = []
@@ -93,7 +93,7 @@ def chunks(descriptor: int) -> Iterator[list[bytes]]:
             rest = last
             yield lines
         else:
-            rest = (rest + last)[: MAX_LINE + 1]  # what is beyond is refused anyway
+            rest = (rest + last)[: MAX_LINE + 1]  # the rest of such a line is refused anyway
     if rest:
         yield [rest]
 

@@ -106,7 +106,7 @@ def dev(
     port: Annotated[str | None, _port(8080)] = None,
     host: Annotated[str | None, _host("127.0.0.1")] = None,
     data: Annotated[
-        str | None, _data("The folder to keep everything in; without it, or log.url, nothing survives.")
+        str | None, _data("The folder for all data. Without it and without log.url, all is lost at the end.")
     ] = None,
 ) -> int:
     """Runs everything in one process, on one port and without Kafka: the way to begin."""
@@ -168,7 +168,7 @@ app.command(rich_help_panel=OTHERS)(demo)
 def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> int:
     with _ended_by_sigterm():
         settings = resolve(of(context).settings(short), role)
-        # Only a server pays for a server's imports: a client command starts in half the time without them.
+        # Only a server imports a server's modules: a client command starts in half the time without them.
         from headgate.runtime.logging import configured  # noqa: PLC0415
         from headgate.runtime.logs.embedded import SettingsConflict  # noqa: PLC0415
         from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415
@@ -185,7 +185,7 @@ def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> in
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the process while it imports: as pid 1 it has no default. Restores the handler before."""
+    """Lets SIGTERM end the process while it imports: pid 1 has no default. Restores the earlier handler."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         yield

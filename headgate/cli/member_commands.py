@@ -1,4 +1,4 @@
-"""`headgate members`: lists, lets in and puts out the members of a topic, over HTTP."""
+"""`headgate members`: lists, adds and removes the members of a topic, over HTTP."""
 
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from headgate.cli.output import Output, fields
 from headgate.cli.paging import pages
 from headgate.cli.topics import TopicId
 
-app = typer.Typer(help="Lists, lets in and puts out the members of a topic.")
+app = typer.Typer(help="Lists, adds and removes the members of a topic.")
 app.callback(invoke_without_command=True)(needs_command)
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id, as in the claim sub of a token.")]
@@ -55,7 +55,7 @@ def add(
 def remove(
     context: typer.Context, topic: TopicId, user: User, url: Url = None, token: Token = None, as_json: Json = False
 ) -> int:
-    """Puts a user out of a topic; his subscriptions to it end."""
+    """Removes a user from a topic; the user's subscriptions to it end."""
     with _client(context, url, token) as client:
         accepted(client.delete(_path(topic, user)))
     done = {"topic_id": topic, "user_id": user, "removed": True}

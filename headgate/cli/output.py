@@ -14,14 +14,14 @@ from headgate.core.wire.errors import HeadgateError
 
 
 class ReaderGone(HeadgateError):
-    """Nobody reads standard output any more: nothing more to say, and nothing is wrong."""
+    """Nobody reads standard output any more: the command ends, without an error."""
 
 
 class Output:
-    """Where a command's results go. `lines`: NDJSON and nothing else, asked for or because nobody is watching."""
+    """Prints a command's results. `lines`: NDJSON only, because it was asked for or there is no terminal."""
 
     def __init__(self, as_json: bool, *, go_on: bool = False) -> None:
-        """With `go_on` a reader that went away is no reason to stop."""
+        """With `go_on` the command goes on after its reader has gone."""
         self.lines = as_json or not sys.stdout.isatty()
         self._go_on = go_on
         self._console = Console(highlight=False, soft_wrap=True)
@@ -41,7 +41,7 @@ class Output:
         self.raw(msgspec.json.encode(item), human)
 
     def flush(self) -> None:
-        """Hands over what `raw` has kept back. Raises ReaderGone."""
+        """Writes what `raw` has buffered. Raises ReaderGone."""
         with self._reader():
             sys.stdout.flush()
 
@@ -56,7 +56,7 @@ class Output:
 
 
 def let_go() -> None:
-    """Discards the output that is not written yet, so that the interpreter's last flush is quiet too."""
+    """Discards the output that is not written yet, so that the interpreter's last flush raises nothing."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

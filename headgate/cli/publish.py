@@ -81,7 +81,7 @@ def _what(words: list[str], file: Path | None, topic_field: str | None) -> tuple
             raise WrongCommand(f"with --file there is no PAYLOAD, and there is {words[0]!r}")
         return topic, None
     if len(words) > 1 or (words and topic is None and words != ["-"]):
-        raise WrongCommand(f"{words[-1]!r} is one word too many")
+        raise WrongCommand(f"{words[-1]!r} is an argument too many")
     if not words:
         raise WrongCommand("headgate publish needs a PAYLOAD, --file F, or - for standard input")
     return topic, None if words == ["-"] else os.fsencode(words[0])
@@ -137,10 +137,10 @@ def _publish_lines(descriptor: int, name: str, shaper: Shaper, sender: Sender, o
 
 
 def _counted(descriptor: int, name: str, advance: Callable[[int], None]) -> Iterator[list[bytes]]:
-    """Yields chunks; says how many bytes a chunk had once all of it was sent. Raises CommandFailed."""
+    """Yields chunks; reports the bytes of a chunk when all of it was sent. Raises CommandFailed."""
     found = chunks(descriptor)
     while True:
-        with _readable(name):  # opening a folder works: only reading it says what it is
+        with _readable(name):  # a folder can be opened: only reading it fails
             chunk = next(found, None)
         if chunk is None:
             return

@@ -155,7 +155,7 @@ class Parts:
         return service
 
     def serve(self, server: HttpServer) -> None:
-        """Serves a port until the drain has come to it."""
+        """Serves a port until the drain stops it."""
         self.process.task("http", server.serve)
         self.process.at_drain(server.end_idle)
         self.process.on_drain("http", server.finish)
@@ -302,9 +302,9 @@ def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> s
     host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", ANY) else settings.dev.host  # noqa: S104 - compared, not bound
     base = authority(host, port)
     survives = (
-        f"What is published stays in {address}."
+        f"Messages are kept in {address}."
         if durable
-        else ("Nothing survives this process: the log is in memory (keep it with --data DIR).")
+        else ("The log is in memory: it is lost when this process ends (to keep it: --data DIR).")
     )
     is_open = settings.auth.mode == "open"
     who = "Anybody may do anything (auth.mode open)." if is_open else "Callers need a token (auth.mode jwt)."
@@ -341,7 +341,7 @@ async def _init(settings: Settings) -> int:
                     await asyncio.sleep(INIT_RETRY_S)
     except TimeoutError:
         raise CommandFailed(f"{settings.log.url} cannot be reached in {INIT_S:.0f} s: {why}") from None
-    made = f"created {', '.join(report.created)}" if report.created else "nothing to do: everything was there"
+    made = f"created {', '.join(report.created)}" if report.created else "nothing to do: all topics exist"
     sys.stderr.write(f"{report.address}: {report.shards} shards, replication {report.replication}; {made}\n")
     for line in report.drift:
         sys.stderr.write(f"differs, left as it is: {line}\n")
@@ -349,7 +349,7 @@ async def _init(settings: Settings) -> int:
 
 
 def _run_role(main: Coroutine[Any, Any, int]) -> int:
-    """Runs a role. The error of a task is raised by itself, out of its group, when a person can act on it."""
+    """Runs a role. An error that a person can act on is raised alone, without its group."""
     before = os.umask(PRIVATE_UMASK)
     try:
         return run(main)

@@ -1,4 +1,4 @@
-"""Sends batches until every item is answered: waits out 429, 503, 504 and a lost connection."""
+"""Sends batches until every item is answered; waits and repeats after 429, 503, 504 and a lost connection."""
 
 import random
 import time
@@ -11,7 +11,7 @@ from headgate.cli.client import NDJSON, Answer, Client, Unreachable
 from headgate.cli.lines import Line
 
 WAIT_OUT: Final = frozenset({408, 429, 503, 504})
-PATIENCE_S: Final = 300.0  # so long without any answer: what is left is reported as it stands
+PATIENCE_S: Final = 300.0  # after so long without any answer the rest is reported with its last problem
 FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 15.0
 
@@ -42,7 +42,7 @@ class Sender:
             last, after = self._attempt(items, left, answers)
             if not last:
                 break
-            if len(last) < len(left):  # some got through: be patient anew
+            if len(last) < len(left):  # some were answered: the patience begins again
                 waited, wait = 0.0, FIRST_WAIT_S
             if waited >= PATIENCE_S:
                 for i, problem in last.items():
@@ -56,7 +56,7 @@ class Sender:
     def _attempt(
         self, items: Sequence[Line], left: list[int], answers: list[bytes | None]
     ) -> tuple[dict[int, bytes], float]:
-        """Sends what is left once. Returns what to wait out (item: its problem) and for how long at least (s)."""
+        """Sends what is left once. Returns the items to repeat, with their problems, and the shortest wait (s)."""
         try:
             answer = self._client.post(self._path, b"\n".join(items[i].body for i in left), NDJSON)
         except Unreachable as error:

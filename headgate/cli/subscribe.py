@@ -76,7 +76,7 @@ class _Follower:
         self._retry_at: dict[str, float] = {}  # topics whose owner was away: when to ask again (loop time)
         self._backoff = Backoff(random.random)
         self._reached = False
-        self._served = False  # whether the last connection gave anything: only then is "at once" no storm
+        self._served = False  # whether the last connection delivered anything: only then may the next come at once
         self._failed = False
         self._last: Frame | None = None
         self.frames = False
@@ -131,7 +131,7 @@ class _Follower:
         )
 
     def _status(self, error: InvalidStatus) -> int:
-        """Reads an HTTP answer to the handshake: 503 heals by waiting, everything else does not."""
+        """Reads an HTTP answer to the handshake: only a 503 is worth a retry."""
         status = error.response.status_code
         if status not in (429, 503):
             raise CommandFailed(f"{self._shown_url} refused the WebSocket with HTTP {status}") from None
@@ -147,7 +147,7 @@ class _Follower:
                     return
 
     async def _received(self, ws: ClientConnection) -> list[bytes]:
-        """Returns the next frame, or none when a subscribe was repeated instead."""
+        """Returns the next frame, or None when a subscribe was repeated instead."""
         loop = asyncio.get_running_loop()
         until = min(self._retry_at.values(), default=None)
         try:

@@ -13,11 +13,11 @@ from headgate.cli.invocation import Json, Token, Url, WrongCommand, of
 def ticket(
     context: typer.Context,
     topics: Annotated[
-        list[str] | None, typer.Argument(metavar="TOPIC", help="The topics that it is good for, again and again.")
+        list[str] | None, typer.Argument(metavar="TOPIC", help="The topics that it opens, as often as needed.")
     ] = None,
     ttl: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="How long it is good, else 3600. With topics only.", show_default=False),
+        typer.Option(metavar="SECONDS", help="How long it is valid, else 3600. With topics only.", show_default=False),
     ] = None,
     url: Url = None,
     token: Token = None,

@@ -23,11 +23,11 @@ def mint(
     context: typer.Context,
     *,
     sub: Annotated[str, typer.Option(metavar="USER", help="The user the token is for.")],
-    ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it is good.")] = 3_600.0,
+    ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it is valid.")] = 3_600.0,
     publish: Patterns = None,
     subscribe: Patterns = None,
     admin: Annotated[bool, typer.Option("--admin", help="Every right.")] = False,
-    only: Annotated[bool, typer.Option("--only", help="The patterns are the whole of its rights.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="The patterns are its only rights.")] = False,
     service: Annotated[bool, typer.Option("--service", help="No publish rates, no limit of connections.")] = False,
     jti: Annotated[
         str | None, typer.Option(metavar="ID", help="Its id, so that it can be revoked alone.", show_default=False)
@@ -75,7 +75,7 @@ def revoke(
     not_before: Annotated[
         int | None,
         typer.Option(
-            metavar="MS", help="What was issued before this Unix millisecond is void, else now.", show_default=False
+            metavar="MS", help="Tokens issued before this Unix millisecond are void, else now.", show_default=False
         ),
     ] = None,
     url: Url = None,

@@ -24,7 +24,7 @@ class TokenChecks:
         self._process = process
         self._clock = clock
         self._keys: JwksKeys | None = None
-        # `dev` is one process: a key that dies with it will do there
+        # `dev` is one process: a key that ends with it is enough
         self._ticket_secret = settings.cluster_secret_or_none() or rng.entropy(_SECRET_BYTES)
 
     def authenticator(self) -> Authenticator:
@@ -43,7 +43,7 @@ class TokenChecks:
             return None
         if self._keys is None:
             if url.startswith("http:"):
-                logger.warning("auth.jwks_url is not https: whoever is on the way to it can make tokens", url=url)
+                logger.warning("auth.jwks_url is not https: anybody on the network path to it can make tokens", url=url)
             self._keys = JwksKeys(KeyServer(url), self._clock)
             self._process.task("keys", self._keys.run)
             self._process.checks["keys"] = self._keys.not_ready

@@ -89,7 +89,7 @@ def get(context: typer.Context, topic: TopicId, url: Url = None, token: Token = 
 @app.command("list")
 def list_topics(
     context: typer.Context,
-    prefix: Annotated[str | None, typer.Option(help="Only ids that begin so.", show_default=False)] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only ids that begin with this.", show_default=False)] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,

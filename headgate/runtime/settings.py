@@ -34,7 +34,7 @@ class SettingsError(HeadgateError):
 
 
 class Settings(Model):
-    """The settings in force, each with the place it came from."""
+    """The settings in use, each with its source."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -101,7 +101,7 @@ def load(flags: Mapping[str, str], config_path: str | Path | None, environ: Mapp
         target = known.removesuffix(_FILE_SUFFIX) if in_file else known
         earlier = origin.get(target)
         if earlier is not None and earlier[0] == source:
-            raise SettingsError(f"{written} and {earlier[1]} say the same setting; keep one")
+            raise SettingsError(f"{written} and {earlier[1]} set the same setting; keep one")
         values[target] = _read_secret(written, value) if in_file else value
         origin[target] = (source, written)
     settings = _validated(values, origin)

@@ -1,4 +1,4 @@
-"""The one settings model: every setting's name, type, bounds and default; knows no flag, variable or file."""
+"""The settings model: name, type, bounds and default of every setting. It knows no flag, variable or file."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -303,7 +303,7 @@ class DrainSettings(SettingsGroup):
     deadline_s: Seconds = 20.0
     """Seconds from SIGTERM to the end of the process, at most."""
     spread_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    """Seconds over which a gateway spreads the goodbye to its clients, so that they do not reconnect all at once."""
+    """Seconds over which a gateway spreads the `disconnect` frames, so that clients do not reconnect all at once."""
 
 
 class ClientSettings(SettingsGroup):

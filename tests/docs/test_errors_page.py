@@ -31,3 +31,11 @@ def test_every_code_has_a_section_and_no_section_is_left_over() -> None:
 
 def test_every_section_says_what_to_do() -> None:
     assert [code for code, text in sections().items() if "\n**Do:** " not in text] == []
+
+
+def test_section_6_of_the_protocol_has_every_code_with_its_status() -> None:
+    page = (DOCS / "protocol.md").read_text("utf-8")
+    section = page.partition("\n## 6. ")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+) \| (\d{3}) \| .+ \|$", section, re.MULTILINE)
+    found = {code: int(status) for names, status in rows for code in re.findall(r"`(\w+)`", names)}
+    assert found == {name: code.status for name, code in CODES.items()}

@@ -1,7 +1,7 @@
-"""The SQLite file behind the sqlite log: its lock, tables and transactions; knows no loop, future or thread.
+"""The SQLite file behind the sqlite log: its lock, tables and transactions. It uses no loop, future or thread.
 
-All logs share one table whose row id is `part << 44 | offset`, so each part is one ascending run and a payload never
-stands in an index. `parts` remembers what truncation would forget: where a part begins, and where it had got to.
+All logs share one table whose row id is `part << 44 | offset`, so the rows of a part lie together in order, and
+no index holds payloads. `parts` keeps what truncation deletes with the rows: the first offset of a part and its end.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from headgate.runtime.logs.embedded import (
 from headgate.runtime.ports import LogError, LogUnavailable, Rng
 
 FORMAT: Final = 1
-APPLICATION_ID: Final = 0x48474C31  # "HGL1", in the file's header: tells a log from any other SQLite file
+APPLICATION_ID: Final = 0x48474C31  # "HGL1", in the file's header: no other SQLite file has it
 OFFSET_BITS: Final = 44
 INCREMENTAL: Final = 2  # of PRAGMA auto_vacuum
 READ_BYTES: Final = 4 << 20  # one read stops here, so that a few large records do not occupy the loop
-WAL_BYTES: Final = 16 << 20  # what a checkpoint leaves of the write-ahead log after a burst
+WAL_BYTES: Final = 16 << 20  # size of the write-ahead log that a checkpoint leaves
 SHRINK_PAGES: Final = 256  # of 4 KiB, given back in one transaction
-TRUNCATE_ROWS: Final = 2_000  # rows a transaction deletes at most: appends wait behind it
+TRUNCATE_ROWS: Final = 2_000  # most rows that a transaction deletes: appends wait for it
 
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -48,7 +48,7 @@ class LogInUse(LogError):
 
 
 class CommitUnknown(LogError):
-    """A commit failed half-way: the transaction may be there after a restart."""
+    """A commit failed in the middle: the transaction may be there after a restart."""
 
 
 class Write(NamedTuple):
@@ -82,7 +82,7 @@ class SqliteFile:
             self._lock = _lock(self.path)
             os.close(
                 os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            )  # what SQLite makes, all may read
+            )  # everybody may read the files that SQLite makes
             self._writer, self._reader = _connect(self.path), _connect(self.path)
             if not self._is_ours():
                 self._create(shards or EMBEDDED_SHARDS, new_cluster_id(rng), now_ms)
@@ -135,7 +135,7 @@ class SqliteFile:
         return places
 
     def truncate_step(self, place: Place, offset: int) -> bool:
-        """Moves a part's beginning up to `offset` and deletes some of the rows before it; says whether some are left.
+        """Moves a part's beginning up to `offset` and deletes some rows before it; returns whether more are left.
 
         Raises sqlite3.Error or CommitUnknown; then it can be called again.
         """
@@ -150,7 +150,7 @@ class SqliteFile:
         return left is not None
 
     def shrink_step(self) -> bool:
-        """Gives some of the pages that truncation left free back to the disk; says whether some are left.
+        """Gives some of the pages that truncation freed back to the disk; returns whether some are left.
 
         A file made before this version has no `auto_vacuum`: its free pages are only used again. Raises sqlite3.Error.
         """
@@ -180,7 +180,7 @@ class SqliteFile:
 
     def _transact(self, statements: Sequence[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
         connection = self._connection(self._writer)
-        if connection.in_transaction:  # an earlier roll back failed with the disk
+        if connection.in_transaction:  # an earlier rollback failed when the disk did
             connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -193,7 +193,7 @@ class SqliteFile:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _roll_back(connection)
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:  # the commit frame found no room: it is not in the file
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:  # no room for the commit frame: it is not in the file
                 raise
             raise CommitUnknown(str(error)) from error
 
