@@ -171,7 +171,7 @@ def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(
     assert code(applied) is Code.DEAD
     (letter,) = applied.effects
     assert isinstance(letter, Unusable)
-    assert letter.reason == reason
+    assert (letter.items, letter.reason) == (1, reason)
     assert bool(letter.detail) is (reason in ("null", "no_topic", "corrupt"))
     assert bed.publish("a", epoch).verdicts[0].seq == 1
 
