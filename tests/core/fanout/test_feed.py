@@ -35,6 +35,7 @@ def test_repeats_are_dropped_and_a_hole_is_told() -> None:
     assert topic.append(1, [1, 1, 1], frames(3))
     assert topic.append(1, [1, 1, 1], frames(3)) and topic.head == 3
     assert topic.append(3, [1, 2], [b"old", b"new"]) and topic.pending[-2:] == [b"x", b"new"] and topic.head == 4
+    assert topic.pending_ts == [1, 1, 1, 2]
     assert not topic.append(6, [1, 1], frames(2)) and (topic.head, topic.hole) == (4, 7)
     assert topic.append(5, [1], frames(1)) and topic.head == 5
 

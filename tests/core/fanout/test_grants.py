@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from headgate.core.client import outbound
@@ -33,6 +34,8 @@ def test_a_durable_feed_begins_at_the_head_and_an_ephemeral_one_is_counted_from_
     durable, ephemeral = new_feed(pending(), granted()), new_feed(pending(), granted(profile="ephemeral"))
     assert (durable.head, durable.shard, durable.epoch, durable.ring.first) == (9, 2, 7, 10)
     assert (ephemeral.head, ephemeral.ring.first) == (0, 1)
+    unnamed = new_feed(pending(), msgspec.structs.replace(granted(), settings={}, fence=6))
+    assert (unnamed.head, unnamed.durable, unnamed.fence) == (9, True, 6)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,7 @@ def test_where_a_subscription_begins(position: Position | None, profile: str, ex
 def test_presence_follows_subscribed_where_there_is_one(presence: ClientFrame | None, names: list[str]) -> None:
     frames = first_frames(pending(), granted(), Numbers(), presence)
     assert [frame.name for frame in frames] == names
+    assert all(b'"topic_id":"a"' in frame.data for frame in frames) and b'"id":"id"' in frames[0].data
 
 
 @pytest.mark.parametrize(
@@ -78,4 +82,5 @@ def test_a_position_too_old_is_a_gap_up_to_the_cursor(
     assert [frame.name for frame in frames] == ["subscribed", "gap"][: 1 + (lost > 0)]
     assert numbers.gaps.get("retention", 0) == lost
     if lost:
+        assert frames[1].mark == "7:8", "the id of an SSE event"
         assert b'"from_seq":4,"to_seq":8,' in frames[1].data and b'"recoverable":false' in frames[1].data

@@ -38,6 +38,15 @@ def test_what_is_due_in_the_past_comes_at_the_next_tick() -> None:
     assert wheel.advance(2 * TICK_S) == []
 
 
+def test_a_slot_is_used_again_in_each_turn() -> None:
+    wheel: Wheel[Item] = Wheel(0.0)
+    for turn in range(3):
+        now = turn * SLOTS * TICK_S
+        item = Item(now + 1.0)
+        wheel.add(item, item.due)
+        assert wheel.advance(now + 2.0) == [item]
+
+
 def test_what_is_due_beyond_a_turn_comes_early_and_a_long_sleep_loses_nothing() -> None:
     wheel: Wheel[Item] = Wheel(0.0)
     far, near = Item(1_000.0), Item(10.0)

@@ -6,7 +6,7 @@ from headgate.core.sequencer.apply import Applied, NotConfigured, apply, apply_m
 from headgate.core.sequencer.effects import Deliver, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.control import Config, CreateTopic, DeleteTopic, Probe, encode_body
-from headgate.core.wire.envelope import KEYED, MAGIC, Item, encode_bundle, encode_control, encode_message
+from headgate.core.wire.envelope import KEYED, LOW, MAGIC, Item, encode_bundle, encode_control, encode_message
 from headgate.core.wire.errors import UnknownVersion
 from headgate.core.wire.ids import keyed_id, shard_of, topic_key
 from headgate.core.wire.records import Record
@@ -127,6 +127,20 @@ def test_each_item_of_a_bundle_has_its_own_verdict() -> None:
     assert [(e.seq, e.item) for e in applied.effects if isinstance(e, Deliver)] == [(2, 0), (3, 3)]
 
 
+@pytest.mark.parametrize(("flags", "low"), [(KEYED, False), (KEYED | LOW, True), (LOW, True)])
+def test_an_accepted_message_is_handed_on_with_all_that_a_transport_needs(flags: int, low: bool) -> None:
+    bed = Bed()
+    epoch = bed.create().verdicts[0].epoch
+    changes = bed.shard.changes
+    item = Item(keyed_id(KEY, "p", "a"), flags, TAIL)
+    applied = bed.feed(KEY, encode_message(item, epoch), ts=bed.ts + 5)
+    frame = b'{"type":"message","topic_id":"t","seq":1,"ts":%d,' % (bed.ts + 5) + TAIL
+    assert applied.effects == [Deliver("t", epoch, 1, bed.ts + 5, item.id, 0, frame, low)]
+    lanes = bed.shard.window.mark()
+    assert (lanes.keyed.ids, lanes.unkeyed.ids) == ((2, 0) if flags & KEYED else (1, 1)), "the create has an id, too"
+    assert bed.shard.changes == changes + 1
+
+
 def test_a_foreign_record_is_a_message_of_kafka() -> None:
     bed = Bed()
     bed.create()
@@ -161,7 +175,7 @@ def test_what_cannot_be_used_takes_no_number_and_neighbours_go_on(
     assert code(applied) is Code.DEAD
     (letter,) = applied.effects
     assert isinstance(letter, Unusable)
-    assert letter.reason == reason
+    assert (letter.items, letter.reason) == (1, reason)
     assert bool(letter.detail) is (reason in ("null", "no_topic", "corrupt"))
     assert bed.publish("a", epoch).verdicts[0].seq == 1
 

@@ -147,8 +147,9 @@ def test_a_body_that_does_not_decode_is_a_broken_chain() -> None:
         restore([chunk])
     unfinished = read_chunk(1, seal(0, 1, 3, 0, 0, NO_NAME, b"\x93\x90\x90\xc0"))
     assert unfinished is not None
-    with pytest.raises(BrokenChain):
-        restore([unfinished])
+    for chain in ([unfinished], []):
+        with pytest.raises(BrokenChain):
+            restore(chain)
     assert HEADER.size == 44
 
 
