@@ -1,8 +1,11 @@
 """Which requests ask for a stream, and how a head is read."""
 
+from urllib.parse import parse_qsl
+
 import pytest
 
 from gateway.head import OTHER, HeadRefused, StreamRoute, read_head, route_of
+from headgate.runtime.http.queries import fields_of
 from tests.gateway.bed import request
 
 WEBSOCKET = StreamRoute("websocket")
@@ -53,6 +56,13 @@ def test_a_head_has_its_fields_by_lower_case_names_and_its_query_in_order() -> N
     assert (head.method, head.version, head.rest, head.complete) == ("GET", "1.1", b"behind", True)
     assert head.query == [("b", "2"), ("a", "ä"), ("b", ""), ("c", "")]
     assert head.headers == {"host": "localhost", "x-one": "1, 2", "origin": "http://a"}
+
+
+@pytest.mark.parametrize(
+    "query", ["", "a=1&b=2", "a", "=", "=1", "a==1", "&&a=1&", "a=1;b=2", "a=1=2&a", "a=+&b", "%61=%26", "\xe4=\xff"]
+)
+def test_a_query_has_the_same_fields_whether_or_not_something_in_it_is_escaped(query: str) -> None:
+    assert fields_of(query.encode("latin-1")) == (parse_qsl(query, keep_blank_values=True), True)
 
 
 @pytest.mark.parametrize(("count", "complete"), [(2_048, True), (2_049, False), (5_000, False)])

@@ -1,5 +1,7 @@
 """Who answers a connection is decided by its first head."""
 
+import sys
+
 import pytest
 
 from gateway.http_fallback import HttpFallback
@@ -115,6 +117,16 @@ async def test_incomplete_heads_share_one_budget_and_give_it_back() -> None:
     assert bed.shared.budget.held == 0
     third = bed.asked(b"GET /connect HTTP/1.1")
     assert third.written == b"" and bed.shared.budget.held == 21
+
+
+async def test_a_protocol_that_handed_over_is_freed_at_the_next_tick() -> None:
+    bed = Bed()
+    wire = bed.connect()
+    first = wire.protocol
+    wire.say(request("GET", "/connect", *UPGRADE))
+    assert isinstance(wire.protocol, WebSocketStream)
+    bed.forward(0.5)
+    assert sys.getrefcount(first) == 2  # `first` and the argument
 
 
 async def test_a_head_that_began_is_late_with_an_answer_and_one_that_did_not_without() -> None:

@@ -212,3 +212,13 @@ def test_in_open_mode_a_host_that_is_not_this_machine_s_is_misdirected(host: str
             Hosts(origins, "dev.test", is_open=True).check(host)
         assert (caught.value.code, caught.value.status) == ("misdirected", 421)
     Hosts(origins, "dev.test", is_open=False).check(host)
+
+
+def test_a_foreign_host_is_misdirected_each_time_whichever_host_came_before() -> None:
+    hosts = Hosts(Origins(), "dev.test", is_open=True)
+    for host in ("localhost", "evil.test", "evil.test", "localhost", "evil.test"):
+        if host == "localhost":
+            hosts.check(host)
+        else:
+            with pytest.raises(Refusal):
+                hosts.check(host)

@@ -1,5 +1,7 @@
 """A session on values: what it writes, when it ends, what time does to it."""
 
+import gc
+
 import pytest
 
 from headgate.core.client.framing import SSE
@@ -162,3 +164,29 @@ def test_as_many_frames_as_the_burst_may_come_at_once_and_then_at_the_rate() -> 
     assert session.counts_frame(scene.now + 0.5, limits), "half a second is room for two, and one was refused"
     assert not session.counts_frame(scene.now + 0.5, limits)
     assert [session.counts_frame(scene.now + 60, limits) for _ in range(5)] == [True] * 4 + [False], "no more than that"
+
+
+def test_its_subscriptions_are_by_topic_however_many_there_are() -> None:
+    scene = Scene()
+    pipe = scene.socket()
+    session = pipe.session
+    assert session is not None
+    for topic_id in "abc":
+        scene.owners.create(topic_id)
+        scene.follow(pipe, topic_id)
+    followed = ["a", "b", "c"]
+    assert list(session.subscriptions) == followed and session.follows == 3
+    for topic_id in "bac":
+        scene.say(pipe, type="unsubscribe", topic_id=topic_id)
+        followed.remove(topic_id)
+        assert list(session.subscriptions) == followed and session.follows == len(followed)
+    scene.follow(pipe, "a")
+    (subscription,) = session.subscriptions.values()
+    assert session.subscriptions.get("a") is subscription and session.follows == 1
+
+
+def test_a_session_with_one_subscription_has_no_dict_for_it() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    pipe = scene.socket("a")
+    assert not any(isinstance(held, dict) for held in gc.get_referents(pipe.session))

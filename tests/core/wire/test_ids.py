@@ -1,7 +1,7 @@
 """Hashes and ids against values computed by Kafka's own client, and their shape."""
 
 import pytest
-from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from headgate.core.wire import ids
 from headgate.core.wire.errors import Refusal
@@ -20,6 +20,12 @@ from headgate.core.wire.errors import Refusal
 )
 def test_murmur2_is_kafkas(key: bytes, expected: int) -> None:
     assert ids.murmur2(key) == expected & 0xFFFFFFFF
+
+
+def test_the_hash_of_a_key_of_any_length_is_kafkas() -> None:
+    for size in range(300):
+        key = bytes(at * 37 % 256 for at in range(size))
+        assert ids.murmur2(key) == murmur2(key) & 0xFFFFFFFF
 
 
 def test_shard_agrees_with_aiokafkas_default_partitioner() -> None:
