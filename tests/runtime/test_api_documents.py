@@ -74,7 +74,7 @@ def test_a_body_has_a_type_where_the_endpoint_takes_one() -> None:
     for row in ENDPOINTS:
         operation = OPERATIONS.get(row.handler)
         if operation is not None:
-            assert (row.body is not None) == (operation.body is not None), row
+            assert row.body is not None or operation.body is None, row
             assert (row.answer.media_type != "") == (operation.answer is not None), row
 
 

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
-from headgate.runtime.api.examples import BODIES, FRAMES, HALL, ROOM
+from headgate.runtime.api.examples import BODIES, FRAMES, HALL, MESSAGE, ROOM
 from tests.vectors.test_vectors import DATA
 
-NAMES = {"${topic}": ROOM, "${topic2}": HALL, "${user:alice}": "alice", "${connection}": "c1"}
+NAMES = {
+    "${topic}": ROOM,
+    "${topic2}": HALL,
+    "${user:alice}": "alice",
+    "${user:bob}": "bob",
+    "${connection}": "c1",
+    "${id}": MESSAGE,
+}
 TOKEN = "eyJ..."
 
 

@@ -10,7 +10,7 @@ from headgate.core.fanout.flush import Flush, flushed
 from headgate.core.fanout.gap_repair import GapRepair
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import Session, TopicFeed
-from headgate.core.wire.link import Answer
+from headgate.core.wire.link import Answer, EphemeralMessages, Messages, Page
 
 
 class FeedInput:
@@ -33,9 +33,10 @@ class FeedInput:
         self._pump = pump
         self._gaps = GapRepair(upstream.linked)
 
-    def take(self, feed: TopicFeed, seq: int, ts: list[int], frames: list[bytes]) -> None:
-        """Takes messages of a feed; the first of it is `seq`."""
-        if not feed.append(seq, ts, frames):
+    def take(self, feed: TopicFeed, message: Messages | EphemeralMessages | Page) -> None:
+        """Takes messages of a feed; those without seqs follow its newest."""
+        seq = feed.head + 1 if isinstance(message, EphemeralMessages) else message.seq
+        if not feed.append(seq, message.ts, message.frames):
             self._repair(feed)
         if feed.pending:
             self._flush.add(feed)
@@ -66,7 +67,7 @@ class FeedInput:
         if repair.lost_below is not None:
             self._lose(feed, repair.lost_below)
         if repair.page.frames:
-            self.take(feed, repair.page.seq, repair.page.ts, repair.page.frames)
+            self.take(feed, repair.page)
         if feed.head > before and self._gaps.moved(feed):
             self._repair(feed)
 

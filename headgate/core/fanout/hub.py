@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from headgate.core.client import outbound
-from headgate.core.client.framing import SSE, WEBSOCKET
+from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
@@ -25,7 +25,7 @@ from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.session import Session, Subscription, TopicFeed, beats_every
+from headgate.core.fanout.session import Session, Subscription, TopicFeed, welcome_ends
 from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
@@ -71,9 +71,7 @@ class Hub:
         do = FenceActions(self._write_out, forbid, self._pump, self.audience.presence.permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
-        self._welcome_ends = {
-            framing: outbound.welcome_end(limits, beats_every(framing, limits)) for framing in (WEBSOCKET, SSE)
-        }
+        self._welcome_ends = welcome_ends(limits)
         self._moment = moment
         self._looked_at = moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
@@ -91,8 +89,7 @@ class Hub:
             self.metrics.link_messages("in", len(message.frames))
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
-                seq = message.seq if isinstance(message, Messages) else feed.head + 1
-                self._input.take(feed, seq, message.ts, message.frames)
+                self._input.take(feed, message)
         elif isinstance(message, Ended):
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
@@ -129,11 +126,9 @@ class Hub:
 
     def _feed_of(self, topic_id: str, epoch: int) -> TopicFeed | None:
         feed = self.feeds.get(topic_id)
-        if feed is None or feed.epoch == epoch:
-            return feed
-        if feed.epoch < epoch:
+        if feed is not None and feed.epoch < epoch:
             self._end_feed(feed, "deleted")  # the topic was recreated, and its Ended message was lost
-        return None
+        return feed if feed is not None and feed.epoch == epoch else None
 
     # To the sockets
 
@@ -274,12 +269,9 @@ class Hub:
         self._ask(self.pending.ask(session, wanted, frame_id, moment.now))
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for.
-
-        An owner in this process answers within `_ask` and comes here again: `enter` lets only the first loop run.
-        """
+        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for."""
         if not self.pending.enter(session):
-            return
+            return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
         try:
             while not session.closed:
                 following = self.pending.next(session, self._moment.now)
@@ -335,9 +327,8 @@ class Hub:
             if feed.count == 0:
                 self._let_go(feed)
             return
-        subscription = session.follow(
-            feed, *grants.begin_of(pending, answer, feed), member=answer.member, at_ms=self._tick_ms
-        )
+        begin = grants.begin_of(pending, answer, feed)
+        subscription = session.follow(feed, *begin, member=answer.member, at_ms=self._tick_ms)
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from headgate.core.client.framing import WEBSOCKET, ClientFrame, Framing
+from headgate.core.client.framing import SSE, WEBSOCKET, ClientFrame, Framing
 from headgate.core.client.inbound import Allowance
 from headgate.core.client.limits import Limits
-from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome
+from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome, welcome_end
 from headgate.core.fanout.feed import Feed, Write
 from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
@@ -356,6 +356,11 @@ class Subscription(Life):
 def beats_every(framing: Framing, limits: Limits) -> float:
     """Returns the seconds between two heartbeats of a session."""
     return limits.heartbeat_s if framing is WEBSOCKET else limits.comment_s
+
+
+def welcome_ends(limits: Limits) -> dict[Framing, bytes]:
+    """Returns what every `welcome` of a framing ends with: see `outbound.welcome_end`."""
+    return {framing: welcome_end(limits, beats_every(framing, limits)) for framing in (WEBSOCKET, SSE)}
 
 
 TopicFeed = Feed[Subscription]

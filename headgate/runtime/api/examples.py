@@ -6,6 +6,7 @@ from headgate.runtime.api import client_frames as frames
 
 ROOM: Final = "room-1"
 HALL: Final = "room-2"
+MESSAGE: Final = "fda4c928-b718-815f-8e46-edae6d08e596"
 
 BODIES: Final[dict[str, Any]] = {
     "create_topic": {"name": "Room", "topic_id": ROOM, "settings": {"presence": "none", "retention_messages": 5}},
@@ -25,6 +26,12 @@ BODIES: Final[dict[str, Any]] = {
     "end_subscriptions": {"connection_id": "c1"},
     "create_ticket": {"kind": "stream", "topic_ids": [ROOM], "ttl_s": 60},
     "create_revocation": {"user_id": "alice"},
+    "create_direct_topic": {"user_id": "bob"},
+    "edit_message": {"payload": "final", "version": 1},
+    "alias_send": {"channel_id": ROOM, "content": {"text": "hi"}, "client_msg_id": "c1"},
+    "alias_edit": {"message_id": MESSAGE, "content": "b", "version": 1},
+    "alias_delete": {"message_id": MESSAGE},
+    "alias_react": {"message_id": MESSAGE, "reaction": "like"},
 }
 FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
     frames.AuthFrame: {"type": "auth", "token": "eyJ..."},

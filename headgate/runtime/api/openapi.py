@@ -97,7 +97,7 @@ def _add(methods: dict[str, Any], endpoint: Endpoint) -> None:
         "tags": [operation.tag],
         "parameters": _parameters(endpoint, operation),
     }
-    if endpoint.body is not None:
+    if operation.body is not None:
         described["requestBody"] = _body(endpoint, operation)
     if endpoint.who == "anyone" and not endpoint.is_stream:
         described["security"] = []
@@ -152,7 +152,7 @@ def _responses(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
         good["content"] = {kind: {"schema": _schema(operation.answer)}}
     responses = {str(each): good for each in (status, *operation.also)}
     codes = list(operation.codes)
-    codes += BODY_CODES if endpoint.body is not None else ()
+    codes += BODY_CODES if operation.body is not None else ()
     codes += ["unauthenticated", "token_expired"] if endpoint.who == "user" else []
     responses |= _problems(codes)
     responses["default"] = {
