@@ -63,7 +63,7 @@ class Bench:
         plain = Crowd(self.addresses, PLAIN, given.users, token)
         await plain.fill()
         await self.churned(plain, "presence off", all_of_them)
-        plain.close()
+        await plain.close()
         await self.crowd.watch()
         await self.crowd.fill()
         await self.true_after("filled")
@@ -109,7 +109,7 @@ async def run(given: argparse.Namespace, folder: Path) -> None:
         bearer = {"Authorization": f"Bearer {token('root', admin=True, service=True)}"}
         async with httpx.AsyncClient(base_url=deployment.ingests[0].url, headers=bearer, timeout=30) as http:
             await Bench(deployment, http, crowd, given).run()
-        crowd.close()
+        await crowd.close()
     finally:
         stage.close()
         await asyncio.to_thread(cluster.stop)

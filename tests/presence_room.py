@@ -23,6 +23,7 @@ class Watcher:
         self.count = 0
         self.diffs = 0
         self.typed: list[str] = []
+        self._socket = socket
         self._task = asyncio.create_task(self._read(socket))
 
     @classmethod
@@ -30,8 +31,10 @@ class Watcher:
         url = f"ws://{address}/ws/subscribe?topic_id={topic}&presence=true&token={token}"
         return cls(await connect(url, proxy=None, max_size=None))
 
-    def close(self) -> None:
-        self._task.cancel()
+    async def close(self) -> None:
+        self._socket.transport.abort()
+        await self._task
+        await self._socket.wait_closed()
 
     async def _read(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -60,6 +63,7 @@ class Guest(asyncio.Protocol):
         self.at = at
         self.user = user
         self.is_in = asyncio.get_running_loop().create_future()
+        self.is_gone = asyncio.Event()
         self._request = request
         self._tail = b""
         self._transport: asyncio.Transport | None = None
@@ -79,6 +83,7 @@ class Guest(asyncio.Protocol):
             self._transport.write(_PONG)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone.set()
         if not self.is_in.done():
             self.is_in.set_exception(ConnectionError(f"{self.user} was not let in: {self._tail[-300:]!r}"))
 
@@ -165,11 +170,13 @@ class Crowd:
                 found.append(f"watcher{at} has {len(watcher.users)} of {watcher.count}, expected {len(truth)}: {wrong}")
         return found
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for guest in self.here:
             guest.leave()
+        for guest in self.here:
+            await guest.is_gone.wait()
         for watcher in self.watchers:
-            watcher.close()
+            await watcher.close()
 
 
 async def listed_by(get: Callable[[str], Awaitable[dict[str, Any]]], topic: str) -> dict[str, int]:

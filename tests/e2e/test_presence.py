@@ -70,7 +70,7 @@ async def test_every_list_equals_the_truth_after_each_fault(
             await crowd.churn(30, 2, (0, 1))
             await equal("gateway killed", frozenset({2}))
         finally:
-            crowd.close()
+            await crowd.close()
     seconds = ", ".join(f"{what} {took[what]:.1f} s" for what in took)
     figures.say(f"presence of {USERS} users over 3 gateways, every list equal to the truth after: {seconds}")
 
