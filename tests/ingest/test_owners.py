@@ -57,10 +57,14 @@ def test_many_questions_are_asked_a_hundred_at_a_time_and_answered_in_their_orde
         ask = parts.directory._ask
 
         def counted(request: Any, on_answer: Any) -> None:
-            asking.append(len(asking) - done[0])
-            ask(request, lambda answer: (done.__setitem__(0, done[0] + 1), on_answer(answer)))
+            def answered(answer: Any) -> None:
+                done.append(answer)
+                on_answer(answer)
 
-        done = [0]
+            asking.append(len(asking) - len(done))
+            ask(request, answered)
+
+        done: list[Any] = []
         parts.directory._ask = counted  # type: ignore[method-assign]
         answers = await parts.owners.ask_many([_about(parts, topic_id) for topic_id in ids])
         assert max(asking) == ASKED_AT_ONCE - 1
