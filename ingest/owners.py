@@ -73,9 +73,12 @@ class OwnerQueries:
         answers: list[Answer | Refusal] = []
         deadline = self._clock.now() + ASK_S
         for at in range(0, len(questions), ASKED_AT_ONCE):
-            some = questions[at : at + ASKED_AT_ONCE]
+            some, left = questions[at : at + ASKED_AT_ONCE], deadline - self._clock.now()
+            if left <= 0:
+                answers += [away(shard) for shard, _ in some]
+                continue
             asked = [self._directory.ask(shard, build) for shard, build in some]
-            await asyncio.wait(asked, timeout=max(0.0, deadline - self._clock.now()))
+            await asyncio.wait(asked, timeout=left)
             answers += [_outcome_of(future, shard) for future, (shard, _) in zip(asked, some, strict=True)]
         return answers
 

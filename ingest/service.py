@@ -103,14 +103,7 @@ class IngestService:
         self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history = HistoryEndpoint(access, self._owners, rates, clock)
-        updates = MessageUpdates(
-            access=access,
-            messages=self._messages,
-            controls=controls,
-            rates=rates,
-            audit=audit,
-            payload_bytes=options.payload_bytes,
-        )
+        updates = self._updates(access, controls, audit, options.payload_bytes)
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit),
@@ -134,6 +127,16 @@ class IngestService:
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
         )
         self.app = self._app(handlers, options, metrics.refused)
+
+    def _updates(self, access: Access, controls: Controls, audit: AuditLog, payload_bytes: int) -> MessageUpdates:
+        return MessageUpdates(
+            access=access,
+            messages=self._messages,
+            controls=controls,
+            rates=self._rates,
+            audit=audit,
+            payload_bytes=payload_bytes,
+        )
 
     def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
         return make_app(

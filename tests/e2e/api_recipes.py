@@ -1,6 +1,7 @@
 """For each operation of the OpenAPI document: how each of its answers is had from a running server.
 
-A recipe is one request. It names the topics and users that the scene of `test_documented_api.py` has.
+A recipe is one request. It names the topics and users that the scene of `test_documented_api.py` has; `$mine` and the
+like are messages of that scene.
 """
 
 from collections.abc import Mapping
@@ -46,62 +47,71 @@ def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict
     return found
 
 
-def _table() -> dict[str, dict[int, Recipe]]:
-    topic, payload = {"topic_id": "open"}, {"payload": 1}
-    create, publish = good({"name": "n"}), good(payload, path=topic)
-    show, change = good(path=topic), good({"name": "n"}, path=topic)
-    member = good({"role": "member"}, path={"topic_id": "open", "user_id": "anna"})
-    removal, connections = good(path={"topic_id": "open", "user_id": "anna"}), good()
-    batch = good([payload], path=topic)
-    routed = good([{"topic_id": "open", **payload}])
-    revocation = good({"user_id": "gone"}, who=ADMIN)
-    ticket, end = good({"kind": "once"}), good({}, path=topic)
-    missing, bad_id = {"topic_id": "missing"}, {"topic_id": "~"}
+_OPEN: Final = {"topic_id": "open"}
+_MISSING: Final = {"topic_id": "missing"}
+_BAD_ID: Final = {"topic_id": "~"}
+_ANNA: Final = {"topic_id": "open", "user_id": "anna"}
+_PAYLOAD: Final = {"payload": 1}
+
+
+def _topics() -> dict[str, dict[int, Recipe]]:
+    create, show, change = good({"name": "n"}), good(path=_OPEN), good({"name": "n"}, path=_OPEN)
+    direct = good({"user_id": "anna"})
     return {
         "create_topic": refused(create, True)
         | {
             201: create,
             403: create._replace(who=LITTLE),
-            409: good({"name": "n", **topic}),
+            409: good({"name": "n", **_OPEN}),
             429: create._replace(who=GREEDY),
         },
         "list_topics": refused(good(), False) | {200: good(), 400: good(query={"limit": "0"}), 429: good(who=GREEDY)},
         "show_topic": refused(show, False)
         | {
             200: show,
-            400: show._replace(path=bad_id),
+            400: show._replace(path=_BAD_ID),
             403: show._replace(who=LITTLE),
-            404: show._replace(path=missing),
+            404: show._replace(path=_MISSING),
             429: show._replace(who=GREEDY),
         },
         "update_topic": refused(change, True)
         | {
             200: change,
             403: change._replace(who=STRANGER),
-            404: change._replace(path=missing),
+            404: change._replace(path=_MISSING),
             422: change._replace(body={"settings": {"profile": "ephemeral"}}),
             429: good({"name": "n"}, who=GREEDY, path={"topic_id": "greedys"}),
         },
         "delete_topic": refused(good(path={"topic_id": "old"}), False)
         | {
             204: good(path={"topic_id": "old"}),
-            400: good(path=bad_id),
-            403: good(who=STRANGER, path=topic),
-            404: good(path=missing),
+            400: good(path=_BAD_ID),
+            403: good(who=STRANGER, path=_OPEN),
+            404: good(path=_MISSING),
         },
+        "create_direct_topic": refused(direct, True)
+        | {201: good({"user_id": "new"}), 200: direct, 429: good({"user_id": "$fresh"}, who=GREEDY)},
+    }
+
+
+def _publishes() -> dict[str, dict[int, Recipe]]:
+    publish, batch = good(_PAYLOAD, path=_OPEN), good([_PAYLOAD], path=_OPEN)
+    routed, show = good([{**_OPEN, **_PAYLOAD}]), good(path=_OPEN)
+    readable = {"topic_id": "readable"}
+    return {
         "publish": refused(publish, True)
         | {
             200: publish,
-            403: publish._replace(path={"topic_id": "readable"}, who=STRANGER),
-            404: publish._replace(path=missing, who=LITTLE),
+            403: publish._replace(path=readable, who=STRANGER),
+            404: publish._replace(path=_MISSING, who=LITTLE),
             422: publish._replace(body={"payload": 2, "client_msg_id": "used"}),
             429: publish._replace(who=GREEDY),
         },
         "publish_batch": refused(batch, True, BATCH_TOO_LARGE)
         | {
             200: batch,
-            403: batch._replace(path={"topic_id": "readable"}, who=STRANGER),
-            404: batch._replace(path=missing, who=LITTLE),
+            403: batch._replace(path=readable, who=STRANGER),
+            404: batch._replace(path=_MISSING, who=LITTLE),
             429: batch._replace(who=GREEDY, raw=_LARGE_BATCH),
         },
         "publish_any_batch": refused(routed, True, BATCH_TOO_LARGE)
@@ -111,35 +121,105 @@ def _table() -> dict[str, dict[int, Recipe]]:
             200: show,
             400: show._replace(query={"limit": "0"}),
             403: good(who=STRANGER, path={"topic_id": "writable"}),
-            404: good(path=missing),
+            404: good(path=_MISSING),
             410: good(path={"topic_id": "short"}, query={"after_seq": "1"}),
             422: good(path={"topic_id": "passing"}),
             429: show._replace(who=GREEDY),
         },
+    }
+
+
+def _messages() -> dict[str, dict[int, Recipe]]:
+    mine = {"topic_id": "open", "message_id": "$mine"}
+    unknown, passing = {"topic_id": "open", "message_id": "$unknown"}, {"topic_id": "passing", "message_id": "$unknown"}
+    show, redact = good(path=mine), good(path={"topic_id": "open", "message_id": "$doomed"})
+    edit = good({"payload": 2, "version": 1}, path=mine)
+    reaction = good(path={**mine, "name": "like"})
+    hidden = {"topic_id": "writable", "message_id": "$hidden"}
+    redacted = {"topic_id": "open", "message_id": "$redacted"}
+    return {
+        "show_message": refused(show, False)
+        | {
+            200: show,
+            400: show._replace(query={"versions": "maybe"}),
+            403: good(who=STRANGER, path=hidden),
+            404: good(path=unknown),
+            422: good(path=passing),
+            429: show._replace(who=GREEDY),
+        },
+        "edit_message": refused(edit, True)
+        | {
+            200: good({"payload": 2, "version": 1}, path={"topic_id": "open", "message_id": "$draft"}),
+            403: edit._replace(who=STRANGER),
+            404: edit._replace(path=unknown),
+            409: edit._replace(body={"payload": 2, "version": 9}),
+            422: edit._replace(path=passing),
+            429: edit._replace(who=GREEDY, path={"topic_id": "open", "message_id": "$greedys"}),
+        },
+        "redact_message": refused(redact, False)
+        | {
+            204: redact,
+            400: good(path={"topic_id": "open", "message_id": "x"}),
+            403: good(who=STRANGER, path=mine),
+            404: good(path=unknown),
+            422: good(path=passing),
+            429: good(who=GREEDY, path={"topic_id": "open", "message_id": "$greedys"}),
+        },
+        "add_reaction": _of_reaction(reaction, hidden, unknown)
+        | {422: reaction._replace(path={**redacted, "name": "like"})},
+        "remove_reaction": _of_reaction(reaction, hidden, unknown)
+        | {422: reaction._replace(path={**passing, "name": "like"})},
+    }
+
+
+def _of_reaction(good_one: Recipe, hidden: Mapping[str, str], unknown: Mapping[str, str]) -> dict[int, Recipe]:
+    return refused(good_one, False) | {
+        204: good_one,
+        400: good_one._replace(path={**good_one.path, "name": "x" * 33}),
+        403: good_one._replace(who=STRANGER, path={**hidden, "name": "like"}),
+        404: good_one._replace(path={**unknown, "name": "like"}),
+        429: good_one._replace(who=GREEDY),
+    }
+
+
+def _members_and_connections() -> dict[str, dict[int, Recipe]]:
+    show, member, removal = good(path=_OPEN), good({"role": "member"}, path=_ANNA), good(path=_ANNA)
+    last, unknown = {"topic_id": "open", "user_id": OWNER}, {"topic_id": "missing", "user_id": "anna"}
+    of_greedy = {"topic_id": "greedys", "user_id": "anna"}
+    connections, end = good(), good({}, path=_OPEN)
+    return {
         "list_members": refused(show, False)
         | {
             200: show,
             400: show._replace(query={"limit": "0"}),
             403: show._replace(who=STRANGER),
-            404: good(path=missing),
+            404: good(path=_MISSING),
             429: good(who=GREEDY, path={"topic_id": "greedys"}),
         },
         "set_member": refused(member, True)
         | {
             200: member,
             403: member._replace(who=STRANGER),
-            404: member._replace(path={"topic_id": "missing", "user_id": "anna"}),
-            409: member._replace(path={"topic_id": "open", "user_id": OWNER}),
-            429: good({"role": "member"}, who=GREEDY, path={"topic_id": "greedys", "user_id": "anna"}),
+            404: member._replace(path=unknown),
+            409: member._replace(path=last),
+            429: member._replace(who=GREEDY, path=of_greedy),
         },
         "remove_member": refused(removal, False)
         | {
             204: removal,
             400: good(path={"topic_id": "~", "user_id": "anna"}),
             403: removal._replace(who=STRANGER),
-            404: good(path={"topic_id": "missing", "user_id": "anna"}),
-            409: good(path={"topic_id": "open", "user_id": OWNER}),
-            429: good(who=GREEDY, path={"topic_id": "greedys", "user_id": "anna"}),
+            404: good(path=unknown),
+            409: good(path=last),
+            429: good(who=GREEDY, path=of_greedy),
+        },
+        "list_subscribers": refused(show, False)
+        | {
+            200: show,
+            400: show._replace(query={"limit": "0"}),
+            403: good(who=STRANGER, path={"topic_id": "readable"}),
+            404: good(path=_MISSING),
+            429: show._replace(who=GREEDY),
         },
         "list_connections": refused(connections, False)
         | {
@@ -148,7 +228,65 @@ def _table() -> dict[str, dict[int, Recipe]]:
             403: good(query={"user_id": "anna"}),
             429: good(who=GREEDY),
         },
-        "end_subscriptions": refused(end, True) | {200: end, 404: end._replace(path=missing)},
+        "end_subscriptions": refused(end, True) | {200: end, 404: end._replace(path=_MISSING)},
+    }
+
+
+def _channels() -> dict[str, dict[int, Recipe]]:
+    send = good({"channel_id": "open", "content": 1})
+    read = good(query={"channel_id": "open"})
+    edit = good({"message_id": "$mine", "content": 2, "version": 1})
+    delete, react = good({"message_id": "$doomed2"}), good({"message_id": "$mine", "reaction": "like"})
+    return {
+        "alias_send": refused(send, True)
+        | {
+            200: send,
+            403: good({"channel_id": "readable", "content": 1}, who=STRANGER),
+            404: good({"channel_id": "missing", "content": 1}, who=LITTLE),
+            422: good({"channel_id": "open", "content": 2, "client_msg_id": "used"}),
+            429: send._replace(who=GREEDY),
+        },
+        "alias_messages": refused(read, False)
+        | {
+            200: read,
+            400: good(query={"channel_id": "open", "page_size": "0"}),
+            403: good(query={"channel_id": "writable"}, who=STRANGER),
+            404: good(query={"channel_id": "missing"}),
+            422: good(query={"channel_id": "passing"}),
+            429: read._replace(who=GREEDY),
+        },
+        "alias_edit": refused(edit, True)
+        | {
+            200: good({"message_id": "$draft2", "content": 2, "version": 1}),
+            403: edit._replace(who=STRANGER),
+            404: good({"message_id": "$unknown", "content": 2, "version": 1}),
+            409: good({"message_id": "$mine", "content": 2, "version": 9}),
+            422: good({"message_id": "$draft2", "content": 3, "version": 1})._replace(
+                headers={"Idempotency-Key": "used"}
+            ),
+            429: good({"message_id": "$greedys", "content": 2, "version": 1}, who=GREEDY),
+        },
+        "alias_delete": refused(delete, True)
+        | {
+            204: delete,
+            403: good({"message_id": "$mine"}, who=STRANGER),
+            404: good({"message_id": "$unknown"}),
+            429: good({"message_id": "$greedys"}, who=GREEDY),
+        },
+        "alias_react": refused(react, True)
+        | {
+            204: react,
+            403: good({"message_id": "$hidden", "reaction": "like"}, who=STRANGER),
+            404: good({"message_id": "$unknown", "reaction": "like"}),
+            422: good({"message_id": "$redacted", "reaction": "like"}),
+            429: react._replace(who=GREEDY),
+        },
+    }
+
+
+def _others() -> dict[str, dict[int, Recipe]]:
+    ticket, revocation = good({"kind": "once"}), good({"user_id": "gone"}, who=ADMIN)
+    return {
         "create_ticket": refused(ticket, True) | {200: ticket, 429: ticket._replace(who=GREEDY)},
         "create_revocation": refused(revocation, True) | {204: revocation, 403: revocation._replace(who=OWNER)},
         "openapi": {200: good()},
@@ -156,4 +294,11 @@ def _table() -> dict[str, dict[int, Recipe]]:
     }
 
 
-RECIPES: Final[Mapping[str, Mapping[int, Recipe]]] = _table()
+RECIPES: Final[Mapping[str, Mapping[int, Recipe]]] = {
+    **_topics(),
+    **_publishes(),
+    **_messages(),
+    **_members_and_connections(),
+    **_channels(),
+    **_others(),
+}

@@ -3,6 +3,7 @@
 Generated requests look for answers that it does not name. What a stream answers is the vectors' part.
 """
 
+import secrets
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ class Scene:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.messages = {"$unknown": "00000000-0000-8000-8000-000000000000"}  # by the names that recipes use
         self._tokens = {
             who: sign({"claims": {"headgate": CLAIMS.get(who, {})}}, who)
             for who in (OWNER, STRANGER, LITTLE, GREEDY, ADMIN)
@@ -75,6 +77,19 @@ class Scene:
             self._done(OWNER, "POST", "/topics/short/publish?wait=sequenced", {"payload": number})
         self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
         self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
+        self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
+        for name in ("mine", "draft", "draft2", "doomed", "doomed2", "redacted"):
+            self.messages[f"${name}"] = self._published(OWNER, "open")
+        self.messages["$hidden"] = self._published(OWNER, "writable")
+        self.messages["$greedys"] = self._published(GREEDY, "open")
+        self._done(OWNER, "DELETE", f"/topics/open/messages/{self.messages['$redacted']}", None)
+        edit = f"/topics/open/messages/{self.messages['$draft2']}"
+        self._done(OWNER, "PATCH", edit, {"payload": 1, "version": 1}, {"Idempotency-Key": "used"})
+
+    def _published(self, who: str, topic_id: str) -> str:
+        answer = self._done(who, "POST", f"/topics/{topic_id}/publish?wait=sequenced", {"payload": 1})
+        message_id: str = answer.json()["message_id"]
+        return message_id
 
     def use_up_rates(self) -> None:
         """Spends all that the greedy user may read, create and publish now."""
@@ -86,12 +101,25 @@ class Scene:
             while self._ask(GREEDY, method, path, body).status_code != 429:
                 pass
 
-    def _done(self, who: str, method: str, path: str, body: Any) -> None:
-        answer = self._ask(who, method, path, body)
-        assert answer.is_success, answer.text
+    def filled(self, value: Any) -> Any:
+        """Returns a value of a recipe with the names of messages replaced."""
+        if isinstance(value, dict):
+            return {name: self.filled(inner) for name, inner in value.items()}
+        if value == "$fresh":
+            return secrets.token_hex(8)
+        return self.messages.get(value, value) if isinstance(value, str) else value
 
-    def _ask(self, who: str, method: str, path: str, body: Any) -> httpx.Response:
-        return self._http.request(method, path, json=body, headers=self.headers(who))
+    def _done(
+        self, who: str, method: str, path: str, body: Any, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        answer = self._ask(who, method, path, body, headers)
+        assert answer.is_success, answer.text
+        return answer
+
+    def _ask(
+        self, who: str, method: str, path: str, body: Any, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self._http.request(method, path, json=body, headers=self.headers(who) | (headers or {}))
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +138,10 @@ def documented(operation_id: str) -> set[int]:
 
 def request(scene: Scene, operation_id: str, recipe: Recipe) -> tuple[Any, Any]:
     case = OPERATIONS[operation_id].Case(
-        path_parameters=dict(recipe.path),
+        path_parameters=scene.filled(dict(recipe.path)),
         query=dict(recipe.query),
         headers={**scene.headers(recipe.who), **recipe.headers},
-        **({} if recipe.body is None else {"body": recipe.body, "media_type": recipe.media_type}),
+        **({} if recipe.body is None else {"body": scene.filled(recipe.body), "media_type": recipe.media_type}),
     )
     raw: dict[str, Any] = {"timeout": ANSWER_S}
     if recipe.raw is not None:

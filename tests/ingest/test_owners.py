@@ -1,12 +1,13 @@
 """ingest.owners: every question ends in time, and the questions of one loop turn are one."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicsAnswer
-from ingest.owners import ASK_S, COUNT_S, RETRY_S, OwnerQueries
+from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicAnswer, TopicsAnswer
+from ingest.owners import ASK_S, ASKED_AT_ONCE, COUNT_S, RETRY_S, OwnerQueries, Question
 from tests.ingest.parts import SERVICE, Parts, play
 
 
@@ -45,6 +46,49 @@ def test_all_shards_or_none(how: str) -> None:
             await parts.owners.ask_all(lambda req, shard: AskTopics(req, shard, SERVICE, "", "", 100))
 
     play(scene)
+
+
+def test_many_questions_are_asked_a_hundred_at_a_time_and_answered_in_their_order() -> None:
+    async def scene(parts: Parts) -> None:
+        ids = [f"t{at}" if at % 3 else "missing" for at in range(250)]
+        for topic_id in sorted(set(ids) - {"missing"}):
+            await parts.topic(topic_id)
+        asking: list[int] = []
+        ask = parts.directory._ask
+
+        def counted(request: Any, on_answer: Any) -> None:
+            def answered(answer: Any) -> None:
+                done.append(answer)
+                on_answer(answer)
+
+            asking.append(len(asking) - len(done))
+            ask(request, answered)
+
+        done: list[Any] = []
+        parts.directory._ask = counted  # type: ignore[method-assign]
+        answers = await parts.owners.ask_many([_about(parts, topic_id) for topic_id in ids])
+        assert max(asking) == ASKED_AT_ONCE - 1
+        assert [answer.info.topic_id if isinstance(answer, TopicAnswer) else "missing" for answer in answers] == ids
+        assert await parts.owners.ask_many([]) == []
+
+    play(scene)
+
+
+def test_many_questions_to_a_silent_owner_end_after_three_seconds() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.mute = True
+        parts.directory.asked.clear()
+        started = parts.clock.now()
+        answers = await parts.owners.ask_many([_about(parts, "t")] * 250)
+        assert parts.clock.now() - started == pytest.approx(ASK_S)
+        assert [answer.code for answer in answers if isinstance(answer, Refusal)] == ["not_ready"] * 250
+        assert len(parts.directory.asked) == ASKED_AT_ONCE, "the rest is not asked any more"
+
+    play(scene)
+
+
+def _about(parts: Parts, topic_id: str) -> Question:
+    return Question(parts.owners.shard_of(topic_id), lambda req: AskTopic(req, topic_id, SERVICE))
 
 
 def test_a_shard_without_an_owner_is_refused() -> None:

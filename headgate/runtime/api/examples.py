@@ -44,7 +44,7 @@ FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
     },
     frames.UnsubscribeFrame: {"type": "unsubscribe", "topic_id": ROOM},
     frames.PresenceFrame: {"type": "presence", "id": 1, "topic_id": ROOM},
-    frames.TypingFrame: {"type": "typing", "id": 4, "topic_id": ROOM},
-    frames.StatusFrame: {"type": "status", "id": 2, "state": "away"},
+    frames.TypingFrame: {"type": "typing", "id": 1, "topic_id": ROOM},
+    frames.StatusFrame: {"type": "status", "id": 1, "state": "away"},
     frames.PingFrame: {"type": "ping", "t": 1},
 }

@@ -35,6 +35,13 @@ def test_shard_agrees_with_aiokafkas_default_partitioner() -> None:
         assert ids.shard_of(key, 12) == DefaultPartitioner()(key, partitions, partitions)
 
 
+def test_a_message_id_names_the_shard_of_its_topic() -> None:
+    for n in range(100):
+        key = f"topic-{n}".encode()
+        for message_id in (ids.keyed_id(key, "ann", "m"), ids.random_id(key, bytes(12)), ids.foreign_id(key, 1, n)):
+            assert ids.shard_of_id(message_id, 12) == ids.shard_of(key, 12)
+
+
 def test_a_keyed_id_is_a_uuid8_whose_first_bits_name_the_shard() -> None:
     key = b"prices"
     raw = ids.keyed_id(key, "ann", "m-1")
