@@ -47,6 +47,7 @@ def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict
     return found
 
 
+_USED_KEY: Final = {"Idempotency-Key": "used"}
 _OPEN: Final = {"topic_id": "open"}
 _MISSING: Final = {"topic_id": "missing"}
 _BAD_ID: Final = {"topic_id": "~"}
@@ -257,7 +258,7 @@ def _channels() -> dict[str, dict[int, Recipe]]:
         },
         "alias_edit": refused(edit, True)
         | {
-            200: good({"message_id": "$draft2", "content": 2, "version": 1}),
+            200: good({"message_id": "$draft3", "content": 2, "version": 1}),
             403: edit._replace(who=STRANGER),
             404: good({"message_id": "$unknown", "content": 2, "version": 1}),
             409: good({"message_id": "$mine", "content": 2, "version": 9}),

@@ -78,7 +78,7 @@ class Scene:
         self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
         self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
         self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
-        for name in ("mine", "draft", "draft2", "doomed", "doomed2", "redacted"):
+        for name in ("mine", "draft", "draft2", "draft3", "doomed", "doomed2", "redacted"):
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")
         self.messages["$greedys"] = self._published(GREEDY, "open")

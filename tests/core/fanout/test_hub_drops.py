@@ -1,4 +1,4 @@
-"""What an ephemeral topic drops for a socket that is full, by its `on_slow`; for one that takes bytes it drops nothing."""
+"""What an ephemeral topic drops for a socket that is full, by its `on_slow`; for a socket that takes bytes, nothing."""
 
 import pytest
 
