@@ -159,6 +159,19 @@ def test_ids_that_no_snapshot_takes_are_packed_at_their_bound_and_whole_from_say
     assert len(window._recent) <= 8 * BLOCK_IDS
 
 
+def test_in_large_bundles_of_both_kinds_blocks_are_packed_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNSAVED_IDS", 6 * BLOCK_IDS)
+    window, n = Window(), 0
+    for record in range(100):
+        window.enter(1_000, WIDE)
+        for _ in range(BLOCK_IDS // 4):
+            for keyed in (True, False):
+                window.add(key(n), n + 1, keyed, record, 1_000)
+                n += 1
+    assert len(window) == n
+    assert len(window._recent) <= (6 + 2 * (RECENT_BLOCKS + 2)) * BLOCK_IDS
+
+
 def test_a_delta_has_the_ids_since_its_mark_with_their_seqs_also_when_they_are_packed_meanwhile() -> None:
     window = Window()
     fill(window, 0, 1_000, config=WIDE)
