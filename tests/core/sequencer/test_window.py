@@ -45,8 +45,9 @@ def fill(
 
 
 def turn(window: Window, blocks: int, log_ms: int = 1_000, config: Config = WIDE) -> None:
-    """Records without ids: what may be packed is, one block in PACK_RECORDS of them."""
-    for _ in range(blocks * (PACK_RECORDS + 1)):
+    """As records without ids do that are far apart: what may be packed is, one block each."""
+    for _ in range(blocks):
+        window._pack_in = 0
         window.enter(log_ms, config)
 
 
@@ -137,7 +138,8 @@ def test_what_is_saved_is_packed_one_block_in_some_records_and_the_newest_blocks
     turn(window, 10)
     assert window.find(key(0)) == 1, "not in a snapshot: its seq may still be asked for"
     window.saved(window.mark())
-    turn(window, 1)
+    for _ in range(PACK_RECORDS):
+        window.enter(1_000, WIDE)
     assert (window.find(key(0)), window.find(key(BLOCK_IDS))) == (SEQ_UNKNOWN, BLOCK_IDS + 1)
     turn(window, 10)
     assert window.find(key(3 * BLOCK_IDS - 1)) == SEQ_UNKNOWN
