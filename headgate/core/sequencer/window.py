@@ -159,7 +159,7 @@ class _Lane:
 class Window:
     """The ids that a shard accepted lately. `add` and `enter` are called in log order, by its one owner."""
 
-    __slots__ = ("_keyed", "_may_pack", "_pack_in", "_packed", "_recent", "_unkeyed")
+    __slots__ = ("_keyed", "_may_pack", "_opened", "_pack_in", "_packed", "_recent", "_unkeyed")
 
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
@@ -168,6 +168,7 @@ class Window:
         self._packed: tuple[PackedIds, ...] = ()  # those of the lanes that have any
         self._may_pack = False
         self._pack_in = 0  # records until the next block may be packed
+        self._opened = 0  # blocks for each of which an older one may be packed before that
 
     def __len__(self) -> int:
         """The number of ids in the window."""
@@ -186,7 +187,8 @@ class Window:
         block = lane.blocks[-1] if lane.blocks else None
         if block is None or block.count >= BLOCK_IDS or offset - block.first >= BLOCK_OFFSETS:
             block = lane.open(offset)
-            self._may_pack, self._pack_in = True, 0  # as fast as blocks come, whatever a record holds
+            self._may_pack = True
+            self._opened += 1
         block.keys.append(key)
         block.seqs.append(seq)
         block.last = offset
@@ -232,18 +234,23 @@ class Window:
             self._recent.pop(key, None)
 
     def _pack_one(self) -> None:
-        """Packs the oldest block that may be packed: one in PACK_RECORDS records, so that no step is long."""
-        if self._pack_in > 0:
+        """Packs the oldest block that may be packed: one for each block that comes, whatever a record holds, and one in
+        PACK_RECORDS records. So no step is long, and what no snapshot takes stays within its bound.
+        """
+        if self._opened:
+            self._opened -= 1
+        elif self._pack_in > 0:
             self._pack_in -= 1
             return
-        self._pack_in = PACK_RECORDS
+        else:
+            self._pack_in = PACK_RECORDS
         full = self._keyed.unsaved + self._unkeyed.unsaved > UNSAVED_IDS
         for lane in (self._keyed, self._unkeyed):
             number = max(lane.to_pack, lane.oldest)
             if number + RECENT_BLOCKS < lane.next_number and (number < lane.saved or full):
                 self._pack(lane, lane.blocks[number - lane.oldest])
                 return
-        self._may_pack = False
+        self._may_pack, self._opened = False, 0
 
     def _pack(self, lane: _Lane, block: _Block) -> None:
         self._take_packed(lane, block, b"".join([key.to_bytes(ID_BYTES, "big") for key in block.keys]))

@@ -45,8 +45,9 @@ def fill(
 
 
 def turn(window: Window, blocks: int, log_ms: int = 1_000, config: Config = WIDE) -> None:
-    """Records without ids: what may be packed is, one block in PACK_RECORDS of them."""
-    for _ in range(blocks * (PACK_RECORDS + 1)):
+    """As records without ids do that are far apart: what may be packed is, one block each."""
+    for _ in range(blocks):
+        window._pack_in = 0
         window.enter(log_ms, config)
 
 
@@ -137,7 +138,8 @@ def test_what_is_saved_is_packed_one_block_in_some_records_and_the_newest_blocks
     turn(window, 10)
     assert window.find(key(0)) == 1, "not in a snapshot: its seq may still be asked for"
     window.saved(window.mark())
-    turn(window, 1)
+    for _ in range(PACK_RECORDS):
+        window.enter(1_000, WIDE)
     assert (window.find(key(0)), window.find(key(BLOCK_IDS))) == (SEQ_UNKNOWN, BLOCK_IDS + 1)
     turn(window, 10)
     assert window.find(key(3 * BLOCK_IDS - 1)) == SEQ_UNKNOWN
@@ -157,6 +159,19 @@ def test_ids_that_no_snapshot_takes_are_packed_at_their_bound_and_whole_from_say
     assert window.whole_from == BLOCK_IDS
     fill(window, 7 * BLOCK_IDS + 2, 50 * BLOCK_IDS, config=WIDE)
     assert len(window._recent) <= 8 * BLOCK_IDS
+
+
+def test_in_large_bundles_of_both_kinds_blocks_are_packed_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNSAVED_IDS", 6 * BLOCK_IDS)
+    window, n = Window(), 0
+    for record in range(100):
+        window.enter(1_000, WIDE)
+        for _ in range(BLOCK_IDS // 4):
+            for keyed in (True, False):
+                window.add(key(n), n + 1, keyed, record, 1_000)
+                n += 1
+    assert len(window) == n
+    assert len(window._recent) <= (6 + 2 * (RECENT_BLOCKS + 2)) * BLOCK_IDS
 
 
 def test_a_delta_has_the_ids_since_its_mark_with_their_seqs_also_when_they_are_packed_meanwhile() -> None:
