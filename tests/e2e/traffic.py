@@ -34,6 +34,7 @@ class Traffic:
         self._urls = list(urls)
         self._token = token
         self._strict = strict
+        self._at = 0  # the place in `urls` of the ingest that answered last, counted on
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -74,12 +75,14 @@ class Traffic:
     async def _send(self, publishers: list[Publisher], topic: str, number: int) -> None:
         payload = {"number": number, "at": time.monotonic()}
         client_msg_id = f"{topic}-{number}"
-        for attempt in range(PATIENCE):
+        for _ in range(PATIENCE):
+            at = self._at
             try:
-                answer = await publishers[attempt % len(publishers)].publish(topic, payload, client_msg_id)
+                answer = await publishers[at % len(publishers)].publish(topic, payload, client_msg_id)
             except (NoAnswer, TimeoutError) as error:
                 self.answers[type(error).__name__] += 1
                 assert not self._strict, f"no answer to a publish to {topic}: {error}"
+                self._at = at + 1
                 await asyncio.sleep(AGAIN_S)
                 continue
             self.answers[str(answer.status)] += 1
@@ -88,6 +91,7 @@ class Traffic:
                 self.acked[topic][client_msg_id] = answer.body["message_id"]
                 return
             assert not self._strict and answer.status in _RETRIED, f"a publish to {topic}: {answer}"
+            self._at = at + 1
             await asyncio.sleep(AGAIN_S)
         raise AssertionError(f"a publish to {topic} was never accepted: {dict(self.answers)}")
 

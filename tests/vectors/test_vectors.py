@@ -16,6 +16,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
+from tests.vectors.ahead import PATIENT, Ahead, Vector
 from tests.vectors.served import Served
 from tests.vectors.shapes import differences
 from tests.vectors.steps import CODES, Run, Step
@@ -25,14 +26,21 @@ DATA: Final = Path(__file__).parent / "data"
 SERVERS: Final[dict[str, list[str]]] = json.loads((Path(__file__).parent / "servers.json").read_text("utf-8"))
 
 
-def vectors() -> Iterator[Any]:
-    """Yields the parameters: server, tokens, steps."""
+def vectors() -> Iterator[tuple[str, Vector]]:
+    """Yields each vector with its name."""
     for path in sorted(DATA.glob("*.json")):
         file = json.loads(path.read_text("utf-8"))
         for vector in file["vectors"]:
             server = vector.get("server", file["server"])
-            name = f"{path.stem}: {vector['rule']}"
-            yield pytest.param(server, file.get("tokens", {}), vector["steps"], id=name)
+            yield f"{path.stem}: {vector['rule']}", Vector(server, file.get("tokens", {}), vector["steps"])
+
+
+VECTORS: Final = dict(vectors())
+
+
+def start(name: str) -> Served:
+    """Describes a server; it runs in a `with`."""
+    return Served(*(flag.replace("${secret}", SECRET) for flag in SERVERS[name]))
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +50,7 @@ def served() -> Iterator[Callable[[str], Served]]:
 
     def get(name: str) -> Served:
         if name not in running:
-            running[name] = Served(*(flag.replace("${secret}", SECRET) for flag in SERVERS[name])).__enter__()
+            running[name] = start(name).__enter__()
         return running[name]
 
     yield get
@@ -50,9 +58,27 @@ def served() -> Iterator[Callable[[str], Served]]:
         server.__exit__()
 
 
-@pytest.mark.parametrize(("server", "tokens", "steps"), list(vectors()))
-async def test_vector(served: Callable[[str], Served], server: str, tokens: dict[str, Any], steps: list[Step]) -> None:
-    await Run(served(server), tokens).steps(steps)
+@pytest.fixture(scope="module")
+def ahead(request: pytest.FixtureRequest) -> Iterator[Ahead]:
+    """Runs the patient vectors of those that were asked for, from the first test on."""
+    asked = {item.name.partition("[")[2].removesuffix("]") for item in request.session.items}
+    with Ahead({name: VECTORS[name] for name in PATIENT & asked}, start) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", VECTORS)
+async def test_vector(served: Callable[[str], Served], ahead: Ahead, name: str) -> None:
+    if name in ahead:
+        await ahead.ended(name)
+    else:
+        vector = VECTORS[name]
+        await Run(served(vector.server), vector.tokens).steps(vector.steps)
+
+
+def test_every_patient_vector_is_one_and_none_has_another_name() -> None:
+    """The vectors that run beside the others; two of one name would be one."""
+    assert set(VECTORS) >= PATIENT
+    assert len(VECTORS) == len(list(vectors()))
 
 
 async def test_drain() -> None:
