@@ -166,7 +166,7 @@ class ShardPresence:
     def _note(self, topic_id: str) -> None:
         """Something of a topic has changed."""
         if topic_id not in self._watched:
-            self._topics.close(topic_id)
+            self._topics.refresh(topic_id)
             return
         self._dirty[topic_id] = None
         if self._timer is None and self.announcements.complete:
@@ -204,7 +204,7 @@ class ShardPresence:
             del self._watched[topic_id]
             if topic is not None:
                 topic.end_telling()
-            self._topics.close(topic_id)
+            self._topics.refresh(topic_id)
             return False
         self._send_changes(row, topic, watched)
         return topic.has_room or not all(watched.gateways.values())

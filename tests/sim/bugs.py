@@ -10,6 +10,8 @@ from dispatcher.fences import Fences
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
+from dispatcher.shard_presence import ShardPresence
+from headgate.core.fanout.local_users import LocalUsers
 from headgate.core.sequencer import snapshot
 from headgate.core.sequencer.members import Members
 from headgate.core.sequencer.snapshot import MAX_OFFSET
@@ -24,6 +26,26 @@ from headgate.runtime.ports import Clock, Link, Log
 from tests.sim.nodes import SimLog
 from tests.sim.plan import HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
 from tests.sim.world import Bugs, Scene
+
+
+class StaysInTheLists(Bugs):
+    """An owner keeps the users of a gateway that does not come back."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the end of the grace."""
+        with mock.patch.object(ShardPresence, "_give_up", lambda presence, name: None):
+            yield
+
+
+class NotAnnouncedAgain(Bugs):
+    """A gateway tells a new owner nothing of the users it has."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the gateway's side."""
+        with mock.patch.object(LocalUsers, "attach", lambda users, shard: None):
+            yield
 
 
 class _EagerAppender(Appender):
@@ -242,5 +264,7 @@ PLANTED: Final = {
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", range(4, 30), crowd),
     "no fence": Planted(NoFence(), "Z1", "came after the client was put out", range(MEMBERS, MEMBERS + 4)),
     "a fence lost with its owner": Planted(UnfencedAttach(), "Z1", "put out", range(MEMBERS + 60, MEMBERS + 100)),
+    "a dead gateway stays in the lists": Planted(StaysInTheLists(), "U1", "there are", range(30)),
+    "users not announced again": Planted(NotAnnouncedAgain(), "U1", "there are", range(10)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

@@ -214,7 +214,9 @@ class Keeper:
 
     async def create(self, topic_id: str) -> None:
         """Creates a topic; one that exists is as good."""
-        body = _encode({"topic_id": topic_id, "name": topic_id, "permissions": self._world.plan.permissions})
+        settings = {"presence": "list"}
+        permissions = self._world.plan.permissions
+        body = _encode({"topic_id": topic_id, "name": topic_id, "permissions": permissions, "settings": settings})
         await self._insist("POST", "/api/v1/topics", body, (201, 409))
 
     async def delete(self, topic_id: str) -> None:

@@ -22,7 +22,7 @@ from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Clock, Log
-from tests.sim import bounds, faults
+from tests.sim import bounds, faults, presence
 from tests.sim.checker import Checker, ids_of
 from tests.sim.clients import Client
 from tests.sim.disk import disks
@@ -224,6 +224,7 @@ class World:
         await self._settle([creating, *publishing])
         histories = await self._histories()
         await self._last_records()
+        await presence.check(self)
         Checker(self).check(histories)
         self._check_gaps()
         self.violations += [Violation("X1", text) for text in self.loop.complaints]

@@ -197,13 +197,13 @@ class Presence:
     def _tell(self, topic_id: str, replica: PresenceReplica, watching: dict[Subscription, bool], now: float) -> None:
         diff = replica.take_diff(topic_id, now)
         whole = [subscription for subscription, is_whole in watching.items() if is_whole]
+        rest = [subscription for subscription, is_whole in watching.items() if not is_whole]
         if whole:
             replica.begin_telling()
             watching.update(dict.fromkeys(whole, False))
             self._write(replica.frame(topic_id, replica.count), whole)
         if diff is not None:
             frame, alone = diff
-            rest = watching.keys() - whole if whole else watching.keys()
             self._write(frame, [each for each in rest if not alone or not _is_of(each.session, alone)])
 
     def _write(self, frame: ClientFrame, subscriptions: list[Subscription]) -> None:

@@ -43,8 +43,9 @@ class PresenceReplica:
         if is_other:
             self._told = None
         elif self._told is not None:
-            for user_id in users.keys() - self.users.keys():
-                self._told.note(user_id, None)
+            for user_id in users:
+                if user_id not in self.users:
+                    self._told.note(user_id, None)
             for user_id, user in self.users.items():
                 self._told.note(user_id, user.away)
         return is_other

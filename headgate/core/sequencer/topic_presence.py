@@ -12,7 +12,7 @@ from headgate.core.wire.link_presence import TopicUsers, UserPresence
 from headgate.core.wire.told_users import ToldUsers, UserChange
 
 SWEPT: Final = 1_000  # users of a gateway that are looked at in one slice: about a millisecond
-_POPPED: Final = 1_000  # entries of users who have left that are looked at for one free place: about a millisecond
+LOOKED_AT: Final = 2_000  # entries of users who wait for a place, or have left: about two milliseconds
 _SPARE: Final = 1_000  # entries of users who have left among those that wait for a place, before they are cleared out
 
 G = TypeVar("G")
@@ -60,11 +60,27 @@ class TopicPresence(Generic[G]):
 
     @property
     def has_room(self) -> bool:
-        """Whether a place is free and somebody may wait for it: `take_changes` lists more."""
+        """Whether a place is free and somebody may wait for it: `fill` lists more."""
         return len(self._listed) < self._most and bool(self._waiting)
+
+    def fill(self) -> None:
+        """Gives free places to the users who wait for the longest time; in several calls where very many have left.
+
+        There is no more to do than users have left: one call for each message of a gateway keeps up.
+        """
+        for _ in range(LOOKED_AT):
+            if not self.has_room:
+                return
+            _, user_id = heappop(self._waiting)
+            user = self._users.get(user_id)
+            if user is not None and not user.is_listed:
+                user.is_listed = True
+                self._listed[user_id] = user
+                self._note(user_id, user)
 
     def listed(self) -> list[UserPresence]:
         """Returns the users that are listed."""
+        self.fill()
         return [_shown(user_id, user) for user_id, user in self._listed.items()]
 
     def set(self, gateway: G, announced: UserPresence) -> None:
@@ -87,9 +103,11 @@ class TopicPresence(Generic[G]):
             user.is_listed = False
             heappush(self._waiting, (user.since, user_id))
         listed, self._listed = self._listed, {}
-        self._fill()
-        for user_id in listed.keys() - self._listed.keys():
-            self._note(user_id, None)
+        while self.has_room:
+            self.fill()
+        for user_id in listed:
+            if user_id not in self._listed:
+                self._note(user_id, None)
 
     # What watching gateways are told
 
@@ -103,7 +121,7 @@ class TopicPresence(Generic[G]):
 
     def take_changes(self) -> list[UserChange[UserPresence]]:
         """Returns what is different since the last call."""
-        self._fill()
+        self.fill()
         return [] if self._told is None else self._told.take()
 
     def end_telling(self) -> None:
@@ -149,23 +167,6 @@ class TopicPresence(Generic[G]):
         if user.is_listed:
             del self._listed[user_id]
             self._note(user_id, None)
-            self._fill()
-
-    def _fill(self) -> None:
-        """Gives free places to the users who wait for the longest time; some remain free where many have left."""
-        while self.has_room and self._list_next():
-            pass
-
-    def _list_next(self) -> bool:
-        for _ in range(min(len(self._waiting), _POPPED)):
-            _, user_id = heappop(self._waiting)
-            user = self._users.get(user_id)
-            if user is not None and not user.is_listed:
-                user.is_listed = True
-                self._listed[user_id] = user
-                self._note(user_id, user)
-                return True
-        return False
 
     def _note(self, user_id: str, user: _User | None) -> None:
         if self._told is not None and (user is None or user.is_listed):
@@ -196,11 +197,13 @@ class PresenceTopics(Generic[G]):
             topic = self._topics[topic_id] = TopicPresence(epoch, self._most)
         return topic
 
-    def close(self, topic_id: str) -> None:
-        """Forgets a topic without users."""
+    def refresh(self, topic_id: str) -> None:
+        """Fills the free places of a topic, and forgets one without users."""
         topic = self._topics.get(topic_id)
         if topic is not None and topic.count == 0:
             del self._topics[topic_id]
+        elif topic is not None:
+            topic.fill()
 
     def take(self, gateway: G, users: TopicUsers) -> TopicPresence[G] | None:
         """Takes what a gateway says about the users of one topic; None, and nothing, for an epoch that is over."""
