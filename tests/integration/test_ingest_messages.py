@@ -92,7 +92,10 @@ def test_a_repeat_with_its_key_finds_the_first_result() -> None:
         late = (await edit(world, message_id, "a", 1, key="k")).json()
         assert (late["payload"], late["version"], late["event_seq"]) == ("b", 3, 2)
         problem(await edit(world, message_id, "a", 1, key="another"), 409, "version_conflict")
+        before = records(world)
         problem(await edit(world, message_id, "a", 1), 409, "version_conflict")
+        problem(await edit(world, message_id, "a", 9), 409, "version_conflict")
+        assert records(world) == before, "what is a conflict already is not written"
         assert await versions_of(world, message_id) == [(1, 1), (2, "a"), (3, "b")]
 
     play(scene)
