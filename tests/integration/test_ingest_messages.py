@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headgate.core.wire.envelope import KEYED, UNMETERED, Kind, decode, is_ours
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.records import LogName
@@ -231,6 +232,23 @@ def test_a_change_counts_as_a_publish() -> None:
         assert await versions_of(world, message_id) == [(1, 1), (2, 2)]
 
     play(scene, rates=RateLimits(publish_per_user_per_min=3))
+
+
+def test_the_record_of_a_change_says_whether_it_may_be_repeated_and_whether_it_counts() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        bo = world.token("bo")
+        mine, his = await published(world), await published(world, bo)
+        await edit(world, mine, 2, 1)
+        await edit(world, mine, 3, 2, key="k")
+        await edit(world, his, 2, 1, bo)
+        await edit(world, his, 3, 2, bo, key="k")
+        parts = [part for (log, _), part in world.store.parts.items() if log is LogName.MESSAGES]
+        found = [decode(r.value) for part in parts for r in part.slice(part.first, 1_000).records if is_ours(r.value)]
+        flags = [record.flags for record in found if record.kind is Kind.EVENT]
+        assert flags == [UNMETERED, KEYED | UNMETERED, 0, KEYED]
+
+    play(scene)
 
 
 def test_an_older_dispatcher_takes_no_changes() -> None:
