@@ -5,8 +5,8 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 from dispatcher.history import History
 from headgate.core.sequencer.effects import MessageChanged
 from headgate.core.sequencer.routes import Routes
-from headgate.core.wire.amended_frames import amend
-from headgate.core.wire.link import Message
+from headgate.core.wire.amended_frames import amend, targets_of
+from headgate.core.wire.link import Message, Messages
 from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.message_changes import RedactMessage
 
@@ -62,6 +62,16 @@ class Amendments(Generic[H]):
         targets, self._targets = self._targets, {}
         for target, redacted in targets.items():
             self._send(Amended(*target, self._frame(target), redacted))
+
+    def before_page(self, gateway: H, page: Messages, sent: int) -> None:
+        """Tells a gateway what the events of a page changed in the messages up to `sent`, which it was sent before.
+
+        It may have missed their amendments with the owner before this one.
+        """
+        if gateway.version >= AMENDMENTS:
+            for seq, redacted in targets_of(page.frames).items():
+                if seq <= sent:
+                    gateway.send(Amended(page.topic_id, page.epoch, seq, b"", redacted))
 
     def _frame(self, target: _Target) -> bytes:
         """Returns the message as it is now, b"" where its parts are not at hand."""

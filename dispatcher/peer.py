@@ -171,7 +171,10 @@ class Peer:
         if not span.frames:  # the log has lost all of it: the gateway sees the gap and tells its clients
             route.sent = row.seq
             return True
-        self.send(link.Messages(route.topic_id, route.epoch, span.seq, span.ts, span.frames))
+        page = link.Messages(route.topic_id, route.epoch, span.seq, span.ts, span.frames)
+        if row.others:
+            owner.amendments.before_page(self, page, route.sent)
+        self.send(page)
         self._metrics.link_messages("out", len(span.frames))
         route.sent = span.seq + len(span.frames) - 1
         return True

@@ -10,19 +10,23 @@ from dispatcher.fences import Fences
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
-from headgate.core.sequencer import snapshot
+from headgate.core.fanout.flush import Flush
+from headgate.core.sequencer import message_events, snapshot
 from headgate.core.sequencer.members import Members
+from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import MAX_OFFSET
 from headgate.core.sequencer.window import Window
 from headgate.core.wire import link
 from headgate.core.wire.control import Config
 from headgate.core.wire.ids import topic_key
+from headgate.core.wire.message_changes import MessageChange
 from headgate.core.wire.records import Appended, LogName, Record
+from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.ports import Clock, Link, Log
 from tests.sim.nodes import SimLog
-from tests.sim.plan import HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
+from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
 from tests.sim.world import Bugs, Scene
 
 
@@ -220,6 +224,58 @@ class ForgottenLeave(Bugs):
             yield
 
 
+class AppliedTwice(Bugs):
+    """A repeated change of a message is applied again."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the look into the window, and the comparison of versions with it."""
+
+        def decide(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdict:
+            return message_events._CHANGED
+
+        with (
+            mock.patch.object(message_events, "window_key", lambda record_id, epoch: object()),
+            mock.patch.object(message_events, "_decide", decide),
+            mock.patch.object(Window, "add", _no_objects(Window.add)),
+        ):
+            yield
+
+
+def _no_objects(add: Callable[..., None]) -> Callable[..., None]:
+    def adding(window: Window, key: object, *rest: Any) -> None:
+        if isinstance(key, int):
+            add(window, key, *rest)
+
+    return adding
+
+
+class StaleVersion(Bugs):
+    """An edit is accepted whatever version it was made of."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the comparison away."""
+        decide = message_events._decide
+
+        def lenient(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdict:
+            verdict = decide(shard, key, row, change)
+            return message_events._CHANGED if verdict.code == Code.CONFLICT else verdict
+
+        with mock.patch.object(message_events, "_decide", lenient):
+            yield
+
+
+class StaleRing(Bugs):
+    """A gateway does not take back from its rings what was redacted or edited."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the amendment away."""
+        with mock.patch.object(Flush, "amend", lambda flush, feed, message: None):
+            yield
+
+
 class Planted(NamedTuple):
     """A bug, the invariant it breaks, what its witness must say, and the few seeds of a scene that show it."""
 
@@ -242,5 +298,8 @@ PLANTED: Final = {
     "take an old owner's answer": Planted(StaleAnswers(), "D1", "for ever", range(4, 30), crowd),
     "no fence": Planted(NoFence(), "Z1", "came after the client was put out", range(MEMBERS, MEMBERS + 4)),
     "a fence lost with its owner": Planted(UnfencedAttach(), "Z1", "put out", range(MEMBERS + 60, MEMBERS + 100)),
+    "an edit applied twice": Planted(AppliedTwice(), "S1", "the log says", range(EDITS, EDITS + 4)),
+    "a stale version accepted": Planted(StaleVersion(), "S1", "the log says", range(EDITS, EDITS + 4)),
+    "a redaction missing in the ring": Planted(StaleRing(), "N2", "replayed", range(EDITS, EDITS + 12)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

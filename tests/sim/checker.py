@@ -10,8 +10,10 @@ from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import chain_among
+from headgate.core.wire.ids import id_text
 from tests.core.snapshot_bed import restore
 from tests.sim import bounds
+from tests.sim.changes import check_changes
 from tests.sim.clients import Client
 from tests.sim.faults import chunks_of, readable_from
 from tests.sim.follow import Follow, Seen
@@ -39,6 +41,8 @@ class Checker:
         for kept in self._truth.messages.values():
             for one in kept:
                 self._places.setdefault((one.topic_id, one.id), []).append(one)
+                if one.change is not None:
+                    continue
                 self._bodies.setdefault((one.payload["by"], one.payload["n"]), []).append(one)
 
     def check(self, histories: dict[str, dict[int, str]]) -> None:
@@ -61,6 +65,15 @@ class Checker:
         for client in self._world.clients:
             for follow in client.follows.values():
                 self._client(client, follow)
+        self._changes()
+
+    def _changes(self) -> None:
+        for topic_id, epoch, seq, record_id in self._world.event_acks:
+            kept = self._truth.messages.get((topic_id, epoch), [])
+            if seq > len(kept) or kept[seq - 1].id != id_text(record_id):
+                self._violate("N1", f"{topic_id}: a change was answered seq {seq} of {epoch}, the log says otherwise")
+        if self._world.plan.changes:
+            check_changes(self._world)
 
     def _sent(self) -> Iterable[Sent]:
         return chain(*(publisher.sent for publisher in self._world.publishers), self._world.foreign.sent)
@@ -131,7 +144,7 @@ class Checker:
     def _invented(self) -> None:
         """P5: everything with a number was sent by somebody, to this topic."""
         known = {(sent.publisher, sent.number): sent for sent in self._sent()}
-        for one in (one for kept in self._truth.messages.values() for one in kept):
+        for one in (one for kept in self._truth.messages.values() for one in kept if one.change is None):
             sent = known.get((one.payload["by"], one.payload["n"]))
             if sent is None or sent.topic_id != one.topic_id:
                 self._violate("P5", f"{one.topic_id} seq {one.seq}: nobody sent {one.payload}")
@@ -188,6 +201,8 @@ class Checker:
             if rows.get(key) != expected.get(key):
                 self._violate("S6", f"{name}, topic {key!r}: {rows.get(key)}, uninterrupted {expected.get(key)}")
                 return
+        if sorted(shard.changed) != sorted(whole.changed) or shard.changed.below != whole.changed.below:
+            self._violate("S6", f"{name}: {shard.changed.count} changed messages, uninterrupted {whole.changed.count}")
         if members_of(shard) != members_of(whole) or shard.logic != whole.logic:
             self._violate("S6", f"{name}: members {members_of(shard)}, uninterrupted {members_of(whole)}")
         if shard.digest.value != whole.digest.value or len(shard.window) != len(whole.window):
@@ -236,9 +251,15 @@ class Checker:
         kept = self._truth.messages.get((topic_id, seen.epoch), [])
         one = kept[seen.seq - 1] if 1 <= seen.seq <= len(kept) else None
         frame = seen.frame
-        if one is None or (one.id, one.payload, one.ts) != (frame["message_id"], frame["payload"], frame["ts"]):
-            got = frame["payload"].get("n"), frame["payload"].get("by")
+        if one is None or (one.id, one.ts) != (frame["message_id"], frame["ts"]) or not self._was(one, frame):
+            got = frame["message_id"], frame["payload"]
             self._violate("P5", f"{name}: seq {seen.seq} of {seen.epoch} brought {got}, the log has {one}")
+
+    def _was(self, one: Numbered, frame: dict[str, object]) -> bool:
+        """Whether a frame has the payload that its message once had; see `check_changes` for more."""
+        if self._world.plan.changes and (frame["payload"] is None or "version" in frame):
+            return True
+        return bool(one.payload == frame["payload"])
 
     def _whole(self, name: str, follow: Follow, epoch: int, begin: int) -> None:
         """Between what it was promised first and the last it saw of a topic's life, nothing is missing."""

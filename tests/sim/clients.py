@@ -290,7 +290,7 @@ class Client:
         follow.position = (epoch, seq)
         if self._world.plan.door_changes:
             self._let_in(follow, epoch, seq)
-        follow.seen.append(Seen(epoch, seq, frame))
+        follow.seen.append(Seen(epoch, seq, frame, follow.head))
 
     def _let_in(self, follow: Follow, epoch: int, seq: int) -> None:
         """Z1: nothing after a removal, until the client is let in again."""

@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 
 class Seen(NamedTuple):
-    """A message as a client got it."""
+    """A message as a client got it; `head` is the head that it was told when it subscribed."""
 
     epoch: int
     seq: int
     frame: dict[str, Any]
+    head: int
 
 
 class Gap(NamedTuple):

@@ -11,6 +11,7 @@ WIDE: Final = 1_000_000  # seeds from here on: batches, foreign producers, reten
 HEAVY: Final = 2_000_000  # and from here on: batches of up to 1,000 into a small duplicate window
 MONTH: Final = 3_000_000  # and from here on: 30 days of log time, slow traffic, a deploy every other day
 MEMBERS: Final = 4_000_000  # and from here on: members come and go, permissions change, clients have no other rights
+EDITS: Final = 5_000_000  # and from here on: messages are edited, redacted and reacted to, under the plain faults
 DISPATCHERS: Final = ("d1", "d2", "d3")
 GATEWAYS: Final = ("g1", "g2")
 INGESTS: Final = ("i1", "i2")
@@ -60,6 +61,7 @@ class Plan:
     block_ids: int = BLOCK_IDS  # small ones: ids leave the window although there are few
     permissions: str = "PUBLIC"  # of the topics
     door_changes: int = 0  # of members and permissions; with any, a client has only the rights of its role
+    changes: int = 0  # edits, redactions and reactions of three users
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)
@@ -105,7 +107,9 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     rng = SimRng(f"{seed}:plan")
     plan = Plan(seed, skip)
     _draw_sizes(plan, rng)
-    if seed >= MEMBERS:
+    if seed >= EDITS:
+        _edit(plan, rng)
+    elif seed >= MEMBERS:
         _let_in_and_out(plan, rng)
     elif seed >= MONTH:
         _month(plan, rng)
@@ -178,6 +182,23 @@ def _let_in_and_out(plan: Plan, rng: SimRng) -> None:
     plan.snapshot_s, plan.chunk_bytes = rng.choice((0.3, 1.0, 4.0)), rng.choice((1_000, CHUNK_BYTES))
     _mix(plan, rng, _KINDS)
     _stir(plan, rng)
+
+
+def _edit(plan: Plan, rng: SimRng) -> None:
+    """Three users change messages all the time; owners die twice at least, with and without their index files."""
+    plan.changes = rng.choice((120, 300, 999))
+    plan.publishes = rng.choice((60, 120))
+    plan.auto_create = False
+    plan.active_s = 22.0
+    plan.warm = rng.random() < 0.4
+    plan.ring_frames = rng.choice((4, 1_000, 1_000))
+    plan.queue_bytes = rng.choice((40_000, 1 << 20))
+    plan.snapshot_s, plan.chunk_bytes = rng.choice((0.3, 1.0, 4.0)), rng.choice((1_000, CHUNK_BYTES))
+    _mix(plan, rng, _KINDS)
+    plan.faults += [Fault(rng.uniform(2.0, 20.0), "crash", who, 2.0, rng.random()) for who in plan.dispatchers[:2]]
+    for n in range(4 * plan.clients):  # they miss messages and what is done to them
+        who = f"c{n % plan.clients}"
+        plan.faults.append(Fault(rng.uniform(2.0, 20.0), "client", who, rng.uniform(0.5, 3.0), rng.random()))
 
 
 def _stir(plan: Plan, rng: SimRng) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.sim.bugs import PLANTED
-from tests.sim.plan import HEAVY, MEMBERS, MONTH, WIDE, crowd
+from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, crowd
 from tests.sim.witness import describe, shrink
 from tests.sim.world import simulate
 
@@ -24,6 +24,7 @@ FAMILIES: Final = {
     HEAVY: max(SEEDS // 30, 1),
     MONTH: max(SEEDS // 30, 1),
     MEMBERS: SEEDS // 3,
+    EDITS: SEEDS // 3,
 }
 CHUNK: Final = 10
 FOUND: Final = (171, 196, 3045, 3099, 3185, 3279, 5163, 5177)  # seeds that once failed; run whatever SEEDS is

@@ -8,7 +8,9 @@ from headgate.core.wire.control import CreateTopic, DeleteTopic, RemoveMember, S
 from headgate.core.wire.envelope import Kind, decode, is_ours
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import foreign_id, id_text, make_epoch
+from headgate.core.wire.message_changes import MessageChange, decode_event
 from headgate.core.wire.records import Record
+from tests.sim.changes import Changes
 from tests.sim.members import Doors
 
 
@@ -24,6 +26,7 @@ class Numbered(NamedTuple):
     offset: int
     item: int
     payload: Any
+    change: MessageChange | None = None  # of an event
 
 
 class Dead(NamedTuple):
@@ -48,6 +51,7 @@ class Truth:
         self.epochs: dict[str, list[int]] = {}
         self.dead: list[Dead] = []
         self.doors = Doors()
+        self.changes = Changes()
         self._versions: dict[tuple[str, int], int] = {}
         self.spoiled: list[tuple[int, int]] = []
         self._seen: set[tuple[int, bytes]] = set()
@@ -79,6 +83,9 @@ class Truth:
         if envelope.kind is Kind.CONTROL:
             self._control(topic_id, record, envelope)
             return
+        if envelope.kind is Kind.EVENT:
+            self._event(topic_id, shard, record, envelope)
+            return
         for item, message in enumerate(envelope.items):
             tail = msgspec.json.decode(b"{" + message.tail)
             if self.alive.get(topic_id) != envelope.epoch:
@@ -89,6 +96,20 @@ class Truth:
                 text = id_text(message.id)
                 place = (shard, record.offset, item)
                 kept.append(Numbered(topic_id, envelope.epoch, len(kept) + 1, text, record.ts, *place, tail["payload"]))
+
+    def _event(self, topic_id: str, shard: int, record: Record, envelope: Any) -> None:
+        """A change of a message: in a run everybody has the right to it."""
+        change, tail = decode_event(envelope.body)
+        name, epoch = (envelope.epoch, envelope.id), envelope.epoch
+        kept = self.messages.get((topic_id, epoch), [])
+        if self.alive.get(topic_id) != epoch or name in self._seen or change.target_seq > len(kept):
+            return
+        payload = msgspec.json.decode(b"{" + tail)["payload"]
+        original = kept[change.target_seq - 1].payload
+        if self.changes.take((topic_id, epoch), len(kept) + 1, original, change, payload):
+            self._seen.add(name)
+            place = (record.ts, shard, record.offset, 0)
+            kept.append(Numbered(topic_id, epoch, len(kept) + 1, id_text(envelope.id), *place, payload, change))
 
     def _foreign(self, shard: int, record: Record) -> None:
         """A foreign producer's record: what is good says who sent it, so that no JSON has to be judged here."""

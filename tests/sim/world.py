@@ -26,6 +26,7 @@ from tests.sim import bounds, faults
 from tests.sim.checker import Checker, ids_of
 from tests.sim.clients import Client
 from tests.sim.disk import disks
+from tests.sim.editors import Editor
 from tests.sim.follow import Follow
 from tests.sim.foreign import Foreign
 from tests.sim.lines import Line
@@ -130,6 +131,9 @@ class World:
         self.publishers = [Publisher(self, name, share) for name in ("p1", "p2")]
         self.foreign = Foreign(self, plan.foreign)
         self.doorkeeper = Doorkeeper(self, plan.door_changes)
+        self.editors = [Editor(self, name, plan.changes // 3) for name in ("p1", "p2", "e3") if plan.changes]
+        self.event_acks: list[tuple[str, int, int, bytes]] = []  # topic, epoch, seq, id of answered changes
+        self.told: dict[str, list[dict[str, Any]]] = {}  # histories at the end
         self.truth = Truth(self.written)
         self.clients: list[Client] = []
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -214,7 +218,7 @@ class World:
             topics = rng.sample(self.plan.topics, rng.randint(1, len(self.plan.topics)))
             sse = rng.random() < 0.3
             self.clients.append(Client(self, f"c{n}", topics[:1] if sse else topics, sse=sse))
-        senders: list[Publisher | Foreign | Doorkeeper] = [*self.publishers, self.foreign]
+        senders: list[Publisher | Foreign | Doorkeeper | Editor] = [*self.publishers, self.foreign, *self.editors]
         senders += [self.doorkeeper] if self.plan.door_changes else []
         publishing = [asyncio.create_task(sender.run(), name=sender.name) for sender in senders]
         for at, fault in enumerate(self.plan.faults):
@@ -284,6 +288,11 @@ class World:
         epoch = self.truth.alive[follow.topic_id]
         return bool(self.plan.door_changes) and not self.truth.doors.may_read(follow.topic_id, epoch, client.name)
 
+    def is_out_of(self, follow: Follow) -> bool:
+        """Returns whether a client has not got all of a topic: it was told of a gap."""
+        epoch = self.truth.alive[follow.topic_id]
+        return any(gap.epoch == epoch for gap in follow.gaps)
+
     async def _histories(self) -> dict[str, dict[int, str]]:
         """Asks each topic's owner for all it has."""
         found: dict[str, dict[int, str]] = {}
@@ -292,10 +301,11 @@ class World:
             frames = await self._history(topic_id, rng)
             if frames is not None:
                 found[topic_id] = ids_of(frames)
+                self.told[topic_id] = frames
         return found
 
-    async def _history(self, topic_id: str, rng: SimRng) -> list[dict[str, object]] | None:
-        frames: list[dict[str, object]] = []
+    async def _history(self, topic_id: str, rng: SimRng) -> list[dict[str, Any]] | None:
+        frames: list[dict[str, Any]] = []
         path = f"/api/v1/topics/{topic_id}/messages"
         for _ in range(TRIES):
             after = frames[-1]["seq"] if frames else 0

@@ -10,7 +10,9 @@ from headgate.core.fanout.flush import Flush, flushed
 from headgate.core.fanout.gap_repair import GapRepair
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.wire.amended_frames import targets_of
 from headgate.core.wire.link import Answer
+from headgate.core.wire.link_messages import Amended
 
 
 class FeedInput:
@@ -66,6 +68,8 @@ class FeedInput:
         if repair.lost_below is not None:
             self._lose(feed, repair.lost_below)
         if repair.page.frames:
+            for seq, redacted in targets_of(repair.page.frames).items():  # their amendments were lost with the rest
+                self._flush.amend(feed, Amended(feed.topic_id, feed.epoch, seq, b"", redacted))
             self.take(feed, repair.page.seq, repair.page.ts, repair.page.frames)
         if feed.head > before and self._gaps.moved(feed):
             self._repair(feed)

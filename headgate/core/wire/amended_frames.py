@@ -3,7 +3,7 @@
 A frame is cut into its members and put together anew; this happens only to messages that were changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,6 +13,8 @@ from headgate.core.wire.message_changes import NO_PAYLOAD
 from headgate.core.wire.payload import members
 
 _EDIT: Final = b'"edit"'
+_REDACT: Final = b'"redact"'
+_KIND: Final = b',"kind":"'
 _decoder: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -67,6 +69,19 @@ def redacted_frame(frame: bytes) -> bytes:
     found["payload"] = NO_PAYLOAD
     found["redacted"] = b"true"
     return _joined(found)
+
+
+def targets_of(frames: Iterable[bytes]) -> dict[int, bool]:
+    """Returns the messages that events among frames changed, by seq: whether they were redacted."""
+    targets: dict[int, bool] = {}
+    for frame in frames:
+        if _KIND not in frame:
+            continue
+        found = frame_members(frame)
+        if "kind" in found and "target_seq" in found:  # a payload may hold the mark as well
+            seq = int(found["target_seq"])
+            targets[seq] = targets.get(seq, False) or found["kind"] == _REDACT
+    return targets
 
 
 def amend(frames: list[bytes], first: int, seq: int, frame: bytes, *, redacted: bool) -> int:

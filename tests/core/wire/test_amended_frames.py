@@ -11,6 +11,7 @@ from headgate.core.wire.amended_frames import (
     frame_members,
     payload_in,
     redacted_frame,
+    targets_of,
 )
 from headgate.core.wire.frames import message_frame
 
@@ -88,3 +89,9 @@ def test_a_redaction_without_a_frame_blanks_what_is_held() -> None:
     frames = [frame(5, b'"secret"')]
     amend(frames, 5, 5, b"", redacted=True)
     assert frame_members(frames[0])["payload"] == b"null"
+
+
+def test_the_messages_that_events_changed_are_found_among_frames() -> None:
+    redact = frame(9, b"null", b',"kind":"redact","target_seq":4}')
+    forged = frame(8, b'{"a":1,"kind":"edit","target_seq":7,"version":2}')
+    assert targets_of([frame(5), edit(6, 4), edit(7, 3), forged, redact]) == {4: True, 3: False}
