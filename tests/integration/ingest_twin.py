@@ -201,9 +201,13 @@ class Owner:
         if ask.after_seq == 666:
             raise Refusal("gone", "older than what is kept", first_seq=700)
         found = [d for d in self.frames.get(ask.topic_id, []) if d.seq > ask.after_seq]
+        if ask.kinds:
+            found = [d for d in found if self.book.is_message(d)]
+        if ask.since_ts >= 0:
+            found = [d for d in found if d.ts >= ask.since_ts]
         if ask.before_seq >= 0:
             found = [d for d in found if d.seq < ask.before_seq]
-        page = found[: ask.limit] if ask.after_seq >= 0 else found[-ask.limit :]
+        page = found[: ask.limit] if max(ask.after_seq, ask.since_ts) >= 0 else found[-ask.limit :]
         return link.HistoryPage(ask.req, row.epoch, 1, row.seq, True, cut([self.book.now(d) for d in page]))
 
     def _Relay(self, ask: link_ephemeral.Relay) -> link.Answer:

@@ -51,6 +51,9 @@ class MessageBook:
             state = state._replace(reactions={name: sum(n == name for n, _ in reactions) for name in names})
         self._states[place] = state
 
+    def is_message(self, delivered: Deliver) -> bool:
+        return delivered.id in self._messages
+
     def now(self, message: Deliver) -> bytes:
         return amended_frame(message.frame, self._states.get((message.epoch, message.seq), MessageState()))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headgate.core.wire.envelope import KEYED, UNMETERED, Kind, decode, is_ours
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.records import LogName
@@ -92,7 +93,10 @@ def test_a_repeat_with_its_key_finds_the_first_result() -> None:
         late = (await edit(world, message_id, "a", 1, key="k")).json()
         assert (late["payload"], late["version"], late["event_seq"]) == ("b", 3, 2)
         problem(await edit(world, message_id, "a", 1, key="another"), 409, "version_conflict")
+        before = records(world)
         problem(await edit(world, message_id, "a", 1), 409, "version_conflict")
+        problem(await edit(world, message_id, "a", 9), 409, "version_conflict")
+        assert records(world) == before, "what is a conflict already is not written"
         assert await versions_of(world, message_id) == [(1, 1), (2, "a"), (3, "b")]
 
     play(scene)
@@ -228,6 +232,24 @@ def test_a_change_counts_as_a_publish() -> None:
         assert await versions_of(world, message_id) == [(1, 1), (2, 2)]
 
     play(scene, rates=RateLimits(publish_per_user_per_min=3))
+
+
+def test_the_record_of_a_change_says_whether_it_may_be_repeated_and_whether_it_counts() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        bo = world.token("bo")
+        mine, his = await published(world), await published(world, bo)
+        await edit(world, mine, 2, 1)
+        await edit(world, mine, 3, 2, key="k")
+        await edit(world, his, 2, 1, bo)
+        await edit(world, his, 3, 2, bo, key="k")
+        parts = [part for (log, _), part in world.store.parts.items() if log is LogName.MESSAGES]
+        values = [record.value or b"" for part in parts for record in part.slice(part.first, 1_000).records]
+        found = [decode(value) for value in values if is_ours(value)]
+        flags = [record.flags for record in found if record.kind is Kind.EVENT]
+        assert flags == [UNMETERED, KEYED | UNMETERED, 0, KEYED]
+
+    play(scene)
 
 
 def test_an_older_dispatcher_takes_no_changes() -> None:
