@@ -80,8 +80,9 @@ class CatchUp:
     def set_back(self, subscription: Subscription, cursor: int) -> None:
         """Takes a subscription in step out of step at `cursor`."""
         subscription.step_out(cursor)
-        for count in subscription.feed.counts:
-            count.set_back(cursor)
+        counts = subscription.feed.counts
+        if counts is not None:
+            counts.set_back(cursor)
         self.admit(subscription)
 
     def hold(self, subscription: Subscription) -> None:
@@ -234,8 +235,8 @@ class CatchUp:
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         session.put(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
-        for count in feed.counts:
-            count.wrote(piece)
+        if feed.counts is not None:
+            feed.counts.wrote(piece.seq, piece.seq + len(piece.frames) - 1)
 
     def _must_end(self, subscription: Subscription) -> bool:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)

@@ -1,9 +1,10 @@
 """A topic on this gateway: its newest messages, those not written yet, and its subscribers in and out of step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.piece_counts import PieceCounts
 from headgate.core.wire.amended_frames import amend
 from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
 
@@ -78,19 +79,6 @@ class Ring:
         self.size -= size
 
 
-class PieceCount(Protocol):
-    """Counts the subscribers that get one message; see `headgate.core.fanout.write_counts`."""
-
-    def flushed(self, piece: Piece, in_step: int) -> None:
-        """A piece is written to the subscribers in step."""
-
-    def wrote(self, piece: Piece) -> None:
-        """A piece was written to one subscriber out of step."""
-
-    def set_back(self, cursor: int) -> None:
-        """A subscriber in step did not get what is above `cursor` after all."""
-
-
 class Feed(Generic[S]):
     """The messages of one topic. `S` is a subscription; the feed only lists and counts them.
 
@@ -103,8 +91,8 @@ class Feed(Generic[S]):
     `streams` (SSE), each with the function that writes to it; all others are in `behind`. `waiting` indexes those of
     `behind` that the next flush must look at: a flush costs nothing for the rest.
 
-    `counts` are those of messages whose publishers wait for their delivery. `fence` is the number of the topic's newest
-    fence (`headgate.core.wire.link_members.Fence`) that is known here.
+    `counts` are of messages whose publishers wait for their delivery, None for none. `fence` is the number of the
+    topic's newest fence (`headgate.core.wire.link_members.Fence`) that is known here.
     """
 
     __slots__ = (
@@ -131,7 +119,7 @@ class Feed(Generic[S]):
         self.streams: dict[S, Write] = {}
         self.behind: dict[S, None] = {}
         self.waiting: dict[S, None] = {}
-        self.counts: list[PieceCount] = []
+        self.counts: PieceCounts | None = None
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Takes the topic's effective settings; `profile` never changes."""

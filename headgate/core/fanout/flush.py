@@ -94,8 +94,8 @@ class Flush:
             delivered, profile = self._metrics.delivered, feed.profile
             for ts in piece.ts:
                 delivered(profile, count, max((wall_ms - ts) / 1000, 0.0))
-        for each in feed.counts:
-            each.flushed(piece, count)
+        if feed.counts is not None:
+            feed.counts.flushed(piece.seq, feed.sent, count)
         return piece
 
     def _write_one(self, feed: TopicFeed, piece: Piece) -> list[Session]:

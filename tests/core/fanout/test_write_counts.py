@@ -160,7 +160,7 @@ def test_a_count_is_forgotten_when_nobody_waits_any_longer() -> None:
     assert len(scene.counts) == 1
     scene.now += COUNTED_S
     scene.counts.tick(scene.now)
-    assert (len(scene.counts), scene.hub.feeds["t"].counts, told(scene)) == (0, [], [])
+    assert (len(scene.counts), scene.hub.feeds["t"].counts, told(scene)) == (0, None, [])
 
 
 def test_the_questions_of_an_owner_go_with_him() -> None:
