@@ -1,17 +1,11 @@
 """One run: builds the processes, lets publishers, clients and faults loose, heals, and looks at the result."""
 
 import asyncio
-import contextlib
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
-from unittest import mock
-
-import structlog
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
@@ -35,6 +29,7 @@ from tests.sim.members import Doorkeeper
 from tests.sim.nodes import DispatcherNode, GatewayNode, IngestNode
 from tests.sim.plan import GATEWAYS, INGESTS, Fault, Plan, draw
 from tests.sim.publishers import Keeper, Lost, NotSent, Publisher, call
+from tests.sim.surroundings import quiet_and_small
 from tests.sim.truth import Truth
 
 QUIET_S: Final = 45.0  # virtual: within it everything must have healed
@@ -360,34 +355,6 @@ class World:
         return Result(self.plan, found, self.loop.turns, seconds, acked, delivered, digest, len(self.ahead))
 
 
-@contextlib.contextmanager
-def _settings(plan: Plan) -> Iterator[None]:
-    """Small blocks and chunks; log lines nowhere."""
-    logging.disable(logging.CRITICAL)
-    config = structlog.get_config()
-    structlog.configure(processors=[_only_faults])
-    try:
-        with contextlib.ExitStack() as patches:
-            patches.enter_context(mock.patch("headgate.core.sequencer.window.BLOCK_IDS", plan.block_ids))
-            for module in ("chunk_builder", "snapshot_writer"):  # how large a chunk is, and when a base is due
-                name = f"headgate.core.sequencer.{module}.CHUNK_BYTES"
-                patches.enter_context(mock.patch(name, plan.chunk_bytes))
-            yield
-    finally:
-        structlog.configure(**config)
-        logging.disable(logging.NOTSET)
-
-
-def _only_faults(_logger: Any, name: str, event: Any) -> Any:
-    """A process says nothing in a run, but what it did not expect is a finding."""
-    error = sys.exc_info()[1]
-    if name == "exception" and error is not None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimLoop)
-        loop.complain(f"logged {event['event']!r}", error)
-    raise structlog.DropEvent
-
-
 def simulate(
     seed: int,
     *,
@@ -405,5 +372,5 @@ def simulate(
         with TemporaryDirectory(prefix="headgate-sim-") as folder:
             return await World(plan, loop, bugs, on_trace, Path(folder) if plan.warm else None).run()
 
-    with _settings(plan), disks(), bugs.planted():
+    with quiet_and_small(plan), disks(), bugs.planted():
         return run(loop, main())
