@@ -1,11 +1,13 @@
 """One run: builds the processes, lets publishers, clients and faults loose, heals, and looks at the result."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
+from unittest import mock
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
