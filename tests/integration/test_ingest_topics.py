@@ -302,7 +302,6 @@ def test_a_wrong_method_names_the_right_ones(method: str, path: str, allow: str)
     ("method", "path"),
     [
         ("GET", f"{TOPICS}/t/stats"),
-        ("GET", f"{TOPICS}/t/subscribers"),
         ("PATCH", f"{TOPICS}/t/messages/m"),
         ("POST", "/api/v1/direct"),
         ("GET", "/api/v1/inbox"),

@@ -180,6 +180,7 @@ class Presence:
         caller, topic_id = session.caller, subscription.feed.topic_id
         assert caller is not None, "only a known caller follows a topic"
         replica = self._replicas.get(topic_id)
+        self._local.announce_changes()  # the question must not overtake them
         limit = LISTED if replica is None or replica.mode != "list" else 0
         self._upstream.request(
             subscription.feed.shard,

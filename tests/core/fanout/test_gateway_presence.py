@@ -253,6 +253,13 @@ def test_a_grant_whose_replica_went_meanwhile_is_given_back_and_asked_for_again(
     assert [message.presence for message in asked] == [1, 0, 1] and scene.owners.topics["a"].count == 1
 
 
+def test_a_question_does_not_overtake_the_announcement_of_who_asks() -> None:
+    scene = scene_of("count")
+    pipe = scene.socket("a", user="ann")
+    scene.say(pipe, type="presence", topic_id="a")
+    assert first(pipe) == ([], 1)
+
+
 def test_a_replica_of_an_older_epoch_is_of_no_use() -> None:
     scene = scene_of()
     ann = follow(scene, "ann")
