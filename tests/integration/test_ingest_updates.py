@@ -84,7 +84,6 @@ def test_it_takes_effect_at_once_on_every_ingest() -> None:
         ({"settings": []}, 400, "bad_request", "settings"),
         ({"settings": {"colour": 1}}, 400, "bad_request", "settings.colour"),
         ({"settings": {"presence": "x"}}, 400, "bad_request", "settings.presence"),
-        ({"settings": {"presence": "list"}}, 400, "bad_request", "settings.presence list is not built"),
         ({"settings": {"hot_enter": 7_000}}, 400, "bad_request", "settings.hot_enter is not built"),
         ({"settings": {"strategy": {"kind": "batched"}}}, 400, "bad_request", "settings.strategy is not built"),
         ({"settings": {"on_slow": "conflate"}}, 400, "bad_request", "settings.on_slow"),

@@ -50,9 +50,11 @@ class Cell(NamedTuple):
     rights: str
 
     def expects(self, right: str) -> str:
-        """The outcome of an action that needs a right; "V" is to see the topic."""
+        """The outcome of an action that needs a right; "V" is to see the topic, "M" to know who follows it."""
         if self.rights == "-":
             return "topic_not_found"
+        if right == "M":
+            return "forbidden" if self.caller == "stranger" and self.mode != "PUBLIC" else "ok"
         return "ok" if right == "V" or right in self.rights else "forbidden"
 
     def topic(self, use: str) -> str:
@@ -172,6 +174,7 @@ ACTIONS: Final[list[tuple[str, str, Action]]] = [
     ("info", "V", _http("shared", "GET")),
     ("list", "V", lambda user, cell: user.listed(cell.topic("shared"))),
     ("members", "A", _http("shared", "GET", "/members")),
+    ("subscribers", "M", _http("shared", "GET", "/subscribers")),
     ("put another", "A", _http("own", "PUT", "/members/zoe", {"role": "member"})),
     ("remove another", "A", _http("own", "DELETE", "/members/zoe")),
     ("patch", "A", _http("own", "PATCH", "", {"name": "new", "settings": {"presence": "none"}})),

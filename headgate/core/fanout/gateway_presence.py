@@ -49,6 +49,7 @@ class Presence:
         self._barred: dict[str, dict[Subscription, bool]] = {}  # they want changes and may not know them
         self._dirty: dict[str, None] = {}
         self._away: dict[Session, None] = {}
+        self._permissions: dict[str, str] = {}  # of topics whose settings have changed since they are followed here
 
     # Subscriptions
 
@@ -62,6 +63,7 @@ class Presence:
             return False
         assert pending.shard is not None, "the owner of a shard has answered"
         self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
+        self._replicas.pop(pending.topic_id, None)  # of an older epoch, or none
         return True
 
     def begin(self, subscription: Subscription, pending: PendingSubscribe, answer: Subscribed) -> ClientFrame | None:
@@ -99,8 +101,8 @@ class Presence:
 
     def forget(self, topic_id: str) -> None:
         """Nobody here follows a topic any longer: its owner tells nothing more of it."""
-        self._replicas.pop(topic_id, None)
-        self._dirty.pop(topic_id, None)
+        self._forget_replica(topic_id)
+        self._permissions.pop(topic_id, None)
 
     def drop(self, session: Session) -> None:
         """A session has ended, after its subscriptions."""
@@ -139,8 +141,9 @@ class Presence:
             self._local.begin(feed, self._is_away)
         elif self._watches(feed.topic_id):
             self._local.wake(feed)
-        if not change.permissions:
+        if change.permissions == self._permissions.get(feed.topic_id, ""):
             return []
+        self._permissions[feed.topic_id] = change.permissions
         return [*self._watching.get(feed.topic_id, ()), *self._barred.get(feed.topic_id, ())]
 
     def attach(self, shard: int) -> None:
@@ -177,6 +180,7 @@ class Presence:
         caller, topic_id = session.caller, subscription.feed.topic_id
         assert caller is not None, "only a known caller follows a topic"
         replica = self._replicas.get(topic_id)
+        self._local.announce_changes()  # the question must not overtake them
         limit = LISTED if replica is None or replica.mode != "list" else 0
         self._upstream.request(
             subscription.feed.shard,
@@ -237,9 +241,13 @@ class Presence:
         else:  # it was off when the others came, and nothing was heard of the change
             self._local.begin(feed, self._is_away)
 
+    def _forget_replica(self, topic_id: str) -> None:
+        self._replicas.pop(topic_id, None)
+        self._dirty.pop(topic_id, None)
+
     def _turn_off(self, feed: TopicFeed) -> None:
         self._local.end(feed)
-        self.forget(feed.topic_id)
+        self._forget_replica(feed.topic_id)
 
     def _is_away(self, subscription: Subscription) -> bool:
         return subscription.session in self._away

@@ -85,8 +85,7 @@ class LocalUsers:
     def announce(self) -> None:
         """Tells what has changed since the last call."""
         self._is_scheduled = False
-        if self._changed:
-            self._announce_changes()
+        self.announce_changes()
         for key, chunks in list(self._telling_all.items()):
             for _ in range(CHUNKS):
                 chunk = next(chunks, None)
@@ -97,7 +96,8 @@ class LocalUsers:
         if self._telling_all:
             self._plan()
 
-    def _announce_changes(self) -> None:
+    def announce_changes(self) -> None:
+        """Tells what has changed, before the end of the turn."""
         changed, self._changed = self._changed, {}
         shards: dict[int, list[TopicUsers]] = {}
         for feed, users in changed.items():

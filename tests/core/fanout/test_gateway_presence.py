@@ -8,7 +8,7 @@ from headgate.core.client.framing import SSE
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout import gateway_presence
 from headgate.core.wire import link
-from headgate.core.wire.link_members import TopicSettings
+from headgate.core.wire.link_members import Authorize, TopicSettings
 from headgate.core.wire.link_presence import PresenceState
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import from_query
@@ -251,6 +251,31 @@ def test_a_grant_whose_replica_went_meanwhile_is_given_back_and_asked_for_again(
     assert first(bob) == (["bob"], 1)
     asked = [message for message in scene.owners.asked if isinstance(message, link.AskSubscribe)]
     assert [message.presence for message in asked] == [1, 0, 1] and scene.owners.topics["a"].count == 1
+
+
+def test_a_question_does_not_overtake_the_announcement_of_who_asks() -> None:
+    scene = scene_of("count")
+    pipe = scene.socket("a", user="ann")
+    scene.say(pipe, type="presence", topic_id="a")
+    assert first(pipe) == ([], 1)
+
+
+def test_a_replica_of_an_older_epoch_is_of_no_use() -> None:
+    scene = scene_of()
+    ann = follow(scene, "ann")
+    topic = scene.owners.topics.pop("a")
+    again = scene.owners.create("a", settings={"presence": "list"})  # and Ended was lost
+    bob = follow(scene, "bob")
+    assert first(bob) == (["bob"], 1) and again.epoch > topic.epoch
+    assert ann.frames("unsubscribed")[0]["reason"] == "deleted"
+
+
+def test_settings_that_leave_the_permissions_as_they_are_renew_nothing() -> None:
+    scene = scene_of()
+    follow(scene, "ann", 2)
+    for _ in range(3):
+        settings(scene, "PUBLIC", presence="list")
+    assert sum(isinstance(message, Authorize) for message in scene.owners.asked) == 1
 
 
 def test_states_without_a_grant_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
