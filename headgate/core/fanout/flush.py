@@ -31,6 +31,11 @@ class Flush:
         self._ring_bytes = 0
         self.failures = 0
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a `run` was asked for."""
+        return self._scheduled
+
     def add(self, feed: TopicFeed) -> None:
         """Takes a feed with pending messages; the first of a loop turn schedules the flush."""
         self._dirty[feed] = None

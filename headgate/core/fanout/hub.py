@@ -136,8 +136,9 @@ class Hub:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
         try:
-            with closing(self._flush.run(moment.wall_ms)) as rounds:
-                self._pump_all(rounds)
+            if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
+                with closing(self._flush.run(moment.wall_ms)) as rounds:
+                    self._pump_all(rounds)
         finally:  # users that change later ask for a flush only after this call
             self._users.announce()
             self.audience.flush()
