@@ -9,7 +9,7 @@ import pytest
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk
-from headgate.core.sequencer.window import UNSAVED_IDS, window_key
+from headgate.core.sequencer.window import START, UNSAVED_IDS, window_key
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import decode, encode_control, is_ours
 from headgate.core.wire.ids import foreign_id, topic_key
@@ -54,6 +54,23 @@ def test_a_delta_of_many_rows_is_built_while_records_go_on(monkeypatch: pytest.M
             at += 30
     bed.snapshot(base=False)
     assert same(restore(bed.chain()), bed)
+
+
+@pytest.mark.parametrize("count", [4, 5, 6, 23])
+def test_a_delta_has_each_changed_row_once_where_nothing_changes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.SLICE_ROWS", 5)
+    topics = [f"t{n}" for n in range(30)]
+    bed = Bed()
+    assert bed.writer.mark == START
+    bed.feed(configured(topics=topics))
+    bed.snapshot(base=True)
+    changed = [topic_key(topic) for topic in topics[:count]]
+    for key in changed:
+        bed.writer.touch(key)
+    bed.snapshot(base=False)
+    assert sorted(key for key, _ in bed.chunks()[-1].body().rows) == sorted(changed)
 
 
 @pytest.mark.parametrize("base", [True, False])
