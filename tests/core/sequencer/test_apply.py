@@ -227,6 +227,9 @@ def test_an_equal_config_is_ignored_and_another_refused() -> None:
     refused = bed.feed(b"hg:config", encode_control(encode_body(other), 0))
     assert code(refused) is Code.DEAD
     assert bed.shard.generation == 1
+    row = bed.create().row
+    config = Record(bed.offset, bed.ts, KEY, encode_control(encode_body(bed.shard.config), 0))
+    assert row is not None and apply(bed.shard, row, config).row is row
 
 
 def test_a_probe_changes_nothing() -> None:

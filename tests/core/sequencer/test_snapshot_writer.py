@@ -9,7 +9,7 @@ import pytest
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import CHUNK_BYTES, read_chunk
-from headgate.core.sequencer.window import UNSAVED_IDS, window_key
+from headgate.core.sequencer.window import START, UNSAVED_IDS, window_key
 from headgate.core.wire.control import CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import decode, encode_control, is_ours
 from headgate.core.wire.ids import foreign_id, topic_key
@@ -56,6 +56,23 @@ def test_a_delta_of_many_rows_is_built_while_records_go_on(monkeypatch: pytest.M
     assert same(restore(bed.chain()), bed)
 
 
+@pytest.mark.parametrize("count", [4, 5, 6, 23])
+def test_a_delta_has_each_changed_row_once_where_nothing_changes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("headgate.core.sequencer.snapshot_writer.SLICE_ROWS", 5)
+    topics = [f"t{n}" for n in range(30)]
+    bed = Bed()
+    assert bed.writer.mark == START
+    bed.feed(configured(topics=topics))
+    bed.snapshot(base=True)
+    changed = [topic_key(topic) for topic in topics[:count]]
+    for key in changed:
+        bed.writer.touch(key)
+    bed.snapshot(base=False)
+    assert sorted(key for key, _ in bed.chunks()[-1].body().rows) == sorted(changed)
+
+
 @pytest.mark.parametrize("base", [True, False])
 def test_a_snapshot_that_fails_at_any_chunk_is_as_if_it_had_not_begun(
     base: bool, monkeypatch: pytest.MonkeyPatch
@@ -97,8 +114,9 @@ def test_sizes_of_a_resumed_chain_are_those_of_the_chunks() -> None:
     bed = Bed()
     bed.feed(golden.make_log(2, 300))
     bed.snapshot(base=True)
-    bed.feed(golden.make_log(2, 600)[301:])
-    bed.snapshot(base=False)
+    for begin in (301, 450):
+        bed.feed(golden.make_log(2, 600)[begin : begin + 149])
+        bed.snapshot(base=False)
     sizes = (bed.writer.base_bytes, bed.writer.delta_bytes)
     bed.restart()
     assert (bed.writer.base_bytes, bed.writer.delta_bytes) == sizes
