@@ -211,9 +211,9 @@ async def test_a_rebuild_from_a_log_that_has_the_record_does_not_bring_it_back(t
     assert grep(tmp_path, b"hunter2") == []
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [11, 14, 20])
 async def test_copies_that_moved_rows_left_in_free_parts_of_pages_are_removed_too(tmp_path: Path, seed: int) -> None:
-    """A file written newest first, as a rebuild does it: rows move to other pages. Without `_write_anew` some fail."""
+    """A file written newest first, as a rebuild does it: rows move to other pages. Without `_write_anew` all fail."""
     rng = Random(seed)
     file = HistoryIndex(tmp_path / "index.db", ME)
     entries = [stored(n, f"S{n}hunter2" * rng.randrange(1, 150) if n % 40 == 0 else "x" * int(rng.expovariate(1 / 300)))
