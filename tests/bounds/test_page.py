@@ -13,6 +13,10 @@ from headgate.runtime.settings_model import Model
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
 MODULES = {
     "window": "headgate.core.sequencer.window",
+    "changed_messages": "headgate.core.sequencer.changed_messages",
+    "selection": "dispatcher.selection",
+    "message_requests": "dispatcher.message_requests",
+    "index_changes": "dispatcher.index_changes",
     "verdicts": "headgate.core.sequencer.recent_verdicts",
     "dead_letters": "dispatcher.dead_letters",
     "outputs": "dispatcher.outputs",

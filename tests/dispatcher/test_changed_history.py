@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from dispatcher.index import HistoryIndex
+from dispatcher.recent import RecentMessage
 from headgate.core.wire import link
+from headgate.core.wire.control import Actor
+from headgate.core.wire.frames import message_frame
+from headgate.core.wire.message_changes import RedactMessage
 from tests.dispatcher.messages_bed import ANN, ME, MessagesBed
 
 PLACES = ["memory", "file", "both", "no file"]
@@ -204,6 +209,33 @@ async def test_a_rebuild_from_a_log_that_has_the_record_does_not_bring_it_back(t
     assert grep(tmp_path, b"other")
     file.close()
     assert grep(tmp_path, b"hunter2") == []
+
+
+@pytest.mark.parametrize("seed", [11, 14, 20])
+async def test_copies_that_moved_rows_left_in_free_parts_of_pages_are_removed_too(tmp_path: Path, seed: int) -> None:
+    """A file written newest first, as a rebuild does it: rows move to other pages. Without `_write_anew` all fail."""
+    rng = Random(seed)
+    file = HistoryIndex(tmp_path / "index.db", ME)
+    entries = [stored(n, f"S{n}hunter2" * rng.randrange(1, 150) if n % 40 == 0 else "x" * int(rng.expovariate(1 / 300)))
+               for n in range(1, 1_200)]  # fmt: skip
+    high = len(entries)
+    while high:
+        low = max(0, high - rng.randrange(30, 400))
+        for at in range(low, high, 50):
+            some = entries[at : min(at + 50, high)]
+            file.write(some, (some[0].pos >> 10, (some[-1].pos >> 10) + 1))
+        high = low
+    assert grep(tmp_path, b"hunter2")
+    for target in rng.sample(range(40, 1_200, 40), 29):
+        change = RedactMessage(target, target << 10, True, Actor("bob"))
+        file.note([stored(9_000 + target, "")._replace(change=change)])
+    file.close()
+    assert grep(tmp_path, b"hunter2") == []
+
+
+def stored(n: int, text: str) -> RecentMessage:
+    tail = b'"message_id":"m","publisher_id":"bob","payload":"%b"}' % text.encode()
+    return RecentMessage(n << 10, 7, n, b"%016d" % n, 1, message_frame("t", n, 1, tail))
 
 
 async def test_what_leaves_takes_its_changes_with_it() -> None:
