@@ -22,6 +22,7 @@ FROZEN_S = 20.0
 RATE_S = 0.05  # one publish every 50 ms, whether the last was answered or not
 TOPICS = [f"stock.{number:02}" for number in range(16)]
 EPHEMERAL = "ticks"
+COUNTED = "counted"
 OPEN_S = 3.0  # a circuit opens when its oldest batch is over 2 s, at its next look
 
 
@@ -76,16 +77,22 @@ async def test_a_frozen_broker_costs_504_then_503_and_nothing_else(
     await deployment.start()
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(deployment.ingests[0].url, token("p", service=True)))
-        await publisher.create_all(TOPICS)
+        await publisher.create_all([*TOPICS, COUNTED])
         assert (await publisher.create(EPHEMERAL, settings={"profile": "ephemeral"})).status == 201
         listener = Subscriber("ephemeral", [deployment.gateways[0].url], [EPHEMERAL], token=token("e"))
         await stack.enter_async_context(listener)
+        durable = Subscriber("durable", [deployment.gateways[0].url], [COUNTED], token=token("d"))
+        await stack.enter_async_context(durable)
         subscribers = [
             Subscriber(f"s{n}", [deployment.gateways[0].url], TOPICS[n::4], token=token(f"s{n}")) for n in range(8)
         ]
         for subscriber in subscribers:
             await stack.enter_async_context(subscriber)
-        await until("every subscription is granted", lambda: all(s.connected for s in [*subscribers, listener]), 30)
+        await until(
+            "every subscription is granted", lambda: all(s.connected for s in [*subscribers, listener, durable]), 30
+        )
+        taken = await publisher.publish(COUNTED, 1, wait="delivered", timeout_ms=10_000)
+        assert (taken.body["delivered_to"], taken.body["delivered_to_basis"], taken.body["seq"]) == (1, "delivered", 1)
         load = Load(publisher)
         running = asyncio.create_task(load.run())
         await until("messages arrive", lambda: all(s.count >= 10 for s in subscribers), 30)
@@ -93,6 +100,8 @@ async def test_a_frozen_broker_costs_504_then_503_and_nothing_else(
         cluster.nodes[0].sigstop()
         frozen = time.monotonic()
         await until("the log is said to be away", lambda: _not_ready(deployment), 15)
+        lost = await publisher.publish(COUNTED, 2, wait="delivered")
+        assert lost.status in (503, 504), "it ends as wait=sequenced does"
         live = [await publisher.publish(EPHEMERAL, {"number": number}) for number in range(20)]
         assert [answer.status for answer in live] == [200] * 20, "ephemeral topics flow while the log is away"
         counted = await publisher.publish(EPHEMERAL, {"number": 20}, wait="delivered")

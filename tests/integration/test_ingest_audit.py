@@ -83,6 +83,19 @@ def test_changes_of_messages_leave_one_line_without_the_payload() -> None:
     play(scene)
 
 
+def test_a_direct_topic_leaves_a_line_when_it_is_made_and_none_when_it_is_found() -> None:
+    async def scene(world: World) -> None:
+        line = await line_of(world, "POST", "/api/v1/direct", json={"user_id": "bo"})
+        assert (line["event"], line["user"], line["target"], line["change"]) == ("topic.create", "ana", "bo", "PRIVATE")
+        assert line["topic"].startswith("dm:") and line["record_id"] and line["outcome"] == "ok"
+        assert await lines_of(world, "POST", "/api/v1/direct", json={"user_id": "bo"}) == []
+        little = world.token("cy", only=True)
+        refused = await line_of(world, "POST", "/api/v1/direct", little, json={"user_id": "bo"})
+        assert (refused["outcome"], refused["record_id"]) == ("forbidden", "")
+
+    play(scene)
+
+
 def test_tickets_and_revocations_leave_one_line_without_the_ticket() -> None:
     async def scene(world: World) -> None:
         bo = world.token("bo")
