@@ -19,6 +19,7 @@ from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_members
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import RevokedTokens
 from headgate.runtime.ports import Link, Shell
@@ -28,7 +29,7 @@ logger = structlog.get_logger("dispatcher")
 GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
 _LARGE = (link.Fetch, link.AskHistory)
-_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict)
+_BY_SHARD = (link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage)
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations
 
@@ -245,4 +246,6 @@ def _tell_revoked(peer: Peer, revocations: list[Revocation]) -> None:
 
 def _is_large(message: link.Message) -> bool:
     """Returns whether the answer to a message may be large."""
+    if isinstance(message, AskMessage):
+        return message.versions
     return isinstance(message, _LARGE) or (isinstance(message, link.AskSubscribe) and message.position is not None)
