@@ -67,8 +67,8 @@ class Hub:
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
         self.audience = Audience(self.feeds, upstream, schedule)
-        forbid = partial(self.unsubscribe, reason="forbidden")
-        do = FenceActions(self._write_out, forbid, self._pump, self.audience.presence.permit)
+        permit, forbid = self.audience.presence.permit, partial(self.unsubscribe, reason="forbidden")
+        do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
         self._welcome_ends = welcome_ends(limits)
