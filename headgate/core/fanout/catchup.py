@@ -206,7 +206,7 @@ class CatchUp:
             kept = self._limits.slow_messages if kept is None else kept
             self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
             return True
-        piece = feed.ring.after(subscription.cursor, self._limits)
+        piece = feed.after(subscription.cursor, self._limits)
         if piece is not None:
             self._write(subscription, piece, wall_ms)
             return True

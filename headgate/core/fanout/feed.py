@@ -204,6 +204,13 @@ class Feed(Generic[S]):
         self.hole = max(self.hole, seq)
         return seq > self.head
 
+    def after(self, cursor: int, limits: Limits) -> Piece | None:
+        """Returns the piece of the ring above `cursor`, None when the ring begins later or has nothing above it.
+
+        None too while newer messages are missing here: one of them may have changed a message of the ring.
+        """
+        return None if self.durable and self.hole > self.head else self.ring.after(cursor, limits)
+
     def take(self, limits: Limits) -> Piece:
         """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them."""
         count = fitting(self.pending, 0, limits)

@@ -181,9 +181,8 @@ class Hub:
 
     def admit(self, session: Session, identity: Identity, moment: Moment, frame_id: FrameId = None) -> bool:
         """Gives a session its identity and sends `welcome`; false when its user has too many connections."""
-        user_id = identity.caller.user_id
         if not self.connections.admit(session, identity.caller):
-            self.turn_away(session, user_id)
+            self.turn_away(session, identity.caller.user_id)
             return False
         self._users.changed()
         session.identify(identity, moment)

@@ -175,3 +175,15 @@ def test_a_ring_that_grew_by_amendments_keeps_its_bound() -> None:
         topic.amend(seq, message(seq, b'"%b"' % (b"x" * 500)), redacted=False, limits=limits)
     assert topic.ring.size == sum(map(len, topic.ring.frames)) <= 2_000
     assert topic.ring.first > 1
+
+
+def test_the_ring_is_not_used_while_newer_messages_are_missing() -> None:
+    """One of them may have changed a message of the ring: the owner knows, the ring does not."""
+    topic = feed()
+    topic.append(1, [1, 2], [b"one", b"two"])
+    topic.take(Limits())
+    assert topic.after(0, Limits()) == Piece(1, [1, 2], [b"one", b"two"])
+    assert topic.misses(3)
+    assert topic.after(0, Limits()) is None
+    topic.append(3, [3], [b"three"])
+    assert topic.after(0, Limits()) == Piece(1, [1, 2], [b"one", b"two"])
