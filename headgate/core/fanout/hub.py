@@ -286,7 +286,6 @@ class Hub:
             shard = self.upstream.shard_of(pending.topic_id)
         except Refusal:
             self.pending.hold(pending)
-            self.proceed(pending.session)
             return
         pending.place(shard)
         build = partial(pending.request, create=self.auto_create)
