@@ -291,7 +291,6 @@ class Hub:
             shard = self.upstream.shard_of(pending.topic_id) if feed is None else feed.shard
         except Refusal:
             self.pending.hold(pending)
-            self.proceed(pending.session)
             return
         pending.place(shard)
         build = partial(pending.request, create=self.auto_create, level=self.audience.presence.level(pending))

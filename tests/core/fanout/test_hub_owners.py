@@ -2,8 +2,10 @@
 
 import pytest
 
+from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.wire.link import AskSubscribe, Attach, Ended, Leave, Messages
+from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
 
@@ -18,6 +20,21 @@ def test_another_epoch_ends_the_old_feed() -> None:
     scene.hub.on_push(1, Messages("a", old.epoch, 9, [0], [b'{"type":"message","seq":9}']))  # an owner of the past
     scene.turn()
     assert socket.seqs() == []
+
+
+def test_all_topics_of_a_query_are_held_while_the_number_of_shards_is_not_known() -> None:
+    scene = Scene()
+    for topic in "abc":
+        scene.owners.create(topic)
+    scene.owners.shards = 0
+    pipe = scene.open()
+    assert pipe.session is not None
+    scene.hub.pending.want(pipe.session, [(topic, Subscribe(topic, None, False)) for topic in "abc"])
+    scene.admit(pipe, Caller("bob", service=True))
+    scene.hub.begin(pipe.session, scene.moment)
+    assert scene.hub.pending.count(pipe.session) == 3 and not scene.owners.asked
+    scene.owners.come()
+    assert [frame["topic_id"] for frame in pipe.frames("subscribed")] == ["a", "b", "c"]
 
 
 def test_a_new_owner_is_told_what_is_hosted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,10 @@ import gc
 
 import pytest
 
-from headgate.core.client.framing import SSE
+from headgate.core.client.framing import SSE, WEBSOCKET, Framing
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import caught_up, pong
+from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
@@ -19,6 +20,27 @@ def test_several_frames_are_one_write_behind_the_preface() -> None:
     assert pipe.writes == 1 and pipe.data.startswith(b"HEAD\nevent: caught_up\n") and b"event: pong" in pipe.data
     pipe.session.emit(pong(None, 3))
     assert pipe.data.count(b"HEAD") == 1
+
+
+@pytest.mark.parametrize("framing", [WEBSOCKET, SSE])
+def test_the_first_frame_names_the_connection_and_its_user(framing: Framing) -> None:
+    scene = Scene()
+    pipe = scene.open(framing)
+    assert pipe.session is not None
+    scene.admit(pipe, Caller("bob"))
+    pipe.session.emit(pong(None, 1))
+    head, _, _ = pipe.data.partition(b"pong")
+    assert b'"connection_id":"c","user_id":"bob"' in head
+
+
+def test_nobody_is_a_member_whom_the_owner_does_not_call_one() -> None:
+    scene = Scene()
+    for topic, members in (("a", {"ann": Role.MEMBER}), ("b", {})):
+        scene.owners.create(topic, members=members)
+    pipe = scene.socket("a", "b", user="ann")
+    assert pipe.session is not None
+    assert [each.member for each in pipe.session.subscriptions.values()] == [True, False]
+    assert not pipe.session.follow(scene.hub.feeds["b"], 0, None).member
 
 
 def test_nothing_is_written_after_the_end() -> None:
