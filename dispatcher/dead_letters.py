@@ -5,7 +5,7 @@ the member `op`: see `headgate/broker/journal.py`.
 
 No dead letter is dropped because many wait. Instead the shard reads no further while too much waits (`room`), and a
 snapshot waits for the letters before it (`safe`). Records are kept as they are and are turned into letters, a few at a
-time, when they are handed to the log.
+time, when they are handed to the log. The letter of an event has no value: its message may be redacted, the letter not.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from headgate.core.sequencer.effects import Unusable
+from headgate.core.wire.envelope import is_event
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, RecordTooLarge
 
@@ -107,6 +108,7 @@ class DeadLetters:
     def _encode(self, waiting: _Waiting) -> bytes:
         record, letter = waiting
         value = record.value
+        shown = None if value is None or is_event(value) else value[:VALUE_BYTES]
         return _encoder.encode(
             {
                 "id": f"{self._number}:{record.offset}",
@@ -117,8 +119,8 @@ class DeadLetters:
                 "reason": letter.reason,
                 "detail": letter.detail,
                 "key": base64.b64encode((record.key or b"")[:KEY_BYTES]).decode(),
-                "value": None if value is None else base64.b64encode(value[:VALUE_BYTES]).decode(),
-                "cut": value is not None and len(value) > VALUE_BYTES,
+                "value": None if shown is None else base64.b64encode(shown).decode(),
+                "cut": value is not None and len(value) > len(shown or b""),
             }
         )
 

@@ -246,4 +246,6 @@ def _tell_revoked(peer: Peer, revocations: list[Revocation]) -> None:
 
 def _is_large(message: link.Message) -> bool:
     """Returns whether the answer to a message may be large."""
+    if isinstance(message, AskMessage):
+        return message.versions
     return isinstance(message, _LARGE) or (isinstance(message, link.AskSubscribe) and message.position is not None)

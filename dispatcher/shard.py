@@ -263,7 +263,6 @@ class ShardOwner:
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):
             self.writer.touch(MessageKey(record.key or b"", effect.change.target_seq))
-        self.topic_rates.count(record, 1)
         self.history.add(record.offset, effect.event, effect.change)
         self.amendments.add(effect)
         self.routes.push(effect.event)

@@ -85,3 +85,18 @@ async def test_a_message_that_is_not_at_hand_is_amended_without_its_frame() -> N
     (amended, _) = far.taken()
     assert amended == Amended("t", bed.row.epoch, 1, b"", True)
     assert isinstance(far, Far)
+
+
+async def test_a_page_of_a_route_that_was_behind_comes_after_what_its_events_changed() -> None:
+    """The owner before may have died with the amendments; what the gateway was sent before is stale in its ring."""
+    bed = MessagesBed()
+    for _ in range(3):
+        bed.publish("a")
+    bed.edit(1, "b")
+    bed.redact(2)
+    bed.react(3, "+1")
+    far, epoch = Far(), bed.row.epoch
+    page = Messages("t", epoch, 3, [1] * 4, bed.page(after_seq=2).frames)
+    bed.owner.amendments.before_page(far, page, 2)
+    assert far.taken() == [Amended("t", epoch, 1, b"", False), Amended("t", epoch, 2, b"", True)]
+    bed.owner.amendments.before_page(Far(version=1), page, 2)

@@ -12,9 +12,10 @@ from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from headgate.core.sequencer.effects import Unusable
-from headgate.core.wire.control import DeleteTopic, encode_body
+from headgate.core.wire.control import Actor, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import keyed_id, random_id
+from headgate.core.wire.message_changes import EditMessage, encode_event, event_tail
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.system import SystemRng
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
@@ -53,6 +54,22 @@ async def test_one_letter_a_record_with_its_value_once_whatever_its_batch_holds(
     assert {letter["reason"] for letter in letters} == {"no_topic"}
     assert [base64.b64decode(letter["value"]) for letter in letters] == batches
     assert sum(len(str(letter)) for letter in letters) < 2 * sum(map(len, batches))
+
+
+async def test_the_letter_of_an_event_does_not_keep_what_a_redaction_could_not_reach() -> None:
+    log = await a_log()
+    epoch = await create(log)
+    record_id, change = random_id(KEY, SystemRng().entropy(12)), EditMessage(1, 1, 1, Actor("bob"))
+    event = encode_event(change, event_tail(record_id, change, b'"hunter2"'), epoch, record_id)  # at logic 1
+    async with owning(log) as runner:
+        place = await log.append(LogName.MESSAGES, 0, KEY, event)
+        assert runner.owner is not None
+        async with asyncio.timeout(5):
+            while runner.owner.shard.next_offset <= place.offset:
+                await asyncio.sleep(0.01)
+            await runner.owner.dead_letters.safe()
+    (letter,) = await letters_of(log)
+    assert (letter["reason"], letter["value"], letter["cut"]) == ("corrupt", None, True)
 
 
 def dead(offset: int, size: int = 10) -> Record:

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from dispatcher.dispatcher import _is_large
 from headgate.core.sequencer.changed_messages import ChangedMessages
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic
-from headgate.core.wire.link_messages import MessageAnswer, MessageVersion
+from headgate.core.wire.link_messages import AskMessage, MessageAnswer, MessageVersion
 from headgate.core.wire.message_changes import MAX_NAMES
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
+from tests.dispatcher.bed import dispatcher_of, shell_of
 from tests.dispatcher.messages_bed import ANN, BOB, EVE, MessagesBed
 
 STORES = pytest.mark.parametrize("path", [":memory:", None])
@@ -48,6 +50,14 @@ async def test_the_id_alone_names_a_message(path: str | None) -> None:
     assert outcome(bed.about(2, "read", topic_id="")) == "message_not_found"
     bed.owner.history.complete = False  # older messages may come
     assert outcome(bed.about(2, "read", topic_id="")) == outcome(bed.about(2, "read")) == "not_ready"
+
+
+async def test_a_question_goes_to_the_shard_that_it_names_and_one_for_versions_waits_for_room() -> None:
+    ask = AskMessage(1, 3, "", ANN, bytes(16), "read")
+    assert dispatcher_of(shell_of())._shard_of(ask) == 3
+    assert not _is_large(ask)
+    ask.versions = True
+    assert _is_large(ask)
 
 
 async def test_a_message_that_is_not_there_is_said_so_once_the_index_is_whole() -> None:

@@ -29,12 +29,13 @@ from tests.sim.disk import disks
 from tests.sim.editors import Editor
 from tests.sim.follow import Follow
 from tests.sim.foreign import Foreign
+from tests.sim.histories import histories
 from tests.sim.lines import Line
 from tests.sim.loop import SimLoop, SimRng, run
 from tests.sim.members import Doorkeeper
 from tests.sim.nodes import DispatcherNode, GatewayNode, IngestNode
 from tests.sim.plan import GATEWAYS, INGESTS, Fault, Plan, draw
-from tests.sim.publishers import Keeper, Lost, NotSent, Publisher, call
+from tests.sim.publishers import Keeper, Publisher
 from tests.sim.truth import Truth
 
 QUIET_S: Final = 45.0  # virtual: within it everything must have healed
@@ -42,7 +43,6 @@ STEP_S: Final = 0.5
 SNAPSHOT_STEP_S: Final = 2.0
 LAST_S: Final = 5.0
 VIOLATIONS: Final = 200  # kept of one run: the first ones say it
-TRIES: Final = 200  # history pages asked for, half a second apart while it is not whole
 
 Scene = Callable[[int, frozenset[int]], Plan]
 
@@ -226,9 +226,9 @@ class World:
                 self.loop.call_at(begun + fault.at, self._start, fault)
         await asyncio.sleep(self.plan.active_s)
         await self._settle([creating, *publishing])
-        histories = await self._histories()
+        self.told = await histories(self)
         await self._last_records()
-        Checker(self).check(histories)
+        Checker(self).check({topic_id: ids_of(frames) for topic_id, frames in self.told.items()})
         self._check_gaps()
         self.violations += [Violation("X1", text) for text in self.loop.complaints]
         await self._end()
@@ -292,39 +292,6 @@ class World:
         """Returns whether a client has not got all of a topic: it was told of a gap."""
         epoch = self.truth.alive[follow.topic_id]
         return any(gap.epoch == epoch for gap in follow.gaps)
-
-    async def _histories(self) -> dict[str, dict[int, str]]:
-        """Asks each topic's owner for all it has."""
-        found: dict[str, dict[int, str]] = {}
-        rng = self.rng("history")
-        for topic_id in self.plan.topics:
-            frames = await self._history(topic_id, rng)
-            if frames is not None:
-                found[topic_id] = ids_of(frames)
-                self.told[topic_id] = frames
-        return found
-
-    async def _history(self, topic_id: str, rng: SimRng) -> list[dict[str, Any]] | None:
-        frames: list[dict[str, Any]] = []
-        path = f"/api/v1/topics/{topic_id}/messages"
-        for _ in range(TRIES):
-            after = frames[-1]["seq"] if frames else 0
-            try:
-                status, answer = await call(
-                    self, rng, "i1", "GET", path, "reader", b"", f"limit=1000&after_seq={after}"
-                )
-            except (Lost, NotSent):
-                continue
-            if status == 404:
-                return None
-            if status == 200 and answer["complete"]:
-                frames += answer["messages"]
-                if not answer["messages"] or frames[-1]["seq"] == answer["last_seq"]:
-                    return frames
-                continue
-            await asyncio.sleep(0.5)
-        self.violate("H1", f"no whole history of {topic_id}: {status} {str(answer)[:300]}")
-        return None
 
     async def _last_records(self) -> None:
         """Gives owners the time to read what was written last: an ingest may write a probe at any moment."""

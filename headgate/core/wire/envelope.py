@@ -47,6 +47,7 @@ LOW: Final = 2  # flag: priority LOW
 REPLY: Final = 8  # flag: the tail has a parent_message_id
 UNMETERED: Final = 4  # flag: published by a caller without rates; of a BUNDLE in its header, for all its items
 NO_ID: Final = bytes(16)
+_KIND_AT: Final = 5
 _FLAGS_AT: Final = 7  # the low byte of a record's flags in its value
 
 
@@ -96,6 +97,11 @@ def encode_control(body: bytes, epoch: int, record_id: bytes = NO_ID) -> bytes:
 def is_ours(value: bytes) -> bool:
     """Returns whether a value begins with the magic."""
     return value[:4] == MAGIC
+
+
+def is_event(value: bytes) -> bool:
+    """Returns whether a value says that it changes a message."""
+    return value[:4] == MAGIC and value[_KIND_AT : _KIND_AT + 1] == bytes((Kind.EVENT,))
 
 
 def is_metered(value: bytes) -> bool:

@@ -361,3 +361,22 @@ def test_who_catches_up_from_the_ring_gets_a_message_as_it_is_now() -> None:
     slow.drain()
     assert slow.seqs() == fast.seqs() == list(range(1, 201))
     assert slow.frames("message")[-1]["payload"] == "new"
+
+
+def test_an_event_in_a_repaired_gap_changes_what_the_ring_holds() -> None:
+    """Its amendment was lost with it."""
+    scene = Scene()
+    scene.owners.create("a")
+    scene.socket("a")
+    scene.publish("a", "secret")
+    scene.publish("a", "other")
+    scene.turn()
+    topic = scene.owners.topics["a"]
+    tail = b'"message_id":"e","publisher_id":"p","payload":null,"kind":"redact","target_seq":1}'
+    topic.frames.append(message_frame("a", 3, 1, tail))  # never pushed
+    topic.ts.append(1)
+    scene.publish("a", "last")
+    scene.turn()
+    ring = scene.hub.feeds["a"].ring
+    assert len(ring.frames) == 4 and b"secret" not in b"".join(ring.frames)
+    assert scene.hub._flush._ring_bytes == ring.size == sum(map(len, ring.frames))

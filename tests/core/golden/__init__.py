@@ -1,6 +1,6 @@
 """Golden logs: records and what `apply` decided, kept for ever; a change of meaning needs a `logic` record.
 
-`python -m tests.core.golden` writes the file anew; do that only for a log that did not exist before.
+`python -m tests.core.golden` writes the files that are missing: only a log that did not exist before is written.
 """
 
 import base64
@@ -84,9 +84,9 @@ def decide(records: list[Record]) -> dict[str, Any]:
     }
 
 
-def load() -> tuple[list[Record], dict[str, Any]]:
-    """Reads the golden file."""
-    stored = json.loads(FILE.read_text())
+def load(file: Path = FILE) -> tuple[list[Record], dict[str, Any]]:
+    """Reads a golden file."""
+    stored = json.loads(file.read_text())
     return [Record(o, t, _raw(k), _raw(v)) for o, t, k, v in stored["records"]], stored["decided"]
 
 
@@ -98,8 +98,7 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else base64.b64encode(raw).decode()
 
 
-def write() -> None:
-    """Writes the golden file."""
-    records = make_log()
-    stored = {"records": [[r.offset, r.ts, _text(r.key), _text(r.value)] for r in records], "decided": decide(records)}
-    FILE.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
+def write(records: list[Record], decided: dict[str, Any], file: Path) -> None:
+    """Writes a golden file."""
+    stored = {"records": [[r.offset, r.ts, _text(r.key), _text(r.value)] for r in records], "decided": decided}
+    file.write_text(json.dumps(stored, separators=(",", ":")) + "\n")

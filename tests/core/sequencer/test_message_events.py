@@ -32,6 +32,8 @@ from headgate.core.wire.message_changes import (
 )
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
+from tests.core import golden
+from tests.core.golden import events
 
 KEY = topic_key("t")
 ANN, BOB = Actor("ann"), Actor("bob")
@@ -201,3 +203,11 @@ def test_a_message_whose_row_had_to_leave_can_be_redacted_and_not_edited() -> No
     assert bed.edit(2, 1, pos=51).code == Code.CHANGED
     assert bed.redact(1).code == Code.CHANGED
     assert bed.shard.changed.count == 1
+
+
+def test_the_golden_log_of_events_is_decided_as_ever() -> None:
+    records, decided = golden.load(events.FILE)
+    assert events.decide(records) == decided
+    codes = {code for verdicts in decided["verdicts"] for code, _, _ in verdicts}
+    assert codes >= {Code.CHANGED, Code.CONFLICT, Code.FORBIDDEN, Code.IGNORED, Code.DUPLICATE, Code.DEAD}
+    assert decided["changed"] and decided["frames"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from headgate.core.wire.control import Actor
-from headgate.core.wire.envelope import KEYED, Kind, decode
+from headgate.core.wire.envelope import KEYED, Item, Kind, decode, encode_message, is_event
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import id_text
 from headgate.core.wire.message_changes import (
@@ -40,6 +40,7 @@ CHANGES = [
 def test_a_change_comes_back_as_it_was_written(change: MessageChange, payload: bytes, shown: dict[str, object]) -> None:
     tail = event_tail(ID, change, payload)
     envelope = decode(encode_event(change, tail, 5, ID, KEYED))
+    assert is_event(encode_event(change, tail, 5, ID)) and not is_event(encode_message(Item(ID, 0, tail), 5))
     assert (envelope.kind, envelope.id, envelope.epoch, envelope.flags) == (Kind.EVENT, ID, 5, KEYED)
     record = decode_event(envelope.body)
     assert record == (change, tail)
