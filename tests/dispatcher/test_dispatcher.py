@@ -4,6 +4,7 @@ import pytest
 
 from dispatcher.dispatcher import Cluster, Dispatcher
 from headgate.core.wire import link
+from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
 from tests.dispatcher.bed import configured_shard, dispatcher_of, owner_of, shell_of, until
@@ -76,6 +77,17 @@ async def test_a_link_begins_with_hello() -> None:
     far = Far(a_dispatcher(), None)
     far.wire.send(link.AskCount(1, 0, []))
     assert await far.reason() == "a link begins with HELLO"
+
+
+async def test_a_question_about_a_message_goes_to_the_shard_that_it_names() -> None:
+    """Its topic may be unknown: then the message's id named the shard."""
+    dispatcher = dispatcher_of(shell_of())
+    dispatcher.log_was_read(Cluster("c", 3, 8))
+    far = Far(dispatcher)
+    await far.answer()
+    for shard in range(8):
+        far.wire.send(AskMessage(shard, shard, "", ANN, bytes(16), "read"))
+        assert await far.answer() == link.Refused(shard, "not_ready", f"shard {shard} is not served here now")
 
 
 async def test_a_request_for_a_shard_that_is_not_served_is_refused() -> None:

@@ -128,6 +128,20 @@ def test_a_page_with_gaps_is_asked_for_until_it_is_whole(
     play(scene)
 
 
+def test_a_page_with_gaps_ends_where_the_index_cannot_answer_yet() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        rest = some(10, 30)
+        rest.complete = False
+        asked, parts.owner._AskHistory = scripted([some(60, 70), rest])  # type: ignore[assignment,method-assign]
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        body = json.loads((await endpoint.page(call()._replace(query={"kinds": "message"}))).body)
+        assert ([message["seq"] for message in body["messages"]], body["complete"]) == ([30, 70], False)
+        assert len(asked) == 2
+
+    play(scene)
+
+
 def test_a_page_with_gaps_of_a_topic_that_was_made_again_is_not_put_together() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")

@@ -119,10 +119,10 @@ def test_an_edit_that_was_made_and_cannot_be_shown() -> None:
     play(scene)
 
 
-def test_each_reaction_has_a_record_of_its_own_under_one_key() -> None:
+def test_each_change_has_a_record_of_its_own_under_one_key() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
-        scripted = Scripted(parts, *[Verdict(Code.CHANGED, 9)] * 6)
+        scripted = Scripted(parts, *[Verdict(Code.CHANGED, 9)] * 8)
         other = Target("t", random_id(b"t", b"another one!"))
         for target, name, removed in (
             (TARGET, "x", False),
@@ -133,7 +133,9 @@ def test_each_reaction_has_a_record_of_its_own_under_one_key() -> None:
             await scripted.updates.react(call(key="k"), target, name, removed=removed)
         await scripted.updates.redact(call(key="k"), TARGET)
         await scripted.updates.redact(call(key="k"), other)
-        assert len({decode(event).id for event in scripted.events}) == 6
+        for target in (TARGET, other):
+            await scripted.updates.edit(call(key="k"), target, b'{"payload":1,"version":1}')
+        assert len({decode(event).id for event in scripted.events}) == 8
 
     play(scene)
 

@@ -234,6 +234,16 @@ def test_a_change_counts_as_a_publish() -> None:
     play(scene, rates=RateLimits(publish_per_user_per_min=3))
 
 
+def test_a_message_that_is_shown_costs_a_read() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        message_id, bo = await published(world), world.token("bo")
+        assert (await world.call("GET", path(message_id), bo)).status_code == 200
+        problem(await world.call("GET", path(message_id), bo), 429, "rate_limited")
+
+    play(scene, rates=RateLimits(reads_per_user_per_min=1))
+
+
 def test_the_record_of_a_change_says_whether_it_may_be_repeated_and_whether_it_counts() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
