@@ -30,7 +30,7 @@ def test_the_first_frame_names_the_connection_and_its_user(framing: Framing) -> 
     scene.admit(pipe, Caller("bob"))
     pipe.session.emit(pong(None, 1))
     head, _, _ = pipe.data.partition(b"pong")
-    assert b'"connection_id":"c","user_id":"bob"' in head
+    assert b'"connection_id":"0c","user_id":"bob"' in head
 
 
 def test_nobody_is_a_member_whom_the_owner_does_not_call_one() -> None:

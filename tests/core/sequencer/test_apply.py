@@ -127,15 +127,15 @@ def test_each_item_of_a_bundle_has_its_own_verdict() -> None:
     assert [(e.seq, e.item) for e in applied.effects if isinstance(e, Deliver)] == [(2, 0), (3, 3)]
 
 
-@pytest.mark.parametrize(("flags", "low"), [(KEYED, False), (KEYED | LOW, True), (LOW, True)])
-def test_an_accepted_message_is_handed_on_with_all_that_a_transport_needs(flags: int, low: bool) -> None:
+@pytest.mark.parametrize("flags", [KEYED, KEYED | LOW, LOW])
+def test_an_accepted_message_is_handed_on_with_all_that_a_transport_needs(flags: int) -> None:
     bed = Bed()
     epoch = bed.create().verdicts[0].epoch
     changes = bed.shard.changes
     item = Item(keyed_id(KEY, "p", "a"), flags, TAIL)
     applied = bed.feed(KEY, encode_message(item, epoch), ts=bed.ts + 5)
     frame = b'{"type":"message","topic_id":"t","seq":1,"ts":%d,' % (bed.ts + 5) + TAIL
-    assert applied.effects == [Deliver("t", epoch, 1, bed.ts + 5, item.id, 0, frame, low)]
+    assert applied.effects == [Deliver("t", epoch, 1, bed.ts + 5, item.id, 0, frame, flags)]
     lanes = bed.shard.window.mark()
     assert (lanes.keyed.ids, lanes.unkeyed.ids) == ((2, 0) if flags & KEYED else (1, 1)), "the create has an id, too"
     assert bed.shard.changes == changes + 1

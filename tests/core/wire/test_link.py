@@ -15,7 +15,7 @@ def info(settings: dict[str, str]) -> TopicInfo:
 def test_tags_are_unique_and_listed() -> None:
     kinds = link.Message.__args__
     tags = [k.__struct_config__.tag for k in kinds]
-    assert len(set(tags)) == len(tags) == 73
+    assert len(set(tags)) == len(tags) == 71
 
 
 def test_every_request_has_a_number_and_its_answer_repeats_it() -> None:
