@@ -248,7 +248,11 @@ def _with_versions(answer: MessageAnswer, versions: list[MessageVersion]) -> Mes
 
 
 def _publisher(frame: bytes) -> str:
-    return msgspec.json.decode(without_lone(frame_members(frame)["publisher_id"]), type=str)
+    found = without_lone(frame_members(frame).get("publisher_id", b'""'))
+    try:
+        return msgspec.json.decode(found, type=str)
+    except msgspec.DecodeError:  # a record written by hand
+        return ""
 
 
 def _unknown(ask: AskMessage) -> Refusal:

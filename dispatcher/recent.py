@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from headgate.core.sequencer.effects import Deliver
 from headgate.core.wire.amended_frames import frame_members
 from headgate.core.wire.envelope import REPLY
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_bytes
 from headgate.core.wire.message_changes import MessageChange
 
@@ -41,8 +42,11 @@ def recent_of(offset: int, message: Deliver, change: MessageChange | None = None
 
 
 def parent_of(frame: bytes) -> bytes:
-    """Returns the id of the message that a reply's frame names."""
-    return id_bytes(frame_members(frame)["parent_message_id"].decode().strip('"'))
+    """Returns the id of the message that a reply's frame names; b"" where a record written by hand names none."""
+    try:
+        return id_bytes(frame_members(frame).get("parent_message_id", b"").decode().strip('"'))
+    except (Refusal, UnicodeDecodeError):
+        return b""
 
 
 class Recent:

@@ -11,8 +11,11 @@ from dispatcher.index import HistoryIndex
 from dispatcher.recent import RecentMessage
 from headgate.core.wire import link
 from headgate.core.wire.control import Actor
+from headgate.core.wire.envelope import REPLY, Item, encode_message
 from headgate.core.wire.frames import message_frame
+from headgate.core.wire.ids import random_id
 from headgate.core.wire.message_changes import RedactMessage
+from tests.dispatcher.members_bed import KEY, RNG
 from tests.dispatcher.messages_bed import ANN, ME, MessagesBed
 
 PLACES = ["memory", "file", "both", "no file"]
@@ -258,3 +261,25 @@ async def test_the_bytes_of_frames_are_counted_right_after_redactions() -> None:
     (size,) = file._db.execute("SELECT sum(length(frame)) FROM frames").fetchone()
     assert file.frame_bytes == size
     assert ANN.user_id == "ann"
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tail", [b"garbage", b'"payload":1}', b'"parent_message_id":7}', b'"parent_message_id":"x"}'])
+async def test_messages_written_by_hand_are_changed_like_others(place: str, tail: bytes) -> None:
+    bed = MessagesBed(path=None if place == "no file" else ":memory:")
+    gateway = bed.hosting()
+    for _ in range(2):
+        record_id = random_id(KEY, RNG.entropy(12))
+        bed._numbered(bed.record(encode_message(Item(record_id, REPLY, tail), bed.row.epoch)), record_id)
+    if place == "both":
+        bed.write()
+    bed.react(1, "+1")
+    bed.edit(1, "new")
+    bed.redact(2)
+    if place == "file":
+        bed.write()
+    first, second = (json.loads(frame) for frame in bed.page().frames[:2])
+    assert (first["payload"], first["reactions"]) == ("new", {"+1": 1})
+    assert second["payload"] is None and second["redacted"] is True
+    assert bed.about(1, "edit").code == "forbidden"
+    assert gateway.sent

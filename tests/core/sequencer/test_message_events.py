@@ -112,6 +112,33 @@ def test_a_repeat_is_a_duplicate_with_the_seq_of_the_first() -> None:
     assert bed.shard.changed.get(KEY, bed.row.epoch, 1) == ChangedMessage(2, 50, False)
 
 
+def test_an_id_that_was_a_conflict_never_becomes_an_edit() -> None:
+    """A rebuild finds the record of an event by its id alone: the first with that id."""
+    bed = Bed()
+    assert bed.edit(1, 2, name="k") == Verdict(Code.CONFLICT, 1, bed.row.epoch)
+    assert bed.edit(1, 1).code == Code.CHANGED
+    assert bed.edit(1, 2, name="k") == Verdict(Code.CONFLICT, 2, bed.row.epoch), "its version has come"
+    assert bed.edit(1, 1, name="k") == Verdict(Code.CONFLICT, 2, bed.row.epoch)
+    assert bed.edit(1, 2).code == Code.CHANGED and bed.edit(1, 3, name="l").code == Code.CHANGED
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"1}", b"1 ", b"[1,\n2]", b"\xff", b'"\xff"', b"[" * 65 + b"]" * 65])
+def test_an_edit_whose_payload_is_no_compact_json_is_a_dead_letter(payload: bytes) -> None:
+    bed = Bed()
+    applied = bed.change(EditMessage(1, 50, 1, BOB), payload=payload)
+    assert applied.verdicts[0].code == Code.DEAD and bed.row.seq == 3
+    assert bed.edit(1, 1).code == Code.CHANGED
+
+
+@pytest.mark.parametrize("pos", [-1, 105 << 10, 1 << 64, 1 << 80])
+def test_a_message_stands_before_its_event(pos: int) -> None:
+    """A row with such a place would be in no snapshot, or keep others out for ever."""
+    bed = Bed()
+    assert bed.offset == 105
+    assert bed.edit(1, 1, pos=pos).code == Code.DEAD
+    assert bed.edit(1, 1, pos=(106 << 10) - 1).code == Code.CHANGED
+
+
 def test_a_redaction_is_final() -> None:
     bed = Bed()
     bed.edit(1, 1)
