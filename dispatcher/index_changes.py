@@ -77,6 +77,11 @@ def is_edit(number: int) -> bool:
     return number & ((1 << _KIND_BITS) - 1) == _KINDS[EditMessage]
 
 
+def is_redaction(number: int) -> bool:
+    """Returns whether an event is a redaction."""
+    return number & ((1 << _KIND_BITS) - 1) == _KINDS[RedactMessage]
+
+
 class ChangeTables:
     """The tables in an open file. The caller commits what `note`, `purge`, `forget` and `forget_topic` write.
 
@@ -211,15 +216,22 @@ class ChangeTables:
         return self.is_redacted(e.epoch, e.seq if e.change is None else e.change.target_seq)
 
     def forget(self, rows: Iterable[tuple[int, int, int]]) -> None:
-        """Forgets messages that leave, given as (epoch, seq, change number).
+        """Forgets messages that leave, oldest first, given as (epoch, seq, change number).
 
-        An event is newer than its message, so where the event leaves the message is gone.
+        An event is newer than its message, so where the event leaves the message is gone. What is redacted stays so
+        until the redaction leaves: edits that stand between the two show nothing meanwhile.
         """
-        there = [(epoch, target_of(number) or seq, seq) for epoch, seq, number in rows if epoch in self.epochs]
-        for table in _OF_MESSAGES:
-            where = f"DELETE FROM {table} WHERE epoch = ? AND target = ?"  # noqa: S608 - a name of ours
-            self._db.executemany(where, [(epoch, target) for epoch, target, _ in there])
-        self._db.executemany("DELETE FROM replies WHERE epoch = ? AND seq = ?", [(e, seq) for e, _, seq in there])
+        there = [(epoch, target_of(number) or seq, seq, number) for epoch, seq, number in rows if epoch in self.epochs]
+        names = [row[:2] for row in there]
+        for table in ("reactions", "counts"):
+            self._db.executemany(f"DELETE FROM {table} WHERE epoch = ? AND target = ?", names)  # noqa: S608 - a name of ours
+        self._db.executemany("DELETE FROM states WHERE epoch = ? AND target = ? AND redacted = 0", names)
+        edits = [row[:3] for row in there if is_edit(row[3])]
+        self._db.executemany("DELETE FROM edits WHERE epoch = ? AND target = ? AND seq <= ?", edits)
+        redacted = [row[:2] for row in there if is_redaction(row[3])]
+        for table in ("states", "edits", "purges"):
+            self._db.executemany(f"DELETE FROM {table} WHERE epoch = ? AND target = ?", redacted)  # noqa: S608 - a name of ours
+        self._db.executemany("DELETE FROM replies WHERE epoch = ? AND seq = ?", [(e, seq) for e, _, seq, _ in there])
 
     def forget_topic(self, epoch: int) -> None:
         """Forgets what is left of a deleted topic."""

@@ -254,6 +254,32 @@ async def test_what_leaves_takes_its_changes_with_it() -> None:
     assert file.frame_bytes == 0
 
 
+@pytest.mark.parametrize("left", [1, 3, 4])
+async def test_edits_show_nothing_though_the_redacted_message_has_left_the_log(left: int) -> None:
+    """`left` records leave; the frame of an edit is read from the log, which still has its payload."""
+    bed = MessagesBed()
+    bed.publish("secret")
+    bed.publish("other")
+    for version in (1, 2):
+        bed.edit(1, "secret again", version)
+    frames = [e.frame for e in bed.owner.history.recent.changes(bed.row.epoch)]
+    bed.redact(1)
+    bed.write()
+    history = bed.owner.history
+    assert history.file is not None
+    history.file._db.execute("UPDATE frames SET frame = NULL")
+    history.log_begins((bed.places[1] >> 10) + left)
+    while history.tidy():
+        pass
+    for seq in range(left + 1, 5):
+        plain = message_frame("t", seq, 1, b'"message_id":"m","publisher_id":"bob","payload":"other"}')
+        history.loaded(bed.places[seq], plain if seq == 2 else frames[seq - 3])
+    history.loaded(bed.places[5], message_frame("t", 5, 1, b'"message_id":"m"}'))
+    page = bed.page()
+    assert [json.loads(frame)["seq"] for frame in page.frames] == list(range(left + 1, 6))
+    assert b"secret" not in b"".join(page.frames)
+
+
 async def test_the_bytes_of_frames_are_counted_right_after_redactions() -> None:
     bed = changed("file")
     file = bed.owner.history.file
