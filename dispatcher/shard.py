@@ -184,16 +184,19 @@ class ShardOwner:
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
             self.topic_rates.read(records[-1].ts, self._clock.now())
-        if self.shard.logic != self._logic:
-            if self._logic < MEMBERS_LOGIC:
-                self.outputs.known(self.rows)
-            self._logic = self.shard.logic
+        self._note_logic()
         self.send_open()
         self.verdicts.release()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
         for code, count in counts.items():
             self._metrics.sequenced(Code(code).name.lower(), count)
+
+    def _note_logic(self) -> None:
+        """While members meant nothing yet nobody wrote the creators down."""
+        if self._logic < MEMBERS_LOGIC <= self.shard.logic:
+            self.outputs.known(self.rows)
+        self._logic = self.shard.logic
 
     def compare(self, mark: Mark) -> None:
         """Compares the decisions of this node with those of another, now or once this node has read that far."""
