@@ -14,7 +14,7 @@ from headgate.core.wire.control import Actor
 from headgate.core.wire.envelope import REPLY, Item, encode_message
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import random_id
-from headgate.core.wire.message_changes import RedactMessage
+from headgate.core.wire.message_changes import EditMessage, RedactMessage
 from tests.dispatcher.members_bed import KEY, RNG
 from tests.dispatcher.messages_bed import ANN, ME, MessagesBed
 
@@ -194,6 +194,22 @@ async def test_no_byte_of_a_redacted_payload_is_left_in_the_files(tmp_path: Path
     assert grep(tmp_path, b"hunter2") == []
     assert grep(tmp_path, b"y" * 200), "others are untouched"
     assert "hunter2" not in json.dumps([bed.history(after_seq=n, limit=1000) for n in (0, 900)])
+
+
+async def test_edits_are_blanked_in_slices_of_bounded_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.index_changes.MOVED_BYTES", 40_000)
+    file = HistoryIndex(tmp_path / "index.db", ME)
+    entries = [stored(1, "hunter2")]
+    for n in range(2, 2_000):
+        change = EditMessage(1, 1 << 10, n // 400, Actor("bob")) if n % 400 == 0 else None
+        entries.append(stored(n, ("hunter2" if change else "x") * 150)._replace(change=change))
+    file.write(entries, (1, 2_000))
+    file.note([stored(2_000, "")._replace(change=RedactMessage(1, 1 << 10, True, Actor("bob")))])
+    slices = 1
+    while file.changes.due() is not None:
+        assert file.tidy(0)
+        slices += 1
+    assert slices == 4 and grep(tmp_path, b"hunter2") == []
 
 
 @pytest.mark.parametrize("order", [1, -1])
