@@ -86,6 +86,27 @@ async def test_pages_of_messages_only_count_what_they_answer(place: str) -> None
     assert bed.page(kinds="edit").code == "bad_request"
 
 
+async def test_without_a_file_a_message_costs_the_changes_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all events of a topic looked at for each message a slice of changes held up delivery for seconds."""
+    bed = changed("no file")
+    asked: list[int] = []
+    recent = bed.owner.history.recent
+    whole = recent.changes_of
+
+    def changes_of(epoch: int, seq: int) -> Any:
+        asked.append(seq)
+        return whole(epoch, seq)
+
+    monkeypatch.setattr(recent, "changes_of", changes_of)
+    monkeypatch.setattr(recent, "changes", lambda: pytest.fail("all of them"))
+    history, epoch = bed.owner.history, bed.row.epoch
+    kept = history.get(epoch, 3)
+    assert kept is not None and b'"reactions":{"+1":2}' in bytes(history.fold(epoch, 3, 3).now(kept))  # type: ignore[arg-type]
+    assert asked == [3]
+    recent.drop(len(recent), recent.end)
+    assert recent._changes == {} and list(whole(epoch, 3)) == []
+
+
 @pytest.mark.parametrize("place", PLACES)
 async def test_replies_are_listed_in_order_and_as_they_are_now(place: str) -> None:
     bed = MessagesBed(path=None if place == "no file" else ":memory:")
@@ -278,7 +299,7 @@ async def test_edits_show_nothing_though_the_redacted_message_has_left_the_log(l
     bed.publish("other")
     for version in (1, 2):
         bed.edit(1, "secret again", version)
-    frames = [e.frame for e in bed.owner.history.recent.changes(bed.row.epoch)]
+    frames = [e.frame for e in bed.owner.history.recent.changes()]
     bed.redact(1)
     bed.write()
     history = bed.owner.history

@@ -116,7 +116,7 @@ async def test_no_more_versions_are_read_from_the_log_than_an_answer_has_room_fo
     bed.publish(0)
     for n in range(1, 40):
         bed.edit(1, "x" * 8, n)
-    frames = {e.pos: e.frame for e in bed.owner.history.recent.changes(bed.row.epoch)}
+    frames = {e.pos: e.frame for e in bed.owner.history.recent.changes()}
     plain = bed.owner.history.get(bed.row.epoch, 1)
     assert plain is not None and plain.frame is not None
     frames[plain.pos] = plain.frame
