@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.apply import Applied, apply_many, event_in
 from headgate.core.sequencer.changed_messages import ChangedMessage, ChangedMessages
 from headgate.core.sequencer.effects import MessageChanged, Unusable
 from headgate.core.sequencer.rows import Row, Shard
@@ -128,6 +128,14 @@ def test_an_edit_whose_payload_is_no_compact_json_is_a_dead_letter(payload: byte
     applied = bed.change(EditMessage(1, 50, 1, BOB), payload=payload)
     assert applied.verdicts[0].code == Code.DEAD and bed.row.seq == 3
     assert bed.edit(1, 1).code == Code.CHANGED
+
+
+def test_a_broken_event_is_none_for_a_rebuild_either() -> None:
+    """A good one may have its id later."""
+    record_id, change = keyed_id(KEY, "e", "k"), EditMessage(1, 50, 1, BOB)
+    for payload, good in ((b'{"new":1}', True), (b"{", False)):
+        value = encode_event(change, event_tail(record_id, change, payload), 1, record_id, KEYED)
+        assert (event_in(Record(200, 1, KEY, value)) is not None) is good
 
 
 @pytest.mark.parametrize("pos", [-1, 105 << 10, 1 << 64, 1 << 80])
