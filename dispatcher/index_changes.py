@@ -6,7 +6,8 @@
     reactions  (epoch, target, name, user) -> seq of the newest word of the user, removed
     counts     (epoch, target, name) -> how many users react so now
     replies    (epoch, parent, seq)             `parent` is a message id
-    purges     (epoch, target) -> version       redacted messages whose edits above the version may still have bytes
+    purges     (epoch, target) -> version       redacted messages whose edits above the version may still have bytes,
+                                                with ITSELF the message too
 
 A redaction removes bytes: the frames of the message and of its edits are replaced by frames without content. The file
 overwrites what it frees (`secure_delete`) and `settle` empties its write-ahead log, so that nothing is left in it.
@@ -22,6 +23,7 @@ from headgate.core.wire.message_changes import EditMessage, MessageChange, React
 
 SLICE: Final = 50  # edits of a redacted message that are blanked at a time, fewer where that moves many bytes:
 MOVED_BYTES: Final = 2 << 20  # of rows written again: about 10 ms, and at most the rows around one more
+ITSELF: Final = -1  # below every version
 NEAR_ROWS: Final = 100  # on each side of a blanked one that are written again: some pages
 _KIND_BITS: Final = 2
 _KINDS: Final[Mapping[type, int]] = {EditMessage: 1, RedactMessage: 2, ReactToMessage: 3}
@@ -93,13 +95,17 @@ class ChangeTables:
         self._db = db
         db.executescript(_TABLES)
         self.epochs = {int(epoch) for (epoch,) in db.execute("SELECT epoch FROM touched")}
+        self._moved = 0  # bytes written again by the present call
         self.is_unsettled = True  # bytes of redacted messages may be in the write-ahead log
 
     # -- writing
 
     def note(self, events: Iterable[RecentMessage]) -> int:
-        """Takes events, and replies; returns by how many bytes the frames in the file have grown."""
-        grown = 0
+        """Takes events, and replies; returns by how many bytes the frames in the file have grown.
+
+        Of many redactions some are only noted: from then on nobody is given their content, `purge` blanks it.
+        """
+        self._moved, grown = 0, 0
         for e in events:
             if e.epoch not in self.epochs:
                 self._db.execute("INSERT OR IGNORE INTO touched VALUES (?)", (e.epoch,))
@@ -131,10 +137,8 @@ class ChangeTables:
             "INSERT INTO states VALUES (?, ?, 1, 0, 0, 0, 1) ON CONFLICT (epoch, target) DO UPDATE SET redacted = 1",
             (epoch, target),
         )
-        self._db.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, 0)", (epoch, target))
-        self.is_unsettled = True
-        seqs = self._db.execute("SELECT pos FROM seqs WHERE epoch = ? AND seq = ?", (epoch, target)).fetchall()
-        return self._blank([pos for (pos,) in seqs])[0] + self.purge(epoch, target, 0)
+        self._db.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, ?)", (epoch, target, ITSELF))
+        return self._purge(epoch, target, ITSELF) if self._moved < MOVED_BYTES else 0
 
     def _react(self, e: RecentMessage, change: ReactToMessage) -> None:
         name = (e.epoch, change.target_seq, change.name)
@@ -157,30 +161,39 @@ class ChangeTables:
             self._db.execute(where, name)
 
     def due(self) -> tuple[int, int, int] | None:
-        """Returns a redacted message whose edits may still have bytes: its row of `purges`."""
+        """Returns a redacted message that may still have bytes: its row of `purges`."""
         row: tuple[int, int, int] | None = self._db.execute("SELECT * FROM purges LIMIT 1").fetchone()
         return row
 
     def purge(self, epoch: int, target: int, version: int) -> int:
-        """Blanks the next edits of a redacted message; returns by how many bytes the frames have grown."""
+        """Blanks the next frames of a redacted message; returns by how many bytes the frames have grown."""
+        self._moved = 0
+        return self._purge(epoch, target, version)
+
+    def _purge(self, epoch: int, target: int, version: int) -> int:
+        itself: list[tuple[int, int]] = []
+        if version == ITSELF:
+            first = "SELECT 0, pos FROM seqs WHERE epoch = ? AND seq = ?"
+            itself = self._db.execute(first, (epoch, target)).fetchall()
         edits = self._db.execute(
             "SELECT version, pos FROM edits WHERE epoch = ? AND target = ? AND version > ? ORDER BY version LIMIT ?",
             (epoch, target, version, SLICE),
         ).fetchall()
         self.is_unsettled = True
-        grown, done = self._blank([pos for _, pos in edits])
-        if done == len(edits) < SLICE:
+        there = itself + edits
+        grown, done = self._blank([pos for _, pos in there])
+        if done == len(there) and len(edits) < SLICE:
             self._db.execute("DELETE FROM purges WHERE epoch = ? AND target = ?", (epoch, target))
         else:
-            name = (edits[done - 1][0], epoch, target)
+            name = (there[done - 1][0], epoch, target)
             self._db.execute("UPDATE purges SET version = ? WHERE epoch = ? AND target = ?", name)
         return grown
 
     def _blank(self, places: Sequence[int]) -> tuple[int, int]:
         """Blanks frames, ascending, until MOVED_BYTES were written anew; returns what they have grown and how many."""
-        grown, written, moved = 0, -1, 0
+        grown, written = 0, -1
         for done, pos in enumerate(places):
-            if moved >= MOVED_BYTES:
+            if self._moved >= MOVED_BYTES:
                 return grown, done
             row = self._db.execute("SELECT frame FROM frames WHERE pos = ?", (pos,)).fetchone()
             if row is not None and row[0] is not None:
@@ -189,7 +202,7 @@ class ChangeTables:
                 self._db.execute("UPDATE frames SET frame = ? WHERE pos = ?", (blank, pos))
             if row is not None and pos > written:
                 written, size = self._write_anew(pos)
-                moved += size
+                self._moved += size
         return grown, len(places)
 
     def _write_anew(self, pos: int) -> tuple[int, int]:

@@ -68,10 +68,13 @@ class MessagesBed(MembersBed):
         self.places[seq], self.ids[seq] = record.offset << 10, record_id
         return seq
 
+    def changing(self, change: MessageChange, payload: bytes = b"null", record_id: bytes = b"") -> Record:
+        record_id = record_id or random_id(KEY, RNG.entropy(12))
+        return self.record(encode_event(change, event_tail(record_id, change, payload), self.row.epoch, record_id))
+
     def change(self, change: MessageChange, payload: bytes = b"null") -> Verdict:
         record_id = random_id(KEY, RNG.entropy(12))
-        tail = event_tail(record_id, change, payload)
-        record = self.record(encode_event(change, tail, self.row.epoch, record_id))
+        record = self.changing(change, payload, record_id)
         self._numbered(record, record_id)
         (verdict,) = self.owner.verdicts.get(record.offset) or ()
         return verdict

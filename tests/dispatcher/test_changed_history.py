@@ -233,6 +233,26 @@ async def test_edits_are_blanked_in_slices_of_bounded_bytes(tmp_path: Path, monk
     assert slices == 4 and grep(tmp_path, b"hunter2") == []
 
 
+async def test_many_redactions_at_once_are_blanked_in_slices_and_shown_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.index_changes.MOVED_BYTES", 10_000)
+    bed = MessagesBed(path=tmp_path / "index.db")
+    for _ in range(100):
+        bed.publish("hunter2" * 30)
+    bed.write()
+    bed.feed(*(bed.changing(RedactMessage(seq, bed.places[seq], True, Actor("bob"))) for seq in range(1, 101)))
+    assert b"hunter2" not in b"".join(bed.page(limit=200).frames), "though most are only noted"
+    file = bed.owner.history.file
+    assert file is not None and file.changes.due() is not None and grep(tmp_path, b"hunter2")
+    file.close()
+    bed.open(tmp_path / "index.db")
+    bed.write()
+    while bed.owner.history.tidy():
+        pass
+    assert grep(tmp_path, b"hunter2") == []
+
+
 @pytest.mark.parametrize("order", [1, -1])
 async def test_a_rebuild_from_a_log_that_has_the_record_does_not_bring_it_back(tmp_path: Path, order: int) -> None:
     bed = MessagesBed(path=None)
