@@ -224,8 +224,11 @@ class MessageRequests:
                 raise Refusal("forbidden", f"{who} did not publish {where}")
             if subject.kept.pos <= self._owner.shard.changed.below:
                 raise Refusal("immutable", f"{where} is too old to be edited; publish a new one")
-        elif ask.purpose == "redact" and not own and not has(subject.rights, Right.ADMINISTER):
-            raise Refusal("forbidden", f"{who} may not redact {where}: he neither published it nor is an admin")
+        elif ask.purpose == "redact" and not has(subject.rights, Right.ADMINISTER):
+            if not own:
+                raise Refusal("forbidden", f"{who} may not redact {where}: he neither published it nor is an admin")
+            if ask.caller.only and not has(subject.rights, Right.PUBLISH):
+                raise Refusal("forbidden", f"the token of {who} does not let him redact {where}")
         elif ask.purpose in ("react", "unreact"):
             self._require_reaction(ask, subject, redacted=redacted)
 

@@ -157,6 +157,14 @@ async def test_who_may_do_what_in_a_public_topic(user: str) -> None:
     assert {p: outcome(bed.about(1, p, Caller(user), name="+1")) for p in PURPOSES} == RIGHTS[user]
 
 
+@pytest.mark.parametrize(("lists", "code"), [({}, "forbidden"), ({"subscribe": ("t",)}, "forbidden"),
+                                             ({"publish": ("*",)}, "ok")])  # fmt: skip
+async def test_a_token_that_is_only_for_some_uses_redacts_where_it_may_publish(lists: Any, code: str) -> None:
+    bed = MessagesBed()
+    bed.publish("a")
+    assert outcome(bed.about(1, "redact", Caller("bob", only=True, **lists))) == code
+
+
 async def test_a_private_topic_and_its_messages_do_not_exist_for_others() -> None:
     bed = MessagesBed("PRIVATE")
     bed.publish("a")

@@ -93,13 +93,21 @@ def _decide(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdic
         stale = change.version != _version(shard, key, row, change) or (present is not None and present.redacted)
         return _conflict(shard, key, row, change) if stale else _CHANGED
     if isinstance(change, RedactMessage):
-        own = change.own and (row.permissions != "PRIVATE" or rights != Right.NONE)
-        if not own and not has(rights, Right.ADMINISTER):
+        if not _may_redact(row, change, rights):
             return Verdict(Code.FORBIDDEN, 0, row.epoch)
     elif not has(rights, Right.SUBSCRIBE):
         return Verdict(Code.FORBIDDEN, 0, row.epoch)
     redacted = present is not None and present.redacted  # repeated, or a reaction to what is gone
     return Verdict(Code.IGNORED, 0, row.epoch) if redacted else _CHANGED
+
+
+def _may_redact(row: Row, change: RedactMessage, rights: Right) -> bool:
+    """Its publisher may wherever he sees the topic, with a token that is `only` for publishing to it where it is."""
+    if has(rights, Right.ADMINISTER):
+        return True
+    if change.actor.only:
+        return change.own and has(rights, Right.PUBLISH)
+    return change.own and (row.permissions != "PRIVATE" or rights != Right.NONE)
 
 
 def _conflict(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdict:

@@ -183,6 +183,8 @@ def test_an_edit_needs_the_right_to_publish_and_a_reaction_that_to_subscribe(rol
     assert (bed.edit(1, 1).code == Code.CHANGED, bed.react(1).code == Code.CHANGED) == (edit, react)
     only = Actor("bob", given=Right.SUBSCRIBE, only=True)
     assert Bed().edit(1, 1, only).code == Code.FORBIDDEN
+    assert Bed().redact(1, only).code == Code.FORBIDDEN, "a token that is only for reading takes nothing away"
+    assert Bed().redact(1, Actor("bob", given=Right.PUBLISH, only=True)).code == Code.CHANGED
 
 
 def test_a_refusal_is_kept_with_its_id_a_late_copy_of_the_record_changes_nothing() -> None:
