@@ -85,5 +85,9 @@ class Amendments(Generic[H]):
             batch = route.open
             if batch is not None and (amended.frame or amended.redacted):
                 amend(batch.frames, batch.seq, amended.seq, amended.frame, redacted=amended.redacted)
-            if route.gateway.version >= AMENDMENTS:  # an older one gives old frames from its ring until they left it
-                route.gateway.send(small if route.gateway.congested else amended)
+            if route.gateway.version < AMENDMENTS:
+                continue  # an older one gives old frames from its ring until they left it
+            if not route.gateway.congested:
+                route.gateway.send(amended)
+            elif amended.redacted:  # of other changes the link's queue would have no bound; `before_page` tells them
+                route.gateway.send(small)
