@@ -42,7 +42,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Create a topic.",
             requests.TopicRequest,
             answers.CreatedTopic,
-            ("invalid_topic_id", "forbidden", "topic_exists", *_READ),
+            ("invalid_topic_id", "forbidden", "topic_exists", "idempotency_conflict", *_READ),
             is_keyed=True,
         ),
         Operation(
@@ -59,7 +59,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Change a topic's name, permissions or settings.",
             requests.TopicChangeRequest,
             answers.TopicDetails,
-            (*_TOPIC, "immutable", *_READ),
+            (*_TOPIC, "immutable", "idempotency_conflict", *_READ),
             is_keyed=True,
         ),
         Operation("delete_topic", "topics", "Delete a topic.", codes=_TOPIC, is_keyed=True),
@@ -69,7 +69,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Publish a message.",
             requests.PublishRequest,
             answers.PublishAnswer,
-            (*_TOPIC, "invalid_payload", "idempotency_conflict", "rate_limited"),
+            (*_TOPIC, "message_not_found", "invalid_payload", "idempotency_conflict", "rate_limited"),
             is_keyed=True,
         ),
         Operation(
@@ -108,7 +108,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Let a user in, or change his role.",
             requests.MemberRequest,
             answers.MembershipAnswer,
-            (*_TOPIC, "last_owner", *_READ),
+            (*_TOPIC, "last_owner", "idempotency_conflict", *_READ),
             is_body_optional=True,
             is_keyed=True,
         ),
@@ -174,7 +174,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Replace the payload of the caller's own message.",
             requests.EditRequest,
             answers.MessageAnswerBody,
-            (*_MESSAGE, "invalid_payload", "version_conflict", "idempotency_conflict", *_READ),
+            (*_MESSAGE, "invalid_payload", "version_conflict", "idempotency_conflict", "immutable", *_READ),
             is_keyed=True,
         ),
         Operation(
@@ -219,7 +219,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "channels",
             "Read messages, in the channel vocabulary.",
             answer=answers.ChannelPage,
-            codes=("bad_request", *_TOPIC, "not_in_profile", *_READ),
+            codes=("bad_request", *_TOPIC, "gone", "not_in_profile", *_READ),
         ),
         Operation(
             "alias_edit",
@@ -227,7 +227,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Edit, in the channel vocabulary; the id alone names the message.",
             requests.EditMessageRequest,
             answers.ChannelMessage,
-            ("message_not_found", "forbidden", "version_conflict", "idempotency_conflict", "invalid_payload", *_READ),
+            (
+                *("message_not_found", "forbidden", "version_conflict", "idempotency_conflict", "immutable"),
+                *("invalid_payload", *_READ),
+            ),
             is_keyed=True,
         ),
         Operation(
