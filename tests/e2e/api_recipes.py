@@ -49,7 +49,7 @@ def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict
     return found
 
 
-_USED_KEY: Final = {"Idempotency-Key": "used"}
+USED_KEY: Final = {"Idempotency-Key": "used"}
 _OPEN: Final = {"topic_id": "open"}
 _MISSING: Final = {"topic_id": "missing"}
 _BAD_ID: Final = {"topic_id": "~"}
@@ -66,7 +66,7 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             201: create,
             403: create._replace(who=LITTLE),
             409: good({"name": "n", **_OPEN}),
-            422: good({"name": "other"})._replace(headers=_USED_KEY),
+            422: good({"name": "other", "topic_id": "keyed"})._replace(headers=USED_KEY),
             429: create._replace(who=GREEDY),
         },
         "list_topics": refused(good(), False) | {200: good(), 400: good(query={"limit": "0"}), 429: good(who=GREEDY)},
@@ -211,7 +211,7 @@ def _members_and_connections() -> dict[str, dict[int, Recipe]]:
             403: member._replace(who=STRANGER),
             404: member._replace(path=unknown),
             409: member._replace(path=last),
-            422: member._replace(body={"role": "subscriber"}, headers=_USED_KEY),
+            422: good({"role": "publisher"}, path={"topic_id": "keyed", "user_id": "anna"})._replace(headers=USED_KEY),
             429: member._replace(who=GREEDY, path=of_greedy),
         },
         "remove_member": refused(removal, False)
