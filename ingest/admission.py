@@ -64,9 +64,9 @@ class Publish:
         self.entry: RecentPublish | None = None  # set once it is remembered
         self.is_counted = False
 
-    def count(self) -> None:
-        """Notes that its owner counts its deliveries."""
-        self.is_counted = True
+    def count(self, is_counted: bool) -> None:
+        """Notes whether its owner counts its deliveries."""
+        self.is_counted = is_counted
 
     @cached_property
     def fingerprint(self) -> bytes:

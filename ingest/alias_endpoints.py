@@ -32,17 +32,18 @@ class AliasEndpoints:
         members = vocabulary.read_body(call.body)
         channel_id = vocabulary.string(members, "channel_id")
         as_publish = call._replace(body=vocabulary.publish_body(members), query={})
-        published = await self._publish.publish(as_publish, channel_id)
+        with vocabulary.named():
+            published = await self._publish.publish(as_publish, channel_id)
         answer = {"message_id": published.answer["message_id"], "timestamp": rfc3339(published.ts)}
         return reply(answer, headers=published.headers)
 
     async def messages(self, call: Call) -> Reply:
         """GET /messages: a channel's messages from `since_ts` on, or from the first one kept. Raises Refusal."""
-        channel_id = check_topic_id(call.query.get("channel_id"))
-        epoch, after_seq = _read_place(call)
-        page = await self._history.read(call, channel_id, lambda: _wanted(call, after_seq))
+        channel_id = check_topic_id(_channel_of(call))
+        page = await self._history.read(call, channel_id, lambda: _wanted(call))
         if not page.complete:
             raise Refusal("not_ready", "the channel's history is being rebuilt; try again")
+        epoch, _ = _read_place(call)
         if epoch not in (0, page.epoch):
             detail = "the channel was deleted and created again since that page"
             raise Refusal("gone", detail, first_seq=page.first_seq)
@@ -53,7 +54,8 @@ class AliasEndpoints:
     async def edit(self, call: Call) -> Reply:
         """POST /edit_message: answers with the message as it is now. Raises Refusal."""
         members = vocabulary.read_body(call.body)
-        edited, headers = await self._updates.edit(call, _target(members), vocabulary.edit_body(members))
+        with vocabulary.named():
+            edited, headers = await self._updates.edit(call, _target(members), vocabulary.edit_body(members))
         return Reply(200, vocabulary.channel_message(edited.frame), headers)
 
     async def delete(self, call: Call) -> Reply:
@@ -73,7 +75,14 @@ def _target(members: vocabulary.Members) -> Target:
     return Target("", id_bytes(vocabulary.string(members, "message_id")))
 
 
-def _wanted(call: Call, after_seq: int) -> Range:
+def _channel_of(call: Call) -> str:
+    if "channel_id" not in call.query:
+        raise Refusal("bad_request", "channel_id is missing")
+    return call.query["channel_id"]
+
+
+def _wanted(call: Call) -> Range:
+    _, after_seq = _read_place(call)
     since_ts = integer(call.query, "since_ts", NOT_GIVEN)
     limit = _page_size(call)
     if after_seq != NOT_GIVEN:

@@ -125,7 +125,9 @@ class BatchEndpoints:
         results = []
         checked = await self._publishing.parents.checked(checked)
         async with self._publishing.counting(checked, wait):
-            for item, pending in zip(checked, hand_over_all(self._publishing, checked), strict=True):
+            outcomes = hand_over_all(self._publishing, checked)
+            self._publishing.keep_counting(checked, outcomes)
+            for item, pending in zip(checked, outcomes, strict=True):
                 result, outcome = await self._result(pending, wait)
                 self._publishing.count(outcome, item.info if isinstance(item, Publish) else None)
                 results.append(result)

@@ -1,6 +1,7 @@
 """The channel vocabulary (docs/protocol.md, section 8): its bodies as those of the API, frames as its messages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -58,13 +59,24 @@ def flag(members: Members, name: str) -> bool:
 
 
 def publish_body(members: Members) -> bytes:
-    """Returns the body of the publish that these members ask for. Raises Refusal `invalid_payload`."""
+    """Returns the body of the publish that these members ask for."""
     return _body(members, _PUBLISHED)
 
 
 def edit_body(members: Members) -> bytes:
-    """Returns the body of the edit that these members ask for. Raises Refusal `invalid_payload`."""
+    """Returns the body of the edit that these members ask for."""
     return _body(members, _EDITED)
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Has the refusal of such a body, which has no content, name the member of the request."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.code != "invalid_payload":
+            raise
+        raise Refusal("invalid_payload", "the body needs a member content: any JSON") from None
 
 
 def channel_message(frame: bytes) -> bytes:
@@ -92,8 +104,6 @@ def channel_message(frame: bytes) -> bytes:
 
 
 def _body(members: Members, names: tuple[str, ...]) -> bytes:
-    if "content" not in members:
-        raise Refusal("invalid_payload", "the body needs a member content: any JSON")
     given = (b'"%b":%b' % (_RENAMED.get(name, name).encode(), members[name]) for name in names if name in members)
     return b"{%b}" % b",".join(given)
 

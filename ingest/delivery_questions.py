@@ -26,9 +26,11 @@ class DeliveryQuestions:
             await asyncio.gather(*asked)
 
     def forget(self, publishes: Iterable[Publish | Refusal]) -> None:
-        """Ends the counting of publishes that were answered."""
+        """Ends the counting of publishes that were answered, or are not handed over; of others nothing happens."""
         for of_topic in _by_topic(publishes):
             info, ids = of_topic[0].info, [publish.id for publish in of_topic if publish.is_counted]
+            for publish in of_topic:
+                publish.count(False)
             if ids:
                 self._owners.tell(info.topic_id, ForgetDeliveries(info.topic_id, info.epoch, ids))
 
@@ -57,7 +59,7 @@ class DeliveryQuestions:
         except (Refusal, TimeoutError):
             return
         for publish in publishes:
-            publish.count()
+            publish.count(True)
 
 
 def _by_topic(publishes: Iterable[Publish | Refusal]) -> Iterator[list[Publish]]:

@@ -78,23 +78,26 @@ class MessageUpdates:
             self._rates.body(call.caller, len(body))
             edit = read_edit(body, self._payload_bytes)
             entry.change += f" version={edit.version}"
+            record_id = self._record_id(call, message, f"edit\0{id_text(target.message_id)}")
+            asked = self._controls.require_same(record_id, call.idempotency_key, edit)
             headers = self._admit(call, info)
             if call.idempotency_key is None:
                 require_version(message, edit)
-            record_id = self._record_id(call, entry, message, f"edit\0{id_text(target.message_id)}")
+            _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = EditMessage(message.seq, message.pos, edit.version, actor)
-            event_seq = await self._append(call, message, change, record_id, edit.payload)
+            event_seq = await self._append(call, message, change, record_id, edit.payload, asked)
             return Edited(await self._as_edited(call, target, message), event_seq), headers
 
     async def redact(self, call: Call, target: Target) -> tuple[Header, ...]:
         """Removes the payload of a message for ever. Returns the RateLimit headers. Raises Refusal."""
         with self._audit.operation(call, "message.redact", target.topic_id) as entry:
             message, info = await self._find(call, entry, target, "redact")
+            record_id = self._record_id(call, message, f"redact\0{id_text(target.message_id)}")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
-            record_id = self._record_id(call, entry, message, f"redact\0{id_text(target.message_id)}")
+            _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = RedactMessage(message.seq, message.pos, message.own, actor)
             await self._append(call, message, change, record_id)
@@ -106,11 +109,11 @@ class MessageUpdates:
         with self._audit.operation(call, action, target.topic_id) as entry:
             reaction = check_reaction(name)
             message, info = await self._find(call, entry, target, "unreact" if removed else "react", reaction)
+            record_id = self._record_id(call, message, f"{action}\0{id_text(target.message_id)}\0{reaction}")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
-            op = f"{action}\0{id_text(target.message_id)}\0{reaction}"
-            record_id = self._record_id(call, entry, message, op)
+            _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = ReactToMessage(message.seq, message.pos, reaction, removed, actor)
             await self._append(call, message, change, record_id)
@@ -128,21 +131,16 @@ class MessageUpdates:
         known = await self._access.require(message.topic_id, call.caller, rights.may_see, _CHANGE)
         return message, known.info
 
-    def _admit(self, call: Call, info: TopicInfo) -> tuple[Header, ...]:
+    def _record_id(self, call: Call, message: MessageAnswer, op: str) -> bytes:
         check_key(call)
+        return self._controls.id_of(op, message.topic_id, call.caller, call.idempotency_key)
+
+    def _admit(self, call: Call, info: TopicInfo) -> tuple[Header, ...]:
         try:
             self._rates.publish(call.caller, info, is_paid=False)
         except Refusal as refusal:
             raise self._rates.with_headers(refusal, call.caller, info) from None
         return self._rates.headers(call.caller, info)
-
-    def _record_id(self, call: Call, entry: AuditEntry, message: MessageAnswer, op: str) -> bytes:
-        if message.logic < MESSAGES_LOGIC:
-            detail = "messages cannot be changed until every dispatcher of the cluster has been upgraded"
-            raise Refusal("not_ready", detail)
-        record_id = self._controls.id_of(op, message.topic_id, call.caller, call.idempotency_key)
-        entry.record_id = id_text(record_id)
-        return record_id
 
     async def _append(
         self,
@@ -151,12 +149,11 @@ class MessageUpdates:
         change: MessageChange,
         record_id: bytes,
         payload: bytes = NO_PAYLOAD,
+        asked: bytes = b"",
     ) -> int:
         """Returns the `seq` of the event, 0 where there was nothing left to do. Raises Refusal."""
         flags = (KEYED if call.idempotency_key is not None else 0) | (UNMETERED if call.caller.service else 0)
         event = encode_event(change, event_tail(record_id, change, payload), message.epoch, record_id, flags)
-        version = change.version if isinstance(change, EditMessage) else 0
-        asked = self._controls.require_same(record_id, call.idempotency_key, (version, payload))
         verdict = (await self._controls.decide_event(message.topic_id, event, record_id, asked)).verdict
         if verdict.code == Code.CHANGED or (verdict.code == Code.DUPLICATE and verdict.seq):
             return verdict.seq
@@ -179,6 +176,14 @@ class MessageUpdates:
                 raise
             detail = "the edit was made, but the topic's owner went away before it could show the message"
             raise Refusal("outcome_unknown", detail, topic_id=message.topic_id) from None
+
+
+def _begin(entry: AuditEntry, message: MessageAnswer, record_id: bytes) -> None:
+    """Notes the record that is written next. Raises Refusal while an older dispatcher may have to read it."""
+    if message.logic < MESSAGES_LOGIC:
+        detail = "messages cannot be changed until every dispatcher of the cluster has been upgraded"
+        raise Refusal("not_ready", detail)
+    entry.record_id = id_text(record_id)
 
 
 def require_version(message: MessageAnswer, edit: Edit) -> None:

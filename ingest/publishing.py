@@ -48,6 +48,11 @@ class Publishing:
         finally:
             self._deliveries.forget(publishes)
 
+    def keep_counting(self, publishes: Sequence[Publish | Refusal], pending: Sequence[Pending | Refusal]) -> None:
+        """Ends the counting of those that were refused, or are repeats: an owner counts a bounded number for all."""
+        pairs = zip(publishes, pending, strict=True)
+        self._deliveries.forget([item for item, outcome in pairs if isinstance(outcome, Refusal) or outcome.is_repeat])
+
     def admit(self, publish: Publish) -> Pending | None:
         """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""
         return self._ephemeral.admit(publish) if publish.is_ephemeral else self._durable.admit(publish)

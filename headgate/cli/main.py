@@ -16,7 +16,15 @@ from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
 from headgate.cli.direct import direct
 from headgate.cli.history import history
-from headgate.cli.invocation import CommandFailed, WrongCommand, nearest_flag, needs_command, of, split_settings
+from headgate.cli.invocation import (
+    CommandFailed,
+    Invocation,
+    WrongCommand,
+    nearest_flag,
+    needs_command,
+    of,
+    split_settings,
+)
 from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.presence_list import presence
 from headgate.cli.publish import publish
@@ -67,9 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command line. Returns the exit status."""
     try:
         invocation, rest = split_settings(sys.argv[1:] if argv is None else argv)
-        status = app(rest, prog_name="headgate", standalone_mode=False, obj=invocation)
+        status = _obey(invocation, rest)
         sys.stdout.flush()
-        return int(status or 0)
+        return status
     except ReaderGone:
         return 0
     except BrokenPipeError:
@@ -163,6 +171,15 @@ app.add_typer(token, name="token", rich_help_panel=OTHERS)
 app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)
 app.command(rich_help_panel=OTHERS)(demo)
+
+
+def _obey(invocation: Invocation, rest: list[str]) -> int:
+    try:
+        return int(app(rest, prog_name="headgate", standalone_mode=False, obj=invocation) or 0)
+    except UnicodeEncodeError as error:
+        if error.encoding != "utf-8":  # of the output
+            raise
+        raise WrongCommand("an argument, or a variable, is not UTF-8") from None
 
 
 def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> int:

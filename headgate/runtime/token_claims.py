@@ -72,11 +72,14 @@ def issued_ms_of(claims: Claims) -> int:
     return int(issued * 1_000)
 
 
-def check_life(claims: Claims, most_s: float) -> None:
-    """Raises Refusal `unauthenticated` for a token that is good for longer than `most_s`, or may be for all it says."""
+def check_life(claims: Claims, most_s: float, now_s: float) -> None:
+    """Raises Refusal `unauthenticated` for a token that is good for longer than `most_s`, or may be for all it says.
+
+    A token that says it will be issued later is good from now on, and so counts from now.
+    """
     if "iat" not in claims:
         raise unauthenticated("the token has no iat, and auth.token_life_s is set")
-    if claims["exp"] - claims["iat"] > most_s + LEEWAY_S:
+    if claims["exp"] - min(claims["iat"], now_s) > most_s + LEEWAY_S:
         raise unauthenticated(f"the token is good for more than {most_s:g} s (auth.token_life_s)")
 
 

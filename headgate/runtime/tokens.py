@@ -165,9 +165,10 @@ class Authenticator:
         claims = self._decode(token)
         caller, expires_at = claim.caller_of(claims), claim.expiry_of(claims)
         identity = Identity(caller, expires_at, token_hash, claim.issued_ms_of(claims), claim.jti_of(claims))
-        claim.check_begun(claims, self._clock.wall_ms() / 1_000)
+        now_s = self._clock.wall_ms() / 1_000
+        claim.check_begun(claims, now_s)
         if self._life_s is not None:
-            claim.check_life(claims, self._life_s)
+            claim.check_life(claims, self._life_s, now_s)
         if len(token) <= MAX_CACHED_BYTES:
             while len(self._verified) >= self._max_cached:
                 self._verified.popitem(last=False)

@@ -36,6 +36,9 @@ SECRET = "s" * 40
         (("init",), "kafka://"),
         (("pubish",), "publish"),
         (("topics", "lst"), "list"),
+        (("direct", "\udcff"), "not UTF-8"),  # as Python reads a byte that is not UTF-8
+        (("messages", "react", "t", "m", "\udcff"), "not UTF-8"),
+        (("topics", "get", "\udcff"), "not UTF-8"),
         (("topics", "create", "t", "--settings", "[]"), "--settings"),
         (("topics", "update", "t"), "--name"),
         (("topics", "update", "t", "--settings", "[]"), "--settings"),

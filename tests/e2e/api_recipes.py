@@ -7,6 +7,8 @@ like are messages of that scene.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from ingest.pages import write_page
+
 OWNER: Final = "owner"
 STRANGER: Final = "stranger"
 LITTLE: Final = "little"  # his token has `only`, and names nothing
@@ -47,7 +49,7 @@ def refused(recipe: Recipe, has_body: bool, body_bytes: int = TOO_LARGE) -> dict
     return found
 
 
-_USED_KEY: Final = {"Idempotency-Key": "used"}
+USED_KEY: Final = {"Idempotency-Key": "used"}
 _OPEN: Final = {"topic_id": "open"}
 _MISSING: Final = {"topic_id": "missing"}
 _BAD_ID: Final = {"topic_id": "~"}
@@ -64,6 +66,7 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             201: create,
             403: create._replace(who=LITTLE),
             409: good({"name": "n", **_OPEN}),
+            422: good({"name": "other", "topic_id": "keyed"})._replace(headers=USED_KEY),
             429: create._replace(who=GREEDY),
         },
         "list_topics": refused(good(), False) | {200: good(), 400: good(query={"limit": "0"}), 429: good(who=GREEDY)},
@@ -91,7 +94,12 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             404: good(path=_MISSING),
         },
         "create_direct_topic": refused(direct, True)
-        | {201: good({"user_id": "new"}), 200: direct, 429: good({"user_id": "$fresh"}, who=GREEDY)},
+        | {
+            201: good({"user_id": "new"}),
+            200: direct,
+            403: direct._replace(who=LITTLE),
+            429: good({"user_id": "$fresh"}, who=GREEDY),
+        },
     }
 
 
@@ -203,6 +211,7 @@ def _members_and_connections() -> dict[str, dict[int, Recipe]]:
             403: member._replace(who=STRANGER),
             404: member._replace(path=unknown),
             409: member._replace(path=last),
+            422: good({"role": "publisher"}, path={"topic_id": "keyed", "user_id": "anna"})._replace(headers=USED_KEY),
             429: member._replace(who=GREEDY, path=of_greedy),
         },
         "remove_member": refused(removal, False)
@@ -253,6 +262,7 @@ def _channels() -> dict[str, dict[int, Recipe]]:
             400: good(query={"channel_id": "open", "page_size": "0"}),
             403: good(query={"channel_id": "writable"}, who=STRANGER),
             404: good(query={"channel_id": "missing"}),
+            410: good(query={"channel_id": "open", "page": write_page("1:0")}),
             422: good(query={"channel_id": "passing"}),
             429: read._replace(who=GREEDY),
         },

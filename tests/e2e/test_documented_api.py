@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from headgate.runtime.api.openapi import openapi_document
-from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, RECIPES, STRANGER, Recipe
+from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, RECIPES, STRANGER, USED_KEY, Recipe
 from tests.vectors.served import Served
 from tests.vectors.tokens import SECRET, sign
 
@@ -73,18 +73,23 @@ class Scene:
             ("passing", {"settings": {"profile": "ephemeral"}}),
         ):
             self._done(OWNER, "POST", "/topics", {"name": topic_id, "topic_id": topic_id, **extra})
+        keyed = {"name": "n", "topic_id": "keyed"}
+        self._done(OWNER, "POST", "/topics", keyed, USED_KEY)
+        self._done(OWNER, "PUT", "/topics/keyed/members/anna", {"role": "member"}, USED_KEY)
         for number in range(3):
             self._done(OWNER, "POST", "/topics/short/publish?wait=sequenced", {"payload": number})
         self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
         self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
         self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
+        self._done(OWNER, "POST", "/topics", {"name": "n"}, {"Idempotency-Key": "used"})
+        self._done(OWNER, "PUT", "/topics/open/members/anna", {"role": "member"}, {"Idempotency-Key": "used"})
         for name in ("mine", "draft", "draft2", "draft3", "doomed", "doomed2", "redacted"):
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")
         self.messages["$greedys"] = self._published(GREEDY, "open")
         self._done(OWNER, "DELETE", f"/topics/open/messages/{self.messages['$redacted']}", None)
         edit = f"/topics/open/messages/{self.messages['$draft2']}"
-        self._done(OWNER, "PATCH", edit, {"payload": 1, "version": 1}, {"Idempotency-Key": "used"})
+        self._done(OWNER, "PATCH", edit, {"payload": 1, "version": 1}, USED_KEY)
 
     def _published(self, who: str, topic_id: str) -> str:
         answer = self._done(who, "POST", f"/topics/{topic_id}/publish?wait=sequenced", {"payload": 1})

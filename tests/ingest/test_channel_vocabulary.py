@@ -9,7 +9,7 @@ from headgate.core.publish.body import read_publish
 from headgate.core.publish.change_request import Edit, read_edit
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import message_frame
-from ingest.channel_vocabulary import channel_message, edit_body, flag, publish_body, read_body, string
+from ingest.channel_vocabulary import channel_message, edit_body, flag, named, publish_body, read_body, string
 
 PAYLOADS = ['{"b":1e5,"a":[1,123456789012345678901234567890]}', '"\\ud800 alone"', '"\\\\ud800"', "null", '"\u00e9"']
 
@@ -57,22 +57,28 @@ def test_what_was_done_to_a_message_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "named"),
+    ("asked", "named_so"),
     [
         (lambda: string({}, "channel_id"), "channel_id"),
         (lambda: string({"channel_id": b"1"}, "channel_id"), "channel_id"),
         (lambda: string({"channel_id": b'"\\ud800"'}, "channel_id"), "channel_id"),
         (lambda: flag({"remove": b"1"}, "remove"), "remove"),
         (lambda: flag({"remove": b"null"}, "remove"), "remove"),
-        (lambda: publish_body({"channel_id": b'"t"'}), "content"),
-        (lambda: edit_body({"version": b"1"}), "content"),
+        (lambda: read(publish_body({"channel_id": b'"t"'}), read_publish), "content"),
+        (lambda: read(edit_body({"version": b"1"}), read_edit), "content"),
+        (lambda: read(edit_body({"version": b"0", "content": b"1"}), read_edit), "version"),
         (lambda: read_body(b"[]"), "object"),
     ],
 )
-def test_what_is_wrong_is_named(read: Any, named: str) -> None:
+def test_what_is_wrong_is_named(asked: Any, named_so: str) -> None:
     with pytest.raises(Refusal) as caught:
-        read()
-    assert named in caught.value.detail
+        asked()
+    assert named_so in caught.value.detail
+
+
+def read(body: bytes, reader: Any) -> None:
+    with named():
+        reader(body, 1_000)
 
 
 def test_a_flag_is_false_unless_it_is_given() -> None:

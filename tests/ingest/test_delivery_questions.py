@@ -22,7 +22,7 @@ def test_each_topic_s_owner_is_told_once_and_asked_for_each_message() -> None:
             assert await parts.deliveries.count(one, 0.25) == 4
         assert [ask.wait_ms for ask in parts.asked(AskDelivered)] == [250] * 3
         parts.deliveries.forget(publishes)
-        assert parts.owner.expected == set()
+        assert not parts.owner.expected
 
     play(scene)
 

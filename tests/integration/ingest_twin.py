@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ class Owner:
         self.connections: list[link_users.Connection] = []
         self.sheds = False  # LOW messages
         self.delivered = 0  # how many sockets take each message that is counted
-        self.expected: set[bytes] = set()  # messages that are counted now
+        self.expected: Counter[bytes] = Counter()  # messages that are counted now
         self.waits_ms: list[int] = []  # for which counts were asked for
         self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
@@ -164,7 +165,7 @@ class Owner:
         return link_direct.ShardLogic(ask.req, self.states[ask.shard].logic)
 
     def _ExpectDeliveries(self, ask: link_deliveries.ExpectDeliveries) -> link.Answer:
-        self.expected |= set(ask.ids)
+        self.expected += Counter(ask.ids)
         return link_deliveries.DeliveriesExpected(ask.req)
 
     def _AskDelivered(self, ask: link_deliveries.AskDelivered) -> link.Answer:
@@ -174,7 +175,7 @@ class Owner:
     def take(self, message: link.Message) -> None:
         """What has no answer."""
         if isinstance(message, link_deliveries.ForgetDeliveries):
-            self.expected -= set(message.ids)
+            self.expected -= Counter(message.ids)
 
     def _EndSubscriptions(self, ask: link_users.EndSubscriptions) -> link.Answer:
         return link_users.SubscriptionsEnded(ask.req, self.ended)

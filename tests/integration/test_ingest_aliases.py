@@ -128,6 +128,21 @@ def test_a_message_of_a_hidden_channel_is_like_one_that_never_was() -> None:
     play(scene)
 
 
+def test_a_hidden_channel_is_absent_before_anything_of_the_request_is_wrong() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        message_id, eve = (await send(world))["message_id"], world.token("eve")
+        problem(await world.call("POST", "/send_message", eve, json={"channel_id": "t"}), 404, "topic_not_found")
+        problem(await world.call("GET", "/messages?channel_id=t&page=x", eve), 404, "topic_not_found")
+        body = {"message_id": message_id}
+        problem(await world.call("POST", "/edit_message", eve, json=body), 404, "message_not_found")
+        told = problem(await world.call("POST", "/edit_message", json=body), 400, "invalid_payload")
+        assert "content" in told["detail"]
+        assert "channel_id" in problem(await world.call("GET", "/messages", eve), 400, "bad_request")["detail"]
+
+    play(scene)
+
+
 def test_reactions_and_redactions_count_as_publishes_here_too() -> None:
     async def scene(world: World) -> None:
         await world.create("t")

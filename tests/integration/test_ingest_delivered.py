@@ -31,7 +31,7 @@ def test_the_count_is_that_of_the_sockets(settings: dict[str, Any]) -> None:
         assert answer["duplicate"] is False and ("seq" in answer) == (not settings)
         await world.publish("t", payload=1, query=DELIVERED + "&timeout_ms=10000")
         assert world.owner.waits_ms == [1_000, 10_000]
-        assert world.owner.expected == set(), "nothing is counted any longer"
+        assert not world.owner.expected, "nothing is counted any longer"
 
     play(scene)
 
@@ -116,7 +116,32 @@ def test_in_a_batch_it_is_per_item(settings: dict[str, Any]) -> None:
         results = (await world.call("POST", "/api/v1/publish/batch" + DELIVERED, json=any_batch)).json()["results"]
         assert counts(results[0]) == (3, "delivered", False)
         assert results[1]["code"] == "topic_not_found"
-        assert world.owner.expected == set()
+        assert not world.owner.expected
+
+    play(scene)
+
+
+def test_what_a_batch_did_not_hand_over_is_counted_no_longer_than_that() -> None:
+    """An owner counts a bounded number of messages: a user without rate must not hold them all while he waits."""
+
+    async def scene(world: World) -> None:
+        await world.create("t")
+        bo, body = world.token("bo"), [{"payload": at, "client_msg_id": f"m{at % 120}"} for at in range(150)]
+        path, held = "/api/v1/topics/t/publish/batch" + DELIVERED, []
+        answer = world.owner._AskDelivered
+
+        def noted(ask: AskDelivered) -> Any:
+            held.append(world.owner.expected.total())
+            return answer(ask)
+
+        world.owner._AskDelivered = noted  # type: ignore[method-assign]
+        results = (await world.call("POST", path, bo, json=body)).json()["results"]
+        statuses = [result["status"] for result in results]
+        assert (statuses.count(200), statuses.count(429), statuses.count(422)) == (100, 20, 30)
+        assert held == [100] * 100
+        repeats = (await world.call("POST", path, bo, json=body[:100])).json()["results"]
+        assert {result["duplicate"] for result in repeats} == {True} and len(held) == 100
+        assert not world.owner.expected
 
     play(scene)
 

@@ -193,6 +193,26 @@ def test_idempotency_comes_before_limits() -> None:
     play(scene)
 
 
+def test_idempotency_comes_before_limits_and_conflicts_of_an_edit() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        bo, headers = world.token("bo"), {"Idempotency-Key": "k"}
+        message_id = (await world.publish("t", bo, payload=0)).json()["message_id"]
+        path = f"/api/v1/topics/t/messages/{message_id}"
+
+        async def edit(payload: int) -> httpx.Response:
+            return await world.call("PATCH", path, bo, json={"payload": payload, "version": 1}, headers=headers)
+
+        assert (await edit(1)).status_code == 200
+        problem(await edit(2), 422, "idempotency_conflict")
+        for at in range(98):
+            assert (await world.publish("t", bo, payload=at)).status_code == 200
+        problem(await edit(1), 429, "rate_limited")
+        problem(await edit(2), 422, "idempotency_conflict")
+
+    play(scene)
+
+
 def test_limits_come_before_the_log() -> None:
     async def scene(world: World) -> None:
         await world.create("t")

@@ -203,7 +203,12 @@ def test_a_token_that_is_good_for_longer_than_the_longest_life_or_does_not_say_i
     now = CLOCK.seconds
     assert of_life(token(iat=now, exp=now + 605)).issued_ms == now * 1_000
     assert of_life(token(iat=now - 599, exp=now + 1)).caller.user_id == "ana"
-    for claims in ({"iat": now, "exp": now + 606}, {"exp": now + 1}, {"iat": now - 10_000, "exp": now + 1}):
+    for claims in (
+        {"iat": now, "exp": now + 606},
+        {"exp": now + 1},
+        {"iat": now - 10_000, "exp": now + 1},
+        {"iat": now + 9_000, "exp": now + 9_001},
+    ):
         with pytest.raises(Refusal, match="token_life_s"):
             of_life(token(claims))
     assert authenticator().authenticate(token(exp=now + 1e9)), "without the setting any is good"

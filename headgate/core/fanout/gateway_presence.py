@@ -71,8 +71,8 @@ class Presence:
         mode, level, topic_id = answer.settings.get("presence", "count"), pending.subscribe.presence, pending.topic_id
         session = subscription.session
         early = self._early.pop(topic_id, None)
-        if early is not None and early.epoch == answer.epoch:
-            self._replicas[topic_id] = early
+        if early is not None and early.epoch == answer.epoch and _brings_state(pending.level, mode):
+            self._replicas[topic_id] = early  # else it came for a client who has gone, and nobody kept it up to date
         self._count_in(subscription, mode)
         caller = session.caller
         assert caller is not None, "only a known caller follows a topic"
@@ -266,7 +266,7 @@ class Presence:
         level = pending.subscribe.presence
         if answer.users in (None, NOT_TOLD) or pending.level == level:
             return False
-        if level == PRESENCE_ONCE and answer.settings.get("presence") != "list":
+        if not _brings_state(level, answer.settings.get("presence", "count")):
             return False
         replica = self._replicas.get(pending.topic_id)
         return replica is None or replica.epoch != answer.epoch
@@ -279,6 +279,11 @@ class Presence:
         watching = self._watching.get(topic_id)
         if watching is not None:
             self._watching[topic_id] = dict.fromkeys(watching, True)
+
+
+def _brings_state(level: int, mode: str) -> bool:
+    """Returns whether an owner that was asked so sends the whole state in front of its grant (`AskSubscribe`)."""
+    return level == PRESENCE_CHANGES or (level == PRESENCE_ONCE and mode == "list")
 
 
 def _is_of(session: Session, user_id: str) -> bool:

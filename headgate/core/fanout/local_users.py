@@ -3,7 +3,7 @@
 A subscribe costs two dictionary entries and its share of a batch: what changed in a loop turn is announced at its end.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from headgate.core.fanout.ports import Upstream
@@ -79,7 +79,7 @@ class LocalUsers:
 
     def attach(self, shard: int) -> None:
         """Tells a new owner of a shard all, some chunks a loop turn."""
-        self._telling_all[shard] = self._chunks(shard, [feed for feed in self._feeds if feed.shard == shard])
+        self._telling_all[shard] = self._chunks(shard)
         self._plan()
 
     def announce(self) -> None:
@@ -153,11 +153,15 @@ class LocalUsers:
             if feed in self._feeds:
                 yield PresenceChanged(feed.shard, [self._told(feed, users[at : at + CHUNK], whole=at == 0)])
 
-    def _chunks(self, shard: int, feeds: Iterable[TopicFeed]) -> Iterator[AttachPresence]:
-        """Yields all messages of an attach. Each is made when it is sent, so that none is older than a change."""
+    def _chunks(self, shard: int) -> Iterator[AttachPresence]:
+        """Yields all messages of an attach. Each is made when it is sent, so that none is older than a change.
+
+        A topic is in them also where its first user was announced in front of the first of them: the owner forgets
+        who is not.
+        """
         part: list[TopicUsers] = []
         size, first = 0, True
-        for feed in feeds:
+        for feed in [feed for feed in self._feeds if feed.shard == shard]:
             names = list(self._feeds.get(feed, ()))
             for at in range(0, len(names), CHUNK):
                 if feed not in self._feeds:

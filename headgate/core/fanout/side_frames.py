@@ -8,7 +8,9 @@ from headgate.core.client.framing import WEBSOCKET, ClientFrame
 from headgate.core.fanout.session import Subscription
 
 SLICE: Final = 500  # writes of one loop turn: about 4 ms
-QUEUED: Final = 1_000  # frames that wait; above it `add` refuses
+QUEUED: Final = 1_000  # frames that wait; above it, and the two bounds below, `add` refuses
+WRITES: Final = 200_000  # that wait: about two seconds; what is told then is no longer so
+BYTES: Final = 16 * 1024 * 1024  # of the frames that wait: a whole list of users has up to 1 MB
 
 
 class _Job(NamedTuple):
@@ -20,23 +22,28 @@ class _Job(NamedTuple):
 class SideFrames:
     """Writes to WebSockets in the order of `add`. `schedule` asks the shell for a call of `write`.
 
-    Nothing is written to a session whose socket is full or that is held at a fence: `missed` is called for it.
+    Nothing is written to a session whose socket is full or that is held at a fence: `missed` is called for it. Where
+    nothing waits a frame is taken, however many it is for.
     """
 
     def __init__(self, schedule: Callable[[], None]) -> None:
         self._schedule = schedule
         self._jobs: deque[_Job] = deque()
         self._at = 0  # in the first job
+        self._writes = 0  # of all jobs, those made of the first one included
+        self._bytes = 0
         self.failures = 0
 
     def add(
         self, frame: ClientFrame, subscriptions: Sequence[Subscription], missed: Callable[[Subscription], None]
     ) -> bool:
-        """Takes a frame for subscriptions; False, and not taken, when too many wait."""
-        if len(self._jobs) >= QUEUED:
+        """Takes a frame for subscriptions; False, and not taken, when too much waits."""
+        writes, size = self._writes + len(subscriptions), self._bytes + len(frame.data)
+        if len(self._jobs) >= QUEUED or (self._jobs and (writes > WRITES or size > BYTES)):
             return False
         if subscriptions:
             self._jobs.append(_Job(WEBSOCKET.control(frame), subscriptions, missed))
+            self._writes, self._bytes = writes, self._bytes + len(self._jobs[-1].data)
             if len(self._jobs) == 1:
                 self._schedule()
         return True
@@ -52,10 +59,15 @@ class SideFrames:
             left -= len(part)
             self._at += len(part)
             if self._at >= len(job.subscriptions):
-                self._jobs.popleft()
-                self._at = 0
+                self._end_first()
         if self._jobs:
             self._schedule()
+
+    def _end_first(self) -> None:
+        job = self._jobs.popleft()
+        self._at = 0
+        self._writes -= len(job.subscriptions)
+        self._bytes -= len(job.data)
 
     def _write(self, job: _Job, subscription: Subscription) -> None:
         session = subscription.session

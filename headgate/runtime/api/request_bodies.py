@@ -18,6 +18,7 @@ from headgate.runtime.api.value_types import (
     UserIdText,
     Version,
 )
+from headgate.runtime.token_claims import MAX_JTI
 
 SettingsChange = Annotated[
     dict[str, Any], Meta(description="Settings of the topic by name; null restores a default. Unknown names are 400.")
@@ -86,7 +87,7 @@ class RevocationRequest(msgspec.Struct, omit_defaults=True):
     """Names either `user_id` or `jti`; tokens issued before `not_before` are void."""
 
     user_id: UserIdText | UnsetType | None = UNSET
-    jti: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType | None = UNSET
+    jti: Annotated[str, Meta(min_length=1, max_length=MAX_JTI)] | UnsetType | None = UNSET
     not_before: Annotated[int, Meta(ge=1, le=MAX_INTEGER)] | UnsetType | None = UNSET
 
 
@@ -109,7 +110,10 @@ class SendMessageRequest(msgspec.Struct, omit_defaults=True):
     channel_id: TopicIdText
     content: Any
     client_msg_id: ClientMsgIdText | UnsetType | None = UNSET
+    priority: Literal["NORMAL", "LOW"] | UnsetType | None = UNSET
     parent_message_id: MessageIdText | UnsetType | None = UNSET
+    parent_version: Version | UnsetType | None = UNSET
+    attachments: Annotated[list[AttachmentItem], Meta(max_length=10)] | UnsetType | None = UNSET
 
 
 class EditMessageRequest(msgspec.Struct):

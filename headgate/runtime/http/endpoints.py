@@ -97,7 +97,7 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
     Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
-    Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body(), _PUBLISH),
+    Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body()),
     Endpoint("ingest", "GET", "/messages", "alias_messages", query=("channel_id", "since_ts", "page_size", "page")),
     Endpoint("ingest", "POST", "/edit_message", "alias_edit", AnswerShape(), Body()),
     Endpoint("ingest", "POST", "/delete_message", "alias_delete", _NO_CONTENT, Body()),

@@ -74,6 +74,19 @@ def test_the_first_frame_lists_all_and_its_reader_and_comes_before_messages() ->
     assert [frame["type"] for frame in ann.frames()] == ["welcome", "subscribed", "presence", "message"]
 
 
+def test_a_state_that_came_for_a_client_who_has_gone_is_shown_to_nobody() -> None:
+    scene = scene_of()
+    scene.owners.presence.elsewhere("a", "eve", 1)
+    scene.owners.slow = True
+    leave(scene, follow(scene, "ann"))
+    scene.owners.deliver()
+    scene.owners.slow = False
+    scene.owners.presence.elsewhere("a", "fay", 1)
+    follow(scene, "bob", 0)  # his grant brings no state
+    listed, count = first(follow(scene, "cid"))
+    assert (sorted(listed), count) == (["bob", "cid", "eve", "fay"], 4)
+
+
 def test_in_mode_count_users_are_counted_and_nobody_is_listed_and_in_none_there_is_no_frame() -> None:
     scene = scene_of("count")
     follow(scene, "ann")

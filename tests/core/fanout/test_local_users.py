@@ -119,6 +119,20 @@ def test_a_new_owner_is_told_all_in_chunks_over_several_turns(monkeypatch: pytes
     assert counts(scene) == {f"u{n:03}": 1 for n in range(100) if n not in (0, 50, 99)} | {"new": 1}
 
 
+def test_a_topic_whose_first_user_comes_with_the_new_owner_is_told_with_all_others() -> None:
+    """His subscribe was held; it is granted before the first message of the attach is made."""
+    scene = scene_of("a", "b")
+    scene.socket("a", user="ann")
+    scene.turn()
+    scene.owners.go()
+    scene.socket("b", user="bob")
+    scene.turn()
+    scene.owners.presence.forget()
+    scene.owners.come()
+    scene.turn()
+    assert counts(scene) == {"ann": 1} and counts(scene, "b") == {"bob": 1}
+
+
 def test_every_shard_gets_an_attach_and_an_empty_one_is_first_and_last() -> None:
     scene = scene_of("a")
     scene.socket("a")

@@ -1,6 +1,9 @@
 """Frames beside the messages: in slices, in order, and never to a socket that is full."""
 
+import pytest
+
 from headgate.core.client import outbound
+from headgate.core.fanout import side_frames
 from headgate.core.fanout.session import Subscription
 from headgate.core.fanout.side_frames import QUEUED, SLICE, SideFrames
 from tests.core.scene import Pipe, Scene
@@ -72,3 +75,25 @@ def test_above_the_bound_a_frame_is_not_taken() -> None:
     assert bed.side.add(TWO, [], bed.missed.append) is False
     bed.side.write()
     assert bed.side.add(TWO, [], bed.missed.append) and bed.got() == [["ann"] * SLICE]
+
+
+def test_the_writes_that_wait_are_bounded_and_one_frame_is_always_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_frames, "WRITES", 10)
+    bed = Bed(6)
+    assert bed.side.add(ONE, bed.all * 2, bed.missed.append)
+    assert not bed.side.add(TWO, bed.all, bed.missed.append)
+    bed.side.write()
+    assert bed.side.add(ONE, bed.all, bed.missed.append) and bed.side.add(TWO, bed.all[:4], bed.missed.append)
+    assert not bed.side.add(TWO, bed.all[:1], bed.missed.append)
+    bed.side.write()
+    assert bed.side.add(TWO, bed.all, bed.missed.append) and bed.got()[0] == ["ann", "ann", "ann", "bob"]
+
+
+def test_the_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(1)
+    monkeypatch.setattr(side_frames, "BYTES", 2 * len(ONE.data) + 4)
+    for _ in range(2):
+        assert bed.side.add(ONE, bed.all, bed.missed.append) and bed.side.add(ONE, bed.all, bed.missed.append)
+        assert not bed.side.add(ONE, bed.all, bed.missed.append)
+        bed.side.write()
+    assert len(bed.got()[0]) == 4
