@@ -80,4 +80,4 @@ class Fences(Generic[H]):
 
 
 def _settings(row: Row) -> TopicSettings:
-    return TopicSettings(row.topic_id, row.epoch, effective(row.settings))
+    return TopicSettings(row.topic_id, row.epoch, effective(row.settings), row.permissions)

@@ -13,6 +13,7 @@ from headgate.core.wire.amended_frames import MessageState, amended_frame, paylo
 from headgate.core.wire.message_changes import EditMessage, ReactToMessage, RedactMessage
 
 Place = tuple[int, int]  # pos, seq
+StateOf = Callable[[int], ChangeState]
 FrameOf = Callable[[EditPlace], bytes | None]
 UNCHANGED: Final = ChangeState(None, False, {})
 
@@ -31,16 +32,19 @@ class KeptMessage(NamedTuple):
 
 
 class Fold:
-    """The changes of a stretch of one topic. `frame_of` returns the frame of an edit, None where it is in the log."""
+    """The changes of a stretch of one topic. `state_of` returns what was done to a message.
 
-    def __init__(self, states: dict[int, ChangeState], is_redacted: Callable[[int], bool], frame_of: FrameOf) -> None:
-        self._states = states
+    `frame_of` returns the frame of an edit, None where it is in the log.
+    """
+
+    def __init__(self, state_of: StateOf, is_redacted: Callable[[int], bool], frame_of: FrameOf) -> None:
+        self._state_of = state_of
         self._is_redacted = is_redacted
         self._frame_of = frame_of
 
     def state(self, seq: int) -> ChangeState:
         """Returns what was done to a message."""
-        return self._states.get(seq, UNCHANGED)
+        return self._state_of(seq)
 
     def now(self, kept: KeptMessage) -> bytes | list[Place]:
         """Returns the frame of a message as it is now, or what has to be read from the log before."""
@@ -72,7 +76,7 @@ class NoFold(Fold):
     """A topic in which nothing was ever changed: frames are as they were built."""
 
     def __init__(self) -> None:
-        super().__init__({}, lambda target: False, lambda edit: None)
+        super().__init__(lambda seq: UNCHANGED, lambda target: False, lambda edit: None)
 
     def now(self, kept: KeptMessage) -> bytes | list[Place]:
         """Returns the frame."""
@@ -85,42 +89,43 @@ NO_FOLD: Final = NoFold()
 def fold_of_tables(changes: ChangeTables, epoch: int, low: int, high: int, frame_of: FrameOf) -> Fold:
     """Returns the changes of a topic's messages [low, high] as the tables of the index file have them."""
     states = changes.states(epoch, low, high)
-    return Fold(states, lambda target: changes.is_redacted(epoch, target), frame_of)
+    return Fold(lambda seq: states.get(seq, UNCHANGED), lambda target: changes.is_redacted(epoch, target), frame_of)
 
 
-def fold_of_events(events: Iterable[RecentMessage], frame_of: FrameOf) -> Fold:
-    """Returns the changes that events in memory made; they are in the order of the log."""
-    by_target: dict[int, list[RecentMessage]] = {}
-    for e in events:
-        if e.change is not None:
-            by_target.setdefault(e.change.target_seq, []).append(e)
-    states = {seq: _state_of(seq, told) for seq, told in by_target.items()}
-    return Fold(states, lambda target: target in states and states[target].redacted, frame_of)
+def fold_of_events(changes_of: Callable[[int], Iterable[RecentMessage]], frame_of: FrameOf) -> Fold:
+    """Returns the changes that events in memory made; `changes_of` gives those of a message in the order of the log.
+
+    Only messages that are asked for cost anything.
+    """
+    states: dict[int, ChangeState] = {}
+
+    def state_of(seq: int) -> ChangeState:
+        if seq not in states:
+            states[seq] = _state_of(list(changes_of(seq)))
+        return states[seq]
+
+    return Fold(state_of, lambda target: state_of(target).redacted, frame_of)
 
 
-def edits_in(events: Iterable[RecentMessage], seq: int) -> list[EditPlace]:
-    """Returns the edits of a message among events, oldest first."""
-    return [
-        EditPlace(e.change.version + 1, e.seq, e.pos, e.ts)
-        for e in events
-        if isinstance(e.change, EditMessage) and e.change.target_seq == seq
-    ]
+def edits_in(events: Iterable[RecentMessage]) -> list[EditPlace]:
+    """Returns the edits among the events of a message, oldest first."""
+    return [EditPlace(e.change.version + 1, e.seq, e.pos, e.ts) for e in events if isinstance(e.change, EditMessage)]
 
 
-def reacting_in(events: Iterable[RecentMessage], seq: int) -> set[tuple[str, str]]:
-    """Returns (name, user) of the reactions to a message that events leave."""
+def reacting_in(events: Iterable[RecentMessage]) -> set[tuple[str, str]]:
+    """Returns (name, user) of the reactions that the events of a message leave."""
     reacting: set[tuple[str, str]] = set()
     for e in events:
-        if isinstance(e.change, ReactToMessage) and e.change.target_seq == seq:
+        if isinstance(e.change, ReactToMessage):
             act = reacting.discard if e.change.removed else reacting.add
             act((e.change.name, e.change.actor.user_id))
     return reacting
 
 
-def _state_of(seq: int, told: list[RecentMessage]) -> ChangeState:
-    edits = edits_in(told, seq)
+def _state_of(told: list[RecentMessage]) -> ChangeState:
+    edits = edits_in(told)
     redacted = any(isinstance(e.change, RedactMessage) for e in told)
-    return ChangeState(edits[-1] if edits else None, redacted, _counted(reacting_in(told, seq)))
+    return ChangeState(edits[-1] if edits else None, redacted, _counted(reacting_in(told)))
 
 
 def kept_of(entry: RecentMessage) -> KeptMessage:

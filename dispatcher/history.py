@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -80,7 +81,7 @@ class History:
     def opened(self, file: HistoryIndex) -> None:
         """Uses the file from now on."""
         self.file, self.why = file, ""
-        self._unnoted = [e for epoch in self.recent.changed_topics() for e in self.recent.changes(epoch)]
+        self._unnoted = self.recent.changes()
         self._settle()
         self.release()
 
@@ -278,14 +279,14 @@ class History:
         self._note()
         if self.file is not None:
             return self._ask(lambda file: file.changes.edits(epoch, seq, most), [])
-        return edits_in(self.recent.changes(epoch), seq)[-most:]
+        return edits_in(self.recent.changes_of(epoch, seq))[-most:]
 
     def reacts(self, epoch: int, seq: int, name: str, user: str) -> bool:
         """Returns whether a user reacts so to a message."""
         self._note()
         if self.file is not None:
             return self._ask(lambda file: file.changes.reacts(epoch, seq, name, user), False)
-        return (name, user) in reacting_in(self.recent.changes(epoch), seq)
+        return (name, user) in reacting_in(self.recent.changes_of(epoch, seq))
 
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
         """Returns (item, epoch, seq) of the messages of the record at an offset."""
@@ -330,7 +331,7 @@ class History:
                 return fold
         if file is not None and self.file is not None:
             return NO_FOLD
-        return fold_of_events(self.recent.changes(epoch), lambda edit: self.frame_of(epoch, edit))
+        return fold_of_events(partial(self.recent.changes_of, epoch), lambda edit: self.frame_of(epoch, edit))
 
     def _fold_of_file(self, file: HistoryIndex, epoch: int, low: int, high: int) -> Fold:
         return fold_of_tables(file.changes, epoch, low, high, lambda edit: self.frame_of(epoch, edit))

@@ -20,7 +20,8 @@ from dispatcher.recent import RecentMessage
 from headgate.core.wire.amended_frames import redacted_frame
 from headgate.core.wire.message_changes import EditMessage, MessageChange, ReactToMessage, RedactMessage
 
-SLICE: Final = 50  # edits of a redacted message that are blanked at a time
+SLICE: Final = 50  # edits of a redacted message that are blanked at a time, fewer where that moves many bytes:
+MOVED_BYTES: Final = 2 << 20  # of rows written again: about 10 ms, and at most the rows around one more
 NEAR_ROWS: Final = 100  # on each side of a blanked one that are written again: some pages
 _KIND_BITS: Final = 2
 _KINDS: Final[Mapping[type, int]] = {EditMessage: 1, RedactMessage: 2, ReactToMessage: 3}
@@ -77,6 +78,11 @@ def is_edit(number: int) -> bool:
     return number & ((1 << _KIND_BITS) - 1) == _KINDS[EditMessage]
 
 
+def is_redaction(number: int) -> bool:
+    """Returns whether an event is a redaction."""
+    return number & ((1 << _KIND_BITS) - 1) == _KINDS[RedactMessage]
+
+
 class ChangeTables:
     """The tables in an open file. The caller commits what `note`, `purge`, `forget` and `forget_topic` write.
 
@@ -128,7 +134,7 @@ class ChangeTables:
         self._db.execute("INSERT OR IGNORE INTO purges VALUES (?, ?, 0)", (epoch, target))
         self.is_unsettled = True
         seqs = self._db.execute("SELECT pos FROM seqs WHERE epoch = ? AND seq = ?", (epoch, target)).fetchall()
-        return self._blank([pos for (pos,) in seqs]) + self.purge(epoch, target, 0)
+        return self._blank([pos for (pos,) in seqs])[0] + self.purge(epoch, target, 0)
 
     def _react(self, e: RecentMessage, change: ReactToMessage) -> None:
         name = (e.epoch, change.target_seq, change.name)
@@ -162,27 +168,32 @@ class ChangeTables:
             (epoch, target, version, SLICE),
         ).fetchall()
         self.is_unsettled = True
-        if len(edits) < SLICE:
+        grown, done = self._blank([pos for _, pos in edits])
+        if done == len(edits) < SLICE:
             self._db.execute("DELETE FROM purges WHERE epoch = ? AND target = ?", (epoch, target))
         else:
-            name = (edits[-1][0], epoch, target)
+            name = (edits[done - 1][0], epoch, target)
             self._db.execute("UPDATE purges SET version = ? WHERE epoch = ? AND target = ?", name)
-        return self._blank([pos for _, pos in edits])
+        return grown
 
-    def _blank(self, places: Sequence[int]) -> int:
-        grown, written = 0, -1
-        for pos in places:
+    def _blank(self, places: Sequence[int]) -> tuple[int, int]:
+        """Blanks frames, ascending, until MOVED_BYTES were written anew; returns what they have grown and how many."""
+        grown, written, moved = 0, -1, 0
+        for done, pos in enumerate(places):
+            if moved >= MOVED_BYTES:
+                return grown, done
             row = self._db.execute("SELECT frame FROM frames WHERE pos = ?", (pos,)).fetchone()
             if row is not None and row[0] is not None:
                 blank = redacted_frame(row[0])
                 grown += len(blank) - len(row[0])
                 self._db.execute("UPDATE frames SET frame = ? WHERE pos = ?", (blank, pos))
             if row is not None and pos > written:
-                written = self._write_anew(pos)
-        return grown
+                written, size = self._write_anew(pos)
+                moved += size
+        return grown, len(places)
 
-    def _write_anew(self, pos: int) -> int:
-        """Writes the rows around one again, into other pages; returns the last of their places.
+    def _write_anew(self, pos: int) -> tuple[int, int]:
+        """Writes the rows around one again, into other pages; returns the last of their places, and their bytes.
 
         Where SQLite moved rows to another page, it may have left copies in what is free of the old one. A page whose
         rows have all gone is overwritten.
@@ -191,7 +202,7 @@ class ChangeTables:
         rows += self._db.execute(_ABOVE, (pos, NEAR_ROWS)).fetchall()
         self._db.execute("DELETE FROM frames WHERE pos BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
         self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
-        return int(rows[-1][0])
+        return int(rows[-1][0]), sum(len(row[-1] or b"") for row in rows)
 
     def settle(self) -> None:
         """Empties the write-ahead log after a redaction; to be called outside of a commit."""
@@ -211,15 +222,22 @@ class ChangeTables:
         return self.is_redacted(e.epoch, e.seq if e.change is None else e.change.target_seq)
 
     def forget(self, rows: Iterable[tuple[int, int, int]]) -> None:
-        """Forgets messages that leave, given as (epoch, seq, change number).
+        """Forgets messages that leave, oldest first, given as (epoch, seq, change number).
 
-        An event is newer than its message, so where the event leaves the message is gone.
+        An event is newer than its message, so where the event leaves the message is gone. What is redacted stays so
+        until the redaction leaves: edits that stand between the two show nothing meanwhile.
         """
-        there = [(epoch, target_of(number) or seq, seq) for epoch, seq, number in rows if epoch in self.epochs]
-        for table in _OF_MESSAGES:
-            where = f"DELETE FROM {table} WHERE epoch = ? AND target = ?"  # noqa: S608 - a name of ours
-            self._db.executemany(where, [(epoch, target) for epoch, target, _ in there])
-        self._db.executemany("DELETE FROM replies WHERE epoch = ? AND seq = ?", [(e, seq) for e, _, seq in there])
+        there = [(epoch, target_of(number) or seq, seq, number) for epoch, seq, number in rows if epoch in self.epochs]
+        names = [row[:2] for row in there]
+        for table in ("reactions", "counts"):
+            self._db.executemany(f"DELETE FROM {table} WHERE epoch = ? AND target = ?", names)  # noqa: S608 - a name of ours
+        self._db.executemany("DELETE FROM states WHERE epoch = ? AND target = ? AND redacted = 0", names)
+        edits = [row[:3] for row in there if is_edit(row[3])]
+        self._db.executemany("DELETE FROM edits WHERE epoch = ? AND target = ? AND seq <= ?", edits)
+        redacted = [row[:2] for row in there if is_redaction(row[3])]
+        for table in ("states", "edits", "purges"):
+            self._db.executemany(f"DELETE FROM {table} WHERE epoch = ? AND target = ?", redacted)  # noqa: S608 - a name of ours
+        self._db.executemany("DELETE FROM replies WHERE epoch = ? AND seq = ?", [(e, seq) for e, _, seq, _ in there])
 
     def forget_topic(self, epoch: int) -> None:
         """Forgets what is left of a deleted topic."""

@@ -82,17 +82,19 @@ class MessageRequests:
         if place is None:
             raise _unknown(ask) if self._owner.history.complete else _not_yet()
         subject = self._subject(ask, *place)
-        edits = self._edits(subject) if ask.versions and ask.purpose == "read" else []
-        absent = self._absent(ask, subject, edits)
+        now = subject.fold.now(subject.kept) if ask.purpose in _WITH_FRAME else b""
+        versions, absent = list[MessageVersion](), [] if isinstance(now, bytes) else now
+        if ask.versions and ask.purpose == "read" and not absent:
+            versions, absent = self._versions(subject)
         if absent and self._owner.pages.crowded:
             raise Refusal("not_ready", "too many wait for old messages of this shard", retry_after_ms=RETRY_MS)
         if absent:
             self._owner.pages.want(subject.row, absent[:ABSENT], peer, lambda: self._again(peer, ask))
             return
-        now = subject.fold.now(subject.kept) if ask.purpose in _WITH_FRAME else b""
         assert isinstance(now, bytes)
         answer = self._answer(ask, subject, now)
-        peer.send(answer if not ask.versions else _with_versions(answer, self._versions(subject, edits)))
+        answer.versions = versions
+        peer.send(answer)
 
     def _look_at_end(self, peer: Destination, ask: AskMessage) -> None:
         """Looks for a message again once all that is in the log now is applied: its publisher may have just got 200."""
@@ -150,38 +152,35 @@ class MessageRequests:
         rights.require(allowed, ask.caller, row, role, f"{ask.purpose} messages of")
         return found
 
-    # -- what has to be read from the log
+    # -- its versions
 
-    def _absent(self, ask: AskMessage, subject: _Subject, edits: list[EditPlace]) -> list[Place]:
-        if ask.purpose not in _WITH_FRAME:
-            return []
-        now = subject.fold.now(subject.kept)
-        if not isinstance(now, bytes):
-            return now
-        absent = [(e.pos, e.seq) for e in edits if self._owner.history.frame_of(subject.row.epoch, e) is None]
-        if edits and subject.kept.frame is None:
-            absent.insert(0, (subject.kept.pos, subject.kept.seq))
-        return absent
+    def _versions(self, subject: _Subject) -> tuple[list[MessageVersion], list[Place]]:
+        """Returns the versions, oldest first, and what has to be read from the log before they are whole.
 
-    def _edits(self, subject: _Subject) -> list[EditPlace]:
-        return self._owner.history.edits(subject.row.epoch, subject.kept.seq, MAX_VERSIONS - 1)
+        Of many, or of large ones, they are the newest: no more is read than the answer has room for, because what is
+        read is kept within bounds, and a reader that needs more at once would never have all of it.
+        """
+        row, kept = subject.row, subject.kept
+        places = self._owner.history.edits(row.epoch, kept.seq, MAX_VERSIONS - 1)
+        if not places or places[0].version == FIRST_VERSION + 1:
+            places.insert(0, EditPlace(FIRST_VERSION, kept.seq, kept.pos, 0))
+        found, absent, size = list[MessageVersion](), list[Place](), 0
+        for place in reversed(places):
+            payload = self._payload(subject, place)
+            size += len(payload or b"")
+            if (size > HISTORY_BYTES and place.seq != kept.seq) or len(absent) == ABSENT:
+                break
+            if payload is None:
+                absent.append((place.pos, place.seq))
+            else:
+                found.append(MessageVersion(place.version, payload, place.ts))
+        return found[::-1], absent
 
-    def _versions(self, subject: _Subject, edits: list[EditPlace]) -> list[MessageVersion]:
-        """Returns the versions, oldest first; of many, or of large ones, the newest."""
-        first = MessageVersion(FIRST_VERSION, self._payload(subject, subject.kept.frame), 0)
-        found, size = list[MessageVersion](), 0
-        for edit in reversed(edits):
-            frame = self._owner.history.frame_of(subject.row.epoch, edit)
-            version = MessageVersion(edit.version, self._payload(subject, frame), edit.ts)
-            size += len(version.payload)
-            if size > HISTORY_BYTES:
-                return found[::-1]
-            found.append(version)
-        whole = not edits or edits[0].version == FIRST_VERSION + 1
-        return [first, *found[::-1]] if whole else found[::-1]
-
-    def _payload(self, subject: _Subject, frame: bytes | None) -> bytes:
-        return NO_PAYLOAD if frame is None or subject.state.redacted else payload_in(frame)
+    def _payload(self, subject: _Subject, place: EditPlace) -> bytes | None:
+        if subject.state.redacted:
+            return NO_PAYLOAD
+        frame = self._owner.history.frame_of(subject.row.epoch, place)
+        return None if frame is None else payload_in(frame)
 
     # -- the answer
 
@@ -242,13 +241,12 @@ class MessageRequests:
             raise Refusal("limit_reached", f"a message has at most {MAX_NAMES} different reactions")
 
 
-def _with_versions(answer: MessageAnswer, versions: list[MessageVersion]) -> MessageAnswer:
-    answer.versions = versions
-    return answer
-
-
 def _publisher(frame: bytes) -> str:
-    return msgspec.json.decode(without_lone(frame_members(frame)["publisher_id"]), type=str)
+    found = without_lone(frame_members(frame).get("publisher_id", b'""'))
+    try:
+        return msgspec.json.decode(found, type=str)
+    except msgspec.DecodeError:  # a record written by hand
+        return ""
 
 
 def _unknown(ask: AskMessage) -> Refusal:

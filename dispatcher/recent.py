@@ -4,13 +4,14 @@ Offsets rise, and the seqs of a topic follow each other without a gap, so a topi
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
 from headgate.core.sequencer.effects import Deliver
 from headgate.core.wire.amended_frames import frame_members
 from headgate.core.wire.envelope import REPLY
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_bytes
 from headgate.core.wire.message_changes import MessageChange
 
@@ -41,8 +42,11 @@ def recent_of(offset: int, message: Deliver, change: MessageChange | None = None
 
 
 def parent_of(frame: bytes) -> bytes:
-    """Returns the id of the message that a reply's frame names."""
-    return id_bytes(frame_members(frame)["parent_message_id"].decode().strip('"'))
+    """Returns the id of the message that a reply's frame names; b"" where a record written by hand names none."""
+    try:
+        return id_bytes(frame_members(frame).get("parent_message_id", b"").decode().strip('"'))
+    except (Refusal, UnicodeDecodeError):
+        return b""
 
 
 class Recent:
@@ -55,7 +59,7 @@ class Recent:
         self._entries: deque[RecentMessage] = deque()
         self._topics: dict[int, deque[RecentMessage]] = {}
         self._ids: dict[bytes, tuple[int, int]] = {}  # to (epoch, seq); of an id that came again the newest
-        self._changes: dict[int, int] = {}  # events of a topic, by epoch
+        self._changes: dict[tuple[int, int], deque[RecentMessage]] = {}  # events by epoch and seq of their message
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -69,7 +73,7 @@ class Recent:
         topic.append(entry)
         self._ids[entry.id] = (entry.epoch, entry.seq)
         if entry.change is not None:
-            self._changes[entry.epoch] = self._changes.get(entry.epoch, 0) + 1
+            self._changes.setdefault((entry.epoch, entry.change.target_seq), deque()).append(entry)
         self.bytes += len(entry.frame)
 
     def oldest(self, most: int, max_bytes: int) -> tuple[list[RecentMessage], int]:
@@ -95,14 +99,15 @@ class Recent:
             if self._ids.get(entry.id) == (entry.epoch, entry.seq):  # else it came again after the window forgot it
                 del self._ids[entry.id]
             if entry.change is not None:
-                self._forget_change(entry.epoch)
+                self._forget_change((entry.epoch, entry.change.target_seq))
             self.bytes -= len(entry.frame)
         self.start = start
 
-    def _forget_change(self, epoch: int) -> None:
-        self._changes[epoch] -= 1
-        if not self._changes[epoch]:
-            del self._changes[epoch]
+    def _forget_change(self, target: tuple[int, int]) -> None:
+        events = self._changes[target]
+        events.popleft()
+        if not events:
+            del self._changes[target]
 
     def first(self, epoch: int) -> int | None:
         """Returns the oldest seq of a topic that is here, None where there is none."""
@@ -133,14 +138,13 @@ class Recent:
         topic = self._topics.get(epoch)
         return topic[seq - topic[0].seq] if topic is not None and topic[0].seq <= seq <= topic[-1].seq else None
 
-    def changed_topics(self) -> list[int]:
-        """Returns the epochs of the topics with events here."""
-        return list(self._changes)
+    def changes(self) -> list[RecentMessage]:
+        """Returns the events of all topics, oldest first."""
+        return [e for e in self._entries if e.change is not None]
 
-    def changes(self, epoch: int) -> Iterator[RecentMessage]:
-        """Yields the events of a topic, oldest first."""
-        if epoch in self._changes:
-            yield from (e for e in self._topics[epoch] if e.change is not None)
+    def changes_of(self, epoch: int, seq: int) -> Sequence[RecentMessage]:
+        """Returns the events of one message, oldest first."""
+        return self._changes.get((epoch, seq), ())
 
     def seq_at(self, epoch: int, ts: int, first: int) -> int | None:
         """Returns the first seq from `first` on whose append time is not below `ts` (ms)."""

@@ -30,6 +30,7 @@ from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
 from headgate.core.sequencer.window import SEQ_UNKNOWN
+from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.envelope import decode
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
@@ -183,15 +184,19 @@ class ShardOwner:
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
             self.topic_rates.read(records[-1].ts, self._clock.now())
-        if self.shard.logic != self._logic:
-            self._logic = self.shard.logic
-            self.outputs.known(self.rows)
+        self._note_logic()
         self.send_open()
         self.verdicts.release()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
         for code, count in counts.items():
             self._metrics.sequenced(Code(code).name.lower(), count)
+
+    def _note_logic(self) -> None:
+        """While members meant nothing yet nobody wrote the creators down."""
+        if self._logic < MEMBERS_LOGIC <= self.shard.logic:
+            self.outputs.known(self.rows)
+        self._logic = self.shard.logic
 
     def compare(self, mark: Mark) -> None:
         """Compares the decisions of this node with those of another, now or once this node has read that far."""

@@ -152,4 +152,4 @@ def seq_of(frame: bytes) -> int:
 
 
 def _moved() -> Refusal:
-    return Refusal("not_ready", "the topic's history moved on while it was read; try again")
+    return Refusal("not_ready", "the topic's history changed while it was read; try again")

@@ -197,7 +197,7 @@ class BrokerMachine(RuleBasedStateMachine):
         if event.subscriber is None:
             if event.outcome is Outcome.EVICTED and isinstance(event.id, int):
                 for audience in self.audiences:
-                    if audience.topic == event.topic:
+                    if audience.topic == event.topic and audience.open:  # for one that left, it was withdrawn then
                         self.settle(audience, event.id, only_if_owed=True)
             return
         if not isinstance(event.id, int) or event.event is EventName.MESSAGE_ENQUEUED:

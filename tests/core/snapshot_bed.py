@@ -1,6 +1,7 @@
 """A shard, its rows, a writer and the snapshots log, for tests."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from random import Random
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.pairs import NoPairs, Pairs
@@ -61,6 +62,36 @@ class Bed:
 
     def chain(self) -> list[Chunk]:
         return chain_among(self.chunks())
+
+
+class RandomBed:
+    """Feeds random changes, with `step` of the test, also between the slices of a snapshot."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.shard, self.rows, self.writer = Shard(), dict[bytes, Row](), SnapshotWriter()
+        self.log: list[bytes] = []
+        self.offset = 0
+
+    def step(self) -> None:
+        """Feeds one record."""
+        raise NotImplementedError
+
+    def snapshot(self, *, busy: bool) -> list[bytes]:
+        """Writes one and returns its chunks; `busy` takes steps between its slices."""
+        base = self.writer.wants_base or self.rng.random() < 0.2
+        steps = self.writer.base(self.shard, self.rows, 0) if base else self.writer.delta(self.shard, self.rows)
+        written: list[bytes] = []
+        for value in steps:
+            if value is not None:
+                written.append(value)
+            for _ in range(self.rng.randrange(6) if busy else 0):
+                self.step()
+        self.log += written
+        return written
+
+    def chain(self) -> list[Chunk]:
+        return chain_among(chunk for at, value in enumerate(self.log) if (chunk := read_chunk(at, value)))
 
 
 def snapshots_of(chain: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:

@@ -11,8 +11,11 @@ from dispatcher.index import HistoryIndex
 from dispatcher.recent import RecentMessage
 from headgate.core.wire import link
 from headgate.core.wire.control import Actor
+from headgate.core.wire.envelope import REPLY, Item, encode_message
 from headgate.core.wire.frames import message_frame
-from headgate.core.wire.message_changes import RedactMessage
+from headgate.core.wire.ids import random_id
+from headgate.core.wire.message_changes import EditMessage, RedactMessage
+from tests.dispatcher.members_bed import KEY, RNG
 from tests.dispatcher.messages_bed import ANN, ME, MessagesBed
 
 PLACES = ["memory", "file", "both", "no file"]
@@ -81,6 +84,27 @@ async def test_pages_of_messages_only_count_what_they_answer(place: str) -> None
     assert bed.history(kinds="message")[0]["payload"] == "two"
     assert bed.page(kinds="message").edge == 0
     assert bed.page(kinds="edit").code == "bad_request"
+
+
+async def test_without_a_file_a_message_costs_the_changes_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all events of a topic looked at for each message a slice of changes held up delivery for seconds."""
+    bed = changed("no file")
+    asked: list[int] = []
+    recent = bed.owner.history.recent
+    whole = recent.changes_of
+
+    def changes_of(epoch: int, seq: int) -> Any:
+        asked.append(seq)
+        return whole(epoch, seq)
+
+    monkeypatch.setattr(recent, "changes_of", changes_of)
+    monkeypatch.setattr(recent, "changes", lambda: pytest.fail("all of them"))
+    history, epoch = bed.owner.history, bed.row.epoch
+    kept = history.get(epoch, 3)
+    assert kept is not None and b'"reactions":{"+1":2}' in bytes(history.fold(epoch, 3, 3).now(kept))  # type: ignore[arg-type]
+    assert asked == [3]
+    recent.drop(len(recent), recent.end)
+    assert recent._changes == {} and list(whole(epoch, 3)) == []
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -193,6 +217,22 @@ async def test_no_byte_of_a_redacted_payload_is_left_in_the_files(tmp_path: Path
     assert "hunter2" not in json.dumps([bed.history(after_seq=n, limit=1000) for n in (0, 900)])
 
 
+async def test_edits_are_blanked_in_slices_of_bounded_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.index_changes.MOVED_BYTES", 40_000)
+    file = HistoryIndex(tmp_path / "index.db", ME)
+    entries = [stored(1, "hunter2")]
+    for n in range(2, 2_000):
+        change = EditMessage(1, 1 << 10, n // 400, Actor("bob")) if n % 400 == 0 else None
+        entries.append(stored(n, ("hunter2" if change else "x") * 150)._replace(change=change))
+    file.write(entries, (1, 2_000))
+    file.note([stored(2_000, "")._replace(change=RedactMessage(1, 1 << 10, True, Actor("bob")))])
+    slices = 1
+    while file.changes.due() is not None:
+        assert file.tidy(0)
+        slices += 1
+    assert slices == 4 and grep(tmp_path, b"hunter2") == []
+
+
 @pytest.mark.parametrize("order", [1, -1])
 async def test_a_rebuild_from_a_log_that_has_the_record_does_not_bring_it_back(tmp_path: Path, order: int) -> None:
     bed = MessagesBed(path=None)
@@ -251,6 +291,32 @@ async def test_what_leaves_takes_its_changes_with_it() -> None:
     assert file.frame_bytes == 0
 
 
+@pytest.mark.parametrize("left", [1, 3, 4])
+async def test_edits_show_nothing_though_the_redacted_message_has_left_the_log(left: int) -> None:
+    """`left` records leave; the frame of an edit is read from the log, which still has its payload."""
+    bed = MessagesBed()
+    bed.publish("secret")
+    bed.publish("other")
+    for version in (1, 2):
+        bed.edit(1, "secret again", version)
+    frames = [e.frame for e in bed.owner.history.recent.changes()]
+    bed.redact(1)
+    bed.write()
+    history = bed.owner.history
+    assert history.file is not None
+    history.file._db.execute("UPDATE frames SET frame = NULL")
+    history.log_begins((bed.places[1] >> 10) + left)
+    while history.tidy():
+        pass
+    for seq in range(left + 1, 5):
+        plain = message_frame("t", seq, 1, b'"message_id":"m","publisher_id":"bob","payload":"other"}')
+        history.loaded(bed.places[seq], plain if seq == 2 else frames[seq - 3])
+    history.loaded(bed.places[5], message_frame("t", 5, 1, b'"message_id":"m"}'))
+    page = bed.page()
+    assert [json.loads(frame)["seq"] for frame in page.frames] == list(range(left + 1, 6))
+    assert b"secret" not in b"".join(page.frames)
+
+
 async def test_the_bytes_of_frames_are_counted_right_after_redactions() -> None:
     bed = changed("file")
     file = bed.owner.history.file
@@ -258,3 +324,25 @@ async def test_the_bytes_of_frames_are_counted_right_after_redactions() -> None:
     (size,) = file._db.execute("SELECT sum(length(frame)) FROM frames").fetchone()
     assert file.frame_bytes == size
     assert ANN.user_id == "ann"
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tail", [b"garbage", b'"payload":1}', b'"parent_message_id":7}', b'"parent_message_id":"x"}'])
+async def test_messages_written_by_hand_are_changed_like_others(place: str, tail: bytes) -> None:
+    bed = MessagesBed(path=None if place == "no file" else ":memory:")
+    gateway = bed.hosting()
+    for _ in range(2):
+        record_id = random_id(KEY, RNG.entropy(12))
+        bed._numbered(bed.record(encode_message(Item(record_id, REPLY, tail), bed.row.epoch)), record_id)
+    if place == "both":
+        bed.write()
+    bed.react(1, "+1")
+    bed.edit(1, "new")
+    bed.redact(2)
+    if place == "file":
+        bed.write()
+    first, second = (json.loads(frame) for frame in bed.page().frames[:2])
+    assert (first["payload"], first["reactions"]) == ("new", {"+1": 1})
+    assert second["payload"] is None and second["redacted"] is True
+    assert bed.about(1, "edit").code == "forbidden"
+    assert gateway.sent

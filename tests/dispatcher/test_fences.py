@@ -92,10 +92,10 @@ async def test_an_attaching_gateway_gets_settings_that_were_ever_changed_before_
     bed = MembersBed("PUBLIC")
     assert attach(bed, Far(), 0, 0) == [link.Attached(0, 1)]
     bed.feed(bed.control(UpdateTopic("t", 0, ROOT, settings={"on_slow": "drop_oldest"})), bed.message())
-    now = TopicSettings("t", bed.row.epoch, effective({"on_slow": "drop_oldest"}))
+    now = TopicSettings("t", bed.row.epoch, effective({"on_slow": "drop_oldest"}), "PUBLIC")
     assert attach(bed, Far(), 0, 1) == [now, link.Attached(0, 1)]
     bed.feed(bed.control(UpdateTopic("t", 1, ROOT, permissions="PRIVATE", settings={})))
-    restored = TopicSettings("t", bed.row.epoch, effective({}))
+    restored = TopicSettings("t", bed.row.epoch, effective({}), "PRIVATE")
     assert attach(bed, Far(), 0, 1) == [restored, Fence("t", bed.row.epoch, 1), link.Attached(0, 1)]
     assert attach(bed, Far(1), 1, 1) == [link.Attached(0, 1)], "an older link does not know them"
 

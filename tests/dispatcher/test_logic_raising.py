@@ -132,7 +132,7 @@ def test_creators_of_before_come_from_the_snapshot_when_the_logic_is_raised() ->
     scene = Scene(loop)
 
     async def main() -> None:
-        with mock.patch("dispatcher.outputs.Outputs.created", lambda outputs, row: None):  # as an old node
+        with mock.patch("dispatcher.outputs.Outputs.created", lambda outputs, row, members: None):  # as an old node
             async with scene.running():
                 await scene.old.stop()
                 with mock.patch("dispatcher.logic_raising.LOGIC", 1):

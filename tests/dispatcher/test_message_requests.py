@@ -1,12 +1,14 @@
 """Questions about single messages: who may do what, and what the owner knows."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dispatcher.dispatcher import _is_large
 from headgate.core.sequencer.changed_messages import ChangedMessages
+from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CreateTopic
 from headgate.core.wire.link_messages import AskMessage, MessageAnswer, MessageVersion
@@ -14,6 +16,7 @@ from headgate.core.wire.message_changes import MAX_NAMES
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from tests.dispatcher.bed import dispatcher_of, shell_of
+from tests.dispatcher.members_bed import Far
 from tests.dispatcher.messages_bed import ANN, BOB, EVE, MessagesBed
 
 STORES = pytest.mark.parametrize("path", [":memory:", None])
@@ -102,6 +105,41 @@ async def test_of_many_versions_the_newest_are_listed(monkeypatch: pytest.Monkey
         MessageVersion(4, b"3", 1_000 + (bed.places[4] >> 10) + 1),
         MessageVersion(5, b"4", 1_000 + (bed.places[5] >> 10) + 1),
     ]
+
+
+async def test_no_more_versions_are_read_from_the_log_than_an_answer_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With more, those read first would have to leave for the last, and it would begin anew for ever."""
+    monkeypatch.setattr("dispatcher.message_requests.HISTORY_BYTES", 50)
+    bed = MessagesBed()
+    bed.publish(0)
+    for n in range(1, 40):
+        bed.edit(1, "x" * 8, n)
+    frames = {e.pos: e.frame for e in bed.owner.history.recent.changes()}
+    plain = bed.owner.history.get(bed.row.epoch, 1)
+    assert plain is not None and plain.frame is not None
+    frames[plain.pos] = plain.frame
+    bed.write()
+    assert bed.owner.history.file is not None
+    bed.owner.history.file._db.execute("UPDATE frames SET frame = NULL")
+    peer, asked = Far(), list[int]()
+
+    def want(row: Row, absent: list[tuple[int, int]], asker: object, again: Callable[[], None]) -> None:
+        assert len(asked) < 16
+        asked.extend(seq for _, seq in absent)
+        for pos, _ in absent:
+            bed.owner.history.loaded(pos, frames[pos])
+        again()
+
+    monkeypatch.setattr(bed.owner.pages, "want", want)
+    answer: Any = bed.ask(AskMessage(1, 0, "t", BOB, bed.ids[1], "read", versions=True), peer)
+    assert [v.version for v in answer.versions] == [36, 37, 38, 39, 40]
+    bed.redact(1)
+    asked.clear()
+    bed.owner.history._loaded.clear()
+    answer = bed.ask(AskMessage(1, 0, "t", BOB, bed.ids[1], "read", versions=True), peer)
+    assert {v.payload for v in answer.versions} == {b"null"} and asked == [1], "nothing of it is read"
 
 
 RIGHTS = {  # PUBLIC topic, message of bob's; eve is nobody, ann the owner

@@ -13,6 +13,7 @@ from headgate.core.sequencer.effects import TopicDeleted
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
+from headgate.core.wire.control import LOGIC_KEY, MEMBERS_LOGIC, MESSAGES_LOGIC, Logic
 from headgate.core.wire.ids import make_epoch, shard_of
 from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
 from headgate.core.wire.member_roles import Role
@@ -23,6 +24,7 @@ from headgate.runtime.ports import LogUnavailable
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.log_suite import read_from
 from tests.contract.virtual import SeededRng, VirtualLoop, run
+from tests.dispatcher.members_bed import MembersBed
 
 SHARDS = 4
 EPOCH = make_epoch(1, 7)
@@ -270,3 +272,15 @@ async def test_the_creators_of_old_topics_are_written_down_unless_they_are_gone(
     assert [(m.topic_id, m.offset) for m in (await written(log))["ann"]] == [
         *sorted(((str(n), n) for n in range(499)), key=lambda found: found[1])
     ]
+
+
+async def test_creators_are_written_down_when_members_begin_and_not_when_a_later_logic_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An owner who left long ago has no mark any longer that would stop his old membership."""
+    bed = MembersBed(logic=1)
+    told: list[Any] = []
+    monkeypatch.setattr(bed.owner.outputs, "known", told.append)
+    for level, times in ((MEMBERS_LOGIC, 1), (MESSAGES_LOGIC, 1)):
+        bed.feed(bed.control(Logic(level), LOGIC_KEY))
+        assert bed.owner.shard.logic == level and len(told) == times

@@ -94,7 +94,12 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             404: good(path=_MISSING),
         },
         "create_direct_topic": refused(direct, True)
-        | {201: good({"user_id": "new"}), 200: direct, 429: good({"user_id": "$fresh"}, who=GREEDY)},
+        | {
+            201: good({"user_id": "new"}),
+            200: direct,
+            403: direct._replace(who=LITTLE),
+            429: good({"user_id": "$fresh"}, who=GREEDY),
+        },
     }
 
 
@@ -257,7 +262,7 @@ def _channels() -> dict[str, dict[int, Recipe]]:
             400: good(query={"channel_id": "open", "page_size": "0"}),
             403: good(query={"channel_id": "writable"}, who=STRANGER),
             404: good(query={"channel_id": "missing"}),
-            410: good(query={"channel_id": "open", "page": write_page("1:1")}),
+            410: good(query={"channel_id": "open", "page": write_page("1:0")}),
             422: good(query={"channel_id": "passing"}),
             429: read._replace(who=GREEDY),
         },

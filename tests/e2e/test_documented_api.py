@@ -81,6 +81,8 @@ class Scene:
         self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
         self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
         self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
+        self._done(OWNER, "POST", "/topics", {"name": "n"}, {"Idempotency-Key": "used"})
+        self._done(OWNER, "PUT", "/topics/open/members/anna", {"role": "member"}, {"Idempotency-Key": "used"})
         for name in ("mine", "draft", "draft2", "draft3", "doomed", "doomed2", "redacted"):
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")

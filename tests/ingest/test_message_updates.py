@@ -28,8 +28,7 @@ class Scripted:
         self.verdicts = list(verdicts)
         self.refusals: list[Refusal | None] = []  # of the questions, in turn
         self.events: list[bytes] = []
-        self.id_of = parts.controls.id_of
-        self.require_same = parts.controls.require_same
+        self.id_of, self.require_same = parts.controls.id_of, parts.controls.require_same
         self.own = own
         self.epoch = 0
         self.updates = MessageUpdates(
@@ -47,7 +46,7 @@ class Scripted:
             raise refusal
         return MessageAnswer(1, "t", self.epoch, 4, 99, 1, False, self.own, False, LOGIC, FRAME, [])
 
-    async def decide_event(self, topic_id: str, event: bytes, *_: bytes) -> ControlOutcome:
+    async def decide_event(self, topic_id: str, event: bytes, record_id: bytes, asked: bytes) -> ControlOutcome:
         self.events.append(event)
         return ControlOutcome(self.verdicts.pop(0), 1)
 

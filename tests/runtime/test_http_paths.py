@@ -117,6 +117,7 @@ def test_the_bounds_that_rows_name_are_settings() -> None:
     assert all(name.removeprefix("limits.") in LimitsSettings.model_fields for name in named)
 
 
-def test_only_the_admin_port_and_a_redirect_are_for_anyone() -> None:
-    assert {row.handler for row in ENDPOINTS if row.who == "anyone" and row.role != "admin"} == {"redirect_stream"}
+def test_only_the_admin_port_a_redirect_and_the_api_documents_are_for_anyone() -> None:
+    open_to_all = {row.handler for row in ENDPOINTS if row.who == "anyone" and row.role != "admin"}
+    assert open_to_all == {"redirect_stream", "openapi", "asyncapi"}
     assert {row.who for row in endpoints_of("admin")} == {"anyone"}

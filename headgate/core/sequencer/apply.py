@@ -29,7 +29,7 @@ from headgate.core.wire.envelope import KEYED, NO_ID, Envelope, Item, Kind, deco
 from headgate.core.wire.errors import CorruptRecord, HeadgateError, Refusal, UnknownVersion
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import FOREIGN_PUBLISHER, check_topic_id, foreign_id, id_text, make_epoch, shard_of
-from headgate.core.wire.message_changes import ChangeRecord, decode_event
+from headgate.core.wire.message_changes import ChangeRecord, check_event, decode_event
 from headgate.core.wire.payload import read_foreign
 from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
@@ -116,13 +116,17 @@ def items_of(record: Record, config: Config) -> Sequence[Item]:
 
 
 def event_in(record: Record) -> ChangeRecord | None:
-    """Returns the change that a record holds, accepted or not; None for every other record."""
+    """Returns the change that a record holds, accepted or not; None for every other record, and for a broken one."""
     value = record.value or b""
     try:
         envelope = decode(value) if is_ours(value) else None
-        return decode_event(envelope.body) if envelope is not None and envelope.kind is Kind.EVENT else None
+        if envelope is None or envelope.kind is not Kind.EVENT:
+            return None
+        told = decode_event(envelope.body)
+        check_event(envelope.id, told)
     except CorruptRecord:
         return None
+    return told
 
 
 def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:

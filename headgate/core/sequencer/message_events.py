@@ -10,7 +10,7 @@ from headgate.core.sequencer.effects import Deliver, MessageChanged
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import SEQ_UNKNOWN, window_key
 from headgate.core.wire.control import Actor
-from headgate.core.wire.envelope import KEYED, NO_ID, Envelope
+from headgate.core.wire.envelope import KEYED, MAX_ITEMS, NO_ID, Envelope
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.frames import edit_frame, message_frame
 from headgate.core.wire.member_roles import Right, has, rights_in
@@ -26,27 +26,29 @@ from headgate.core.wire.records import Record
 from headgate.core.wire.verdict import Code, Verdict
 
 _CHANGED: Final = Verdict(Code.CHANGED)
+_STALE: Final = int.from_bytes(b"stale edit's id ")  # with it the window has the id of an edit that was a CONFLICT
 
 
 def change_message(shard: Shard, row: Row, record: Record, envelope: Envelope) -> tuple[Verdict, MessageChanged | None]:
     """Applies an event of a topic in the epoch it was decided against. Raises CorruptRecord; then nothing changed.
 
-    A repeat is DUPLICATE with the seq of the first, as with messages; SEQ_UNKNOWN for one that was FORBIDDEN too.
+    A repeat is DUPLICATE with the seq of the first, as with messages; SEQ_UNKNOWN for one that was FORBIDDEN too. What
+    was a CONFLICT once stays one, whatever version a repeat of its id names: so the first record of an id that has a
+    seq is the event, and a rebuild of the history finds it by the id alone.
     """
-    if envelope.id == NO_ID:
-        raise CorruptRecord("an event has an id")
     told = decode_event(envelope.body)
     change = told.change
-    check_event(envelope.id, told)
-    if not 1 <= change.target_seq <= row.seq or change.target_pos < 0:
-        raise CorruptRecord(f"an event of message {change.target_seq}, the topic has {row.seq}")
+    _check(row, record, envelope, told)
     name = window_key(envelope.id, row.epoch)
     seen = shard.window.find(name)
     if seen is not None:
         return Verdict(Code.DUPLICATE, seen, row.epoch), None
-    key = record.key or b""
+    key, keyed = record.key or b"", bool(envelope.flags & KEYED)
+    if shard.window.find(name ^ _STALE) is not None:
+        return _conflict(shard, key, row, change), None
     verdict = _decide(shard, key, row, change)
-    keyed = bool(envelope.flags & KEYED)
+    if verdict.code == Code.CONFLICT:
+        shard.window.add(name ^ _STALE, SEQ_UNKNOWN, keyed, record.offset, shard.log_ms)
     if verdict.code == Code.FORBIDDEN:  # the role may come back; the answer to this record may not change
         shard.window.add(name, SEQ_UNKNOWN, keyed, record.offset, shard.log_ms)
     if verdict is not _CHANGED:
@@ -57,6 +59,17 @@ def change_message(shard: Shard, row: Row, record: Record, envelope: Envelope) -
     _put(shard, key, row, change)
     event = deliver_event(row, row.seq, record, envelope, told)
     return Verdict(Code.CHANGED, row.seq, row.epoch), MessageChanged(event, change)
+
+
+def _check(row: Row, record: Record, envelope: Envelope, told: ChangeRecord) -> None:
+    if envelope.id == NO_ID:
+        raise CorruptRecord("an event has an id")
+    check_event(envelope.id, told)
+    target_seq, target_pos = told.change.target_seq, told.change.target_pos
+    if not 1 <= target_seq <= row.seq:
+        raise CorruptRecord(f"an event of message {target_seq}, the topic has {row.seq}")
+    if not 0 <= target_pos < record.offset * MAX_ITEMS:  # a row with a larger number fits in no snapshot
+        raise CorruptRecord("an event of a message that stands behind it in the log")
 
 
 def deliver_event(row: Row, seq: int, record: Record, envelope: Envelope, told: ChangeRecord) -> Deliver:
@@ -77,9 +90,8 @@ def _decide(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdic
     if isinstance(change, EditMessage):
         if not has(rights, Right.PUBLISH) or change.target_pos <= shard.changed.below:
             return Verdict(Code.FORBIDDEN, 0, row.epoch)
-        version = FIRST_VERSION if present is None else present.version
-        stale = change.version != version or (present is not None and present.redacted)
-        return Verdict(Code.CONFLICT, version, row.epoch) if stale else _CHANGED
+        stale = change.version != _version(shard, key, row, change) or (present is not None and present.redacted)
+        return _conflict(shard, key, row, change) if stale else _CHANGED
     if isinstance(change, RedactMessage):
         own = change.own and (row.permissions != "PRIVATE" or rights != Right.NONE)
         if not own and not has(rights, Right.ADMINISTER):
@@ -88,6 +100,15 @@ def _decide(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdic
         return Verdict(Code.FORBIDDEN, 0, row.epoch)
     redacted = present is not None and present.redacted  # repeated, or a reaction to what is gone
     return Verdict(Code.IGNORED, 0, row.epoch) if redacted else _CHANGED
+
+
+def _conflict(shard: Shard, key: bytes, row: Row, change: MessageChange) -> Verdict:
+    return Verdict(Code.CONFLICT, _version(shard, key, row, change), row.epoch)
+
+
+def _version(shard: Shard, key: bytes, row: Row, change: MessageChange) -> int:
+    present = shard.changed.get(key, row.epoch, change.target_seq)
+    return FIRST_VERSION if present is None else present.version
 
 
 def _rights(shard: Shard, key: bytes, row: Row, actor: Actor) -> Right:
@@ -99,9 +120,7 @@ def _put(shard: Shard, key: bytes, row: Row, change: MessageChange) -> None:
     if isinstance(change, EditMessage):
         now = ChangedMessage(change.version + 1, change.target_pos, False)
     elif isinstance(change, RedactMessage):
-        present = shard.changed.get(key, row.epoch, change.target_seq)
-        version = FIRST_VERSION if present is None else present.version
-        now = ChangedMessage(version, change.target_pos, True)
+        now = ChangedMessage(_version(shard, key, row, change), change.target_pos, True)
     else:
         return
     shard.changed.put(key, row.epoch, change.target_seq, now)

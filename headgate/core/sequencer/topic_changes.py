@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.wire.control import Actor, RemoveMember, SetMember, UpdateTopic
+from headgate.core.wire.control import MESSAGES_LOGIC, Actor, RemoveMember, SetMember, UpdateTopic
 from headgate.core.wire.direct_topics import is_direct, is_fixed
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.member_roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
@@ -46,7 +46,7 @@ class Decided(NamedTuple):
 def change_topic(shard: Shard, row: Row, record: Record, change: TopicChange) -> Decided:
     """Applies a change to a topic in the epoch it was decided against. Raises CorruptRecord; then nothing changed."""
     key = record.key or b""
-    if is_direct(row.topic_id) and is_fixed(change):
+    if shard.logic >= MESSAGES_LOGIC and is_direct(row.topic_id) and is_fixed(change):
         return Decided(Verdict(Code.FORBIDDEN, 0, row.epoch))
     if isinstance(change, UpdateTopic):
         return _update(shard, key, row, change)

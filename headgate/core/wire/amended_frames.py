@@ -3,18 +3,20 @@
 A frame is cut into its members and put together anew; this happens only to messages that were changed.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
 from headgate.core.wire.message_changes import NO_PAYLOAD
-from headgate.core.wire.payload import members
+from headgate.core.wire.payload import compact, members
 from headgate.core.wire.timestamps import rfc3339
 
 _EDIT: Final = b'"edit"'
 _REDACT: Final = b'"redact"'
 _KIND: Final = b',"kind":"'
+_HEAD: Final = re.compile(rb'\{"type":"message","topic_id":"[^"]*"(?:,"seq":\d+)?,"ts":\d+')
 _decoder: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -33,16 +35,28 @@ class MessageState(NamedTuple):
 
 
 def frame_members(frame: bytes) -> dict[str, bytes]:
-    """Returns the members of a frame as JSON text, in their order."""
+    """Returns the members of a frame as JSON text, in their order.
+
+    Of a frame whose tail is no JSON, from a record that some producer wrote by hand, those that we wrote before it.
+    """
+    try:
+        return _members(frame)
+    except (ValueError, RecursionError):
+        head = _HEAD.match(frame)
+        return {} if head is None else _members(head[0] + b"}")
+
+
+def _members(frame: bytes) -> dict[str, bytes]:
     try:
         return {name: bytes(text) for name, text in _decoder.decode(frame).items()}
     except msgspec.DecodeError:  # a lone surrogate escape, which the payload may hold
+        compact(frame)
         return members(frame)
 
 
 def payload_in(frame: bytes) -> bytes:
     """Returns the payload of a frame as JSON text."""
-    return frame_members(frame)["payload"]
+    return frame_members(frame).get("payload", NO_PAYLOAD)
 
 
 def amended_frame(frame: bytes, state: MessageState) -> bytes:
@@ -78,7 +92,7 @@ def targets_of(frames: Iterable[bytes]) -> dict[int, bool]:
         if _KIND not in frame:
             continue
         found = frame_members(frame)
-        if "kind" in found and "target_seq" in found:  # a payload may hold the mark as well
+        if "kind" in found and found.get("target_seq", b"").isdigit():  # a payload may hold the mark as well
             seq = int(found["target_seq"])
             targets[seq] = targets.get(seq, False) or found["kind"] == _REDACT
     return targets
@@ -114,4 +128,4 @@ def _is_edit_of(frame: bytes, seq: int) -> bool:
 
 
 def _joined(found: Mapping[str, bytes]) -> bytes:
-    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), text) for name, text in found.items())
+    return b"{%b}" % b",".join(b"%b:%b" % (_encode(name), text) for name, text in found.items())

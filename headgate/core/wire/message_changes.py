@@ -19,6 +19,7 @@ from headgate.core.wire.control import Actor
 from headgate.core.wire.envelope import HEADER, MAGIC, VERSION, Kind
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import id_text
+from headgate.core.wire.payload import read_foreign
 
 HEAD_BYTES: Final = 4_096
 MAX_NAMES: Final = 50  # different reactions of one message
@@ -116,8 +117,19 @@ def check_event(record_id: bytes, record: ChangeRecord) -> None:
     begin, end = _tail_begin(record_id, change), _tail_end(change)
     if not tail.startswith(begin) or not tail.endswith(end) or len(begin) + len(end) >= len(tail):
         raise CorruptRecord("the tail of an event does not say what its head says")
-    if not isinstance(change, EditMessage) and tail[len(begin) : -len(end)] != NO_PAYLOAD:
+    payload = tail[len(begin) : -len(end)]
+    if isinstance(change, EditMessage):
+        _check_payload(payload)
+    elif payload != NO_PAYLOAD:
         raise CorruptRecord("only an edit has a payload")
+
+
+def _check_payload(payload: bytes) -> None:
+    try:
+        if read_foreign(payload, len(payload)) != payload:
+            raise CorruptRecord("the payload of an edit has whitespace between its tokens")
+    except ValueError as error:
+        raise CorruptRecord(f"the payload of an edit: {error}") from None
 
 
 def _tail_begin(record_id: bytes, change: MessageChange) -> bytes:

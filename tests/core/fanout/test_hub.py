@@ -3,9 +3,7 @@
 import pytest
 
 from headgate.core.client.limits import Limits
-from headgate.core.wire.frames import message_frame
 from headgate.core.wire.link import Fetch, Refused
-from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
@@ -349,60 +347,3 @@ def test_the_close_names_the_reason_of_an_ended_stream_and_the_class_of_a_code()
     assert socket.session is not None
     scene.hub.disconnect(socket.session, 4508)
     assert (socket.code, socket.reason) == (4508, "slow consumer")
-
-
-def amended(scene: Scene, seq: int, payload: bytes, *, redacted: bool = False, epoch: int = 0) -> Amended:
-    tail = b'"message_id":"m","publisher_id":"p","payload":%b}' % payload
-    feed = scene.hub.feeds["a"]
-    return Amended("a", epoch or feed.epoch, seq, message_frame("a", seq, 1, tail), redacted)
-
-
-def test_a_message_that_was_not_written_yet_goes_out_as_it_is_now() -> None:
-    scene = Scene()
-    scene.owners.create("a")
-    socket = scene.socket("a")
-    scene.publish("a", "old")
-    scene.hub.on_push(1, amended(scene, 1, b'"new"'))
-    scene.hub.on_push(1, amended(scene, 1, b'"other"', epoch=3))
-    scene.turn()
-    assert [frame["payload"] for frame in socket.frames("message")] == ["new"]
-
-
-def test_who_catches_up_from_the_ring_gets_a_message_as_it_is_now() -> None:
-    scene = Scene()
-    scene.owners.create("a")
-    slow, fast = scene.socket("a"), scene.socket("a")
-    scene.turn()
-    slow.stuck = True
-    for n in range(200):
-        scene.publish("a", BIG + str(n))
-        scene.turn()
-    assert slow.paused
-    before = scene.hub._flush._ring_bytes
-    scene.hub.on_push(1, amended(scene, 200, b'"new"', redacted=True))
-    assert scene.hub._flush._ring_bytes == scene.hub.feeds["a"].ring.size < before
-    slow.stuck = False
-    slow.drain()
-    scene.pass_time(2)
-    slow.drain()
-    assert slow.seqs() == fast.seqs() == list(range(1, 201))
-    assert slow.frames("message")[-1]["payload"] == "new"
-
-
-def test_an_event_in_a_repaired_gap_changes_what_the_ring_holds() -> None:
-    """Its amendment was lost with it."""
-    scene = Scene()
-    scene.owners.create("a")
-    scene.socket("a")
-    scene.publish("a", "secret")
-    scene.publish("a", "other")
-    scene.turn()
-    topic = scene.owners.topics["a"]
-    tail = b'"message_id":"e","publisher_id":"p","payload":null,"kind":"redact","target_seq":1}'
-    topic.frames.append(message_frame("a", 3, 1, tail))  # never pushed
-    topic.ts.append(1)
-    scene.publish("a", "last")
-    scene.turn()
-    ring = scene.hub.feeds["a"].ring
-    assert len(ring.frames) == 4 and b"secret" not in b"".join(ring.frames)
-    assert scene.hub._flush._ring_bytes == ring.size == sum(map(len, ring.frames))

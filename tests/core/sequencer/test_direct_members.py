@@ -11,12 +11,14 @@ from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
 from headgate.core.sequencer.topic_changes import TopicUpdated
 from headgate.core.wire.control import (
     LOGIC,
+    LOGIC_KEY,
     MESSAGES_LOGIC,
     Actor,
     Config,
     Control,
     CreateTopic,
     DeleteTopic,
+    Logic,
     RemoveMember,
     SetMember,
     UpdateTopic,
@@ -155,6 +157,15 @@ def test_an_older_logic_knows_no_direct_topics() -> None:
     talk = Talk(logic=MESSAGES_LOGIC - 1)
     verdict = talk.feed(CREATION).verdicts[0]
     assert (verdict.code, verdict.seq, talk.rows, talk.shard.members) == (Code.DEAD, MESSAGES_LOGIC, {}, {})
+
+
+def test_an_older_logic_changes_a_topic_with_such_an_id_like_any_other() -> None:
+    """As nodes do that know no newer logic."""
+    talk = Talk(logic=MESSAGES_LOGIC - 1)
+    talk.epoch = talk.feed(CreateTopic(TOPIC, TOPIC, "PRIVATE", "ann")).verdicts[0].epoch
+    assert talk.code(SetMember(TOPIC, "eve", "member", Actor("ann"))) == Code.MEMBER
+    talk.feed(Logic(MESSAGES_LOGIC), key=LOGIC_KEY)
+    assert talk.code(SetMember(TOPIC, "bob", "member", Actor("ann"))) == Code.FORBIDDEN
 
 
 def test_both_are_in_a_snapshot_whose_base_was_older() -> None:

@@ -1,15 +1,14 @@
 """Members in snapshots: whatever happened between the slices, a restored shard has the same members."""
 
-from random import Random
 from typing import Any
 
 import pytest
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk
+from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
-from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
+from headgate.core.sequencer.snapshot_writer import MemberKey
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.control import (
     LOGIC,
@@ -26,20 +25,17 @@ from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.member_roles import Right
 from headgate.core.wire.records import Record
-from tests.core.snapshot_bed import restore
+from tests.core.snapshot_bed import RandomBed, restore
 
 ROOT = Actor("root", given=Right.ALL)
 TOPICS = [f"t{n}" for n in range(5)]
 
 
-class Bed:
+class Bed(RandomBed):
     """Feeds random changes of members, while snapshots are written."""
 
     def __init__(self, seed: int, logic: int = LOGIC) -> None:
-        self.rng = Random(seed)
-        self.shard, self.rows, self.writer = Shard(), dict[bytes, Row](), SnapshotWriter()
-        self.log: list[bytes] = []
-        self.offset = 0
+        super().__init__(seed)
         self.feed(Config(cluster_id="c", generation=1, shards=1, shard=0, logic=logic), 0, b"hg:config")
 
     def feed(self, control: Control, epoch: int, key: bytes) -> None:
@@ -65,21 +61,6 @@ class Bed:
         else:
             role = self.rng.choice(["member", "admin", "owner", "subscriber"])
             self.feed(SetMember(topic, f"u{self.rng.randrange(40)}", role, ROOT), row.epoch, key)
-
-    def snapshot(self, *, busy: bool) -> list[bytes]:
-        base = self.writer.wants_base or self.rng.random() < 0.2
-        steps = self.writer.base(self.shard, self.rows, 0) if base else self.writer.delta(self.shard, self.rows)
-        written: list[bytes] = []
-        for value in steps:
-            if value is not None:
-                written.append(value)
-            for _ in range(self.rng.randrange(6) if busy else 0):
-                self.step()
-        self.log += written
-        return written
-
-    def chain(self) -> list[Chunk]:
-        return chain_among(chunk for at, value in enumerate(self.log) if (chunk := read_chunk(at, value)))
 
 
 def members_of(shard: Shard, rows: dict[bytes, Row]) -> dict[bytes, list[object]]:

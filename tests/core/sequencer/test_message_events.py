@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headgate.core.sequencer.apply import Applied, apply_many
+from headgate.core.sequencer.apply import Applied, apply_many, event_in
 from headgate.core.sequencer.changed_messages import ChangedMessage, ChangedMessages
 from headgate.core.sequencer.effects import MessageChanged, Unusable
 from headgate.core.sequencer.rows import Row, Shard
@@ -110,6 +110,41 @@ def test_a_repeat_is_a_duplicate_with_the_seq_of_the_first() -> None:
     assert bed.edit(1, 1, name="k").seq == 4
     assert bed.edit(1, 1, name="k") == Verdict(Code.DUPLICATE, 4, bed.row.epoch)
     assert bed.shard.changed.get(KEY, bed.row.epoch, 1) == ChangedMessage(2, 50, False)
+
+
+def test_an_id_that_was_a_conflict_never_becomes_an_edit() -> None:
+    """A rebuild finds the record of an event by its id alone: the first with that id."""
+    bed = Bed()
+    assert bed.edit(1, 2, name="k") == Verdict(Code.CONFLICT, 1, bed.row.epoch)
+    assert bed.edit(1, 1).code == Code.CHANGED
+    assert bed.edit(1, 2, name="k") == Verdict(Code.CONFLICT, 2, bed.row.epoch), "its version has come"
+    assert bed.edit(1, 1, name="k") == Verdict(Code.CONFLICT, 2, bed.row.epoch)
+    assert bed.edit(1, 2).code == Code.CHANGED and bed.edit(1, 3, name="l").code == Code.CHANGED
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"1}", b"1 ", b"[1,\n2]", b"\xff", b'"\xff"', b"[" * 65 + b"]" * 65])
+def test_an_edit_whose_payload_is_no_compact_json_is_a_dead_letter(payload: bytes) -> None:
+    bed = Bed()
+    applied = bed.change(EditMessage(1, 50, 1, BOB), payload=payload)
+    assert applied.verdicts[0].code == Code.DEAD and bed.row.seq == 3
+    assert bed.edit(1, 1).code == Code.CHANGED
+
+
+def test_a_broken_event_is_none_for_a_rebuild_either() -> None:
+    """A good one may have its id later."""
+    record_id, change = keyed_id(KEY, "e", "k"), EditMessage(1, 50, 1, BOB)
+    for payload, good in ((b'{"new":1}', True), (b"{", False)):
+        value = encode_event(change, event_tail(record_id, change, payload), 1, record_id, KEYED)
+        assert (event_in(Record(200, 1, KEY, value)) is not None) is good
+
+
+@pytest.mark.parametrize("pos", [-1, 105 << 10, 1 << 64, 1 << 80])
+def test_a_message_stands_before_its_event(pos: int) -> None:
+    """A row with such a place would be in no snapshot, or keep others out for ever."""
+    bed = Bed()
+    assert bed.offset == 105
+    assert bed.edit(1, 1, pos=pos).code == Code.DEAD
+    assert bed.edit(1, 1, pos=(106 << 10) - 1).code == Code.CHANGED
 
 
 def test_a_redaction_is_final() -> None:

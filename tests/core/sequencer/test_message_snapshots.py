@@ -1,23 +1,21 @@
 """Changed messages in snapshots: whatever happened between the slices, a restored shard has the same rows."""
 
-from random import Random
-
 import pytest
 
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.changed_messages import ChangedMessage, ChangedMessages
 from headgate.core.sequencer.effects import MessageChanged
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.snapshot import Chunk, chain_among, read_chunk
+from headgate.core.sequencer.snapshot import read_chunk
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
-from headgate.core.sequencer.snapshot_writer import MessageKey, SnapshotWriter
+from headgate.core.sequencer.snapshot_writer import MessageKey
 from headgate.core.wire.control import LOGIC, Actor, Config, CreateTopic, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.ids import keyed_id, topic_key
 from headgate.core.wire.member_roles import Right
 from headgate.core.wire.message_changes import EditMessage, MessageChange, RedactMessage, encode_event, event_tail
 from headgate.core.wire.records import Record
-from tests.core.snapshot_bed import restore
+from tests.core.snapshot_bed import RandomBed, restore
 
 ROOT = Actor("root", given=Right.ALL)
 TOPICS = [f"t{n}" for n in range(4)]
@@ -25,15 +23,12 @@ MOST = 60
 TAIL = b'"message_id":"x","publisher_id":"p","payload":1}'
 
 
-class Bed:
+class Bed(RandomBed):
     """Feeds random changes of messages, while snapshots are written."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = Random(seed)
-        self.shard, self.rows, self.writer = Shard(), dict[bytes, Row](), SnapshotWriter()
+        super().__init__(seed)
         self.shard.changed = ChangedMessages(most=MOST)
-        self.log: list[bytes] = []
-        self.offset = 0
         self.places: dict[tuple[int, int], int] = {}
         self.feed(b"hg:config", encode_control(encode_body(Config("c", 1, 1, 0, logic=LOGIC)), 0))
 
@@ -69,21 +64,6 @@ class Bed:
             change = RedactMessage(seq, pos, False, ROOT)
         payload = b"2" if isinstance(change, EditMessage) else b"null"
         return encode_event(change, event_tail(name, change, payload), row.epoch, name)
-
-    def snapshot(self, *, busy: bool) -> list[bytes]:
-        base = self.writer.wants_base or self.rng.random() < 0.2
-        steps = self.writer.base(self.shard, self.rows, 0) if base else self.writer.delta(self.shard, self.rows)
-        written: list[bytes] = []
-        for value in steps:
-            if value is not None:
-                written.append(value)
-            for _ in range(self.rng.randrange(6) if busy else 0):
-                self.step()
-        self.log += written
-        return written
-
-    def chain(self) -> list[Chunk]:
-        return chain_among(chunk for at, value in enumerate(self.log) if (chunk := read_chunk(at, value)))
 
 
 def state_of(shard: Shard) -> object:

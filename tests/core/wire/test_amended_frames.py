@@ -95,3 +95,24 @@ def test_the_messages_that_events_changed_are_found_among_frames() -> None:
     redact = frame(9, b"null", b',"kind":"redact","target_seq":4}')
     forged = frame(8, b'{"a":1,"kind":"edit","target_seq":7,"version":2}')
     assert targets_of([frame(5), edit(6, 4), edit(7, 3), forged, redact]) == {4: True, 3: False}
+
+
+@pytest.mark.parametrize("tail", [b"", b"}", b"garbage", b'"a":{', b'"payload":"secret"', b'"\xff":1}', b"[" * 9_000])
+def test_a_frame_whose_tail_is_no_json_keeps_what_we_wrote(tail: bytes) -> None:
+    """A record that was written by hand may have any tail: it must not stop whoever amends the frame."""
+    broken = message_frame("t", 4, 9, tail)
+    known = {"type": "message", "topic_id": "t", "seq": 4, "ts": 9}
+    assert payload_in(broken) == b"null"
+    assert json.loads(redacted_frame(broken)) == {**known, "payload": None, "redacted": True}
+    now = json.loads(amended_frame(broken, MessageState(2, b"1", 1)))
+    assert {name: now[name] for name in known} == known and now["payload"] == 1
+    marked = message_frame("t", 4, 9, tail + b',"kind":"edit","target_seq":"x",')
+    assert targets_of([broken, marked, frame(5, rest=b',"kind":"edit","target_seq":"x"}')]) == {}
+    frames = [marked, edit(5, 4)]
+    amend(frames, 4, 4, b"", redacted=True)
+    assert [json.loads(each)["payload"] for each in frames] == [None, None]
+
+
+def test_a_deep_payload_with_a_lone_surrogate_is_carried() -> None:
+    deep = b"[" * 64 + b'"\\ud800"' + b"]" * 64
+    assert payload_in(frame(1, deep)) == deep

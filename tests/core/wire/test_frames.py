@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
-
 from headgate.core.wire.frames import edit_frame, ephemeral_frame, message_frame
-from headgate.core.wire.timestamps import rfc3339
 
 TAIL = b'"message_id":"m","publisher_id":"u","payload":[1]}'
 TEXT = "2023-11-14T22:13:20.007Z"
@@ -30,15 +27,3 @@ def test_the_frame_of_an_edit_says_when_it_was_made() -> None:
     frame = edit_frame("t", 7, 1_700_000_000_007, TAIL)
     assert json.loads(frame) == {**json.loads(message_frame("t", 7, 1_700_000_000_007, TAIL)), "edited_at": TEXT}
     assert frame.endswith(TAIL)
-
-
-@pytest.mark.parametrize(
-    ("unix_ms", "text"),
-    [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (1_700_000_000_007, "2023-11-14T22:13:20.007Z"),
-        (999, "1970-01-01T00:00:00.999Z"),
-    ],
-)
-def test_times_are_rfc_3339_with_three_decimals(unix_ms: int, text: str) -> None:
-    assert rfc3339(unix_ms) == text
