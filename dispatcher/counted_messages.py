@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Message
-from headgate.core.wire.link_deliveries import COUNTED_S, MAX_MESSAGES, CountWritten, Written
+from headgate.core.wire.link_deliveries import COUNTED_S, MAX_MESSAGES, NOT_COUNTED, CountWritten, Written
 
 MAX_COUNTED: Final = 10_000  # messages of one shard, about 1 KB each
 LINK_VERSION: Final = 2  # the lowest of a gateway that counts
@@ -46,8 +46,9 @@ class CountedMessage:
 
     @property
     def count(self) -> int:
-        """How many sockets took it, as far as the gateways have told."""
-        return sum(self.counts.values())
+        """How many sockets took it, as far as the gateways have told; NOT_COUNTED where one of them cannot tell."""
+        counts = self.counts.values()
+        return NOT_COUNTED if NOT_COUNTED in counts else sum(counts)
 
     def resolve(self) -> None:
         """Answers who waits, with the count so far."""
@@ -120,10 +121,10 @@ class CountedMessages:
                 self._done(message, gateway)
 
     def ask(self, epoch: int, message_id: bytes, wait_s: float, answer: Answer) -> None:
-        """Answers with the count, once it is final or `wait_s` after the push; with -1 for one that was not counted."""
+        """Answers with the count, once it is final or `wait_s` after the push; NOT_COUNTED for one that was not."""
         message = self._expected.get((epoch, message_id))
         if message is None or not message.watch:
-            answer(-1)
+            answer(NOT_COUNTED)
             return
         left_s = message.pushed_at + wait_s - self._now()
         if not message.missing or left_s <= 0:

@@ -22,9 +22,9 @@ class MessageEndpoints:
         """GET: the message as it is now; with `versions=true` all its versions too. Raises Refusal."""
         target = target_of(call)
         self._rates.read(call.caller)
-        versions = _asks_versions(call)
-        message = await self._messages.ask(call.caller, *target, "read", versions=versions)
-        if not versions:
+        wanted = call.query.get("versions", "false")
+        message = await self._messages.ask(call.caller, *target, "read", versions=wanted == "true")
+        if not _asks_versions(wanted):
             return Reply(200, message.frame)
         listed = b",".join(map(version_shown, message.versions))
         call.share.grow(2 * len(listed))
@@ -63,8 +63,7 @@ def version_shown(version: MessageVersion) -> bytes:
     return b'{"version":%d,"payload":%b,"edited_at":%b}' % (version.version, version.payload, edited_at)
 
 
-def _asks_versions(call: Call) -> bool:
-    text = call.query.get("versions", "false")
+def _asks_versions(text: str) -> bool:
     if text not in ("true", "false"):
         raise Refusal("bad_request", "versions must be true or false")
     return text == "true"

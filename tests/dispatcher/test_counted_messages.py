@@ -9,7 +9,7 @@ import pytest
 from dispatcher import counted_messages as module
 from dispatcher.counted_messages import CountedMessages
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link_deliveries import COUNTED_S, MAX_MESSAGES, CountWritten, Written
+from headgate.core.wire.link_deliveries import COUNTED_S, MAX_MESSAGES, NOT_COUNTED, CountWritten, Written
 from tests.contract.virtual import VirtualLoop, run
 from tests.dispatcher.members_bed import Far
 
@@ -62,6 +62,19 @@ def test_the_count_is_the_sum_once_every_gateway_is_done() -> None:
         assert bed.answers == [5]
         bed.ask()
         assert bed.answers == [5, 5], "it is known: at once"
+
+    played(scene)
+
+
+def test_where_one_gateway_counts_too_many_already_nobody_can_say() -> None:
+    async def scene(bed: Bed) -> None:
+        one, two = Far(), Far()
+        bed.expect()
+        watch = bed.push(one, two)
+        bed.ask()
+        bed.tell(one, watch, NOT_COUNTED)
+        bed.tell(two, watch, 2)
+        assert bed.answers == [NOT_COUNTED]
 
     played(scene)
 

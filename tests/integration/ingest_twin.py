@@ -19,6 +19,7 @@ from headgate.core.wire import (
     link_ephemeral,
     link_members,
     link_messages,
+    link_presence,
     link_users,
     topic_settings,
 )
@@ -29,7 +30,7 @@ from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Appended, LogName
 from headgate.core.wire.revoked_tokens import read_record
-from headgate.core.wire.rights import Caller, may_administer, may_see, may_subscribe, require
+from headgate.core.wire.rights import Caller, may_administer, may_know_presence, may_see, may_subscribe, require
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -146,6 +147,12 @@ class Owner:
         if not may_see(ask.caller, row, self.role(ask.caller, row)):
             raise Refusal("topic_not_found", "no")
         return link.TopicAnswer(ask.req, self._info(row), self.role(ask.caller, row) or "", self._state(row).logic)
+
+    def _AskPresence(self, ask: link_presence.AskPresence) -> link.Answer:
+        row = self.row(ask.topic_id)
+        role = self.role(ask.caller, row)
+        require(may_know_presence(ask.caller, row, role), ask.caller, row, role, "see who follows")
+        return link_presence.PresenceAnswer(ask.req, 0, [])
 
     def _AskMember(self, ask: link_members.AskMember) -> link.Answer:
         row = self.row(ask.topic_id)

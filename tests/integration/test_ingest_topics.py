@@ -107,9 +107,19 @@ def test_a_repeated_create_with_the_same_key_is_the_first_one(topic_id: str | No
         body = {"name": "n"} | ({"topic_id": topic_id} if topic_id else {})
         key = {"Idempotency-Key": "k1"}
         first = await world.call("POST", TOPICS, json=body, headers=key)
-        again = await world.call("POST", TOPICS, json=body | {"name": "other"}, headers=key)
+        again = await world.call("POST", TOPICS, json=body, headers=key)
         assert (first.status_code, again.status_code) == (201, 201)
         assert first.json() == again.json()
+        other = body | {"name": "other"}
+        problem(await world.call("POST", TOPICS, json=other, headers=key), 422, "idempotency_conflict")
+        if topic_id is None:
+            return
+        ingest, log, _, _ = world.another()
+        await log.open()
+        async with world.client_of(ingest) as client:
+            headers = key | {"Authorization": f"Bearer {world.token(service=True)}"}
+            late = await client.post(TOPICS, json=other, headers=headers)
+        assert late.status_code == 201 and late.json() == first.json(), "an ingest that does not know the first one"
 
     play(scene)
 

@@ -23,7 +23,7 @@ class PresenceReplica:
     While clients are told what changes, `told` has what they know; a client that comes later gets all as it is now.
     """
 
-    __slots__ = ("_items", "_told", "_told_at", "_told_count", "count", "epoch", "mode", "users")
+    __slots__ = ("_items", "_joined", "_told", "_told_at", "_told_count", "count", "epoch", "mode", "users")
 
     def __init__(self, state: PresenceState) -> None:
         self.epoch = state.epoch
@@ -31,6 +31,7 @@ class PresenceReplica:
         self.count = state.count
         self.users = {user.user_id: user for user in state.users}
         self._items: dict[str, bytes] = {}  # of `subscribers`, as JSON; made when they are first asked for
+        self._joined: bytes | None = None  # all of them: made once while very many connect
         self._told: ToldUsers[bool] | None = None  # whether each is away
         self._told_count = state.count
         self._told_at = float("-inf")
@@ -40,6 +41,7 @@ class PresenceReplica:
         is_other, self.mode, self.epoch, self.count = state.mode != self.mode, state.mode, state.epoch, state.count
         users, self.users = self.users, {user.user_id: user for user in state.users}
         self._items.clear()
+        self._joined = None
         if is_other:
             self._told = None
         elif self._told is not None:
@@ -53,6 +55,8 @@ class PresenceReplica:
     def move(self, moved: PresenceMoved) -> None:
         """Takes what changed."""
         self.count = moved.count
+        if moved.left or moved.users:
+            self._joined = None
         for user_id in moved.left:
             self.users.pop(user_id, None)
             self._items.pop(user_id, None)
@@ -70,16 +74,7 @@ class PresenceReplica:
         """Returns the `presence` frame. `own` is whom it goes to, if the owner does not count that subscription yet."""
         if self.mode != "list":
             return outbound.presence(topic_id, count, frame_id)
-        items = [self._item(user) for user in self.users.values()]
-        if own is not None:
-            known = self.users.get(own.user_id)
-            if known is None and len(items) + 1 >= count:
-                items.append(_encode(present_user(own)))
-            elif known is not None:
-                own = UserPresence(own.user_id, known.connections + 1, known.since, known.away and own.away)
-                items = [item for item in items if item is not self._items[own.user_id]]
-                items.append(_encode(present_user(own)))
-        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + b",".join(items) + b"]"))
+        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + self._list_for(own, count) + b"]"))
 
     # What clients are told
 
@@ -118,6 +113,21 @@ class PresenceReplica:
         left = [(each.user_id, each.before) for each in changes if each.now is None]
         frame = outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
         return frame, changes[0].user_id if alone else ""
+
+    def _list_for(self, own: UserPresence | None, count: int) -> bytes:
+        known = None if own is None else self.users.get(own.user_id)
+        if own is None or (known is None and len(self.users) + 1 < count):
+            return self._all()
+        if known is None:
+            return b",".join([*([self._all()] if self.users else []), _encode(present_user(own))])
+        own = UserPresence(own.user_id, known.connections + 1, known.since, known.away and own.away)
+        items = [self._item(user) for user in self.users.values() if user is not known]
+        return b",".join([*items, _encode(present_user(own))])
+
+    def _all(self) -> bytes:
+        if self._joined is None:
+            self._joined = b",".join([self._item(user) for user in self.users.values()])
+        return self._joined
 
     def _item(self, user: UserPresence) -> bytes:
         item = self._items.get(user.user_id)

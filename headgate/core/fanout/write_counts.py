@@ -11,7 +11,7 @@ from typing import Final
 from headgate.core.fanout.piece_counts import PieceCounts, WriteCount
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import TopicFeed
-from headgate.core.wire.link_deliveries import COUNTED_S, CountWritten, Written
+from headgate.core.wire.link_deliveries import COUNTED_S, NOT_COUNTED, CountWritten, Written
 
 MAX_COUNTS: Final = 10_000  # of one gateway, about 300 bytes each
 LOOKED_THROUGH: Final = 10_000  # subscribers out of step; with more a count is not known to be final
@@ -35,8 +35,11 @@ class WriteCounts:
         """Counts who gets the message that the topic's owner sends next."""
         feed = self._feeds.get(ask.topic_id)
         number = 0 if feed is None else ask.seq or feed.head + 1
-        if feed is None or feed.epoch != ask.epoch or number <= feed.sent or len(self._counts) >= MAX_COUNTS:
+        if feed is None or feed.epoch != ask.epoch or number <= feed.sent:
             self._upstream.send(self._upstream.shard_of(ask.topic_id), Written(ask.topic_id, ask.watch, 0, True))
+            return
+        if len(self._counts) >= MAX_COUNTS:
+            self._upstream.send(feed.shard, Written(ask.topic_id, ask.watch, NOT_COUNTED, True))
             return
         count = WriteCount(number, ask.watch, now + COUNTED_S)
         self._counts[count] = feed

@@ -10,6 +10,7 @@ from headgate.core.wire.link_struct import LinkStruct
 
 COUNTED_S: Final = 20.0  # how long a message is counted: a publish is answered within 7 s, and waits 10 s at most
 MAX_MESSAGES: Final = 1_000  # of one request: as many as a batch has
+NOT_COUNTED: Final = -1  # a count that nobody can say
 
 
 class ExpectDeliveries(LinkStruct, tag=102):
@@ -45,7 +46,7 @@ class AskDelivered(LinkStruct, tag=104):
 
 
 class Delivered(LinkStruct, tag=105):
-    """Answer to AskDelivered: the count so far, -1 where this owner has not counted the message."""
+    """Answer to AskDelivered: the count so far, NOT_COUNTED where this owner or a gateway has not counted it."""
 
     req: int
     count: int
@@ -64,7 +65,10 @@ class CountWritten(LinkStruct, tag=106):
 
 
 class Written(LinkStruct, tag=107):
-    """A gateway's count for a CountWritten; `done` where nobody else there can take the message any longer."""
+    """A gateway's count for a CountWritten; `done` where nobody else there can take the message any longer.
+
+    NOT_COUNTED, and `done`, where it counts too many already: then nobody can say how many took the message.
+    """
 
     topic_id: str
     watch: int

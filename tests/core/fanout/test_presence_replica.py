@@ -43,6 +43,10 @@ def test_a_frame_names_its_reader_whom_the_owner_does_not_count_yet() -> None:
     assert listed(replica.frame("t", 4, here("eve"))) == {"ann": 2, "bob": 1}, "the list is cut: she is counted"
     replica.move(moved(here("ann", 1), left=("bob",), count=1))
     assert listed(replica.frame("t", 1)) == {"ann": 1}
+    replica.replace(state(here("cid")))
+    assert listed(replica.frame("t", 1)) == {"cid": 1}
+    replica.move(moved(left=("cid",)))
+    assert listed(replica.frame("t", 1, here("eve"))) == {"eve": 1} and listed(replica.frame("t", 0)) == {}
 
 
 def test_a_reader_is_online_where_one_of_his_connections_is() -> None:

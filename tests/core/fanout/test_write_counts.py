@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.client.limits import Limits
 from headgate.core.fanout import write_counts as module
-from headgate.core.wire.link_deliveries import COUNTED_S, CountWritten, Written
+from headgate.core.wire.link_deliveries import COUNTED_S, NOT_COUNTED, CountWritten, Written
 from tests.core.scene import Pipe, Scene
 
 EPHEMERAL = {"profile": "ephemeral"}
@@ -181,7 +181,7 @@ def test_counts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     scene.socket("t")
     for watch in (1, 2, 3):
         count(scene, watch)
-    assert told(scene) == [(3, 0, True)]
+    assert told(scene) == [(3, NOT_COUNTED, True)]
     scene.publish("t", 1)
     scene.turn()
     assert told(scene) == [(1, 1, True), (2, 1, True)]
