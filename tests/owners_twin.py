@@ -99,6 +99,8 @@ class Owners(MemoryDirectory):
     def _check(self, shard: int, message: link.Message) -> None:
         named = getattr(message, "topic_id", None)
         expected = getattr(message, "shard", shard) if named is None else self.shard_of(named)
+        if isinstance(message, link_users.EndSubscriptions):
+            expected = self.shard_of_user(message.user_id)
         assert shard == expected and (shard in range(SHARDS) or not self.shards), f"{message} goes to shard {shard}"
 
     def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:

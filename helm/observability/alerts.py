@@ -245,6 +245,15 @@ ALERTS: Final = (
         fires={f"headgate_loop_lag_seconds{{{_GATEWAY}}}": "0.3x40"},
         quiet={f"headgate_loop_lag_seconds{{{_GATEWAY}}}": "0.2x40"},
     ),
+    Alert(
+        name="HeadgateShedding",
+        expr="max by (instance) (headgate_load) > 0.8",
+        hold="5m",
+        severity="warn",
+        summary="{{ $labels.instance }} has a load of {{ $value }}: it sheds LOW messages to ephemeral topics",
+        fires={f"headgate_load{{{_DISPATCHER}}}": "0.9x40"},
+        quiet={f"headgate_load{{{_DISPATCHER}}}": "0.7x40"},
+    ),
 )
 
 

@@ -202,6 +202,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Event loop late", (("{{role}} {{instance}}", "headgate_loop_lag_seconds"),),
                 "Above 0.25 s for 5 minutes: the process has too much to do.", "s", thresholds=((0.25, "red"),),
             ),
+            Panel(
+                "Load of dispatchers", (("{{instance}}", "headgate_load"),),
+                "From the event loop and the links. Above 0.8 LOW messages to ephemeral topics are shed.",
+                thresholds=((0.6, "yellow"), (0.8, "red")),
+            ),
         ),
     ),
     (

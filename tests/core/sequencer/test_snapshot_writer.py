@@ -216,7 +216,8 @@ def test_c3_memory_is_flat_under_bundles_of_1000() -> None:
             bed.snapshot()
         assert len(bed.shard.window) <= 2 * config.dedup_unkeyed_ids + 4_096 + 1_000
         assert len(bed.shard.window._recent) <= 20_000 + 6 * 4_096
-    assert used[1] < 1.1 * used[0] < 20e6
+    unpacked = 4_096 * 150  # one block of the window more or less is not packed at the time
+    assert used[1] < used[0] + unpacked < 20e6
 
 
 # `since`
