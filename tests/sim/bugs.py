@@ -257,11 +257,18 @@ class AppliedTwice(Bugs):
             return message_events._CHANGED
 
         with (
-            mock.patch.object(message_events, "window_key", lambda record_id, epoch: object()),
+            mock.patch.object(message_events, "window_key", lambda record_id, epoch: _Nowhere()),
             mock.patch.object(message_events, "_decide", decide),
             mock.patch.object(Window, "add", _no_objects(Window.add)),
         ):
             yield
+
+
+class _Nowhere:
+    """A key that is never in a window."""
+
+    def __xor__(self, other: object) -> "_Nowhere":
+        return self
 
 
 def _no_objects(add: Callable[..., None]) -> Callable[..., None]:
