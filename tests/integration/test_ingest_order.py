@@ -193,6 +193,18 @@ def test_idempotency_comes_before_limits() -> None:
     play(scene)
 
 
+def test_that_a_message_is_there_comes_before_its_query() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        message_id = (await world.publish("t", payload=0)).json()["message_id"]
+        path = "/api/v1/topics/t/messages/{}?versions=1"
+        unknown = "00000000-0000-8000-8000-000000000000"
+        problem(await world.call("GET", path.format(unknown)), 404, "message_not_found")
+        problem(await world.call("GET", path.format(message_id)), 400, "bad_request")
+
+    play(scene)
+
+
 def test_idempotency_comes_before_limits_and_conflicts_of_an_edit() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
