@@ -24,7 +24,11 @@ from headgate.core.wire.message_changes import EditMessage, MessageChange, React
 SLICE: Final = 50  # edits of a redacted message that are blanked at a time, fewer where that moves many bytes:
 MOVED_BYTES: Final = 2 << 20  # of rows written again: about 10 ms, and at most the rows around one more
 ITSELF: Final = -1  # below every version
-NEAR_ROWS: Final = 100  # on each side of a blanked one that are written again: some pages
+NEAR_ROWS: Final = 100  # on each side of a blanked one that are written again: some pages, and no more than
+NEAR_BYTES: Final = 16 << 10  # of them that stand in the pages of the table: the rest of a long row has its own pages
+_ROW_HEAD: Final = 40  # bytes of a row beside its frame
+_WHOLE: Final = 4_061  # a longer row stands in its page with its first bytes only, at least
+_FIRST: Final = 489
 _KIND_BITS: Final = 2
 _KINDS: Final[Mapping[type, int]] = {EditMessage: 1, RedactMessage: 2, ReactToMessage: 3}
 _TABLES: Final = """
@@ -45,6 +49,7 @@ _TABLES: Final = """
 """
 _BELOW: Final = "SELECT * FROM frames WHERE pos < ? ORDER BY pos DESC LIMIT ?"
 _ABOVE: Final = "SELECT * FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?"
+_FrameRow = tuple[int, int, int, bytes, int, bytes | None]
 _OF_MESSAGES: Final = ("edits", "states", "reactions", "counts", "purges")
 
 
@@ -190,17 +195,24 @@ class ChangeTables:
         return grown
 
     def _blank(self, places: Sequence[int]) -> tuple[int, int]:
-        """Blanks frames, ascending, until MOVED_BYTES were written anew; returns what they have grown and how many."""
+        """Blanks frames, ascending, until MOVED_BYTES were written anew; returns what they have grown and how many.
+
+        All are blanked first: what is written anew then has the content of none of them. The ones beyond the bound
+        are blanked again by the next call.
+        """
         grown, written = 0, -1
-        for done, pos in enumerate(places):
-            if self._moved >= MOVED_BYTES:
-                return grown, done
+        there = []
+        for pos in places:
             row = self._db.execute("SELECT frame FROM frames WHERE pos = ?", (pos,)).fetchone()
+            there.append(row is not None)
             if row is not None and row[0] is not None:
                 blank = redacted_frame(row[0])
                 grown += len(blank) - len(row[0])
                 self._db.execute("UPDATE frames SET frame = ? WHERE pos = ?", (blank, pos))
-            if row is not None and pos > written:
+        for done, pos in enumerate(places):
+            if self._moved >= MOVED_BYTES:
+                return grown, done
+            if there[done] and pos > written:
                 written, size = self._write_anew(pos)
                 self._moved += size
         return grown, len(places)
@@ -211,11 +223,23 @@ class ChangeTables:
         Where SQLite moved rows to another page, it may have left copies in what is free of the old one. A page whose
         rows have all gone is overwritten.
         """
-        rows = self._db.execute(_BELOW, (pos, NEAR_ROWS)).fetchall()[::-1]
-        rows += self._db.execute(_ABOVE, (pos, NEAR_ROWS)).fetchall()
+        rows = self._near(_BELOW, pos)[::-1] + self._near(_ABOVE, pos)
         self._db.execute("DELETE FROM frames WHERE pos BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
         self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", rows)
         return int(rows[-1][0]), sum(len(row[-1] or b"") for row in rows)
+
+    def _near(self, query: str, pos: int) -> list[_FrameRow]:
+        """Returns the rows of one side: NEAR_ROWS, or as many as NEAR_BYTES of the table's pages hold."""
+        rows, size = [], 0
+        found = self._db.execute(query, (pos, NEAR_ROWS))
+        for row in found:
+            rows.append(row)
+            length = _ROW_HEAD + len(row[-1] or b"")
+            size += length if length <= _WHOLE else _FIRST
+            if size >= NEAR_BYTES:
+                break
+        found.close()
+        return rows
 
     def settle(self) -> None:
         """Empties the write-ahead log after a redaction; to be called outside of a commit."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dispatcher.index import HistoryIndex
+from dispatcher.index_changes import ChangeTables
 from dispatcher.recent import RecentMessage
 from headgate.core.wire import link
 from headgate.core.wire.control import Actor
@@ -218,7 +219,7 @@ async def test_no_byte_of_a_redacted_payload_is_left_in_the_files(tmp_path: Path
 
 
 async def test_edits_are_blanked_in_slices_of_bounded_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.index_changes.MOVED_BYTES", 40_000)
+    monkeypatch.setattr("dispatcher.index_changes.MOVED_BYTES", 20_000)
     file = HistoryIndex(tmp_path / "index.db", ME)
     entries = [stored(1, "hunter2")]
     for n in range(2, 2_000):
@@ -250,6 +251,30 @@ async def test_many_redactions_at_once_are_blanked_in_slices_and_shown_by_none(
     bed.write()
     while bed.owner.history.tidy():
         pass
+    assert grep(tmp_path, b"hunter2") == []
+
+
+async def test_blanking_long_edits_writes_few_of_the_rows_around_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    write = ChangeTables._write_anew
+
+    def measured(tables: ChangeTables, pos: int) -> tuple[int, int]:
+        last, size = write(tables, pos)
+        sizes.append(size)
+        return last, size
+
+    monkeypatch.setattr(ChangeTables, "_write_anew", measured)
+    file = HistoryIndex(tmp_path / "index.db", ME)
+    file.write([stored(1, "hunter2")], (1, 2))
+    for n in range(2, 302):
+        change = EditMessage(1, 1 << 10, n - 1, Actor("bob"))
+        file.write([stored(n, "hunter2" * 9_000)._replace(change=change)], (n, n + 1))
+    file.note([stored(302, "")._replace(change=RedactMessage(1, 1 << 10, True, Actor("bob")))])
+    while file.changes.due() is not None:
+        assert file.tidy(0)
+    assert sum(sizes) < 40 << 20 and max(sizes) < 5 << 20, "19 MB were to be blanked"
     assert grep(tmp_path, b"hunter2") == []
 
 
