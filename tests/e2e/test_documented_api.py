@@ -30,6 +30,10 @@ SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS: Final = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 EXAMPLES: Final = 25  # generated requests of each operation
 ANSWER_S: Final = 30.0
+SMALL_RATES: Final = (  # so that they are used up soon
+    *("--limits.reads_per_user_per_min", "60", "--limits.creations_per_user_per_min", "20"),
+    *("--limits.publish_per_user_per_min", "30"),
+)
 TRIES: Final = 10  # a rate may have room again before the request comes, and a batch is bounded by its bytes
 CLAIMS: Final[dict[str, dict[str, Any]]] = {LITTLE: {"only": True}, ADMIN: {"admin": True}, OWNER: {"service": True}}
 OPERATIONS: Final = {
@@ -129,7 +133,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with Served("--auth.secret", SECRET, "--topics.auto_create", "false") as server:
+    with Served("--auth.secret", SECRET, "--topics.auto_create", "false", *SMALL_RATES) as server:
         scene = Scene(server.url)
         scene.build()
         yield scene
