@@ -26,8 +26,8 @@ class MemoryBudget:
     def take(self, user: str, size: int, held: int = 0) -> None:
         """Counts `size` bytes of a request that has `held` already.
 
-        Raises Refusal `overloaded` where there would be too many, `too_large` where this request alone is above a bound:
-        then no waiting helps.
+        Raises Refusal `overloaded` where there would be too many. Where this request alone is above a bound no waiting
+        helps: `too_large`.
         """
         bound = min(self._max_bytes, self._max_user_bytes)
         if held + size > bound:
