@@ -29,10 +29,11 @@ def test_only_bytes_that_were_not_announced_are_added() -> None:
 
 def test_one_user_at_his_bound_refuses_no_other() -> None:
     budget = MemoryBudget(10 * REQUEST_BYTES, REQUEST_BYTES + FREE)
-    with budget.share() as ana, budget.share() as bo:
+    with budget.share() as ana, budget.share() as again, budget.share() as bo:
         ana.open("ana", FREE)
-        with pytest.raises(Refusal, match="your requests"):
-            ana.grow(1)
+        with pytest.raises(Refusal, match="your requests") as refused:
+            again.open("ana", 0)
+        assert refused.value.code == "overloaded"
         bo.open("bo", FREE)
         assert budget.size == 2 * (REQUEST_BYTES + FREE)
 
@@ -44,3 +45,15 @@ def test_all_together_are_bounded_and_a_refusal_adds_nothing() -> None:
         with budget.share() as bo, pytest.raises(Refusal, match="too many requests"):
             bo.open("bo", 0)
         assert (budget.size, budget.by_user) == (ana.size, {"ana": ana.size})
+
+
+@pytest.mark.parametrize(
+    "bounds", [(10 * REQUEST_BYTES, REQUEST_BYTES + FREE), (REQUEST_BYTES + FREE, 10 * REQUEST_BYTES)]
+)
+def test_a_request_that_is_above_a_bound_alone_is_too_large(bounds: tuple[int, int]) -> None:
+    budget = MemoryBudget(*bounds)
+    with budget.share() as ana:
+        ana.open("ana", FREE)
+        with pytest.raises(Refusal, match=f"above {min(bounds)} bytes") as refused:
+            ana.grow(1)
+        assert refused.value.code == "too_large" and ana.size == budget.size == REQUEST_BYTES + FREE

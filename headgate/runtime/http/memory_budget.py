@@ -23,8 +23,17 @@ class MemoryBudget:
         """Returns the share of one request; it is given back at the end of its `with`."""
         return Share(self)
 
-    def take(self, user: str, size: int) -> None:
-        """Counts `size` bytes. Raises Refusal `overloaded` where there would be too many."""
+    def take(self, user: str, size: int, held: int = 0) -> None:
+        """Counts `size` bytes of a request that has `held` already.
+
+        Raises Refusal `overloaded` where there would be too many. Where this request alone is above a bound no waiting
+        helps: `too_large`.
+        """
+        bound = min(self._max_bytes, self._max_user_bytes)
+        if held + size > bound:
+            raise Refusal(
+                "too_large", f"the request and its answer are above {bound} bytes; ask for less, or send less"
+            )
         of_user = self.by_user.get(user, 0) + size
         if self.size + size > self._max_bytes:
             raise Refusal("overloaded", "too many requests are being answered; try again later")
@@ -64,17 +73,17 @@ class Share:
             self.size = 0
 
     def open(self, user: str, body_bytes: int) -> None:
-        """Begins: the request is `user`'s and announces so many bytes. Raises Refusal `overloaded`."""
+        """Begins: the request is `user`'s and announces so many bytes. Raises Refusal as `MemoryBudget.take` does."""
         self._user = user
         self.grow(REQUEST_BYTES + body_bytes)
 
     def hold(self, body_bytes: int) -> None:
-        """Has so many bytes of the body by now: takes what was not announced. Raises Refusal `overloaded`."""
+        """Has so many bytes of the body by now: takes what was not announced. Raises Refusal as `grow` does."""
         missing = REQUEST_BYTES + body_bytes - self.size
         if missing > 0:
             self.grow(missing)
 
     def grow(self, size: int) -> None:
-        """Takes `size` bytes more. Raises Refusal `overloaded`."""
-        self._budget.take(self._user, size)
+        """Takes `size` bytes more. Raises Refusal as `MemoryBudget.take` does."""
+        self._budget.take(self._user, size, self.size)
         self.size += size
