@@ -22,10 +22,9 @@ class MessageEndpoints:
         """GET: the message as it is now; with `versions=true` all its versions too. Raises Refusal."""
         target = target_of(call)
         self._rates.read(call.caller)
-        versions = _asks_versions(call)
-        message = await self._messages.ask(call.caller, *target, "read", versions=versions)
-        if not versions:
-            return Reply(200, message.frame)
+        if not _asks_versions(call):
+            return Reply(200, (await self._messages.ask(call.caller, *target, "read")).frame)
+        message = await self._messages.ask_versions(call.caller, *target, call.share)
         listed = b",".join(map(version_shown, message.versions))
         call.share.grow(2 * len(listed))
         return Reply(200, _with_member(message.frame, b'"versions":[%b]' % listed))

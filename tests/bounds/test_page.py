@@ -40,6 +40,7 @@ MODULES = {
     "rates": "ingest.rates",
     "buckets": "headgate.core.wire.token_buckets",
     "catalog": "ingest.catalog",
+    "message_queries": "ingest.message_queries",
     "known_roles": "ingest.known_roles",
     "done_operations": "ingest.done_operations",
     "tokens": "headgate.runtime.tokens",
