@@ -22,6 +22,7 @@ MODULES = {
     "outputs": "dispatcher.outputs",
     "user_inbox": "dispatcher.user_inbox",
     "log_end": "dispatcher.log_end",
+    "page_builder": "dispatcher.page_builder",
     "snapshot": "headgate.core.sequencer.snapshot",
     "chunks": "headgate.runtime.logs.chunks",
     "peer": "dispatcher.peer",
