@@ -392,6 +392,6 @@ def _take(page: PageBuilder, fold: Fold, kept: KeptMessage) -> bool:
     """Takes a message as it is now; returns whether there may be more."""
     now = fold.now(kept)
     if isinstance(now, bytes):
-        return not page.span.absent and page.take(kept.seq, kept.ts, now)
+        return not page.span.absent and page.take(kept.seq, kept.ts, now, folded=now is not kept.frame)
     edited = len(now) > 1 or now[0][1] != kept.seq
     return page.miss(now, ABSENT if edited else MAX_ABSENT)

@@ -1,6 +1,8 @@
 """A page of consecutive messages while it is built, within its bounds."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+FOLDED: Final = 250  # messages of a page that were put together from their changes: about 8 ms
 
 
 class SeqRange(NamedTuple):
@@ -23,14 +25,18 @@ class PageBuilder:
         self.open = count > 0
         self._count = count
         self._bytes = max_bytes
+        self._folded = 0
 
     @property
     def next_seq(self) -> int:
         """The seq of the frame that it would take."""
         return self.span.seq + len(self.span.frames)
 
-    def take(self, seq: int, ts: int, frame: bytes) -> bool:
-        """Takes a frame if it is the next one and there is room; returns whether there may be more."""
+    def take(self, seq: int, ts: int, frame: bytes, *, folded: bool = False) -> bool:
+        """Takes a frame if it is the next one and there is room; returns whether there may be more.
+
+        `folded`: the frame was put together from what was done to its message.
+        """
         if not self.span.frames:
             self.span = self.span._replace(seq=seq)
         elif seq != self.next_seq or self._bytes < len(frame):
@@ -39,7 +45,8 @@ class PageBuilder:
         self.span.ts.append(ts)
         self.span.frames.append(frame)
         self._bytes -= len(frame)
-        self.open = len(self.span.frames) < self._count
+        self._folded += folded
+        self.open = len(self.span.frames) < self._count and self._folded < FOLDED
         return self.open
 
     def miss(self, absent: list[tuple[int, int]], most: int) -> bool:

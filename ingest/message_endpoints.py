@@ -23,9 +23,11 @@ class MessageEndpoints:
         target = target_of(call)
         self._rates.read(call.caller)
         wanted = call.query.get("versions", "false")
-        message = await self._messages.ask(call.caller, *target, "read", versions=wanted == "true")
-        if not _asks_versions(wanted):
+        if wanted != "true":
+            message = await self._messages.ask(call.caller, *target, "read")
+            _require_no_versions(wanted)
             return Reply(200, message.frame)
+        message = await self._messages.ask_versions(call.caller, *target, call.share)
         listed = b",".join(map(version_shown, message.versions))
         call.share.grow(2 * len(listed))
         return Reply(200, _with_member(message.frame, b'"versions":[%b]' % listed))
@@ -63,10 +65,9 @@ def version_shown(version: MessageVersion) -> bytes:
     return b'{"version":%d,"payload":%b,"edited_at":%b}' % (version.version, version.payload, edited_at)
 
 
-def _asks_versions(text: str) -> bool:
-    if text not in ("true", "false"):
+def _require_no_versions(wanted: str) -> None:
+    if wanted != "false":
         raise Refusal("bad_request", "versions must be true or false")
-    return text == "true"
 
 
 def _with_member(frame: bytes, member: bytes) -> bytes:

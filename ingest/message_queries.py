@@ -1,13 +1,18 @@
 """Questions about single messages to the owners of their topics, which decide what the caller may do with them."""
 
+import asyncio
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import id_text, shard_of_id
 from headgate.core.wire.link_messages import AskMessage, MessageAnswer
 from headgate.core.wire.rights import Caller, unknown_topic
-from ingest.owners import OwnerQueries, Question
+from headgate.runtime.http.memory_budget import Share
+from ingest.owners import ASK_S, OwnerQueries, Question
+
+LISTS: Final = 2  # of versions that one shard's owner makes at a time for this ingest: 10 ms each, in one loop turn
+LIST_BYTES: Final = 16 << 20  # of the longest and its JSON: must be free, else an owner may work for nothing
 
 
 class Parent(NamedTuple):
@@ -22,6 +27,7 @@ class MessageQueries:
 
     def __init__(self, owners: OwnerQueries) -> None:
         self._owners = owners
+        self._lists: dict[int, asyncio.Semaphore] = {}  # by shard
 
     async def ask(
         self,
@@ -47,6 +53,23 @@ class MessageQueries:
             raise _told(refusal, topic_id, message_id) from None
         assert isinstance(answer, MessageAnswer)
         return answer
+
+    async def ask_versions(self, caller: Caller, topic_id: str, message_id: bytes, share: Share) -> MessageAnswer:
+        """Returns the message with its versions; the caller counts them to `share`. Raises Refusal.
+
+        Such an answer has up to 8 MiB: few are made at a time, so that an owner serves others between them.
+        """
+        turns = self._lists.setdefault(self._owners.shard_of(topic_id), asyncio.Semaphore(LISTS))
+        try:
+            async with asyncio.timeout(ASK_S):
+                await turns.acquire()
+        except TimeoutError:
+            raise Refusal("overloaded", "too many versions of messages are being read; try again later") from None
+        try:
+            share.require_room(LIST_BYTES)
+            return await self.ask(caller, topic_id, message_id, "read", versions=True)
+        finally:
+            turns.release()
 
     async def refused_parents(self, caller: Caller, parents: Collection[Parent]) -> dict[Parent, Refusal]:
         """Returns the refusal for each of these messages that a publish of the caller cannot reply to."""

@@ -9,6 +9,7 @@ import pytest
 
 from dispatcher.index import HistoryIndex
 from dispatcher.index_changes import ChangeTables
+from dispatcher.page_builder import FOLDED
 from dispatcher.recent import RecentMessage
 from headgate.core.wire import link
 from headgate.core.wire.control import Actor
@@ -276,6 +277,18 @@ async def test_blanking_long_edits_writes_few_of_the_rows_around_them(
         assert file.tidy(0)
     assert sum(sizes) < 40 << 20 and max(sizes) < 5 << 20, "19 MB were to be blanked"
     assert grep(tmp_path, b"hunter2") == []
+
+
+async def test_a_page_has_a_bounded_number_of_changed_messages() -> None:
+    bed = MessagesBed(path=":memory:")
+    for n in range(FOLDED + 10):
+        bed.publish(n)
+    for n in range(1, FOLDED + 6):
+        bed.edit(n, "new")
+    bed.write()
+    history, epoch = bed.owner.history, bed.row.epoch
+    assert len(history.span(epoch, 1, 1_000, 1 << 20).frames) == FOLDED
+    assert len(history.span(epoch, FOLDED + 1, 1_000, 1 << 20).frames) == 10 + FOLDED + 5, "plain ones are not counted"
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -9,6 +9,7 @@ import pytest
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.application import PIECE_BYTES, HttpApp
 from headgate.runtime.http.bodies import JSON, NDJSON
+from headgate.runtime.http.bounded import ABORT
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import AnswerShape, Body, Endpoint
@@ -209,6 +210,25 @@ async def test_a_body_that_does_not_come_is_408_and_the_connection_ends() -> Non
     await bed.app(scope, never, send)
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
+
+
+async def test_a_connection_whose_client_does_not_read_is_reset_and_no_error() -> None:
+    bed, gone = Bed(deadline_s=0.01), asyncio.Event()
+    coming = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        if coming:
+            return coming.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await gone.wait()
+
+    scope = {"type": "http", "method": "GET", "raw_path": b"/large", "query_string": b"", "headers": [BEARER]}
+    await bed.app(scope | {"extensions": {ABORT: gone.set}}, receive, send)
+    assert gone.is_set() and bed.budget.size == 0
 
 
 async def test_a_client_that_goes_away_gets_no_answer() -> None:

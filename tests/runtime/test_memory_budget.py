@@ -57,3 +57,15 @@ def test_a_request_that_is_above_a_bound_alone_is_too_large(bounds: tuple[int, i
         with pytest.raises(Refusal, match=f"above {min(bounds)} bytes") as refused:
             ana.grow(1)
         assert refused.value.code == "too_large" and ana.size == budget.size == REQUEST_BYTES + FREE
+
+
+def test_room_is_required_and_not_taken_and_never_more_than_half_of_the_bound() -> None:
+    budget = MemoryBudget(max_user_bytes=4 * REQUEST_BYTES)
+    with budget.share() as ana, budget.share() as other:
+        ana.open("ana", 0)
+        ana.require_room(100 * REQUEST_BYTES)
+        assert budget.size == REQUEST_BYTES
+        other.open("ana", 1)
+        with pytest.raises(Refusal, match="overloaded"):
+            ana.require_room(100 * REQUEST_BYTES)
+        ana.require_room(REQUEST_BYTES)

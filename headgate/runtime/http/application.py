@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import Header
+from headgate.runtime.http.bounded import ABORT
 from headgate.runtime.http.call import Reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.checks import Checks, Incoming
@@ -95,7 +96,10 @@ class HttpApp:
             if self._users is not None:
                 headers += self._users.cors(request.headers)
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
+            try:
+                await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
+            except TimeoutError:
+                await _end_unread(scope, receive)
 
     async def _outcome(self, request: Incoming, found: Found | None) -> tuple[int, list[Header], bytes]:
         try:
@@ -115,7 +119,7 @@ class HttpApp:
         return answer.status, _headers_of(answer), answer.body
 
     async def _send_body(self, send: Send, body: bytes) -> None:
-        """Hands the socket a large answer piece by piece, so that a client who does not read it is found."""
+        """Hands the socket a large answer piece by piece. Raises TimeoutError where the client does not read one."""
         at = 0
         while len(body) - at > PIECE_BYTES:
             piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
@@ -123,6 +127,13 @@ class HttpApp:
             async with asyncio.timeout(self._deadline_s):
                 await send(piece)
         await send({"type": "http.response.body", "body": body[at:] if at else body})
+
+
+async def _end_unread(scope: Scope, receive: Receive) -> None:
+    """Resets a connection whose client does not read; returns when it is gone, so that the server misses no answer."""
+    scope["extensions"][ABORT]()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _headers_of(answer: Reply) -> list[Header]:

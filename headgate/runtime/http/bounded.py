@@ -24,6 +24,8 @@ HEAD_BYTES: Final = 64 * 1024
 WAITING: Final = 16  # docs/protocol.md, section 0: pipelined requests
 MAX_HELD: Final = 1024 * 1024  # a few reads of the loop: more than can come before reading is paused
 
+ABORT: Final = "headgate.abort"  # an extension of the scope: call it to reset the connection
+
 Factory = Callable[..., asyncio.Protocol]
 
 
@@ -144,6 +146,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         fields = dict(self.headers)
         self._body = BodyEnd(None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0")))
+        self.scope["extensions"] = {ABORT: self.abort}  # type: ignore[dict-item]  # a call of ours, no settings
         super().on_headers_complete()
         self.headers = []  # the request has the other list: a trailer may not add to what was checked
 

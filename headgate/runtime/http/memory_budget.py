@@ -18,29 +18,29 @@ class MemoryBudget:
         self.by_user: dict[str, int] = {}  # without users who hold nothing
         self._max_bytes = max_bytes
         self._max_user_bytes = max_user_bytes
+        self.bound = min(max_bytes, max_user_bytes)  # of one request
 
     def share(self) -> "Share":
         """Returns the share of one request; it is given back at the end of its `with`."""
         return Share(self)
 
     def take(self, user: str, size: int, held: int = 0) -> None:
-        """Counts `size` bytes of a request that has `held` already.
+        """Counts `size` bytes of a request that has `held` already. Raises Refusal as `check` does."""
+        self.check(user, size, held)
+        self.by_user[user] = self.by_user.get(user, 0) + size
+        self.size += size
 
-        Raises Refusal `overloaded` where there would be too many. Where this request alone is above a bound no waiting
-        helps: `too_large`.
+    def check(self, user: str, size: int, held: int = 0) -> None:
+        """Raises Refusal `overloaded` where `size` bytes more would be too many.
+
+        Where this request alone is above a bound no waiting helps: `too_large`.
         """
-        bound = min(self._max_bytes, self._max_user_bytes)
-        if held + size > bound:
-            raise Refusal(
-                "too_large", f"the request and its answer are above {bound} bytes; ask for less, or send less"
-            )
-        of_user = self.by_user.get(user, 0) + size
+        if held + size > self.bound:
+            raise Refusal("too_large", f"the request and its answer are above {self.bound} bytes; ask for or send less")
         if self.size + size > self._max_bytes:
             raise Refusal("overloaded", "too many requests are being answered; try again later")
-        if of_user > self._max_user_bytes:
+        if self.by_user.get(user, 0) + size > self._max_user_bytes:
             raise Refusal("overloaded", "too many of your requests are being answered; wait for their answers")
-        self.by_user[user] = of_user
-        self.size += size
 
     def give_back(self, user: str, size: int) -> None:
         """Ends what `take` counted."""
@@ -87,3 +87,7 @@ class Share:
         """Takes `size` bytes more. Raises Refusal as `MemoryBudget.take` does."""
         self._budget.take(self._user, size, self.size)
         self.size += size
+
+    def require_room(self, size: int) -> None:
+        """Takes nothing. Raises Refusal `overloaded` where `size` bytes, or half of the bound, could not be taken."""
+        self._budget.check(self._user, min(size, self._budget.bound // 2), 0)
