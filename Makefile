@@ -19,7 +19,7 @@ run: $(VENV)/.run ## headgate dev on http://127.0.0.1:8080, data in headgate-dat
 	@exec $(BIN)/headgate dev --data $(DATA)
 
 test: $(VENV)/.dev ## every test, on real Kafka too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
