@@ -99,7 +99,11 @@ class HttpApp:
             try:
                 await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
             except TimeoutError:
-                await _end_unread(scope, receive)
+                abort = scope.get("extensions", {}).get(ABORT)
+                if abort is None:  # another server: it ends the connection of an application that failed
+                    raise
+                abort()
+                await _gone(receive)
 
     async def _outcome(self, request: Incoming, found: Found | None) -> tuple[int, list[Header], bytes]:
         try:
@@ -129,9 +133,8 @@ class HttpApp:
         await send({"type": "http.response.body", "body": body[at:] if at else body})
 
 
-async def _end_unread(scope: Scope, receive: Receive) -> None:
-    """Resets a connection whose client does not read; returns when it is gone, so that the server misses no answer."""
-    scope["extensions"][ABORT]()
+async def _gone(receive: Receive) -> None:
+    """Returns when the connection is gone, so that the server misses no answer."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
