@@ -79,12 +79,6 @@ class PublishAnswer(msgspec.Struct, omit_defaults=True):
     epoch: Epoch | UnsetType = UNSET
 
 
-class PublishResult(PublishAnswer, kw_only=True):
-    """An item of a batch that was accepted."""
-
-    status: Literal[200]
-
-
 class BatchAnswer(msgspec.Struct):
     """One result an item, in order: the publish answer or the problem, each with its `status`."""
 
