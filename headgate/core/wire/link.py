@@ -9,6 +9,8 @@ was sent before it concerns the time before the answer, everything after it the 
 from typing import Any, Final
 
 from headgate.core.wire import (
+    link_acks,
+    link_dead_letters,
     link_deliveries,
     link_direct,
     link_ephemeral,
@@ -369,22 +371,27 @@ Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | link_ephemeral.Relay
     | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest
+    | link_acks.CursorRequest | link_dead_letters.DeadLetterRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | link_ephemeral.Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
     | link_direct.DirectReply | link_deliveries.DeliveryReply
+    | link_acks.CursorReply | link_dead_letters.DeadLetterReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
     | link_presence.PresenceAnnouncement | link_presence.PresencePush
-    | link_deliveries.DeliveryPush
+    | link_deliveries.DeliveryPush | link_dead_letters.DeadLetterNews | link_dead_letters.DeadLetterPush
+    | link_acks.CursorAnnouncement | link_acks.CursorQuestion | link_acks.SubscriptionReplaced
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
     | link_messages.AskMessage | link_users.UserAnnouncement | link_users.UserRequest | link_users.UserReply
     | link_presence.PresenceAnnouncement | link_presence.PresenceRequest
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest | link_deliveries.ForgetDeliveries
+    | link_acks.CursorRequest | link_acks.CursorAnnouncement
+    | link_dead_letters.DeadLetterRequest | link_dead_letters.DeadLetterNews
 )  # fmt: skip
