@@ -10,6 +10,7 @@ from headgate.broker import Backpressure, Broker, Event, EventName, Message, OnF
 from headgate.broker.base_broker import Subscription
 from headgate.core.delivery.lifecycle_events import Outcome
 from headgate.core.delivery.strategy import BatchedDeliveryStrategy, DeliveryStrategy, ImmediateDeliveryStrategy
+from tests.delivery_ledger import DeliveryLedger
 
 QUEUE, OVERFLOW, CAP = 4, 2, 3
 TOPICS = ("orders", "refunds")
@@ -30,10 +31,10 @@ class Audience:
     topic: str
     group: str | None
     members: set[str]
-    owed: Counter[int] = field(default_factory=Counter)  # id -> deliveries that are still due
-    replayed: set[int] = field(default_factory=set)
-    last: dict[str | None, int] = field(default_factory=dict)  # by member (plain) or key (group): newest success
-    tried: int = 0
+    ledger: DeliveryLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = DeliveryLedger(f"{self.topic} {self.group or sorted(self.members)}", holds_line=not self.group)
 
     @property
     def open(self) -> bool:
@@ -129,7 +130,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert receipt.delivered_to == len(listening), "receipt: as many as listen"
             assert receipt.dropped == (not listening), "receipt: dropped where nobody listens"
             for audience in listening:
-                audience.owed[receipt.id] += 1
+                audience.ledger.owe(receipt.id)
 
     @rule(name=st.sampled_from(NAMES), times=st.integers(1, 4))
     def fail(self, name: str, times: int) -> None:
@@ -175,8 +176,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert letter in self.broker.dead_letters(), "replay: a refused letter stays"
             return
         assert isinstance(letter.message_id, int)
-        audience.owed[letter.message_id] += 1
-        audience.replayed.add(letter.message_id)
+        audience.ledger.replay(letter.message_id)
 
     # What is heard
 
@@ -198,33 +198,27 @@ class BrokerMachine(RuleBasedStateMachine):
             if event.outcome is Outcome.EVICTED and isinstance(event.id, int):
                 for audience in self.audiences:
                     if audience.topic == event.topic and audience.open:  # for one that left, it was withdrawn then
-                        self.settle(audience, event.id, only_if_owed=True)
+                        audience.ledger.settle(event.id, only_if_owed=True)
             return
         if not isinstance(event.id, int) or event.event is EventName.MESSAGE_ENQUEUED:
             return
         audience = self.audience_of[event.topic, event.subscriber]
         self.follow(self.heads[event.topic, event.subscriber], event)
-        if event.event is EventName.DELIVERED:
-            self.keep_order(audience, event)
-        if event.event in (EventName.DELIVERED, EventName.DEAD_LETTER, EventName.BACKPRESSURE):
-            self.settle(audience, event.id)
+        self.note(audience, event, event.id)
 
-    def settle(self, audience: Audience, message_id: int, only_if_owed: bool = False) -> None:
-        if audience.owed[message_id] == 0 and only_if_owed:
-            return
-        assert audience.owed[message_id] > 0, f"once: {message_id} was settled already for {audience}"
-        audience.owed[message_id] -= 1
-
-    def keep_order(self, audience: Audience, event: Event) -> None:
-        assert isinstance(event.id, int)
-        if event.id in audience.replayed:
-            return
-        key = self.keys[event.topic, event.id]
-        if audience.group and key is None:
-            return
-        of = key if audience.group else None
-        assert audience.last.get(of, 0) < event.id, f"order: {event.id} after {audience.last.get(of)}"
-        audience.last[of] = event.id
+    def note(self, audience: Audience, event: Event, message_id: int) -> None:
+        ledger, key = audience.ledger, self.keys[event.topic, message_id]
+        if event.event is EventName.DELIVERING:
+            ledger.tried(message_id, event.attempts)
+        elif event.event is EventName.FAILED:
+            ledger.failed(message_id)
+        elif event.event is EventName.DEAD_LETTER:
+            ledger.given_up(message_id, event.attempts, CAP)
+        elif event.event is EventName.DELIVERED:
+            ordered = not audience.group or key is not None  # in a group those of one key are in order
+            ledger.succeeded(message_id, key if audience.group else None, in_order=ordered)
+        elif event.event is EventName.BACKPRESSURE:
+            ledger.settle(message_id)
 
     def follow(self, head: Head, event: Event) -> None:
         """Walks the table with the events of one subscriber."""
@@ -264,8 +258,10 @@ class BrokerMachine(RuleBasedStateMachine):
             audience = self.audience_of[topic, name]
             if audience.group is None:
                 lag = self.broker.metrics(topic).lag[name]
-                assert lag == audience.owed.total(), f"lost: {name} waits for {audience.owed}, has {lag}"
-                assert subscription.position < min(+audience.owed, default=1 << 60), "position: not beyond what is due"
+                assert lag == audience.ledger.owed.total(), f"lost: {name} waits for {audience.ledger.owed}, has {lag}"
+                assert subscription.position < min(+audience.ledger.owed, default=1 << 60), (
+                    "position: not beyond what is due"
+                )
 
     @invariant()
     def queues_are_within_their_bounds(self) -> None:
@@ -313,8 +309,8 @@ class BrokerMachine(RuleBasedStateMachine):
         unsettled: Counter[str] = Counter()
         for audience in self.audiences:
             if audience.open:
-                assert audience.owed.total() == 0, f"lost: {audience}"
-            unsettled[audience.topic] += audience.owed.total()
+                audience.ledger.nothing_is_due()
+            unsettled[audience.topic] += audience.ledger.owed.total()
         for metrics in self.broker.summary():
             assert metrics.queue_length == metrics.overflow_length == 0, "lost: something stayed in a queue"
             assert metrics.withdrawn_count == unsettled[metrics.topic], "lost: what left with its subscriber is counted"

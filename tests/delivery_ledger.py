@@ -1,0 +1,105 @@
+"""What one subscription is owed, and what it was given: one checker for the in-process broker's machine, the simulation
+and the tests with real roles. It knows no transport and no broker.
+
+Each assertion begins with the name of the invariant that it is about.
+"""
+
+from collections import Counter
+from typing import Final
+
+NOTHING: Final = 0
+
+
+class DeliveryLedger:
+    """One subscription, or a group that shares its messages, told what happened in the order in which it happened.
+
+    `holds_line`: after a failure nothing that was not tried yet may be tried before the failed message is tried again
+    or settled. `may_lose` tries are not counted where a process died: `attempt` is then too low by as many.
+    """
+
+    def __init__(self, who: str, *, holds_line: bool = True) -> None:
+        self.who = who
+        self.owed: Counter[int] = Counter()  # message -> deliveries that are still due
+        self.replayed: set[int] = set()
+        self.tries: dict[int, int] = {}  # of messages that are not settled: the newest `attempt`
+        self.letters: Counter[int] = Counter()
+        self.stored = NOTHING  # all messages up to it are acknowledged in the log
+        self._last: dict[str | None, int] = {}  # by key: the newest message that succeeded
+        self._failed: set[int] = set()  # failed, and neither tried again nor settled
+        self._holds_line = holds_line
+        self._may_lose = 0
+        self._newest = NOTHING
+
+    def owe(self, message: int) -> None:
+        """The subscription is to get a message once more."""
+        self.owed[message] += 1
+
+    def replay(self, message: int) -> None:
+        """A dead letter is to be delivered again."""
+        self.owe(message)
+        self.replayed.add(message)
+        self.tries.pop(message, None)
+
+    def tried(self, message: int, attempt: int) -> None:
+        """A delivery of a message began: `attempt` as it was told, from 1."""
+        assert self.owed[message] > 0, f"once: {message} comes again to {self.who}, it is settled"
+        if message not in self.replayed:
+            assert message > self.stored, f"cursor: {message} comes again to {self.who}, stored is {self.stored}"
+        before = self.tries.get(message, 0)
+        if before == 0 and message not in self.replayed:
+            self._first(message)
+        low = max(1, before + 1 - self._may_lose)
+        assert low <= attempt <= before + 1, f"attempts: {message} at {self.who}: {attempt} after {before}"
+        self.tries[message] = max(attempt, before)
+        self._failed.discard(message)
+
+    def _first(self, message: int) -> None:
+        held = min(self._failed, default=None) if self._holds_line else None
+        assert held is None, f"order: {message} jumps the queue at {self.who}: {held} has failed and waits"
+        if self._holds_line:
+            assert message > self._newest, f"order: {message} is new to {self.who} after {self._newest}"
+        self._newest = max(self._newest, message)
+
+    def failed(self, message: int) -> None:
+        """The delivery failed."""
+        assert message in self.tries, f"states: {message} fails at {self.who} and was not tried"
+        self._failed.add(message)
+
+    def succeeded(self, message: int, key: str | None = None, *, in_order: bool = True) -> None:
+        """The delivery succeeded; `in_order`: those of one `key` succeed in the order of their numbers."""
+        if in_order and message not in self.replayed:
+            last = self._last.get(key, NOTHING)
+            assert last < message, f"order: {message} after {last} at {self.who}"
+            self._last[key] = message
+        self.settle(message)
+
+    def given_up(self, message: int, attempts: int, most: int) -> None:
+        """The delivery became a dead letter after `attempts` of at most `most`."""
+        assert attempts <= most, f"attempts: {message} at {self.who} was given up after {attempts} of {most}"
+        self.letters[message] += 1
+        self.settle(message)
+
+    def settle(self, message: int, *, only_if_owed: bool = False) -> None:
+        """A delivery is over: it succeeded, was given up, or was evicted."""
+        if self.owed[message] == 0 and only_if_owed:
+            return
+        assert self.owed[message] > 0, f"once: {message} was settled already for {self.who}"
+        self.owed[message] -= 1
+        self.tries.pop(message, None)
+        self._failed.discard(message)
+
+    def store(self, message: int) -> None:
+        """The log has that everything up to `message` is settled."""
+        open_below = [number for number in (+self.owed) if number <= message]
+        assert not open_below, f"cursor: {message} is stored for {self.who}, {open_below[0]} is not settled"
+        self.stored = max(self.stored, message)
+
+    def died(self) -> None:
+        """A process died: what was in flight comes again, and one try of each may not have been counted."""
+        self._may_lose += 1
+        self._failed.clear()
+        self._newest = self.stored
+
+    def nothing_is_due(self) -> None:
+        """In the end everything is settled."""
+        assert self.owed.total() == 0, f"lost: {self.who} never got {sorted(+self.owed)[:5]}"
