@@ -14,25 +14,33 @@ class DeliveryLedger:
     """One subscription, or a group that shares its messages, told what happened in the order in which it happened.
 
     `holds_line`: after a failure nothing that was not tried yet may be tried before the failed message is tried again
-    or settled. `may_lose` tries are not counted where a process died: `attempt` is then too low by as many.
+    or settled. `at_least_once`: a message that succeeded may come again until `store` says that the log knows it. Where
+    a process died, one try of each message may not have been counted: `attempt` is then too low by as many.
     """
 
-    def __init__(self, who: str, *, holds_line: bool = True) -> None:
+    def __init__(self, who: str, *, holds_line: bool = True, at_least_once: bool = False) -> None:
         self.who = who
         self.owed: Counter[int] = Counter()  # message -> deliveries that are still due
         self.replayed: set[int] = set()
-        self.tries: dict[int, int] = {}  # of messages that are not settled: the newest `attempt`
+        self.tries: dict[int, int] = {}  # the highest `attempt` of each message
         self.letters: Counter[int] = Counter()
-        self.stored = NOTHING  # all messages up to it are acknowledged in the log
+        self.stored: set[int] = set()  # their acknowledgements are in the log
+        self._settled: set[int] = set()
         self._last: dict[str | None, int] = {}  # by key: the newest message that succeeded
         self._failed: set[int] = set()  # failed, and neither tried again nor settled
         self._holds_line = holds_line
+        self._at_least_once = at_least_once
         self._may_lose = 0
         self._newest = NOTHING
 
     def owe(self, message: int) -> None:
         """The subscription is to get a message once more."""
         self.owed[message] += 1
+
+    @property
+    def seen(self) -> set[int]:
+        """All messages that were tried."""
+        return set(self.tries)
 
     def replay(self, message: int) -> None:
         """A dead letter is to be delivered again."""
@@ -42,9 +50,13 @@ class DeliveryLedger:
 
     def tried(self, message: int, attempt: int) -> None:
         """A delivery of a message began: `attempt` as it was told, from 1."""
+        if self._at_least_once and message in self._settled and self.owed[message] == 0:
+            self.owe(message)
         assert self.owed[message] > 0, f"once: {message} comes again to {self.who}, it is settled"
         if message not in self.replayed:
-            assert message > self.stored, f"cursor: {message} comes again to {self.who}, stored is {self.stored}"
+            assert message not in self.stored, (
+                f"cursor: {message} comes again to {self.who}, its acknowledgement is stored"
+            )
         before = self.tries.get(message, 0)
         if before == 0 and message not in self.replayed:
             self._first(message)
@@ -85,20 +97,19 @@ class DeliveryLedger:
             return
         assert self.owed[message] > 0, f"once: {message} was settled already for {self.who}"
         self.owed[message] -= 1
-        self.tries.pop(message, None)
+        self._settled.add(message)
         self._failed.discard(message)
 
     def store(self, message: int) -> None:
-        """The log has that everything up to `message` is settled."""
-        open_below = [number for number in (+self.owed) if number <= message]
-        assert not open_below, f"cursor: {message} is stored for {self.who}, {open_below[0]} is not settled"
-        self.stored = max(self.stored, message)
+        """The log has the acknowledgement of `message`, and of whatever below it is settled."""
+        assert message in self._settled, f"cursor: {message} is stored for {self.who} and is not settled"
+        self.stored |= {number for number in self._settled if number <= message and self.owed[number] == 0}
 
     def died(self) -> None:
         """A process died: what was in flight comes again, and one try of each may not have been counted."""
         self._may_lose += 1
         self._failed.clear()
-        self._newest = self.stored
+        self._newest = NOTHING
 
     def nothing_is_due(self) -> None:
         """In the end everything is settled."""

@@ -119,7 +119,7 @@ def test_what_was_stored_does_not_come_again_after_a_death() -> None:
     ledger.tried(1, 1)
     ledger.succeeded(1)
     ledger.store(1)
-    ledger.owe(1)  # the server thinks it is due
+    ledger.owe(1)  # as if it had not been settled
     ledger.died()
     with pytest.raises(AssertionError, match="cursor: 1 comes again"):
         ledger.tried(1, 1)
