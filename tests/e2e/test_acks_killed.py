@@ -47,7 +47,8 @@ class Scene:
     def __init__(self, deployment: Deployment, admin: Publisher, plan: Plan) -> None:
         self.deployment = deployment
         self.plan = plan
-        topics, users = [], []
+        topics: list[str] = []
+        users: list[str] = []
         for n in count():
             if len(topics) < WORKERS and shard_of(topic_key(f"jobs-{n}"), SHARDS) == 0:
                 topics.append(f"jobs-{n}")
