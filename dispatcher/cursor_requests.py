@@ -46,6 +46,7 @@ class CursorRequests:
         self._announcements = announcements
         # By the key of a lease: who waits for the end of the subscription before. It has the lease, or lost it again.
         self._takeovers: dict[str, tuple[Destination, OpenCursor, CursorLease]] = {}
+        self._arriving: dict[str, DeviceCursor] = {}  # last ones of sessions that ended, on their way to the log
         self._handlers: Mapping[type, Callable[..., None]] = {
             OpenCursor: self._open,
             MoveCursors: self._move,
@@ -74,7 +75,7 @@ class CursorRequests:
             if not self._owner.inbox.hold(again):
                 raise Refusal("not_ready", "too many wait for this shard's inbox log", retry_after_ms=RETRY_MS)
         elif ask.lease is None:
-            self._answer(peer, ask, None)
+            self._answer(peer, ask)
         elif self._announcements.complete:
             self._lease(peer, ask, ask.lease)
         elif not self._announcements.hold(again, 0):
@@ -93,7 +94,7 @@ class CursorRequests:
             self._takeovers[key] = peer, ask, lease
             refuse(before[0], before[1], _replaced())
         elif lost is None:
-            self._answer(peer, ask, None)
+            self._answer(peer, ask)
         else:
             self._take_over(peer, ask, lease, *lost)
 
@@ -117,31 +118,37 @@ class CursorRequests:
         if self._owner.closed:
             refuse(peer, ask, self._given_up())
             return
-        last = self._taken(ask, found)
+        entry = _entry_of(ask, found)
+        if found is not None and entry is not None:
+            last = DeviceCursor(found.device_id, found.epoch, found.seq, 0, found.above, found.attempts)
+            last = self._arriving[key] = merged(last, self._arriving.get(key, last))
         if self._owner.leases.has(peer, lease):
-            self._answer(peer, ask, last)
+            self._answer(peer, ask)
         elif peer.open:
             refuse(peer, ask, _replaced())
+        if entry is not None:
+            self._write_last(key, entry)
 
-    def _taken(self, ask: OpenCursor, cursor: Cursor | None) -> Cursor | None:
+    def _write_last(self, key: str, entry: bytes) -> None:
         """Writes the last cursor of a subscription that has ended; its gateway does so too, if it can."""
-        if cursor is None or (cursor.user_id, cursor.device_id, cursor.topic_id) != (
-            ask.user_id, ask.device_id, ask.topic_id
-        ):  # fmt: skip
-            return None
-        try:
-            self._owner.cursor_writer.write([encode_cursor(cursor)], lambda refusal: None)
-        except (CorruptRecord, Refusal):
-            return None
-        return cursor
+        last = self._arriving[key]
 
-    def _answer(self, peer: Destination, ask: OpenCursor, last: Cursor | None) -> None:
+        def arrived(refusal: Refusal | None) -> None:
+            if self._arriving.get(key) is last:
+                del self._arriving[key]
+
+        try:
+            self._owner.cursor_writer.write([entry], arrived)
+        except Refusal as refusal:
+            arrived(refusal)
+
+    def _answer(self, peer: Destination, ask: OpenCursor) -> None:
         """Answers with the stored cursor, merged with one that is on its way to the log."""
         users = self._owner.users
         known = users.cursors.find(ask.user_id, ask.device_id, ask.topic_id)
+        last = self._arriving.get(key_of(ask.user_id, ask.device_id, ask.topic_id))
         if last is not None:
-            found = DeviceCursor(last.device_id, last.epoch, last.seq, 0, last.above, last.attempts)
-            known = merged(found, found if known is None else known)
+            known = merged(last, known or last)
         cursor = None
         if known is not None:
             ids = ask.user_id, ask.device_id, ask.topic_id
@@ -190,6 +197,17 @@ class CursorRequests:
 
     def _given_up(self) -> Refusal:
         return Refusal("not_ready", f"shard {self._owner.number} was given up")
+
+
+def _entry_of(ask: OpenCursor, cursor: Cursor | None) -> bytes | None:
+    """Returns a cursor as an entry of a record; None where it is of something else, or not as it should be."""
+    ids = ask.user_id, ask.device_id, ask.topic_id
+    if cursor is None or (cursor.user_id, cursor.device_id, cursor.topic_id) != ids:
+        return None
+    try:
+        return encode_cursor(cursor)
+    except CorruptRecord:
+        return None
 
 
 def _replaced() -> Refusal:

@@ -1,7 +1,7 @@
 """Whatever a crash of the owner cuts off, no cursor that was answered is lost, none goes back, and none is invented."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -77,8 +77,8 @@ class Node:
         self.runner = ShardRunner(0, 1, node_of(log, self.dispatcher, shell, OPTIONS), self.dispatcher)
         self.peer = Far()
 
-    async def serve(self, gateway: Gateway, rounds: int) -> None:
-        """Serves the gateway for some rounds, or until its log crashes; without rounds it lets all settle."""
+    async def serve(self, gateway: Gateway, rounds: int, again: Sequence[list[Cursor]] = ()) -> None:
+        """Serves the gateway for some rounds, or until its log crashes; then what is sent `again`."""
         await self.log.open()
         task = asyncio.create_task(self.runner.run())
         async with asyncio.timeout(60):
@@ -91,17 +91,16 @@ class Node:
             self._send(gateway.move())
             await asyncio.sleep(0.01)
             gateway.take(self.peer.taken())
+        for some in again:
+            self._send(MoveCursors(1, 0, some))
         if not rounds:
-            await self._settle(gateway)
+            await asyncio.sleep(1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self.peer.open = False
 
     def _send(self, message: MoveCursors) -> None:
         self.dispatcher._handle_user(0, self.peer, message)  # type: ignore[arg-type]  # a twin of a link's end
-
-    async def _settle(self, gateway: Gateway) -> None:
-        await asyncio.sleep(3)
 
     def stored(self) -> Book:
         owner = self.runner.owner
@@ -144,15 +143,7 @@ async def crashes(loop: VirtualLoop, at: int, *, arrives: bool) -> tuple[str, in
 async def last_sends_all_again(loop: VirtualLoop, store: MemoryStore, gateway: Gateway) -> None:
     """What had no answer is sent again, twice and in another order: then all is as if no owner had ever crashed."""
     node = Node(loop, FaultyLog(store))
-
-    async def again(_: Gateway) -> None:
-        await asyncio.sleep(1)
-        for some in [*reversed(gateway.open.values()), *gateway.open.values()]:
-            node._send(MoveCursors(1, 0, some))
-        await asyncio.sleep(1)
-
-    node._settle = again  # type: ignore[method-assign]
-    await node.serve(gateway, 0)
+    await node.serve(gateway, 0, [*reversed(gateway.open.values()), *gateway.open.values()])
     assert node.stored() == gateway.sent
 
 

@@ -216,10 +216,30 @@ async def test_a_second_session_gets_the_cursor_of_the_first_which_has_ended_bef
         assert question.lease == lease("a", 1)
         bed.ended(0, question, cursor(8, attempts=[(9, 3)]))
         assert bed.found(1) == CursorAnswer(req, cursor(8, attempts=[(9, 4)]))
-        await until(lambda: bed.stored() == cursor(8, attempts=[(9, 4)]))
-        assert len(await bed.records()) == 2, (
-            "it is in the log too: the second session may be gone before it acknowledges"
-        )
+        await until(lambda: not bed.api._arriving)
+        assert bed.stored() == cursor(8, attempts=[(9, 4)])
+        assert len(await bed.records()) == 2, "it is in the log: the second session may be gone before it acknowledges"
+
+
+@pytest.mark.parametrize("full", [True, False])
+async def test_a_last_cursor_that_is_not_in_the_log_yet_is_known_to_the_next(
+    full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor_writer, "WAITING", 0 if full else 9)
+    async with cursors_bed() as bed:
+        bed.log.latency = lambda name, shard: 0.02
+        bed.open(0, lease("a", 1))
+        bed.open(1, lease("b", 2))
+        bed.ended(0, next(m for m in bed.gateways[0].taken() if isinstance(m, ReplaceSubscription)), cursor(8))
+        assert isinstance(bed.found(1), CursorAnswer)
+        assert bed.stored() == (None if full else cursor(8))
+        bed.open(0, lease("c", 3))
+        bed.ended(1, bed.asked_to_end(1), cursor(7))
+        answer = bed.found(0)
+        assert answer.cursor == (cursor(7) if full else cursor(8))
+        await asyncio.sleep(0.05)
+        assert bed.api._arriving == {}
+        assert bed.stored() == (None if full else cursor(8))
 
 
 async def test_the_takeover_is_between_sessions_of_one_gateway_too() -> None:
