@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.announcements import Announcements
+from dispatcher.cursor_requests import CursorMessage, CursorRequests
 from dispatcher.lease import Lease
 from dispatcher.newer_epochs import NewerEpochs
 from dispatcher.peer import Peer
@@ -79,6 +80,7 @@ class Dispatcher:
         self._apis: dict[int, ShardApi] = {}
         self._questions = UserQuestions()
         self._user_routes: dict[int, UserRoutes] = {}  # of the shards served here
+        self._cursors: dict[int, CursorRequests] = {}  # of the same
         self._marks: dict[int, Mark] = {}
         self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
 
@@ -100,6 +102,7 @@ class Dispatcher:
         self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, presence, self.load)
         announcers = Announcements[Destination](announcing, self.lease.held)
         self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
+        self._cursors[owner.number] = CursorRequests(owner, self._questions, announcers)
         self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
@@ -108,6 +111,7 @@ class Dispatcher:
         if api is not None:
             api.close()
             self._user_routes.pop(number).close()
+            del self._cursors[number]
         if self.owners.pop(number, None) is not None:
             self.announce([link.Owner(number, 0, self.address, True)])
 
@@ -190,7 +194,7 @@ class Dispatcher:
         if isinstance(message, UserAnswer):
             self._questions.answered(peer, message)
             return
-        if isinstance(message, UserMessage):
+        if isinstance(message, UserMessage | CursorMessage):
             self._route_user(peer, message)
             return
         shard = self._shard_of(message)
@@ -202,17 +206,24 @@ class Dispatcher:
         else:
             api.handle(peer, message)
 
-    def _route_user(self, peer: Peer, message: UserMessage) -> None:
+    def _route_user(self, peer: Peer, message: UserMessage | CursorMessage) -> None:
         shard = getattr(message, "shard", None)
         if shard is None:
             shard = shard_of(topic_key(getattr(message, "user_id", "")), self.cluster.shards)
-        routes = self._user_routes.get(shard)
-        if routes is None:
+        if shard not in self._user_routes:
             peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
         elif not peer.must_wait(large=False):
-            routes.handle(peer, message)
-        elif not peer.later(partial(routes.handle, peer, message)):
+            self._handle_user(shard, peer, message)
+        elif not peer.later(partial(self._handle_user, shard, peer, message)):
             peer.refuse(message, "overloaded", "too many requests wait on this link")
+
+    def _handle_user(self, shard: int, peer: Peer, message: UserMessage | CursorMessage) -> None:
+        if shard not in self._user_routes:
+            peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
+        elif isinstance(message, CursorMessage):
+            self._cursors[shard].handle(peer, message)
+        else:
+            self._user_routes[shard].handle(peer, message)
 
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
@@ -262,6 +273,8 @@ class Dispatcher:
             api.presence.left(peer)
         for routes in self._user_routes.values():
             routes.left(peer)
+        for cursors in self._cursors.values():
+            cursors.left(peer)
         self._questions.left(peer)
 
 

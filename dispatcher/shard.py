@@ -9,6 +9,7 @@ import structlog
 from dispatcher.amendments import Amendments
 from dispatcher.arrivals import Arrivals
 from dispatcher.counted_messages import CountedMessages
+from dispatcher.cursor_writer import CursorWriter
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
@@ -20,6 +21,7 @@ from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
+from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
@@ -124,6 +126,8 @@ class ShardOwner:
         self._end = found.end
         self._logic = found.shard.logic
         self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
+        self.cursor_writer = CursorWriter(log, number, self.inbox)
+        self.leases: Leases[Destination] = Leases()
         if mark is not None:
             self.compare(mark)
 
@@ -338,3 +342,4 @@ class ShardOwner:
     def close(self) -> None:
         """The shard is released: nothing more is answered from here."""
         self.closed = True
+        self.cursor_writer.close()

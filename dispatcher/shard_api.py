@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from dispatcher.announcements import Announcements
+from dispatcher.answering import answer_with, refuse
 from dispatcher.history import ANY_TOPIC
 from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
@@ -26,7 +27,6 @@ from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, link_direct, link_ephemeral, link_users, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, check_topic_id, make_epoch, topic_key
-from headgate.core.wire.linkcodec import refused_with
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.position import Placed
 from headgate.core.wire.rights import Caller
@@ -73,7 +73,7 @@ class ShardApi:
             **MemberRequests(owner).handlers,
             **presence.handlers,
             **TypingRelay(owner, shell.clock).handlers,
-            **MessageRequests(owner, self._reading, self.handle_later, self._answer_with).handlers,
+            **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
             link_users.Redeem: self._redeem,
             link_direct.AskLogic: self._logic,
@@ -84,33 +84,24 @@ class ShardApi:
         if not peer.open:
             return  # the message had to wait, and its link was closed meanwhile
         if self._owner.closed:
-            _refuse(peer, message, Refusal("not_ready", f"shard {self._owner.number} was given up"))
+            refuse(peer, message, Refusal("not_ready", f"shard {self._owner.number} was given up"))
             return
         handler = self._handlers.get(type(message))
         if handler is None:
-            _refuse(peer, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
+            refuse(peer, message, Refusal("bad_request", f"{type(message).__name__} is no request of a client"))
             return
-        self._answer_with(handler, peer, message)
+        answer_with(handler, peer, message)
 
     def handle_later(self, peer: Destination, message: link.Message) -> None:
         """Answers one message when its link has room for a large answer."""
         if not peer.later(lambda: self.handle(peer, message)):
-            _refuse(peer, message, Refusal("overloaded", "too many requests wait on this link"))
+            refuse(peer, message, Refusal("overloaded", "too many requests wait on this link"))
 
     def close(self) -> None:
         """The shard is no longer served here: messages that wait are refused."""
         self._owner.close()
         self.announcements.close()
         self.presence.close()
-
-    def _answer_with(self, handler: Callable[..., None], peer: Destination, message: link.Message) -> None:
-        try:
-            handler(peer, message)
-        except Refusal as refusal:
-            _refuse(peer, message, refusal)
-        except Exception:  # one bad question must not end the process that answers all others
-            logger.exception("a request failed", shard=self._owner.number, kind=type(message).__name__)
-            _refuse(peer, message, Refusal("internal", "the owner failed at this request"))
 
     # -- users
 
@@ -228,7 +219,7 @@ class ShardApi:
         """Looks at a position above the head again, once all that is in the log now is applied."""
 
         def again(applied: bool) -> None:
-            self._answer_with(partial(self._subscribe, at_end=True) if applied else refuse_late, peer, ask)
+            answer_with(partial(self._subscribe, at_end=True) if applied else refuse_late, peer, ask)
 
         if not self._owner.log_end.wait(peer, again):
             raise Refusal("not_ready", "too many wait for the end of this shard's log", retry_after_ms=RETRY_MS)
@@ -356,12 +347,6 @@ class ShardApi:
         if not self.announcements.hold(lambda: self.handle(peer, ask), size):
             raise Refusal("not_ready", "the gateways have not announced their subscriptions yet")
         return False
-
-
-def _refuse(peer: Destination, message: link.Message, refusal: Refusal) -> None:
-    req = getattr(message, "req", None)
-    if req is not None:
-        peer.send(refused_with(req, refusal))
 
 
 def _send_verdicts(peer: Destination, ask: link.AskVerdict, verdicts: Sequence[Verdict]) -> None:

@@ -7,6 +7,7 @@ slice in each of them it would take ten slices longer.
 import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import aclosing, closing
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -198,7 +199,7 @@ class Snapshots:
             await self._log.truncate_before(LogName.SNAPSHOTS, owner.number, end)
         if not owner.writer.has_chain and not self._log_has_chain:
             self._unfinished = end
-        await self._expire_marks()
+        await self._expire()
         names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end), rests=not final)
         self._unfinished = None
         if not final:
@@ -207,12 +208,15 @@ class Snapshots:
         self._based = self._clock.now()
         self._note_written()  # not before the check: records below it may be dropped
 
-    async def _expire_marks(self) -> None:
-        """Forgets topics that users left so long ago that the inbox log has no older record of theirs."""
+    async def _expire(self) -> None:
+        """Forgets topics that users left, and cursors, of which the inbox log has no record any more."""
+        owner = self._owner
         keep_ms = self._log.keep_ms.get(LogName.INBOX, KEEP_MS[LogName.INBOX])
-        for gone in self._owner.users.expire(self._clock.wall_ms() - keep_ms):
+        now_ms = self._clock.wall_ms()
+        cursors = owner.users.expire_cursors(now_ms, keep_ms, owner.leases.is_held)
+        for gone in chain(owner.users.expire(now_ms - keep_ms), cursors):
             for key in gone:
-                self._owner.writer.touch(PairKey(key))
+                owner.writer.touch(PairKey(key))
             await asyncio.sleep(0)
 
     async def _append_all(self, steps: Steps, *, rests: bool) -> list[bytes]:

@@ -1,6 +1,7 @@
-"""Reads the inbox log of one shard: which topics its users are members of."""
+"""Reads the inbox log of one shard: which topics its users are members of, and the cursors of their devices."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -47,6 +48,7 @@ class UserInbox:
         self._metrics = metrics
         self._end: int | None = None  # where the log ended when the shard was live
         self._waiting: list[Callable[[], None]] = []
+        self._reading: deque[tuple[int, Callable[[], None]]] = deque()  # by offset, in the order of the appends
 
     def hold(self, again: Callable[[], None]) -> bool:
         """Calls `again` once complete, in the order of the calls. Returns False when too many wait."""
@@ -54,6 +56,13 @@ class UserInbox:
             return False
         self._waiting.append(again)
         return True
+
+    def when_applied(self, offset: int, again: Callable[[], None]) -> None:
+        """Calls `again` once a record that this shard appended itself is applied. The caller bounds how many wait."""
+        if offset < self.users.next_offset:
+            again()
+        else:
+            self._reading.append((offset, again))
 
     async def follow_log(self) -> None:
         """Applies the log's records as they come, until cancelled. Raises OffsetGone, which parks the shard."""
@@ -80,6 +89,7 @@ class UserInbox:
     async def _take_batch(self, batch: Batch) -> None:
         for records in slices(batch.records):
             self._take(records)
+            self._release()
             await asyncio.sleep(0)
         self.users.next_offset = max(self.users.next_offset, batch.next_offset)  # over transaction markers too
         if not self.is_complete and self._end is not None:
@@ -95,8 +105,13 @@ class UserInbox:
                 self._metrics.inbox_skipped()
                 logger.warning("inbox record skipped", shard=self._number, offset=record.offset, why=str(error))
                 continue
-            if changed is not None:
-                self._writer.touch(PairKey(changed))
+            for key in changed:
+                self._writer.touch(PairKey(key))
+
+    def _release(self) -> None:
+        """Calls those whose records are applied."""
+        while self._reading and self._reading[0][0] < self.users.next_offset:
+            self._reading.popleft()[1]()
 
     def _complete(self) -> None:
         self.is_complete = True

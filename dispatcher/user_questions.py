@@ -1,4 +1,4 @@
-"""Questions that this node asks gateways about a user: each is asked of several, and waits a bounded time for all."""
+"""Questions that this node asks gateways about a user: each waits a bounded time for the answers of all it asks."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -6,12 +6,14 @@ from typing import Final
 
 from dispatcher.shard import Destination
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link_acks import ReplaceSubscription, SubscriptionReplaced
 from headgate.core.wire.link_users import AskConnections, ConnectionsAnswer, EndSubscriptions, SubscriptionsEnded
 
 ANSWER_S: Final = 2.0
 MAX_OPEN: Final = 10_000  # questions without all answers: about 10 MB
 
-UserAnswer = SubscriptionsEnded | ConnectionsAnswer
+UserQuestion = EndSubscriptions | AskConnections | ReplaceSubscription
+UserAnswer = SubscriptionsEnded | ConnectionsAnswer | SubscriptionReplaced
 Done = Callable[[list[UserAnswer], bool], None]
 
 
@@ -34,9 +36,7 @@ class UserQuestions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask(
-        self, gateways: Iterable[Destination], build: Callable[[int], EndSubscriptions | AskConnections], done: Done
-    ) -> None:
+    def ask(self, gateways: Iterable[Destination], build: Callable[[int], UserQuestion], done: Done) -> None:
         """Asks the gateways. Calls `done` once, with the answers and whether all of them answered in time.
 
         Raises Refusal `not_ready` when too many questions are open.

@@ -6,12 +6,10 @@ This state is soft: a new owner knows nothing and is told by every gateway. Unti
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from dispatcher.announcements import Announcements
+from dispatcher.answering import answer_with
 from dispatcher.shard import Destination
-from dispatcher.user_questions import UserAnswer, UserQuestions
-from headgate.core.wire import link
+from dispatcher.user_questions import Done, UserAnswer, UserQuestion, UserQuestions
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_users import (
     AskConnections,
@@ -24,9 +22,6 @@ from headgate.core.wire.link_users import (
     UsersChanged,
     UsersElsewhere,
 )
-from headgate.core.wire.linkcodec import refused_with
-
-logger = structlog.get_logger("dispatcher")
 
 CONNECTIONS: Final = 1_000  # of one user that are listed
 SUBSCRIPTIONS: Final = 10_000  # of one user that are listed
@@ -43,15 +38,8 @@ class UserRoutes:
 
     def handle(self, peer: Destination, message: UserMessage) -> None:
         """Takes one message, answers it now or later. It never raises: a refusal is an answer too."""
-        if not peer.open:
-            return
-        try:
-            self._take(peer, message)
-        except Refusal as refusal:
-            self._refuse(peer, message, refusal)
-        except Exception:  # one bad question must not end the process that answers all others
-            logger.exception("a request about a user failed", kind=type(message).__name__)
-            self._refuse(peer, message, Refusal("internal", "the owner failed at this request"))
+        if peer.open:
+            answer_with(self._take, peer, message)
 
     def left(self, peer: Destination) -> None:
         """A link was closed: its users are not there any longer."""
@@ -121,18 +109,8 @@ class UserRoutes:
 
         self._ask(ask.user_id, lambda req: AskConnections(req, ask.user_id), done)
 
-    def _ask(
-        self,
-        user_id: str,
-        build: Callable[[int], EndSubscriptions | AskConnections],
-        done: Callable[[list[UserAnswer], bool], None],
-    ) -> None:
+    def _ask(self, user_id: str, build: Callable[[int], UserQuestion], done: Done) -> None:
         self._questions.ask([gateway for gateway, users in self._users.items() if user_id in users], build, done)
-
-    def _refuse(self, peer: Destination, message: link.Message, refusal: Refusal) -> None:
-        req = getattr(message, "req", None)
-        if req is not None:
-            peer.send(refused_with(req, refusal))
 
 
 def _merged(pages: list[ConnectionsAnswer]) -> tuple[list[Connection], bool]:

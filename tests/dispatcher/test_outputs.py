@@ -60,7 +60,9 @@ async def written(log: FaultyLog) -> dict[str, list[MembershipRecord]]:
         bounds = await log.bounds(LogName.INBOX, shard)
         for kept in await read_from(log, LogName.INBOX, shard, bounds.first, bounds.end - bounds.first):
             assert shard_of(kept.key or b"", SHARDS) == shard
-            found.setdefault((kept.key or b"").decode(), []).append(decode_inbox(kept.value))
+            membership = decode_inbox(kept.value)
+            assert isinstance(membership, MembershipRecord)
+            found.setdefault((kept.key or b"").decode(), []).append(membership)
     return found
 
 

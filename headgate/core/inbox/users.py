@@ -1,4 +1,6 @@
-"""The users of a shard and their topics, built from the inbox log; merge-only: the newest by source wins, in any order.
+"""The users of a shard, their topics and cursors, built from the inbox log; merge-only: any order gives the same.
+
+Of the records about a user and topic the newest by source wins.
 
 A topic that a user left stays as a mark without a role: an older record that comes late must not bring the membership
 back. `expire` ends the marks that are so old that none comes any more.
@@ -10,8 +12,9 @@ from typing import Final
 
 import msgspec
 
+from headgate.core.inbox.cursors import FAMILY, DeviceCursors, Expiry, IsHeld
 from headgate.core.wire.errors import CorruptRecord
-from headgate.core.wire.inbox_record import MembershipRecord, decode_inbox
+from headgate.core.wire.inbox_record import CursorsRecord, MembershipRecord, decode_inbox
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Record
 
@@ -39,23 +42,27 @@ _decoder: msgspec.msgpack.Decoder[UserTopic] = msgspec.msgpack.Decoder(UserTopic
 
 
 class UserTopics:
-    """Topics by user. `next_offset` is that of the inbox log up to which everything was applied.
+    """Topics by user, and cursors. `next_offset` is that of the inbox log up to which everything was applied.
 
-    `changes` counts the records that changed something, and the marks that ended.
+    `changes` counts the records that changed something, and the marks and cursors that ended.
     """
 
     def __init__(self) -> None:
         self.next_offset = 0
         self.changes = 0
+        self.cursors = DeviceCursors()
         self._users: dict[str, dict[str, UserTopic]] = {}
 
-    def apply(self, record: Record) -> bytes | None:
-        """Takes one record of the inbox log and returns the key of the pair that changed, None where none did.
+    def apply(self, record: Record) -> list[bytes]:
+        """Takes one record of the inbox log and returns the keys of the pairs that changed.
 
         Raises CorruptRecord; the offset is passed all the same.
         """
         self.next_offset = max(self.next_offset, record.offset + 1)
         found = decode_inbox(record.value)
+        if isinstance(found, CursorsRecord):
+            self.changes += 1
+            return [self.cursors.merge(entry, record.ts) for entry in found.cursors]
         try:
             user_id = (record.key or b"").decode()
         except UnicodeDecodeError:
@@ -64,16 +71,21 @@ class UserTopics:
             raise CorruptRecord("the key of an inbox record is a user id")
         return self._merge(user_id, found)
 
-    def _merge(self, user_id: str, found: MembershipRecord) -> bytes | None:
+    def _merge(self, user_id: str, found: MembershipRecord) -> list[bytes]:
         topics = self._users.setdefault(user_id, {})
         known = topics.get(found.topic_id)
         if known is not None and (known.epoch, known.offset) >= (found.epoch, found.offset):
-            return None
+            return []
         topics[found.topic_id] = UserTopic(
             found.epoch, found.offset, _shared(found.role), found.joined_seq, found.joined_n, found.joined_at
         )
         self.changes += 1
-        return pair_key(user_id, found.topic_id)
+        return [pair_key(user_id, found.topic_id)]
+
+    def membership(self, user_id: str, topic_id: str) -> UserTopic | None:
+        """Returns the user's membership of a topic, None where he is no member."""
+        topic = self._users.get(user_id, {}).get(topic_id)
+        return topic if topic is not None and topic.role else None
 
     def count(self, user_id: str) -> int:
         """Returns of how many topics the user is a member."""
@@ -100,10 +112,21 @@ class UserTopics:
             self.changes += len(gone)
             yield gone
 
+    def expire_cursors(self, now_ms: int, keep_ms: int, is_held: IsHeld) -> Iterator[list[bytes]]:
+        """Forgets cursors as `Expiry` says; yields the keys of what changed, a slice at a time."""
+        for gone in self.cursors.expire(Expiry(now_ms, keep_ms, self._epoch_of, is_held)):
+            self.changes += len(gone)
+            yield gone
+
+    def _epoch_of(self, user_id: str, topic_id: str) -> int:
+        topic = self.membership(user_id, topic_id)
+        return 0 if topic is None else topic.epoch
+
     # As pairs of a snapshot
 
     def keys(self, size: int) -> Iterator[list[bytes]]:
         """Yields the keys of all pairs, at most `size` at a time; anything may change between two of them."""
+        yield from self.cursors.keys(size)
         some: list[bytes] = []
         for user_id in list(self._users):
             some += [pair_key(user_id, topic_id) for topic_id in self._users.get(user_id, ())]
@@ -114,12 +137,17 @@ class UserTopics:
 
     def encoded(self, key: bytes) -> bytes | None:
         """Returns a pair's value, None for one that is not there."""
+        if key.startswith(FAMILY):
+            return self.cursors.encoded(key)
         user_id, topic_id = _ids_of(key)
         topic = self._users.get(user_id, {}).get(topic_id)
         return None if topic is None else _encoder.encode(topic)
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Takes a pair of a snapshot; None takes it away. Raises CorruptRecord."""
+        if key.startswith(FAMILY):
+            self.cursors.load(key, value)
+            return
         user_id, topic_id = _ids_of(key)
         if value is None:
             topics = self._users.get(user_id, {})

@@ -1,16 +1,24 @@
-"""Records of the inbox log, as JSON an operator can read in Kafka: key = user id, value = one of these.
+"""Records of the inbox log, as JSON an operator can read in Kafka.
 
-They are outputs of a topic's owner: each names where it comes from, and may come twice or late. Whoever reads them
-keeps the newest by source, so order and repeats do not matter.
+A membership has the user id as its key and is an output of a topic's owner: it names where it comes from. Cursors of
+many users of the shard are one record without a key. Both may come twice or late: whoever reads them keeps the newest
+membership by source and the maximum of cursors, so order and repeats do not matter.
 """
 
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Final
 
 import msgspec
 
 from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.ids import MAX_INTEGER
+from headgate.core.wire.link_acks import WINDOW, Cursor
 
-RECORD_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
+MEMBERSHIP_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
+RECORD_BYTES: Final = 65_536
+
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
 class MembershipRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="membership", omit_defaults=True):
@@ -29,10 +37,31 @@ class MembershipRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", ta
     joined_at: int = 0
 
 
-InboxRecord = MembershipRecord
+class CursorEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How far a device of a user has come in a topic; the fields are those of `link_acks.Cursor`."""
+
+    user_id: _Id
+    device_id: _Id
+    topic_id: _Id
+    epoch: _Number
+    seq: _Number
+    above: Annotated[list[_Number], msgspec.Meta(max_length=WINDOW)] = []
+    attempts: Annotated[list[tuple[_Number, _Number]], msgspec.Meta(max_length=WINDOW)] = []
+
+
+class CursorsRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="cursors"):
+    """Cursors of users of the shard, at most RECORD_BYTES."""
+
+    cursors: list[CursorEntry]
+
+
+InboxRecord = MembershipRecord | CursorsRecord
 
 _decoder: msgspec.json.Decoder[InboxRecord] = msgspec.json.Decoder(InboxRecord)
+_entry_decoder: msgspec.json.Decoder[CursorEntry] = msgspec.json.Decoder(CursorEntry)
 _encoder = msgspec.json.Encoder()
+_BEGIN: Final = b'{"op":"cursors","cursors":['
+_END: Final = b"]}"
 
 
 def encode_inbox(record: InboxRecord) -> bytes:
@@ -45,6 +74,41 @@ def decode_inbox(value: bytes | None) -> InboxRecord:
     if not value or len(value) > RECORD_BYTES:
         raise CorruptRecord(f"an inbox record of {len(value or b'')} bytes, expected 1 to {RECORD_BYTES}")
     try:
-        return _decoder.decode(value)
+        found = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(f"inbox record: {error}") from None
+    if isinstance(found, MembershipRecord) and len(value) > MEMBERSHIP_BYTES:
+        raise CorruptRecord(f"a membership of {len(value)} bytes, expected at most {MEMBERSHIP_BYTES}")
+    return found
+
+
+def encode_cursor(cursor: Cursor) -> bytes:
+    """Returns one entry of a record of cursors: at most 12 KB. Raises CorruptRecord for one that nobody would take.
+
+    A record with one bad entry would be lost with all others in it.
+    """
+    ids = cursor.user_id, cursor.device_id, cursor.topic_id
+    entry = _encoder.encode(CursorEntry(*ids, cursor.epoch, cursor.seq, cursor.above, cursor.attempts))
+    try:
+        _entry_decoder.decode(entry)
+    except msgspec.DecodeError as error:
+        raise CorruptRecord(f"a cursor: {error}") from None
+    return entry
+
+
+def records_of_cursors(entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yields as few records as hold the entries, in order, each with the number of its entries."""
+    some: list[bytes] = []
+    size = len(_BEGIN) + len(_END)
+    for entry in entries:
+        if some and size + len(entry) + 1 > RECORD_BYTES:
+            yield _record_of(some), len(some)
+            some, size = [], len(_BEGIN) + len(_END)
+        some.append(entry)
+        size += len(entry) + 1
+    if some:
+        yield _record_of(some), len(some)
+
+
+def _record_of(entries: list[bytes]) -> bytes:
+    return b"".join((_BEGIN, b",".join(entries), _END))

@@ -49,7 +49,7 @@ class OpenCursor(LinkStruct, tag=110):
     """Asks for a device's cursor in a topic; with `lease` the subscription takes it over.
 
     Answer: CursorAnswer or Refused. With `lease` the owner first ends the subscription that holds the lease
-    (ReplaceSubscription) and waits for its cursor, at most 2 s.
+    (ReplaceSubscription) and waits for its cursor, at most 2 s. Where a newer one holds it: `already_subscribed`.
     """
 
     req: int
@@ -88,7 +88,8 @@ class CursorsMoved(LinkStruct, tag=113):
 class AttachCursors(LinkStruct, tag=114):
     """The gateway announces its leases of a shard to a new owner, in chunks; `last` on the final one. No answer.
 
-    At the `first` chunk the owner forgets this gateway's leases in the shard.
+    At the `first` chunk the owner forgets this gateway's leases in the shard. They go before the `AttachUsers` of the
+    shard: once the owner has heard the users of all gateways it gives new leases.
     """
 
     shard: int
@@ -109,7 +110,7 @@ class ReleaseCursor(LinkStruct, tag=115):
 class ReplaceSubscription(LinkStruct, tag=116):
     """The owner asks a gateway to end a subscription, `replaced`: another session of the device has taken over.
 
-    Answer: SubscriptionReplaced.
+    Answer: SubscriptionReplaced. With `req` 0 nobody waits for it: the lease was announced late and had lost.
     """
 
     req: int

@@ -7,7 +7,8 @@ import pytest
 
 from headgate.core.inbox.users import SLICE_USERS, UserTopics
 from headgate.core.wire.errors import CorruptRecord
-from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
+from headgate.core.wire.inbox_record import MembershipRecord, encode_cursor, encode_inbox, records_of_cursors
+from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.records import Record
 
 
@@ -58,10 +59,10 @@ def test_late_and_repeated_outputs_change_nothing(seed: int) -> None:
 
 def test_only_what_changed_has_a_key_to_write() -> None:
     users = UserTopics()
-    assert users.apply(record(0, "bob", joined("t", 3))) == b"bob\0t"
-    assert users.apply(record(1, "bob", joined("t", 3))) is None
-    assert users.apply(record(2, "bob", left("t", 2))) is None
-    assert users.apply(record(3, "bob", left("t", 4))) == b"bob\0t"
+    assert users.apply(record(0, "bob", joined("t", 3))) == [b"bob\0t"]
+    assert users.apply(record(1, "bob", joined("t", 3))) == []
+    assert users.apply(record(2, "bob", left("t", 2))) == []
+    assert users.apply(record(3, "bob", left("t", 4))) == [b"bob\0t"]
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,49 @@ def test_changes_count_what_a_snapshot_has_to_write_again() -> None:
     users.apply(record(2, "bob", left("t", 6, at=1)))
     assert [len(gone) for gone in users.expire(2)] == [1]
     assert users.changes == 3
+
+
+def cursors(offset: int, *moved: Cursor) -> Record:
+    ((value, _),) = records_of_cursors([encode_cursor(cursor) for cursor in moved])
+    return Record(offset, 1_000, None, value)
+
+
+def test_cursors_are_taken_beside_memberships_and_one_record_has_those_of_many_users() -> None:
+    users = UserTopics()
+    keys = users.apply(cursors(3, Cursor("bob", "d", "t", 5, 9), Cursor("eve", "d", "t", 5, 2, [4], [(3, 1)])))
+    assert keys == [b"\0cbob\0t", b"\0ceve\0t"] and (users.changes, users.next_offset) == (1, 4)
+    users.apply(cursors(4, Cursor("bob", "d", "t", 5, 3)))
+    found = users.cursors.find("bob", "d", "t")
+    assert found is not None and (found.epoch, found.seq, found.heard_s) == (5, 9, 1)
+    assert (users.count("bob"), users.membership("bob", "t")) == (0, None), "who has a cursor is no member"
+
+
+def test_pairs_of_both_kinds_carry_everything_into_another_object() -> None:
+    users, other = UserTopics(), UserTopics()
+    for n in range(5):
+        users.apply(record(n, f"u{n}", joined("t", n)))
+        users.apply(cursors(n, Cursor(f"u{n}", "d", "t", 5, n, [n + 2], [(n + 1, 3)])))
+    keys = [key for some in users.keys(2) for key in some]
+    assert len(set(keys)) == len(keys) == 10
+    for key in keys:
+        other.load(key, users.encoded(key))
+    assert [other.cursors.find(f"u{n}", "d", "t") for n in range(5)] == [
+        users.cursors.find(f"u{n}", "d", "t") for n in range(5)
+    ]
+    assert sum(other.count(f"u{n}") for n in range(5)) == 5
+    for key in keys:
+        other.load(key, None)
+    assert list(other.keys(9)) == [[]]
+
+
+def test_a_cursor_ends_with_its_membership_once_nothing_was_heard_of_it_for_long_enough() -> None:
+    users = UserTopics()
+    for topic in "abc":
+        users.apply(record(1, "bob", joined(topic, 1, epoch=5)))
+        users.apply(cursors(2, Cursor("bob", "d", topic, 5, 1)))
+    users.apply(record(3, "bob", left("b", 2, epoch=5)))
+    users.apply(record(4, "bob", joined("c", 2, epoch=6)))  # the topic was made again
+    before = users.changes
+    gone = [key for some in users.expire_cursors(11_000, 5_000, lambda *_: False) for key in some]
+    assert gone == [b"\0cbob\0b", b"\0cbob\0c"] and users.changes == before + 2
+    assert len(users.cursors) == 1

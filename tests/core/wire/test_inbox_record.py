@@ -1,9 +1,21 @@
 """Records of the inbox log as bytes: readable, bounded, and what is none says so."""
 
+from typing import Any
+
 import pytest
 
 from headgate.core.wire.errors import CorruptRecord
-from headgate.core.wire.inbox_record import RECORD_BYTES, MembershipRecord, decode_inbox, encode_inbox
+from headgate.core.wire.inbox_record import (
+    MEMBERSHIP_BYTES,
+    RECORD_BYTES,
+    CursorsRecord,
+    MembershipRecord,
+    decode_inbox,
+    encode_cursor,
+    encode_inbox,
+    records_of_cursors,
+)
+from headgate.core.wire.link_acks import MAX_CURSORS, WINDOW, Cursor
 
 
 def test_an_operator_can_read_a_membership_in_the_log() -> None:
@@ -17,7 +29,8 @@ def test_an_operator_can_read_a_membership_in_the_log() -> None:
 
 
 def test_one_who_left_has_no_role() -> None:
-    assert decode_inbox(b'{"op":"membership","topic_id":"t","epoch":5,"offset":9}').role == ""
+    found = decode_inbox(b'{"op":"membership","topic_id":"t","epoch":5,"offset":9}')
+    assert isinstance(found, MembershipRecord) and found.role == ""
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{}", b"\xff", b'{"op":"x"}', b"[" * 5_000, b" " * (RECORD_BYTES + 1)])
@@ -28,4 +41,65 @@ def test_anything_else_is_corrupt(value: bytes | None) -> None:
 
 def test_the_longest_record_fits() -> None:
     most = (1 << 63) - 1
-    assert len(encode_inbox(MembershipRecord("t" * 128, most, most, "subscriber", most, most, most))) < RECORD_BYTES
+    assert len(encode_inbox(MembershipRecord("t" * 128, most, most, "subscriber", most, most, most))) < MEMBERSHIP_BYTES
+
+
+def test_a_membership_that_is_far_too_long_is_corrupt() -> None:
+    with pytest.raises(CorruptRecord, match="a membership of"):
+        decode_inbox(encode_inbox(MembershipRecord("t" * MEMBERSHIP_BYTES, 1, 1)))
+
+
+def test_an_operator_can_read_cursors_in_the_log() -> None:
+    plain, failing = Cursor("ann", "phone", "room", 7, 5), Cursor("bob", "default", "room", 7, 4, [6, 7], [(5, 2)])
+    ((value, count),) = records_of_cursors([encode_cursor(plain), encode_cursor(failing)])
+    assert (value, count) == (
+        b'{"op":"cursors","cursors":[{"user_id":"ann","device_id":"phone","topic_id":"room","epoch":7,"seq":5},'
+        b'{"user_id":"bob","device_id":"default","topic_id":"room","epoch":7,"seq":4,"above":[6,7],"attempts":[[5,2]]}]}',
+        2,
+    )
+    found = decode_inbox(value)
+    assert isinstance(found, CursorsRecord)
+    assert [Cursor(*fields(entry)) for entry in found.cursors] == [plain, failing]
+
+
+def fields(entry: object) -> list[Any]:
+    return [getattr(entry, name) for name in Cursor.__struct_fields__]
+
+
+MOST = (1 << 53) - 1
+
+
+def test_cursors_of_any_length_are_cut_into_records_and_none_is_lost() -> None:
+    """The longest that a gateway may send: 128 characters of four bytes, a whole window of failures."""
+    lists = list(range(MOST - WINDOW, MOST)), [(seq, MOST) for seq in range(MOST - WINDOW, MOST)]
+    entries = [encode_cursor(Cursor("\U0001f600" * 128, "d" * 128, f"{n:0128}", MOST, MOST, *lists)) for n in range(20)]
+    entries += [encode_cursor(Cursor(f"u{n}", "d", "t", 1, n)) for n in range(MAX_CURSORS)]
+    records = list(records_of_cursors(entries))
+    assert max(len(value) for value, _ in records) <= RECORD_BYTES
+    assert min(len(value) for value, _ in records[:-1]) > RECORD_BYTES - max(map(len, entries)) - 1, "as few as can be"
+    users = []
+    for value, count in records:
+        found = decode_inbox(value)
+        assert isinstance(found, CursorsRecord) and len(found.cursors) == count
+        users += [(entry.user_id, entry.topic_id) for entry in found.cursors]
+    assert len(set(users)) == len(users) == 20 + MAX_CURSORS
+    assert list(records_of_cursors([])) == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        Cursor("", "d", "t", 1, 1),
+        Cursor("u" * 129, "d", "t", 1, 1),
+        Cursor("a\0b", "d", "t", 1, 1),
+        Cursor("u", "d\0", "t", 1, 1),
+        Cursor("u", "d", "\0", 1, 1),
+        Cursor("u", "d", "t", 1, -1),
+        Cursor("u", "d", "t", MOST + 1, 1),
+        Cursor("u", "d", "t", 1, 1, list(range(2, WINDOW + 3))),
+        Cursor("u", "d", "t", 1, 1, [], [(2, -1)]),
+    ],
+)
+def test_a_cursor_that_no_reader_would_take_never_gets_into_a_record(cursor: Cursor) -> None:
+    with pytest.raises(CorruptRecord):
+        encode_cursor(cursor)

@@ -1,0 +1,110 @@
+"""Writes cursors of a shard's users to its inbox log: those of one loop turn in as few records as hold them.
+
+A cursor counts as stored once this shard has read it back: who is told so, and asks then, is given it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from dispatcher.user_inbox import UserInbox
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.inbox_record import records_of_cursors
+from headgate.core.wire.records import Appended, LogName
+from headgate.runtime.ports import Log, LogError
+
+logger = structlog.get_logger("dispatcher")
+
+WAITING: Final = 10_000  # requests that are not stored yet
+WAITING_BYTES: Final = 8 * 1024 * 1024  # of their entries
+RETRY_MS: Final = 1_000
+
+Stored = Callable[[Refusal | None], None]  # None: all of it is stored
+
+
+class _Write:
+    """One request; `missing` of its entries are not stored yet."""
+
+    __slots__ = ("missing", "size", "stored")
+
+    def __init__(self, missing: int, size: int, stored: Stored) -> None:
+        self.missing = missing
+        self.size = size
+        self.stored: Stored | None = stored
+
+
+class CursorWriter:
+    """The cursors of one shard on their way to the log."""
+
+    def __init__(self, log: Log, number: int, inbox: UserInbox) -> None:
+        self._log = log
+        self._number = number
+        self._inbox = inbox
+        self._open: deque[tuple[bytes, _Write]] = deque()  # entries of this loop turn
+        self._writes: dict[_Write, None] = {}
+        self._bytes = 0
+        self._handle: asyncio.Handle | None = None
+
+    def write(self, entries: list[bytes], stored: Stored) -> None:
+        """Writes entries of `encode_cursor`; calls `stored` once, with the reason where they may not be in the log.
+
+        Raises Refusal `overloaded` where too much waits.
+        """
+        if not entries:
+            stored(None)
+            return
+        size = sum(map(len, entries))
+        if len(self._writes) >= WAITING or self._bytes + size > WAITING_BYTES:
+            raise Refusal("overloaded", "too many cursors of this shard wait for the log", retry_after_ms=RETRY_MS)
+        write = _Write(len(entries), size, stored)
+        self._writes[write] = None
+        self._bytes += size
+        self._open += [(entry, write) for entry in entries]
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._append)
+
+    def close(self) -> None:
+        """The shard is released: what waits is refused; it may be in the log all the same."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._open.clear()
+        for write in list(self._writes):
+            self._end(write, Refusal("not_ready", f"shard {self._number} was given up"))
+
+    def _append(self) -> None:
+        self._handle = None
+        taken, self._open = self._open, deque()
+        for value, count in records_of_cursors([entry for entry, _ in taken]):
+            writes = [taken.popleft()[1] for _ in range(count)]
+            future = self._log.append(LogName.INBOX, self._number, None, value)
+            future.add_done_callback(partial(self._appended, writes))
+
+    def _appended(self, writes: list[_Write], done: "asyncio.Future[Appended]") -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is None and not done.cancelled():
+            self._inbox.when_applied(done.result().offset, partial(self._applied, writes))
+            return
+        if error is not None and not isinstance(error, LogError):
+            logger.error("cursors cannot be written", shard=self._number, why=str(error))
+        refusal = Refusal("not_ready", f"the log cannot take cursors now: {error}", retry_after_ms=RETRY_MS)
+        for write in writes:
+            self._end(write, refusal)
+
+    def _applied(self, writes: list[_Write]) -> None:
+        for write in writes:
+            write.missing -= 1
+            if not write.missing:
+                self._end(write, None)
+
+    def _end(self, write: _Write, refusal: Refusal | None) -> None:
+        """Answers a request once."""
+        if write.stored is None:
+            return
+        stored, write.stored = write.stored, None
+        del self._writes[write]
+        self._bytes -= write.size
+        stored(refusal)

@@ -1,0 +1,176 @@
+"""The cursors of a shard's users: how far each device has come in each topic. Merged by maximum, in any order.
+
+The devices of a user in a topic are one packed row, the one that was heard of last at its end. A row is what a snapshot
+holds too, as a pair; its key begins with FAMILY, which no user id does.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.inbox_record import CursorEntry
+from headgate.core.wire.link_acks import WINDOW
+
+FAMILY: Final = b"\0c"  # of keys
+DEVICES: Final = 100  # of a user in a topic; the newest are kept
+ROW_BYTES: Final = 65_536  # of the same; at least eight devices, however much of their messages failed
+MAX_ROWS: Final = 1_000_000  # of a shard: no further user and topic gets a cursor
+SLICE_ROWS: Final = 2_000  # a few milliseconds
+REFRESHED: Final = 8  # the part of the time to keep after which the cursor of a device that is here counts as new
+
+IsHeld = Callable[[str, str, str], bool]  # of user, device, topic
+MemberEpoch = Callable[[str, str], int]  # of user, topic; 0 for one who is no member
+
+
+class DeviceCursor(msgspec.Struct, array_like=True, gc=False):
+    """The cursor of one device; `link_acks.Cursor` describes the fields.
+
+    `heard_s` is when the newest record that named it was appended, in Unix seconds.
+    """
+
+    device_id: str
+    epoch: int
+    seq: int
+    heard_s: int
+    above: list[int] = []
+    attempts: list[tuple[int, int]] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[list[DeviceCursor]] = msgspec.msgpack.Decoder(list[DeviceCursor])
+
+
+def merged(one: DeviceCursor, other: DeviceCursor) -> DeviceCursor:
+    """Returns the maximum of two cursors of a device; merged with itself a cursor gets its shortest form."""
+    epoch = max(one.epoch, other.epoch)
+    newest = [cursor for cursor in (one, other) if cursor.epoch == epoch]
+    seq = max([cursor.seq for cursor in newest])
+    above = {at for cursor in newest for at in cursor.above}
+    while seq + 1 in above:
+        seq += 1
+    last = seq + WINDOW  # nothing above it was ever sent
+    attempts: dict[int, int] = {}
+    for at, count in [entry for cursor in newest for entry in cursor.attempts]:
+        if seq < at <= last:
+            attempts[at] = max(count, attempts.get(at, 0))
+    kept = sorted([at for at in above if seq < at <= last])
+    return DeviceCursor(one.device_id, epoch, seq, max(one.heard_s, other.heard_s), kept, sorted(attempts.items()))
+
+
+class Expiry:
+    """Which cursors end: those of which nothing was heard for `keep_ms` and that are of no membership that there is.
+
+    By then the records of the inbox log that named them are gone too. Where a subscription holds the cursor its device
+    is heard of.
+    """
+
+    def __init__(self, now_ms: int, keep_ms: int, member_epoch: MemberEpoch, is_held: IsHeld) -> None:
+        self.refresh_s = (now_ms - keep_ms // REFRESHED) // 1_000
+        self._now_s = now_ms // 1_000
+        self._since_s = (now_ms - keep_ms) // 1_000
+        self._member_epoch = member_epoch
+        self._is_held = is_held
+
+    def kept(self, user_id: str, topic_id: str, devices: list[DeviceCursor]) -> list[DeviceCursor]:
+        """Returns the devices of a user in a topic whose cursors stay."""
+        epoch = self._member_epoch(user_id, topic_id)
+        for device in devices:
+            if device.heard_s < self.refresh_s and self._is_held(user_id, device.device_id, topic_id):
+                device.heard_s = self._now_s
+        return [device for device in devices if device.heard_s >= self._since_s or device.epoch == epoch]
+
+
+class DeviceCursors:
+    """Cursors by user and topic; the length is the number of its rows."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def merge(self, entry: CursorEntry, ts: int) -> bytes:
+        """Takes a cursor of a record that was appended at `ts` (Unix milliseconds); returns the key of its row."""
+        key = row_key(entry.user_id, entry.topic_id)
+        found = DeviceCursor(entry.device_id, entry.epoch, entry.seq, ts // 1_000, entry.above, entry.attempts)
+        known = found
+        others = []
+        for device in self._devices(key):
+            if device.device_id == entry.device_id:
+                known = device
+            else:
+                others.append(device)
+        self._rows[key] = _packed([*others, merged(known, found)])
+        return key
+
+    def find(self, user_id: str, device_id: str, topic_id: str) -> DeviceCursor | None:
+        """Returns a cursor, None where none is stored."""
+        devices = self._devices(row_key(user_id, topic_id))
+        return next((device for device in devices if device.device_id == device_id), None)
+
+    def expire(self, rule: Expiry) -> Iterator[list[bytes]]:
+        """Forgets cursors by a rule; yields the keys of the rows that changed, a slice at a time."""
+        keys = list(self._rows)
+        for at in range(0, len(keys), SLICE_ROWS):
+            yield [key for key in keys[at : at + SLICE_ROWS] if self._expire_in(key, rule)]
+
+    def _expire_in(self, key: bytes, rule: Expiry) -> bool:
+        """Returns whether a row changed."""
+        devices = self._devices(key)
+        if all(device.heard_s >= rule.refresh_s for device in devices):
+            return False
+        kept = rule.kept(*ids_of(key), devices)
+        before, now = self._rows[key], _packed(kept)
+        self.load(key, now if kept else None)
+        return now != before
+
+    def _devices(self, key: bytes) -> list[DeviceCursor]:
+        row = self._rows.get(key)
+        return [] if row is None else _decoder.decode(row)
+
+    # As pairs of a snapshot
+
+    def keys(self, size: int) -> Iterator[list[bytes]]:
+        """Yields the keys of all rows, at most `size` at a time; anything may change between two of them."""
+        keys = list(self._rows)
+        for at in range(0, len(keys), size):
+            yield keys[at : at + size]
+
+    def encoded(self, key: bytes) -> bytes | None:
+        """Returns a row, None for one that is not there."""
+        return self._rows.get(key)
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Takes a row of a snapshot; None takes it away. Raises CorruptRecord."""
+        if value is None:
+            self._rows.pop(key, None)
+            return
+        try:
+            _decoder.decode(value)
+        except msgspec.DecodeError as error:
+            raise CorruptRecord(f"the snapshot's cursors of {ids_of(key)}: {error}") from None
+        self._rows[key] = value
+
+
+def row_key(user_id: str, topic_id: str) -> bytes:
+    """Returns the key of the cursors of a user in a topic."""
+    return b"%b%b\0%b" % (FAMILY, user_id.encode(), topic_id.encode())
+
+
+def ids_of(key: bytes) -> tuple[str, str]:
+    """Returns the user id and the topic id of a key."""
+    user_id, _, topic_id = key[len(FAMILY) :].partition(b"\0")
+    return user_id.decode(), topic_id.decode()
+
+
+def _packed(devices: list[DeviceCursor]) -> bytes:
+    """Returns a row of the devices at the end of the list, as many as the bounds allow."""
+    devices = devices[-DEVICES:]
+    while len(row := _encoder.encode(devices)) > ROW_BYTES:
+        del devices[0]
+    return row
