@@ -333,12 +333,14 @@ class Hub:
         self.subscription_count += 1
         self.catchup.admit(subscription)
         presence = self.audience.presence.begin(subscription, pending, answer)
-        session.emit(*grants.first_frames(pending, answer, self.metrics, presence))
+        frames = grants.first_frames(pending, answer, self.metrics, presence)
+        session.hold(b"".join(map(session.framing.control, frames)))  # one write with what is missed and `caught_up`
         if feed.durable and feed.misses(answer.seq):
             self._input.miss(feed)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
         self._pump(session)
+        session.release()
 
     def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
         """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
