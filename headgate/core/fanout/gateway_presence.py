@@ -29,20 +29,20 @@ class Presence:
     """The presence of all topics that are followed here.
 
     A replica is kept of each topic that the gateway watches: those in mode `list`, and those in which a client said
-    `presence:true`. `schedule` asks the shell for a call of `announce`.
+    `presence:true`. `want` asks for a call of `announce`.
     """
 
     def __init__(
         self,
         feeds: Mapping[str, TopicFeed],
         upstream: Upstream,
-        schedule: Callable[[], None],
+        want: Callable[[], None],
         side: SideFrames,
     ) -> None:
         self._feeds = feeds
         self._upstream = upstream
         self._side = side
-        self._local = LocalUsers(upstream, schedule, self._watches)
+        self._local = LocalUsers(upstream, want, self._watches)
         self._replicas: dict[str, PresenceReplica] = {}
         self._early: OrderedDict[str, PresenceReplica] = OrderedDict()  # their grants are the owners' next messages
         self._watching: dict[str, dict[Subscription, bool]] = {}  # True: the next frame to it is a whole `presence`

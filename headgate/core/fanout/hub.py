@@ -15,6 +15,7 @@ from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import grants
+from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
@@ -39,7 +40,8 @@ _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looke
 class Hub:
     """All feeds and sessions of one gateway.
 
-    `schedule` asks the shell to call `flush` at the end of the loop turn. `moment` is the time of the call, where a
+    `schedule` asks the shell to call `flush` at the end of the loop turn, `later` to call a function after so many
+    seconds. `moment` is the time of the call, where a
     method takes it. An owner's message carries no time: it is judged by the newest that the hub was given.
     """
 
@@ -49,6 +51,7 @@ class Hub:
         upstream: Upstream,
         metrics: GatewayMetrics,
         schedule: Callable[[], None],
+        later: Later,
         moment: Moment,
         *,
         auto_create: bool = False,
@@ -65,8 +68,9 @@ class Hub:
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
-        self._users = UserAnnouncements(self.connections, upstream, schedule)
-        self.audience = Audience(self.feeds, upstream, schedule)
+        self._users = UserAnnouncements(self.connections, upstream)
+        self._announcing = AnnouncementPace(schedule, later)
+        self.audience = Audience(self.feeds, upstream, schedule, self._announcing.want)
         permit, forbid = self.audience.presence.permit, partial(self.unsubscribe, reason="forbidden")
         do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
@@ -139,8 +143,10 @@ class Hub:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
                 with closing(self._flush.run(moment.wall_ms)) as rounds:
                     self._pump_all(rounds)
-        finally:  # users that change later ask for a flush only after this call
-            self._users.announce()
+        finally:
+            if self._announcing.take():
+                self._users.announce()
+                self.audience.presence.announce()
             self.audience.flush()
 
     def resume(self, session: Session, moment: Moment) -> None:
@@ -184,7 +190,7 @@ class Hub:
         if not self.connections.admit(session, identity.caller):
             self.turn_away(session, identity.caller.user_id)
             return False
-        self._users.changed()
+        self._announcing.want()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self._welcome_ends[session.framing], frame_id)
         return True
@@ -218,7 +224,7 @@ class Hub:
         if not self.connections.close(session):
             return
         if session.caller is not None:
-            self._users.changed()
+            self._announcing.want()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
