@@ -71,8 +71,17 @@ class CatchUp:
                 behind[subscription] = None
             self._note_slow(subscription)
 
+    def begin(self, subscription: Subscription) -> bool:
+        """Takes a new subscription; true when it is in step at once, as one that begins live mostly is."""
+        is_current = subscription.target is None and subscription.cursor == subscription.feed.sent
+        if is_current and subscription.session not in self._behind:
+            subscription.step_in()
+            return True
+        self.admit(subscription)
+        return False
+
     def admit(self, subscription: Subscription) -> None:
-        """Takes a new subscription."""
+        """Takes a subscription out of step, to be pumped."""
         self._behind.setdefault(subscription.session, {})[subscription] = None
         if subscription.session.paused:
             self._note_slow(subscription)

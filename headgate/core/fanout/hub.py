@@ -24,6 +24,7 @@ from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed, welcome_ends
@@ -41,8 +42,8 @@ class Hub:
     """All feeds and sessions of one gateway.
 
     `schedule` asks the shell to call `flush` at the end of the loop turn, `later` to call a function after so many
-    seconds. `moment` is the time of the call, where a
-    method takes it. An owner's message carries no time: it is judged by the newest that the hub was given.
+    seconds. `moment` is the time of the call, where a method takes it. An owner's message carries no time: it is judged
+    by the newest that the hub was given.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Hub:
         do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
+        ask_again = WaitActions(self._ask, self._deny, self.proceed)
+        self._waits = OwnerWaits(upstream, self.pending, self.renewals, ask_again)
         self._welcome_ends = welcome_ends(limits)
         self._moment = moment
         self._looked_at = moment.now
@@ -123,7 +126,7 @@ class Hub:
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
         self.audience.presence.attach(shard)
-        self._resend(shard)
+        self._waits.resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
                 self._pump(subscription.session)
@@ -266,8 +269,11 @@ class Hub:
     def begin(self, session: Session, moment: Moment) -> None:
         """Asks for the topics of an admitted session's query, in order."""
         self._moment = moment
-        self.pending.begin(session, moment.now)
-        self.proceed(session)
+        only = self.pending.begin(session, moment.now)
+        if only is None:
+            self.proceed(session)
+        else:
+            self._ask(only)
 
     def subscribe(self, session: Session, wanted: Subscribe, moment: Moment, frame_id: FrameId = None) -> None:
         """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
@@ -317,16 +323,7 @@ class Hub:
 
     def _grant(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         """Makes a subscription of the owner's answer."""
-        session = pending.session
-        feed = self.feeds.get(pending.topic_id)
-        if feed is not None and feed.epoch != answer.epoch:
-            self._end_feed(feed, "deleted")
-            feed = None
-        if feed is None:
-            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        else:
-            feed.configure(answer.settings)
-            self._fences.know(feed, answer.fence)
+        session, feed = pending.session, self._granted(pending, answer)
         if session.closed:  # by what was written meanwhile
             self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
             if feed.count == 0:
@@ -337,16 +334,31 @@ class Hub:
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1
-        self.catchup.admit(subscription)
         presence = self.audience.presence.begin(subscription, pending, answer)
         frames = grants.first_frames(pending, answer, self.metrics, presence)
         session.hold(b"".join(map(session.framing.control, frames)))  # one write with what is missed and `caught_up`
+        is_live = self.catchup.begin(subscription)
         if feed.durable and feed.misses(answer.seq):
             self._input.miss(feed)
+        if not is_live:
+            self._pump(session)
+        session.release()
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
-        self._pump(session)
-        session.release()
+
+    def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> TopicFeed:
+        """Returns the feed of a grant, as the answer has it."""
+        feed = self.feeds.get(pending.topic_id)
+        if feed is not None and feed.epoch != answer.epoch:
+            self._end_feed(feed, "deleted")
+            feed = None
+        if feed is None:
+            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
+            return feed
+        feed.configure(answer.settings)
+        if answer.fence > feed.fence:
+            self._fences.know(feed, answer.fence)
+        return feed
 
     def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
         """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
@@ -360,14 +372,6 @@ class Hub:
         else:
             self.drop(session)
             session.refuse(refusal)
-
-    def _resend(self, shard: int | None) -> None:
-        """Asks again what waits for an owner of the shard."""
-        for pending in self.pending.resend(shard):
-            if pending.asked:  # else it ended while others were asked for
-                self._ask(pending)
-        if shard is not None:
-            self.renewals.resend(shard)
 
     # Time
 
@@ -386,10 +390,7 @@ class Hub:
 
     def _look(self, now: float) -> None:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""
-        self._look_at_pending(now)
-        for shard in {*self.pending.waiting(), *self.renewals.waiting()}:
-            if shard is None or self.upstream.linked(shard):
-                self._resend(shard)
+        self._waits.look(now)
         self._input.repair_due()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
@@ -397,11 +398,3 @@ class Hub:
                 self.disconnect(session, 4508)
             elif due is Due.PUMP:
                 self._pump(session)
-
-    def _look_at_pending(self, now: float) -> None:
-        """A linked owner that does not answer (it rebuilds) holds up no other topic of a query."""
-        for session in self.pending.late(now):
-            self.proceed(session)
-        for pending in self.pending.expired(now):
-            self._deny(pending, Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000))
-            self.proceed(pending.session)
