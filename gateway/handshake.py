@@ -1,6 +1,5 @@
 """The WebSocket opening handshake (RFC 6455 section 4) as values."""
 
-import base64
 import binascii
 from hashlib import sha1
 from typing import Final
@@ -25,9 +24,9 @@ def check(head: Head, origins: Origins, busy: str | None) -> None:
     `busy` is the reason why no stream is accepted now, or None. Raises HeadRefused with 400, 403, 426 or 503.
     """
     headers = head.headers
-    if head.version != "1.1" or "upgrade" not in tokens(headers.get("connection", "")):
+    if head.version != "1.1" or not _names("upgrade", headers.get("connection", "")):
         raise _upgrade_required("this path serves WebSockets: connect with a WebSocket client")
-    if "websocket" not in tokens(headers.get("upgrade", "")):
+    if not _names("websocket", headers.get("upgrade", "")):
         raise _upgrade_required("the Upgrade header must name 'websocket'")
     if headers.get("sec-websocket-version") != _VERSION:
         raise _upgrade_required(f"the Sec-WebSocket-Version header must be {_VERSION}")
@@ -43,14 +42,16 @@ def check(head: Head, origins: Origins, busy: str | None) -> None:
 def accept(head: Head) -> bytes:
     """Returns the 101 answer. No extension is negotiated; of the subprotocols only `headgate.v1` can be selected."""
     key = head.headers["sec-websocket-key"].encode()
-    digest = base64.b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    digest = binascii.b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
     selected = _SELECTED if PROTOCOL in subprotocols(head) else b""
     return b"%b%b\r\n%b\r\n" % (_SWITCHING, digest, selected)
 
 
 def subprotocols(head: Head) -> list[str]:
     """Returns the offered subprotocols in order."""
-    offered = head.headers.get("sec-websocket-protocol", "")
+    offered = head.headers.get("sec-websocket-protocol")
+    if not offered:
+        return []
     return [name.strip() for name in offered.split(",") if name.strip()]
 
 
@@ -59,10 +60,15 @@ def tokens(value: str) -> list[str]:
     return [token.strip().lower() for token in value.split(",") if token.strip()]
 
 
+def _names(token: str, value: str) -> bool:
+    """Returns whether a header's value names a token; that it is nothing else is the common case."""
+    return value.lower() == token or token in tokens(value)
+
+
 def _is_key(key: str) -> bool:
     try:
-        return len(base64.b64decode(key, validate=True)) == 16
-    except (binascii.Error, ValueError):
+        return len(binascii.a2b_base64(key, strict_mode=True)) == 16
+    except ValueError:  # binascii.Error too
         return False
 
 

@@ -1,6 +1,7 @@
 """The gateway role: builds its objects, ticks its hub and drains its sessions."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.types import ASGIApp
@@ -45,11 +46,13 @@ class GatewayService:
         self._directory = directory
         self._authenticator = authenticator
         self._servers: dict[int, ServerShared] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.hub = Hub(
             options.limits,
             directory,
             shell.metrics,
             self._schedule,
+            self._later,
             self._moment(),
             auto_create=options.auto_create,
         )
@@ -135,7 +138,17 @@ class GatewayService:
             self.sessions.leave(session)
 
     def _schedule(self) -> None:
-        asyncio.get_running_loop().call_soon(self._flush)
+        self._running_loop().call_soon(self._flush)
+
+    def _later(self, seconds: float, then: Callable[[], None]) -> None:
+        self._running_loop().call_later(seconds, then)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Returns the loop, looked up once: each look is a system call (getpid)."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     def _flush(self) -> None:
         self.hub.flush(self._moment())

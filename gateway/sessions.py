@@ -115,11 +115,11 @@ class Sessions:
 
         def known(caller: Identity | Refusal | None) -> None:
             self._begin(session, caller)
-            _answer_handshake(session)  # before anything that the client's first frames cause
+            session.release()  # before anything that the client's first frames cause
             then()
 
         self.callers.identify(head, known)
-        _answer_handshake(session)  # it does not wait for a caller who is known later
+        session.release()  # it does not wait for a caller who is known later
 
     def _begin(self, session: Session, caller: Identity | Refusal | None) -> None:
         if session.closed:
@@ -222,12 +222,6 @@ class Sessions:
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.wall_ms())
-
-
-def _answer_handshake(session: Session) -> None:
-    """Writes what waits for a first frame, if there was none."""
-    if session.preface:
-        session.put(b"")
 
 
 def _wanted(head: Head, most: int) -> list[tuple[str, Subscribe | Refusal]]:

@@ -108,6 +108,7 @@ class Scene:
             self.owners,
             self.numbers,
             self._schedule,
+            lambda _, then: then(),
             self.moment,
             **options,
         )

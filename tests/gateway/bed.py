@@ -65,6 +65,7 @@ class Wire(asyncio.Transport):
     def __init__(self, *, half_closes: bool = True) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.protocol: Any = None
         self.marks = (0, 0)
         self.ends: list[str] = []
@@ -75,6 +76,7 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
+        self.writes += 1
         if self.stuck:
             self.queue += len(data)
 

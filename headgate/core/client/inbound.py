@@ -207,16 +207,18 @@ def _subscribe_frame(members: Mapping[str, Any]) -> Subscribe:
 
 def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, Any]) -> Subscribe:
     ack, presence = members.get("ack", False), members.get("presence", False)
-    for name, value in (("ack", ack), ("presence", presence)):
-        if type(value) is not bool:
-            raise Refusal("bad_request", f"{name} is true or false")
+    if type(ack) is not bool or type(presence) is not bool:
+        raise Refusal("bad_request", f"{'presence' if type(ack) is bool else 'ack'} is true or false")
     if ack:
         raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
     device_id = members.get("device_id", DEFAULT_DEVICE)
-    if not isinstance(device_id, str) or PRINTABLE_ASCII.fullmatch(device_id) is None:
+    if device_id is not DEFAULT_DEVICE and not _is_device(device_id):
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    wanted = {None: PRESENCE_ONCE, True: PRESENCE_CHANGES, False: NO_PRESENCE}[members.get("presence")]
-    return Subscribe(topic_id, position, wanted, device_id)
+    return Subscribe(topic_id, position, _LEVELS[members.get("presence")], device_id)
+
+
+def _is_device(device_id: Any) -> bool:
+    return isinstance(device_id, str) and PRINTABLE_ASCII.fullmatch(device_id) is not None
 
 
 def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:
@@ -268,6 +270,7 @@ def _flag(name: str, value: str) -> bool:
     return value == "true"
 
 
+_LEVELS: Final = {None: PRESENCE_ONCE, True: PRESENCE_CHANGES, False: NO_PRESENCE}  # by the member `presence`
 _CHECKS: Final[dict[str, Callable[[Any], None]]] = {"seq": _seq, "reason": _reason}
 _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Command]]] = {
     "auth": _auth,

@@ -14,6 +14,30 @@ FrameId = str | int | None
 
 _encode = msgspec.json.Encoder().encode
 
+
+class _Welcome(msgspec.Struct, tag_field="type", tag="welcome", omit_defaults=True, gc=False):
+    """The members of `welcome` before its `welcome_end`, in their order; only `id` is ever left out."""
+
+    id: FrameId = None
+    connection_id: str = ""
+    user_id: str = ""
+    server_time: int = -1
+
+
+class _Subscribed(msgspec.Struct, tag_field="type", tag="subscribed", omit_defaults=True, gc=False):
+    """The members of `subscribed` in their order; None is left out, the other defaults are never values."""
+
+    id: FrameId = None
+    topic_id: str = ""
+    profile: str = ""
+    epoch: int = -1
+    seq: int = -1
+    first_seq: int | None = None
+    subscriber_count: int = -1
+    resumed: bool | None = None
+    reason: str | None = None
+
+
 # The class of a close code tells a client what to do; the text is for people (docs/protocol.md, section 4).
 CLOSE_REASONS: dict[int, str] = {
     4400: "bad frame",
@@ -39,8 +63,8 @@ def welcome_end(limits: Limits, beat_s: float) -> bytes:
 
 def welcome(connection_id: str, user_id: str, server_time: int, end: bytes, frame_id: FrameId = None) -> ClientFrame:
     """The first frame of a connection, with its `welcome_end`; it echoes the id of an `auth` frame."""
-    begin = _frame("welcome", frame_id, connection_id=connection_id, user_id=user_id, server_time=server_time)
-    return ClientFrame("welcome", begin.data[:-1] + end)
+    begin = _encode(_Welcome(frame_id, connection_id, user_id, server_time))
+    return ClientFrame("welcome", begin[:-1] + end)
 
 
 def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFrame:
@@ -50,21 +74,19 @@ def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFr
     resumes there, and not at the head of that time.
     """
     profile = answer.settings.get("profile", "durable")
-    members = _head("subscribed", frame_id)
-    members["topic_id"] = topic_id
-    members["profile"] = profile
-    members["epoch"] = answer.epoch
-    members["seq"] = answer.seq
-    mark = ""
-    if profile == "durable":
-        members["first_seq"] = answer.first_seq
-        mark = f"{answer.epoch}:{answer.cursor}"
-    members["subscriber_count"] = answer.count
-    if answer.resumed is not None:
-        members["resumed"] = answer.resumed
-    if answer.resumed is False and answer.reason is not None:
-        members["reason"] = answer.reason
-    return ClientFrame("subscribed", _encode(members), mark)
+    is_durable = profile == "durable"
+    frame = _Subscribed(
+        frame_id,
+        topic_id,
+        profile,
+        answer.epoch,
+        answer.seq,
+        answer.first_seq if is_durable else None,
+        answer.count,
+        answer.resumed,
+        answer.reason if answer.resumed is False else None,
+    )
+    return ClientFrame("subscribed", _encode(frame), f"{answer.epoch}:{answer.cursor}" if is_durable else "")
 
 
 def caught_up(topic_id: str, seq: int) -> ClientFrame:

@@ -12,11 +12,20 @@ from headgate.core.wire.link_presence import PresenceMoved, PresenceState, Typed
 
 
 class Audience:
-    """One for a gateway; `feeds` are the topics followed here. `schedule` asks the shell for a call of `flush`."""
+    """One for a gateway; `feeds` are the topics followed here.
 
-    def __init__(self, feeds: Mapping[str, TopicFeed], upstream: Upstream, schedule: Callable[[], None]) -> None:
+    `schedule` asks the shell for a call of `flush`, `want` for one of `announce`.
+    """
+
+    def __init__(
+        self,
+        feeds: Mapping[str, TopicFeed],
+        upstream: Upstream,
+        schedule: Callable[[], None],
+        want: Callable[[], None],
+    ) -> None:
         self._side = SideFrames(schedule)
-        self.presence = Presence(feeds, upstream, schedule, self._side)
+        self.presence = Presence(feeds, upstream, want, self._side)
         self.typing = TypingFrames(feeds, upstream, self._side)
 
     def receive(self, message: Message) -> None:
@@ -27,6 +36,5 @@ class Audience:
             self.typing.receive(message)
 
     def flush(self) -> None:
-        """Tells the owners what has changed, and writes some of what waits for the clients."""
-        self.presence.announce()
+        """Writes some of what waits for the clients."""
         self._side.write()

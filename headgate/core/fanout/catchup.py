@@ -71,8 +71,17 @@ class CatchUp:
                 behind[subscription] = None
             self._note_slow(subscription)
 
+    def begin(self, subscription: Subscription) -> bool:
+        """Takes a new subscription; true when it is in step at once, as one that begins live mostly is."""
+        is_current = subscription.target is None and subscription.cursor == subscription.feed.sent
+        if is_current and subscription.session not in self._behind:
+            subscription.step_in()
+            return True
+        self.admit(subscription)
+        return False
+
     def admit(self, subscription: Subscription) -> None:
-        """Takes a new subscription."""
+        """Takes a subscription out of step, to be pumped."""
         self._behind.setdefault(subscription.session, {})[subscription] = None
         if subscription.session.paused:
             self._note_slow(subscription)
@@ -208,7 +217,10 @@ class CatchUp:
             return True
         piece = feed.after(subscription.cursor, self._limits)
         if piece is not None:
-            self._write(subscription, piece, wall_ms)
+            self._hold(subscription, piece, wall_ms)
+            if subscription.cursor == feed.sent:
+                self._reached(subscription, behind)  # its `caught_up` goes out with the last piece
+            subscription.session.release()
             return True
         if feed.durable:
             self._fetch(subscription, behind, fetches)
@@ -229,12 +241,13 @@ class CatchUp:
             seq = feed.sent if feed.durable else 0
             subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
 
-    def _write(self, subscription: Subscription, piece: Piece, wall_ms: int) -> None:
+    def _hold(self, subscription: Subscription, piece: Piece, wall_ms: int) -> None:
+        """Has a piece written with what comes next, or by `Session.release`."""
         feed, session = subscription.feed, subscription.session
         subscription.wrote(piece.seq + len(piece.frames) - 1, sum(map(len, piece.frames)))
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
-        session.put(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
+        session.hold(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
         if feed.counts is not None:
             feed.counts.wrote(piece.seq, piece.seq + len(piece.frames) - 1)
 
@@ -293,11 +306,12 @@ class CatchUp:
         known = subscription.cursor + 1 - page.seq
         if known < len(page.frames):
             piece = Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:])
-            self._write(subscription, piece, wall_ms)
+            self._hold(subscription, piece, wall_ms)
             moved = True
         if moved:
             self._remove(subscription)
             self.admit(subscription)  # at the end: the others' turn
+            subscription.session.release()
         return moved
 
 

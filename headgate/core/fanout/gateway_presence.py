@@ -29,20 +29,20 @@ class Presence:
     """The presence of all topics that are followed here.
 
     A replica is kept of each topic that the gateway watches: those in mode `list`, and those in which a client said
-    `presence:true`. `schedule` asks the shell for a call of `announce`.
+    `presence:true`. `want` asks for a call of `announce`.
     """
 
     def __init__(
         self,
         feeds: Mapping[str, TopicFeed],
         upstream: Upstream,
-        schedule: Callable[[], None],
+        want: Callable[[], None],
         side: SideFrames,
     ) -> None:
         self._feeds = feeds
         self._upstream = upstream
         self._side = side
-        self._local = LocalUsers(upstream, schedule, self._watches)
+        self._local = LocalUsers(upstream, want, self._watches)
         self._replicas: dict[str, PresenceReplica] = {}
         self._early: OrderedDict[str, PresenceReplica] = OrderedDict()  # their grants are the owners' next messages
         self._watching: dict[str, dict[Subscription, bool]] = {}  # True: the next frame to it is a whole `presence`
@@ -59,7 +59,9 @@ class Presence:
 
     def gives_back(self, pending: PendingSubscribe, answer: Answer) -> bool:
         """Gives a grant back that is of no use: the replica that its first frame needs has gone since it was asked."""
-        if not isinstance(answer, Subscribed) or not pending.asked or not self._lacks(pending, answer):
+        if pending.level == pending.subscribe.presence or not isinstance(answer, Subscribed):
+            return False
+        if not pending.asked or not self._lacks(pending, answer):
             return False
         assert pending.shard is not None, "the owner of a shard has answered"
         self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
@@ -70,16 +72,18 @@ class Presence:
         """A subscription has begun; returns its first `presence` frame."""
         mode, level, topic_id = answer.settings.get("presence", "count"), pending.subscribe.presence, pending.topic_id
         session = subscription.session
-        early = self._early.pop(topic_id, None)
+        early = self._early.pop(topic_id, None) if self._early else None
         if early is not None and early.epoch == answer.epoch and _brings_state(pending.level, mode):
             self._replicas[topic_id] = early  # else it came for a client who has gone, and nobody kept it up to date
         self._count_in(subscription, mode)
+        if level == NO_PRESENCE:
+            return None
         caller = session.caller
         assert caller is not None, "only a known caller follows a topic"
         own = UserPresence(caller.user_id, 1, subscription.begun_ms, session in self._away)
         if level == PRESENCE_CHANGES:
             self._want_changes(subscription, answer, own)
-        if level == NO_PRESENCE or mode == "none" or answer.users == NOT_TOLD:
+        if mode == "none" or answer.users == NOT_TOLD:
             return None
         if answer.users is None:  # an owner of an older version counts subscriptions
             return outbound.presence(topic_id, answer.count)
@@ -264,7 +268,7 @@ class Presence:
 
     def _lacks(self, pending: PendingSubscribe, answer: Subscribed) -> bool:
         level = pending.subscribe.presence
-        if answer.users in (None, NOT_TOLD) or pending.level == level:
+        if answer.users in (None, NOT_TOLD):
             return False
         if not _brings_state(level, answer.settings.get("presence", "count")):
             return False

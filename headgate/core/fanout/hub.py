@@ -15,6 +15,7 @@ from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import grants
+from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
@@ -23,6 +24,7 @@ from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed, welcome_ends
@@ -39,8 +41,9 @@ _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looke
 class Hub:
     """All feeds and sessions of one gateway.
 
-    `schedule` asks the shell to call `flush` at the end of the loop turn. `moment` is the time of the call, where a
-    method takes it. An owner's message carries no time: it is judged by the newest that the hub was given.
+    `schedule` asks the shell to call `flush` at the end of the loop turn, `later` to call a function after so many
+    seconds. `moment` is the time of the call, where a method takes it. An owner's message carries no time: it is judged
+    by the newest that the hub was given.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Hub:
         upstream: Upstream,
         metrics: GatewayMetrics,
         schedule: Callable[[], None],
+        later: Later,
         moment: Moment,
         *,
         auto_create: bool = False,
@@ -65,12 +69,15 @@ class Hub:
         self._flush = Flush(limits, metrics, self.catchup, schedule)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
-        self._users = UserAnnouncements(self.connections, upstream, schedule)
-        self.audience = Audience(self.feeds, upstream, schedule)
+        self._users = UserAnnouncements(self.connections, upstream)
+        self._announcing = AnnouncementPace(schedule, later)
+        self.audience = Audience(self.feeds, upstream, schedule, self._announcing.want)
         permit, forbid = self.audience.presence.permit, partial(self.unsubscribe, reason="forbidden")
         do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
+        ask_again = WaitActions(self._ask, self._deny, self.proceed)
+        self._waits = OwnerWaits(upstream, self.pending, self.renewals, ask_again)
         self._welcome_ends = welcome_ends(limits)
         self._moment = moment
         self._looked_at = moment.now
@@ -119,7 +126,7 @@ class Hub:
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
         self.audience.presence.attach(shard)
-        self._resend(shard)
+        self._waits.resend(shard)
         for feed in hosted:
             for subscription in list(feed.behind):
                 self._pump(subscription.session)
@@ -139,8 +146,10 @@ class Hub:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
                 with closing(self._flush.run(moment.wall_ms)) as rounds:
                     self._pump_all(rounds)
-        finally:  # users that change later ask for a flush only after this call
-            self._users.announce()
+        finally:
+            if self._announcing.take():
+                self._users.announce()
+                self.audience.presence.announce()
             self.audience.flush()
 
     def resume(self, session: Session, moment: Moment) -> None:
@@ -184,7 +193,7 @@ class Hub:
         if not self.connections.admit(session, identity.caller):
             self.turn_away(session, identity.caller.user_id)
             return False
-        self._users.changed()
+        self._announcing.want()
         session.identify(identity, moment)
         session.greet(moment.wall_ms, self._welcome_ends[session.framing], frame_id)
         return True
@@ -218,7 +227,7 @@ class Hub:
         if not self.connections.close(session):
             return
         if session.caller is not None:
-            self._users.changed()
+            self._announcing.want()
         self.pending.drop(session)
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
@@ -260,8 +269,11 @@ class Hub:
     def begin(self, session: Session, moment: Moment) -> None:
         """Asks for the topics of an admitted session's query, in order."""
         self._moment = moment
-        self.pending.begin(session, moment.now)
-        self.proceed(session)
+        only = self.pending.begin(session, moment.now)
+        if only is None:
+            self.proceed(session)
+        else:
+            self._ask(only)
 
     def subscribe(self, session: Session, wanted: Subscribe, moment: Moment, frame_id: FrameId = None) -> None:
         """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
@@ -311,16 +323,7 @@ class Hub:
 
     def _grant(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         """Makes a subscription of the owner's answer."""
-        session = pending.session
-        feed = self.feeds.get(pending.topic_id)
-        if feed is not None and feed.epoch != answer.epoch:
-            self._end_feed(feed, "deleted")
-            feed = None
-        if feed is None:
-            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
-        else:
-            feed.configure(answer.settings)
-            self._fences.know(feed, answer.fence)
+        session, feed = pending.session, self._granted(pending, answer)
         if session.closed:  # by what was written meanwhile
             self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
             if feed.count == 0:
@@ -331,14 +334,31 @@ class Hub:
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
         self.subscription_count += 1
-        self.catchup.admit(subscription)
         presence = self.audience.presence.begin(subscription, pending, answer)
-        session.emit(*grants.first_frames(pending, answer, self.metrics, presence))
+        frames = grants.first_frames(pending, answer, self.metrics, presence)
+        session.hold(b"".join(map(session.framing.control, frames)))  # one write with what is missed and `caught_up`
+        is_live = self.catchup.begin(subscription)
         if feed.durable and feed.misses(answer.seq):
             self._input.miss(feed)
+        if not is_live:
+            self._pump(session)
+        session.release()
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
-        self._pump(session)
+
+    def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> TopicFeed:
+        """Returns the feed of a grant, as the answer has it."""
+        feed = self.feeds.get(pending.topic_id)
+        if feed is not None and feed.epoch != answer.epoch:
+            self._end_feed(feed, "deleted")
+            feed = None
+        if feed is None:
+            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
+            return feed
+        feed.configure(answer.settings)
+        if answer.fence > feed.fence:
+            self._fences.know(feed, answer.fence)
+        return feed
 
     def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
         """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
@@ -352,14 +372,6 @@ class Hub:
         else:
             self.drop(session)
             session.refuse(refusal)
-
-    def _resend(self, shard: int | None) -> None:
-        """Asks again what waits for an owner of the shard."""
-        for pending in self.pending.resend(shard):
-            if pending.asked:  # else it ended while others were asked for
-                self._ask(pending)
-        if shard is not None:
-            self.renewals.resend(shard)
 
     # Time
 
@@ -378,10 +390,7 @@ class Hub:
 
     def _look(self, now: float) -> None:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""
-        self._look_at_pending(now)
-        for shard in {*self.pending.waiting(), *self.renewals.waiting()}:
-            if shard is None or self.upstream.linked(shard):
-                self._resend(shard)
+        self._waits.look(now)
         self._input.repair_due()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
@@ -389,11 +398,3 @@ class Hub:
                 self.disconnect(session, 4508)
             elif due is Due.PUMP:
                 self._pump(session)
-
-    def _look_at_pending(self, now: float) -> None:
-        """A linked owner that does not answer (it rebuilds) holds up no other topic of a query."""
-        for session in self.pending.late(now):
-            self.proceed(session)
-        for pending in self.pending.expired(now):
-            self._deny(pending, Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000))
-            self.proceed(pending.session)

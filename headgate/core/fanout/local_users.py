@@ -1,6 +1,6 @@
 """Who follows a topic on this gateway, and the announcements of it to the topic's owner (`link_presence`).
 
-A subscribe costs two dictionary entries and its share of a batch: what changed in a loop turn is announced at its end.
+A subscribe costs two dictionary entries and its share of a batch; `AnnouncementPace` says when a batch is told.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from headgate.core.fanout.session import Subscription, TopicFeed
 from headgate.core.wire.link_presence import AttachPresence, PresenceChanged, TopicUsers, UserPresence
 
 CHUNK: Final = 1_000  # users and topics of one message: about 50 KB on the link
-CHUNKS: Final = 2  # of one shard or topic and loop turn, where all have to be told: a few milliseconds
+CHUNKS: Final = 2  # of one shard or topic and `announce`, where all have to be told: a few milliseconds
 
 
 class _LocalUser:
@@ -28,18 +28,17 @@ class _LocalUser:
 class LocalUsers:
     """The users of one gateway by feed; only topics whose presence is on are here.
 
-    `schedule` asks the shell for a call of `announce`; `watches` says whether the owner has to tell what changes in a
+    `want` asks for a call of `announce`; `watches` says whether the owner has to tell what changes in a
     topic.
     """
 
-    def __init__(self, upstream: Upstream, schedule: Callable[[], None], watches: Callable[[str], bool]) -> None:
+    def __init__(self, upstream: Upstream, want: Callable[[], None], watches: Callable[[str], bool]) -> None:
         self._upstream = upstream
-        self._schedule = schedule
+        self._want = want
         self._watches = watches
         self._feeds: dict[TopicFeed, dict[str, _LocalUser]] = {}
         self._changed: dict[TopicFeed, dict[str, None]] = {}
         self._telling_all: dict[int | TopicFeed, Iterator[AttachPresence | PresenceChanged]] = {}
-        self._is_scheduled = False
 
     def __contains__(self, feed: TopicFeed) -> bool:
         return feed in self._feeds
@@ -65,7 +64,7 @@ class LocalUsers:
             self.join(subscription, away=away(subscription))
         self._changed.pop(feed, None)
         self._telling_all[feed] = self._whole(feed)
-        self._plan()
+        self._want()
 
     def end(self, feed: TopicFeed) -> None:
         """The presence of a topic is off."""
@@ -78,13 +77,12 @@ class LocalUsers:
         self._send(feed.shard, [self._told(feed, [])])
 
     def attach(self, shard: int) -> None:
-        """Tells a new owner of a shard all, some chunks a loop turn."""
+        """Tells a new owner of a shard all, some chunks at each `announce`."""
         self._telling_all[shard] = self._chunks(shard)
-        self._plan()
+        self._want()
 
     def announce(self) -> None:
         """Tells what has changed since the last call."""
-        self._is_scheduled = False
         self.announce_changes()
         for key, chunks in list(self._telling_all.items()):
             for _ in range(CHUNKS):
@@ -94,7 +92,7 @@ class LocalUsers:
                     break
                 self._upstream.send(chunk.shard, chunk)
         if self._telling_all:
-            self._plan()
+            self._want()
 
     def announce_changes(self) -> None:
         """Tells what has changed, before the end of the turn."""
@@ -126,12 +124,7 @@ class LocalUsers:
         if changed is None:
             changed = self._changed[feed] = {}
         changed[caller.user_id] = None
-        self._plan()
-
-    def _plan(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._schedule()
+        self._want()
 
     def _send(self, shard: int, topics: list[TopicUsers]) -> None:
         """Sends announcements in messages of bounded size; each of `topics` has at most CHUNK users."""

@@ -96,7 +96,8 @@ class PendingSubscribes:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._topics_allowed = limits.topics_allowed
+        self._hold_s = limits.hold_s
         self._asked: dict[Session, dict[str, PendingSubscribe]] = {}
         self._queries: dict[Session, _Query] = {}
         # In the order of their deadlines, but for the seconds that a query takes.
@@ -113,11 +114,21 @@ class PendingSubscribes:
         if topics:
             self._queries[session] = _Query(topics)
 
-    def begin(self, session: Session, now: float) -> None:
-        """The session is admitted: the topics of its query have their deadlines from now."""
+    def begin(self, session: Session, now: float) -> PendingSubscribe | None:
+        """The session is admitted: the topics of its query have their deadlines from now.
+
+        Returns the subscribe of a query with one topic, to ask the owner for; there is no order to keep. `next` hands
+        out those of any other.
+        """
         query = self._queries.get(session)
-        if query is not None:
-            query.admitted_at = now
+        if query is None:
+            return None
+        query.admitted_at = now
+        wanted = query.topics[0][1]
+        if len(query.topics) > 1 or isinstance(wanted, Refusal) or session.topics is not None:
+            return None
+        del self._queries[session]
+        return self._add(session, wanted, None, now)
 
     def enter(self, session: Session) -> bool:
         """Begins a series of `next`; false when there is nothing to ask for, or a series is under way."""
@@ -256,13 +267,13 @@ class PendingSubscribes:
         followed, asked = session.subscriptions, self._asked.get(session, _NO_TOPICS)
         if topic_id in followed or topic_id in asked or topic_id in wanted:
             raise Refusal("already_subscribed", f"this connection follows {topic_id} already")
-        if len(followed) + len(asked) + len(wanted) >= self._limits.topics_allowed:
-            raise Refusal("limit_reached", f"a connection follows at most {self._limits.topics_allowed} topics")
+        if len(followed) + len(asked) + len(wanted) >= self._topics_allowed:
+            raise Refusal("limit_reached", f"a connection follows at most {self._topics_allowed} topics")
         if session.topics is not None and topic_id not in session.topics:
             raise other_topic()
 
     def _add(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float) -> PendingSubscribe:
-        pending = PendingSubscribe(session, subscribe, frame_id, begun, self._limits.hold_s)
+        pending = PendingSubscribe(session, subscribe, frame_id, begun, self._hold_s)
         self._asked.setdefault(session, {})[pending.topic_id] = pending
         self._all[pending] = None
         return pending
@@ -283,7 +294,8 @@ class PendingSubscribes:
         """Takes a subscribe out of every list, once the table allows it."""
         pending.move(event)
         del self._all[pending]
-        self._end_turn(pending)
+        if self._turns:
+            self._end_turn(pending)
         if self._held:
             self._take_from_held(pending)
         asked = self._asked[pending.session]

@@ -35,12 +35,13 @@ class Outlet(Protocol):
 class Session:
     """A connection that was admitted, or (`caller` None) one whose `auth` frame is awaited.
 
-    `paused`: its socket is full at the moment. `preface` goes before the first frame (the head of an SSE
-    answer). `queued` are the bytes its socket had not taken when `took` was last called, and our own since then.
-    `frames_until` is when the frames that came would have come at the allowed rate. `deadline` ends the wait for
-    `auth`, `expires` the token. `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those
-    of `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix
-    milliseconds. Read the fields, change them by the methods only.
+    `paused`: its socket is full at the moment. `preface` goes before the next frame, in one write: the answer to the
+    request, and what was held; a session in step has none when the call that made it is over. `queued` are the bytes
+    its socket had not taken when `took` was last called, and our own since then. `frames_until` is when the frames that
+    came would have come at the allowed rate. `deadline` ends the wait for `auth`, `expires` the token. `topics` are the
+    only ones it may follow, None for all. `issued_ms` and `jti` are those of `headgate.core.wire.rights.Identity`.
+    Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix milliseconds. Read the fields, change them by
+    the methods only.
     """
 
     __slots__ = (
@@ -108,19 +109,29 @@ class Session:
     # What it writes
 
     def greet(self, wall_ms: int, end: bytes, frame_id: FrameId) -> None:
-        """Writes `welcome` with its `welcome_end`; an SSE stream's waits in the preface for the owner's answer."""
+        """Writes `welcome` with its `welcome_end`, but behind an answer to the request that was not written yet.
+
+        An SSE stream's waits for the owner's answer.
+        """
         assert self.caller is not None
         hello = welcome(self.connection_id, self.caller.user_id, wall_ms, end, frame_id)
-        if self.framing is WEBSOCKET:
+        if self.framing is WEBSOCKET and not self.preface:
             self.emit(hello)
         else:
-            self.preface += self.framing.control(hello)
+            self.hold(self.framing.control(hello))
 
-    def emit(self, *frames: ClientFrame) -> None:
-        """Writes frames that are not messages, in one write."""
-        control = self.framing.control
-        data = b"".join([control(frame) for frame in frames]) if len(frames) > 1 else control(frames[0])
-        self.put(data)
+    def emit(self, frame: ClientFrame) -> None:
+        """Writes a frame that is no message."""
+        self.put(self.framing.control(frame))
+
+    def hold(self, data: bytes) -> None:
+        """Takes bytes that are written with what comes next, or by `release`; both in the same call of the hub."""
+        self.preface += data
+
+    def release(self) -> None:
+        """Writes what is held."""
+        if self.preface:
+            self.put(b"")
 
     def put(self, data: bytes) -> None:
         """Writes bytes that only this session gets."""

@@ -1,9 +1,9 @@
 """Tells the owners of users' shards which users are connected here (`headgate.core.wire.link_users`).
 
-A connect costs a dictionary entry and its share of a batch: what changed in a loop turn is told at its end.
+A connect costs a dictionary entry and its share of a batch; `AnnouncementPace` says when a batch is told.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from headgate.core.fanout.connections import Connections
@@ -14,23 +14,14 @@ CHUNK: Final = 1_000  # users: about 40 KB on the link
 
 
 class UserAnnouncements:
-    """Announces the users of one gateway. `schedule` asks the shell for a call of `announce`."""
+    """Announces the users of one gateway."""
 
-    def __init__(self, connections: Connections, upstream: Upstream, schedule: Callable[[], None]) -> None:
+    def __init__(self, connections: Connections, upstream: Upstream) -> None:
         self._connections = connections
         self._upstream = upstream
-        self._schedule = schedule
-        self._is_scheduled = False
-
-    def changed(self) -> None:
-        """A user has one session more or less."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._schedule()
 
     def announce(self) -> None:
         """Tells what has changed since the last call. A shard without an owner is told all by `attach`."""
-        self._is_scheduled = False
         if self._connections.has_changed:
             for shard, users in self._connections.take_changed().items():
                 for chunk in _chunks(users):

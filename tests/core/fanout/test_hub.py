@@ -1,13 +1,20 @@
 """The engine on values: who gets what, in step and out of step, whatever sockets and owners do."""
 
+import json
+from typing import Any
+
 import pytest
 
 from headgate.core.client.limits import Limits
 from headgate.core.wire.link import Fetch, Refused
 from headgate.core.wire.rights import Caller
-from tests.core.scene import Scene
+from tests.core.scene import Scene, texts
 
 BIG = "x" * 1_000
+
+
+def frames(data: bytes) -> list[Any]:
+    return [json.loads(text) for text in texts(data)]
 
 
 def test_the_messages_of_a_turn_are_one_write_a_socket() -> None:
@@ -23,6 +30,32 @@ def test_the_messages_of_a_turn_are_one_write_a_socket() -> None:
     assert [socket.writes - start for socket, start in zip(sockets, before, strict=True)] == [1, 1, 1]
     assert all(socket.seqs() == list(range(1, 11)) for socket in sockets)
     assert scene.numbers.deliveries == {"durable": 30}
+
+
+def test_what_a_client_is_told_when_it_comes_back_is_one_write() -> None:
+    scene = Scene()
+    scene.owners.create("a")
+    scene.socket("a")
+    scene.publish("a", 1, 2)
+    scene.turn()
+    pipe = scene.open(preface=b"101")
+    assert pipe.session is not None and scene.admit(pipe, Caller("bob")) and pipe.writes == 0
+    scene.follow(pipe, "a", "seq:1")
+    assert pipe.writes == 1 and pipe.data.startswith(b"101\x81")
+    kinds = [frame["type"] for frame in frames(pipe.data[3:])]
+    assert kinds == ["welcome", "subscribed", "message", "caught_up"]
+    assert not pipe.session.preface, "a session in step holds nothing back"
+
+
+def test_only_the_last_piece_of_a_replay_waits_for_caught_up() -> None:
+    scene = Scene(Limits(queue_frames=20))
+    scene.owners.create("a")
+    scene.socket("a")
+    scene.publish("a", *range(25))
+    scene.turn()
+    pipe = scene.socket("a", form="seq:0")
+    assert pipe.writes == 4, "welcome, subscribed with ten messages, ten more, the rest with caught_up"
+    assert [frame["type"] for frame in pipe.frames()][-2:] == ["message", "caught_up"] and len(pipe.seqs()) == 25
 
 
 def test_several_topics_with_news_are_one_write_for_who_follows_them() -> None:

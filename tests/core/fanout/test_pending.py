@@ -234,3 +234,26 @@ def test_the_request_carries_the_rights_of_the_moment_it_is_sent() -> None:
     fresh = Caller("bob", subscribe=("a",))
     who.identify(Identity(fresh), Scene().moment)
     assert one.request(5, create=True) == AskSubscribe(5, "a", fresh, None, True) and one.caller is fresh
+
+
+def test_the_only_topic_of_a_query_is_asked_for_at_its_beginning() -> None:
+    pending, who = PendingSubscribes(Limits(hold_s=10)), session()
+    pending.want(who, query("a"))
+    one = pending.begin(who, 5.0)
+    assert one is not None and one.asked and one.topic_id == "a" and pending.count(who) == 1
+    assert pending.begin(who, 5.0) is None and not pending.enter(who), "the query is over"
+    assert pending.expired(14.9) == [] and pending.expired(15.0) == [one]
+
+
+def test_a_query_with_an_error_or_with_an_order_to_keep_is_gone_through() -> None:
+    ticket = session()
+    ticket.identify(Identity(Caller("bob"), topics=frozenset({"b"})), Scene().moment)
+    for who, topics in (
+        (session(), query("a", "b")),
+        (session(), [("?", Refusal("bad_request", "no"))]),
+        (ticket, query("a")),
+    ):
+        pending = PendingSubscribes(Limits())
+        pending.want(who, topics)
+        assert pending.begin(who, 0.0) is None and pending.enter(who)
+    assert series(pending, ticket) == ["forbidden"]

@@ -12,14 +12,21 @@ from headgate.core.wire.rights import Caller
 from tests.core.scene import Scene
 
 
-def test_several_frames_are_one_write_behind_the_preface() -> None:
+def test_what_is_held_is_one_write_behind_the_preface_with_the_next_frame() -> None:
     scene = Scene()
     pipe = scene.open(SSE, b"HEAD\n")
     assert pipe.session is not None
-    pipe.session.emit(caught_up("a", 1), pong(None, 2))
+    pipe.session.hold(SSE.control(caught_up("a", 1)))
+    assert pipe.writes == 0
+    pipe.session.emit(pong(None, 2))
     assert pipe.writes == 1 and pipe.data.startswith(b"HEAD\nevent: caught_up\n") and b"event: pong" in pipe.data
     pipe.session.emit(pong(None, 3))
     assert pipe.data.count(b"HEAD") == 1
+    pipe.session.release()
+    assert pipe.writes == 2, "nothing is held"
+    pipe.session.hold(b":\n")
+    pipe.session.release()
+    assert pipe.writes == 3 and pipe.data.endswith(b":\n")
 
 
 @pytest.mark.parametrize("framing", [WEBSOCKET, SSE])
