@@ -23,7 +23,7 @@ class EventName(enum.StrEnum):
     BATCH_FLUSH = "batch_flush"
 
 
-class EventFilter(LinkStruct, frozen=True):
+class EventFilter(LinkStruct):
     """Which events are wanted: those of these topics and these names, ascending. No topics: of all; no names: all."""
 
     topics: tuple[str, ...] = ()
