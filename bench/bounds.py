@@ -17,6 +17,7 @@ from dispatcher.history import History
 from dispatcher.index import HistoryIndex
 from dispatcher.index_file import LogIdentity
 from headgate.core.client.limits import Limits
+from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
@@ -180,7 +181,8 @@ def _routes() -> Operation:
 def _rings() -> Operation:
     metrics = Metrics(frozenset({"gateway"}))
     limits = Limits()
-    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None)
+    events = DeliveryEvents(metrics.lifecycle_events)
+    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None, events)
     count = 100_000
     feeds: list[TopicFeed] = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)

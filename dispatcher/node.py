@@ -6,14 +6,19 @@ from typing import NamedTuple
 from dispatcher.dispatcher_options import ShardOptions
 from dispatcher.lease import Lease
 from dispatcher.ports import DispatcherMetrics
+from headgate.core.delivery.delivery_events import Listener
 from headgate.runtime.ports import Log, Shell
 
 
 class Node(NamedTuple):
-    """One for each process. A rebuild runs while it holds `rebuilding`: several at once would slow the live shards."""
+    """One for each process. A rebuild runs while it holds `rebuilding`: several at once would slow the live shards.
+
+    `event_listener` is called with the lifecycle events of all shards.
+    """
 
     log: Log
     lease: Lease
     shell: Shell[DispatcherMetrics]
     options: ShardOptions
     rebuilding: asyncio.Semaphore
+    event_listener: Listener | None = None

@@ -12,6 +12,9 @@ class DispatcherMetrics(Protocol):
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts dead letters."""
 
+    def lifecycle_events(self, name: str, count: int) -> None:
+        """Counts lifecycle events that the owner of a topic sees."""
+
     def inbox_skipped(self) -> None:
         """Counts a record of the inbox log that cannot be read."""
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
+from headgate.core.delivery.lifecycle_events import Outcome
 from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, link_deliveries, link_ephemeral, rights
@@ -48,6 +49,7 @@ class Relays:
         if not self._is_known(peer, ask, len(ask.tail)):
             return
         if ask.low and self._load.sheds:
+            self._owner.owner_events.relayed(row, ask.tail, self._shell.clock.wall_ms(), Outcome.REJECTED)
             peer.send(link_ephemeral.Relayed(ask.req, 0, True))
             return
         wait_s = 0.0 if ask.unmetered else self._owner.topic_rates.relay(row, self._shell.clock.now())
@@ -60,6 +62,7 @@ class Relays:
     def _send(self, row: Row, ask: link_ephemeral.Relay) -> None:
         now = self._shell.clock.wall_ms()
         message = link.EphemeralMessages(row.topic_id, row.epoch, [now], [ephemeral_frame(row.topic_id, now, ask.tail)])
+        self._owner.owner_events.relayed(row, ask.tail, now)
         hosts = self._owner.routes.hosts(row.topic_id)
         gateways = [route.gateway for route in hosts if not route.gateway.congested]  # a slow link misses the message
         if ask.id:

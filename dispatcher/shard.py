@@ -18,9 +18,11 @@ from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
 from dispatcher.outputs import Outputs
+from dispatcher.owner_events import OwnerEvents
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
+from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
@@ -34,6 +36,7 @@ from headgate.core.sequencer.topic_rates import TopicRates
 from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.envelope import decode
+from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
 from headgate.core.wire.message_changes import ReactToMessage
@@ -103,6 +106,9 @@ class ShardOwner:
         self.inbox_snapshot_offset = max(found.writer.inbox_offset, 0)  # the same for the inbox log
         self.routes: Routes[Destination] = Routes()
         self.fences = Fences(self.routes)
+        self.events = DeliveryEvents(node.shell.metrics.lifecycle_events)
+        self.events.listen(node.event_listener)
+        self.owner_events = OwnerEvents(number, self.events, self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
         self.outputs = Outputs(log, number, found.config.shards)
@@ -179,8 +185,11 @@ class ShardOwner:
     def take(self, records: Sequence[Record]) -> None:
         """Applies records and sends the results: first the messages, then the verdicts that are waited for."""
         counts: dict[int, int] = {}
+        watched = self.events.on
         for record, applied in apply_many(self.shard, self.rows, records):
             self._take_one(record, applied)
+            if watched:
+                self.owner_events.enqueued(applied.effects)
             if record.offset >= self.marks.due:
                 self._compared(self.marks.add(self.shard.next_offset, self.shard.digest.value))
             for verdict in applied.verdicts:
@@ -193,8 +202,13 @@ class ShardOwner:
         self.verdicts.release()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
-        for code, count in counts.items():
+        self._count(counts)
+
+    def _count(self, verdicts: dict[int, int]) -> None:
+        for code, count in verdicts.items():
             self._metrics.sequenced(Code(code).name.lower(), count)
+            if code in (Code.ACCEPTED, Code.CHANGED):
+                self.events.count(EventName.MESSAGE_ENQUEUED, count)
 
     def _note_logic(self) -> None:
         """While members meant nothing yet nobody wrote the creators down."""
@@ -255,6 +269,7 @@ class ShardOwner:
         if isinstance(effect, Unusable):
             self.dead_letters.add(record, effect)
             self._metrics.dead_letter(effect.reason)
+            self.owner_events.unusable(record, effect)
         elif isinstance(effect, TopicCreated):
             self._take_created(record.key or b"", effect.row)
         elif isinstance(effect, TopicDeleted):
@@ -270,6 +285,7 @@ class ShardOwner:
             self._take_member(record, effect)
         elif isinstance(effect, TopicUpdated):
             self._topic_changed(effect.row.topic_id)
+            self.owner_events.updated(record, effect)
             self.topic_rates.updated(effect.row.topic_id)
             self.send_open()  # what came before the change goes out before it
             self.fences.update(effect.row)

@@ -9,6 +9,7 @@ import structlog
 
 from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
+from dispatcher.event_watchers import EventWatchers
 from dispatcher.history import ANY_TOPIC
 from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
@@ -55,6 +56,7 @@ class ShardApi:
     ) -> None:
         self.announcements = announcements
         self.presence = presence
+        self.event_watchers = EventWatchers(owner)
         self._owner = owner
         self._shell = shell
         self._creator = creator
@@ -72,6 +74,7 @@ class ShardApi:
             link.AskHistory: self._history,
             **MemberRequests(owner).handlers,
             **presence.handlers,
+            **self.event_watchers.handlers,
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
@@ -102,6 +105,7 @@ class ShardApi:
         self._owner.close()
         self.announcements.close()
         self.presence.close()
+        self.event_watchers.close()
 
     # -- users
 
@@ -179,6 +183,7 @@ class ShardApi:
         if attach.first:
             owner.routes.drop_gateway(peer)
             owner.arrivals.left(peer)
+            self.event_watchers.attached(peer)
         for topic in attach.topics:
             created_at = topic.epoch & OFFSET_MASK
             if created_at >= owner.shard.next_offset:  # by a record that this owner has not read yet
@@ -251,6 +256,7 @@ class ShardApi:
         owner, role = self._owner, self._role(ask.caller, row)
         owner.routes.add(peer, row.topic_id, row.epoch, row.seq)
         users = self.presence.granted(peer, ask, row, role)
+        owner.owner_events.subscribed(row, ask.caller.user_id, self._shell.clock.wall_ms())
         peer.send(
             link.Subscribed(
                 req=ask.req,

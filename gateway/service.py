@@ -20,6 +20,7 @@ from headgate.core.fanout.wheel import TICK_S
 from headgate.core.fanout.write_counts import WriteCounts
 from headgate.core.wire.link import FromOwner, Message
 from headgate.core.wire.link_deliveries import CountWritten
+from headgate.core.wire.link_events import WatchEvents
 from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
@@ -70,12 +71,16 @@ class GatewayService:
             self.counts.begin(message, self._shell.clock.now())
         elif isinstance(message, Revocations):
             self.sessions.revoke(message.revocations)
+        elif isinstance(message, WatchEvents):
+            self.hub.events.watch(message.shard, message.wanted)
         else:
             self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
         self.counts.owner_changed(shard)
+        if not up:
+            self.hub.events.watch(shard, None)  # the next owner says what it wants
         self.hub.on_owner(shard, up)
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -118,6 +123,8 @@ class GatewayService:
         moment = self._moment()
         self.hub.tick(moment)
         self.counts.tick(moment.now)
+        for batch in self.hub.events.take():
+            self._directory.send(batch.shard, batch)
 
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""

@@ -14,6 +14,7 @@ from ingest.alias_endpoints import AliasEndpoints
 from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
 from ingest.direct_endpoint import DirectEndpoint
+from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
 from ingest.message_endpoints import MessageEndpoints
 from ingest.publish import PublishEndpoint
@@ -65,6 +66,7 @@ def handlers_of(
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
     direct: DirectEndpoint,
+    events: EventStreams,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -99,6 +101,7 @@ def handlers_of(
         "openapi": openapi,
         "asyncapi": asyncapi,
         "create_direct_topic": direct.create,
+        "watch_events": events.watch,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
+from headgate.core.wire.link_events import EventsHappened
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Handler
@@ -27,6 +28,7 @@ from ingest.delivery_questions import DeliveryQuestions
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
+from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
 from ingest.message_endpoints import MessageEndpoints
 from ingest.message_queries import MessageQueries
@@ -57,6 +59,7 @@ class IngestOptions(NamedTuple):
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
     owner_in_process: bool = False  # in `dev`: then every count is exact
     origins: tuple[str, ...] | None = None
+    query_token: bool = True
     payload_bytes: int = 65_536
     batch_bytes: int = 8 * 1024 * 1024
     batch_items: int = 1_000
@@ -100,6 +103,7 @@ class IngestService:
             audit=audit,
             profile=options.profile,
         )
+        self._events = EventStreams(directory, authenticator, rates, clock, rng)
         self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history = HistoryEndpoint(access, self._owners, rates, clock)
@@ -125,6 +129,7 @@ class IngestService:
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
+            self._events,
         )
         self.app = self._app(handlers, options, metrics.refused)
 
@@ -141,7 +146,11 @@ class IngestService:
     def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
         return make_app(
             handlers,
-            Users(self._authenticator, Origins(options.origins, is_open=self._authenticator.open)),
+            Users(
+                self._authenticator,
+                Origins(options.origins, is_open=self._authenticator.open),
+                query_token=options.query_token,
+            ),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
             refused,
             redirect_streams=options.redirect_streams,
@@ -180,11 +189,15 @@ class IngestService:
             self._rates.share(message.count)
         elif isinstance(message, Revocations):
             self._revocations.told(message.revocations)
+            self._events.revoked()
+        elif isinstance(message, EventsHappened):
+            self._events.happened(message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""
         self._catalog.on_owner(shard, up)
         self._owners.on_owner(shard, up)
+        self._events.on_owner(shard, up)
 
     @property
     def checks(self) -> Mapping[str, Callable[[], str | None]]:
@@ -192,7 +205,8 @@ class IngestService:
         return {"log": self._log_check, "owners": self._directory.missing}
 
     async def drain(self, deadline_s: float) -> None:
-        """Waits until every request has its answer, at most `deadline_s` seconds."""
+        """Ends the streams and waits until every request has its answer, at most `deadline_s` seconds."""
+        self._events.begin_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()

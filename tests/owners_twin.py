@@ -354,6 +354,7 @@ class Numbers:
         self.refusals: list[str] = []
         self.details: list[str] = []
         self.links = 0
+        self.events: dict[str, int] = {}
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         self.deliveries[profile] = self.deliveries.get(profile, 0) + count
@@ -361,6 +362,9 @@ class Numbers:
 
     def gap(self, reason: str, count: int) -> None:
         self.gaps[reason] = self.gaps.get(reason, 0) + count
+
+    def lifecycle_events(self, name: str, count: int) -> None:
+        self.events[name] = self.events.get(name, 0) + count
 
     def link_messages(self, direction: str, count: int) -> None:
         self.links += count

@@ -15,7 +15,7 @@ from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
 from headgate.core.delivery.dead_letter_store import DeadLetter, DeadLetterStore
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle_events import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear
 from headgate.core.delivery.strategy import (
     BatchedDeliveryStrategy,
@@ -25,6 +25,7 @@ from headgate.core.delivery.strategy import (
     Release,
 )
 from headgate.core.wire.errors import IllegalTransition, Refusal
+from headgate.core.wire.event_names import EventName
 
 __all__ = [
     "AsyncBroker",

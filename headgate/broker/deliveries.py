@@ -11,9 +11,10 @@ from headgate.broker.message import Message
 from headgate.broker.topic import Topic
 from headgate.core.delivery.dead_letter_store import NO_ATTEMPTS_LEFT, DeadLetter
 from headgate.core.delivery.delivery import Delivery
-from headgate.core.delivery.lifecycle_events import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import Draw
 from headgate.core.delivery.timers import Timers
+from headgate.core.wire.event_names import EventName
 
 Latency = Callable[[Message, str], float]  # (message, subscriber) -> seconds on the way to the handler
 

@@ -26,13 +26,14 @@ from headgate.core.delivery.dead_letter_store import (
     LetterRemoved,
 )
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle_events import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import Draw, RetryPolicy, SimpleRetryPolicy, no_jitter
 from headgate.core.delivery.strategy import DeliveryStrategy, ImmediateDeliveryStrategy
 from headgate.core.delivery.timers import Timers
 from headgate.core.sequencer.window import Window, window_key
 from headgate.core.wire.control import Config
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import check_topic_id, keyed_id, topic_key
 from headgate.core.wire.rights import unknown_topic
 

@@ -13,10 +13,11 @@ from headgate.broker.message import QueuedMessage, Receipt
 from headgate.broker.topic import Topic, status_in
 from headgate.core.delivery.backpressure import Admittance
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle_events import Event, EventName, Outcome
+from headgate.core.delivery.lifecycle_events import Event, Outcome
 from headgate.core.delivery.strategy import DeliveryStrategy, Release
 from headgate.core.delivery.timers import Timers
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.event_names import EventName
 
 
 class Intake:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.core.delivery.lifecycle_events import Event, EventName
+from headgate.core.delivery.lifecycle_events import Event
+from headgate.core.wire.event_names import EventName
 
 
 class Span(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import http.client
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -74,6 +74,29 @@ class Client:
         """Asks. `query` values that are None are left out. Raises Unreachable."""
         kept = {name: value for name, value in (query or {}).items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(kept)}" if kept else path, None, {})
+
+    def lines(self, path: str, query: Mapping[str, list[str]]) -> Iterator[bytes]:
+        """Yields the lines of a stream as they come. Raises Unreachable, CommandFailed for an answer that is not 2xx.
+
+        A server says something every 15 seconds; one that is silent for TIMEOUT_S is lost.
+        """
+        self.close()
+        try:
+            self._connection.connect()
+        except OSError as error:
+            raise Unreachable(self.url, _why(error), connected=False) from None
+        try:
+            target = f"{self._base}{path}?{urlencode(query, doseq=True)}"
+            self._connection.request("GET", target, None, self._headers | {"Accept": "text/event-stream"})
+            response = self._connection.getresponse()
+            if response.status >= 300:
+                accepted(Answer(response.status, response.headers, response.read()))
+            while line := response.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(self.url, _why(error), connected=True) from None
+        finally:
+            self.close()
 
     def post(self, path: str, body: bytes, content_type: str = _JSON) -> Answer:
         """Posts; a stale connection is opened once more. Raises Unreachable."""

@@ -15,6 +15,7 @@ from headgate.cli.config import config
 from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
 from headgate.cli.direct import direct
+from headgate.cli.event_watch import events
 from headgate.cli.history import history
 from headgate.cli.invocation import (
     CommandFailed,
@@ -167,6 +168,7 @@ app.add_typer(message_commands.app, name="messages", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(direct)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.command(rich_help_panel=CLIENTS)(presence)
+app.command(rich_help_panel=CLIENTS)(events)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)
 app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)

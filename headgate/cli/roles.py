@@ -94,6 +94,7 @@ class Parts:
             redirect_streams=not in_dev,
             owner_in_process=in_dev,
             origins=self.settings.http.origins,
+            query_token=self.settings.auth.query_token,
             payload_bytes=limits.payload_bytes,
             batch_bytes=limits.batch_bytes,
             batch_items=limits.batch_items,

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from headgate.core.wire.errors import CODES
+from headgate.core.wire.event_names import EventName
 from headgate.core.wire.verdict import Code
 from headgate.runtime.refusals import RefusalLog
 
@@ -48,6 +49,7 @@ SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
 WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
+EVENTS: Final = "Events in the life of messages; `delivering` to `retry_scheduled` are of acknowledged subscriptions."
 Labels = tuple[str, ...]
 
 
@@ -113,6 +115,7 @@ class Metrics(Collector):
         self._delivery_seconds = _Histogram(
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
+        self._events = _Counter("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
         self._gaps = _Counter(
             "headgate_gap_messages_total",
             "Messages that a gap frame said are missing.",
@@ -173,6 +176,10 @@ class Metrics(Collector):
         self._deliveries.add((profile,), count)
         self._delivery_seconds.observe((profile,), count, seconds)
 
+    def lifecycle_events(self, name: str, count: int) -> None:
+        """Counts events in the life of messages; `name` is one of `EventName`."""
+        self._events.add((name,), count)
+
     def gap(self, reason: str, count: int) -> None:
         """Counts messages that a gap frame named."""
         self._gaps.add((reason,), count)
@@ -224,6 +231,8 @@ class Metrics(Collector):
         if self._parts & {"ingest", "dispatcher"}:
             yield self._appends.family()
             yield self._append_seconds.family()
+        if self._parts & {"dispatcher", "gateway"}:
+            yield self._events.family()
         if "dispatcher" in self._parts:
             yield from self._dispatcher()
         if "gateway" in self._parts:

@@ -12,7 +12,7 @@ import pytest
 from headgate.broker.demos import DEMOS, DemoRun
 from headgate.cli.demo import demo, line_of
 from headgate.cli.invocation import WrongCommand
-from headgate.core.delivery.lifecycle_events import EventName
+from headgate.core.wire.event_names import EventName
 
 ROOT = Path(__file__).parents[2]
 ALWAYS = ["event", "demo", "at", "topic", "id", "subscriber", "attempts", "status"]

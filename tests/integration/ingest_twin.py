@@ -240,10 +240,15 @@ class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__(owner.store.shards, owner.answer, owner.take)
+        super().__init__(owner.store.shards, owner.answer, self._note)
         self.owner = owner
+        self.sent: list[link.Message] = []
         self.mute = False
         self.asked: list[link.Request] = []
+
+    def _note(self, message: link.Message) -> None:
+        self.sent.append(message)
+        self.owner.take(message)
 
     def _ask(self, request: link.Request, on_answer: OnAnswer) -> None:
         self.asked.append(request)

@@ -9,6 +9,7 @@ LINKS = {"headgate_link_messages_total", "headgate_loop_lag_seconds", "headgate_
 APPENDS = {"headgate_appends_total", "headgate_append_seconds_count"}
 INGEST = LINKS | APPENDS | {"headgate_publishes_total"}
 DISPATCHER = LINKS | APPENDS | {
+    "headgate_lifecycle_events_total",
     "headgate_sequenced_total",
     "headgate_dead_letters_total",
     "headgate_disagreements_total",
@@ -24,6 +25,7 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_window_ids",
 }  # fmt: skip
 GATEWAY = LINKS | {
+    "headgate_lifecycle_events_total",
     "headgate_deliveries_total",
     "headgate_delivery_seconds_count",
     "headgate_gap_messages_total",
@@ -73,6 +75,7 @@ def test_labels_are_those_of_the_page() -> None:
     assert labels["headgate_delivery_seconds_bucket"] == {"profile", "le"}
     assert labels["headgate_gap_messages_total"] == {"reason"}
     assert labels["headgate_dead_letters_total"] == {"reason"}
+    assert labels["headgate_lifecycle_events_total"] == {"event"}
     assert labels["headgate_appends_total"] == set()
 
 

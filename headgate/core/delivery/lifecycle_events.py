@@ -1,25 +1,11 @@
-"""The ten events in the life of a message, as listeners of the in-process broker get them."""
+"""The ten events in the life of a message, as listeners of the in-process broker and of the network get them."""
 
 import enum
 
 import msgspec
 
 from headgate.core.delivery.delivery import Status
-
-
-class EventName(enum.StrEnum):
-    """The ten kinds of event."""
-
-    SUBSCRIBER_ADDED = "subscriber_added"
-    MESSAGE_ENQUEUED = "message_enqueued"
-    DELIVERING = "delivering"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    RETRY_SCHEDULED = "retry_scheduled"
-    DEAD_LETTER = "dead_letter"
-    STRATEGY_SWAPPED = "strategy_swapped"
-    BACKPRESSURE = "backpressure"
-    BATCH_FLUSH = "batch_flush"
+from headgate.core.wire.event_names import EventName
 
 
 class Outcome(enum.StrEnum):
@@ -34,8 +20,9 @@ class Outcome(enum.StrEnum):
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One event. The first seven fields are always there; they are None where an event has no message or no subscriber.
 
-    `at` is in seconds on the broker's clock. `status` is that of the delivery (without a subscriber: of the message)
-    after the event. A field behind them is set for the events in its comment only.
+    `at` is in seconds: on the broker's clock in process, Unix time on the network. `status` is that of the delivery
+    (without a subscriber: of the message) after the event. `subscriber` is the name of one in process; on the network
+    a user id, for a consumer group its name. A field behind them is set for the events in its comment only.
     """
 
     event: EventName
@@ -55,3 +42,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     old: str | None = None  # strategy_swapped
     new: str | None = None  # strategy_swapped
     trace: str | None = None  # the publisher's W3C traceparent
+    epoch: int | None = None  # network: of the topic
+    seq: int | None = None  # network: of the message
+    device_id: str | None = None  # network: of the subscriber, where it acknowledges
+    group: str | None = None  # network: the consumer group, where the subscriber is one

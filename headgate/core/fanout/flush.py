@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator, Iterator
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
+from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
+from headgate.core.fanout.delivered_events import tell_delivered
 from headgate.core.fanout.feed import Piece, Write
 from headgate.core.fanout.ports import GatewayMetrics
 from headgate.core.fanout.session import Session, TopicFeed
@@ -19,7 +21,15 @@ from headgate.core.wire.link_messages import Amended
 class Flush:
     """The feeds with pending messages, and the rings of all feeds. `schedule` asks the shell for one `run`."""
 
-    def __init__(self, limits: Limits, metrics: GatewayMetrics, catchup: CatchUp, schedule: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        metrics: GatewayMetrics,
+        catchup: CatchUp,
+        schedule: Callable[[], None],
+        events: DeliveryEvents,
+    ) -> None:
+        self._events = events
         self._limits = limits
         self._metrics = metrics
         self._catchup = catchup
@@ -99,6 +109,8 @@ class Flush:
             delivered, profile = self._metrics.delivered, feed.profile
             for ts in piece.ts:
                 delivered(profile, count, max((wall_ms - ts) / 1000, 0.0))
+        if self._events.on:
+            tell_delivered(self._events, feed, piece, count, wall_ms)
         if feed.counts is not None:
             feed.counts.flushed(piece.seq, feed.sent, count)
         return piece

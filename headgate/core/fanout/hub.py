@@ -14,6 +14,7 @@ from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
+from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout import grants
 from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
@@ -66,7 +67,8 @@ class Hub:
         self.catchup = CatchUp(limits, upstream, metrics)
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
-        self._flush = Flush(limits, metrics, self.catchup, schedule)
+        self.events = DeliveryEvents(metrics.lifecycle_events)
+        self._flush = Flush(limits, metrics, self.catchup, schedule, self.events)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream)
@@ -94,16 +96,14 @@ class Hub:
         """Takes a message that an owner sent unasked; see `headgate.runtime.links.port.DirectoryUser`."""
         if isinstance(message, Messages | EphemeralMessages):
             self.metrics.link_messages("in", len(message.frames))
-            feed = self._feed_of(message.topic_id, message.epoch)
-            if feed is not None:
+            if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._input.take(feed, message)
         elif isinstance(message, Ended):
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
         elif isinstance(message, Fence | TopicSettings | Amended):
-            feed = self._feed_of(message.topic_id, message.epoch)
-            if feed is not None:
+            if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._take_rare(feed, message)
         else:
             self.audience.receive(message)

@@ -46,6 +46,9 @@ class GatewayMetrics(Protocol):
     def gap(self, reason: str, count: int) -> None:
         """Counts messages that a gap frame named."""
 
+    def lifecycle_events(self, name: str, count: int) -> None:
+        """Counts what happened to acknowledged deliveries."""
+
     def link_messages(self, direction: str, count: int) -> None:
         """Counts messages that came over a link."""
 

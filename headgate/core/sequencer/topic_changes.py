@@ -3,7 +3,7 @@
 Between the check at ingest and the append a role can change; from the rows every node decides alike.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
@@ -30,10 +30,14 @@ class MemberChanged(NamedTuple):
 
 
 class TopicUpdated(NamedTuple):
-    """Name, permissions or settings changed. `fence` is the number of the fence it makes, 0 for none."""
+    """Name, permissions or settings changed. `fence` is the number of the fence it makes, 0 for none.
+
+    `before` are the settings as they were.
+    """
 
     row: Row
     fence: int
+    before: dict[str, Any]
 
 
 class Decided(NamedTuple):
@@ -128,10 +132,11 @@ def _update(shard: Shard, key: bytes, row: Row, change: UpdateTopic) -> Decided:
     if (name, permissions, settings) == (row.name, row.permissions, row.settings):
         return Decided(Verdict(Code.UPDATED, row.version, row.epoch))
     loses = ANYONE.get(row.permissions, Right.NONE) & ~ANYONE[permissions] & Right.SUBSCRIBE
+    before = row.settings
     row.name, row.permissions, row.settings = name, permissions, dict(settings)
     row.version += 1
     fence = _fence(row) if loses else 0
-    return Decided(Verdict(Code.UPDATED, row.version, row.epoch), TopicUpdated(row, fence))
+    return Decided(Verdict(Code.UPDATED, row.version, row.epoch), TopicUpdated(row, fence, before))
 
 
 def _members_of(shard: Shard, key: bytes, row: Row) -> Members:

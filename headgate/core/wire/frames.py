@@ -1,6 +1,19 @@
 """The message frame: the client's JSON, built once from a record's tail for all transports."""
 
+from typing import Final
+
 from headgate.core.wire.timestamps import rfc3339
+
+_ID: Final = b'"message_id":"'
+
+
+def message_id_in(frame: bytes) -> str | None:
+    """Returns the `message_id` of a frame or tail, None where it has none.
+
+    It is not parsed: a payload may hold JSON that no parser of ours takes. All before the id is the server's.
+    """
+    at = frame.find(_ID) + len(_ID)
+    return None if at < len(_ID) else frame[at : frame.index(b'"', at)].decode()
 
 
 def message_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:

@@ -14,6 +14,7 @@ from headgate.core.wire import (
     link_deliveries,
     link_direct,
     link_ephemeral,
+    link_events,
     link_members,
     link_messages,
     link_presence,
@@ -386,6 +387,7 @@ Message = (
     | link_presence.PresenceAnnouncement | link_presence.PresencePush
     | link_deliveries.DeliveryPush | link_dead_letters.DeadLetterNews | link_dead_letters.DeadLetterPush
     | link_acks.CursorAnnouncement | link_acks.CursorQuestion | link_acks.SubscriptionReplaced
+    | link_events.EventAnnouncement
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
@@ -394,4 +396,5 @@ SinceVersion2 = (
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest | link_deliveries.ForgetDeliveries
     | link_acks.CursorRequest | link_acks.CursorAnnouncement
     | link_dead_letters.DeadLetterRequest | link_dead_letters.DeadLetterNews
+    | link_events.EventAnnouncement
 )  # fmt: skip

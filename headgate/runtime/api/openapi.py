@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from headgate.core.wire.errors import CODES
+from headgate.core.wire.event_names import EventName
 from headgate.runtime.api.answer_bodies import ProblemDetails
 from headgate.runtime.api.examples import BODIES
 from headgate.runtime.api.operations import BODY_CODES, OPERATIONS, STREAM, Operation
@@ -51,6 +52,7 @@ PARAMETERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "ack": ("Acknowledged delivery.", _FLAG),
     "presence": ("Whether presence is sent.", _FLAG),
     "device_id": ("1 to 128 characters of printable ASCII.", _TEXT),
+    "event": ("The name of a lifecycle event.", {"type": "string", "enum": [*EventName]}),
     "token": ("A bearer token, for clients that cannot send headers.", _TEXT),
     "ticket": ("A ticket, for clients that cannot send headers.", _TEXT),
     "last_event_id": ("Resumes behind this event; like the header Last-Event-ID.", _TEXT),
@@ -113,7 +115,8 @@ def _operation_id(endpoint: Endpoint, operation: Operation) -> str:
 def _parameters(endpoint: Endpoint, operation: Operation) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
     found = [_parameter(name, "path") for name in in_path]
-    found += [_parameter(name, "query") for name in endpoint.query]
+    found += [_parameter(name, "query") for name in endpoint.query if name not in operation.repeated]
+    found += [_repeated(name) for name in operation.repeated]
     if operation.is_keyed:
         found.append(
             {
@@ -130,6 +133,11 @@ def _parameter(name: str, place: str) -> dict[str, Any]:
     description, schema = PARAMETERS[name]
     required = {"required": True} if place == "path" or name in ("topic_id", "channel_id") else {}
     return {"name": name, "in": place, "description": description, **required, "schema": schema}
+
+
+def _repeated(name: str) -> dict[str, Any]:
+    description, schema = PARAMETERS[name]
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "array", "items": schema}}
 
 
 def _body(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:

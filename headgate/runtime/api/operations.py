@@ -19,7 +19,8 @@ class Operation(NamedTuple):
     """One operation of the API. `codes` are its own errors; those that all have in common are not repeated.
 
     `body` and `answer` are types, None where there is no JSON. `also` are further statuses that succeed, with the same
-    answer. `is_keyed` says that it honours `Idempotency-Key`.
+    answer. `is_keyed` says that it honours `Idempotency-Key`. `repeated` are query parameters that may come several
+    times, or not at all.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Operation(NamedTuple):
     also: tuple[int, ...] = ()
     is_body_optional: bool = False
     is_keyed: bool = False
+    repeated: tuple[str, ...] = ()
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -255,6 +257,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             None,
             ("message_not_found", "forbidden", "immutable", "limit_reached", *_READ),
             is_keyed=True,
+        ),
+        Operation(
+            "watch_events",
+            "events",
+            "Watch what happens to messages, as Server-Sent Events. For tokens with the claim `admin`.",
+            codes=("bad_request", "invalid_topic_id", "forbidden"),
+            repeated=("topic_id", "event"),
         ),
         Operation("openapi", "documents", "This document.", answer=dict[str, Any]),
         Operation("asyncapi", "documents", "The AsyncAPI document of the streams.", answer=dict[str, Any]),

@@ -1,7 +1,7 @@
 """The HTTP application (ASGI) of every port: finds the endpoint, and gives each answer what all answers have.
 
-Starlette answers lifespan and WebSocket scopes and reads bodies. Its router and headers are not used:
-docs/adr/0013-one-http-layer.md says why.
+Starlette answers lifespan and WebSocket scopes, reads bodies, and writes streams until the client is gone. Its router
+and headers are not used: docs/adr/0013-one-http-layer.md says why.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -90,14 +91,18 @@ class HttpApp:
         with self._budget.share() as share:
             request = Incoming(scope, receive, dict(scope["headers"]), share)
             try:
-                status, headers, body = await self._outcome(request, found)
+                answer = await self._outcome(request, found)
             except ClientDisconnect:
                 return  # nobody waits for an answer
-            if self._users is not None:
-                headers += self._users.cors(request.headers)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            headers = [*answer.headers, *(() if self._users is None else self._users.cors(request.headers))]
+            if answer.stream is not None and scope["method"] != "HEAD":
+                response = StreamingResponse(answer.stream, answer.status)
+                response.raw_headers = headers
+                await response(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             try:
-                await self._send_body(send, b"" if scope["method"] == "HEAD" else body)
+                await self._send_body(send, b"" if scope["method"] == "HEAD" else answer.body)
             except TimeoutError:
                 abort = scope.get("extensions", {}).get(ABORT)
                 if abort is None:  # another server: it ends the connection of an application that failed
@@ -105,7 +110,8 @@ class HttpApp:
                 abort()
                 await _gone(receive)
 
-    async def _outcome(self, request: Incoming, found: Found | None) -> tuple[int, list[Header], bytes]:
+    async def _outcome(self, request: Incoming, found: Found | None) -> Reply:
+        """Returns the answer with all its headers, whatever it is."""
         try:
             answer = await self._checks.answer(request, found)
         except Refusal as refusal:
@@ -114,13 +120,14 @@ class HttpApp:
             status, headers, body = problem_of(refusal)
             if status == 408:
                 headers.append((b"connection", b"close"))  # the rest of the body may still come
-            return status, headers, body
+            return Reply(status, body, tuple(headers))
         except ClientDisconnect:
             raise
         except Exception:
             _log.exception("a request failed")
-            return problem_of(Refusal("internal", "something went wrong here; it is in the log"))
-        return answer.status, _headers_of(answer), answer.body
+            status, headers, body = problem_of(Refusal("internal", "something went wrong here; it is in the log"))
+            return Reply(status, body, tuple(headers))
+        return answer._replace(headers=tuple(_headers_of(answer)))
 
     async def _send_body(self, send: Send, body: bytes) -> None:
         """Hands the socket a large answer piece by piece. Raises TimeoutError where the client does not read one."""
@@ -142,6 +149,8 @@ async def _gone(receive: Receive) -> None:
 def _headers_of(answer: Reply) -> list[Header]:
     if answer.status == 204:
         return [*answer.headers]
+    if answer.stream is not None:
+        return [(b"content-type", answer.content_type), *answer.headers]
     about = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))]
     return [*about, *answer.headers]
 

@@ -1,6 +1,6 @@
 """One request and its answer as handlers have them, without a server or a path table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -44,12 +44,16 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer that is no problem; `headers` are those beyond Content-Type and Content-Length."""
+    """An answer that is no problem; `headers` are those beyond Content-Type and Content-Length.
+
+    With a `stream` it has no other body, and goes on until that ends or the client is gone; then the stream is closed.
+    """
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = JSON.encode()
+    stream: AsyncIterator[bytes] | None = None
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

@@ -7,7 +7,7 @@ from headgate.core.wire.rights import Identity
 from headgate.runtime.http.answers import Header
 from headgate.runtime.http.bodies import Headers
 from headgate.runtime.http.cors import cors_headers, preflight_headers
-from headgate.runtime.http.credentials import USER_HEADER, of_request, open_user
+from headgate.runtime.http.credentials import USER_HEADER, of_request, of_stream, open_user
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.queries import Query
 from headgate.runtime.jwks import UnknownKey
@@ -20,12 +20,14 @@ _USER: Final = USER_HEADER.encode()
 class Users:
     """The callers of an API: users of one authenticator, from pages of these origins."""
 
-    def __init__(self, authenticator: Authenticator, origins: Origins) -> None:
+    def __init__(self, authenticator: Authenticator, origins: Origins, *, query_token: bool = False) -> None:
+        """`query_token`: whether a stream's token may come in the query string."""
+        self._query_token = query_token
         self._authenticator = authenticator
         self._origins = origins
 
-    def identity(self, headers: Headers, query: Query) -> Identity:
-        """Returns who asks.
+    def identity(self, headers: Headers, query: Query, *, is_stream: bool = False) -> Identity:
+        """Returns who asks; for a stream its token may be in the query, as an EventSource sends no headers.
 
         Raises Refusal `unauthenticated` or `token_expired`, in open mode `bad_request`, and UnknownKey.
         """
@@ -33,16 +35,21 @@ class Users:
             user = headers.get(_USER)
             named = open_user(query, None if user is None else user.decode("utf-8", "replace"))
             return self._authenticator.anonymous_caller(named)
-        return self._authenticator.authenticate(of_request(text_of(headers, b"authorization")))
+        authorization = text_of(headers, b"authorization")
+        if is_stream and authorization is None:
+            found = of_stream(None, (), query, query_token=self._query_token)
+            if found is not None and found.kind == "token":
+                return self._authenticator.authenticate(found.text)
+        return self._authenticator.authenticate(of_request(authorization))
 
-    async def known_identity(self, headers: Headers, query: Query) -> Identity:
+    async def known_identity(self, headers: Headers, query: Query, *, is_stream: bool = False) -> Identity:
         """Like `identity`; waits at most KEY_FETCHES times for the key of a token, where it is being fetched."""
         for _ in range(KEY_FETCHES):
             try:
-                return self.identity(headers, query)
+                return self.identity(headers, query, is_stream=is_stream)
             except UnknownKey:
                 await self._authenticator.keys_fetched()
-        return self.identity(headers, query)
+        return self.identity(headers, query, is_stream=is_stream)
 
     def check_page(self, headers: Headers) -> None:
         """Raises Refusal `forbidden` for a foreign origin in open mode, where a page needs no token to act.

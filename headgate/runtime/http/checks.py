@@ -58,7 +58,7 @@ class Checks:
         announced = announced_bytes(headers, limit)
         query = read_query(query_string)
         try:
-            identity: Identity = await users.known_identity(headers, query)
+            identity: Identity = await users.known_identity(headers, query, is_stream=served.endpoint.is_stream)
         except Refusal:
             if announced is None:  # it may be too large, and that comes before who sends it
                 await read_body(scope, receive, limit, self._deadline_s, None)

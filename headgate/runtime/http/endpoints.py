@@ -35,7 +35,7 @@ class Endpoint(NamedTuple):
 
     `role` is the process that serves it on its port; `admin` is the admin port of every role. `path` has its parameters
     in braces; `query` lists the query parameters. `handler` is a name that the service binds to a function. It is empty
-    for streams: the gateway's protocol takes them before any application. `who` may call is a user, whose credentials
+    for a gateway's streams: its protocol takes them before any application. `who` may call is a user, whose credentials
     are checked, or anyone.
     """
 
@@ -95,6 +95,7 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", "/api/v1/connections", "list_connections", query=("user_id",)),
     Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
+    Endpoint("ingest", "GET", "/api/v1/events", "watch_events", _EVENTS, query=("topic_id", "event", "token")),
     Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
     Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
     Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body()),

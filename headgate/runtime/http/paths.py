@@ -141,7 +141,7 @@ class _Node:
 
 
 def _served(row: Endpoint, handlers: Mapping[str, Handler], bounds: Mapping[str, int]) -> ServedEndpoint:
-    if not row.is_stream and row.handler not in handlers:
+    if row.handler not in handlers and not (row.is_stream and not row.handler):
         raise ValueError(f"{row.method} {row.path}: there is no handler {row.handler!r}")
     size, media_types = 0, frozenset[str]()
     if row.body is not None:

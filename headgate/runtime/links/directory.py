@@ -11,6 +11,7 @@ from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_acks import ReplaceSubscription
+from headgate.core.wire.link_events import EventsHappened, WatchEvents
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -211,7 +212,7 @@ class LinkDirectory:
             self._user.on_push(served.epoch, message)
 
     def _shard_of_push(self, message: link.Message) -> int:
-        if isinstance(message, link.Attached):
+        if isinstance(message, link.Attached | WatchEvents | EventsHappened):
             return message.shard
         if isinstance(message, UsersElsewhere):
             return self.shard_of_user(message.users[0].user_id) if message.users else -1

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from headgate.core.delivery.delivery import Status
-from headgate.core.delivery.lifecycle_events import Event, EventName, Outcome
+from headgate.core.delivery.lifecycle_events import Event, Outcome
+from headgate.core.wire.event_names import EventName
 
 ALWAYS = ["event", "at", "topic", "id", "subscriber", "attempts", "status"]
 

@@ -4,6 +4,7 @@ import pytest
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
+from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
@@ -24,7 +25,9 @@ class Bench:
         self.numbers = Numbers()
         self.catchup = CatchUp(self.limits, Owners(), self.numbers)
         self.scheduled = 0
-        self.flush = Flush(self.limits, self.numbers, self.catchup, self._schedule)
+        self.flush = Flush(
+            self.limits, self.numbers, self.catchup, self._schedule, DeliveryEvents(self.numbers.lifecycle_events)
+        )
 
     def _schedule(self) -> None:
         self.scheduled += 1

@@ -2,7 +2,7 @@
 
 import json
 
-from headgate.core.wire.frames import edit_frame, ephemeral_frame, message_frame
+from headgate.core.wire.frames import edit_frame, ephemeral_frame, message_frame, message_id_in
 
 TAIL = b'"message_id":"m","publisher_id":"u","payload":[1]}'
 TEXT = "2023-11-14T22:13:20.007Z"
@@ -12,6 +12,13 @@ REST = {"message_id": "m", "publisher_id": "u", "payload": [1]}
 def test_a_durable_message_has_seq_and_time() -> None:
     frame = message_frame("a.b:c-d_e", 7, 9, TAIL)
     assert json.loads(frame) == {"type": "message", "topic_id": "a.b:c-d_e", "seq": 7, "ts": 9, **REST}
+
+
+def test_the_id_of_a_message_is_found_whatever_its_payload_holds() -> None:
+    odd = b'"message_id":"m-1","payload":{"message_id":"no","n":1e999,"s":"\\ud800"}}'
+    for frame in (message_frame("t", 7, 9, odd), ephemeral_frame("t", 9, odd), edit_frame("t", 7, 9, odd), odd):
+        assert message_id_in(frame) == "m-1"
+    assert message_id_in(b"{}") is None
 
 
 def test_an_ephemeral_message_has_no_seq() -> None:
