@@ -1,0 +1,296 @@
+"""The connection of a client: opens WebSockets one after the other, and hands the frames of each topic to its feed."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+from urllib.parse import quote
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+
+from headgate_client.connection_state import State, Step, after
+from headgate_client.credentials import Credential, Credentials
+from headgate_client.errors import (
+    ClientError,
+    ConnectionStopped,
+    CredentialsFailed,
+    RequestFailed,
+    SubscribeRefused,
+    SubscriptionEnded,
+    Unreachable,
+)
+from headgate_client.feed import Feed
+from headgate_client.frames import Frame
+from headgate_client.outbox import Outbox
+from headgate_client.reconnection import TOKEN_EXPIRED, UNAUTHENTICATED, Action, Backoff, after_close
+from headgate_client.session import Room, Session
+
+OPEN_S: Final = 10.0
+CLOSE_S: Final = 5.0
+MAX_FRAME: Final = 4 * 1024 * 1024  # the largest payload a server may be set to, with room
+RESUBSCRIBE_S: Final = 1.0
+_log = logging.getLogger("headgate_client")
+
+
+class Stream:
+    """Follows topics over one WebSocket at a time, from the first subscribe to `close`. For one event loop."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        credentials: Credentials,
+        headers: dict[str, str],
+        *,
+        retry_first: bool = True,
+        trust_env: bool = True,
+        on_state: Callable[[State], None] | None = None,
+        on_frame: Callable[[Frame, bytes], None] | None = None,
+    ) -> None:
+        """`urls` are base URLs, tried in turn. Without `retry_first` the first connection must succeed. `trust_env`: a
+        proxy that the environment names is used."""
+        self.urls = [f"ws{url.removeprefix('http').rstrip('/')}/ws/subscribe" for url in urls]
+        self.state = State.IDLE
+        self.error: ClientError | None = None
+        self.feeds: dict[str, Feed] = {}
+        self.session: Session | None = None
+        self._credentials = credentials
+        self._headers = headers
+        self._retry_first = retry_first
+        self._proxy: Literal[True] | None = True if trust_env else None
+        self._on_state = on_state
+        self._on_frame = on_frame
+        self._at = 0  # the place in `urls`, counted on
+        self._outbox = Outbox()
+        self._room = Room()
+        self._room.ask(lambda: any(feed.queue.is_full for feed in self.feeds.values()))
+        self._backoff = Backoff(random.random)
+        self._unauthenticated = 0  # in a row
+        self._reached = False
+        self._task: asyncio.Task[None] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # topics whose owner was away, to ask again
+
+    def follow(self, feed: Feed) -> None:
+        """Begins to follow a topic. Raises ClientError for one that is followed, or after the end."""
+        if self._is_over():
+            raise self.error or ClientError("the client is closed")
+        if feed.topic_id in self.feeds:
+            raise SubscribeRefused(feed.topic_id, "already_subscribed", "this client follows it; use another client")
+        self.feeds[feed.topic_id] = feed
+        feed.queue.on_room = self._room.look
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="headgate-client")
+            self._task.add_done_callback(self._crashed)
+        elif self.session is not None:
+            self.session.put(feed.subscribe())
+
+    def leave(self, topic_id: str) -> None:
+        """Ends following a topic; nothing happens when it is not followed."""
+        feed = self.feeds.pop(topic_id, None)
+        if feed is not None:
+            feed.end()
+            if self.session is not None:
+                self.session.put({"type": "unsubscribe", "topic_id": topic_id})
+        self._room.look()
+
+    def send(self, frame: Frame) -> bool:
+        """Sends a frame when its turn comes. Returns False when there is no connection. Raises OutboxFull."""
+        if self.session is None:
+            return False
+        self.session.put(frame)
+        return True
+
+    async def ask(self, frame: Frame, timeout_s: float = OPEN_S) -> Frame:
+        """Sends a frame and waits for its answer. Raises RequestFailed, also when there is no connection."""
+        if self.session is None:
+            raise RequestFailed("not_connected", "there is no connection at the moment")
+        return await self.session.ask(frame, timeout_s)
+
+    async def close(self) -> None:
+        """Sends what waits, closes the connection and ends every feed."""
+        if self.state is State.CLOSED:
+            return
+        if self.session is not None:
+            await self.session.close(CLOSE_S)
+        self._step(Step.CLOSE)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._end_all(None)
+
+    async def _run(self) -> None:
+        self._step(Step.START)
+        while not self._is_over():
+            step = await self._attempt()
+            if self._is_over():
+                return
+            self._step(step)
+            if step is Step.FAILED:
+                await asyncio.sleep(self._wait_s)
+                self._step(Step.WAITED)
+        self._end_all(self.error)
+
+    async def _attempt(self) -> Step:
+        """Serves one connection to its end, if it opens. Returns what happened last."""
+        self._wait_s = 0.0
+        try:
+            used = await self._credentials.get(streams=True)
+        except CredentialsFailed as error:
+            return self._failed(error)
+        self._step(Step.FETCHED)
+        url = self.urls[self._at % len(self.urls)]
+        try:
+            socket = await self._open(url, used)
+        except InvalidStatus as error:
+            return self._status(error, used)
+        except InvalidURI as error:
+            return self._refused(Unreachable(str(error)))
+        except (OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError) as error:
+            self._at += 1
+            return self._failed(Unreachable(f"cannot reach {url}: {plain(error)}"))
+        self._reached = True
+        self._step(Step.OPENED)
+        return self._ended(await self._serve(socket, used), used)
+
+    async def _open(self, url: str, used: Credential | None) -> ClientConnection:
+        headers = dict(self._headers)
+        if used is not None and used.is_ticket:
+            url = f"{url}?ticket={quote(used.text, safe='')}"
+        elif used is not None:
+            headers["Authorization"] = f"Bearer {used.text}"
+        return await connect(
+            url,
+            additional_headers=headers,
+            compression=None,  # the server does not negotiate it
+            max_size=MAX_FRAME,
+            open_timeout=OPEN_S,
+            close_timeout=1.0,
+            proxy=self._proxy,
+            ping_interval=None,  # Session does it: it knows when the socket is not read
+        )
+
+    async def _serve(self, socket: ClientConnection, used: Credential | None) -> int:
+        self._outbox.opened(asyncio.get_running_loop().time())
+        session = self.session = Session(socket, self._outbox, self._room, self._credentials, used, self._take)
+        for feed in self.feeds.values():
+            session.put(feed.subscribe())
+        try:
+            return await session.run()
+        finally:
+            self.session = None
+            self._last, self._served = session.last, session.served
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+            for feed in self.feeds.values():
+                feed.lost()
+            socket.transport.abort()
+
+    def _ended(self, code: int, used: Credential | None) -> Step:
+        """Decides by the close code and the `disconnect` frame."""
+        last = self._last
+        code = int(last.get("code") or code)
+        if self._served:
+            self._backoff.reset()
+            self._unauthenticated = 0
+        action: Action = after_close(code, reconnect=last.get("reconnect"))
+        if code in (UNAUTHENTICATED, TOKEN_EXPIRED):
+            self._unauthenticated += 1
+            renewed = self._credentials.refused(used) and self._unauthenticated == 1
+            action = "now" if renewed else "stop"
+        reason = str(last.get("reason") or "")
+        _log.info("the connection ended: %s %s", code, reason)
+        if action == "stop":
+            return self._refused(ConnectionStopped(code, reason))
+        self._at += 1
+        if action == "now" and (self._served or code == UNAUTHENTICATED):
+            return Step.MOVED
+        return self._failed(Unreachable(f"the connection was lost: {code} {reason}"), last.get("retry_after_ms"))
+
+    def _status(self, error: InvalidStatus, used: Credential | None) -> Step:
+        """Decides by an HTTP answer to the handshake: 4xx would come again, but for 408 and 429."""
+        status = error.response.status_code
+        failure = Unreachable(f"the WebSocket was refused with HTTP {status}")
+        if 400 <= status < 500 and status not in (408, 429):
+            return self._refused(ConnectionStopped(status, "an HTTP answer in place of a WebSocket"))
+        self._at += 1
+        after_s = error.response.headers.get("Retry-After", "")
+        return self._failed(failure, int(after_s) * 1_000 if after_s.isdigit() else None)
+
+    def _failed(self, error: ClientError, at_least_ms: int | None = None) -> Step:
+        if not (self._retry_first or self._reached):
+            return self._refused(error)
+        self._wait_s = self._backoff.next_s(at_least_ms)
+        _log.info("%s; next attempt in %.1f s", error, self._wait_s)
+        return Step.FAILED
+
+    def _refused(self, error: ClientError) -> Step:
+        self.error = error
+        return Step.REFUSED
+
+    def _take(self, frame: Frame, text: bytes) -> None:
+        if self._on_frame is not None:
+            self._on_frame(frame, text)
+        feed = self.feeds.get(frame.get("topic_id", ""))
+        if feed is None:
+            return
+        if frame["type"] == "unsubscribed":
+            self._end(feed, SubscriptionEnded(feed.topic_id, str(frame.get("reason"))))
+        elif frame["type"] == "error":
+            self._error(feed, frame)
+        elif frame["type"] == "subscribed" and feed.wish.group is not None and frame.get("group") != feed.wish.group:
+            self._end(feed, SubscribeRefused(feed.topic_id, "not_built", "this server has no consumer groups"))
+            self.send({"type": "unsubscribe", "topic_id": feed.topic_id})
+        elif (again := feed.take(frame, text)) is not None:
+            self.send({"type": "ack", "topic_id": feed.topic_id, "seq": again})
+
+    def _error(self, feed: Feed, frame: Frame) -> None:
+        if feed.live.is_set():
+            _log.warning("%s: %s: %s", feed.topic_id, frame.get("code"), frame.get("message"))
+            return  # of an ack or a request: the subscription stays
+        if not frame.get("retryable"):
+            error = SubscribeRefused(feed.topic_id, str(frame.get("code")), str(frame.get("message", "")))
+            self._end(feed, error)
+            return
+        wait = max((frame.get("retry_after_ms") or 0) / 1_000, RESUBSCRIBE_S) + random.random()  # noqa: S311 - jitter
+        self._timers[feed.topic_id] = asyncio.get_running_loop().call_later(wait, self._subscribe_again, feed)
+
+    def _subscribe_again(self, feed: Feed) -> None:
+        self._timers.pop(feed.topic_id, None)
+        if self.feeds.get(feed.topic_id) is feed and not feed.live.is_set():
+            self.send(feed.subscribe())
+
+    def _end(self, feed: Feed, error: ClientError) -> None:
+        self.feeds.pop(feed.topic_id, None)
+        feed.end(error)
+
+    def _end_all(self, error: ClientError | None) -> None:
+        for feed in list(self.feeds.values()):
+            feed.end(error)
+        self.feeds.clear()
+
+    def _is_over(self) -> bool:
+        return self.state in (State.STOPPED, State.CLOSED)
+
+    def _step(self, step: Step) -> None:
+        self.state = after(self.state, step)
+        if self._on_state is not None:
+            self._on_state(self.state)
+
+    def _crashed(self, task: "asyncio.Task[None]") -> None:
+        """A defect must not leave readers waiting for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the connection failed", exc_info=error)
+            self.error = ClientError(f"the connection failed: {type(error).__name__}: {error}")
+            with contextlib.suppress(Exception):
+                self._step(Step.CLOSE)
+            self._end_all(self.error)
+
+
+def plain(error: BaseException) -> str:
+    """Returns an error's text; its type where it has none."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
