@@ -12,6 +12,9 @@ class DispatcherMetrics(Protocol):
     def dead_letter(self, reason: str, count: int = 1) -> None:
         """Counts dead letters."""
 
+    def letters_evicted(self, count: int) -> None:
+        """Counts open dead letters that had to make room for newer ones."""
+
     def inbox_skipped(self) -> None:
         """Counts a record of the inbox log that cannot be read."""
 

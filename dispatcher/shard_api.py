@@ -9,6 +9,8 @@ import structlog
 
 from dispatcher.announcements import Announcements
 from dispatcher.history import ANY_TOPIC
+from dispatcher.letter_messages import LetterMessages
+from dispatcher.letter_requests import LetterRequests
 from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
 from dispatcher.message_requests import MessageRequests
@@ -60,6 +62,8 @@ class ShardApi:
         self._creator = creator
         self._reading = Reading(owner, shell.clock)
         self._tickets = RedeemedTickets(shell.clock.wall_ms())
+        messages = LetterMessages(owner, self._reading)
+        letters = LetterRequests(owner, messages, shell.clock, shell.metrics, self.handle_later)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
@@ -74,6 +78,7 @@ class ShardApi:
             **presence.handlers,
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, self._answer_with).handlers,
+            **letters.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
             link_users.Redeem: self._redeem,
             link_direct.AskLogic: self._logic,
