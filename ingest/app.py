@@ -13,6 +13,7 @@ from headgate.runtime.http.paths import Paths
 from ingest.alias_endpoints import AliasEndpoints
 from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
+from ingest.dead_letter_endpoints import DeadLetterEndpoints
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.history import HistoryEndpoint
 from ingest.message_endpoints import MessageEndpoints
@@ -65,6 +66,7 @@ def handlers_of(
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
     direct: DirectEndpoint,
+    letters: DeadLetterEndpoints,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -99,6 +101,10 @@ def handlers_of(
         "openapi": openapi,
         "asyncapi": asyncapi,
         "create_direct_topic": direct.create,
+        "list_dead_letters": letters.listed,
+        "show_dead_letter": letters.show,
+        "purge_dead_letter": letters.purge,
+        "replay_dead_letter": letters.replay,
     }
 
 

@@ -23,6 +23,7 @@ from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.dead_letter_endpoints import DeadLetterEndpoints
 from ingest.delivery_questions import DeliveryQuestions
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.durable import DurablePublishes
@@ -125,6 +126,7 @@ class IngestService:
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
+            DeadLetterEndpoints(self._owners, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
 
