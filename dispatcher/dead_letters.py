@@ -1,7 +1,7 @@
 """Writes the dead letters of a shard, and tells when they are in the log.
 
-They are JSON records with the member `id`. An in-process broker on the same log writes its own dead letters there, with
-the member `op`: see `headgate/broker/journal.py`.
+They are those of records that could not be used. Deliveries that were given up are written by `letter_log.py`, in the
+same format.
 
 No dead letter is dropped because many wait. Instead the shard reads no further while too much waits (`room`), and a
 snapshot waits for the letters before it (`safe`). Records are kept as they are and are turned into letters, a few at a
@@ -9,13 +9,12 @@ time, when they are handed to the log. The letter of an event has no value: its 
 """
 
 import asyncio
-import base64
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 
+from headgate.core.delivery.dead_letter_record import LetterAdded, RefusedRecord, encode_letter, refused_letter
 from headgate.core.sequencer.effects import Unusable
 from headgate.core.wire.envelope import is_event
 from headgate.core.wire.records import Appended, LogName, Record
@@ -30,8 +29,6 @@ WAITING_BYTES: Final = 8 << 20  # of records whose letters are not in the log ye
 WAITING_LETTERS: Final = 10_000
 FLYING_BYTES: Final = 1 << 20  # handed to the log and not acknowledged: letters are a third larger than records
 SLICE_BYTES: Final = 256 * 1024  # made into letters in one loop turn: about a millisecond
-
-_encoder = msgspec.json.Encoder()
 
 
 class _Waiting(NamedTuple):
@@ -109,20 +106,15 @@ class DeadLetters:
         record, letter = waiting
         value = record.value
         shown = None if value is None or is_event(value) else value[:VALUE_BYTES]
-        return _encoder.encode(
-            {
-                "id": f"{self._number}:{record.offset}",
-                "shard": self._number,
-                "offset": record.offset,
-                "items": letter.items,
-                "at": record.ts,
-                "reason": letter.reason,
-                "detail": letter.detail,
-                "key": base64.b64encode((record.key or b"")[:KEY_BYTES]).decode(),
-                "value": None if shown is None else base64.b64encode(shown).decode(),
-                "cut": value is not None and len(value) > len(shown or b""),
-            }
+        refused = RefusedRecord(
+            shard=self._number,
+            offset=record.offset,
+            items=letter.items,
+            key=(record.key or b"")[:KEY_BYTES],
+            value=shown,
+            cut=value is not None and len(value) > len(shown or b""),
         )
+        return encode_letter(LetterAdded(refused_letter(refused, letter.reason, letter.detail, record.ts)))
 
     def _done(self, waiting: _Waiting, done: "asyncio.Future[Appended]") -> None:
         self._flying -= waiting.size

@@ -22,6 +22,7 @@ from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_direct, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_dead_letters import AskDeadLetters, ChangeDeadLetter
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
@@ -32,10 +33,11 @@ logger = structlog.get_logger("dispatcher")
 
 GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 
-_LARGE = (link.Fetch, link.AskHistory)
+_LARGE = (link.Fetch, link.AskHistory, AskDeadLetters)
 _BY_SHARD = (
     *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
     *(link_presence.AttachPresence, link_presence.PresenceChanged, WatchEvents, EventsHappened),
+    *(AskDeadLetters, ChangeDeadLetter),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations

@@ -15,6 +15,9 @@ class DispatcherMetrics(Protocol):
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts lifecycle events that the owner of a topic sees."""
 
+    def letters_evicted(self, count: int) -> None:
+        """Counts open dead letters that had to make room for newer ones."""
+
     def inbox_skipped(self) -> None:
         """Counts a record of the inbox log that cannot be read."""
 

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.topic_list import TopicList
+from headgate.core.delivery.open_letters import PREFIX, OpenLetters
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.apply import NotConfigured
-from headgate.core.sequencer.pairs import NoPairs, Pairs
+from headgate.core.sequencer.pairs import JoinedPairs, NoPairs, Pairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import Chunk, restoring
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
@@ -33,7 +34,8 @@ class RecoveredShard(NamedTuple):
     """All that a ShardOwner begins with.
 
     The message log had the offsets [`first`, `end`) at the recovery. `users` are those of this shard, as the inbox log
-    has them below `users.next_offset`. `writer` continues the snapshot chain, where there is one.
+    has them below `users.next_offset`, `letters` the same of the dead-letter log. `writer` continues the snapshot
+    chain, where there is one.
     """
 
     number: int
@@ -45,19 +47,20 @@ class RecoveredShard(NamedTuple):
     writer: SnapshotWriter
     first: int
     end: int
+    letters: OpenLetters
 
 
 Worked = Callable[[str, float], None]
 
 
 async def restore_in_slices(
-    chain: Sequence[Chunk], worked: Worked = lambda work, seconds: None, users: Pairs | None = None
+    chain: Sequence[Chunk], worked: Worked = lambda work, seconds: None, pairs: Pairs | None = None
 ) -> tuple[Shard, dict[bytes, Row]]:
-    """Restores a chain in slices, so that other shards are served meanwhile; fills `users`. Raises BrokenChain.
+    """Restores a chain in slices, so that other shards are served meanwhile; fills `pairs`. Raises BrokenChain.
 
     Calls `worked` with the seconds that each slice took.
     """
-    steps, now = restoring(chain, NoPairs() if users is None else users), asyncio.get_running_loop().time
+    steps, now = restoring(chain, NoPairs() if pairs is None else pairs), asyncio.get_running_loop().time
     while True:
         started = now()
         try:
@@ -75,7 +78,7 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
 
     Raises ShardLost, NotConfigured, NewerSnapshot, LogUnavailable.
     """
-    chain, shard, rows, users = await _newest_state(log, number, worked)
+    chain, shard, rows, (users, letters) = await _newest_state(log, number, worked)
     bounds = await log.bounds(LogName.MESSAGES, number)
     written = await first_config(log, number)
     config = shard.config or written
@@ -83,14 +86,14 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
         raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
     inbox = await log.bounds(LogName.INBOX, number)
     users.next_offset = inbox_start(number, shard, users.next_offset if chain else None, inbox)
-    writer = SnapshotWriter(users)
+    writer = SnapshotWriter(pairs_of(users, letters))
     if chain:
         _check(number, shard, written, bounds.end)
         writer.resume(chain, shard.window)
     else:
         shard.next_offset = bounds.first
     topics = await _topics_of(rows)
-    return RecoveredShard(number, config, shard, rows, topics, users, writer, bounds.first, bounds.end)
+    return RecoveredShard(number, config, shard, rows, topics, users, writer, bounds.first, bounds.end, letters)
 
 
 def inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> int:
@@ -107,6 +110,11 @@ def inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> 
         f"to {inbox.end}: memberships were removed before anybody read them, or the log was made anew; see 'A shard is "
         "parked' in docs/operations.md"
     )
+
+
+def pairs_of(users: UserTopics, letters: OpenLetters) -> Pairs:
+    """Returns all that other wings keep in the snapshots of a shard."""
+    return JoinedPairs(users, {PREFIX: letters})
 
 
 def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
@@ -131,7 +139,7 @@ async def _topics_of(rows: dict[bytes, Row]) -> TopicList:
 
 async def _newest_state(
     log: Log, number: int, worked: Worked
-) -> tuple[list[Chunk], Shard, dict[bytes, Row], UserTopics]:
+) -> tuple[list[Chunk], Shard, dict[bytes, Row], tuple[UserTopics, OpenLetters]]:
     """Restores the newest chain that can be restored and that the log continues. Raises ShardLost.
 
     A snapshot ends behind transaction markers and whatever else takes an offset without being a record for us, so an
@@ -144,9 +152,9 @@ async def _newest_state(
         end = chain[-1]
         try:
             if end.offset >= first:
-                users = UserTopics()
-                shard, rows = await restore_in_slices(chain, worked, users)
-                return chain, shard, rows, users
+                users, letters = UserTopics(), OpenLetters()
+                shard, rows = await restore_in_slices(chain, worked, pairs_of(users, letters))
+                return chain, shard, rows, (users, letters)
             highest = max(highest, end.offset)
         except BrokenChain as error:
             logger.error("a snapshot cannot be restored, an older one is used", shard=number, why=str(error))
@@ -156,4 +164,4 @@ async def _newest_state(
             f"shard {number}: its newest snapshot ends at offset {highest} and the log begins at {first}: what stood "
             "between was removed before anybody applied it; see 'A shard is parked' in docs/operations.md"
         )
-    return [], Shard(), {}, UserTopics()
+    return [], Shard(), {}, (UserTopics(), OpenLetters())

@@ -178,6 +178,10 @@ class DispatcherService:
         """Returns the number of shards whose history does not have all messages of the log yet."""
         return sum(1 for owner in self.dispatcher.owners.values() if not owner.history.complete)
 
+    def open_letters(self) -> int:
+        """Returns the number of dead letters of the shards served here that are not being replayed."""
+        return sum(owner.letters.letters.store.open_count for owner in self.dispatcher.owners.values())
+
     def lag(self) -> int:
         """Returns the number of records that are in the log and not applied yet."""
         return self._assignment.lag() if self._assignment is not None else 0

@@ -14,6 +14,7 @@ from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index_file import last_record_of
+from dispatcher.letter_log import LetterLog
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
@@ -22,6 +23,7 @@ from dispatcher.owner_events import OwnerEvents
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
@@ -39,7 +41,7 @@ from headgate.core.wire.envelope import decode
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
-from headgate.core.wire.message_changes import ReactToMessage
+from headgate.core.wire.message_changes import ReactToMessage, RedactMessage
 from headgate.core.wire.records import Batch, LogName, Record, slices
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import LogUnavailable
@@ -57,6 +59,12 @@ class TopicListener(Protocol):
     """Is told which topics changed; with `user_id` only that user's membership did."""
 
     def __call__(self, topic_id: str, user_id: str = "") -> None: ...
+
+
+class AttachListener(Protocol):
+    """Is told of gateways that host a topic from now on."""
+
+    def attached(self, peer: "Destination", topic_id: str) -> None: ...
 
 
 class Destination(Protocol):
@@ -134,6 +142,10 @@ class ShardOwner:
         self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
         self.cursor_writer = CursorWriter(log, number, self.inbox)
         self.leases: Leases[Destination] = Leases()
+        self.letters = LetterLog(
+            *(log, number, found.letters, found.writer, self.caught_up), self, node.shell.clock, self._metrics
+        )
+        self.replays: AttachListener | None = None
         if mark is not None:
             self.compare(mark)
 
@@ -274,6 +286,7 @@ class ShardOwner:
             self._take_created(record.key or b"", effect.row)
         elif isinstance(effect, TopicDeleted):
             self.topics.remove(effect.topic_id, effect.epoch)
+            self.letters.deleted(effect.topic_id, effect.epoch)
             self.topic_rates.deleted(effect.topic_id)
             self.send_open()
             for peer in self.routes.drop_topic(effect.topic_id):
@@ -295,6 +308,8 @@ class ShardOwner:
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):
             self.writer.touch(MessageKey(record.key or b"", effect.change.target_seq))
+        if isinstance(effect.change, RedactMessage):
+            self.letters.redacted(effect.event.topic_id, effect.event.epoch, effect.change.target_seq)
         self.history.add(record.offset, effect.event, effect.change)
         self.amendments.add(effect)
         self.routes.push(effect.event)
@@ -330,6 +345,8 @@ class ShardOwner:
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)
+            if self.replays is not None and self.letters.is_complete:
+                self.replays.attached(peer, topic.topic_id)
 
     def send_open(self) -> None:
         """Sends the open batches, after what changed in them; a congested link's routes fall behind instead."""
@@ -343,6 +360,18 @@ class ShardOwner:
             else:
                 peer.send(messages)
                 self._metrics.link_messages("out", len(messages.frames))
+
+    # -- what dead letters ask
+
+    def is_deleted(self, letter: DeadLetter) -> bool:
+        """Returns whether a dead letter's topic is gone."""
+        return not self.topics.has_epoch(letter.epoch)
+
+    def is_redacted(self, letter: DeadLetter) -> bool:
+        """Returns whether a dead letter's message is redacted."""
+        epoch, seq = letter.epoch, letter.seq
+        changed = self.shard.changed.get(topic_key(letter.topic), epoch, seq)
+        return changed.redacted if changed is not None else self.history.fold(epoch, seq, seq).state(seq).redacted
 
     # -- ends
 

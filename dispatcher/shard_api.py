@@ -11,6 +11,8 @@ from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
 from dispatcher.event_watchers import EventWatchers
 from dispatcher.history import ANY_TOPIC
+from dispatcher.letter_messages import LetterMessages
+from dispatcher.letter_requests import LetterRequests
 from dispatcher.log_end import refuse_late
 from dispatcher.member_requests import MemberRequests
 from dispatcher.message_requests import MessageRequests
@@ -62,6 +64,8 @@ class ShardApi:
         self._creator = creator
         self._reading = Reading(owner, shell.clock)
         self._tickets = RedeemedTickets(shell.clock.wall_ms())
+        messages = LetterMessages(owner, self._reading)
+        letters = LetterRequests(owner, messages, shell.clock, shell.metrics, self.handle_later)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
@@ -77,6 +81,7 @@ class ShardApi:
             **self.event_watchers.handlers,
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
+            **letters.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
             link_users.Redeem: self._redeem,
             link_direct.AskLogic: self._logic,

@@ -135,6 +135,7 @@ class ShardRunner:
                 tasks.create_task(owner.follow_log(), name=f"log-{self.number}")
                 tasks.create_task(snapshots.run(), name=f"snapshots-{self.number}")
                 tasks.create_task(owner.inbox.follow_log(), name=f"inbox-{self.number}")
+                tasks.create_task(owner.letters.follow_log(), name=f"dead-letters-{self.number}")
                 tasks.create_task(keeper.run(), name=f"index-{self.number}")
                 tasks.create_task(owner.pages.run(config), name=f"pages-{self.number}")
                 tasks.create_task(owner.log_end.run(), name=f"log-end-{self.number}")

@@ -246,7 +246,7 @@ class Snapshots:
     async def _check(self, names: list[bytes], floor: int) -> None:
         """Reads the base back. Raises BadSnapshot or BrokenChain; then the next snapshot is a base again."""
         owner = self._owner
-        check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer, owner.users)
+        check = BaseCheck(names, owner.writer.mark, owner.shard, owner.rows, owner.writer, owner.writer.pairs)
         try:
             async with aclosing(chunks_back(self._log, owner.number, background=True)) as chunks:
                 async for chunk in chunks:

@@ -13,6 +13,7 @@ from headgate.runtime.http.paths import Paths
 from ingest.alias_endpoints import AliasEndpoints
 from ingest.api_documents import asyncapi, openapi
 from ingest.batch import BatchEndpoints
+from ingest.dead_letter_endpoints import DeadLetterEndpoints
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
@@ -67,6 +68,7 @@ def handlers_of(
     revocations: RevocationEndpoint,
     direct: DirectEndpoint,
     events: EventStreams,
+    letters: DeadLetterEndpoints,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -102,6 +104,10 @@ def handlers_of(
         "asyncapi": asyncapi,
         "create_direct_topic": direct.create,
         "watch_events": events.watch,
+        "list_dead_letters": letters.listed,
+        "show_dead_letter": letters.show,
+        "purge_dead_letter": letters.purge,
+        "replay_dead_letter": letters.replay,
     }
 
 

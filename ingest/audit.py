@@ -28,6 +28,8 @@ Action = Literal[
     "subscriptions.end",
     "ticket.create",
     "revocation.create",
+    "dead_letter.replay",
+    "dead_letter.purge",
 ]
 
 DONE: Final = "ok"

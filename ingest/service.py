@@ -24,6 +24,7 @@ from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
 from ingest.controls import Controls
+from ingest.dead_letter_endpoints import DeadLetterEndpoints
 from ingest.delivery_questions import DeliveryQuestions
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.durable import DurablePublishes
@@ -130,6 +131,7 @@ class IngestService:
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
+            DeadLetterEndpoints(self._owners, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
 

@@ -13,7 +13,8 @@ from headgate.broker.subscriber import Subscriber, idempotent
 from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.dead_letter_store import DeadLetter, DeadLetterStore
+from headgate.core.delivery.dead_letter_record import DeadLetter
+from headgate.core.delivery.dead_letter_store import DeadLetterStore
 from headgate.core.delivery.delivery import Status
 from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import RetryPolicy, SimpleRetryPolicy, exponential, fixed, linear

@@ -12,7 +12,7 @@ from headgate.broker.subscriber import FunctionSubscriber, Handler, Subscriber, 
 from headgate.broker.topic_metrics import TopicMetrics
 from headgate.core.delivery.backpressure import Backpressure, OnFull
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.dead_letter_store import DeadLetter, DeadLetterRecord
+from headgate.core.delivery.dead_letter_record import DeadLetter, DeadLetterRecord
 from headgate.core.delivery.retry import RetryPolicy
 from headgate.core.delivery.strategy import DeliveryStrategy
 from headgate.core.wire.errors import HeadgateError

@@ -9,7 +9,7 @@ from headgate.broker.lane import Attempt, Lane
 from headgate.broker.listeners import EventListeners
 from headgate.broker.message import Message
 from headgate.broker.topic import Topic
-from headgate.core.delivery.dead_letter_store import NO_ATTEMPTS_LEFT, DeadLetter
+from headgate.core.delivery.dead_letter_record import NO_ATTEMPTS_LEFT, DeadLetter, broker_letter_id
 from headgate.core.delivery.delivery import Delivery
 from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import Draw
@@ -168,6 +168,7 @@ class Deliveries:
 def _letter(attempt: Attempt, now: float) -> DeadLetter:
     lane, entry, delivery = attempt.lane, attempt.entry, attempt.delivery
     return DeadLetter(
+        id=broker_letter_id(lane.topic, entry.id, lane.name),
         topic=lane.topic,
         message_id=entry.id,
         subscriber=lane.name,

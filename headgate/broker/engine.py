@@ -18,13 +18,8 @@ from headgate.broker.subscriber import Subscriber
 from headgate.broker.topic import Topic
 from headgate.core.delivery.backpressure import Admittance, Backpressure
 from headgate.core.delivery.breaker import Breaker, BreakerPolicy
-from headgate.core.delivery.dead_letter_store import (
-    DeadLetter,
-    DeadLetterStore,
-    LetterAdded,
-    LetterId,
-    LetterRemoved,
-)
+from headgate.core.delivery.dead_letter_record import PURGED, REPLAYED, DeadLetter, LetterAdded, LetterEnded
+from headgate.core.delivery.dead_letter_store import DeadLetterStore
 from headgate.core.delivery.delivery import Status
 from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.retry import Draw, RetryPolicy, SimpleRetryPolicy, no_jitter
@@ -250,7 +245,7 @@ class Engine:
 
     # Dead letters
 
-    def replay(self, letter_id: LetterId, now: float) -> LetterRemoved:
+    def replay(self, letter_id: str, now: float) -> LetterEnded:
         """Queues a dead letter for its subscriber again, with attempts from 0; no other subscriber gets it.
 
         Raises Refusal `not_found` (no such letter, or nobody to get it) or `queue_full` (the letter stays).
@@ -262,7 +257,7 @@ class Engine:
         lane = self._receiver(topic, letter)
         if topic.queued + topic.reserved >= topic.pressure.max_queue_size:
             raise self.intake.refuse(topic, now)
-        record = LetterRemoved(*letter_id, why="replayed")
+        record = LetterEnded(letter_id, letter.topic, REPLAYED)
         self.dead_letters.apply(record)
         entry = QueuedMessage(int(letter.message_id), letter.payload, letter.key, letter.created_ts, None)
         self.redeliver(lane, entry, now)
@@ -275,9 +270,9 @@ class Engine:
             lane = group.pick(entry)
         self.intake.enqueue_for(topic, lane, entry, now)
 
-    def purge(self, topic: str | None, subscriber: str | None) -> list[LetterRemoved]:
+    def purge(self, topic: str | None, subscriber: str | None) -> list[LetterEnded]:
         """Removes dead letters; returns the record of each."""
-        records = [LetterRemoved(*letter.id, why="purged") for letter in self.dead_letters.find(topic, subscriber)]
+        records = [LetterEnded(letter.id, letter.topic, PURGED) for letter in self.dead_letters.find(topic, subscriber)]
         for record in records:
             self.dead_letters.apply(record)
         return records

@@ -4,9 +4,8 @@ A message is an ordinary record of the message log (`headgate/core/wire/envelope
 the members of a client's frame. So a server on the same log can read a broker's messages, and a broker can replay
 messages of a server or of any Kafka producer.
 
-The dead-letter log has records of two formats. A broker writes a JSON record with the member `op`
-(`headgate/core/delivery/dead_letter_store.py`): a delivery that was given up, or its removal. A dispatcher writes the
-records that it could not use (`dispatcher/dead_letters.py`): JSON with the member `id`. A broker skips those.
+The dead-letter log has one format for all who write to it (`headgate/core/delivery/dead_letter_record.py`). A broker
+skips the letters of a server.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from headgate.broker.message import NewMessage
-from headgate.core.delivery.dead_letter_store import DeadLetterRecord, LetterRemoved
+from headgate.core.delivery.dead_letter_record import DeadLetterRecord, LetterAdded, decode_letter, encode_letter
 from headgate.core.wire.envelope import KEYED, Item, Kind, decode, encode_message, is_ours
 from headgate.core.wire.errors import CorruptRecord, UnknownVersion
 from headgate.core.wire.ids import id_text, keyed_id, random_id, shard_of, topic_key
@@ -59,7 +58,6 @@ class Journal:
         self._entropy = entropy
         self._keep_records = keep_records
         self._encode = msgspec.json.Encoder().encode
-        self._decode_letter = msgspec.json.Decoder(DeadLetterRecord).decode
         self._trimmed: dict[int, int] = {}
 
     def append(self, topic: str, message: NewMessage) -> "asyncio.Future[Appended]":
@@ -77,18 +75,20 @@ class Journal:
 
     def append_dead_letter(self, record: DeadLetterRecord) -> None:
         """Appends a change of the dead-letter store. A failure is logged and counted in `errors`."""
-        topic = record.topic if isinstance(record, LetterRemoved) else record.letter.topic
-        future = self.log.append(LogName.DEAD_LETTERS, self._shard(topic), topic_key(topic), self._encode(record))
+        topic = record.letter.topic if isinstance(record, LetterAdded) else record.topic
+        future = self.log.append(LogName.DEAD_LETTERS, self._shard(topic), topic_key(topic), encode_letter(record))
         future.add_done_callback(self._dead_letter_appended)
 
     async def dead_letters(self) -> AsyncIterator[DeadLetterRecord]:
-        """Yields the changes of the dead-letter store, and skips a dispatcher's records."""
+        """Yields the changes of the dead-letter store, and skips the letters of a server."""
         for shard in range(self.log.shards):
             async for record in self._records(LogName.DEAD_LETTERS, shard, None):
                 try:
-                    yield self._decode_letter(record.value or b"")
-                except msgspec.DecodeError:
+                    found = decode_letter(record.value)
+                except CorruptRecord:
                     continue
+                if not isinstance(found, LetterAdded) or found.letter.subscriber:
+                    yield found
 
     async def messages(self, topic: str, since: int | None) -> AsyncIterator[StoredMessage]:
         """Yields a topic's messages from offset `since` (None: the oldest) to the end at the time of the call.

@@ -20,7 +20,7 @@ from headgate.broker.message import NewMessage, PublishOptions, QueuedMessage, R
 from headgate.broker.topic import Topic
 from headgate.broker.waiting_publishers import WaitingPublishers
 from headgate.core.delivery.backpressure import Admittance
-from headgate.core.delivery.dead_letter_store import DeadLetterRecord
+from headgate.core.delivery.dead_letter_record import DeadLetterRecord
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.records import Appended
 from headgate.runtime.ports import AppendUnknown, Clock, Log

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from headgate.cli import member_commands, message_commands, topics
+from headgate.cli import dead_letter_commands, member_commands, message_commands, topics
 from headgate.cli.config import config
 from headgate.cli.connection_list import connections
 from headgate.cli.demo import demo
@@ -165,6 +165,7 @@ app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
 app.add_typer(message_commands.app, name="messages", rich_help_panel=CLIENTS)
+app.add_typer(dead_letter_commands.app, name="dead-letters", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(direct)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.command(rich_help_panel=CLIENTS)(presence)

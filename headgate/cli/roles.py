@@ -151,6 +151,7 @@ class Parts:
         self.metrics.watch("load", service.load)
         self.metrics.watch("shards_without_index", service.shards_without_index)
         self.metrics.watch("shards_history_incomplete", service.shards_filling)
+        self.metrics.watch("dead_letters_open", service.open_letters)
         self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
         self.metrics.watch("window_ids", service.window_ids)
         return service

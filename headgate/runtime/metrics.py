@@ -28,6 +28,7 @@ Gauge = Literal[
     "window_ids",
     "shards_without_index",
     "shards_history_incomplete",
+    "dead_letters_open",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,7 +43,7 @@ DIRECTIONS: Final = ("in", "out")
 GAP_REASONS: Final = ("slow_consumer", "retention", "shed")
 DEAD_LETTER_REASONS: Final = (
     *("null", "not_utf8", "not_json", "too_deep", "too_large", "corrupt", "config"),
-    *("no_topic", "not_durable", "wrong_partition"),
+    *("no_topic", "not_durable", "wrong_partition", "max_attempts"),
 )
 LOGS_READ: Final = ("messages", "messages-background", "snapshots", "snapshots-background")
 SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
@@ -123,7 +124,13 @@ class Metrics(Collector):
             _each(GAP_REASONS),
         )
         self._dead_letters = _Counter(
-            "headgate_dead_letters_total", "Records that were given up.", ("reason",), _each(DEAD_LETTER_REASONS)
+            "headgate_dead_letters_total",
+            "Records and deliveries that were given up.",
+            ("reason",),
+            _each(DEAD_LETTER_REASONS),
+        )
+        self._letters_evicted = _Counter(
+            "headgate_dead_letters_evicted_total", "Open dead letters that made room for newer ones.", (), [()]
         )
         self._snapshot_failures = _Counter(
             "headgate_snapshot_failures_total",
@@ -190,8 +197,12 @@ class Metrics(Collector):
         self._refusal_log.note(code, detail)
 
     def dead_letter(self, reason: str, count: int = 1) -> None:
-        """Counts records written to the dead letters."""
+        """Counts records and deliveries written to the dead letters."""
         self._dead_letters.add((reason,), count)
+
+    def letters_evicted(self, count: int) -> None:
+        """Counts open dead letters that had to make room for newer ones."""
+        self._letters_evicted.add((), count)
 
     def snapshot_failed(self, reason: str) -> None:
         """Counts a snapshot that could not be written, or that differs when it is read back."""
@@ -241,6 +252,8 @@ class Metrics(Collector):
     def _dispatcher(self) -> Iterator[Metric]:
         yield self._sequenced.family()
         yield self._dead_letters.family()
+        yield self._letters_evicted.family()
+        yield self._gauge("dead_letters_open", "Dead letters of deliveries that wait for a person.")
         yield self._disagreements.family()
         yield self._inbox_skipped.family()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")

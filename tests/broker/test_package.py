@@ -10,7 +10,10 @@ import pytest
 import headgate
 
 ROOT = Path(__file__).parents[2]
-PURE = ("delivery", "retry", "strategy", "timers", "breaker", "backpressure", "dead_letter_store", "lifecycle_events")
+PURE = (
+    *("delivery", "retry", "strategy", "timers", "breaker", "backpressure", "lifecycle_events"),
+    *("dead_letter_record", "dead_letter_store", "open_letters"),
+)
 ALLOWED = {"enum", "collections", "heapq", "types", "typing", "msgspec", "headgate"}
 
 
@@ -43,6 +46,8 @@ def test_the_core_of_delivery_knows_no_clock_randomness_or_io(name: str) -> None
     assert {full for full in imports if full.startswith("headgate")} <= {
         *(f"headgate.core.delivery.{other}" for other in PURE),
         "headgate.core.wire.errors",
+        "headgate.core.wire.ids",
+        "headgate.core.wire.records",
         "headgate.core.wire.topic_settings",
     }
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFunctionDef)]

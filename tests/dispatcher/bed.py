@@ -10,11 +10,12 @@ import pytest
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import ShardOptions
 from dispatcher.node import Node
-from dispatcher.recovery import RecoveredShard
+from dispatcher.recovery import RecoveredShard, pairs_of
 from dispatcher.shard import ShardOwner, TopicListener
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.topic_list import TopicList
+from headgate.core.delivery.open_letters import OpenLetters
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.rows import Shard
 from headgate.core.sequencer.shard_state import ShardState
@@ -52,7 +53,9 @@ def runner_of(log: Log, options: ShardOptions | None = None, shell: Shell[Metric
 def empty_shard(end: int = 0) -> RecoveredShard:
     """Shard 0 of a log without records up to the offset `end`."""
     users = UserTopics()
-    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), users, SnapshotWriter(users), 0, end)
+    letters = OpenLetters()
+    writer = SnapshotWriter(pairs_of(users, letters))
+    return RecoveredShard(0, CONFIG, Shard(), {}, TopicList(), users, writer, 0, end, letters)
 
 
 def configured_shard(end: int = 0) -> RecoveredShard:

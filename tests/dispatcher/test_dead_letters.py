@@ -1,33 +1,38 @@
 """Dead letters of a shard: one a record, in bounded memory, in slices, and safe before any snapshot passes them."""
 
 import asyncio
-import base64
 import time
-from typing import Any
+from typing import NamedTuple
 
-import msgspec
 import pytest
 
 from dispatcher import dead_letters
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
+from headgate.core.delivery.dead_letter_record import DeadLetter, LetterAdded, RefusedRecord, encode_letter
 from headgate.core.sequencer.effects import Unusable
 from headgate.core.wire.control import Actor, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
-from headgate.core.wire.ids import keyed_id, random_id
+from headgate.core.wire.ids import foreign_id, id_text, keyed_id, random_id
 from headgate.core.wire.message_changes import EditMessage, encode_event, event_tail
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.system import SystemRng
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
-from tests.contract.log_suite import read_from
 from tests.dispatcher.bed import owning
+from tests.dispatcher.letters_bed import records_of
 from tests.dispatcher.test_recovery import KEY, TOPIC, a_log, create
 
 
-async def letters_of(log: FaultyLog) -> list[dict[str, Any]]:
-    bounds = await log.bounds(LogName.DEAD_LETTERS, 0)
-    records = await read_from(log, LogName.DEAD_LETTERS, 0, bounds.first, bounds.end - bounds.first)
-    return [msgspec.json.decode(record.value or b"") for record in records]
+class Refused(NamedTuple):
+    """A letter, and the record it is about."""
+
+    letter: DeadLetter
+    record: RefusedRecord
+
+
+async def letters_of(log: FaultyLog) -> list[Refused]:
+    found = [added.letter for added in await records_of(log) if isinstance(added, LetterAdded)]
+    return [Refused(letter, letter.record) for letter in found if letter.record is not None]
 
 
 def large_batch(epoch: int, name: int) -> bytes:
@@ -49,11 +54,11 @@ async def test_one_letter_a_record_with_its_value_once_whatever_its_batch_holds(
                 await asyncio.sleep(0.01)
             await runner.owner.dead_letters.safe()
     letters = await letters_of(log)
-    assert [letter["items"] for letter in letters] == [1_000] * 3
-    assert [letter["id"] for letter in letters] == [f"0:{place.offset}" for place in places[1:]]
-    assert {letter["reason"] for letter in letters} == {"no_topic"}
-    assert [base64.b64decode(letter["value"]) for letter in letters] == batches
-    assert sum(len(str(letter)) for letter in letters) < 2 * sum(map(len, batches))
+    assert [record.items for _, record in letters] == [1_000] * 3
+    assert [letter.id for letter, _ in letters] == [id_text(foreign_id(KEY, 0, place.offset)) for place in places[1:]]
+    assert {(letter.reason, letter.topic, letter.seq) for letter, _ in letters} == {("no_topic", TOPIC, 0)}
+    assert [record.value for _, record in letters] == batches
+    assert sum(len(encode_letter(LetterAdded(letter))) for letter, _ in letters) < 2 * sum(map(len, batches))
 
 
 async def test_the_letter_of_an_event_does_not_keep_what_a_redaction_could_not_reach() -> None:
@@ -68,8 +73,8 @@ async def test_the_letter_of_an_event_does_not_keep_what_a_redaction_could_not_r
             while runner.owner.shard.next_offset <= place.offset:
                 await asyncio.sleep(0.01)
             await runner.owner.dead_letters.safe()
-    (letter,) = await letters_of(log)
-    assert (letter["reason"], letter["value"], letter["cut"]) == ("corrupt", None, True)
+    ((letter, record),) = await letters_of(log)
+    assert (letter.reason, record.value, record.cut) == ("corrupt", None, True)
 
 
 def dead(offset: int, size: int = 10) -> Record:
@@ -94,7 +99,7 @@ async def test_reading_pauses_while_the_waiting_letters_are_at_their_bytes_and_g
     log.reach = Reach.OK
     await asyncio.wait_for(paused, 5)
     await asyncio.wait_for(letters.safe(), 5)
-    assert [letter["offset"] for letter in await letters_of(log)] == [0, 1, 2]
+    assert [record.offset for _, record in await letters_of(log)] == [0, 1, 2]
 
 
 async def test_small_letters_are_bounded_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:

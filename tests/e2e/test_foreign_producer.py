@@ -1,11 +1,9 @@
 """A plain Kafka producer writes JSON keyed by topic id: subscribers get it. What cannot be used becomes a dead letter
 with its reason, and nobody is disconnected."""
 
-from base64 import b64decode
 from contextlib import AsyncExitStack
 
-import msgspec
-
+from headgate.core.delivery.dead_letter_record import DeadLetter, LetterAdded, decode_letter
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher, SseReader, Subscriber
 from tests.e2e.conftest import Figures
@@ -66,8 +64,8 @@ async def test_a_foreign_producer_reaches_subscribers_and_what_is_bad_is_a_dead_
         unknown = await publisher.call("GET", "/api/v1/topics/nobody.knows.me")
         assert unknown.status == 404, "an unknown topic is not created, whatever topics.auto_create says"
 
-        letters = [msgspec.json.decode(r.value) for r in await read_all(kafka_bootstrap, f"{log_prefix}.dead-letters")]
-        found = {_what(letter): letter["reason"] for letter in letters}
+        letters = [decode_letter(r.value) for r in await read_all(kafka_bootstrap, f"{log_prefix}.dead-letters")]
+        found = {_what(added.letter): added.letter.reason for added in letters if isinstance(added, LetterAdded)}
         assert found == BAD, "each with its reason"
         assert len(letters) == len(BAD), "each once"
         metrics = await deployment.dispatchers[0].metrics()
@@ -84,7 +82,7 @@ async def _letters_there(deployment: Deployment) -> bool:
     return len(await read_all(deployment.bootstrap, f"{deployment.prefix}.dead-letters")) >= len(BAD)
 
 
-def _what(letter: dict[str, str | None]) -> tuple[bytes | None, bytes | None]:
+def _what(letter: DeadLetter) -> tuple[bytes | None, bytes | None]:
     """Returns key and value of the dead record: a letter has no key where the record had none."""
-    key, value = letter["key"], letter["value"]
-    return b64decode(key) if key else None, None if value is None else b64decode(value)
+    assert letter.record is not None
+    return letter.record.key or None, letter.record.value

@@ -13,6 +13,8 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_sequenced_total",
     "headgate_dead_letters_total",
     "headgate_disagreements_total",
+    "headgate_dead_letters_evicted_total",
+    "headgate_dead_letters_open",
     "headgate_inbox_skipped_total",
     "headgate_load",
     "headgate_log_lag_records",

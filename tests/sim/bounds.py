@@ -7,9 +7,8 @@ newest valid snapshot holds everything that changed. L2: what nobody could read 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from dispatcher.shard import ShardOwner
+from headgate.core.delivery.dead_letter_record import LetterAdded, decode_letter
 from headgate.core.sequencer.snapshot import Chunk, chain_among
 from headgate.core.sequencer.window import START
 from headgate.core.wire.records import LogName
@@ -78,8 +77,9 @@ def _letters(world: "World", number: int) -> None:
     part = world.store.parts[LogName.DEAD_LETTERS, number]
     letters = {}  # an owner that takes over may write one again
     for record in part.slice(part.first, 1 << 30).records:
-        letter = msgspec.json.decode(record.value or b"{}")
-        letters[letter["id"]] = (letter["offset"], len(record.value or b""))
+        found = decode_letter(record.value)
+        if isinstance(found, LetterAdded) and found.letter.record is not None:
+            letters[found.letter.id] = (found.letter.record.offset, len(record.value or b""))
     begin = world.written[number][0].offset
     sizes = {offset: len(world.written[number][offset - begin].value or b"") for offset, _ in letters.values()}
     most = BASE64 * sum(sizes.values()) + LETTER * len(sizes)

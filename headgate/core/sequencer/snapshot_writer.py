@@ -91,6 +91,11 @@ class SnapshotWriter:
         self.offset = self.inbox_offset = -1
 
     @property
+    def pairs(self) -> Pairs:
+        """What other wings keep in the snapshots."""
+        return self._pairs
+
+    @property
     def mark(self) -> WindowMark:
         """Where the window ended at the newest snapshot."""
         return self._mark

@@ -42,7 +42,8 @@ class GivenUp(LinkStruct, tag=121):
 class AskDeadLetters(LinkStruct, tag=122):
     """Asks one shard for the dead letters of a topic, or ("") of all that the caller administers, above the id `after`.
 
-    Answer: DeadLettersAnswer or Refused.
+    With `id` for that one only, with its message, also while it is being replayed. Answer: DeadLettersAnswer or
+    Refused.
     """
 
     req: int
@@ -51,10 +52,14 @@ class AskDeadLetters(LinkStruct, tag=122):
     caller: Caller
     after: str
     limit: int
+    id: str = ""
 
 
 class LetterShown(LinkStruct):
-    """A dead letter as the list shows it; `at` is Unix milliseconds."""
+    """A dead letter as the list shows it; `at` is Unix milliseconds.
+
+    `message` is the frame as it is now, b"" in a list and where the message is no longer kept.
+    """
 
     id: str
     topic_id: str
@@ -66,6 +71,8 @@ class LetterShown(LinkStruct):
     reason: str
     last_error: str
     at: int
+    replaying: bool = False
+    message: bytes = b""
 
 
 class DeadLettersAnswer(LinkStruct, tag=123):

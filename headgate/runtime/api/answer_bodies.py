@@ -145,6 +145,47 @@ class SubscriberPage(msgspec.Struct):
     next_page: NextPage
 
 
+class DeadLetterItem(msgspec.Struct, omit_defaults=True):
+    """A delivery that was given up after `attempts`. For a consumer group `user_id` and `device_id` are null.
+
+    `message_id` is null where the message was no longer kept then. `last_error` is what the receiver said last.
+    """
+
+    id: MessageIdText
+    topic_id: TopicIdText
+    epoch: Epoch
+    seq: Seq
+    message_id: MessageIdText | None
+    user_id: UserIdText | None
+    device_id: DeviceIdText | None
+    attempts: Count
+    reason: str
+    last_error: str
+    at: Timestamp
+    group: str | UnsetType = UNSET
+
+
+class DeadLetterPage(msgspec.Struct):
+    """Dead letters that are not being replayed, ascending by id."""
+
+    dead_letters: list[DeadLetterItem]
+    next_page: NextPage
+
+
+class DeadLetterDetails(DeadLetterItem, kw_only=True):
+    """A dead letter; `message` is its message as it is now, null where it is no longer kept."""
+
+    replaying: bool
+    message: MessageFrame | None
+
+
+class ReplayedLetter(msgspec.Struct):
+    """A dead letter whose message is delivered again."""
+
+    id: MessageIdText
+    topic_id: TopicIdText
+
+
 class SubscriptionItem(msgspec.Struct):
     """A live subscription of a connection."""
 

@@ -12,6 +12,7 @@ from headgate.runtime.api import request_bodies as requests
 BODY_CODES: Final = ("bad_request", "too_large", "unsupported_media_type")
 _READ: Final = ("rate_limited",)
 _TOPIC: Final = ("invalid_topic_id", "topic_not_found", "forbidden")
+_LETTER: Final = ("bad_request", "forbidden", "not_found", *_READ)
 _MESSAGE: Final = (*_TOPIC, "message_not_found", "not_in_profile")
 
 
@@ -264,6 +265,28 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Watch what happens to messages, as Server-Sent Events. For tokens with the claim `admin`.",
             codes=("bad_request", "invalid_topic_id", "forbidden"),
             repeated=("topic_id", "event"),
+        ),
+        Operation(
+            "list_dead_letters",
+            "dead letters",
+            "List deliveries that were given up, of a topic or of all topics that the caller administers.",
+            answer=answers.DeadLetterPage,
+            codes=("bad_request", *_TOPIC, *_READ),
+        ),
+        Operation(
+            "show_dead_letter",
+            "dead letters",
+            "Show a delivery that was given up, and its message.",
+            answer=answers.DeadLetterDetails,
+            codes=_LETTER,
+        ),
+        Operation("purge_dead_letter", "dead letters", "Remove a dead letter.", codes=_LETTER),
+        Operation(
+            "replay_dead_letter",
+            "dead letters",
+            "Deliver the message of a dead letter again, to whom it was for.",
+            answer=answers.ReplayedLetter,
+            codes=(*_LETTER, "gone"),
         ),
         Operation("openapi", "documents", "This document.", answer=dict[str, Any]),
         Operation("asyncapi", "documents", "The AsyncAPI document of the streams.", answer=dict[str, Any]),

@@ -10,6 +10,7 @@ Who = Literal["user", "anyone"]
 EVENT_STREAM: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 TOPICS: Final = "/api/v1/topics"
+LETTERS: Final = "/api/v1/dead-letters"
 TOPIC: Final = "/api/v1/topics/{topic_id}"
 MEMBERS: Final = f"{TOPIC}/members"
 MESSAGE: Final = f"{TOPIC}/messages/{{message_id}}"
@@ -96,6 +97,10 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("ingest", "GET", "/api/v1/events", "watch_events", _EVENTS, query=("topic_id", "event", "token")),
+    Endpoint("ingest", "GET", LETTERS, "list_dead_letters", query=("topic_id", *_PAGE)),
+    Endpoint("ingest", "GET", f"{LETTERS}/{{id}}", "show_dead_letter"),
+    Endpoint("ingest", "DELETE", f"{LETTERS}/{{id}}", "purge_dead_letter", _NO_CONTENT),
+    Endpoint("ingest", "POST", f"{LETTERS}/{{id}}/replay", "replay_dead_letter", AnswerShape(202)),
     Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
     Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
     Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body()),

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from headgate.core.sequencer.apply import apply_many
-from headgate.core.sequencer.pairs import NoPairs
+from headgate.core.sequencer.pairs import JoinedPairs, NoPairs
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import chain_among, read_chunk
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
@@ -135,3 +135,17 @@ def test_changed_pairs_wait_for_a_snapshot_and_it_says_up_to_where_it_has_their_
     assert (again.pending(shard), again.inbox_offset, restored.next_offset) == (0, 7, 7)
     again.forget()
     assert (again.pending(shard) > 0, again.inbox_offset) == (True, -1)
+
+
+def test_the_pairs_of_two_wings_are_one_in_a_snapshot_and_each_gets_its_own_back() -> None:
+    main, other = Values(), Values()
+    joined = JoinedPairs(main, {b"o:": other})
+    for key in (b"a", b"o:a", b"b", b"o:b"):
+        joined.load(key, b"of " + key)
+    assert (main.values, other.values) == ({b"a": b"of a", b"b": b"of b"}, {b"o:a": b"of o:a", b"o:b": b"of o:b"})
+    assert [key for keys in joined.keys(1) for key in keys] == [b"a", b"b", b"o:a", b"o:b"]
+    assert (joined.encoded(b"o:a"), joined.encoded(b"a"), joined.encoded(b"o:c")) == (b"of o:a", b"of a", None)
+    joined.load(b"o:a", None)
+    assert list(other.values) == [b"o:b"]
+    main.changes, other.changes, joined.next_offset = 3, 4, 9
+    assert (joined.changes, joined.next_offset, main.next_offset, other.next_offset) == (7, 9, 9, 0)

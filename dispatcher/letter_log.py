@@ -1,0 +1,229 @@
+"""Reads the dead-letter log of one shard, and writes what happens to the letters of deliveries.
+
+The letters change only by records that were read back, so a new owner has the same ones. Its own task reads them: while
+the log cannot be read, messages are delivered all the same, and questions about letters wait.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final, Protocol
+
+import structlog
+
+from dispatcher.ports import DispatcherMetrics
+from headgate.core.delivery.dead_letter_record import DeadLetter, DeadLetterRecord, LetterAdded, encode_letter
+from headgate.core.delivery.open_letters import OFFSET_KEY, OpenLetters
+from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
+from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.ids import topic_key
+from headgate.core.wire.records import Appended, Batch, LogName, Record, slices
+from headgate.runtime.logging import Reminder
+from headgate.runtime.logs.embedded import KEEP_MS
+from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone, Reader
+
+logger = structlog.get_logger("dispatcher")
+
+READ_RECORDS: Final = 2_000
+READ_S: Final = 1.0
+BEHIND_READ_S: Final = 0.05  # while questions wait: a silent log shows its end only after a read
+RETRY_S: Final = 0.5
+WAITING: Final = 10_000  # questions that wait until the log has been read; records that are not read back yet
+
+Outcome = Callable[[bool], None]  # whether the log has the record
+
+
+class LetterListener(Protocol):
+    """Is told of the records of deliveries, in the order of the log, once all of them have been read."""
+
+    def __call__(self, record: DeadLetterRecord) -> None: ...
+
+
+class LetterChecks(Protocol):
+    """What the letters need to know of the messages."""
+
+    def is_deleted(self, letter: DeadLetter) -> bool:
+        """Returns whether the letter's topic is gone."""
+
+    def is_redacted(self, letter: DeadLetter) -> bool:
+        """Returns whether the letter's message is known to be redacted."""
+
+
+class LetterLog:
+    """The letters of one shard, kept up to date by `follow_log`, which is a task of its own.
+
+    `is_complete`: the log has been read up to the end that it had when the shard's message log had been (`live`).
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        number: int,
+        letters: OpenLetters,
+        writer: SnapshotWriter,
+        live: asyncio.Event,
+        checks: LetterChecks,
+        clock: Clock,
+        metrics: DispatcherMetrics,
+    ) -> None:
+        self.letters = letters
+        self.is_complete = False
+        self.listener: LetterListener | None = None
+        self._log = log
+        self._number = number
+        self._writer = writer
+        self._live = live
+        self._checks = checks
+        self._clock = clock
+        self._metrics = metrics
+        self._reminder = Reminder(clock.now)
+        self._end: int | None = None  # where the log ended when the shard was live
+        self._waiting: list[Callable[[], None]] = []
+        self._written: list[tuple[int, int, Outcome]] = []  # a heap by offset: in the log, not read back yet
+        self._appends = 0
+        self._flying = 0
+        self._evicted = 0
+
+    # -- who asks
+
+    def hold(self, again: Callable[[], None]) -> bool:
+        """Calls `again` once complete, in the order of the calls. Returns False when too many wait."""
+        if len(self._waiting) >= WAITING:
+            return False
+        self._waiting.append(again)
+        return True
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether as many records are on their way as may."""
+        return self._flying + len(self._written) >= WAITING
+
+    def append(self, record: DeadLetterRecord, outcome: Outcome) -> None:
+        """Writes a record; `outcome` is called once it is applied here, or when the log did not take it."""
+        topic = record.letter.topic if isinstance(record, LetterAdded) else record.topic
+        self._flying += 1
+        future = self._log.append(LogName.DEAD_LETTERS, self._number, topic_key(topic), encode_letter(record))
+        future.add_done_callback(partial(self._appended, outcome))
+
+    def _appended(self, outcome: Outcome, done: "asyncio.Future[Appended]") -> None:
+        self._flying -= 1
+        if done.cancelled() or done.exception() is not None:
+            outcome(False)
+        elif done.result().offset < self.letters.next_offset:
+            outcome(True)
+        else:
+            self._appends += 1
+            heappush(self._written, (done.result().offset, self._appends, outcome))
+
+    # -- what happens to messages
+
+    def deleted(self, topic_id: str, epoch: int) -> None:
+        """A topic was deleted: its letters go."""
+        self._drop([letter for letter in self.letters.store.of_topic(topic_id) if letter.epoch == epoch])
+
+    def redacted(self, topic_id: str, epoch: int, seq: int) -> None:
+        """A message was redacted: what its receivers said of it goes."""
+        self._touch(self.letters.blank(topic_id, epoch, seq))
+
+    # -- the log
+
+    async def follow_log(self) -> None:
+        """Applies the log's records as they come, until cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except (LogError, OffsetGone) as error:  # of a log that retention has cut: go on where it begins now
+                if self._reminder.is_due():
+                    logger.warning("dead letters cannot be read now", shard=self._number, why=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _follow(self) -> None:
+        letters, bounds = self.letters, await self._log.bounds(LogName.DEAD_LETTERS, self._number)
+        if not letters.restored or not bounds.first <= letters.next_offset <= bounds.end:
+            letters.next_offset, letters.restored = bounds.first, True
+        reader = await self._log.reader(LogName.DEAD_LETTERS, self._number, letters.next_offset)
+        try:
+            while True:
+                batch = await self._read(reader)
+                if batch is None:
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    await self._take_batch(batch)
+        finally:
+            await reader.close()
+
+    async def _read(self, reader: Reader) -> Batch | None:
+        """Returns the next records, None while the log cannot be reached."""
+        try:
+            if self._end is None and self._live.is_set():
+                self._end = (await self._log.bounds(LogName.DEAD_LETTERS, self._number)).end
+            return await reader.read(READ_RECORDS, READ_S if self.is_complete else BEHIND_READ_S)
+        except LogUnavailable:
+            return None
+
+    async def _take_batch(self, batch: Batch) -> None:
+        for records in slices(batch.records):
+            self._take(records)
+            await asyncio.sleep(0)
+        self.letters.next_offset = max(self.letters.next_offset, batch.next_offset)  # over transaction markers too
+        if batch.records:
+            self._touch([OFFSET_KEY])
+        self._expire()
+        while self._written and self._written[0][0] < self.letters.next_offset:
+            heappop(self._written)[2](True)
+        if not self.is_complete and self._end is not None:
+            end = self._end if batch.stable is None else min(self._end, batch.stable)
+            if self.letters.next_offset >= end:
+                self._complete()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        for record in records:
+            try:
+                applied = self.letters.apply(record)
+            except CorruptRecord as error:
+                logger.warning("dead letter skipped", shard=self._number, offset=record.offset, why=str(error))
+                continue
+            if applied is None:
+                continue
+            found, changed = applied
+            self._touch(changed)
+            self._count_evicted()
+            if isinstance(found, LetterAdded) and changed and self._live.is_set():
+                self._check(found.letter)
+            if self.listener is not None and changed and self.is_complete:
+                self.listener(found)
+
+    def _check(self, letter: DeadLetter) -> None:
+        if self._checks.is_deleted(letter):
+            self._drop([letter])
+        elif self._checks.is_redacted(letter):
+            self.redacted(letter.topic, letter.epoch, letter.seq)
+
+    def _count_evicted(self) -> None:
+        evicted = self.letters.store.evicted
+        if evicted != self._evicted:
+            self._metrics.letters_evicted(evicted - self._evicted)
+            self._evicted = evicted
+
+    def _complete(self) -> None:
+        for topic in self.letters.store.topics():
+            self._drop([letter for letter in self.letters.store.of_topic(topic) if self._checks.is_deleted(letter)])
+        self.is_complete = True
+        waiting, self._waiting = self._waiting, []
+        for again in waiting:
+            again()
+
+    def _expire(self) -> None:
+        """Forgets letters that the log keeps no longer."""
+        keep_ms = self._log.keep_ms.get(LogName.DEAD_LETTERS, KEEP_MS[LogName.DEAD_LETTERS])
+        gone = self.letters.store.older((self._clock.wall_ms() - keep_ms) / 1_000)
+        if gone:
+            self._touch(self.letters.drop(gone))
+
+    def _drop(self, letters: Sequence[DeadLetter]) -> None:
+        self._touch(self.letters.drop(letter.id for letter in letters))
+
+    def _touch(self, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            self._writer.touch(PairKey(key))

@@ -1,0 +1,122 @@
+"""Replayed messages reach their gateways: at once, when they attach, when they want them, and after an owner change."""
+
+import json
+from collections.abc import Callable
+
+from dispatcher.replays import Replays
+from headgate.core.delivery.dead_letter_record import LetterEnded
+from headgate.core.wire import link
+from headgate.core.wire.link_dead_letters import Receiver, WantReplays
+from tests.dispatcher.bed import until
+from tests.dispatcher.letters_bed import PHONE, LettersBed, records_of, redelivered
+from tests.dispatcher.members_bed import Far
+from tests.dispatcher.test_recovery import a_log
+
+
+async def replayed(bed: LettersBed, seq: int = 2, receiver: Receiver = PHONE) -> str:
+    """Gives up a message and has it replayed; returns the letter."""
+    await bed.give_up(seq, receiver)
+    letter_id = next(shown.id for shown in await bed.letters() if (shown.seq, shown.receiver) == (seq, receiver))
+    await bed.decide(letter_id)
+    return letter_id
+
+
+def attach(bed: LettersBed, peer: Far, cursor: int = 3) -> None:
+    topic = link.AttachTopic("t", bed.row.epoch, cursor, 1)
+    bed.api.handle(peer, link.Attach(0, True, True, [topic]))
+
+
+async def test_a_gateway_that_attaches_gets_what_is_being_replayed() -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        letter_id = await replayed(bed)
+        await bed.give_up(3)
+        for version in (link.VERSION_HIGH, 1):
+            peer = Far(version)
+            attach(bed, peer)
+            assert [again.id for again in redelivered(peer)] == ([letter_id] if version > 1 else [])
+
+
+async def test_a_gateway_that_wants_a_receivers_replays_gets_those_alone() -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        mine = await replayed(bed)
+        await replayed(bed, 2, Receiver("bob", "laptop"))
+        await replayed(bed, 3, Receiver(group="workers"))
+        peer, epoch = bed.subscriber(), bed.row.epoch
+        for receiver, at, expected in (
+            (PHONE, epoch, [mine]),
+            (PHONE, epoch + 1, []),
+            (Receiver("bob"), epoch, []),
+            (Receiver("workers"), epoch, []),
+        ):
+            bed.api.handle(peer, WantReplays("t", at, receiver))
+            assert [again.id for again in redelivered(peer)] == expected, receiver
+        bed.api.handle(peer, WantReplays("other", epoch, PHONE))
+        assert redelivered(peer) == []
+
+
+async def test_after_an_owner_change_replays_go_on() -> None:
+    log = await a_log()
+    bed = LettersBed(log)
+    async with bed.run():
+        letter_id = await replayed(bed)
+    after = LettersBed(log)
+    early, want = after.subscriber(), after.subscriber()
+    attach(after, early)
+    assert redelivered(early) == [], "it does not know yet"
+    after.api.handle(want, WantReplays("t", after.row.epoch, PHONE))
+    async with after.run():
+        for peer in (early, want):
+            (again,) = redelivered(peer)
+            assert (again.id, again.seq, json.loads(again.frame)["payload"]) == (letter_id, 2, {"n": 2})
+        assert await after.letters() == [], "it is not in the list while it is being replayed"
+
+
+async def test_a_replay_is_asked_for_again_and_is_sent_again() -> None:
+    bed = LettersBed(await a_log())
+    peer = bed.subscriber()
+    async with bed.run():
+        letter_id = await replayed(bed)
+        assert [again.id for again in redelivered(peer)] == [letter_id]
+        assert not isinstance(await bed.decide(letter_id), link.Refused)
+        assert [again.id for again in redelivered(peer)] == [letter_id]
+    assert len(await records_of(bed.log)) == 2
+
+
+async def test_what_is_purged_while_it_waits_for_room_on_a_link_is_not_sent() -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        letter_id = await replayed(bed)
+        peer = bed.subscriber()
+        waiting: list[Callable[[], None]] = []
+
+        def later(answer: Callable[[], None]) -> bool:
+            waiting.append(answer)
+            return True
+
+        peer.later = later  # type: ignore[method-assign]
+        attach(bed, peer)
+        assert len(waiting) == 1
+        await bed.decide(letter_id, purge=True)
+        waiting.pop()()
+        assert redelivered(peer) == []
+
+
+async def test_a_replay_whose_message_is_lost_meanwhile_ends() -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        letter_id = await replayed(bed)
+        bed.row.settings["retention_messages"] = 1
+        peer = Far()
+        attach(bed, peer)
+        assert redelivered(peer) == []
+        await until(lambda: len(bed.owner.letters.letters.store) == 0)
+    assert (await records_of(bed.log))[-1] == LetterEnded(letter_id, "t", "gone")
+
+
+async def test_the_owner_of_a_log_that_is_read_already_needs_no_second_look() -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        Replays(bed.owner, None)  # type: ignore[arg-type]  # no message is looked for
+        assert bed.owner.letters._waiting == []
