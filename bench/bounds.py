@@ -20,6 +20,7 @@ from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
 from headgate.core.sequencer.digest import Digest
@@ -189,7 +190,7 @@ def _rings() -> Operation:
         feed = feeds[n % count]
         feed.append(n // count + 1, [n], [frame])
         flush.add(feed)
-        list(flush.run(0))
+        list(flush.run(Moment(0.0, 0)))
 
     return step
 

@@ -22,6 +22,7 @@ from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_direct, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_messages import AskMessage
+from headgate.core.wire.link_stats import DeliveryReport, PublishReport
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
 from headgate.runtime.ports import Link, Shell
@@ -33,7 +34,7 @@ GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 _LARGE = (link.Fetch, link.AskHistory)
 _BY_SHARD = (
     *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
-    *(link_presence.AttachPresence, link_presence.PresenceChanged),
+    *(link_presence.AttachPresence, link_presence.PresenceChanged, DeliveryReport, PublishReport),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations

@@ -20,6 +20,7 @@ from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_members import MemberHandlers
+from ingest.topic_stats import TopicStatsHandlers
 from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
@@ -65,6 +66,7 @@ def handlers_of(
     tickets: TicketEndpoint,
     revocations: RevocationEndpoint,
     direct: DirectEndpoint,
+    stats: TopicStatsHandlers,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -99,6 +101,8 @@ def handlers_of(
         "openapi": openapi,
         "asyncapi": asyncapi,
         "create_direct_topic": direct.create,
+        "topic_stats": stats.show,
+        "flush_topic": stats.flush,
     }
 
 

@@ -60,9 +60,11 @@ class Hub:
         self.feeds: dict[str, TopicFeed] = {}
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
+        self.counts = self.catchup.counts
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self._flush = Flush(limits, metrics, self.catchup, schedule)
+        self.held = self._flush.held
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
@@ -72,8 +74,7 @@ class Hub:
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
         self._welcome_ends = welcome_ends(limits)
-        self._moment = moment
-        self._looked_at = moment.now
+        self._moment, self._looked_at = moment, moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
     @property
@@ -107,7 +108,7 @@ class Hub:
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
         else:
-            feed.configure(message.settings)
+            self._input.configure(feed, message.settings)
             self.renewals.want(self.audience.presence.configure(feed, message))
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -137,7 +138,7 @@ class Hub:
         self._moment = moment
         try:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
-                with closing(self._flush.run(moment.wall_ms)) as rounds:
+                with closing(self._flush.run(moment)) as rounds:
                     self._pump_all(rounds)
         finally:  # users that change later ask for a flush only after this call
             self._users.announce()
@@ -319,7 +320,7 @@ class Hub:
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
         else:
-            feed.configure(answer.settings)
+            self._input.configure(feed, answer.settings)
             self._fences.know(feed, answer.fence)
         if session.closed:  # by what was written meanwhile
             self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
@@ -334,8 +335,7 @@ class Hub:
         self.catchup.admit(subscription)
         presence = self.audience.presence.begin(subscription, pending, answer)
         session.emit(*grants.first_frames(pending, answer, self.metrics, presence))
-        if feed.durable and feed.misses(answer.seq):
-            self._input.miss(feed)
+        self._input.begun(subscription, answer.seq)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
         self._pump(session)

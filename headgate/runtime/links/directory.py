@@ -10,6 +10,7 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -202,7 +203,7 @@ class LinkDirectory:
         """
         if self._user is None:
             return
-        if isinstance(message, Revocations):
+        if isinstance(message, Revocations | Numbered):
             self._user.on_push(0, message)
             return
         served = self._served.get(self._shard_of_push(message))
@@ -216,7 +217,9 @@ class LinkDirectory:
             return self.shard_of_user(message.users[0].user_id) if message.users else -1
         if isinstance(message, EndSubscriptions | AskConnections):
             return self.shard_of_user(message.user_id)
-        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        about: object = message
+        if isinstance(message, Throttled | Queued) and message.topics:  # all of one shard
+            about = message.topics[0]
         return self.shard_of(getattr(about, "topic_id", ""))
 
     def _tell_ingests(self) -> None:
