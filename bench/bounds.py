@@ -21,6 +21,7 @@ from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.publish.recent_publishes import MAX_KNOWN, MAX_UNRESOLVED, LogPlace, RecentPublishes
 from headgate.core.sequencer.digest import Digest
@@ -191,7 +192,7 @@ def _rings() -> Operation:
         feed = feeds[n % count]
         feed.append(n // count + 1, [n], [frame])
         flush.add(feed)
-        list(flush.run(0))
+        list(flush.run(Moment(0.0, 0)))
 
     return step
 

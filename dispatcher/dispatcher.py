@@ -25,6 +25,7 @@ from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_dead_letters import AskDeadLetters, ChangeDeadLetter
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
 from headgate.core.wire.link_messages import AskMessage
+from headgate.core.wire.link_stats import DeliveryReport, PublishReport
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
 from headgate.runtime.ports import Link, Shell
@@ -37,7 +38,7 @@ _LARGE = (link.Fetch, link.AskHistory, AskDeadLetters)
 _BY_SHARD = (
     *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
     *(link_presence.AttachPresence, link_presence.PresenceChanged, WatchEvents, EventsHappened),
-    *(AskDeadLetters, ChangeDeadLetter),
+    *(AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations

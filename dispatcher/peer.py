@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
+from dispatcher.backlog import ABOVE, Backlog
 from dispatcher.lease import Lease
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import LINK_BYTES, Destination, ShardOwner
@@ -18,6 +19,7 @@ from headgate.runtime.ports import Link
 logger = structlog.get_logger("dispatcher")
 
 LOW_BYTES: Final = LINK_BYTES // 4
+_NO_BACKLOG: Final[Mapping[str, int]] = {}
 MAX_WAITING: Final = 100_000  # requests of one link that wait for room; a gateway sends at most two for each session
 
 
@@ -32,6 +34,7 @@ class Peer:
         self._waiting: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._paused = False
+        self._backlog = Backlog()
         self.role = ""  # empty until HELLO
         self.version = link.VERSION_LOW  # of the link, known after HELLO
         self.open = True
@@ -50,7 +53,17 @@ class Peer:
 
     def send(self, message: link.Message) -> None:
         """Queues a message."""
+        before = self._wire.pending_bytes
         self._wire.send(message)
+        if before > ABOVE or self._backlog:
+            self._backlog.sent(before, self._wire.pending_bytes)
+            if isinstance(message, link.Messages | link.EphemeralMessages):
+                self._backlog.mark(message.topic_id, len(message.frames))
+
+    @property
+    def backlog(self) -> Mapping[str, int]:
+        """How many messages of each topic wait on the link, where many do."""
+        return self._backlog.counts(self._wire.pending_bytes) if self._backlog else _NO_BACKLOG
 
     @property
     def queued(self) -> int:

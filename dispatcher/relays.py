@@ -48,6 +48,7 @@ class Relays:
             raise rights.unknown_topic(ask.topic_id)
         if not self._is_known(peer, ask, len(ask.tail)):
             return
+        self._owner.queues.require(row)
         if ask.low and self._load.sheds:
             self._owner.owner_events.relayed(row, ask.tail, self._shell.clock.wall_ms(), Outcome.REJECTED)
             peer.send(link_ephemeral.Relayed(ask.req, 0, True))
@@ -57,6 +58,7 @@ class Relays:
             retry_after_ms = int(1_000 * wait_s) + 1
             raise Refusal("rate_limited", "the publish rate of this topic is used up", retry_after_ms=retry_after_ms)
         self._send(row, ask)
+        self._owner.tallies.relayed(row)
         peer.send(link_ephemeral.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
 
     def _send(self, row: Row, ask: link_ephemeral.Relay) -> None:

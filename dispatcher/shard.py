@@ -1,7 +1,7 @@
 """One owned shard: reads its log, applies the records, and pushes messages to the gateways that host their topics."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -22,6 +22,8 @@ from dispatcher.outputs import Outputs
 from dispatcher.owner_events import OwnerEvents
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
+from dispatcher.topic_queues import TopicQueues
+from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
 from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
@@ -84,6 +86,10 @@ class Destination(Protocol):
     def congested(self) -> bool:
         """Whether more than LINK_BYTES are queued."""
 
+    @property
+    def backlog(self) -> Mapping[str, int]:
+        """How many messages of each topic wait on the link, where many do."""
+
     def later(self, answer: Callable[[], None]) -> bool:
         """Has `answer` called when the link has room. Returns False when too many wait."""
 
@@ -128,6 +134,8 @@ class ShardOwner:
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.marks = Marks(found.shard.next_offset)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
+        self.queues: TopicQueues[Destination] = TopicQueues(found.rows, self.routes)
+        self.tallies = TopicTallies(found.rows, found.writer.touch)
         self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
@@ -383,6 +391,7 @@ class ShardOwner:
         self.history.left(peer)
         self.pending_topics.left(peer)
         self.counted.left(peer)
+        self.queues.left(peer)
 
     def close(self) -> None:
         """The shard is released: nothing more is answered from here."""

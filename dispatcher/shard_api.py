@@ -23,6 +23,7 @@ from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.relays import Relays
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_presence import ShardPresence
+from dispatcher.stats_requests import StatsRequests
 from dispatcher.topic_creations import TopicCreator
 from dispatcher.typing_relay import TypingRelay
 from headgate.core.sequencer.load import Load
@@ -83,6 +84,7 @@ class ShardApi:
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
             **letters.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
+            **StatsRequests(owner, self._row).handlers,
             link_users.Redeem: self._redeem,
             link_direct.AskLogic: self._logic,
         }

@@ -124,7 +124,7 @@ class Snapshots:
             return False
         return (
             pending >= options.changes
-            or (pending > 0 and passed >= options.interval_s)
+            or ((pending > 0 or self._owner.writer.is_dirty) and passed >= options.interval_s)
             or quiet >= options.quiet_offsets
             or (quiet > 0 and passed >= options.quiet_s)
         )
@@ -176,7 +176,7 @@ class Snapshots:
     async def final(self) -> None:
         """Writes the last snapshot before the shard is released: a delta, where there is a chain. Raises LogError."""
         owner = self._owner
-        if owner.shard.config is None or self._unwritten() <= 0:
+        if owner.shard.config is None or (self._unwritten() <= 0 and not owner.writer.is_dirty):
             return
         if owner.writer.has_chain:
             await self._write_delta(rests=False)

@@ -21,6 +21,7 @@ from headgate.core.fanout.write_counts import WriteCounts
 from headgate.core.wire.link import FromOwner, Message
 from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.link_events import WatchEvents
+from headgate.core.wire.link_stats import ReleaseHeld
 from headgate.core.wire.link_users import Revocations
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.heads import HeadBudget
@@ -31,6 +32,7 @@ from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
+_WAKE_S: Final = 0.01  # topics whose strategies wait for times so close together are looked at once
 
 
 class GatewayService:
@@ -48,6 +50,8 @@ class GatewayService:
         self._authenticator = authenticator
         self._servers: dict[int, ServerShared] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
         self.hub = Hub(
             options.limits,
             directory,
@@ -73,6 +77,8 @@ class GatewayService:
             self.sessions.revoke(message.revocations)
         elif isinstance(message, WatchEvents):
             self.hub.events.watch(message.shard, message.wanted)
+        elif isinstance(message, ReleaseHeld):
+            self._release(message)
         else:
             self.hub.on_push(shard_epoch, message)
 
@@ -125,6 +131,7 @@ class GatewayService:
         self.counts.tick(moment.now)
         for batch in self.hub.events.take():
             self._directory.send(batch.shard, batch)
+        self.hub.counts.tick(moment.now)
 
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
@@ -160,6 +167,28 @@ class GatewayService:
     def _flush(self) -> None:
         self.hub.flush(self._moment())
         self.counts.report()
+        self._plan_wake()
+
+    def _release(self, told: ReleaseHeld) -> None:
+        feed = self.hub.feeds.get(told.topic_id)
+        if feed is not None and feed.epoch == told.epoch:
+            self.hub.held.flush(feed)
+
+    def _plan_wake(self) -> None:
+        """Has one timer for all topics whose strategy waits for a time; it is at most _WAKE_S late."""
+        due = self.hub.held.next_due
+        if due is None or (self._wake is not None and self._wake_at <= due + _WAKE_S):
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        after_s = max(due - self._shell.clock.now(), 0.0) + _WAKE_S
+        self._wake_at = due + _WAKE_S
+        self._wake = asyncio.get_running_loop().call_later(after_s, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self.hub.held.wake(self._shell.clock.now())
+        self._plan_wake()
 
     def _moment(self) -> Moment:
         return Moment(self._shell.clock.now(), self._shell.clock.wall_ms())

@@ -12,6 +12,7 @@ from headgate.core.wire.ids import id_text, keyed_id, topic_key
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock
+from ingest.queues import Queues
 from ingest.rates import Rates
 
 Answer = dict[str, Any]  # the members of one publish's answer
@@ -105,8 +106,9 @@ def counted(answer: Answer, count: int | None) -> Answer:
 class Admission:
     """Decides whether a publish may be handed over; `recent` is the memory that repeats are answered from."""
 
-    def __init__(self, clock: Clock, rates: Rates) -> None:
+    def __init__(self, clock: Clock, rates: Rates, queues: Queues) -> None:
         self.recent = RecentPublishes()
+        self.queues = queues
         self._clock = clock
         self._rates = rates
 
@@ -117,11 +119,13 @@ class Admission:
     def admit(self, publish: Publish) -> RecentPublish | None:
         """Returns the entry of an earlier attempt; without one, takes a token of each rate and returns None.
 
-        Raises Refusal `idempotency_conflict` or `rate_limited`.
+        Raises Refusal `idempotency_conflict`, `queue_full` or `rate_limited`.
         """
         if publish.is_given:
             publish.entry = self._found(publish)
         if publish.entry is None:
+            if not publish.is_ephemeral:  # what waits of others, their owner knows
+                self.queues.require(publish.info)
             self._rates.publish(publish.caller, publish.info, is_paid=publish.is_paid)
         return publish.entry
 

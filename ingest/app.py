@@ -22,6 +22,7 @@ from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_members import MemberHandlers
+from ingest.topic_stats import TopicStatsHandlers
 from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
@@ -69,6 +70,7 @@ def handlers_of(
     direct: DirectEndpoint,
     events: EventStreams,
     letters: DeadLetterEndpoints,
+    stats: TopicStatsHandlers,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -108,6 +110,8 @@ def handlers_of(
         "show_dead_letter": letters.show,
         "purge_dead_letter": letters.purge,
         "replay_dead_letter": letters.replay,
+        "topic_stats": stats.show,
+        "flush_topic": stats.flush,
     }
 
 

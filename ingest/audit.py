@@ -19,6 +19,7 @@ Action = Literal[
     "topic.create",
     "topic.update",
     "topic.delete",
+    "topic.flush",
     "member.set",
     "member.remove",
     "message.edit",

@@ -71,6 +71,7 @@ class DurablePublishes:
         self._admission = admission
         self._deliveries = deliveries
         self._recent = admission.recent
+        self._queues = admission.queues
         self._clock = shell.clock
         self._metrics = shell.metrics
 
@@ -78,6 +79,7 @@ class DurablePublishes:
         """Returns the pending answer of a repeat, None for a publish to hand over. Raises Refusal."""
         entry = self._admission.admit(publish)
         if entry is None or not entry.is_answered:
+            self._queues.enter(publish.info)
             return None
         topic_id = publish.info.topic_id
         subscriptions = self._owners.subscriptions(self._owners.shard_of(topic_id), topic_id)
@@ -173,13 +175,15 @@ class DurablePublishes:
 
     def _ended(self, append: Append, acknowledgement: "asyncio.Future[Appended]") -> None:
         """Writes the outcome of an append into the memory; runs before anybody who waits for it."""
-        now = self._clock.now()
+        now, info, count = self._clock.now(), append.publishes[0].info, len(append.publishes)
         error = None if acknowledgement.cancelled() else acknowledgement.exception()
         if isinstance(error, LogUnavailable | RecordTooLarge):
+            self._queues.lost(info, count)
             for publish in append.publishes:
                 if publish.entry is not None:
                     self._recent.refused(publish.key, publish.entry)
         elif acknowledgement.cancelled() or error is not None:
+            self._queues.lost(info, count)
             for publish in append.publishes:
                 # Also one whose id ingest made: the client reads it in the 504 and may repeat it.
                 entry = publish.entry or self._recent.attempt(publish.key, publish.fingerprint, append, now)
@@ -188,6 +192,7 @@ class DurablePublishes:
         else:
             self._metrics.appended(1, now - append.started)
             offset, ts = acknowledgement.result()
+            self._queues.appended(append.shard, offset, info, count)
             for item, publish in enumerate(append.publishes):
                 if publish.entry is not None:
                     place = LogPlace(append.shard, offset, item, ts)

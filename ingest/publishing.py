@@ -6,6 +6,7 @@ two equal ones.
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
@@ -14,8 +15,10 @@ from ingest.delivery_questions import DeliveryQuestions
 from ingest.durable import DurablePublishes, PendingAppend
 from ingest.ephemeral import SHED, EphemeralPublishes, PendingRelay
 from ingest.ports import IngestMetrics
+from ingest.queues import Queues
 from ingest.reply_parents import ReplyParents
 
+_NOT_REJECTED: Final = frozenset({"accepted", "duplicate", "outcome_unknown"})
 Pending = PendingAppend | PendingRelay
 
 
@@ -29,7 +32,9 @@ class Publishing:
         parents: ReplyParents,
         deliveries: DeliveryQuestions,
         metrics: IngestMetrics,
+        queues: Queues,
     ) -> None:
+        self._queues = queues
         self._durable = durable
         self._ephemeral = ephemeral
         self._deliveries = deliveries
@@ -74,6 +79,8 @@ class Publishing:
     def count(self, outcome: str, info: TopicInfo | None) -> None:
         """Counts a publish by its outcome, or the code of its refusal; `info` where its topic was found."""
         self._metrics.publish(outcome, "durable" if info is None else info.profile)
+        if info is not None and outcome not in _NOT_REJECTED:
+            self._queues.rejected(info)
 
 
 def outcome_of(answer: Answer) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from headgate.core.wire.link import Changed, Message
 from headgate.core.wire.link_events import EventsHappened
+from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Handler
@@ -40,12 +41,14 @@ from ingest.publish import PublishEndpoint
 from ingest.publish_reader import PublishReader
 from ingest.publish_topics import PublishTopics
 from ingest.publishing import Publishing
+from ingest.queues import Queues
 from ingest.rates import RateLimits, Rates
 from ingest.reply_parents import ReplyParents
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topic_members import MemberHandlers
+from ingest.topic_stats import TopicStatsHandlers
 from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
@@ -93,6 +96,7 @@ class IngestService:
         self._catalog, self._messages = Catalog(directory, clock), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
+        self.queues = Queues(directory)
         controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
         topics = TopicHandlers(
             access=access,
@@ -132,6 +136,7 @@ class IngestService:
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
             DeadLetterEndpoints(self._owners, rates, audit),
+            TopicStatsHandlers(self._owners, self.queues, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
 
@@ -165,7 +170,7 @@ class IngestService:
         self, options: IngestOptions, shell: Shell[IngestMetrics], topics: PublishTopics
     ) -> tuple[PublishEndpoint, BatchEndpoints]:
         clock, rng, metrics = shell
-        admission = Admission(clock, self._rates)
+        admission = Admission(clock, self._rates, self.queues)
         deliveries = DeliveryQuestions(self._owners)
         publishing = Publishing(
             DurablePublishes(self._appender, self._owners, self._catalog, admission, deliveries, shell),
@@ -173,6 +178,7 @@ class IngestService:
             ReplyParents(self._messages, admission),
             deliveries,
             metrics,
+            self.queues,
         )
         reader = PublishReader(self._rates, clock, rng, options.payload_bytes)
         sizes = {"max_items": options.batch_items, "item_bytes": options.rates.body_bytes}
@@ -189,6 +195,11 @@ class IngestService:
             self._rates.throttled(message.topics)
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
+            self.queues.share(message.count)
+        elif isinstance(message, Numbered):
+            self.queues.numbered(message)
+        elif isinstance(message, Queued):
+            self.queues.queued(message)
         elif isinstance(message, Revocations):
             self._revocations.told(message.revocations)
             self._events.revoked()
@@ -200,6 +211,7 @@ class IngestService:
         self._catalog.on_owner(shard, up)
         self._owners.on_owner(shard, up)
         self._events.on_owner(shard, up)
+        self.queues.on_owner(shard, up)
 
     @property
     def checks(self) -> Mapping[str, Callable[[], str | None]]:

@@ -119,6 +119,7 @@ class Parts:
             shell=Shell(self.clock, self.rng, self.metrics),
         )
         directory.deliver_to(service)
+        self.metrics.watch("queue_depth_max", service.queues.deepest)
         self.process.checks["owners"] = directory.missing
         reached, appends = self.process.checks["log"], service.checks["log"]
         self.process.checks["log"] = lambda: reached() or appends()

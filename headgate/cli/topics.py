@@ -112,6 +112,22 @@ def delete(context: typer.Context, topic: TopicId, url: Url = None, token: Token
     return 0
 
 
+@app.command()
+def stats(context: typer.Context, topic: TopicId, url: Url = None, token: Token = None, as_json: Json = False) -> int:
+    """Shows what happened to a topic's messages: published, delivered, waiting, refused."""
+    with _client(context, url, token) as client:
+        Output(as_json).raw(accepted(client.get(topic_path(topic, "/stats"))), _details)
+    return 0
+
+
+@app.command()
+def flush(context: typer.Context, topic: TopicId, url: Url = None, token: Token = None, as_json: Json = False) -> int:
+    """Delivers at once what the topic's strategy holds; for its admins."""
+    with _client(context, url, token) as client:
+        Output(as_json).raw(accepted(client.post(topic_path(topic, "/flush"), b"")), _details)
+    return 0
+
+
 def _client(context: typer.Context, url: str | None, token: str | None) -> Client:
     return Client.of(of(context).settings({"client.url": url, "client.token": token}))
 

@@ -29,6 +29,7 @@ Gauge = Literal[
     "shards_without_index",
     "shards_history_incomplete",
     "dead_letters_open",
+    "queue_depth_max",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,7 +37,7 @@ ALL: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway"))
 PROFILES: Final = ("durable", "ephemeral")
 OUTCOMES: Final = (  # a refusal counts under its code; those that are rarer than these appear when they happen
     *("accepted", "duplicate", "shed", "bad_request", "invalid_payload", "too_large", "topic_not_found", "forbidden"),
-    *("idempotency_conflict", "rate_limited", "log_unavailable", "not_ready", "outcome_unknown"),
+    *("idempotency_conflict", "rate_limited", "queue_full", "log_unavailable", "not_ready", "outcome_unknown"),
 )
 VERDICTS: Final = tuple(code.name.lower() for code in Code if code is not Code.UNKNOWN)
 DIRECTIONS: Final = ("in", "out")
@@ -239,6 +240,7 @@ class Metrics(Collector):
         yield self._refusals.family()
         if "ingest" in self._parts:
             yield self._publishes.family()
+            yield self._gauge("queue_depth_max", "Messages that wait in the deepest queue of a topic.")
         if self._parts & {"ingest", "dispatcher"}:
             yield self._appends.family()
             yield self._append_seconds.family()

@@ -183,6 +183,7 @@ class Scene:
             self.now += step
             self.hub.tick(self.moment)
             self.counts.tick(self.now)
+            self.hub.held.wake(self.now)
             self.turn()
 
 

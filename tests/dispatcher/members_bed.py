@@ -34,6 +34,7 @@ class Far:
         self.version = version
         self.name = "g"
         self.congested = False
+        self.backlog: dict[str, int] = {}
         self.sent: list[link.Message] = []
         self.behind: list[object] = []
 

@@ -46,6 +46,7 @@ class Far:
         self.version = link.VERSION_HIGH
         self.name = "g"
         self.congested = False
+        self.backlog: dict[str, int] = {}
         self.sent: list[link.Message] = []
         self.full = False
         self.waiting: list[Callable[[], None]] | None = None

@@ -93,6 +93,22 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             403: good(who=STRANGER, path=_OPEN),
             404: good(path=_MISSING),
         },
+        "topic_stats": refused(show, False)
+        | {
+            200: show,
+            400: show._replace(path=_BAD_ID),
+            403: show._replace(who=LITTLE),
+            404: show._replace(path=_MISSING),
+            429: show._replace(who=GREEDY),
+        },
+        "flush_topic": refused(show, False)
+        | {
+            202: show,
+            400: show._replace(path=_BAD_ID),
+            403: show._replace(who=STRANGER),
+            404: show._replace(path=_MISSING),
+            429: show._replace(who=GREEDY),
+        },
         "create_direct_topic": refused(direct, True)
         | {
             201: good({"user_id": "new"}),

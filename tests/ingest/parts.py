@@ -27,6 +27,7 @@ from ingest.message_queries import MessageQueries
 from ingest.owners import OwnerQueries
 from ingest.ports import IngestMetrics
 from ingest.publishing import Publishing
+from ingest.queues import Queues
 from ingest.rates import RateLimits, Rates
 from ingest.reply_parents import ReplyParents
 from tests.contract.virtual import SeededRng, VirtualLoop, run
@@ -56,7 +57,8 @@ class Parts:
         self.access = Access(self.catalog, auto_create=auto_create)
         self.rates = Rates(loop, limits or RateLimits())
         self.controls = Controls(self.appender, self.owners, self.shell)
-        self.admission = Admission(loop, self.rates)
+        self.queues = Queues(self.directory)
+        self.admission = Admission(loop, self.rates, self.queues)
         self.deliveries = DeliveryQuestions(self.owners)
         self.durable = DurablePublishes(
             self.appender, self.owners, self.catalog, self.admission, self.deliveries, self.shell
@@ -64,7 +66,9 @@ class Parts:
         self.ephemeral = EphemeralPublishes(self.directory, self.catalog, self.admission, self.deliveries, loop)
         self.messages = MessageQueries(self.owners)
         self.parents = ReplyParents(self.messages, self.admission)
-        self.publishing = Publishing(self.durable, self.ephemeral, self.parents, self.deliveries, self.metrics)
+        self.publishing = Publishing(
+            self.durable, self.ephemeral, self.parents, self.deliveries, self.metrics, self.queues
+        )
 
     async def topic(self, topic_id: str, **settings: Any) -> TopicInfo:
         """Creates a public topic of ana's."""

@@ -16,6 +16,7 @@ from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, FromAnyDispatcher, FromOwner, Message
+from headgate.core.wire.link_stats import Queued
 from headgate.core.wire.link_users import Throttled
 from headgate.core.wire.records import LogName
 from headgate.runtime.links.directory import LinkDirectory
@@ -234,7 +235,7 @@ class HighestEpoch:
             return
         if isinstance(message, Attached):
             shard = message.shard
-        elif isinstance(message, Throttled):
+        elif isinstance(message, Throttled | Queued):
             shard = self._node.directory.shard_of(message.topics[0].topic_id)
         else:
             shard = self._node.directory.shard_of(getattr(message, "topic_id", ""))

@@ -1,9 +1,11 @@
 """Delivery strategies: how many of a topic's held messages to release now, and when to ask again.
 
-A topic holds published messages until its strategy releases them. A strategy has no state and owns no message, so a
-swap while running loses nothing: the new strategy is asked about the same held messages.
+The in-process broker and the gateway's feeds use the same classes. A topic holds published messages until its strategy
+releases them. A strategy has no state and owns no message, so a swap while running loses nothing: the new strategy is
+asked about the same held messages.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -89,3 +91,10 @@ class BatchedDeliveryStrategy(msgspec.Struct, frozen=True):
     def flush(self, held: Held, now: float) -> Release:
         """Releases all messages."""
         return Release(held.size)
+
+
+def strategy_of(setting: Mapping[str, Any]) -> DeliveryStrategy:
+    """Returns the strategy of a topic's setting `strategy`, which `headgate.core.wire.topic_settings` has checked."""
+    if setting["kind"] == "immediate":
+        return ImmediateDeliveryStrategy()
+    return BatchedDeliveryStrategy(setting["max_messages"], setting["max_delay_ms"] / 1_000)

@@ -14,6 +14,7 @@ from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.ports import GatewayMetrics, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
+from headgate.core.fanout.topic_counts import TopicCounts
 from headgate.core.wire.link import Answer, Page
 
 # How many of the newest messages a parked session of an ephemeral topic still gets; by default those in the ring.
@@ -42,6 +43,7 @@ class CatchUp:
     """
 
     def __init__(self, limits: Limits, upstream: Upstream, metrics: GatewayMetrics) -> None:
+        self.counts = TopicCounts(upstream)
         self._limits = limits
         self._upstream = upstream
         self._metrics = metrics
@@ -247,6 +249,7 @@ class CatchUp:
         subscription.wrote(piece.seq + len(piece.frames) - 1, sum(map(len, piece.frames)))
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
+        self.counts.delivered(feed, piece.ts, 1, wall_ms)
         session.hold(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
         if feed.counts is not None:
             feed.counts.wrote(piece.seq, piece.seq + len(piece.frames) - 1)

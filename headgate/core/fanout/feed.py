@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from headgate.core.client.limits import Limits
+from headgate.core.delivery.strategy import strategy_of
+from headgate.core.fanout.hold import Hold
 from headgate.core.fanout.piece_counts import PieceCounts
 from headgate.core.wire.amended_frames import amend
 from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
@@ -11,6 +13,7 @@ from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
 S = TypeVar("S")
 Write = Callable[[bytes], None]
 ATTACH_CHUNK: Final = 1_000  # topics: about 50 KB on the link
+_AT_ONCE: Final = {"kind": "immediate"}
 _SLACK: Final = 4  # a ring is cut when it is a quarter too long, so that the cut is rare
 
 
@@ -91,13 +94,14 @@ class Feed(Generic[S]):
     `streams` (SSE), each with the function that writes to it; all others are in `behind`. `waiting` indexes those of
     `behind` that the next flush must look at: a flush costs nothing for the rest.
 
-    `counts` are of messages whose publishers wait for their delivery, None for none. `fence` is the number of the
+    `hold` is of a topic whose strategy holds messages, None for others. `counts` are of messages whose publishers wait
+    for their delivery, None for none. `fence` is the number of the
     topic's newest fence (`headgate.core.wire.link_members.Fence`) that is known here.
     """
 
     __slots__ = (
-        "behind", "counts", "durable", "epoch", "fence", "head", "hole", "on_slow", "pending", "pending_ts", "ring",
-        "sent", "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
+        "behind", "counts", "durable", "epoch", "fence", "head", "hold", "hole", "on_slow", "pending", "pending_ts",
+        "ring", "sent", "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +112,7 @@ class Feed(Generic[S]):
         self.epoch = epoch
         self.durable = settings.get("profile", "durable") == "durable"
         self.fence = fence
+        self.hold: Hold | None = None
         self.configure(settings)
         self.head = self.sent = self.hole = head
         self.size = 0
@@ -124,6 +129,11 @@ class Feed(Generic[S]):
     def configure(self, settings: dict[str, Any]) -> None:
         """Takes the topic's effective settings; `profile` never changes."""
         self.on_slow: str = settings.get("on_slow") or ("disconnect" if self.durable else "drop_oldest")
+        strategy = settings.get("strategy", _AT_ONCE)
+        if self.hold is not None:
+            self.hold.swap(strategy_of(strategy))
+        elif strategy["kind"] != "immediate":
+            self.hold = Hold(strategy_of(strategy))
 
     @property
     def profile(self) -> str:
@@ -139,6 +149,11 @@ class Feed(Generic[S]):
     def count(self) -> int:
         """How many subscriptions there are."""
         return self.in_step + len(self.behind)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are pending messages that are not held."""
+        return bool(self.pending) and (self.hold is None or self.hold.count < len(self.pending))
 
     def fenced(self, fence: int) -> bool:
         """Takes the number of a fence; returns whether it is newer than the newest known."""
@@ -212,8 +227,13 @@ class Feed(Generic[S]):
         return None if self.durable and self.hole > self.head else self.ring.after(cursor, limits)
 
     def take(self, limits: Limits) -> Piece:
-        """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them."""
+        """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them.
+
+        Some of them are not held (`is_ready`).
+        """
         count = fitting(self.pending, 0, limits)
+        if self.hold is not None:
+            count = min(count, len(self.pending) - self.hold.count)
         piece = Piece(self.sent + 1, self.pending_ts[:count], self.pending[:count])
         if count == len(self.pending):
             self.pending, self.pending_ts = [], []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
@@ -9,7 +10,7 @@ from headgate.core.fanout.feed import page_request
 from headgate.core.fanout.flush import Flush, flushed
 from headgate.core.fanout.gap_repair import GapRepair
 from headgate.core.fanout.ports import Upstream
-from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.wire.amended_frames import targets_of
 from headgate.core.wire.link import Answer, EphemeralMessages, Messages, Page
 from headgate.core.wire.link_messages import Amended
@@ -43,9 +44,22 @@ class FeedInput:
         if feed.pending:
             self._flush.add(feed)
 
-    def miss(self, feed: TopicFeed) -> None:
-        """Messages of the feed have not come: asks for them."""
-        self._repair(feed)
+    def configure(self, feed: TopicFeed, settings: dict[str, Any]) -> None:
+        """The topic's settings are these now. Another strategy is asked about what the one before held."""
+        feed.configure(settings)
+        if feed.pending:
+            self._flush.add(feed)
+
+    def begun(self, subscription: Subscription, head: int) -> None:
+        """A subscription has begun at the topic's `head`: asks for messages that have not come.
+
+        What it wants to read again is not held back from it.
+        """
+        feed = subscription.feed
+        if feed.durable and feed.misses(head):
+            self._repair(feed)
+        if subscription.target is not None:
+            self._flush.held.flush(feed)
 
     def repair_due(self) -> None:
         """Asks again for what is still missing; called about once a second."""

@@ -13,7 +13,8 @@ from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.delivered_events import tell_delivered
 from headgate.core.fanout.feed import Piece, Write
-from headgate.core.fanout.ports import GatewayMetrics
+from headgate.core.fanout.held_messages import HeldMessages
+from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.session import Session, TopicFeed
 from headgate.core.wire.link_messages import Amended
 
@@ -30,6 +31,8 @@ class Flush:
         events: DeliveryEvents,
     ) -> None:
         self._events = events
+        self.held = HeldMessages(self.add)
+        self._counts = catchup.counts
         self._limits = limits
         self._metrics = metrics
         self._catchup = catchup
@@ -53,28 +56,30 @@ class Flush:
             self._scheduled = True
             self._schedule()
 
-    def run(self, wall_ms: int) -> Generator[list[Session]]:
-        """Writes everything pending, one piece of each feed after the other.
+    def run(self, moment: Moment) -> Generator[list[Session]]:
+        """Writes everything pending that is not held, one piece of each feed after the other.
 
         Yields after each round the sessions to pump before the next, while the rings still hold what they need.
         """
-        dirty, self._dirty = list(self._dirty), {}
+        wall_ms = moment.wall_ms
+        dirty, self._dirty = self.held.released(self._dirty, moment.now), {}
         try:
             while dirty:
                 pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
                 again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces)
                 if again:
                     yield again
-                dirty = [feed for feed in dirty if feed.pending]
+                dirty = [feed for feed in dirty if feed.pending and feed.is_ready]
         finally:  # also where a pump fails: the rest is written in the next turn
-            self._dirty |= dict.fromkeys(feed for feed in dirty if feed.pending)
+            self._dirty |= dict.fromkeys(feed for feed in dirty if feed.is_ready)
             self._scheduled = bool(self._dirty)
             if self._scheduled:
                 self._schedule()
 
     def write_out(self, feed: TopicFeed, wall_ms: int) -> Iterator[list[Session]]:
-        """Writes everything that one feed has pending, now; yields as `run` does."""
+        """Writes everything that one feed has pending, held or not, now; yields as `run` does."""
         self._dirty.pop(feed, None)
+        self.held.release(feed)
         while feed.pending:
             again = self._write_one(feed, self._take(feed, wall_ms))
             if again:
@@ -90,6 +95,7 @@ class Flush:
     def forget(self, feed: TopicFeed) -> None:
         """The feed ended, or begins anew: frees its ring, and drops pending messages that nobody is left to get."""
         self._dirty.pop(feed, None)
+        self.held.release(feed)
         feed.pending, feed.pending_ts = [], []
         if feed in self._rings:
             del self._rings[feed]
@@ -109,6 +115,7 @@ class Flush:
             delivered, profile = self._metrics.delivered, feed.profile
             for ts in piece.ts:
                 delivered(profile, count, max((wall_ms - ts) / 1000, 0.0))
+            self._counts.delivered(feed, piece.ts, count, wall_ms)
         if self._events.on:
             tell_delivered(self._events, feed, piece, count, wall_ms)
         if feed.counts is not None:

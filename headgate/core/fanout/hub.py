@@ -65,10 +65,12 @@ class Hub:
         self.feeds: dict[str, TopicFeed] = {}
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
+        self.counts = self.catchup.counts
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self.events = DeliveryEvents(metrics.lifecycle_events)
         self._flush = Flush(limits, metrics, self.catchup, schedule, self.events)
+        self.held = self._flush.held
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream)
@@ -81,8 +83,7 @@ class Hub:
         ask_again = WaitActions(self._ask, self._deny, self.proceed)
         self._waits = OwnerWaits(upstream, self.pending, self.renewals, ask_again)
         self._welcome_ends = welcome_ends(limits)
-        self._moment = moment
-        self._looked_at = moment.now
+        self._moment, self._looked_at = moment, moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
     @property
@@ -114,7 +115,7 @@ class Hub:
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
         else:
-            feed.configure(message.settings)
+            self._input.configure(feed, message.settings)
             self.renewals.want(self.audience.presence.configure(feed, message))
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -144,7 +145,7 @@ class Hub:
         self._moment = moment
         try:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
-                with closing(self._flush.run(moment.wall_ms)) as rounds:
+                with closing(self._flush.run(moment)) as rounds:
                     self._pump_all(rounds)
         finally:
             if self._announcing.take():
@@ -338,8 +339,7 @@ class Hub:
         frames = grants.first_frames(pending, answer, self.metrics, presence)
         session.hold(b"".join(map(session.framing.control, frames)))  # one write with what is missed and `caught_up`
         is_live = self.catchup.begin(subscription)
-        if feed.durable and feed.misses(answer.seq):
-            self._input.miss(feed)
+        self._input.begun(subscription, answer.seq)
         if not is_live:
             self._pump(session)
         session.release()
@@ -355,7 +355,7 @@ class Hub:
         if feed is None:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
             return feed
-        feed.configure(answer.settings)
+        self._input.configure(feed, answer.settings)
         if answer.fence > feed.fence:
             self._fences.know(feed, answer.fence)
         return feed

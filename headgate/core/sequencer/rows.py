@@ -12,11 +12,27 @@ from headgate.core.wire.control import Config
 from headgate.core.wire.member_roles import Role
 
 
+class Tally(msgspec.Struct, array_like=True, gc=False):
+    """What happened to a topic's messages, as gateways and ingests told; `apply` reads and writes none of it.
+
+    `relayed` are the messages of an ephemeral topic. `latency_ms` is a sum over all deliveries.
+    """
+
+    relayed: int = 0
+    delivered: int = 0
+    latency_ms: int = 0
+    failed: int = 0
+    rejected: int = 0
+    dead_lettered: int = 0
+    retried: int = 0
+
+
 class Row(msgspec.Struct, array_like=True, gc=False):
     """A topic. `settings` are overrides of the defaults; `created_at` is Unix milliseconds.
 
     `seq` is the newest given in this epoch, 0 before the first message; `others` of them went to what is no message.
     `version` counts changes of name, permissions and settings; `fence` counts records after which somebody may do less.
+    `tally` is None until something was told.
     """
 
     topic_id: str
@@ -30,6 +46,7 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     version: int = 0
     fence: int = 0
     others: int = 0
+    tally: Tally | None = None
 
     @property
     def n(self) -> int:

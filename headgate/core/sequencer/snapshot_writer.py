@@ -96,6 +96,11 @@ class SnapshotWriter:
         return self._pairs
 
     @property
+    def is_dirty(self) -> bool:
+        """Whether a row or member may differ from the newest snapshot."""
+        return bool(self._dirty)
+
+    @property
     def mark(self) -> WindowMark:
         """Where the window ended at the newest snapshot."""
         return self._mark

@@ -18,6 +18,7 @@ from headgate.core.wire import (
     link_members,
     link_messages,
     link_presence,
+    link_stats,
     link_users,
 )
 from headgate.core.wire.link_struct import LinkStruct
@@ -367,18 +368,18 @@ class Refused(LinkStruct, tag=50):
 
 
 FromOwner = link_users.FromOwner
-FromAnyDispatcher = link_users.FromAnyDispatcher
+FromAnyDispatcher = link_users.FromAnyDispatcher | link_stats.Numbered
 Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | link_ephemeral.Relay
     | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest
-    | link_acks.CursorRequest | link_dead_letters.DeadLetterRequest
+    | link_acks.CursorRequest | link_dead_letters.DeadLetterRequest | link_stats.StatsRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | link_ephemeral.Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
     | link_direct.DirectReply | link_deliveries.DeliveryReply
-    | link_acks.CursorReply | link_dead_letters.DeadLetterReply
+    | link_acks.CursorReply | link_dead_letters.DeadLetterReply | link_stats.StatsReply
 )  # fmt: skip
 Message = (
     Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
@@ -388,6 +389,7 @@ Message = (
     | link_deliveries.DeliveryPush | link_dead_letters.DeadLetterNews | link_dead_letters.DeadLetterPush
     | link_acks.CursorAnnouncement | link_acks.CursorQuestion | link_acks.SubscriptionReplaced
     | link_events.EventAnnouncement
+    | link_stats.StatsReport | link_stats.StatsPush
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
@@ -397,4 +399,5 @@ SinceVersion2 = (
     | link_acks.CursorRequest | link_acks.CursorAnnouncement
     | link_dead_letters.DeadLetterRequest | link_dead_letters.DeadLetterNews
     | link_events.EventAnnouncement
+    | link_stats.StatsRequest | link_stats.StatsReport
 )  # fmt: skip

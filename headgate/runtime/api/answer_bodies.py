@@ -58,6 +58,30 @@ class TopicDetails(CreatedTopic, kw_only=True):
     mode: Literal["direct", "inbox"]
 
 
+class TopicStatsAnswer(msgspec.Struct):
+    """What happened to a topic's messages since it was made, as far as gateways and ingests have reported.
+
+    `latency_ms_avg` is over all deliveries, from the record's append time to the write; 0 without one.
+    """
+
+    published: Count
+    delivered: Count
+    failed: Count
+    rejected: Count
+    dead_lettered: Count
+    retried: Count
+    queue_length: Count
+    subscriber_count: Count
+    latency_ms_avg: Annotated[float, Meta(ge=0)]
+
+
+class TopicFlushedAnswer(msgspec.Struct):
+    """So many gateways were told to write what the topic's strategy holds."""
+
+    topic_id: TopicIdText
+    gateways: Count
+
+
 class TopicPage(msgspec.Struct):
     """Topics that the caller may see, ascending by id."""
 

@@ -67,12 +67,26 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ),
         Operation("delete_topic", "topics", "Delete a topic.", codes=_TOPIC, is_keyed=True),
         Operation(
+            "topic_stats",
+            "topics",
+            "Show what happened to a topic's messages.",
+            answer=answers.TopicStatsAnswer,
+            codes=(*_TOPIC, *_READ),
+        ),
+        Operation(
+            "flush_topic",
+            "topics",
+            "Deliver at once what a topic's strategy holds.",
+            answer=answers.TopicFlushedAnswer,
+            codes=(*_TOPIC, *_READ),
+        ),
+        Operation(
             "publish",
             "messages",
             "Publish a message.",
             requests.PublishRequest,
             answers.PublishAnswer,
-            (*_TOPIC, "message_not_found", "invalid_payload", "idempotency_conflict", "rate_limited"),
+            (*_TOPIC, "message_not_found", "invalid_payload", "idempotency_conflict", "rate_limited", "queue_full"),
             is_keyed=True,
         ),
         Operation(

@@ -77,6 +77,8 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "GET", TOPIC, "show_topic"),
     Endpoint("ingest", "PATCH", TOPIC, "update_topic", body=Body()),
     Endpoint("ingest", "DELETE", TOPIC, "delete_topic", _NO_CONTENT),
+    Endpoint("ingest", "GET", f"{TOPIC}/stats", "topic_stats"),
+    Endpoint("ingest", "POST", f"{TOPIC}/flush", "flush_topic", AnswerShape(202)),
     Endpoint("ingest", "POST", f"{TOPIC}/publish", "publish", AnswerShape(), Body(), _PUBLISH),
     Endpoint("ingest", "POST", f"{TOPIC}/publish/batch", "publish_batch", AnswerShape(), _BATCH, _PUBLISH),
     Endpoint("ingest", "POST", "/api/v1/publish/batch", "publish_any_batch", AnswerShape(), _BATCH, _PUBLISH),

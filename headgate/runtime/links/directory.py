@@ -12,6 +12,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_acks import ReplaceSubscription
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
+from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -204,7 +205,7 @@ class LinkDirectory:
         """
         if self._user is None:
             return
-        if isinstance(message, Revocations):
+        if isinstance(message, Revocations | Numbered):
             self._user.on_push(0, message)
             return
         served = self._served.get(self._shard_of_push(message))
@@ -220,7 +221,9 @@ class LinkDirectory:
             return self.shard_of_user(message.user_id)
         if isinstance(message, ReplaceSubscription):
             return self.shard_of_user(message.lease.user_id)
-        about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
+        about: object = message
+        if isinstance(message, Throttled | Queued) and message.topics:  # all of one shard
+            about = message.topics[0]
         return self.shard_of(getattr(about, "topic_id", ""))
 
     def _tell_ingests(self) -> None:

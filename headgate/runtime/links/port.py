@@ -16,8 +16,8 @@ class DirectoryUser(Protocol):
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes a message that nobody here asked for; `shard_epoch` is the claim epoch of the owner that sent it.
 
-        What concerns no shard (Revocations, Ingests) comes with epoch 0. The questions of an owner (EndSubscriptions,
-        AskConnections) are answered with `Directory.send` to the user's shard.
+        What concerns no shard alone (Revocations, Ingests, Numbered) comes with epoch 0. The questions of an owner
+        (EndSubscriptions, AskConnections) are answered with `Directory.send` to the user's shard.
         """
 
     def on_owner(self, shard: int, up: bool) -> None:

@@ -8,6 +8,7 @@ from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.flush import Flush
+from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from tests.core.scene import Pipe, Scene
@@ -50,7 +51,7 @@ class Bench:
         self.flush.add(feed)
 
     def run(self) -> list[list[Session]]:
-        return list(self.flush.run(1_000))
+        return list(self.flush.run(Moment(0.0, 1_000)))
 
 
 def only(pipe: Pipe) -> Subscription:
@@ -79,7 +80,7 @@ def test_how_long_a_message_took_is_counted_in_seconds_and_never_below_zero(wall
     feed = bench.feed("a")
     bench.follow(feed)
     bench.publish(feed, 1)
-    list(bench.flush.run(wall_ms))
+    list(bench.flush.run(Moment(0.0, wall_ms)))
     pipe = bench.scene.open()
     assert pipe.session is not None
     bench.catchup.admit(pipe.session.follow(feed, 0, None))
@@ -105,7 +106,7 @@ def test_who_waits_is_to_be_pumped_after_the_first_round_while_the_ring_still_ho
     bench.catchup.admit(pipe.session.follow(feed, 5, None))
     bench.catchup.pump(pipe.session, 0)
     assert only(pipe).state is SubscriptionState.WAITING
-    rounds = bench.flush.run(0)
+    rounds = bench.flush.run(Moment(0.0, 0))
     assert next(rounds) == [pipe.session] and feed.sent == 10
     assert only(pipe).state is SubscriptionState.BEHIND and not feed.waiting
     bench.catchup.pump(pipe.session, 0)
@@ -216,7 +217,7 @@ def test_a_feed_that_ends_in_a_flush_gets_no_ring_again() -> None:
     bench.follow(a, b)
     for feed in (a, b):
         bench.publish(feed, 12, size=10_000)
-    rounds = bench.flush.run(1_000)
+    rounds = bench.flush.run(Moment(0.0, 1_000))
     next(rounds)  # a pump between two rounds may cut the last subscriber
     bench.flush.forget(a)
     list(rounds)

@@ -149,11 +149,9 @@ def test_hot_exit_follows_a_low_hot_enter() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"strategy": {"kind": "batched", "max_messages": 1, "max_delay_ms": 1}}, "settings.strategy"),
         ({"retry": {"max_attempts": 1}}, "settings.retry"),
         ({"hot_enter": 5}, "settings.hot_enter"),
         ({"hot_exit": 5}, "settings.hot_exit"),
-        ({"queue_limit": 5}, "settings.queue_limit"),
     ],
 )
 def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[str, Any], named: str) -> None:
@@ -161,7 +159,8 @@ def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[st
         require_built(create(settings))
     require_built(create({"retry": {"max_attempts": 5}, "hot_exit": 8_000, "presence": "none", "retention_ms": 5}))
     assert set(shown(DEFAULTS)) == {
-        *("profile", "on_slow", "presence", "rate_limit", "retention_ms", "retention_messages"),
+        *("profile", "strategy", "on_slow", "presence", "rate_limit", "queue_limit", "retention_ms"),
+        "retention_messages",
     }
 
 
@@ -196,10 +195,10 @@ def test_a_change_is_merged_into_effective_settings() -> None:
 
 
 def test_a_change_of_what_nothing_obeys_is_refused_and_its_default_may_be_restored() -> None:
-    for changes in ({"queue_limit": 5}, {"hot_enter": "x"}, {"presence": ["list"]}):
+    for changes in ({"hot_exit": 5}, {"hot_enter": "x"}, {"presence": ["list"]}):
         with pytest.raises(Refusal, match="bad_request"):
             change(effective({}), changes)
-    assert change(effective({"queue_limit": 5}), {"queue_limit": None, "presence": "count"}) == {}
+    assert change(effective({"hot_exit": 5}), {"hot_exit": None, "presence": "count"}) == {}
 
 
 def test_hot_enter_alone_is_checked_against_the_present_hot_exit(monkeypatch: pytest.MonkeyPatch) -> None:
