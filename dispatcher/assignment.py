@@ -14,7 +14,7 @@ from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, NewestClaim, agreed_logic, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import make_epoch
-from headgate.core.wire.link import Owner
+from headgate.core.wire.link_hello import Owner
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, OffsetGone, OwnerGroup, Reader
 

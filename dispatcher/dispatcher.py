@@ -20,7 +20,7 @@ from dispatcher.user_questions import UserAnswer, UserQuestions
 from dispatcher.user_routes import UserMessage, UserRoutes
 from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.marks import Mark
-from headgate.core.wire import link, link_direct, link_members, link_presence
+from headgate.core.wire import link, link_direct, link_hello, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_dead_letters import AskDeadLetters, ChangeDeadLetter
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
@@ -72,7 +72,7 @@ class Dispatcher:
         self.lease = Lease(shell.clock)
         self.load = Load()
         self.newer_epochs = NewerEpochs()
-        self.claims: dict[int, link.Owner] = {}
+        self.claims: dict[int, link_hello.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
         self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
         self.restoring: set[int] = set()  # shards on their way to being live here
@@ -107,7 +107,7 @@ class Dispatcher:
         announcers = Announcements[Destination](announcing, self.lease.held)
         self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
         self._cursors[owner.number] = CursorRequests(owner, self._questions, announcers)
-        self.announce([link.Owner(owner.number, owner.epoch, self.address, True)])
+        self.announce([link_hello.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
         """No longer serves a shard; clients look for its next owner."""
@@ -117,16 +117,16 @@ class Dispatcher:
             self._user_routes.pop(number).close()
             del self._cursors[number]
         if self.owners.pop(number, None) is not None:
-            self.announce([link.Owner(number, 0, self.address, True)])
+            self.announce([link_hello.Owner(number, 0, self.address, True)])
 
     def api(self, shard: int) -> ShardApi | None:
         """Returns the API of a shard, None where the shard is not served here."""
         return self._apis.get(shard)
 
-    def announce(self, owners: list[link.Owner]) -> None:
+    def announce(self, owners: list[link_hello.Owner]) -> None:
         """Sends changed owners to every link."""
         for peer in list(self.peers):
-            peer.send(link.Owners(owners))
+            peer.send(link_hello.Owners(owners))
 
     def topic_changed(self, topic_id: str, user_id: str = "") -> None:
         """Invalidates what ingests have cached of a topic; with `user_id` only that user's role there."""
@@ -136,7 +136,7 @@ class Dispatcher:
 
     # -- what other nodes have written
 
-    def claimed(self, claim: link.Owner) -> None:
+    def claimed(self, claim: link_hello.Owner) -> None:
         """Takes the newest claim of a shard; links learn where another owner listens."""
         self.claims[claim.shard] = claim
         if claim.address != self.address:
@@ -186,10 +186,10 @@ class Dispatcher:
                 peer.refuse(message, "internal", "the dispatcher failed at this message")
 
     def _route(self, peer: Peer, message: link.Message) -> None:
-        if isinstance(message, link.Hello):
+        if isinstance(message, link_hello.Hello):
             self._hello(peer, message)
             return
-        if isinstance(message, link.Refuse):
+        if isinstance(message, link_hello.Refuse):
             self.newer_epochs.note(message.shard, message.epoch)
             return
         if not peer.role:
@@ -237,7 +237,7 @@ class Dispatcher:
         topic_id: str = getattr(message, "topic_id", "")
         return shard_of(topic_key(topic_id), self.cluster.shards)
 
-    def _hello(self, peer: Peer, hello: link.Hello) -> None:
+    def _hello(self, peer: Peer, hello: link_hello.Hello) -> None:
         if not peer.welcome(hello, self._welcome(hello)):
             return
         self.peers[peer] = None
@@ -252,7 +252,7 @@ class Dispatcher:
                 routes.announcements.expect(peer)
         self._joined.put_nowait(peer)
 
-    def _welcome(self, hello: link.Hello) -> link.Welcome | str:
+    def _welcome(self, hello: link_hello.Hello) -> link_hello.Welcome | str:
         """Returns the answer to a HELLO, or the reason why not."""
         cluster = self.cluster
         low, high = max(hello.low, link.VERSION_LOW), min(hello.high, link.VERSION_HIGH)
@@ -262,9 +262,9 @@ class Dispatcher:
             return f"cluster {hello.cluster_id} here {cluster.id}"
         if cluster.id and hello.generation > cluster.generation:
             return f"log generation {hello.generation} here {cluster.generation}"
-        served = [link.Owner(owner.number, owner.epoch, self.address, True) for owner in self.owners.values()]
+        served = [link_hello.Owner(owner.number, owner.epoch, self.address, True) for owner in self.owners.values()]
         others = [claim for claim in self.claims.values() if claim.address != self.address]
-        return link.Welcome(high, self._node, cluster.id, cluster.generation, cluster.shards, served + others)
+        return link_hello.Welcome(high, self._node, cluster.id, cluster.generation, cluster.shards, served + others)
 
     def _closed(self, peer: Peer, _reason: str) -> None:
         """Forgets a link with its routes and what it waits for."""

@@ -12,7 +12,7 @@ from dispatcher.lease import Lease
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import LINK_BYTES, Destination, ShardOwner
 from headgate.core.sequencer.routes import Route
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.ids import topic_key
 from headgate.runtime.ports import Link
 
@@ -91,7 +91,7 @@ class Peer:
 
     # -- what the dispatcher needs
 
-    def welcome(self, hello: link.Hello, welcome: link.Welcome | str) -> bool:
+    def welcome(self, hello: link_hello.Hello, welcome: link_hello.Welcome | str) -> bool:
         """Answers a HELLO, or closes the link with the reason why not. Returns whether it was answered."""
         if self._wire.role not in ("", hello.role):
             welcome = f"a link that was opened as {self._wire.role} says that it is {hello.role[:16]}"

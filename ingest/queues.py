@@ -89,6 +89,13 @@ class Queues:
                 queue.elsewhere = queue.told = 0
                 self._note(topic)
 
+    def told(self, message: Numbered | Queued) -> None:
+        """Takes what an owner says of the queues of its shard."""
+        if isinstance(message, Numbered):
+            self.numbered(message)
+        else:
+            self.queued(message)
+
     def numbered(self, told: Numbered) -> None:
         """Takes how far shards are."""
         for shard, offset in told.shards:

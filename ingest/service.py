@@ -196,10 +196,8 @@ class IngestService:
         elif isinstance(message, Ingests):
             self._rates.share(message.count)
             self.queues.share(message.count)
-        elif isinstance(message, Numbered):
-            self.queues.numbered(message)
-        elif isinstance(message, Queued):
-            self.queues.queued(message)
+        elif isinstance(message, Numbered | Queued):
+            self.queues.told(message)
         elif isinstance(message, Revocations):
             self._revocations.told(message.revocations)
             self._events.revoked()

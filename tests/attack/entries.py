@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from headgate.core.wire import link, link_ephemeral, link_members, linkcodec
+from headgate.core.wire import link, link_ephemeral, link_hello, link_members, linkcodec
 from headgate.core.wire.envelope import MAGIC
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -135,7 +135,9 @@ async def link_messages(target: Deployment, odd: Odd) -> Outcome:
     heard: list[link.Message] = []
     wire.deliver_to(heard.extend)
     task = asyncio.create_task(wire.run())
-    wire.send(link.Hello(1, odd.one_of(1, 1, 1, 0, 99), role if odd.random.random() < 0.9 else odd.text(), "f", "", 0))
+    wire.send(
+        link_hello.Hello(1, odd.one_of(1, 1, 1, 0, 99), role if odd.random.random() < 0.9 else odd.text(), "f", "", 0)
+    )
     for _ in range(odd.random.randrange(1, 8)):
         wire.send(_message(odd))
     if odd.random.random() < 0.4:
@@ -237,10 +239,10 @@ def _message(odd: Odd) -> link.Message:
         link_ephemeral.Relay(req, topic, number, odd.octets()),
         link.Attach(number, True, True, [attach]),
         link.Leave(topic, number, number),
-        link.Refuse(number, 0),
+        link_hello.Refuse(number, 0),
         link.Changed(topic),
         link.TopicsAnswer(req, []),
         link.Refused(req, topic, topic),
-        link.Owners([link.Owner(number, number, topic, True)]),
-        link.Hello(1, 1, "ingest", topic, topic, 0),
+        link_hello.Owners([link_hello.Owner(number, number, topic, True)]),
+        link_hello.Hello(1, 1, "ingest", topic, topic, 0),
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -60,14 +60,14 @@ class OverLinks(Rig):
         near, self._far = memory_link("g", "d")
         self._far.deliver_to(self._take)
         directory.add(near)
-        owners = [link.Owner(shard, 1, "d:1", True) for shard in range(SHARDS)]
-        self._far.send(link.Welcome(link.VERSION_HIGH, "d", "c", 1, SHARDS, owners))
+        owners = [link_hello.Owner(shard, 1, "d:1", True) for shard in range(SHARDS)]
+        self._far.send(link_hello.Welcome(link.VERSION_HIGH, "d", "c", 1, SHARDS, owners))
 
     def _take(self, messages: list[link.Message]) -> None:
         for message in messages:
             if isinstance(message, link.AskCount):
                 self._far.send(self.answer(message))
-            elif not isinstance(message, link.Hello):
+            elif not isinstance(message, link_hello.Hello):
                 self.heard.append(message)
 
     def push(self, message: link.Message) -> None:

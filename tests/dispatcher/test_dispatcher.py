@@ -3,7 +3,7 @@
 import pytest
 
 from dispatcher.dispatcher import Cluster, Dispatcher
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
@@ -23,7 +23,7 @@ class Far:
         self.wire.deliver_to(self.got.extend, self.reasons.append)
         self.peer = dispatcher.accept(near)
         if role is not None:
-            self.wire.send(link.Hello(1, 1, role, f"far-{role}", "", 0))
+            self.wire.send(link_hello.Hello(1, 1, role, f"far-{role}", "", 0))
 
     async def answer(self) -> link.Message:
         await until(lambda: self.got)
@@ -43,29 +43,29 @@ def a_dispatcher() -> Dispatcher:
 async def test_a_hello_gets_the_cluster_and_the_owners() -> None:
     dispatcher = a_dispatcher()
     dispatcher.serve(owner_of(configured_shard()))
-    dispatcher.claimed(link.Owner(1, 9, "other:1"))
-    dispatcher.claimed(link.Owner(0, 1, "n:1"))
+    dispatcher.claimed(link_hello.Owner(1, 9, "other:1"))
+    dispatcher.claimed(link_hello.Owner(0, 1, "n:1"))
     far = Far(dispatcher)
-    owners = [link.Owner(0, 1, "n:1", True), link.Owner(1, 9, "other:1")]
-    assert await far.answer() == link.Welcome(1, "n", "c", 3, 1, owners)
+    owners = [link_hello.Owner(0, 1, "n:1", True), link_hello.Owner(1, 9, "other:1")]
+    assert await far.answer() == link_hello.Welcome(1, "n", "c", 3, 1, owners)
     assert await dispatcher.next_peer() is far.peer
 
 
 async def test_before_the_log_was_read_a_hello_gets_no_cluster() -> None:
     far = Far(dispatcher_of(shell_of()))
-    assert await far.answer() == link.Welcome(1, "n", "", 0, 1, [])
+    assert await far.answer() == link_hello.Welcome(1, "n", "", 0, 1, [])
 
 
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
-        (link.Hello(3, 9, "gateway", "g", "", 0), "link versions 3-9 here 1-2"),
-        (link.Hello(0, 0, "gateway", "g", "", 0), "link versions 0-0 here 1-2"),
-        (link.Hello(1, 1, "gateway", "g", "x", 0), "cluster x here c"),
-        (link.Hello(1, 1, "gateway", "g", "c", 4), "log generation 4 here 3"),
+        (link_hello.Hello(3, 9, "gateway", "g", "", 0), "link versions 3-9 here 1-2"),
+        (link_hello.Hello(0, 0, "gateway", "g", "", 0), "link versions 0-0 here 1-2"),
+        (link_hello.Hello(1, 1, "gateway", "g", "x", 0), "cluster x here c"),
+        (link_hello.Hello(1, 1, "gateway", "g", "c", 4), "log generation 4 here 3"),
     ],
 )
-async def test_a_hello_of_another_version_or_log_ends_the_link(hello: link.Hello, reason: str) -> None:
+async def test_a_hello_of_another_version_or_log_ends_the_link(hello: link_hello.Hello, reason: str) -> None:
     dispatcher = a_dispatcher()
     far = Far(dispatcher, None)
     far.wire.send(hello)
@@ -97,7 +97,7 @@ async def test_a_request_for_a_shard_that_is_not_served_is_refused() -> None:
     far.wire.send(link.AskTopic(5, "t", ANN))
     assert await far.answer() == link.Refused(5, "not_ready", "shard 0 is not served here now")
     dispatcher.serve(owner_of(configured_shard()))
-    assert await far.answer() == link.Owners([link.Owner(0, 1, "n:1", True)])
+    assert await far.answer() == link_hello.Owners([link_hello.Owner(0, 1, "n:1", True)])
     far.wire.send(link.AskTopic(6, "t", ANN))
     answer = await far.answer()
     assert isinstance(answer, link.Refused)
@@ -113,7 +113,7 @@ async def test_a_shard_that_is_released_is_announced_and_answers_nothing_more() 
     api = dispatcher.api(0)
     assert api is not None
     dispatcher.stop_serving(0)
-    assert await far.answer() == link.Owners([link.Owner(0, 0, "n:1", True)])
+    assert await far.answer() == link_hello.Owners([link_hello.Owner(0, 0, "n:1", True)])
     assert (owner.closed, dispatcher.api(0), dispatcher.owners) == (True, None, {})
     api.handle(far.peer, link.AskTopic(5, "t", ANN))  # a request that waited for room meanwhile
     assert await far.answer() == link.Refused(5, "not_ready", "shard 0 was given up")
@@ -122,7 +122,7 @@ async def test_a_shard_that_is_released_is_announced_and_answers_nothing_more() 
 async def test_a_refused_shard_is_evidence_of_a_newer_owner() -> None:
     dispatcher = a_dispatcher()
     far = Far(dispatcher)
-    far.wire.send(link.Refuse(0, 77))
+    far.wire.send(link_hello.Refuse(0, 77))
     await until(dispatcher.newer_epochs.changed.is_set)
     assert dispatcher.newer_epochs.of(0) == 77
 
@@ -131,9 +131,9 @@ async def test_only_claims_of_other_nodes_are_announced() -> None:
     dispatcher = a_dispatcher()
     far = Far(dispatcher)
     await far.answer()
-    dispatcher.claimed(link.Owner(0, 8, "n:1"))
-    dispatcher.claimed(link.Owner(0, 9, "other:1"))
-    assert await far.answer() == link.Owners([link.Owner(0, 9, "other:1")])
+    dispatcher.claimed(link_hello.Owner(0, 8, "n:1"))
+    dispatcher.claimed(link_hello.Owner(0, 9, "other:1"))
+    assert await far.answer() == link_hello.Owners([link_hello.Owner(0, 9, "other:1")])
     assert far.got == []
 
 

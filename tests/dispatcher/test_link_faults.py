@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.core.wire import link, link_ephemeral, link_members
+from headgate.core.wire import link, link_ephemeral, link_hello, link_members
 from headgate.core.wire.control import CreateTopic, encode_body
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import Position
@@ -56,7 +56,7 @@ async def test_a_link_speaks_for_the_role_it_was_opened_in() -> None:
         reasons: list[str] = []
         near.deliver_to(on_close=reasons.append)
         bed.service.accept(far)
-        near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
+        near.send(link_hello.Hello(1, 1, "gateway", "g9", "", 0))
         await until(lambda: reasons)
         assert reasons == ["a link that was opened as ingest says that it is gateway"]
 
@@ -88,7 +88,7 @@ async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: lin
         reasons: list[str] = []
         near.deliver_to(got.extend, reasons.append)
         bed.service.accept(far)
-        near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
+        near.send(link_hello.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
         near.send(link.AskTopic(6, "t", Caller("ann")))
         await until(lambda: any(isinstance(m, link.TopicAnswer) for m in got))
@@ -98,8 +98,8 @@ async def test_an_odd_message_costs_neither_its_link_nor_its_neighbours(odd: lin
 
 @pytest.mark.parametrize(
     "odd", [link.Attach(0, True, True, [link.AttachTopic("t", -1, -1, -1)]), link.Leave("t", 0, 1 << 40),
-            link.Refuse(-1, 1 << 62), link.Changed("t"), link.Owners([link.Owner(99, 1, "x", True)]),
-            link.Welcome(1, "d", "c", 1, 0, [])],
+            link_hello.Refuse(-1, 1 << 62), link.Changed("t"), link_hello.Owners([link_hello.Owner(99, 1, "x", True)]),
+            link_hello.Welcome(1, "d", "c", 1, 0, [])],
     ids=repr,
 )  # fmt: skip
 async def test_an_odd_message_without_an_answer_is_passed_over(odd: link.Message) -> None:
@@ -109,7 +109,7 @@ async def test_an_odd_message_without_an_answer_is_passed_over(odd: link.Message
         got: list[link.Message] = []
         near.deliver_to(got.extend)
         bed.service.accept(far)
-        near.send(link.Hello(1, 1, "gateway", "g9", "", 0))
+        near.send(link_hello.Hello(1, 1, "gateway", "g9", "", 0))
         near.send(odd)
         near.send(link.AskTopic(6, "t", Caller("ann")))
         await until(lambda: any(isinstance(m, link.TopicAnswer) for m in got))

@@ -8,11 +8,11 @@ from dispatcher import peer as module
 from dispatcher.lease import PAUSE_S, Lease
 from dispatcher.peer import LOW_BYTES, Peer
 from dispatcher.shard import LINK_BYTES
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.runtime.metrics import Metrics
 from tests.dispatcher.bed import until
 
-WELCOME = link.Welcome(1, "n", "c", 1, 1, [])
+WELCOME = link_hello.Welcome(1, "n", "c", 1, 1, [])
 
 
 class Clock:
@@ -53,8 +53,8 @@ class Bed:
         self.peer = Peer(self.wire, self.lease, Metrics({"dispatcher"}))  # type: ignore[arg-type]
 
 
-def hello(role: str = "gateway") -> link.Hello:
-    return link.Hello(1, 1, role, "g1", "", 0)
+def hello(role: str = "gateway") -> link_hello.Hello:
+    return link_hello.Hello(1, 1, role, "g1", "", 0)
 
 
 async def test_a_hello_names_the_far_end_and_is_answered_once() -> None:
@@ -68,7 +68,9 @@ async def test_a_hello_names_the_far_end_and_is_answered_once() -> None:
     ("proven", "welcome", "reason"),
     [("", "cluster a here b", "cluster a here b"), ("ingest", WELCOME, "was opened as ingest says that it is gateway")],
 )
-async def test_a_hello_that_is_refused_closes_the_link(proven: str, welcome: link.Welcome | str, reason: str) -> None:
+async def test_a_hello_that_is_refused_closes_the_link(
+    proven: str, welcome: link_hello.Welcome | str, reason: str
+) -> None:
     bed = Bed()
     bed.wire.role = proven
     assert not bed.peer.welcome(hello(), welcome)

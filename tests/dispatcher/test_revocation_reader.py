@@ -8,7 +8,7 @@ from dispatcher.dispatcher import Cluster
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.revocation_reader import RevocationReader
 from dispatcher.service import DispatcherService
-from headgate.core.wire import link
+from headgate.core.wire import link_hello
 from headgate.core.wire.link_users import Redeem, Redeemed, Revocation, Revocations
 from headgate.core.wire.records import LogName
 from headgate.core.wire.revoked_tokens import record_of
@@ -73,8 +73,8 @@ async def test_a_link_is_told_everything_behind_its_welcome_then_news_once() -> 
     dispatcher.log_was_read(Cluster("c", 1, 1))
     dispatcher.revoke([ANN])
     far = Far(dispatcher, None)
-    far.wire.send(link.Hello(1, 2, "gateway", "g", "", 0))
-    assert isinstance(await far.answer(), link.Welcome)
+    far.wire.send(link_hello.Hello(1, 2, "gateway", "g", "", 0))
+    assert isinstance(await far.answer(), link_hello.Welcome)
     assert await far.answer() == Revocations([ANN])
     dispatcher.revoke([ANN])
     dispatcher.revoke([ANN, BOB])
@@ -87,7 +87,7 @@ async def test_a_link_of_version_1_is_told_nothing_that_it_cannot_read() -> None
     dispatcher.log_was_read(Cluster("c", 1, 1))
     dispatcher.revoke([ANN])
     far = Far(dispatcher)
-    assert isinstance(await far.answer(), link.Welcome)
+    assert isinstance(await far.answer(), link_hello.Welcome)
     dispatcher.revoke([BOB])
     await asyncio.sleep(0.05)
     assert far.got == [] and far.reasons == []

@@ -9,7 +9,7 @@ from dispatcher import throttling
 from dispatcher.throttling import Throttling
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire.ids import topic_key
-from headgate.core.wire.link import Hello
+from headgate.core.wire.link_hello import Hello
 from headgate.core.wire.link_users import Ingests, Throttle, Throttled
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
 from tests.dispatcher.bed import CLOCK, configured_shard, dispatcher_of, owner_of, shell_of, until

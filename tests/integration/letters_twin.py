@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher.dispatcher_options import AssignmentOptions, DispatcherOptions, SnapshotOptions
 from dispatcher.service import DispatcherService
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.link_dead_letters import GivenUp, GiveUp, LetterDone, Receiver, Redeliver, WantReplays
 from headgate.core.wire.rights import Caller
 from headgate.runtime.appender import Appender
@@ -44,7 +44,7 @@ class Gateway:
         near.deliver_to(self._take, lambda reason: None)
         service.accept(far)
         self._link = near
-        near.send(link.Hello(link.VERSION_LOW, link.VERSION_HIGH, "gateway", "g", "", 0))
+        near.send(link_hello.Hello(link.VERSION_LOW, link.VERSION_HIGH, "gateway", "g", "", 0))
 
     def send(self, message: link.Message) -> None:
         assert self._link is not None

@@ -10,7 +10,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from headgate.core.wire import link, linkauth
+from headgate.core.wire import link, link_hello, linkauth
 from headgate.runtime.links import authentication
 from headgate.runtime.links.authentication import Connection
 from headgate.runtime.links.directory import LinkDirectory
@@ -171,7 +171,7 @@ async def test_what_was_captured_is_of_no_use_again() -> None:
     """A listener replayed a gateway's offer for 60 s and asked as an admin."""
     async with serving() as (address, far), tapped(address) as (through, tap):
         wire = await open_link(through, Credentials(SECRET), "gateway", "g1", RNG)
-        wire.send(link.Hello(1, 1, "gateway", "g1", "", 0))
+        wire.send(link_hello.Hello(1, 1, "gateway", "g1", "", 0))
         task = asyncio.create_task(wire.run())
         await until(lambda: far.got)
         wire.close("done")

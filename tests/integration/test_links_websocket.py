@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
@@ -39,8 +39,8 @@ class FarEnd:
     def _take(self, wire: WebSocketLink, messages: list[link.Message]) -> None:
         self.got.extend(messages)
         for message in messages:
-            if isinstance(message, link.Hello):
-                wire.send(link.Welcome(1, "d1", "c", 1, 1, [link.Owner(0, 9, "x", True)]))
+            if isinstance(message, link_hello.Hello):
+                wire.send(link_hello.Welcome(1, "d1", "c", 1, 1, [link_hello.Owner(0, 9, "x", True)]))
             if isinstance(message, link.AskCount):
                 wire.send(link.Counts(message.req, [len(message.topic_ids)]))
 
@@ -136,14 +136,14 @@ async def test_of_two_owners_the_higher_epoch_is_kept_and_the_lower_told() -> No
         got: list[link.Message] = []
         far.deliver_to(got.extend)
         directory.add(near)
-        far.send(link.Welcome(1, name, "c", 1, 1, [link.Owner(0, epoch, "x", True)]))
+        far.send(link_hello.Welcome(1, name, "c", 1, 1, [link_hello.Owner(0, epoch, "x", True)]))
         ends.append((far, got))
         await asyncio.sleep(0.01)
     directory.send(0, link.Leave("t", 1))
     await asyncio.sleep(0.01)
     assert [any(isinstance(m, link.Leave) for m in got) for _, got in ends] == [False, True, False]
-    assert link.Refuse(0, 9) in ends[0][1]
-    assert link.Refuse(0, 9) in ends[2][1]
+    assert link_hello.Refuse(0, 9) in ends[0][1]
+    assert link_hello.Refuse(0, 9) in ends[2][1]
 
 
 async def test_a_second_address_of_a_linked_node_is_left_alone() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -44,12 +44,12 @@ class Node:
         self.heard: list[link.Message] = []
         self.far.deliver_to(self.heard.extend)
         directory.add(self.near)
-        owner = link.Owner(0, epoch, f"{name}:1", True)
-        self.far.send(link.Welcome(version, name, "c", 1, 4, [owner]))
+        owner = link_hello.Owner(0, epoch, f"{name}:1", True)
+        self.far.send(link_hello.Welcome(version, name, "c", 1, 4, [owner]))
 
     @property
     def refused(self) -> list[link.Message]:
-        return [message for message in self.heard if isinstance(message, link.Refuse)]
+        return [message for message in self.heard if isinstance(message, link_hello.Refuse)]
 
 
 async def settle() -> None:
@@ -69,7 +69,7 @@ async def test_a_dispatcher_that_owns_nothing_is_a_link_until_it_closes() -> Non
     near, far = memory_link("client", "d1")
     directory.add(near)
     assert not directory.has_links, "before its welcome"
-    far.send(link.Welcome(link.VERSION_HIGH, "d1", "c", 1, 4, []))
+    far.send(link_hello.Welcome(link.VERSION_HIGH, "d1", "c", 1, 4, []))
     await settle()
     assert directory.has_links and not directory.linked(0)
     far.close("gone")
@@ -87,7 +87,7 @@ async def test_an_owner_that_was_replaced_is_refused_also_when_its_successors_li
     await settle()
     zombie = Node(directory, "old", 10)
     await settle()
-    assert zombie.refused == [link.Refuse(0, 20)]
+    assert zombie.refused == [link_hello.Refuse(0, 20)]
     assert not directory.linked(0)
     assert user.told == [(0, True), (0, False)]
     topic = next(name for name in map(str, range(99)) if directory.shard_of(name) == 0)
@@ -107,7 +107,7 @@ async def test_the_owner_itself_and_its_successor_are_taken_again() -> None:
     assert directory.linked(0)
     later = Node(directory, "two", 21)
     await settle()
-    assert again.refused == [link.Refuse(0, 21)]
+    assert again.refused == [link_hello.Refuse(0, 21)]
     assert later.refused == []
 
 
@@ -116,19 +116,19 @@ async def test_an_older_owner_beside_the_newest_is_refused() -> None:
     newest = Node(directory, "new", 20)
     older = Node(directory, "old", 19)
     await settle()
-    assert (newest.refused, older.refused) == ([], [link.Refuse(0, 20)])
+    assert (newest.refused, older.refused) == ([], [link_hello.Refuse(0, 20)])
 
 
 async def test_a_shard_that_was_given_up_is_not_the_old_owners_again() -> None:
     directory, _ = make()
     newest = Node(directory, "new", 20)
     await settle()
-    newest.far.send(link.Owners([link.Owner(0, 0, "new:1", True)]))
+    newest.far.send(link_hello.Owners([link_hello.Owner(0, 0, "new:1", True)]))
     await settle()
     assert not directory.linked(0)
     zombie = Node(directory, "old", 19)
     await settle()
-    assert zombie.refused == [link.Refuse(0, 20)]
+    assert zombie.refused == [link_hello.Refuse(0, 20)]
 
 
 def named(directory: LinkDirectory, shard: int) -> str:

@@ -15,6 +15,7 @@ from headgate.core.wire import (
     link_direct,
     link_ephemeral,
     link_events,
+    link_hello,
     link_members,
     link_messages,
     link_presence,
@@ -30,53 +31,6 @@ VERSION_LOW: Final = 1
 VERSION_HIGH: Final = 2  # 2: members, fences, users, revocations, rates, presence
 PAGE_BYTES: Final = 256 * 1024  # one page of frames: a few milliseconds of either end's loop
 PAGE_COUNT: Final = 1_000
-
-
-class Owner(LinkStruct):
-    """The owner of a shard. With `served` it is the sender: it owns it under its claim's `epoch`, or no longer (0).
-
-    Otherwise a hint: the newest claim the sender has read, and the `address` where that node accepts links.
-    """
-
-    shard: int
-    epoch: int
-    address: str
-    served: bool = False
-
-
-class Hello(LinkStruct, tag=1):
-    """First message of the client: the versions it speaks, and the cluster it knows ("" and 0 at its first link)."""
-
-    low: int
-    high: int
-    role: str
-    node: str
-    cluster_id: str
-    generation: int
-
-
-class Welcome(LinkStruct, tag=2):
-    """First message of the dispatcher: the version both will speak, and what it knows of the owners."""
-
-    version: int
-    node: str
-    cluster_id: str
-    generation: int
-    shards: int
-    owners: list[Owner]
-
-
-class Owners(LinkStruct, tag=3):
-    """The dispatcher's knowledge of owners changed; only the changed shards are listed."""
-
-    owners: list[Owner]
-
-
-class Refuse(LinkStruct, tag=4):
-    """The client knows a higher epoch for this shard: the receiver has lost it."""
-
-    shard: int
-    epoch: int
 
 
 class AttachTopic(LinkStruct):
@@ -382,7 +336,7 @@ Answer = (
     | link_acks.CursorReply | link_dead_letters.DeadLetterReply | link_stats.StatsReply
 )  # fmt: skip
 Message = (
-    Request | Answer | Hello | Welcome | Owners | Refuse | Attach | Attached | Leave | Messages | EphemeralMessages
+    Request | Answer | link_hello.Greeting | Attach | Attached | Leave | Messages | EphemeralMessages
     | Ended | Changed | FromOwner | FromAnyDispatcher
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
     | link_presence.PresenceAnnouncement | link_presence.PresencePush

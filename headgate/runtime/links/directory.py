@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from headgate.core.wire import link
+from headgate.core.wire import link, link_hello
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_acks import ReplaceSubscription
@@ -167,7 +167,9 @@ class LinkDirectory:
         """Adds a connected link and sends HELLO on it."""
         wire.deliver_to(lambda messages: self._on_messages(wire, messages), lambda reason: self._on_close(wire, reason))
         wire.send(
-            link.Hello(link.VERSION_LOW, link.VERSION_HIGH, self.role, self.node, self.cluster_id, self.generation)
+            link_hello.Hello(
+                link.VERSION_LOW, link.VERSION_HIGH, self.role, self.node, self.cluster_id, self.generation
+            )
         )
 
     def _on_messages(self, wire: Link, messages: list[link.Message]) -> None:
@@ -186,9 +188,9 @@ class LinkDirectory:
             self._push(wire, message)
         elif req is not None:
             self._answer(req, message)
-        elif isinstance(message, link.Welcome):
+        elif isinstance(message, link_hello.Welcome):
             self._welcome(wire, message)
-        elif isinstance(message, link.Owners):
+        elif isinstance(message, link_hello.Owners):
             self._owners(wire, message.owners)
         else:
             self._push(wire, message)
@@ -231,7 +233,7 @@ class LinkDirectory:
         if self._ingests and self._user is not None:
             self._user.on_push(0, Ingests(max(self._ingests.values())))
 
-    def _welcome(self, wire: Link, welcome: link.Welcome) -> None:
+    def _welcome(self, wire: Link, welcome: link_hello.Welcome) -> None:
         if self.cluster_id and welcome.cluster_id != self.cluster_id:
             wire.close(f"cluster {welcome.cluster_id}, expected {self.cluster_id}")
             return
@@ -252,7 +254,7 @@ class LinkDirectory:
         self.generation = max(self.generation, welcome.generation)
         self._owners(wire, welcome.owners)
 
-    def _owners(self, wire: Link, owners: list[link.Owner]) -> None:
+    def _owners(self, wire: Link, owners: list[link_hello.Owner]) -> None:
         """Notes a dispatcher's shards; those that it does not serve are hints where other dispatchers listen."""
         for owner in owners:
             if not owner.served:
@@ -262,17 +264,17 @@ class LinkDirectory:
             else:
                 self._gained(owner, wire)
 
-    def _gained(self, owner: link.Owner, wire: Link) -> None:
+    def _gained(self, owner: link_hello.Owner, wire: Link) -> None:
         current, highest = self._served.get(owner.shard), self._highest.get(owner.shard, 0)
         if owner.epoch < highest:
-            wire.send(link.Refuse(owner.shard, highest))
+            wire.send(link_hello.Refuse(owner.shard, highest))
             return
         self._highest[owner.shard] = owner.epoch
         if current is not None and current.wire is wire and current.epoch == owner.epoch:
             return
         if current is not None:
             self._announce(owner.shard, up=False)
-            current.wire.send(link.Refuse(owner.shard, owner.epoch))
+            current.wire.send(link_hello.Refuse(owner.shard, owner.epoch))
             # An answer of the old owner's is about routes that the new one does not have.
             self._refuse(lambda pending: pending.shard == owner.shard, "it has another owner")
         self._served[owner.shard] = Served(owner.epoch, wire)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from headgate.core.wire import link, link_ephemeral, linkcodec
+from headgate.core.wire import link, link_ephemeral, link_hello, linkcodec
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.position import Position
 from headgate.core.wire.rights import Caller
@@ -11,8 +11,8 @@ from headgate.core.wire.rights import Caller
 
 def test_a_batch_comes_back_in_order() -> None:
     batch: list[link.Message] = [
-        link.Hello(1, 1, "gateway", "g1", "", 0),
-        link.Welcome(1, "d1", "c", 1, 8, [link.Owner(0, 5, "h:1", True)]),
+        link_hello.Hello(1, 1, "gateway", "g1", "", 0),
+        link_hello.Welcome(1, "d1", "c", 1, 8, [link_hello.Owner(0, 5, "h:1", True)]),
         link.AskSubscribe(1, "t", Caller("ann", ("a*",)), Position("seq", -1, 7), True),
         link.Messages("t", 5, 1, [10, 11], [b"a", b"b"]),
         link.Attach(0, True, False, [link.AttachTopic("t", 5, 1, 2)]),
