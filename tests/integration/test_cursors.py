@@ -184,3 +184,17 @@ async def test_a_new_owner_learns_who_holds_and_ends_the_older_of_two(log: Log) 
         one.cursors["bob", "t"] = last = Cursor("bob", "phone", "t", 7, 4)
         assert await two.open("bob", "y", 2) == last
         assert one.ended == ["a", "x"] and two.ended == []
+
+
+async def test_a_gateway_whose_link_is_lost_holds_nothing_up(log: Log) -> None:
+    one, two = GatewayTwin("one"), GatewayTwin("two")
+    async with serving(log, one, two) as service:
+        await one.open("ann", "a", 1)
+        await one.move("ann", 5)
+        next(peer for peer in service.dispatcher.peers if peer.name == "one").close("lost")
+        await until(lambda: not one.directory.has_links)
+        async with asyncio.timeout(1):
+            assert await two.open("ann", "b", 2) == Cursor("ann", "phone", "t", 7, 5)
+        one.link_to(service)  # it is back, and its session has not heard of the other
+        await until(lambda: one.ended == ["a"])
+        assert two.ended == []

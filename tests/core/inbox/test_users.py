@@ -4,6 +4,8 @@ from random import Random
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate.core.inbox.users import SLICE_USERS, UserTopics
 from headgate.core.wire.errors import CorruptRecord
@@ -184,3 +186,40 @@ def test_a_cursor_ends_with_its_membership_once_nothing_was_heard_of_it_for_long
     gone = [key for some in users.expire_cursors(11_000, 5_000, lambda *_: False) for key in some]
     assert gone == [b"\0cbob\0b", b"\0cbob\0c"] and users.changes == before + 2
     assert len(users.cursors) == 1
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob"]), st.sampled_from("tu"), st.sampled_from("de"), st.integers(0, 9), st.booleans()
+    ),
+    max_size=12,
+)
+
+
+@given(steps, st.data())
+def test_a_snapshot_and_the_records_after_it_give_what_all_records_give(
+    found: list[tuple[str, str, str, int, bool]], data: st.DataObject
+) -> None:
+    log = [
+        cursors(at, Cursor(user, device, topic, 5 + seq % 2, seq, [seq + 2]))
+        if is_cursor
+        else record(at, user, joined(topic, seq) if seq % 3 else left(topic, seq))
+        for at, (user, topic, device, seq, is_cursor) in enumerate(found)
+    ]
+    cut = data.draw(st.integers(0, len(log)))
+    whole, first, second = UserTopics(), UserTopics(), UserTopics()
+    for each in log:
+        whole.apply(each)
+    for each in log[:cut]:
+        first.apply(each)
+    for key in all_keys(first):
+        second.load(key, first.encoded(key))
+    for each in log[cut:]:
+        second.apply(each)
+    assert {key: second.encoded(key) for key in all_keys(second)} == {
+        key: whole.encoded(key) for key in all_keys(whole)
+    }
+
+
+def all_keys(users: UserTopics) -> list[bytes]:
+    return [key for some in users.keys(3) for key in some]
