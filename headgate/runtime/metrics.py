@@ -124,15 +124,7 @@ class Metrics(Collector):
             ("reason",),
             _each(GAP_REASONS),
         )
-        self._dead_letters = _Counter(
-            "headgate_dead_letters_total",
-            "Records and deliveries that were given up.",
-            ("reason",),
-            _each(DEAD_LETTER_REASONS),
-        )
-        self._letters_evicted = _Counter(
-            "headgate_dead_letters_evicted_total", "Open dead letters that made room for newer ones.", (), [()]
-        )
+        self._dead_letters, self._letters_evicted = _dead_letter_counters()
         self._snapshot_failures = _Counter(
             "headgate_snapshot_failures_total",
             "Snapshots that were not written.",
@@ -281,6 +273,15 @@ class Metrics(Collector):
     def _gauge(self, name: Gauge, text: str) -> Metric:
         read = self._gauges.get(name)
         return GaugeMetricFamily(f"headgate_{name}", text, value=0.0 if read is None else read())
+
+
+def _dead_letter_counters() -> tuple[_Counter, _Counter]:
+    given_up = "Records and deliveries that were given up."
+    made_room = "Open dead letters that made room for newer ones."
+    return (
+        _Counter("headgate_dead_letters_total", given_up, ("reason",), _each(DEAD_LETTER_REASONS)),
+        _Counter("headgate_dead_letters_evicted_total", made_room, (), [()]),
+    )
 
 
 def _each(values: tuple[str, ...]) -> list[Labels]:

@@ -188,7 +188,7 @@ ALERTS: Final = (
         expr="sum by (reason) (increase(headgate_dead_letters_total[15m])) > 0",
         hold="0s",
         severity="warn",
-        summary="Records were given up: {{ $labels.reason }}",
+        summary="Records or deliveries were given up: {{ $labels.reason }}",
         fires={
             'headgate_dead_letters_total{job="headgate",role="dispatcher",reason="not_json"}': "0x25 3x15",
         },

@@ -171,8 +171,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 (
                     ("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),
                     ("inbox records passed over", "sum(increase(headgate_inbox_skipped_total[1h]))"),
+                    ("deliveries that wait for a person", "sum(headgate_dead_letters_open)"),
+                    ("made room for newer ones", "sum(increase(headgate_dead_letters_evicted_total[1h]))"),
                 ),
-                "Records given up in the last hour.",
+                "Records and deliveries given up in the last hour, and the letters of deliveries that are open.",
             ),
             Panel(
                 "Snapshots", (("{{instance}}", "headgate_snapshot_age_seconds"),),

@@ -31,6 +31,7 @@ PAGES = (
     "docs/concepts/topics.md",
     "docs/how-to/authentication.md",
     "docs/how-to/messages.md",
+    "docs/how-to/dead-letters.md",
     "docs/reference/aliases.md",
 )
 DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
@@ -190,6 +191,11 @@ def test_a_page_of_the_tours_own_origin_may_call(shell: Shell) -> None:
     assert url is not None
     head = shell.run(f"curl -s -m 2 -D - -o /dev/null -H 'Origin: http://127.0.0.1:8000' '{url[1]}' || true")
     assert "access-control-allow-origin: http://127.0.0.1:8000" in head.lower()
+
+
+def test_the_page_about_dead_letters_lists_them(shell: Shell) -> None:
+    _, listing = runnable("docs/how-to/dead-letters.md")
+    assert json.loads(shell.run(listing)) == {"dead_letters": [], "next_page": None}
 
 
 def test_every_page_with_a_curl_is_run_here() -> None:

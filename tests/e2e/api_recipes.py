@@ -258,6 +258,33 @@ def _members_and_connections() -> dict[str, dict[int, Recipe]]:
     }
 
 
+def _letters() -> dict[str, dict[int, Recipe]]:
+    of_topic, unknown = {"topic_id": "letters"}, {"id": "$unknown"}
+    first, second, gone = {"id": "$letter1"}, {"id": "$letter2"}, {"id": "$letter_gone"}
+
+    def of_one(path: Mapping[str, str]) -> dict[int, Recipe]:
+        return refused(good(path=path), False) | {
+            400: good(path={"id": "~"}),
+            403: good(path=path, who=STRANGER),
+            404: good(path=unknown),
+            429: good(path=path, who=GREEDY),
+        }
+
+    return {
+        "list_dead_letters": refused(good(), False)
+        | {
+            200: good(query=of_topic),
+            400: good(query={"limit": "0"}),
+            403: good(query=of_topic, who=STRANGER),
+            404: good(query=_MISSING),
+            429: good(who=GREEDY),
+        },
+        "show_dead_letter": of_one(first) | {200: good(path=first)},
+        "replay_dead_letter": of_one(first) | {202: good(path=first), 410: good(path=gone)},
+        "purge_dead_letter": of_one(second) | {204: good(path=second)},
+    }
+
+
 def _channels() -> dict[str, dict[int, Recipe]]:
     send = good({"channel_id": "open", "content": 1})
     read = good(query={"channel_id": "open"})
@@ -327,5 +354,6 @@ RECIPES: Final[Mapping[str, Mapping[int, Recipe]]] = {
     **_messages(),
     **_members_and_connections(),
     **_channels(),
+    **_letters(),
     **_others(),
 }

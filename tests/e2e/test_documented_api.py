@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from headgate.runtime.api.openapi import openapi_document
 from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, RECIPES, STRANGER, USED_KEY, Recipe
+from tests.e2e.prepared_letters import write_letters
 from tests.vectors.served import Served
 from tests.vectors.tokens import SECRET, sign
 
@@ -65,6 +66,14 @@ class Scene:
     def headers(self, who: str) -> dict[str, str]:
         """Returns the credentials of a user, none for NOBODY."""
         return {"Authorization": f"Bearer {self._tokens[who]}"} if who != NOBODY else {}
+
+    def build_letters(self) -> int:
+        """Makes the topic of the dead letters, which keeps all messages but the first; returns its epoch."""
+        topic = {"name": "letters", "topic_id": "letters", "settings": {"retention_messages": 2}}
+        epoch: int = self._done(OWNER, "POST", "/topics", topic).json()["epoch"]
+        for _ in range(3):
+            self._published(OWNER, "letters")
+        return epoch
 
     def build(self) -> None:
         """Makes the topics."""
@@ -132,9 +141,19 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with Served("--auth.secret", SECRET, "--topics.auto_create", "false", *SMALL_RATES) as server:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("data")
+    flags = ("--auth.secret", SECRET, "--topics.auto_create", "false", "--dev.data", str(folder), *SMALL_RATES)
+    with Served(*flags) as server:
+        before = Scene(server.url)
+        epoch = before.build_letters()
+        before.close()
+        server.terminate()
+        server.process.wait(ANSWER_S)
+    letters = write_letters(folder, "letters", epoch, {"$letter_gone": 1, "$letter1": 2, "$letter2": 3})
+    with Served(*flags) as server:
         scene = Scene(server.url)
+        scene.messages |= letters
         scene.build()
         yield scene
         scene.close()

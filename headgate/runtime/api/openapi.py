@@ -18,6 +18,7 @@ API_VERSION: Final = "1"
 SCHEMAS: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = CONTENT_TYPE.decode()
 _TEXT: Final = {"type": "string"}
+_UUID: Final = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100}
 _SEQ: Final = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
 _FLAG: Final = {"type": "string", "enum": ["true", "false"]}
@@ -26,10 +27,8 @@ _FLAG: Final = {"type": "string", "enum": ["true", "false"]}
 PARAMETERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "topic_id": ("Id of a topic.", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}),
     "user_id": ("A user: the `sub` of his token.", {"type": "string", "minLength": 1, "maxLength": 128}),
-    "message_id": (
-        "UUID text, lower case.",
-        {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
-    ),
+    "id": ("Id of a dead letter: UUID text, lower case.", _UUID),
+    "message_id": ("UUID text, lower case.", _UUID),
     "name": ("A reaction, without control characters.", {"type": "string", "minLength": 1, "maxLength": 32}),
     "prefix": ("Only ids that begin so.", _TEXT),
     "limit": ("The most items in the answer.", _LIMIT),
@@ -117,6 +116,9 @@ def _parameters(endpoint: Endpoint, operation: Operation) -> list[dict[str, Any]
     found = [_parameter(name, "path") for name in in_path]
     found += [_parameter(name, "query") for name in endpoint.query if name not in operation.repeated]
     found += [_repeated(name) for name in operation.repeated]
+    needed = ("channel_id", *(("topic_id",) if operation is STREAM else ()))
+    found = [_parameter(name, "path", is_required=True) for name in in_path]
+    found += [_parameter(name, "query", is_required=name in needed) for name in endpoint.query]
     if operation.is_keyed:
         found.append(
             {
@@ -129,9 +131,9 @@ def _parameters(endpoint: Endpoint, operation: Operation) -> list[dict[str, Any]
     return found
 
 
-def _parameter(name: str, place: str) -> dict[str, Any]:
+def _parameter(name: str, place: str, *, is_required: bool) -> dict[str, Any]:
     description, schema = PARAMETERS[name]
-    required = {"required": True} if place == "path" or name in ("topic_id", "channel_id") else {}
+    required = {"required": True} if is_required else {}
     return {"name": name, "in": place, "description": description, **required, "schema": schema}
 
 
