@@ -15,6 +15,7 @@ from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
 from headgate.core.wire import link
 from headgate.core.wire.linkcodec import decode_batch
+from headgate.core.wire.position import place
 from headgate.core.wire.topic_settings import effective
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -28,7 +29,10 @@ EPOCH = 1 << 44
 
 
 class BareLink(MemoryDirectory):
-    """A directory whose owner grants everything at once and sends what comes on a TCP port, length before batch."""
+    """A directory whose owner grants everything at once and sends what comes on a TCP port, length before batch.
+
+    It keeps no message: who comes back gets what the gateway's ring has.
+    """
 
     def __init__(self) -> None:
         super().__init__(4, self._granted)
@@ -37,7 +41,8 @@ class BareLink(MemoryDirectory):
     def _granted(self, ask: link.Request) -> link.Answer:
         assert isinstance(ask, link.AskSubscribe)
         head = self._heads.get(ask.topic_id, 0)
-        return link.Subscribed(ask.req, ask.topic_id, EPOCH, head, 1, head, 1, None, None, effective({}))
+        cursor, resumed, reason = place(ask.position, EPOCH, 1, head, lambda ms: None)
+        return link.Subscribed(ask.req, ask.topic_id, EPOCH, head, 1, cursor, 1, resumed, reason, effective({}))
 
     async def listen(self, port: int) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

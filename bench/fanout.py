@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
@@ -50,15 +51,16 @@ class Figures(NamedTuple):
 
 
 class Server:
-    """A server process on core 0."""
+    """A server process on core 0; `tree` is the checkout that it is of, None for this one."""
 
-    def __init__(self, kind: str, heartbeat_s: float, ready_s: float = 10.0) -> None:
+    def __init__(self, kind: str, heartbeat_s: float, ready_s: float = 10.0, tree: Path | None = None) -> None:
         self.kind = kind
         self.seq = 0
         self.port, self.link = free_port(), free_port()
         module = "bench.floor" if kind == "floor" else "bench.engine"
         command = [sys.executable, "-m", module, str(self.port), str(self.link), str(heartbeat_s)]
-        self.process = subprocess.Popen(command)
+        environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
+        self.process = subprocess.Popen(command, cwd=tree, env=environment)
         os.sched_setaffinity(self.process.pid, {0})
         deadline = time.monotonic() + ready_s
         while not (listens(self.port) and listens(self.link)):
@@ -79,12 +81,14 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
 
-    def request(self) -> bytes:
+    def request(self, position: str = "") -> bytes:
+        """Returns the request of a client; with a `position` it comes back."""
+        query = b"topic_id=t&presence=false" + (f"&from={position}".encode() if position else b"")
         if self.kind == "sse":
-            return b"GET /sse/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            return b"GET /sse/subscribe?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % query
         return (
-            b"GET /ws/subscribe?topic_id=t&presence=false HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"GET /ws/subscribe?%b HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n" % query
+            + b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
 
 

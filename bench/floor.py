@@ -18,6 +18,7 @@ from headgate.core.wire.linkcodec import decode_batch
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 writers: dict[asyncio.Protocol, object] = {}
 pending: list[bytes] = []
+newest: list[bytes] = []  # one message
 
 
 def flush() -> None:
@@ -38,11 +39,13 @@ class Socket(asyncio.Protocol):
             return
         key = next(line for line in data.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
         accept = base64.b64encode(sha1(key.split(b":")[1].strip() + GUID).digest())
-        hello = b'{"type":"subscribed"}'
+        told = [b'{"type":"subscribed"}']
+        if b"&from=" in data[: data.find(b"\r\n")]:  # it has missed the newest
+            told += [*newest, b'{"type":"caught_up"}']
         write = self.transport.write  # type: ignore[attr-defined]
         write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + text_header(len(hello)) + hello
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + b"".join([text_header(len(f)) + f for f in told])
         )
         writers[self] = write
 
@@ -63,6 +66,7 @@ class Link(asyncio.Protocol):
                 assert isinstance(message, Messages)
                 if not pending:
                     asyncio.get_running_loop().call_soon(flush)
+                newest[:] = message.frames[-1:]
                 for frame in message.frames:
                     pending.extend((text_header(len(frame)), frame))
 

@@ -48,14 +48,27 @@ OTHER: Final = StreamRoute("other")
 
 def route_of(data: bytes) -> StreamRoute:
     """Returns who answers the request whose line begins `data`; `other` goes to the HTTP application."""
-    target = data[: data.find(b"\r\n")].split(b" ", 2)
-    if len(target) != 3 or target[0] not in (b"GET", b"HEAD"):
+    line = data[: data.find(b"\r\n")].split(b" ", 2)
+    if len(line) != 3 or line[0] not in (b"GET", b"HEAD"):
         return OTHER
-    found = _STREAMS.find(_path_of(target[1]))
-    served = None if found is None else found[0].by_name.get(target[0].decode())
+    usual = _USUAL.get((line[0], line[1].partition(b"?")[0]))
+    return _route_to(line[0], _path_of(line[1])) if usual is None else usual
+
+
+def _route_to(method: bytes, path: bytes) -> StreamRoute:
+    found = _STREAMS.find(path)
+    served = None if found is None else found[0].by_name.get(method.decode())
     if found is None or served is None:
         return OTHER
     return StreamRoute("websocket" if served.endpoint.is_websocket else "sse", found[1].get("topic_id"))
+
+
+# The streams whose paths have no parameter, as they are usually asked for.
+_USUAL: Final = {
+    (b"GET", row.path.encode()): _route_to(b"GET", row.path.encode())
+    for row in endpoints_of("gateway")
+    if row.is_stream and "{" not in row.path
+}
 
 
 def read_head(data: bytes) -> Head:

@@ -41,6 +41,7 @@ MODULES = {
     "user_announcements": "headgate.core.fanout.user_announcements",
     "user_requests": "headgate.core.fanout.user_requests",
     "renewals": "headgate.core.fanout.renewals",
+    "replay_pieces": "headgate.core.fanout.replay_pieces",
     "answers": "headgate.core.publish.recent_publishes",
     "topic_rates": "headgate.core.sequencer.topic_rates",
     "throttling": "dispatcher.throttling",

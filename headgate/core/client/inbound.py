@@ -1,6 +1,7 @@
 """Reads the frames that a client sends over a WebSocket (docs/protocol.md, section 3), and limits their rate."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -143,11 +144,21 @@ def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
 
     Raises Refusal `invalid_topic_id` or `bad_request`.
     """
+    get = query.get
+    return _asked_in_query(topic_id, get("from"), get("ack"), get("presence"), get("device_id"))
+
+
+@lru_cache(maxsize=1_024)  # the clients of one topic mostly ask the same; one that is refused is not kept
+def _asked_in_query(
+    topic_id: str, begin: str | None, ack: str | None, presence: str | None, device_id: str | None
+) -> Subscribe:
     check_topic_id(topic_id)
-    position = from_query(query["from"]) if "from" in query else None
-    members: dict[str, Any] = {name: _flag(name, query[name]) for name in ("ack", "presence") if name in query}
-    if "device_id" in query:
-        members["device_id"] = query["device_id"]
+    position = None if begin is None else from_query(begin)
+    members: dict[str, Any] = {} if ack is None else {"ack": _flag("ack", ack)}
+    if presence is not None:
+        members["presence"] = _flag("presence", presence)
+    if device_id is not None:
+        members["device_id"] = device_id
     return _subscribe(topic_id, position, members)
 
 

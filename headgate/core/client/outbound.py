@@ -55,6 +55,11 @@ CLOSE_REASONS: dict[int, str] = {
 }
 
 
+class _CaughtUp(msgspec.Struct, tag_field="type", tag="caught_up", gc=False):
+    topic_id: str
+    seq: int
+
+
 def welcome_end(limits: Limits, beat_s: float) -> bytes:
     """The end of `welcome`, the same for all connections with a heartbeat every `beat_s` seconds."""
     beat = {"interval_ms": _ms(beat_s), "timeout_ms": _ms(limits.dead_s)}
@@ -91,7 +96,7 @@ def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFr
 
 def caught_up(topic_id: str, seq: int) -> ClientFrame:
     """Replay is over; what follows is live."""
-    return _frame("caught_up", None, topic_id=topic_id, seq=seq)
+    return ClientFrame("caught_up", _encode(_CaughtUp(topic_id, seq)))
 
 
 def gap(topic_id: str, epoch: int, from_seq: int, to_seq: int, *, reason: str, recoverable: bool) -> ClientFrame:

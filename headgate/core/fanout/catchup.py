@@ -12,11 +12,13 @@ from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.ports import GatewayMetrics, Upstream
+from headgate.core.fanout.replay_pieces import Replayed, ReplayPieces, replayed_of
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
 from headgate.core.fanout.topic_counts import TopicCounts
 from headgate.core.wire.link import Answer, Page
 
+HELD: Final = 16 * 1024  # bytes of a piece that is joined with the frames around it
 # How many of the newest messages a parked session of an ephemeral topic still gets; by default those in the ring.
 _KEPT: Final = {"drop_newest": 0, "conflate": 1}
 
@@ -47,6 +49,7 @@ class CatchUp:
         self._limits = limits
         self._upstream = upstream
         self._metrics = metrics
+        self._replays = ReplayPieces(limits)
         self._behind: dict[Session, dict[Subscription, None]] = {}
         # Fenced while a page was on its way to them: the page may hold what came after the fence.
         self._stale_pages: set[Subscription] = set()
@@ -217,12 +220,13 @@ class CatchUp:
             kept = self._limits.slow_messages if kept is None else kept
             self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
             return True
-        piece = feed.after(subscription.cursor, self._limits)
-        if piece is not None:
-            self._hold(subscription, piece, wall_ms)
-            if subscription.cursor == feed.sent:
+        replayed = self._after(subscription)
+        if replayed is not None:
+            session = subscription.session
+            self._hold(subscription, replayed, wall_ms)
+            if subscription.cursor == feed.sent and not session.paused:
                 self._reached(subscription, behind)  # its `caught_up` goes out with the last piece
-            subscription.session.release()
+            session.release()
             return True
         if feed.durable:
             self._fetch(subscription, behind, fetches)
@@ -243,16 +247,30 @@ class CatchUp:
             seq = feed.sent if feed.durable else 0
             subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
 
-    def _hold(self, subscription: Subscription, piece: Piece, wall_ms: int) -> None:
-        """Has a piece written with what comes next, or by `Session.release`."""
-        feed, session = subscription.feed, subscription.session
-        subscription.wrote(piece.seq + len(piece.frames) - 1, sum(map(len, piece.frames)))
+    def _after(self, subscription: Subscription) -> Replayed | None:
+        """Returns what the ring has above the cursor, from where many may have come back with it in a replay."""
+        feed, framing = subscription.feed, subscription.session.framing
+        if subscription.target is not None:
+            return self._replays.after(feed, subscription.cursor, framing)
+        piece = feed.after(subscription.cursor, self._limits)
+        return None if piece is None else replayed_of(feed, piece, framing)
+
+    def _hold(self, subscription: Subscription, replayed: Replayed, wall_ms: int) -> None:
+        """Has a piece written with what comes next, or by `Session.release`; a large one at once, without a copy."""
+        feed, piece = subscription.feed, replayed.piece
+        subscription.wrote(replayed.last, replayed.size)
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         self.counts.delivered(feed, piece.ts, 1, wall_ms)
         session.hold(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
+        session = subscription.session
+        if len(replayed.data) <= HELD:
+            session.hold(replayed.data)
+        else:
+            session.release()
+            session.put(replayed.data)
         if feed.counts is not None:
-            feed.counts.wrote(piece.seq, piece.seq + len(piece.frames) - 1)
+            feed.counts.wrote(piece.seq, replayed.last)
 
     def _must_end(self, subscription: Subscription) -> bool:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
@@ -309,7 +327,7 @@ class CatchUp:
         known = subscription.cursor + 1 - page.seq
         if known < len(page.frames):
             piece = Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:])
-            self._hold(subscription, piece, wall_ms)
+            self._hold(subscription, replayed_of(subscription.feed, piece, subscription.session.framing), wall_ms)
             moved = True
         if moved:
             self._remove(subscription)

@@ -26,21 +26,26 @@ class Piece(NamedTuple):
 
 
 class Ring:
-    """The newest frames of a feed: `first` to `first + len(frames) - 1`. Bounded by Limits and by `cut`."""
+    """The newest frames of a feed: `first` to `first + len(frames) - 1`. Bounded by Limits and by `cut`.
 
-    __slots__ = ("first", "frames", "size", "ts")
+    `version` is another one after each change.
+    """
+
+    __slots__ = ("first", "frames", "size", "ts", "version")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.frames: list[bytes] = []
         self.ts: list[int] = []
         self.size = 0
+        self.version = 0
 
     def extend(self, piece: Piece, size: int, limits: Limits) -> None:
         """Takes a piece that begins after the newest frame, and forgets the oldest beyond the bounds."""
         self.frames += piece.frames
         self.ts += piece.ts
         self.size += size
+        self.version += 1
         spare = 1 + 1 / _SLACK
         if len(self.frames) > limits.ring_frames * spare or self.size > limits.ring_bytes * spare:
             self._trim(limits.ring_frames, limits.ring_bytes)
@@ -55,6 +60,7 @@ class Ring:
 
     def amend(self, seq: int, frame: bytes, *, redacted: bool, limits: Limits) -> None:
         """Replaces a message by what it is now; without a `frame` forgets all up to one that was not redacted."""
+        self.version += 1
         if frame or redacted:
             self.size += amend(self.frames, self.first, seq, frame, redacted=redacted)
             self._trim(limits.ring_frames, limits.ring_bytes)
@@ -78,6 +84,7 @@ class Ring:
 
     def _drop(self, count: int, size: int) -> None:
         del self.frames[:count], self.ts[:count]
+        self.version += 1
         self.first += count
         self.size -= size
 
@@ -139,6 +146,11 @@ class Feed(Generic[S]):
     def profile(self) -> str:
         """The topic's profile, as metrics and `subscribed` name it."""
         return "durable" if self.durable else "ephemeral"
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether newer messages are missing here."""
+        return self.durable and self.hole > self.head
 
     @property
     def in_step(self) -> int:
@@ -224,7 +236,7 @@ class Feed(Generic[S]):
 
         None too while newer messages are missing here: one of them may have changed a message of the ring.
         """
-        return None if self.durable and self.hole > self.head else self.ring.after(cursor, limits)
+        return None if self.is_incomplete else self.ring.after(cursor, limits)
 
     def take(self, limits: Limits) -> Piece:
         """Moves the oldest pending messages, as many as one write may carry, into the ring and returns them.
