@@ -336,7 +336,14 @@ def test_a_person_sees_a_readable_line(headgate: Headgate, twin: Twin) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("topics", "list"), ("history", "t"), ("topics", "delete", "t"), ("members", "list", "t"), ("connections",), ("events",)],
+    [
+        ("topics", "list"),
+        ("history", "t"),
+        ("topics", "delete", "t"),
+        ("members", "list", "t"),
+        ("connections",),
+        ("events",),
+    ],
 )
 def test_an_unreachable_server_is_named(at_once: Command, words: tuple[str, ...]) -> None:
     done = at_once(*words, "--url", "http://127.0.0.1:9")
