@@ -120,7 +120,7 @@ async def test_events_of_separate_processes_on_kafka_go_on_after_a_dispatcher_wa
         shard = shard_of(topic_key(TOPIC), 8)
         owner = next(role for role in deployment.dispatchers if shard in shards_of(role))
         owner.kill9()
-        await until("the gap is told", lambda: any(e.get("type") == "gap" for e in operator.events), 60)
+        await until("the gap is told", lambda: any(e.get("event") == "gap" for e in operator.events), 60)
         operator.events.clear()
         await _told_of_a_new_message(operator, ingest, 2)
         for gateway in deployment.gateways:

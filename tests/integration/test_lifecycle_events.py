@@ -85,7 +85,7 @@ async def test_each_gateway_tells_what_it_delivered_and_the_owner_what_it_number
             await until(lambda: any(event.get("subscriber") == "dave" for event in operator.events))
 
             await world.owner_of(TOPIC).kill()
-            await until(lambda: {"type": "gap", "reason": "owner", "count": None} in operator.events, 20)
+            await until(lambda: {"event": "gap", "reason": "owner", "count": None} in operator.events, 20)
             await until(lambda: _on(world), 20)
             await world.publish(TOPIC, epoch, 2)
             await until(lambda: len(operator.of("delivered", 2)) == 3)
