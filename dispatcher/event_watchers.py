@@ -73,11 +73,16 @@ class EventWatchers:
         if self._wanted is None:
             return
         self._timer = asyncio.get_running_loop().call_later(SEND_S, self._send)
-        for batch in self._owner.events.take():
-            self._tell(batch)
+        self._tell_own()
 
     def _pass_on(self, peer: Destination, batch: EventsHappened) -> None:
+        """Sends on what a gateway tells, behind the owner's own: a message is numbered before it is delivered."""
+        self._tell_own()
         self._tell(batch)
+
+    def _tell_own(self) -> None:
+        for batch in self._owner.events.take():
+            self._tell(batch)
 
     def _tell(self, batch: EventsHappened) -> None:
         for watcher, wanted in self._watchers.items():

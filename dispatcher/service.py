@@ -21,6 +21,7 @@ from dispatcher.revocation_reader import RevocationReader
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
+from headgate.core.delivery.delivery_events import Listener
 from headgate.core.sequencer.claims import Claim
 from headgate.core.wire.control import LOGIC, Config
 from headgate.runtime.logging import Reminder
@@ -44,7 +45,14 @@ class DispatcherService:
     Raises OSError where another process uses the index folder.
     """
 
-    def __init__(self, options: DispatcherOptions, log: Log, shell: Shell[DispatcherMetrics]) -> None:
+    def __init__(
+        self,
+        options: DispatcherOptions,
+        log: Log,
+        shell: Shell[DispatcherMetrics],
+        event_listener: Listener | None = None,
+    ) -> None:
+        """`event_listener` is called with the lifecycle events of all shards."""
         self._options = options
         self._folder = IndexFolder(options.folder) if options.folder is not None else None
         self._log = log
@@ -53,7 +61,7 @@ class DispatcherService:
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator, options.listed)
         self._throttling = Throttling(self.dispatcher, shell.clock)
         self._load_meter = LoadMeter(self.dispatcher, shell.clock)
-        self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1))
+        self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1), event_listener)
         self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read

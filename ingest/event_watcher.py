@@ -90,15 +90,15 @@ class EventWatcher:
 
 def disconnect(code: int, retry_after_ms: int | None = None) -> bytes:
     """Returns the last event of a stream."""
-    members: dict[str, Any] = {"code": code, "reason": _ENDS[code], "reconnect": code >= 4500}
+    members: dict[str, Any] = {"type": "disconnect", "code": code, "reason": _ENDS[code], "reconnect": code >= 4500}
     return _named("disconnect", members if retry_after_ms is None else members | {"retry_after_ms": retry_after_ms})
 
 
 def _written(one: HappenedEvent | Gap) -> bytes:
     if isinstance(one, HappenedEvent):
         return b"data: %b\n\n" % one.data
-    return _named("gap", {"reason": one.reason, "count": one.missing})
+    return _named("gap", {"event": "gap", "reason": one.reason, "count": one.missing})
 
 
 def _named(name: str, members: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode({"type": name} | members))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(members))

@@ -110,7 +110,7 @@ def _blocks(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def _line(event: dict[str, Any]) -> Text:
-    if event.get("type") == "gap":
+    if event["event"] == "gap":
         return fields(("gap", "yellow"), (event.get("count") or "some", "yellow"), (event.get("reason"), "yellow"))
     known = ("event", "at", "topic", "seq", "id", "subscriber", "attempts", "status", "epoch")
     rest = " ".join(

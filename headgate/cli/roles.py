@@ -21,6 +21,7 @@ from headgate.cli.token_checks import TokenChecks
 from headgate.core.client.limits import Limits
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.appender import Appender
+from headgate.runtime.event_log import event_log
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.server import HttpServer
@@ -139,7 +140,8 @@ class Parts:
             listed=limits.subscribers_listed,
             profile=self.settings.topics.profile,
         )
-        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics))
+        listener = event_log(self.settings.events.log_one_in, self.clock.now)
+        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics), listener)
 
         async def start() -> None:
             await watch.opened.wait()
@@ -177,6 +179,7 @@ class Parts:
             options, directory, self.tokens.authenticator(), Shell(self.clock, self.rng, self.metrics)
         )
         directory.deliver_to(service)
+        service.hub.events.listen(event_log(self.settings.events.log_one_in, self.clock.now))
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))

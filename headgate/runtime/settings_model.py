@@ -324,6 +324,13 @@ class IndexSettings(SettingsGroup):
     """Bytes of messages kept for history and resume, per shard. The oldest are dropped first."""
 
 
+class EventsSettings(SettingsGroup):
+    """Lifecycle events of messages in the structured log of dispatchers and gateways."""
+
+    log_one_in: Count | None = None
+    """If set, one lifecycle event in so many is a log line, at most 20 a second. It costs a little on every message."""
+
+
 class Model(SettingsGroup):
     """All settings."""
 
@@ -343,3 +350,4 @@ class Model(SettingsGroup):
     drain: DrainSettings = DrainSettings()
     client: ClientSettings = ClientSettings()
     index: IndexSettings = IndexSettings()
+    events: EventsSettings = EventsSettings()

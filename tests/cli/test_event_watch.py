@@ -10,7 +10,7 @@ from tests.cli.conftest import Headgate
 
 FAILED = b'{"event":"failed","at":1.5,"topic":"t","id":"m","subscriber":"ann","attempts":2,"status":"FAILED","seq":4}'
 EVENT = b"data: %b\n\n" % FAILED
-GAP = b'event: gap\ndata: {"type":"gap","reason":"slow","count":3}\n\n'
+GAP = b'event: gap\ndata: {"event":"gap","reason":"slow","count":3}\n\n'
 DRAINING = b'event: disconnect\ndata: {"type":"disconnect","code":4601,"reason":"draining","reconnect":true}\n\n'
 REVOKED = b'event: disconnect\ndata: {"type":"disconnect","code":4401,"reason":"unauthenticated","reconnect":false}\n\n'
 
@@ -54,7 +54,7 @@ def test_events_and_gaps_are_one_json_object_a_line_and_the_filters_are_asked_fo
     arguments = ("--topic", "t", "--topic", "u", "--event", "failed", "--count", "2")
     done = headgate("events", *arguments, "--url", events.url)
     assert done.status == 0
-    assert [line.get("event", line.get("type")) for line in done.lines] == ["failed", "gap", "failed"]
+    assert [line["event"] for line in done.lines] == ["failed", "gap", "failed"]
     assert events.asked == ["/api/v1/events?topic_id=t&topic_id=u&event=failed"]
 
 

@@ -136,6 +136,14 @@ async def test_events_of_a_gateway_go_to_those_who_want_them() -> None:
     assert picky.taken() == [EventsHappened(0, [mine], 3)]
 
 
+async def test_a_message_is_told_as_numbered_before_it_is_told_as_delivered() -> None:
+    bed = Watched()
+    bed.tell(EVERYTHING)
+    bed.feed(bed.message())
+    bed.tell(EventsHappened(0, [HappenedEvent("t", "delivered", b'{"event":"delivered"}')]), Far())
+    assert [event["event"] for event in bed.told()] == ["message_enqueued", "delivered", "delivered"]
+
+
 async def test_a_congested_link_gets_no_events_and_later_their_number() -> None:
     bed = Watched()
     bed.tell(EVERYTHING)

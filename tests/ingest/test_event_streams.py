@@ -114,7 +114,7 @@ def test_events_come_while_it_is_open_and_owners_are_told_of_the_union_only_when
         count = len(told(world))
         world.ingest.on_push(1, EventsHappened(shard, [FAILED, HappenedEvent("u", "failed", b"{}")], 2))
         await asyncio.sleep(0.01)
-        gap = ("gap", {"type": "gap", "reason": "overloaded", "count": 2})
+        gap = ("gap", {"event": "gap", "reason": "overloaded", "count": 2})
         assert first.events == [("message", json.loads(FAILED.data)), gap]
         assert second.events == [("message", json.loads(FAILED.data)), ("message", {}), gap]
         await third.gone()
@@ -148,7 +148,7 @@ def test_a_client_that_reads_slowly_is_told_how_many_it_missed() -> None:
         await asyncio.sleep(0.01)
         names = [name for name, _ in reading.events]
         assert names.count("message") == 500 + 1_000
-        assert reading.events[-1] == ("gap", {"type": "gap", "reason": "slow", "count": 500})
+        assert reading.events[-1] == ("gap", {"event": "gap", "reason": "slow", "count": 500})
         await reading.gone()
 
     play(scene)
@@ -160,7 +160,7 @@ def test_a_change_of_owners_is_a_gap_and_the_next_owner_is_told() -> None:
         world.ingest.on_owner(0, up=False)
         world.ingest.on_owner(0, up=True)
         await asyncio.sleep(0.01)
-        assert reading.events == [("gap", {"type": "gap", "reason": "owner", "count": None})]
+        assert reading.events == [("gap", {"event": "gap", "reason": "owner", "count": None})]
         assert told(world)[-2:] == [WatchEvents(0, EventFilter())] * 2
         await reading.gone()
         world.ingest.on_owner(0, up=True)

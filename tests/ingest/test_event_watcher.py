@@ -33,7 +33,7 @@ def test_above_the_count_newer_ones_are_dropped_and_their_number_is_told_behind_
     text = watcher.take()
     assert text.count(b"data: ") == MAX_WAITING + 1
     assert text.endswith(
-        b'data: %d\n\nevent: gap\ndata: {"type":"gap","reason":"slow","count":3}\n\n' % (MAX_WAITING - 1)
+        b'data: %d\n\nevent: gap\ndata: {"event":"gap","reason":"slow","count":3}\n\n' % (MAX_WAITING - 1)
     )
     watcher.offer(_event(9))
     assert watcher.take() == b"data: 9\n\n"
@@ -58,10 +58,10 @@ def test_gaps_of_one_reason_are_one_gap_and_an_unknown_number_stays_unknown() ->
     watcher.miss("owner", None)
     gaps = watcher.take().split(b"\n\n")
     assert gaps == [
-        b'event: gap\ndata: {"type":"gap","reason":"overloaded","count":5}',
-        b'event: gap\ndata: {"type":"gap","reason":"owner","count":null}',
+        b'event: gap\ndata: {"event":"gap","reason":"overloaded","count":5}',
+        b'event: gap\ndata: {"event":"gap","reason":"owner","count":null}',
         b"data: 1",
-        b'event: gap\ndata: {"type":"gap","reason":"owner","count":null}',
+        b'event: gap\ndata: {"event":"gap","reason":"owner","count":null}',
         b"",
     ]
 

@@ -50,6 +50,10 @@ def check_answer(method: str, target: str, status: int, media_type: str, body: A
 
 def check_frame(frame: Any) -> None:
     """Checks a frame of a server, or the data of one SSE event. Raises AssertionError."""
+    if "event" in frame:
+        name = "LifecycleGap" if frame["event"] == "gap" else "Event"
+        _validate(_ASYNCAPI, {"$ref": f"#/components/schemas/{name}"}, frame, "lifecycle event")
+        return
     assert frame["type"] in _FRAMES, f"frame {frame['type']} is not in the document"
     _validate(_ASYNCAPI, {"$ref": f"#/components/schemas/{_FRAMES[frame['type']]}"}, frame, "frame")
 

@@ -7,7 +7,7 @@ import msgspec
 from headgate.runtime.api.client_frames import CLIENT_FRAMES, ClientFrameType
 from headgate.runtime.api.examples import FRAMES
 from headgate.runtime.api.openapi import API_VERSION, PARAMETERS, SCHEMAS
-from headgate.runtime.api.server_frames import SERVER_FRAMES, SSE_EVENTS
+from headgate.runtime.api.server_frames import LIFECYCLE_EVENTS, SERVER_FRAMES, SSE_EVENTS
 from headgate.runtime.http.endpoints import ENDPOINTS, Endpoint
 
 FromWhom = tuple[type[msgspec.Struct], ...]
@@ -18,14 +18,14 @@ def asyncapi_document() -> dict[str, Any]:
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
-        if endpoint.role == "gateway" and endpoint.is_stream:
+        if endpoint.is_stream:
             name = _channel_name(endpoint)
             channels[name] = _channel(endpoint)
             operations |= _operations(endpoint, name)
-    _, schemas = msgspec.json.schema_components([*CLIENT_FRAMES, *SERVER_FRAMES], ref_template=SCHEMAS)
+    _, schemas = msgspec.json.schema_components([*CLIENT_FRAMES, *_SERVER_TYPES], ref_template=SCHEMAS)
     messages = {
         type_.__name__: _message(type_, direction)
-        for types, direction in ((CLIENT_FRAMES, "client"), (SERVER_FRAMES, "server"))
+        for types, direction in ((CLIENT_FRAMES, "client"), (_SERVER_TYPES, "server"))
         for type_ in types
     }
     return {
@@ -49,10 +49,19 @@ def asyncapi_document() -> dict[str, Any]:
 
 def frame_types(endpoint: Endpoint) -> FromWhom:
     """Returns the types of the frames that a server sends over a stream."""
+    if endpoint.role == "ingest":
+        return LIFECYCLE_EVENTS
     return SERVER_FRAMES if endpoint.is_websocket else SSE_EVENTS
 
 
-_NAMES: Final = {"/ws/subscribe": "websocket", "/connect": "connect", "/sse/subscribe": "sse"}
+_SERVER_TYPES: Final[FromWhom] = tuple(dict.fromkeys((*SERVER_FRAMES, *LIFECYCLE_EVENTS)))
+_NAMES: Final = {
+    "/ws/subscribe": "websocket",
+    "/connect": "connect",
+    "/sse/subscribe": "sse",
+    "/api/v1/events": "lifecycleEvents",
+}
+_ABOUT: Final = {"ws": "A WebSocket.", "http": "Server-Sent Events of one topic."}
 
 
 def _channel_name(endpoint: Endpoint) -> str:
@@ -60,11 +69,11 @@ def _channel_name(endpoint: Endpoint) -> str:
 
 
 def _channel(endpoint: Endpoint) -> dict[str, Any]:
-    types = (*CLIENT_FRAMES, *SERVER_FRAMES) if endpoint.is_websocket else SSE_EVENTS
+    types = (*CLIENT_FRAMES, *SERVER_FRAMES) if endpoint.is_websocket else frame_types(endpoint)
     query = {name: {"description": PARAMETERS[name][0], **PARAMETERS[name][1]} for name in endpoint.query}
     channel: dict[str, Any] = {
         "address": endpoint.path,
-        "description": "A WebSocket." if endpoint.is_websocket else "Server-Sent Events of one topic.",
+        "description": "Lifecycle events." if endpoint.role == "ingest" else _ABOUT[_protocol(endpoint)],
         "messages": {type_.__name__: {"$ref": f"#/components/messages/{type_.__name__}"} for type_ in types},
         "bindings": {_protocol(endpoint): {"method": "GET", "query": {"type": "object", "properties": query}}},
     }
@@ -94,9 +103,10 @@ def _operation(action: str, channel: str, types: FromWhom) -> dict[str, Any]:
 
 
 def _message(type_: type[msgspec.Struct], direction: str) -> dict[str, Any]:
+    name = type_.__struct_config__.tag or "message"  # a lifecycle event has the default name
     message: dict[str, Any] = {
-        "name": type_.__struct_config__.tag,
-        "title": f"{type_.__struct_config__.tag} ({direction})",
+        "name": name,
+        "title": f"{name} ({direction})",
         "summary": (type_.__doc__ or "").split("\n")[0],
         "payload": {"$ref": SCHEMAS.format(name=type_.__name__)},
     }

@@ -275,7 +275,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ),
         Operation(
             "watch_events",
-            "events",
+            "streams",
             "Watch what happens to messages, as Server-Sent Events. For tokens with the claim `admin`.",
             codes=("bad_request", "invalid_topic_id", "forbidden"),
             repeated=("topic_id", "event"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from headgate.core.delivery.lifecycle_events import Event
 from headgate.runtime.api.value_types import (
     AttachmentItem,
     Count,
@@ -184,6 +185,16 @@ class OkFrame(ServerFrameType, tag="ok", kw_only=True):
     """Answers a frame with an `id` that has no other answer."""
 
 
+class LifecycleGap(msgspec.Struct, tag_field="event", tag="gap"):
+    """Lifecycle events are missing here."""
+
+    reason: Annotated[
+        Literal["slow", "overloaded", "owner"],
+        Meta(description="This client reads too slowly; there were too many to pass on; a topic's owner changed."),
+    ]
+    count: Annotated[int | None, Meta(description="How many, of all that this server watches; null: unknown.")]
+
+
 SERVER_FRAMES = (
     WelcomeFrame,
     SubscribedFrame,
@@ -211,3 +222,4 @@ SSE_EVENTS = (
     UnsubscribedFrame,
     DisconnectFrame,
 )
+LIFECYCLE_EVENTS = (Event, LifecycleGap, DisconnectFrame)
