@@ -262,7 +262,6 @@ class CatchUp:
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         self.counts.delivered(feed, piece.ts, 1, wall_ms)
-        session.hold(session.framing.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames))
         session = subscription.session
         if len(replayed.data) <= HELD:
             session.hold(replayed.data)

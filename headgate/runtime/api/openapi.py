@@ -113,12 +113,11 @@ def _operation_id(endpoint: Endpoint, operation: Operation) -> str:
 
 def _parameters(endpoint: Endpoint, operation: Operation) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-    found = [_parameter(name, "path") for name in in_path]
-    found += [_parameter(name, "query") for name in endpoint.query if name not in operation.repeated]
-    found += [_repeated(name) for name in operation.repeated]
     needed = ("channel_id", *(("topic_id",) if operation is STREAM else ()))
     found = [_parameter(name, "path", is_required=True) for name in in_path]
-    found += [_parameter(name, "query", is_required=name in needed) for name in endpoint.query]
+    once = [name for name in endpoint.query if name not in operation.repeated]
+    found += [_parameter(name, "query", is_required=name in needed) for name in once]
+    found += [_repeated(name) for name in operation.repeated]
     if operation.is_keyed:
         found.append(
             {
