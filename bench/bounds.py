@@ -180,7 +180,7 @@ def _routes() -> Operation:
 def _rings() -> Operation:
     metrics = Metrics(frozenset({"gateway"}))
     limits = Limits()
-    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None)
+    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None, lambda _: [])
     count = 100_000
     feeds: list[TopicFeed] = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)

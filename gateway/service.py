@@ -52,6 +52,7 @@ class GatewayService:
             self._schedule,
             self._moment(),
             auto_create=options.auto_create,
+            draw=shell.rng.random,
         )
         self.users = UserRequests(self.hub, options.node)
         self.counts = WriteCounts(self.hub.feeds, directory)

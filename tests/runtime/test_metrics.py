@@ -26,6 +26,9 @@ DISPATCHER = LINKS | APPENDS | {
 GATEWAY = LINKS | {
     "headgate_deliveries_total",
     "headgate_delivery_seconds_count",
+    "headgate_redeliveries_total",
+    "headgate_acked_subscriptions",
+    "headgate_breakers_open",
     "headgate_gap_messages_total",
     "headgate_sessions",
     "headgate_subscriptions",

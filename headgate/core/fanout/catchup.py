@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.feed import Piece
-from headgate.core.fanout.ports import GatewayMetrics, Upstream
+from headgate.core.fanout.ports import Acks, GatewayMetrics, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
 from headgate.core.wire.link import Answer, Page
@@ -142,6 +142,8 @@ class CatchUp:
         if subscription.is_over:
             return False
         subscription.move(SubscriptionEvent.PAGE)
+        if subscription.acks is not None and subscription.acks.place != subscription.cursor:
+            return True  # it went back meanwhile, or acknowledgements passed the page
         session = subscription.session
         if session.closed or session.paused:
             return False
@@ -174,6 +176,8 @@ class CatchUp:
         told = feed.live()
         for subscription in told:
             self._tell_gap(subscription, feed.sent + 1, seq - 1, "retention")
+            if subscription.acks is not None:
+                subscription.acks.lose(seq - 1)
         feed.skip(seq)
         for subscription in told:
             if subscription.state is SubscriptionState.BEHIND:  # parked by the gap frame: it was told
@@ -198,6 +202,8 @@ class CatchUp:
     ) -> bool:
         """Takes one step; true when something was written and more may follow."""
         feed = subscription.feed
+        if subscription.acks is not None and not subscription.acks.may_send():
+            return False  # pumped again when acknowledgements come, or when its time has come
         if subscription.cursor >= feed.sent:
             self._reached(subscription, behind)
             return False
@@ -222,15 +228,25 @@ class CatchUp:
         if subscription.cursor > feed.sent or (target is not None and target > feed.sent):
             subscription.wait()
             return
+        if subscription.acks is not None and not subscription.acks.is_plain:
+            self._end_replay(subscription, subscription.end_replay())
+            subscription.wait()
+            return
         behind.pop(subscription, None)
         self._released.discard(subscription)
         self._slow.discard(subscription)
-        if subscription.step_in() is not None:
-            seq = feed.sent if feed.durable else 0
-            subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
+        self._end_replay(subscription, subscription.step_in())
+
+    def _end_replay(self, subscription: Subscription, target: int | None) -> None:
+        feed = subscription.feed
+        if target is not None:
+            subscription.session.emit(outbound.caught_up(feed.topic_id, feed.sent if feed.durable else 0))
 
     def _write(self, subscription: Subscription, piece: Piece, wall_ms: int) -> None:
         feed, session = subscription.feed, subscription.session
+        if subscription.acks is not None:
+            self._write_acked(subscription, subscription.acks, piece, wall_ms)
+            return
         subscription.wrote(piece.seq + len(piece.frames) - 1, sum(map(len, piece.frames)))
         seconds = (wall_ms - piece.ts[0]) / 1000
         self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
@@ -238,12 +254,29 @@ class CatchUp:
         if feed.counts is not None:
             feed.counts.wrote(piece.seq, piece.seq + len(piece.frames) - 1)
 
+    def _write_acked(self, subscription: Subscription, acks: Acks, piece: Piece, wall_ms: int) -> None:
+        """Writes as much of a piece as the window takes. What comes again counts as delivered once."""
+        feed, session = subscription.feed, subscription.session
+        before = acks.newest
+        frames = acks.take(piece)
+        subscription.wrote(acks.place, 0)
+        if frames:
+            self._metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
+            session.put(session.framing.messages(feed.epoch, piece.seq, frames))
+        if feed.counts is not None:
+            feed.counts.wrote(before + 1, acks.newest)
+
     def _must_end(self, subscription: Subscription) -> bool:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
 
     def _too_far(self, subscription: Subscription) -> bool:
-        """Returns whether `on_slow` applies: never before a replay, or the wait at a fence, is made up for."""
+        """Returns whether `on_slow` applies: never before a replay, or the wait at a fence, is made up for.
+
+        Never to who acknowledges.
+        """
         feed, limits = subscription.feed, self._limits
+        if subscription.acks is not None:
+            return False  # it waits at its cursor and holds no copies
         if subscription.target is not None or subscription in self._released:
             return False
         if feed.durable:
@@ -290,6 +323,8 @@ class CatchUp:
         if moved:
             self._tell_gap(subscription, subscription.cursor + 1, begin - 1, "retention")
             subscription.skip_to(begin - 1)
+            if subscription.acks is not None:
+                subscription.acks.lose(begin - 1)
         known = subscription.cursor + 1 - page.seq
         if known < len(page.frames):
             piece = Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:])

@@ -11,10 +11,12 @@ from typing import Final
 
 from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
-from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
+from headgate.core.client.inbound import DEFAULT_DEVICE, Ack, Nack, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
+from headgate.core.delivery.retry import Draw, no_jitter
 from headgate.core.fanout import grants
+from headgate.core.fanout.acknowledging import AckActions, Acknowledging
 from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
@@ -23,12 +25,14 @@ from headgate.core.fanout.feed import attach, page_request
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
-from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.session import Session, Subscription, TopicFeed, welcome_ends
+from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.subscribing import SubscribeActions, Subscribing
 from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
+from headgate.core.wire.link_dead_letters import Redeliver
 from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Identity
@@ -52,17 +56,21 @@ class Hub:
         moment: Moment,
         *,
         auto_create: bool = False,
+        draw: Draw = no_jitter,
     ) -> None:
+        self._moment = moment
         self.limits = limits
         self.upstream = upstream
         self.metrics = metrics
-        self.auto_create = auto_create
         self.feeds: dict[str, TopicFeed] = {}
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
-        self._flush = Flush(limits, metrics, self.catchup, schedule)
+        replace = partial(self.unsubscribe, reason="replaced")
+        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now)
+        self.acknowledging = Acknowledging(limits, upstream, metrics, self.catchup, self.deadlines, draw, do_acks)
+        self._flush = Flush(limits, metrics, self.catchup, schedule, self.acknowledging.fit)
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream, schedule)
@@ -71,8 +79,23 @@ class Hub:
         do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
-        self._welcome_ends = welcome_ends(limits)
-        self._moment = moment
+        self._subscribing = Subscribing(
+            self.pending,
+            self.feeds,
+            upstream,
+            metrics,
+            self.audience,
+            SubscribeActions(
+                self._grant,
+                self.refuse,
+                self.disconnect,
+                self.drop,
+                self.acknowledging.reports.before_opening,
+                lambda: self._moment,
+            ),
+            auto_create=auto_create,
+        )
+        self._welcome_ends = outbound.welcome_ends(limits)
         self._looked_at = moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
@@ -94,20 +117,23 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings | Amended):
+        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver):
             feed = self._feed_of(message.topic_id, message.epoch)
             if feed is not None:
                 self._take_rare(feed, message)
         else:
             self.audience.receive(message)
 
-    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended) -> None:
+    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
         if isinstance(message, Fence):
             self._fences.take(feed, message)
+        elif isinstance(message, Redeliver):
+            self.acknowledging.redeliver(feed, message)
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
         else:
             feed.configure(message.settings)
+            self.acknowledging.configure(feed)
             self.renewals.want(self.audience.presence.configure(feed, message))
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -118,6 +144,7 @@ class Hub:
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
+        self.acknowledging.attach(shard)
         self.audience.presence.attach(shard)
         self._resend(shard)
         for feed in hosted:
@@ -141,6 +168,7 @@ class Hub:
                     self._pump_all(rounds)
         finally:  # users that change later ask for a flush only after this call
             self._users.announce()
+            self.acknowledging.reports.announce()
             self.audience.flush()
 
     def resume(self, session: Session, moment: Moment) -> None:
@@ -240,6 +268,7 @@ class Hub:
     def _detach(self, subscription: Subscription) -> None:
         feed = subscription.feed
         self.catchup.forget(subscription)
+        self.acknowledging.end(subscription)
         subscription.end()
         self.audience.presence.end(subscription)
         self.subscription_count -= 1
@@ -266,48 +295,19 @@ class Hub:
     def subscribe(self, session: Session, wanted: Subscribe, moment: Moment, frame_id: FrameId = None) -> None:
         """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
         self._moment = moment
-        self._ask(self.pending.ask(session, wanted, frame_id, moment.now))
+        self._subscribing.subscribe(session, wanted, frame_id)
+
+    def ack(self, session: Session, command: Ack | Nack, moment: Moment, frame_id: FrameId) -> None:
+        """Takes an acknowledgement or a refusal. Raises Refusal."""
+        self._moment = moment
+        if isinstance(command, Ack):
+            self.acknowledging.ack(session, command, frame_id)
+        else:
+            self.acknowledging.nack(session, command, frame_id)
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for."""
-        if not self.pending.enter(session):
-            return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
-        try:
-            while not session.closed:
-                following = self.pending.next(session, self._moment.now)
-                if following is None:
-                    return
-                topic_id, outcome = following
-                if isinstance(outcome, Refusal):
-                    self.refuse(session, outcome, None, topic_id[:128] or None)
-                else:
-                    self._ask(outcome)
-        finally:
-            self.pending.leave(session)
-
-    def _ask(self, pending: PendingSubscribe) -> None:
-        feed = self.feeds.get(pending.topic_id)
-        try:
-            shard = self.upstream.shard_of(pending.topic_id) if feed is None else feed.shard
-        except Refusal:
-            self.pending.hold(pending)
-            return
-        pending.place(shard)
-        build = partial(pending.request, create=self.auto_create, level=self.audience.presence.level(pending))
-        self.upstream.request(shard, build, partial(self._answered, pending))
-
-    def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
-        if self.audience.presence.gives_back(pending, answer):
-            self._ask(pending)
-            return
-        outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Subscribed):
-            self._grant(pending, outcome)
-        elif isinstance(outcome, Refusal):
-            self._deny(pending, outcome)
-        elif isinstance(outcome, Unwanted) and pending.shard is not None:
-            self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
-        self.proceed(pending.session)
+        """Asks for the next topics of a session's query."""
+        self._subscribing.proceed(session)
 
     def _grant(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         """Makes a subscription of the owner's answer."""
@@ -320,6 +320,7 @@ class Hub:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
         else:
             feed.configure(answer.settings)
+            self.acknowledging.configure(feed)
             self._fences.know(feed, answer.fence)
         if session.closed:  # by what was written meanwhile
             self.upstream.send(feed.shard, Leave(feed.topic_id, feed.epoch))
@@ -330,6 +331,7 @@ class Hub:
         subscription = session.follow(feed, *begin, member=answer.member, at_ms=self._tick_ms)
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
+        self.acknowledging.begin(subscription, pending, answer, self.connections.shard_of(session.user_id))
         self.subscription_count += 1
         self.catchup.admit(subscription)
         presence = self.audience.presence.begin(subscription, pending, answer)
@@ -340,24 +342,9 @@ class Hub:
             self.renewals.want([subscription])
         self._pump(session)
 
-    def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
-        """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
-        session = pending.session
-        if session.framing is WEBSOCKET:
-            self.refuse(session, refusal, pending.frame_id, pending.topic_id)
-            return
-        self.metrics.refused(refusal.code, refusal.detail)
-        if refusal.status in (429, 503):
-            self.disconnect(session, 4503)
-        else:
-            self.drop(session)
-            session.refuse(refusal)
-
     def _resend(self, shard: int | None) -> None:
         """Asks again what waits for an owner of the shard."""
-        for pending in self.pending.resend(shard):
-            if pending.asked:  # else it ended while others were asked for
-                self._ask(pending)
+        self._subscribing.resend(shard)
         if shard is not None:
             self.renewals.resend(shard)
 
@@ -378,22 +365,15 @@ class Hub:
 
     def _look(self, now: float) -> None:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""
-        self._look_at_pending(now)
+        self._subscribing.look(now)
         for shard in {*self.pending.waiting(), *self.renewals.waiting()}:
             if shard is None or self.upstream.linked(shard):
                 self._resend(shard)
         self._input.repair_due()
+        self.acknowledging.look()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
             if due is Due.END:
                 self.disconnect(session, 4508)
             elif due is Due.PUMP:
                 self._pump(session)
-
-    def _look_at_pending(self, now: float) -> None:
-        """A linked owner that does not answer (it rebuilds) holds up no other topic of a query."""
-        for session in self.pending.late(now):
-            self.proceed(session)
-        for pending in self.pending.expired(now):
-            self._deny(pending, Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000))
-            self.proceed(pending.session)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from headgate.core.fanout.feed import Piece
 from headgate.core.wire.link import Answer, Message, Request
 from headgate.core.wire.rights import Identity
 
@@ -14,6 +15,31 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
     now: float
     wall_ms: int
+
+
+class Acks(Protocol):
+    """The acknowledgements of a subscription: `headgate.core.fanout.subscription_acks`."""
+
+    def may_send(self) -> bool:
+        """Sets the subscription's cursor to where the window is; returns whether a message above it may be sent now."""
+
+    def take(self, piece: Piece) -> list[bytes]:
+        """Notes that as much of a piece is sent as the window takes; returns the frames to write."""
+
+    def lose(self, seq: int) -> None:
+        """The messages up to `seq` are kept no longer, and a gap frame said so."""
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest message that was sent."""
+
+    @property
+    def place(self) -> int:
+        """The number of the message before the one that is sent next."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing failed and nothing comes again."""
 
 
 class Upstream(Protocol):
@@ -45,6 +71,9 @@ class GatewayMetrics(Protocol):
 
     def gap(self, reason: str, count: int) -> None:
         """Counts messages that a gap frame named."""
+
+    def redelivered(self, count: int) -> None:
+        """Counts message frames that were sent again."""
 
     def link_messages(self, direction: str, count: int) -> None:
         """Counts messages that came over a link."""

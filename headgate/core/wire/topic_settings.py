@@ -44,7 +44,7 @@ DEFAULTS: Final[Settings] = {
     "retention_messages": None,
 }
 
-NOT_BUILT: Final = ("strategy", "retry", "hot_enter", "hot_exit", "queue_limit")
+NOT_BUILT: Final = ("strategy", "hot_enter", "hot_exit", "queue_limit")
 PRESENCE: Final = {"durable": "count", "ephemeral": "list"}  # the default of each profile
 
 

@@ -10,6 +10,7 @@ import structlog
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from headgate.core.wire.link_acks import ReplaceSubscription
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -216,6 +217,8 @@ class LinkDirectory:
             return self.shard_of_user(message.users[0].user_id) if message.users else -1
         if isinstance(message, EndSubscriptions | AskConnections):
             return self.shard_of_user(message.user_id)
+        if isinstance(message, ReplaceSubscription):
+            return self.shard_of_user(message.lease.user_id)
         about = message.topics[0] if isinstance(message, Throttled) and message.topics else message  # all of one shard
         return self.shard_of(getattr(about, "topic_id", ""))
 

@@ -24,7 +24,7 @@ class Bench:
         self.numbers = Numbers()
         self.catchup = CatchUp(self.limits, Owners(), self.numbers)
         self.scheduled = 0
-        self.flush = Flush(self.limits, self.numbers, self.catchup, self._schedule)
+        self.flush = Flush(self.limits, self.numbers, self.catchup, self._schedule, lambda _: [])
 
     def _schedule(self) -> None:
         self.scheduled += 1
