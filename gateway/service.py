@@ -60,6 +60,7 @@ class GatewayService:
             self._later,
             self._moment(),
             auto_create=options.auto_create,
+            draw=shell.rng.random,
         )
         self.users = UserRequests(self.hub, options.node)
         self.counts = WriteCounts(self.hub.feeds, directory)

@@ -12,8 +12,8 @@ from headgate.core.client.framing import Framing
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.commands import Commands
 from headgate.core.fanout.hub import Hub
-from headgate.core.fanout.ports import GatewayMetrics, Moment
-from headgate.core.fanout.session import Outlet, Session
+from headgate.core.fanout.ports import GatewayMetrics, Moment, Outlet
+from headgate.core.fanout.session import Session
 from headgate.core.fanout.wheel import Visited
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Request, TopicAnswer

@@ -164,6 +164,8 @@ def _wanted(head: Head, topic_id: str) -> Subscribe:
             raise Refusal("bad_request", "Last-Event-ID is <epoch>:<seq>")
         options["from"] = event_id
     wanted = inbound.subscribe_from_query(topic_id, options)
+    if wanted.ack:
+        raise Refusal("bad_request", "ack:true is for WebSockets: a stream cannot send ack frames; use from=cursor")
     if wanted.presence == inbound.PRESENCE_CHANGES:
         raise Refusal("bad_request", "presence:true (presence_diff) is for WebSockets; leave it out or say false")
     return wanted

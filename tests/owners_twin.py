@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.wire import link, link_members, link_presence, link_users, topic_settings
+from headgate.core.wire import (
+    link,
+    link_acks,
+    link_dead_letters,
+    link_members,
+    link_presence,
+    link_users,
+    topic_settings,
+)
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import ephemeral_frame, message_frame
 from headgate.core.wire.member_roles import Role
@@ -24,6 +32,7 @@ from headgate.core.wire.rights import (
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.system import SystemClock
+from tests.cursors_twin import CursorsTwin
 from tests.presence_twin import PresenceTwin
 
 SHARDS = 4
@@ -72,6 +81,7 @@ class Owners(MemoryDirectory):
         self.elsewhere: dict[str, int] = {}  # and on other gateways
         self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
         self.presence = PresenceTwin(self.topics, self._push, _role, self.shard_of)
+        self.cursors = CursorsTwin(self._push)
         self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
         self.redeemed: set[str] = set()  # tickets that were used
@@ -97,6 +107,9 @@ class Owners(MemoryDirectory):
         super().send(shard, message)
 
     def _check(self, shard: int, message: link.Message) -> None:
+        if isinstance(message, link_acks.OpenCursor | link_acks.ReleaseCursor):
+            assert shard == self.shard_of_user(message.user_id)
+            return
         named = getattr(message, "topic_id", None)
         expected = getattr(message, "shard", shard) if named is None else self.shard_of(named)
         if isinstance(message, link_users.EndSubscriptions):
@@ -116,6 +129,8 @@ class Owners(MemoryDirectory):
             return
         if isinstance(message, link_users.SubscriptionsEnded | link_users.ConnectionsAnswer):
             self.answers.append(message)
+            return
+        if self.cursors.take(message):
             return
         self.asked.append(message)
         if isinstance(message, link.Leave):
@@ -209,6 +224,8 @@ class Owners(MemoryDirectory):
 
     def answer(self, request: link.Request) -> link.Answer:
         try:
+            if isinstance(request, link_acks.CursorRequest | link_dead_letters.GiveUp):
+                return self.cursors.ask(request)
             return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
         except Refusal as refusal:
             return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
@@ -355,6 +372,10 @@ class Numbers:
         self.details: list[str] = []
         self.links = 0
         self.events: dict[str, int] = {}
+        self.again = 0
+
+    def redelivered(self, count: int) -> None:
+        self.again += count
 
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         self.deliveries[profile] = self.deliveries.get(profile, 0) + count

@@ -185,6 +185,8 @@ class Parts:
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
         self.metrics.watch("sessions", lambda: service.hub.session_count)
         self.metrics.watch("subscriptions", lambda: service.hub.subscription_count)
+        self.metrics.watch("acked_subscriptions", lambda: len(service.hub.acknowledging))
+        self.metrics.watch("breakers_open", lambda: service.hub.acknowledging.open_breakers)
         return service
 
     async def finish(self, hosts: Hosts | None = None) -> int:
@@ -215,6 +217,9 @@ def gateway_limits(settings: Settings) -> Limits:
         queue_frames=limits.outbound_frames,
         connections_per_user=limits.connections_per_user,
         slow_messages=limits.slow_messages,
+        ack_window=limits.ack_window,
+        ack_breaker_failures=limits.ack_breaker_failures,
+        ack_breaker_s=limits.ack_breaker_s,
         slow_bytes=limits.slow_bytes,
         auth_s=limits.auth_deadline_s,
         head_s=limits.request_deadline_s,

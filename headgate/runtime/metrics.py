@@ -21,6 +21,8 @@ Part = Literal["ingest", "dispatcher", "gateway"]
 Gauge = Literal[
     "sessions",
     "subscriptions",
+    "acked_subscriptions",
+    "breakers_open",
     "log_lag_records",
     "load",
     "loop_lag_seconds",
@@ -118,6 +120,9 @@ class Metrics(Collector):
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
         self._events = _Counter("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
+        self._redeliveries = _Counter(
+            "headgate_redeliveries_total", "Message frames sent again, because no acknowledgement came.", (), [()]
+        )
         self._gaps = _Counter(
             "headgate_gap_messages_total",
             "Messages that a gap frame said are missing.",
@@ -179,6 +184,10 @@ class Metrics(Collector):
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts events in the life of messages; `name` is one of `EventName`."""
         self._events.add((name,), count)
+
+    def redelivered(self, count: int) -> None:
+        """Counts message frames that an acknowledged subscription was sent again."""
+        self._redeliveries.add((), count)
 
     def gap(self, reason: str, count: int) -> None:
         """Counts messages that a gap frame named."""
@@ -266,7 +275,12 @@ class Metrics(Collector):
     def _gateway(self) -> Iterator[Metric]:
         yield self._deliveries.family()
         yield self._delivery_seconds.family()
+        yield self._redeliveries.family()
         yield self._gaps.family()
+        yield self._gauge("acked_subscriptions", "Subscriptions that acknowledge their messages.")
+        yield self._gauge(
+            "breakers_open", "Acknowledged subscriptions that get nothing now, because they kept failing."
+        )
         yield self._gauge("sessions", "Client connections.")
         yield self._gauge("subscriptions", "Subscriptions: session x topic.")
 

@@ -265,6 +265,12 @@ class LimitsSettings(SettingsGroup):
     """Messages that a client may be behind before the topic's `on_slow` applies."""
     slow_bytes: Count = 64 * MIB
     """Bytes that a client may be behind before the topic's `on_slow` applies."""
+    ack_window: Annotated[int, Field(ge=1, le=256)] = 256
+    """Messages of one acknowledged subscription that may be unacknowledged. Above: the subscription waits."""
+    ack_breaker_failures: Count = 10
+    """Failed deliveries in a row after which an acknowledged subscription gets nothing for `ack_breaker_s`."""
+    ack_breaker_s: Seconds = 30.0
+    """Seconds for which an acknowledged subscription that keeps failing gets nothing."""
     inbound_frame_bytes: Count = 65_536
     """Largest WebSocket frame from a client. Above: close code 1009."""
     control_per_s: Seconds = 10.0

@@ -151,9 +151,9 @@ class Scene:
     def caller(self, user: str) -> Caller:
         return Caller(user)
 
-    def open(self, framing: Framing = WEBSOCKET, preface: bytes = b"") -> Pipe:
+    def open(self, framing: Framing = WEBSOCKET, preface: bytes = b"", raw_id: bytes = b"\x0c") -> Pipe:
         pipe = Pipe(self)
-        pipe.session = Session(pipe, framing, b"\x0c", self.now, preface)
+        pipe.session = Session(pipe, framing, raw_id, self.now, preface)
         self.hub.open(pipe.session)
         return pipe
 

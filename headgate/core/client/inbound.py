@@ -12,10 +12,11 @@ from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.payload import check_depth, check_utf8, compact
 from headgate.core.wire.payload import members as members_of
-from headgate.core.wire.position import Position, from_json, from_query
+from headgate.core.wire.position import CURSOR, Position, from_json, from_query
 
 _decode: Final = msgspec.json.Decoder().decode
 DEFAULT_DEVICE: Final = "default"
+NO_REASON: Final = "nack"  # of a nack that gives none
 NO_PRESENCE: Final = 0
 PRESENCE_ONCE: Final = 1
 PRESENCE_CHANGES: Final = 2
@@ -52,18 +53,40 @@ class Subscribe(NamedTuple):
     """A subscribe request, from a frame or a query. `position` is None for live.
 
     `presence` is 0 where the client wants none, 1 for the first `presence` frame, 2 for `presence_diff` frames too.
+    `ack`: the client acknowledges what it gets.
     """
 
     topic_id: str
     position: Position | None
     presence: int
     device_id: str = DEFAULT_DEVICE
+    ack: bool = False
+
+    @property
+    def needs_cursor(self) -> bool:
+        """Whether the owner of the user's shard is asked for the device's cursor first."""
+        return self.ack or (self.position is not None and self.position.form == CURSOR)
 
 
 class Unsubscribe(NamedTuple):
     """A request to end the subscription of a topic."""
 
     topic_id: str
+
+
+class Ack(NamedTuple):
+    """All messages of a topic up to `seq` are acknowledged; a message that is replayed, by its own `seq` alone."""
+
+    topic_id: str
+    seq: int
+
+
+class Nack(NamedTuple):
+    """One message could not be used, and should come again."""
+
+    topic_id: str
+    seq: int
+    reason: str
 
 
 class RequestPresence(NamedTuple):
@@ -90,7 +113,7 @@ class Ping(NamedTuple):
     t: Any
 
 
-Command = Auth | Subscribe | Unsubscribe | RequestPresence | SetStatus | SayTyping | Ping
+Command = Auth | Subscribe | Unsubscribe | Ack | Nack | RequestPresence | SetStatus | SayTyping | Ping
 
 
 def open_envelope(data: bytes) -> ClientFrameHead:
@@ -220,12 +243,10 @@ def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, A
     ack, presence = members.get("ack", False), members.get("presence", False)
     if type(ack) is not bool or type(presence) is not bool:
         raise Refusal("bad_request", f"{'presence' if type(ack) is bool else 'ack'} is true or false")
-    if ack:
-        raise Refusal("bad_request", "ack:true is not built yet; follow the topic without it and resume by position")
     device_id = members.get("device_id", DEFAULT_DEVICE)
     if device_id is not DEFAULT_DEVICE and not _is_device(device_id):
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    return Subscribe(topic_id, position, _LEVELS[members.get("presence")], device_id)
+    return Subscribe(topic_id, position, _LEVELS[members.get("presence")], device_id, ack)
 
 
 def _is_device(device_id: Any) -> bool:
@@ -234,6 +255,17 @@ def _is_device(device_id: Any) -> bool:
 
 def _unsubscribe(members: Mapping[str, Any]) -> Unsubscribe:
     return Unsubscribe(_topic(members))
+
+
+def _ack(members: Mapping[str, Any]) -> Ack:
+    return Ack(_topic(members), _seq(members.get("seq")))
+
+
+def _nack(members: Mapping[str, Any]) -> Nack:
+    topic_id, seq, reason = _topic(members), _seq(members.get("seq")), members.get("reason")
+    if reason is not None and not isinstance(reason, str):
+        raise Refusal("bad_request", "reason is a string")
+    return Nack(topic_id, seq, NO_REASON if reason is None else reason)
 
 
 def _presence(members: Mapping[str, Any]) -> RequestPresence:
@@ -255,24 +287,16 @@ def _ping(members: Mapping[str, Any]) -> Ping:
     return Ping(members.get("t", msgspec.UNSET))
 
 
-def _later(*names: str) -> Callable[[Mapping[str, Any]], Command]:
-    def read(members: Mapping[str, Any]) -> Command:
-        _topic(members)
-        for name in names:
-            _CHECKS[name](members.get(name))
-        raise Refusal("unknown_type", "this frame type is not built yet")
-
-    return read
+def _read(members: Mapping[str, Any]) -> Command:
+    _topic(members)
+    _seq(members.get("seq"))
+    raise Refusal("unknown_type", "this frame type is not built yet")
 
 
-def _seq(value: Any) -> None:
+def _seq(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         raise Refusal("bad_request", "seq is an integer from 0")
-
-
-def _reason(value: Any) -> None:
-    if value is not None and not isinstance(value, str):
-        raise Refusal("bad_request", "reason is a string")
+    return value
 
 
 def _flag(name: str, value: str) -> bool:
@@ -282,7 +306,6 @@ def _flag(name: str, value: str) -> bool:
 
 
 _LEVELS: Final = {None: PRESENCE_ONCE, True: PRESENCE_CHANGES, False: NO_PRESENCE}  # by the member `presence`
-_CHECKS: Final[dict[str, Callable[[Any], None]]] = {"seq": _seq, "reason": _reason}
 _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Command]]] = {
     "auth": _auth,
     "refresh": _auth,
@@ -290,9 +313,9 @@ _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Command]]] = {
     "unsubscribe": _unsubscribe,
     "presence": _presence,
     "ping": _ping,
-    "ack": _later("seq"),
-    "nack": _later("seq", "reason"),
-    "read": _later("seq"),
+    "ack": _ack,
+    "nack": _nack,
+    "read": _read,
     "typing": _typing,
     "status": _status,
 }

@@ -31,6 +31,9 @@ class Limits(msgspec.Struct, frozen=True):
     slow_messages: int = 10_000
     slow_bytes: int = 64 * 1024 * 1024
     stalled_s: float = 10.0
+    ack_window: int = 256  # messages of one subscription that are not acknowledged
+    ack_breaker_failures: int = 10  # in a row
+    ack_breaker_s: float = 30.0
     auth_s: float = 5.0
     head_s: float = 10.0
     head_bytes: int = 64 * 1024
@@ -81,4 +84,5 @@ class Limits(msgspec.Struct, frozen=True):
             "queue_frames": self.queue_frames,
             "slow_messages": self.slow_messages,
             "slow_bytes": self.slow_bytes,
+            "ack_window": self.ack_window,
         }

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.client.framing import ClientFrame
+from headgate.core.client.framing import SSE, WEBSOCKET, ClientFrame, Framing
 from headgate.core.client.limits import Limits
 from headgate.core.wire.errors import CODES, Refusal
 from headgate.core.wire.link import Subscribed
@@ -58,6 +58,16 @@ CLOSE_REASONS: dict[int, str] = {
 class _CaughtUp(msgspec.Struct, tag_field="type", tag="caught_up", gc=False):
     topic_id: str
     seq: int
+
+
+def beats_every(framing: Framing, limits: Limits) -> float:
+    """Returns the seconds between two heartbeats of a session."""
+    return limits.heartbeat_s if framing is WEBSOCKET else limits.comment_s
+
+
+def welcome_ends(limits: Limits) -> dict[Framing, bytes]:
+    """Returns what every `welcome` of a framing ends with: see `outbound.welcome_end`."""
+    return {framing: welcome_end(limits, beats_every(framing, limits)) for framing in (WEBSOCKET, SSE)}
 
 
 def welcome_end(limits: Limits, beat_s: float) -> bytes:

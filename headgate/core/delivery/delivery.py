@@ -1,8 +1,8 @@
 """The life of one message for one subscriber, as a table.
 
 The in-process broker keeps one `Delivery` for the first message of each subscriber's queue. An acknowledged
-subscription on a WebSocket can keep one for each message that is not acknowledged yet. Both call the same methods, and
-four rules hold because there is no other way to change a delivery:
+subscription keeps one for each message that failed (`headgate/core/delivery/ack_window.py`). Both call the same
+methods, and four rules hold because there is no other way to change a delivery:
 
 1. `attempts` grows in `start` and nowhere else.
 2. A failed delivery is left by `resolve` only. It asks the retry policy; after the last attempt it is a dead letter.
@@ -58,6 +58,7 @@ TRANSITIONS: Final[Mapping[tuple[Status, Step], Status]] = MappingProxyType(
         (Status.RETRY_SCHEDULED, Step.REQUEUE): Status.QUEUED,
         # An acknowledgement over a network may come after its timeout; it counts, and the retry is not needed.
         (Status.RETRY_SCHEDULED, Step.SUCCEED): Status.DELIVERED,
+        (Status.QUEUED, Step.SUCCEED): Status.DELIVERED,
     }
 )
 
@@ -94,13 +95,16 @@ class Delivery(msgspec.Struct, gc=False):
         self._step(Step.FAIL)
         self.last_error = error[:MAX_ERROR]
 
-    def resolve(self, policy: RetryPolicy, now: float, draw: Draw = no_jitter) -> float | None:
-        """Schedules a retry and returns its delay in seconds, or returns None: the delivery is a dead letter."""
+    def resolve(self, policy: RetryPolicy, now: float, draw: Draw = no_jitter, *, waited: bool = False) -> float | None:
+        """Schedules a retry and returns its delay in seconds, or returns None: the delivery is a dead letter.
+
+        `waited`: the delay is over already, as it is after a timeout, and the retry is due now.
+        """
         retry = policy.should_retry(self.attempts)
         self._step(Step.SCHEDULE if retry else Step.GIVE_UP)
         if not retry:
             return None
-        delay = max(0.0, policy.compute_delay(self.attempts, draw))
+        delay = 0.0 if waited else max(0.0, policy.compute_delay(self.attempts, draw))
         self.due = now + delay
         return delay
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
 from headgate.core.fanout.feed import Piece
-from headgate.core.fanout.ports import GatewayMetrics, Upstream
+from headgate.core.fanout.ports import Acks, GatewayMetrics, Upstream
 from headgate.core.fanout.replay_pieces import Replayed, ReplayPieces, replayed_of
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
@@ -79,7 +79,7 @@ class CatchUp:
     def begin(self, subscription: Subscription) -> bool:
         """Takes a new subscription; true when it is in step at once, as one that begins live mostly is."""
         is_current = subscription.target is None and subscription.cursor == subscription.feed.sent
-        if is_current and subscription.session not in self._behind:
+        if is_current and subscription.acks is None and subscription.session not in self._behind:
             subscription.step_in()
             return True
         self.admit(subscription)
@@ -156,6 +156,8 @@ class CatchUp:
         if subscription.is_over:
             return False
         subscription.move(SubscriptionEvent.PAGE)
+        if subscription.acks is not None and subscription.acks.place != subscription.cursor:
+            return True  # it went back meanwhile, or acknowledgements passed the page
         session = subscription.session
         if session.closed or session.paused:
             return False
@@ -188,6 +190,8 @@ class CatchUp:
         told = feed.live()
         for subscription in told:
             self._tell_gap(subscription, feed.sent + 1, seq - 1, "retention")
+            if subscription.acks is not None:
+                subscription.acks.lose(seq - 1)
         feed.skip(seq)
         for subscription in told:
             if subscription.state is SubscriptionState.BEHIND:  # parked by the gap frame: it was told
@@ -212,6 +216,8 @@ class CatchUp:
     ) -> bool:
         """Takes one step; true when something was written and more may follow."""
         feed = subscription.feed
+        if subscription.acks is not None and not subscription.acks.may_send():
+            return False  # pumped again when acknowledgements come, or when its time has come
         if subscription.cursor >= feed.sent:
             self._reached(subscription, behind)
             return False
@@ -220,18 +226,29 @@ class CatchUp:
             kept = self._limits.slow_messages if kept is None else kept
             self._skip(subscription, max(feed.ring.first - 1, feed.sent - kept))
             return True
-        replayed = self._after(subscription)
-        if replayed is not None:
-            session = subscription.session
-            self._hold(subscription, replayed, wall_ms)
-            if subscription.cursor == feed.sent and not session.paused:
-                self._reached(subscription, behind)  # its `caught_up` goes out with the last piece
-            session.release()
+        if self._write_next(subscription, behind, wall_ms):
             return True
         if feed.durable:
             self._fetch(subscription, behind, fetches)
             return False
         self._skip(subscription, feed.ring.first - 1)
+        return True
+
+    def _write_next(self, subscription: Subscription, behind: dict[Subscription, None], wall_ms: int) -> bool:
+        """Writes the next piece of the ring; false when the ring does not have it."""
+        feed, session = subscription.feed, subscription.session
+        if subscription.acks is not None:
+            piece = feed.after(subscription.cursor, self._limits)
+            if piece is not None:
+                self._write_acked(subscription, subscription.acks, piece, wall_ms)
+            return piece is not None
+        replayed = self._after(subscription)
+        if replayed is None:
+            return False
+        self._hold(subscription, replayed, wall_ms)
+        if subscription.cursor == feed.sent and not session.paused:
+            self._reached(subscription, behind)  # its `caught_up` goes out with the last piece
+        session.release()
         return True
 
     def _reached(self, subscription: Subscription, behind: dict[Subscription, None]) -> None:
@@ -240,12 +257,19 @@ class CatchUp:
         if subscription.cursor > feed.sent or (target is not None and target > feed.sent):
             subscription.wait()
             return
+        if subscription.acks is not None and not subscription.acks.is_plain:
+            self._end_replay(subscription, subscription.end_replay())
+            subscription.wait()
+            return
         behind.pop(subscription, None)
         self._released.discard(subscription)
         self._slow.discard(subscription)
-        if subscription.step_in() is not None:
-            seq = feed.sent if feed.durable else 0
-            subscription.session.emit(outbound.caught_up(feed.topic_id, seq))
+        self._end_replay(subscription, subscription.step_in())
+
+    def _end_replay(self, subscription: Subscription, target: int | None) -> None:
+        feed = subscription.feed
+        if target is not None:
+            subscription.session.emit(outbound.caught_up(feed.topic_id, feed.sent if feed.durable else 0))
 
     def _after(self, subscription: Subscription) -> Replayed | None:
         """Returns what the ring has above the cursor, from where many may have come back with it in a replay."""
@@ -271,12 +295,30 @@ class CatchUp:
         if feed.counts is not None:
             feed.counts.wrote(piece.seq, replayed.last)
 
+    def _write_acked(self, subscription: Subscription, acks: Acks, piece: Piece, wall_ms: int) -> None:
+        """Writes as much of a piece as the window takes. What comes again counts as delivered once."""
+        feed, session = subscription.feed, subscription.session
+        before = acks.newest
+        frames = acks.take(piece)
+        subscription.wrote(acks.place, 0)
+        if frames:
+            self._metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
+            self.counts.delivered(feed, piece.ts[: acks.newest - before], 1, wall_ms)
+            session.put(session.framing.messages(feed.epoch, piece.seq, frames))
+        if feed.counts is not None:
+            feed.counts.wrote(before + 1, acks.newest)
+
     def _must_end(self, subscription: Subscription) -> bool:
         return subscription.feed.on_slow == "disconnect" and self._too_far(subscription)
 
     def _too_far(self, subscription: Subscription) -> bool:
-        """Returns whether `on_slow` applies: never before a replay, or the wait at a fence, is made up for."""
+        """Returns whether `on_slow` applies: never before a replay, or the wait at a fence, is made up for.
+
+        Never to who acknowledges.
+        """
         feed, limits = subscription.feed, self._limits
+        if subscription.acks is not None:
+            return False  # it waits at its cursor and holds no copies
         if subscription.target is not None or subscription in self._released:
             return False
         if feed.durable:
@@ -323,10 +365,15 @@ class CatchUp:
         if moved:
             self._tell_gap(subscription, subscription.cursor + 1, begin - 1, "retention")
             subscription.skip_to(begin - 1)
+            if subscription.acks is not None:
+                subscription.acks.lose(begin - 1)
         known = subscription.cursor + 1 - page.seq
         if known < len(page.frames):
             piece = Piece(subscription.cursor + 1, page.ts[known:], page.frames[known:])
-            self._hold(subscription, replayed_of(subscription.feed, piece, subscription.session.framing), wall_ms)
+            if subscription.acks is not None:
+                self._write_acked(subscription, subscription.acks, piece, wall_ms)
+            else:
+                self._hold(subscription, replayed_of(subscription.feed, piece, subscription.session.framing), wall_ms)
             moved = True
         if moved:
             self._remove(subscription)

@@ -2,9 +2,11 @@
 
 from headgate.core.client import inbound, outbound
 from headgate.core.client.inbound import (
+    Ack,
     Auth,
     BadFrame,
     ClientFrameHead,
+    Nack,
     Ping,
     RequestPresence,
     SayTyping,
@@ -81,6 +83,8 @@ class Commands:
             self._hub.subscribe(session, command, moment, frame.id)
         elif isinstance(command, Unsubscribe):
             self._unsubscribe(session, command.topic_id, frame.id)
+        elif isinstance(command, Ack | Nack):
+            self._hub.ack(session, command, moment, frame.id)
         elif isinstance(command, RequestPresence | SetStatus | SayTyping):
             self._show(session, command, moment, frame.id)
         elif frame.type == "refresh" or self._tokens.open:  # a client may always begin with `auth`

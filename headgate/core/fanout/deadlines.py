@@ -6,7 +6,7 @@ from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
-from headgate.core.fanout.session import Session, beats_every
+from headgate.core.fanout.session import Session
 from headgate.core.fanout.wheel import TICK_S, Visited, Wheel
 
 _VISIT_S: Final = 5.0  # at the latest; a visit without work costs about a microsecond
@@ -81,7 +81,7 @@ class Deadlines:
             session.warn(outbound.token_expiring(round(left * 1000)))
 
     def _beat(self, session: Session, now: float) -> float:
-        every = beats_every(session.framing, self._limits)
+        every = outbound.beats_every(session.framing, self._limits)
         if now - session.beat_at >= every and not session.preface:  # a preface waits for the owner's answer
             session.beat(now)
         due = min(now + _VISIT_S, max(session.beat_at + every, now + TICK_S))

@@ -9,6 +9,7 @@ from headgate.core.fanout.hold import Hold
 from headgate.core.fanout.piece_counts import PieceCounts
 from headgate.core.wire.amended_frames import amend
 from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
+from headgate.core.wire.topic_settings import DEFAULT_RETRY
 
 S = TypeVar("S")
 Write = Callable[[bytes], None]
@@ -97,9 +98,10 @@ class Feed(Generic[S]):
     `head` is the newest message received, `sent` the newest written; the messages between them are pending. `hole` is
     above `head` while messages between the two are missing. `size` counts the bytes written so far.
 
-    In step are `sockets` (WebSockets that follow this topic only), `shared` (WebSockets that follow several) and
-    `streams` (SSE), each with the function that writes to it; all others are in `behind`. `waiting` indexes those of
-    `behind` that the next flush must look at: a flush costs nothing for the rest.
+    In step are `sockets` (WebSockets that follow this topic only), `shared` (WebSockets that follow several),
+    `streams` (SSE) and `acked` (WebSockets that acknowledge, whose windows have room), each with the function that
+    writes to it; all others are in `behind`. `waiting` indexes those of `behind` that the next flush must look at: a
+    flush costs nothing for the rest.
 
     `hold` is of a topic whose strategy holds messages, None for others. `counts` are of messages whose publishers wait
     for their delivery, None for none. `fence` is the number of the
@@ -107,8 +109,8 @@ class Feed(Generic[S]):
     """
 
     __slots__ = (
-        "behind", "counts", "durable", "epoch", "fence", "head", "hold", "hole", "on_slow", "pending", "pending_ts",
-        "ring", "sent", "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
+        "acked", "behind", "counts", "durable", "epoch", "fence", "head", "hold", "hole", "on_slow", "pending",
+        "pending_ts", "retry", "ring", "sent", "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -129,12 +131,14 @@ class Feed(Generic[S]):
         self.sockets: dict[S, Write] = {}
         self.shared: dict[S, Write] = {}
         self.streams: dict[S, Write] = {}
+        self.acked: dict[S, Write] = {}
         self.behind: dict[S, None] = {}
         self.waiting: dict[S, None] = {}
         self.counts: PieceCounts | None = None
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Takes the topic's effective settings; `profile` never changes."""
+        self.retry: dict[str, Any] = settings.get("retry") or DEFAULT_RETRY
         self.on_slow: str = settings.get("on_slow") or ("disconnect" if self.durable else "drop_oldest")
         strategy = settings.get("strategy", _AT_ONCE)
         if self.hold is not None:
@@ -155,7 +159,7 @@ class Feed(Generic[S]):
     @property
     def in_step(self) -> int:
         """How many sockets the next flush writes to."""
-        return len(self.sockets) + len(self.shared) + len(self.streams)
+        return len(self.sockets) + len(self.shared) + len(self.streams) + len(self.acked)
 
     @property
     def count(self) -> int:
@@ -180,14 +184,14 @@ class Feed(Generic[S]):
 
     def live(self) -> list[S]:
         """Returns the subscriptions in step."""
-        return [*self.sockets, *self.shared, *self.streams]
+        return [*self.sockets, *self.shared, *self.streams, *self.acked]
 
     def begin(self, subscription: S) -> None:
         """Takes a new subscription; it is out of step."""
         self.behind[subscription] = None
 
     def step_in(self, subscription: S, group: dict[S, Write], write: Write) -> None:
-        """Moves a subscription from `behind` into `group`, one of the three groups in step."""
+        """Moves a subscription from `behind` into `group`, one of the four groups in step."""
         del self.behind[subscription]
         group[subscription] = write
 
@@ -207,6 +211,7 @@ class Feed(Generic[S]):
         if self.sockets.pop(subscription, None) is None:
             self.shared.pop(subscription, None)
             self.streams.pop(subscription, None)
+            self.acked.pop(subscription, None)
             self.behind.pop(subscription, None)
             self.waiting.pop(subscription, None)
 

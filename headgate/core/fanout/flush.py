@@ -20,7 +20,11 @@ from headgate.core.wire.link_messages import Amended
 
 
 class Flush:
-    """The feeds with pending messages, and the rings of all feeds. `schedule` asks the shell for one `run`."""
+    """The feeds with pending messages, and the rings of all feeds. `schedule` asks the shell for one `run`.
+
+    `fit` is called before a piece is written to a feed with acknowledged subscriptions in step: it takes those out of
+    step that have no room, and returns their sessions.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class Flush:
         catchup: CatchUp,
         schedule: Callable[[], None],
         events: DeliveryEvents,
+        fit: Callable[[TopicFeed], list[Session]],
     ) -> None:
         self._events = events
         self.held = HeldMessages(self.add)
@@ -37,12 +42,14 @@ class Flush:
         self._metrics = metrics
         self._catchup = catchup
         self._schedule = schedule
+        self._fit = fit
         self._scheduled = False
         self._dirty: dict[TopicFeed, None] = {}
         # The feed that was written longest ago first; a plain dict would scan for its first key.
         self._rings: OrderedDict[TopicFeed, None] = OrderedDict()
         self._ring_bytes = 0
         self.failures = 0
+        self._full: list[Session] = []
 
     @property
     def is_scheduled(self) -> bool:
@@ -110,6 +117,8 @@ class Flush:
         while self._ring_bytes > self._limits.rings_bytes:
             oldest, _ = self._rings.popitem(last=False)
             self._ring_bytes -= oldest.ring.clear()
+        if feed.acked:
+            self._full += self._fit(feed)
         count = feed.in_step
         if count:
             delivered, profile = self._metrics.delivered, feed.profile
@@ -123,21 +132,22 @@ class Flush:
         return piece
 
     def _write_one(self, feed: TopicFeed, piece: Piece) -> list[Session]:
-        if feed.sockets or feed.shared:
-            self._write([*feed.sockets.values(), *feed.shared.values()], _joined(feed, piece))
+        if feed.sockets or feed.shared or feed.acked:
+            writers = [*feed.sockets.values(), *feed.shared.values(), *feed.acked.values()]
+            self._write(writers, _joined(feed, piece))
         self._write_streams(feed, piece)
-        return flushed(feed)
+        return self._taken_full() + flushed(feed)
 
     def _write_many(self, pieces: list[tuple[TopicFeed, Piece]]) -> list[Session]:
         """Writes a piece of each of several feeds; returns the sessions to pump."""
         joins: dict[Session, list[bytes]] = {}
         for feed, piece in pieces:
-            if feed.sockets or feed.shared:
+            if feed.sockets or feed.shared or feed.acked:
                 data = _joined(feed, piece)
-                self._write([*feed.sockets.values()], data)
+                self._write([*feed.sockets.values(), *feed.acked.values()], data)
                 _collect(feed, data, joins)
             self._write_streams(feed, piece)
-        again: list[Session] = []
+        again = self._taken_full()
         for session, join in joins.items():
             data = join[0] if len(join) == 1 else b"".join(join)
             if len(join) == 1 or len(data) <= self._limits.piece_bytes:
@@ -148,6 +158,11 @@ class Flush:
         for feed, _ in pieces:
             again += flushed(feed)
         return again
+
+    def _taken_full(self) -> list[Session]:
+        """Returns the sessions that `fit` took out of step: there may be room for a part of the piece."""
+        full, self._full = self._full, []
+        return full
 
     def _set_back(self, session: Session, pieces: list[tuple[TopicFeed, Piece]]) -> None:
         """One write may not carry so much: the session continues where it was before, topic by topic."""

@@ -26,7 +26,7 @@ def first_frames(
     pending: PendingSubscribe, answer: Subscribed, metrics: GatewayMetrics, presence: ClientFrame | None
 ) -> list[ClientFrame]:
     """Returns `subscribed`, then `presence` where there is one, then the gap of a position too old."""
-    topic_id, position = pending.topic_id, pending.subscribe.position
+    topic_id, position = pending.topic_id, pending.position
     frames = [outbound.subscribed(answer, topic_id, pending.frame_id)]
     if presence is not None:
         frames.append(presence)

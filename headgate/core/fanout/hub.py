@@ -11,11 +11,13 @@ from typing import Final
 
 from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
-from headgate.core.client.inbound import DEFAULT_DEVICE, Subscribe
+from headgate.core.client.inbound import DEFAULT_DEVICE, Ack, Nack, Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
 from headgate.core.delivery.delivery_events import DeliveryEvents
+from headgate.core.delivery.retry import Draw, no_jitter
 from headgate.core.fanout import grants
+from headgate.core.fanout.acknowledging import AckActions, Acknowledging
 from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
@@ -26,12 +28,14 @@ from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
-from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
-from headgate.core.fanout.session import Session, Subscription, TopicFeed, welcome_ends
+from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.subscribing import SubscribeActions, Subscribing
 from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
+from headgate.core.wire.link_dead_letters import Redeliver
 from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Identity
@@ -57,11 +61,12 @@ class Hub:
         moment: Moment,
         *,
         auto_create: bool = False,
+        draw: Draw = no_jitter,
     ) -> None:
+        self._moment = moment
         self.limits = limits
         self.upstream = upstream
         self.metrics = metrics
-        self.auto_create = auto_create
         self.feeds: dict[str, TopicFeed] = {}
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
@@ -69,7 +74,10 @@ class Hub:
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self.events = DeliveryEvents(metrics.lifecycle_events)
-        self._flush = Flush(limits, metrics, self.catchup, schedule, self.events)
+        replace = partial(self.unsubscribe, reason="replaced")
+        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now)
+        self.acknowledging = Acknowledging(limits, upstream, metrics, self.catchup, self.deadlines, draw, do_acks)
+        self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, self.acknowledging.fit)
         self.held = self._flush.held
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
@@ -80,10 +88,26 @@ class Hub:
         do = FenceActions(self._write_out, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
-        ask_again = WaitActions(self._ask, self._deny, self.proceed)
+        self._subscribing = Subscribing(
+            self.pending,
+            self.feeds,
+            upstream,
+            metrics,
+            self.audience,
+            SubscribeActions(
+                self._grant,
+                self.refuse,
+                self.disconnect,
+                self.drop,
+                self.acknowledging.reports.before_opening,
+                lambda: self._moment,
+            ),
+            auto_create=auto_create,
+        )
+        ask_again = WaitActions(self._subscribing.ask, self._subscribing.deny, self._subscribing.proceed)
         self._waits = OwnerWaits(upstream, self.pending, self.renewals, ask_again)
-        self._welcome_ends = welcome_ends(limits)
-        self._moment, self._looked_at = moment, moment.now
+        self._welcome_ends = outbound.welcome_ends(limits)
+        self._looked_at = moment.now
         self._tick_ms = moment.wall_ms  # one object for all that begins before the next tick: it costs them nothing
 
     @property
@@ -103,19 +127,22 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings | Amended):
+        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver):
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._take_rare(feed, message)
         else:
             self.audience.receive(message)
 
-    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended) -> None:
+    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
         if isinstance(message, Fence):
             self._fences.take(feed, message)
+        elif isinstance(message, Redeliver):
+            self.acknowledging.redeliver(feed, message)
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
         else:
             self._input.configure(feed, message.settings)
+            self.acknowledging.configure(feed)
             self.renewals.want(self.audience.presence.configure(feed, message))
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -126,6 +153,7 @@ class Hub:
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
+        self.acknowledging.attach(shard)
         self.audience.presence.attach(shard)
         self._waits.resend(shard)
         for feed in hosted:
@@ -151,6 +179,7 @@ class Hub:
             if self._announcing.take():
                 self._users.announce()
                 self.audience.presence.announce()
+            self.acknowledging.reports.announce()
             self.audience.flush()
 
     def resume(self, session: Session, moment: Moment) -> None:
@@ -250,6 +279,7 @@ class Hub:
     def _detach(self, subscription: Subscription) -> None:
         feed = subscription.feed
         self.catchup.forget(subscription)
+        self.acknowledging.end(subscription)
         subscription.end()
         self.audience.presence.end(subscription)
         self.subscription_count -= 1
@@ -274,53 +304,24 @@ class Hub:
         if only is None:
             self.proceed(session)
         else:
-            self._ask(only)
+            self._subscribing.ask(only)
 
     def subscribe(self, session: Session, wanted: Subscribe, moment: Moment, frame_id: FrameId = None) -> None:
         """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
         self._moment = moment
-        self._ask(self.pending.ask(session, wanted, frame_id, moment.now))
+        self._subscribing.subscribe(session, wanted, frame_id)
+
+    def ack(self, session: Session, command: Ack | Nack, moment: Moment, frame_id: FrameId) -> None:
+        """Takes an acknowledgement or a refusal. Raises Refusal."""
+        self._moment = moment
+        if isinstance(command, Ack):
+            self.acknowledging.ack(session, command, frame_id)
+        else:
+            self.acknowledging.nack(session, command, frame_id)
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for."""
-        if not self.pending.enter(session):
-            return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
-        try:
-            while not session.closed:
-                following = self.pending.next(session, self._moment.now)
-                if following is None:
-                    return
-                topic_id, outcome = following
-                if isinstance(outcome, Refusal):
-                    self.refuse(session, outcome, None, topic_id[:128] or None)
-                else:
-                    self._ask(outcome)
-        finally:
-            self.pending.leave(session)
-
-    def _ask(self, pending: PendingSubscribe) -> None:
-        feed = self.feeds.get(pending.topic_id)
-        try:
-            shard = self.upstream.shard_of(pending.topic_id) if feed is None else feed.shard
-        except Refusal:
-            self.pending.hold(pending)
-            return
-        pending.place(shard)
-        build = partial(pending.request, create=self.auto_create, level=self.audience.presence.level(pending))
-        self.upstream.request(shard, build, partial(self._answered, pending))
-
-    def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
-        if self.audience.presence.gives_back(pending, answer):
-            self._ask(pending)
-            return
-        outcome = self.pending.answered(pending, answer)
-        if isinstance(outcome, Subscribed):
-            self._grant(pending, outcome)
-        elif isinstance(outcome, Refusal):
-            self._deny(pending, outcome)
-        elif isinstance(outcome, Unwanted) and pending.shard is not None:
-            self.upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
-        self.proceed(pending.session)
+        """Asks for the next topics of a session's query."""
+        self._subscribing.proceed(session)
 
     def _grant(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         """Makes a subscription of the owner's answer."""
@@ -334,6 +335,7 @@ class Hub:
         subscription = session.follow(feed, *begin, member=answer.member, at_ms=self._tick_ms)
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
+        self.acknowledging.begin(subscription, pending, answer, self.connections.shard_of(session.user_id))
         self.subscription_count += 1
         presence = self.audience.presence.begin(subscription, pending, answer)
         frames = grants.first_frames(pending, answer, self.metrics, presence)
@@ -356,22 +358,10 @@ class Hub:
             feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
             return feed
         self._input.configure(feed, answer.settings)
+        self.acknowledging.configure(feed)
         if answer.fence > feed.fence:
             self._fences.know(feed, answer.fence)
         return feed
-
-    def _deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
-        """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
-        session = pending.session
-        if session.framing is WEBSOCKET:
-            self.refuse(session, refusal, pending.frame_id, pending.topic_id)
-            return
-        self.metrics.refused(refusal.code, refusal.detail)
-        if refusal.status in (429, 503):
-            self.disconnect(session, 4503)
-        else:
-            self.drop(session)
-            session.refuse(refusal)
 
     # Time
 
@@ -392,6 +382,7 @@ class Hub:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""
         self._waits.look(now)
         self._input.repair_due()
+        self.acknowledging.look()
         for session in self.catchup.sessions():
             due = self.catchup.due(session, now)
             if due is Due.END:

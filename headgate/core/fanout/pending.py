@@ -14,7 +14,9 @@ from headgate.core.fanout.session import Session
 from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskSubscribe, Refused, Request, Subscribed
+from headgate.core.wire.link_acks import CursorAnswer, CursorLease
 from headgate.core.wire.linkcodec import refusal_of
+from headgate.core.wire.position import Position
 
 PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
@@ -37,7 +39,10 @@ Outcome = Subscribed | Refusal | Unwanted | None
 class PendingSubscribe(Life):
     """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
 
-    __slots__ = ("begun", "caller", "deadline", "frame_id", "level", "session", "shard", "subscribe", "topic_id")
+    __slots__ = (
+        "begun", "caller", "deadline", "frame_id", "lease", "level", "opened", "position", "session", "shard",
+        "subscribe", "topic_id",
+    )  # fmt: skip
 
     def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
         self.state = SubscriptionState.ASKED
@@ -50,15 +55,32 @@ class PendingSubscribe(Life):
         self.deadline = begun + hold_s
         self.shard: int | None = None
         self.level = 0  # what the owner was asked to tell of presence, see AskSubscribe
+        self.position = subscribe.position  # where it begins: that of the cursor, once it is `opened`
+        self.opened: CursorAnswer | None = None
+        self.lease: CursorLease | None = None
 
     @property
     def asked(self) -> bool:
         """Whether the owner's answer is awaited."""
         return self.state is SubscriptionState.ASKED
 
+    @property
+    def wants_cursor(self) -> bool:
+        """Whether the owner of the user's shard is to be asked before the topic's."""
+        return self.opened is None and self.subscribe.needs_cursor
+
     def place(self, shard: int) -> None:
-        """Takes the topic's shard."""
+        """Takes the shard whose owner is asked next: the user's, then the topic's."""
         self.shard = shard
+
+    def open(self, answer: CursorAnswer, position: Position | None) -> None:
+        """Takes the device's cursor."""
+        self.opened = answer
+        self.position = position
+
+    def close(self) -> None:
+        """Forgets the cursor: when it is asked again it may have moved."""
+        self.opened = None
 
     def request(self, req: int, *, create: bool, level: int = 0) -> Request:
         """Returns the request to the owner, with the rights that the session has now."""
@@ -66,7 +88,7 @@ class PendingSubscribe(Life):
         assert caller is not None
         create = create and self.session.topics is None  # a ticket for topics is for reading them
         self.level = level
-        return AskSubscribe(req, self.topic_id, caller, self.subscribe.position, create, level)
+        return AskSubscribe(req, self.topic_id, caller, self.position, create, level)
 
 
 class _Query:
@@ -193,8 +215,21 @@ class PendingSubscribes:
     def hold(self, pending: PendingSubscribe) -> None:
         """No owner answers: it waits for one, and no topic of its query waits for it."""
         pending.move(SubscriptionEvent.HOLD)
+        pending.close()
         self._held.setdefault(pending.shard, {})[pending] = None
         self._end_turn(pending)
+
+    def opened(self, pending: PendingSubscribe, answer: Answer) -> CursorAnswer | Refusal | None:
+        """Takes the answer to OpenCursor; None: it is held, or ended meanwhile."""
+        if pending.state is SubscriptionState.ENDED:
+            return None
+        if isinstance(answer, CursorAnswer):
+            return answer
+        if isinstance(answer, Refused) and answer.code != "not_ready":
+            self.end(pending)
+            return refusal_of(answer)
+        self.hold(pending)
+        return None
 
     def answered(self, pending: PendingSubscribe, answer: Answer) -> Outcome:
         """Takes the owner's answer."""
@@ -224,6 +259,14 @@ class PendingSubscribes:
         if query is not None:
             self._tidy(session, query)
         return wanted or pending is not None
+
+    def withdraw_lease(self, session: Session, lease: CursorLease) -> bool:
+        """Ends the subscribe that has taken a lease; false when there is none."""
+        pending = self._asked.get(session, {}).get(lease.topic_id)
+        if pending is None or pending.lease != lease:
+            return False
+        self.end(pending)
+        return True
 
     def drop(self, session: Session) -> None:
         """The session ended."""

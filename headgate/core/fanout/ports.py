@@ -1,10 +1,12 @@
-"""The gateway core's ports: the owners of shards, the metrics, and the reader of tokens."""
+"""The gateway core's ports: sockets, the owners of shards, acknowledgements, the metrics, and the reader of tokens."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from headgate.core.fanout.feed import Piece, Write
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Message, Request
 from headgate.core.wire.rights import Identity
 
@@ -14,6 +16,48 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
     now: float
     wall_ms: int
+
+
+class Acks(Protocol):
+    """The acknowledgements of a subscription: `headgate.core.fanout.subscription_acks`."""
+
+    def may_send(self) -> bool:
+        """Sets the subscription's cursor to where the window is; returns whether a message above it may be sent now."""
+
+    def take(self, piece: Piece) -> list[bytes]:
+        """Notes that as much of a piece is sent as the window takes; returns the frames to write."""
+
+    def lose(self, seq: int) -> None:
+        """The messages up to `seq` are kept no longer, and a gap frame said so."""
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest message that was sent."""
+
+    @property
+    def place(self) -> int:
+        """The number of the message before the one that is sent next."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing failed and nothing comes again."""
+
+
+class Outlet(Protocol):
+    """The socket of a session. No method waits, and none calls back but `write`, which may cause a park."""
+
+    @property
+    def write(self) -> Write:
+        """The function that takes a frame's bytes: the transport's own where there is one."""
+
+    def queued(self) -> int:
+        """Returns the bytes the socket has not yet taken."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Ends the connection in the framing's way (a close frame, the end of the body)."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answers an SSE request that never became a stream with an HTTP status."""
 
 
 class Upstream(Protocol):
@@ -48,6 +92,9 @@ class GatewayMetrics(Protocol):
 
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts what happened to acknowledged deliveries."""
+
+    def redelivered(self, count: int) -> None:
+        """Counts message frames that were sent again."""
 
     def link_messages(self, direction: str, count: int) -> None:
         """Counts messages that came over a link."""

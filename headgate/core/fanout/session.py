@@ -2,34 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
-from headgate.core.client.framing import SSE, WEBSOCKET, ClientFrame, Framing
+from headgate.core.client.framing import WEBSOCKET, ClientFrame, Framing
 from headgate.core.client.inbound import Allowance
 from headgate.core.client.limits import Limits
-from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome, welcome_end
-from headgate.core.fanout.feed import Feed, Write
-from headgate.core.fanout.ports import Moment
+from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome
+from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.ports import Acks, Moment, Outlet
 from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller, Identity
-
-
-class Outlet(Protocol):
-    """The socket of a session. No method waits, and none calls back but `write`, which may cause a park."""
-
-    @property
-    def write(self) -> Write:
-        """The function that takes a frame's bytes: the transport's own where there is one."""
-
-    def queued(self) -> int:
-        """Returns the bytes the socket has not yet taken."""
-
-    def end(self, code: int, reason: str) -> None:
-        """Ends the connection in the framing's way (a close frame, the end of the body)."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Answers an SSE request that never became a stream with an HTTP status."""
 
 
 class Session:
@@ -84,6 +67,11 @@ class Session:
     def opened(self, at_ms: int) -> None:
         """Notes when it was opened, in Unix milliseconds."""
         self.opened_ms = at_ms
+
+    @property
+    def user_id(self) -> str:
+        """The user's id; "" while it is not known."""
+        return "" if self.caller is None else self.caller.user_id
 
     @property
     def is_unknown(self) -> bool:
@@ -264,10 +252,11 @@ class Subscription(Life):
     the cursor; in step both are stale. `target` is the head at the grant of a position that was asked for: until the
     cursor has reached it the client is in a replay, `caught_up` is due and `on_slow` does not apply. After that, and
     for a live subscription from its beginning, it is None. `member` is whether its user was a member of the topic when
-    he was last authorised, `begun_ms` when it began in Unix milliseconds.
+    he was last authorised, `begun_ms` when it began in Unix milliseconds. `acks` are the acknowledgements of a
+    subscription with `ack`.
     """
 
-    __slots__ = ("begun_ms", "cursor", "feed", "mark", "member", "session", "target")
+    __slots__ = ("acks", "begun_ms", "cursor", "feed", "mark", "member", "session", "target")
 
     def __init__(
         self, session: Session, feed: "TopicFeed", cursor: int, target: int | None, *, member: bool, at_ms: int
@@ -280,7 +269,12 @@ class Subscription(Life):
         self.member = member
         self.begun_ms = at_ms
         self.mark = feed.size
+        self.acks: Acks | None = None
         feed.begin(self)
+
+    def acknowledge(self, acks: Acks) -> None:
+        """From its beginning on the client acknowledges what it gets."""
+        self.acks = acks
 
     @property
     def in_step(self) -> bool:
@@ -301,7 +295,9 @@ class Subscription(Life):
         """Joins the subscribers in step; returns the target of a replay that is over with it."""
         self.move(SubscriptionEvent.CATCH_UP)
         feed, session = self.feed, self.session
-        if session.framing is not WEBSOCKET:
+        if self.acks is not None:
+            group = feed.acked
+        elif session.framing is not WEBSOCKET:
             group = feed.streams
         else:
             group = feed.sockets if session.follows == 1 else feed.shared
@@ -315,6 +311,22 @@ class Subscription(Life):
         self.feed.step_out(self)
         self.cursor = self.feed.sent if cursor is None else cursor
         self.mark = self.feed.size
+
+    def go_back(self, cursor: int) -> None:
+        """Continues at `cursor`: its window is full, or something in it is to be sent again."""
+        in_step = self.in_step
+        self.move(SubscriptionEvent.GO_BACK)
+        if in_step:
+            self.feed.step_out(self)
+        else:
+            self.feed.waiting.pop(self, None)
+        self.cursor = cursor
+        self.mark = self.feed.size
+
+    def end_replay(self) -> int | None:
+        """Returns the target of a replay that is over, once; it stays out of step."""
+        target, self.target = self.target, None
+        return target
 
     def wait(self) -> None:
         """Waits for the feed's next flush."""
@@ -362,16 +374,6 @@ class Subscription(Life):
         """Continues above `cursor`, as near to the head as a slow subscriber may be."""
         self.cursor = max(cursor, self.cursor)
         self.mark = self.feed.size
-
-
-def beats_every(framing: Framing, limits: Limits) -> float:
-    """Returns the seconds between two heartbeats of a session."""
-    return limits.heartbeat_s if framing is WEBSOCKET else limits.comment_s
-
-
-def welcome_ends(limits: Limits) -> dict[Framing, bytes]:
-    """Returns what every `welcome` of a framing ends with: see `outbound.welcome_end`."""
-    return {framing: welcome_end(limits, beats_every(framing, limits)) for framing in (WEBSOCKET, SSE)}
 
 
 TopicFeed = Feed[Subscription]

@@ -18,7 +18,9 @@ is out of step:
 * WAITING: the cursor, or the head at the time of the grant, lies above what the gateway has written. The next flush of
   the topic decides.
 
-IN_STEP it has no cursor: each flush writes to it. When its socket is full it is parked: BEHIND, with a cursor.
+IN_STEP it has no cursor: each flush writes to it. When its socket is full it is parked: BEHIND, with a cursor. A
+subscription that acknowledges is BEHIND too while its window is full, and while something in it failed: its cursor then
+is where its window is (`headgate.core.delivery.ack_window`).
 FENCED it is held at its cursor: somebody lost a right in the topic, and the owner is asked whether its user still has
 it. Nothing is written to it until the answer has come.
 ENDED is final: unsubscribed, refused, given up, or the connection or topic is gone.
@@ -59,6 +61,7 @@ class SubscriptionEvent(enum.StrEnum):
     FLUSH = "topic flushed"
     CATCH_UP = "cursor reached what is written"
     PARK = "socket is full"
+    GO_BACK = "back to what is not acknowledged"
     FENCE = "a right was lost"
     AUTHORIZE = "authorised again"
     END = "ended"
@@ -80,8 +83,18 @@ TRANSITIONS: Final[Mapping[SubscriptionState, Mapping[SubscriptionEvent, Subscri
         },
         # Whatever the owner answers, the next step begins at the cursor again.
         _State.FETCHING: {_Event.PAGE: _State.BEHIND, _Event.FENCE: _State.FENCED, _Event.END: _State.ENDED},
-        _State.WAITING: {_Event.FLUSH: _State.BEHIND, _Event.FENCE: _State.FENCED, _Event.END: _State.ENDED},
-        _State.IN_STEP: {_Event.PARK: _State.BEHIND, _Event.FENCE: _State.FENCED, _Event.END: _State.ENDED},
+        _State.WAITING: {
+            _Event.FLUSH: _State.BEHIND,
+            _Event.GO_BACK: _State.BEHIND,
+            _Event.FENCE: _State.FENCED,
+            _Event.END: _State.ENDED,
+        },
+        _State.IN_STEP: {
+            _Event.PARK: _State.BEHIND,
+            _Event.GO_BACK: _State.BEHIND,
+            _Event.FENCE: _State.FENCED,
+            _Event.END: _State.ENDED,
+        },
         _State.FENCED: {_Event.AUTHORIZE: _State.BEHIND, _Event.END: _State.ENDED},
         _State.ENDED: {},
     }

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.inbound import DEFAULT_DEVICE
 from headgate.core.fanout.hub import Hub
 from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import Session
 from headgate.core.wire.link import FromOwner
+from headgate.core.wire.link_acks import Cursor, CursorLease, ReplaceSubscription, SubscriptionReplaced
 from headgate.core.wire.link_users import (
     AskConnections,
     ConnectedTopic,
@@ -36,6 +38,8 @@ class UserRequests:
             self._answer(message.user_id, SubscriptionsEnded(message.req, count))
         elif isinstance(message, AskConnections):
             self._answer(message.user_id, self._list(message, moment))
+        elif isinstance(message, ReplaceSubscription):
+            self._answer(message.lease.user_id, SubscriptionReplaced(message.req, self.replace(message.lease)))
         else:
             self._bound(message.users)
 
@@ -49,7 +53,15 @@ class UserRequests:
                 ended += 1
         return ended
 
-    def _answer(self, user_id: str, answer: SubscriptionsEnded | ConnectionsAnswer) -> None:
+    def replace(self, lease: CursorLease) -> Cursor | None:
+        """Ends the subscription of a lease, or the subscribe that is to become one; returns its cursor."""
+        for session in self._hub.connections.of(lease.user_id):
+            if session.connection_id == lease.connection_id and self._hub.pending.withdraw_lease(session, lease):
+                session.emit(outbound.unsubscribed(lease.topic_id, "replaced"))
+                self._hub.proceed(session)
+        return self._hub.acknowledging.replace(lease)
+
+    def _answer(self, user_id: str, answer: SubscriptionsEnded | ConnectionsAnswer | SubscriptionReplaced) -> None:
         self._hub.upstream.send(self._hub.connections.shard_of(user_id), answer)
 
     def _bound(self, users: list[UserRoute]) -> None:

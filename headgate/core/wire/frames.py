@@ -29,6 +29,16 @@ def ephemeral_frame(topic_id: str, ts: int, tail: bytes) -> bytes:
     return b'{"type":"message","topic_id":"%b","ts":%d,%b' % (topic_id.encode(), ts, tail)
 
 
+def frame_again(frame: bytes, attempt: int) -> bytes:
+    """Returns the frame of a message for the delivery number `attempt` to one subscriber; a first one is as it was."""
+    return b'%b,"attempt":%d}' % (frame[:-1], attempt) if attempt > 1 else frame
+
+
+def replayed_frame(frame: bytes, attempt: int) -> bytes:
+    """Returns the frame of a message that is replayed from its dead letter: it says also that it comes first."""
+    return b'%b,"attempt":%d}' % (frame[:-1], attempt)
+
+
 def edit_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:
     """Returns the frame of an edit, which says when it was made: `edited_at` is its `ts` as text."""
     edited_at = rfc3339(ts).encode()

@@ -321,7 +321,7 @@ class Refused(LinkStruct, tag=50):
     extra: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
 
 
-FromOwner = link_users.FromOwner
+FromOwner = link_users.FromOwner | link_acks.CursorQuestion
 FromAnyDispatcher = link_users.FromAnyDispatcher | link_stats.Numbered
 Request = (
     AskSubscribe | Fetch | AskTopic | AskTopics | AskCount | AskVerdict | AskHistory | link_ephemeral.Relay
@@ -341,7 +341,7 @@ Message = (
     | link_members.MembersPush | link_messages.MessagePush | link_users.UserAnnouncement | link_users.Throttled
     | link_presence.PresenceAnnouncement | link_presence.PresencePush
     | link_deliveries.DeliveryPush | link_dead_letters.DeadLetterNews | link_dead_letters.DeadLetterPush
-    | link_acks.CursorAnnouncement | link_acks.CursorQuestion | link_acks.SubscriptionReplaced
+    | link_acks.CursorAnnouncement | link_acks.SubscriptionReplaced
     | link_events.EventAnnouncement
     | link_stats.StatsReport | link_stats.StatsPush
 )  # fmt: skip

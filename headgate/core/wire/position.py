@@ -8,17 +8,19 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER
 
 NO_EPOCH: Final = -1
+CURSOR: Final = "cursor"
 _QUERY: Final = re.compile(r"(seq|ts|last|[0-9]{1,16}):([0-9]{1,16})")
 _FORMS: Final = (
-    'from is "live", "earliest", {"epoch":e,"seq":n}, {"seq":n}, {"ts":ms} or {"last":n} with integers from 0 '
-    "(in a query: live, earliest, <epoch>:<seq>, seq:<n>, ts:<ms>, last:<n>)"
+    'from is "live", "earliest", "cursor", {"epoch":e,"seq":n}, {"seq":n}, {"ts":ms} or {"last":n} with integers '
+    "from 0 (in a query: live, earliest, cursor, <epoch>:<seq>, seq:<n>, ts:<ms>, last:<n>)"
 )
 
 
 class Position(NamedTuple):
     """Where a client wants to begin. On the link an array: `["earliest", 0, 0]`, `["seq", epoch, n]` and so on.
 
-    `form` is `earliest`, `seq`, `ts` or `last`. `number` is a seq, Unix milliseconds or a count. `epoch` counts for
+    `form` is `earliest`, `seq`, `ts` or `last`, or `cursor`, which is not for the link: a gateway replaces it by the
+    place of the device's cursor first. `number` is a seq, Unix milliseconds or a count. `epoch` counts for
     `seq` alone; NO_EPOCH: any.
     """
 
@@ -54,8 +56,8 @@ def from_json(value: Any) -> Position | None:
         return None
     if value == "earliest":
         return Position("earliest", 0, 0)
-    if value == "cursor":
-        raise Refusal("bad_request", 'from "cursor" is not built yet; use a position {"epoch":e,"seq":n}')
+    if value == CURSOR:
+        return Position(CURSOR, 0, 0)
     if not isinstance(value, dict):
         raise _bad()
     keys = frozenset(value)
@@ -69,7 +71,7 @@ def from_json(value: Any) -> Position | None:
 
 def from_query(text: str) -> Position | None:
     """Reads the query form of `from`, or a Last-Event-ID; None is live. Raises Refusal `bad_request`."""
-    if text in ("live", "earliest", "cursor"):
+    if text in ("live", "earliest", CURSOR):
         return from_json(text)
     match = _QUERY.fullmatch(text)
     if match is None:

@@ -44,7 +44,7 @@ DEFAULTS: Final[Settings] = {
     "retention_messages": None,
 }
 
-NOT_BUILT: Final = ("retry", "hot_enter", "hot_exit")
+NOT_BUILT: Final = ("hot_enter", "hot_exit")
 PRESENCE: Final = {"durable": "count", "ephemeral": "list"}  # the default of each profile
 
 

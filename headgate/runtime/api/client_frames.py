@@ -37,9 +37,12 @@ class SubscribeFrame(ClientFrameType, tag="subscribe", kw_only=True, rename={"fr
     topic_id: TopicIdText
     from_: (
         Annotated[
-            Literal["live", "earliest"] | dict[str, int],
+            Literal["live", "earliest", "cursor"] | dict[str, int],
             Meta(
-                description="Where delivery begins: an object is {seq}, {epoch, seq}, {ts} or {last}.",
+                description=(
+                    "Where delivery begins: an object is {seq}, {epoch, seq}, {ts} or {last}; `cursor` is where the "
+                    "device's cursor is."
+                ),
                 extra_json_schema={"default": "live"},
             ),
         ]
@@ -52,12 +55,30 @@ class SubscribeFrame(ClientFrameType, tag="subscribe", kw_only=True, rename={"fr
         | UnsetType
     ) = UNSET
     device_id: DeviceIdText | UnsetType = UNSET
+    ack: (
+        Annotated[bool, Meta(description="Messages are acknowledged with `ack`; what is not comes again.")] | UnsetType
+    ) = UNSET
 
 
 class UnsubscribeFrame(ClientFrameType, tag="unsubscribe", kw_only=True):
     """Follows a topic no longer. Answer: `unsubscribed`."""
 
     topic_id: TopicIdText
+
+
+class AckFrame(ClientFrameType, tag="ack", kw_only=True):
+    """All messages up to `seq` are acknowledged. With an `id` the answer is `ok`, once the cursor is in the log."""
+
+    topic_id: TopicIdText
+    seq: Annotated[int, Meta(ge=0)]
+
+
+class NackFrame(ClientFrameType, tag="nack", kw_only=True):
+    """One message in flight could not be used: it comes again after the topic's retry delay."""
+
+    topic_id: TopicIdText
+    seq: Annotated[int, Meta(ge=0)]
+    reason: str | UnsetType = UNSET
 
 
 class PresenceFrame(ClientFrameType, tag="presence", kw_only=True):
@@ -89,6 +110,8 @@ CLIENT_FRAMES = (
     RefreshFrame,
     SubscribeFrame,
     UnsubscribeFrame,
+    AckFrame,
+    NackFrame,
     PresenceFrame,
     TypingFrame,
     StatusFrame,

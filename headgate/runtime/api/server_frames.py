@@ -64,7 +64,7 @@ class SubscribedFrame(ServerFrameType, tag="subscribed", kw_only=True):
     first_seq: Annotated[int, Meta(ge=1, description="The oldest message kept; durable topics.")] | UnsetType = UNSET
     subscriber_count: Count
     resumed: bool | UnsetType = UNSET
-    reason: Literal["expired", "epoch_changed", "ephemeral", "ahead"] | UnsetType = UNSET
+    reason: Literal["expired", "epoch_changed", "ephemeral", "ahead", "no_cursor"] | UnsetType = UNSET
 
 
 class MessageFrame(ServerFrameType, tag="message", kw_only=True):
@@ -87,6 +87,7 @@ class MessageFrame(ServerFrameType, tag="message", kw_only=True):
     parent_message_id: MessageIdText | UnsetType = UNSET
     parent_version: Version | UnsetType = UNSET
     attachments: list[AttachmentItem] | UnsetType = UNSET
+    attempt: Annotated[int, Meta(ge=1, description="How often it was delivered; from 2 on.")] | UnsetType = UNSET
 
 
 class CaughtUpFrame(ServerFrameType, tag="caught_up", kw_only=True):

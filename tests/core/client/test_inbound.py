@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from headgate.core.client.inbound import (
+    NO_REASON,
+    Ack,
     Allowance,
     Auth,
     BadFrame,
+    Nack,
     Ping,
     RequestPresence,
     Subscribe,
@@ -70,18 +73,17 @@ def test_good_frames() -> None:
         ({"type": "refresh", "token": 5}, "bad_request"),
         ({"type": "subscribe"}, "bad_request"),
         ({"type": "subscribe", "topic_id": None}, "invalid_topic_id"),
-        ({"type": "subscribe", "topic_id": "a", "from": "cursor"}, "bad_request"),
+        ({"type": "subscribe", "topic_id": "a", "from": "cursors"}, "bad_request"),
         ({"type": "subscribe", "topic_id": "a", "from": None}, "bad_request"),
         ({"type": "subscribe", "topic_id": "a", "from": {"seq": 1.5}}, "bad_request"),
         ({"type": "subscribe", "topic_id": "a", "presence": "false"}, "bad_request"),
         ({"type": "subscribe", "topic_id": "a", "ack": 0}, "bad_request"),
-        ({"type": "subscribe", "topic_id": "a", "ack": True}, "bad_request"),
         ({"type": "subscribe", "topic_id": "a", "device_id": "é"}, "bad_request"),
         ({"type": "ack", "topic_id": "a", "seq": -1}, "bad_request"),
         ({"type": "ack", "topic_id": "a", "seq": True}, "bad_request"),
-        ({"type": "ack", "topic_id": "a", "seq": 0}, "unknown_type"),
+        ({"type": "ack", "seq": 0}, "bad_request"),
         ({"type": "read", "topic_id": "a"}, "bad_request"),
-        ({"type": "nack", "topic_id": "a", "seq": 1}, "unknown_type"),
+        ({"type": "nack", "topic_id": "a", "seq": "1"}, "bad_request"),
         ({"type": "typing"}, "bad_request"),
         ({"type": "status"}, "bad_request"),
         ({"type": "status", "state": "busy"}, "bad_request"),
@@ -100,11 +102,23 @@ def test_an_error_names_the_topic_only_where_it_could_be_one() -> None:
     assert open_envelope(b'{"type":"x","topic_id":"%b"}' % (b"a" * 129)).topic_id is None
 
 
+def test_acknowledgements() -> None:
+    assert read(type="ack", topic_id="a", seq=0) == Ack("a", 0)
+    assert read(type="nack", topic_id="a", seq=7, reason="busy") == Nack("a", 7, "busy")
+    assert read(type="nack", topic_id="a", seq=7, reason=None) == Nack("a", 7, NO_REASON)
+    wanted = read(type="subscribe", topic_id="a", ack=True)
+    assert isinstance(wanted, Subscribe)
+    assert (wanted.ack, wanted.needs_cursor, wanted.position) == (True, True, None)
+    wanted = subscribe_from_query("a", {"from": "cursor", "ack": "false"})
+    assert (wanted.ack, wanted.needs_cursor) == (False, True)
+    assert not subscribe_from_query("a", {"from": "earliest"}).needs_cursor
+
+
 def test_queries() -> None:
     assert subscribe_from_query("a", {}) == Subscribe("a", None, True)
     query = {"from": "7:5", "presence": "false", "ack": "false", "device_id": "d"}
     assert subscribe_from_query("a", query) == Subscribe("a", Position("seq", 7, 5), False, "d")
-    for bad in ({"from": ""}, {"ack": "true"}, {"ack": "1"}, {"presence": "1"}, {"presence": ""}, {"device_id": ""}):
+    for bad in ({"from": ""}, {"ack": "1"}, {"presence": "1"}, {"presence": ""}, {"device_id": ""}):
         with pytest.raises(Refusal) as refused:
             subscribe_from_query("a", bad)
         assert refused.value.code == "bad_request"

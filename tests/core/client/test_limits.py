@@ -28,5 +28,5 @@ def test_welcome_names_the_bounds_that_hold_and_not_the_settings() -> None:
     assert told["topics"] == MAX_TOPICS and told["control_frames_burst"] == 7
     assert set(told) == {
         *("topics", "frame_bytes", "control_frames_per_s", "control_frames_burst"),
-        *("queue_bytes", "queue_frames", "slow_messages", "slow_bytes"),
+        *("queue_bytes", "queue_frames", "slow_messages", "slow_bytes", "ack_window"),
     }

@@ -27,7 +27,9 @@ class Bench:
         self.catchup = CatchUp(self.limits, Owners(), self.numbers)
         self.scheduled = 0
         self.flush = Flush(
-            self.limits, self.numbers, self.catchup, self._schedule, DeliveryEvents(self.numbers.lifecycle_events)
+            *(self.limits, self.numbers, self.catchup, self._schedule),
+            DeliveryEvents(self.numbers.lifecycle_events),
+            lambda _: [],
         )
 
     def _schedule(self) -> None:

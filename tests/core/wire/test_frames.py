@@ -2,7 +2,14 @@
 
 import json
 
-from headgate.core.wire.frames import edit_frame, ephemeral_frame, message_frame, message_id_in
+from headgate.core.wire.frames import (
+    edit_frame,
+    ephemeral_frame,
+    frame_again,
+    message_frame,
+    message_id_in,
+    replayed_frame,
+)
 
 TAIL = b'"message_id":"m","publisher_id":"u","payload":[1]}'
 TEXT = "2023-11-14T22:13:20.007Z"
@@ -34,3 +41,10 @@ def test_the_frame_of_an_edit_says_when_it_was_made() -> None:
     frame = edit_frame("t", 7, 1_700_000_000_007, TAIL)
     assert json.loads(frame) == {**json.loads(message_frame("t", 7, 1_700_000_000_007, TAIL)), "edited_at": TEXT}
     assert frame.endswith(TAIL)
+
+
+def test_a_frame_that_is_sent_again_says_which_delivery_it_is() -> None:
+    frame = message_frame("t", 7, 9, TAIL)
+    assert frame_again(frame, 1) is frame
+    assert json.loads(frame_again(frame, 2)) == json.loads(frame) | {"attempt": 2}
+    assert json.loads(replayed_frame(frame, 1)) == json.loads(frame) | {"attempt": 1}

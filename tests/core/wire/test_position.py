@@ -28,7 +28,7 @@ def test_both_spellings_mean_the_same(form: object, query: str) -> None:
     "bad",
     [
         "LIVE",
-        "cursor",
+        "cursors",
         5,
         [],
         {},
@@ -46,7 +46,7 @@ def test_anything_else_is_bad_request(bad: object) -> None:
         from_json(bad)
 
 
-@pytest.mark.parametrize("bad", ["", "cursor", "5", "5:", ":7", "a:1", "last:-1", "ts:1.5", "5:7:9", "٣:٤"])
+@pytest.mark.parametrize("bad", ["", "cursors", "5", "5:", ":7", "a:1", "last:-1", "ts:1.5", "5:7:9", "٣:٤"])
 def test_anything_else_is_bad_request_in_a_query(bad: str) -> None:
     with pytest.raises(Refusal, match="bad_request"):
         from_query(bad)
@@ -112,3 +112,7 @@ def test_a_position_is_an_array_on_the_link() -> None:
     for codec in (msgspec.msgpack, msgspec.json):
         assert codec.encode(position) == codec.encode(("seq", -1, 7))
         assert codec.decode(codec.encode(position), type=Position) == position
+
+
+def test_a_cursor_is_a_form_of_its_own() -> None:
+    assert from_json("cursor") == from_query("cursor") == Position("cursor", 0, 0)

@@ -149,7 +149,6 @@ def test_hot_exit_follows_a_low_hot_enter() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"retry": {"max_attempts": 1}}, "settings.retry"),
         ({"hot_enter": 5}, "settings.hot_enter"),
         ({"hot_exit": 5}, "settings.hot_exit"),
     ],
@@ -157,9 +156,9 @@ def test_hot_exit_follows_a_low_hot_enter() -> None:
 def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(Refusal, match=f"{named}.* not built yet"):
         require_built(create(settings))
-    require_built(create({"retry": {"max_attempts": 5}, "hot_exit": 8_000, "presence": "none", "retention_ms": 5}))
+    require_built(create({"retry": {"max_attempts": 3}, "hot_exit": 8_000, "presence": "none", "retention_ms": 5}))
     assert set(shown(DEFAULTS)) == {
-        *("profile", "strategy", "on_slow", "presence", "rate_limit", "queue_limit", "retention_ms"),
+        *("profile", "retry", "strategy", "on_slow", "presence", "rate_limit", "queue_limit", "retention_ms"),
         "retention_messages",
     }
 

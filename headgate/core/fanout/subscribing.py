@@ -1,0 +1,162 @@
+"""How a subscribe becomes a grant or an error: cursors and topics are asked of their owners, or wait for one.
+
+The pending subscribes decide (`headgate.core.fanout.pending`); here the owners are asked.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from headgate.core.client.framing import WEBSOCKET
+from headgate.core.client.inbound import Subscribe
+from headgate.core.client.outbound import FrameId
+from headgate.core.fanout import cursor_opening
+from headgate.core.fanout.audience import Audience
+from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
+from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.wire.errors import Refusal
+from headgate.core.wire.link import Answer, Leave, Subscribed
+from headgate.core.wire.link_acks import ReleaseCursor
+
+
+class SubscribeActions(NamedTuple):
+    """What the hub does: `grant` makes a subscription, `refuse` answers a frame with an error.
+
+    `disconnect` ends a session with a close code, `drop` lets go of one. `before_opening` sends what is known
+    here of a cursor: of a user, device and topic. `moment` returns the time of the call.
+    """
+
+    grant: Callable[[PendingSubscribe, Subscribed], None]
+    refuse: Callable[[Session, Refusal, FrameId, str | None], None]
+    disconnect: Callable[[Session, int], None]
+    drop: Callable[[Session], None]
+    before_opening: Callable[[tuple[str, str, str]], None]
+    moment: Callable[[], Moment]
+
+
+class Subscribing:
+    """The subscribes of one gateway on their way; `feeds` are the topics followed here."""
+
+    def __init__(
+        self,
+        pending: PendingSubscribes,
+        feeds: Mapping[str, TopicFeed],
+        upstream: Upstream,
+        metrics: GatewayMetrics,
+        audience: Audience,
+        do: SubscribeActions,
+        *,
+        auto_create: bool,
+    ) -> None:
+        self._pending = pending
+        self._feeds = feeds
+        self._upstream = upstream
+        self._metrics = metrics
+        self._audience = audience
+        self._do = do
+        self._auto_create = auto_create
+
+    def subscribe(self, session: Session, wanted: Subscribe, frame_id: FrameId) -> None:
+        """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
+        self.ask(self._pending.ask(session, wanted, frame_id, self._do.moment().now))
+
+    def proceed(self, session: Session) -> None:
+        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for."""
+        if not self._pending.enter(session):
+            return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
+        try:
+            while not session.closed:
+                following = self._pending.next(session, self._do.moment().now)
+                if following is None:
+                    return
+                topic_id, outcome = following
+                if isinstance(outcome, Refusal):
+                    self._do.refuse(session, outcome, None, topic_id[:128] or None)
+                else:
+                    self.ask(outcome)
+        finally:
+            self._pending.leave(session)
+
+    def ask(self, pending: PendingSubscribe) -> None:
+        """Asks for a subscribe: its cursor first, where it wants one."""
+        if pending.wants_cursor:
+            self._open_cursor(pending)
+            return
+        feed = self._feeds.get(pending.topic_id)
+        try:
+            shard = self._upstream.shard_of(pending.topic_id) if feed is None else feed.shard
+        except Refusal:
+            self._pending.hold(pending)
+            return
+        pending.place(shard)
+        build = partial(pending.request, create=self._auto_create, level=self._audience.presence.level(pending))
+        self._upstream.request(shard, build, partial(self._answered, pending))
+
+    def _open_cursor(self, pending: PendingSubscribe) -> None:
+        caller = pending.session.caller
+        assert caller is not None
+        try:
+            shard = self._upstream.shard_of_user(caller.user_id)
+        except Refusal:
+            self._pending.hold(pending)
+            return
+        pending.place(shard)
+        self._do.before_opening((caller.user_id, pending.subscribe.device_id, pending.topic_id))
+        build = partial(cursor_opening.question, pending, caller.user_id, self._do.moment().wall_ms)
+        self._upstream.request(shard, build, partial(self._opened, pending))
+
+    def _opened(self, pending: PendingSubscribe, answer: Answer) -> None:
+        outcome = self._pending.opened(pending, answer)
+        if isinstance(outcome, Refusal):
+            self.deny(pending, outcome)
+            self.proceed(pending.session)
+        elif outcome is not None:
+            cursor_opening.place(pending, outcome)
+            self.ask(pending)
+        else:
+            self.proceed(pending.session)
+
+    def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
+        if self._audience.presence.gives_back(pending, answer):
+            self.ask(pending)
+            return
+        outcome = self._pending.answered(pending, answer)
+        if isinstance(outcome, Subscribed):
+            self._granted(pending, cursor_opening.answer_of(pending, outcome))
+        elif isinstance(outcome, Refusal):
+            self.deny(pending, outcome)
+        elif isinstance(outcome, Unwanted) and pending.shard is not None:
+            self._upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
+        if not isinstance(outcome, Subscribed):
+            self._release(pending)
+        self.proceed(pending.session)
+
+    def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> None:
+        if pending.subscribe.ack and answer.settings.get("profile") == "ephemeral":
+            assert pending.shard is not None
+            self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
+            self.deny(pending, Refusal("not_in_profile", f"{pending.topic_id} is ephemeral: nothing can be sent again"))
+            self._release(pending)
+            return
+        self._do.grant(pending, answer)
+
+    def _release(self, pending: PendingSubscribe) -> None:
+        """Nothing came of it: another session may acknowledge for the device."""
+        lease = pending.lease
+        if lease is not None:
+            release = ReleaseCursor(lease.user_id, lease.device_id, lease.topic_id, lease.connection_id)
+            self._upstream.send(self._upstream.shard_of_user(lease.user_id), release)
+
+    def deny(self, pending: PendingSubscribe, refusal: Refusal) -> None:
+        """Answers a subscribe that came to nothing: an `error` frame, or the end of an SSE request."""
+        session = pending.session
+        if session.framing is WEBSOCKET:
+            self._do.refuse(session, refusal, pending.frame_id, pending.topic_id)
+            return
+        self._metrics.refused(refusal.code, refusal.detail)
+        if refusal.status in (429, 503):
+            self._do.disconnect(session, 4503)
+        else:
+            self._do.drop(session)
+            session.refuse(refusal)
