@@ -14,6 +14,7 @@ from headgate.core.wire.link_acks import (
     Cursor,
     CursorAnswer,
     CursorLease,
+    CursorsMoved,
     MoveCursors,
     OpenCursor,
     ReplaceSubscription,
@@ -72,6 +73,7 @@ class CursorsBed:
         """Stores cursors."""
         self.move(0, *cursors)
         await until(lambda: self.gateways[0].sent)
+        assert isinstance(self.gateways[0].sent[-1], CursorsMoved)
         self.gateways[0].sent.clear()
 
     def found(self, at: int) -> Any:

@@ -96,6 +96,7 @@ async def test_what_waits_for_the_log_is_bounded(bound: str, monkeypatch: pytest
         reqs = [bed.move(0, cursor(5, f"u{n}")) for n in range(3)]
         assert refused(bed.found(0), "overloaded") == reqs[2]
         await until(lambda: len(bed.gateways[0].sent) == 2)
+        bed.gateways[0].sent.clear()
         await bed.moved(cursor(6))
         assert bed.stored("u0") is not None and bed.stored("u2") is None
 

@@ -1,9 +1,12 @@
 """The registry and router of a node, without a log: who is told what, and which request goes where."""
 
+from collections.abc import Callable
+
 import pytest
 
 from dispatcher.dispatcher import Cluster, Dispatcher
 from headgate.core.wire import link, link_hello
+from headgate.core.wire.link_acks import AttachCursors, CursorsMoved, MoveCursors, OpenCursor, ReleaseCursor
 from headgate.core.wire.link_messages import AskMessage
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
@@ -102,6 +105,45 @@ async def test_a_request_for_a_shard_that_is_not_served_is_refused() -> None:
     answer = await far.answer()
     assert isinstance(answer, link.Refused)
     assert (answer.req, answer.code) == (6, "topic_not_found")
+
+
+async def test_messages_about_cursors_go_to_the_shard_of_their_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatcher = a_dispatcher()
+    far = Far(dispatcher)
+    await far.answer()
+    messages: list[link.Message] = [
+        OpenCursor(5, "ann", "d", "t"),
+        MoveCursors(6, 0, []),
+        AttachCursors(0, True, True, []),
+    ]
+    messages.append(ReleaseCursor("ann", "d", "t", "c"))
+    for message in messages:
+        far.wire.send(message)
+    assert [await far.answer() for _ in range(2)] == [
+        link.Refused(req, "not_ready", "shard 0 is not served here now") for req in (5, 6)
+    ]
+    dispatcher.serve(owner_of(configured_shard()))
+    await far.answer()
+    waiting: list[Callable[[], None]] = []
+
+    def later(again: Callable[[], None]) -> bool:
+        waiting.append(again)
+        return len(waiting) <= 2
+
+    monkeypatch.setattr(far.peer, "must_wait", lambda *, large: True)
+    monkeypatch.setattr(far.peer, "later", later)
+    for message in messages[:2] * 2:
+        far.wire.send(message)
+    refused = [await far.answer() for _ in range(2)]
+    assert [(answer.req, answer.code) for answer in refused if isinstance(answer, link.Refused)] == [
+        (5, "overloaded"), (6, "overloaded"),
+    ]  # fmt: skip
+    waiting[1]()
+    assert await far.answer() == CursorsMoved(6)
+    dispatcher.stop_serving(0)
+    await far.answer()
+    waiting[0]()
+    assert await far.answer() == link.Refused(5, "not_ready", "shard 0 is not served here now")
 
 
 async def test_a_shard_that_is_released_is_announced_and_answers_nothing_more() -> None:

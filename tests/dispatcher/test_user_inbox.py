@@ -233,3 +233,17 @@ def test_where_reading_begins_is_what_the_snapshot_says_or_nothing(
             inbox_start(0, shard, saved, Bounds(100, 200))
     else:
         assert inbox_start(0, shard, saved, Bounds(100, 200)) == begins
+
+
+async def test_who_waits_for_his_record_is_called_once_it_is_applied_and_not_before() -> None:
+    inbox = UserInbox(await a_log(), 0, UserTopics(), SnapshotWriter(), asyncio.Event(), Metrics({"dispatcher"}))
+    called: list[tuple[int, int]] = []
+    for offset in (0, 1):
+        inbox.when_applied(offset, lambda at=offset: called.append((at, inbox.users.count("bob"))))  # type: ignore[misc]
+    assert called == []
+    await inbox._take_batch(Batch([Record(0, 1, b"bob", membership("a"))], 1, 2))
+    assert called == [(0, 1)]
+    await inbox._take_batch(Batch([Record(1, 1, b"bob", membership("b"))], 2, 2))
+    assert called == [(0, 1), (1, 2)]
+    inbox.when_applied(1, lambda: called.append((-1, 0)))
+    assert called[-1] == (-1, 0)
