@@ -28,7 +28,7 @@ logger = structlog.get_logger("dispatcher")
 READ_RECORDS: Final = 2_000
 READ_S: Final = 1.0
 BEHIND_READ_S: Final = 0.05  # while questions wait: a silent log shows its end only after a read
-RETRY_S: Final = 0.5
+RETRY_S: Final = 2.0  # not sooner: readers of other logs share a consumer with this one
 WAITING: Final = 10_000  # questions that wait until the log has been read; records that are not read back yet
 
 Outcome = Callable[[bool], None]  # whether the log has the record
@@ -142,6 +142,7 @@ class LetterLog:
         letters, bounds = self.letters, await self._log.bounds(LogName.DEAD_LETTERS, self._number)
         if not letters.restored or not bounds.first <= letters.next_offset <= bounds.end:
             letters.next_offset, letters.restored = bounds.first, True
+        letters.settle()
         reader = await self._log.reader(LogName.DEAD_LETTERS, self._number, letters.next_offset)
         try:
             while True:

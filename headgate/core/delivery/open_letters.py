@@ -55,10 +55,14 @@ class OpenLetters:
         found = decode_letter(record.value)
         if isinstance(found, LetterAdded) and found.letter.seq <= 0:
             return None
+        self.settle()
+        return found, self._changed(self.store.apply(found))
+
+    def settle(self) -> None:
+        """Finds out which letters are the oldest, after pairs were loaded."""
         if not self._sorted:
             self.store.sort()
             self._sorted = True
-        return found, self._changed(self.store.apply(found))
 
     def drop(self, letter_ids: Iterable[str]) -> list[bytes]:
         """Forgets letters, of a deleted topic or too old; returns the keys of their pairs."""
