@@ -13,6 +13,7 @@ from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index_file import last_record_of
+from dispatcher.letter_checks import LetterChecks
 from dispatcher.letter_log import LetterLog
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
@@ -21,7 +22,6 @@ from dispatcher.outputs import Outputs
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.user_inbox import UserInbox
-from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.sequencer.apply import Applied, apply_many
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.marks import Disagreement, Mark, Marks
@@ -54,12 +54,6 @@ class TopicListener(Protocol):
     """Is told which topics changed; with `user_id` only that user's membership did."""
 
     def __call__(self, topic_id: str, user_id: str = "") -> None: ...
-
-
-class AttachListener(Protocol):
-    """Is told of gateways that host a topic from now on."""
-
-    def attached(self, peer: "Destination", topic_id: str) -> None: ...
 
 
 class Destination(Protocol):
@@ -132,10 +126,11 @@ class ShardOwner:
         self._end = found.end
         self._logic = found.shard.logic
         self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
+        checks = LetterChecks(found.shard, found.topics, self.history)
         self.letters = LetterLog(
-            *(log, number, found.letters, found.writer, self.caught_up), self, node.shell.clock, self._metrics
+            *(log, number, found.letters, found.writer, self.caught_up), checks, node.shell.clock, self._metrics
         )
-        self.replays: AttachListener | None = None
+        self.on_attach: Callable[[Destination, str], None] = lambda peer, topic_id: None
         if mark is not None:
             self.compare(mark)
 
@@ -288,9 +283,9 @@ class ShardOwner:
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):
             self.writer.touch(MessageKey(record.key or b"", effect.change.target_seq))
-        if isinstance(effect.change, RedactMessage):
-            self.letters.redacted(effect.event.topic_id, effect.event.epoch, effect.change.target_seq)
         self.history.add(record.offset, effect.event, effect.change)
+        if isinstance(effect.change, RedactMessage):
+            self.letters.redacted(effect.event, effect.change.target_seq)
         self.amendments.add(effect)
         self.routes.push(effect.event)
 
@@ -325,8 +320,7 @@ class ShardOwner:
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)
-            if self.replays is not None and self.letters.is_complete:
-                self.replays.attached(peer, topic.topic_id)
+            self.on_attach(peer, topic.topic_id)
 
     def send_open(self) -> None:
         """Sends the open batches, after what changed in them; a congested link's routes fall behind instead."""
@@ -340,18 +334,6 @@ class ShardOwner:
             else:
                 peer.send(messages)
                 self._metrics.link_messages("out", len(messages.frames))
-
-    # -- what dead letters ask
-
-    def is_deleted(self, letter: DeadLetter) -> bool:
-        """Returns whether a dead letter's topic is gone."""
-        return not self.topics.has_epoch(letter.epoch)
-
-    def is_redacted(self, letter: DeadLetter) -> bool:
-        """Returns whether a dead letter's message is redacted."""
-        epoch, seq = letter.epoch, letter.seq
-        changed = self.shard.changed.get(topic_key(letter.topic), epoch, seq)
-        return changed.redacted if changed is not None else self.history.fold(epoch, seq, seq).state(seq).redacted
 
     # -- ends
 

@@ -173,7 +173,7 @@ class Owners:
     async def _check(self) -> None:
         assert self.runner is not None
         assert self.runner.owner is not None
-        store = self.runner.owner.letters.letters.store
+        store = self.runner.owner.letters.store
         found = {(one.seq, one.device_id): "replayed" if store.is_replayed(one.id) else "open" for one in store}
         assert found == self.expected
         assert len(store) == len(found), "one letter for each delivery"
