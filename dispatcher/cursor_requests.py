@@ -144,7 +144,7 @@ class CursorRequests:
 
     def _answer(self, peer: Destination, ask: OpenCursor) -> None:
         """Answers with the stored cursor, merged with one that is on its way to the log."""
-        users = self._owner.users
+        users = self._owner.inbox.users
         known = users.cursors.find(ask.user_id, ask.device_id, ask.topic_id)
         last = self._arriving.get(key_of(ask.user_id, ask.device_id, ask.topic_id))
         if last is not None:
@@ -177,7 +177,7 @@ class CursorRequests:
     def _move(self, peer: Destination, ask: MoveCursors) -> None:
         if len(ask.cursors) > MAX_CURSORS:
             raise Refusal("bad_request", f"{len(ask.cursors)} cursors, expected at most {MAX_CURSORS}")
-        rows = self._owner.users.cursors
+        rows = self._owner.inbox.users.cursors
         cursors = ask.cursors
         if len(rows) >= MAX_ROWS:  # those that are known move on all the same
             cursors = [cursor for cursor in cursors if row_key(cursor.user_id, cursor.topic_id) in rows]

@@ -10,25 +10,29 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Final, Protocol
 
+import msgspec
 import structlog
 
+from dispatcher.letter_checks import LetterChecks
 from dispatcher.ports import DispatcherMetrics
 from headgate.core.delivery.dead_letter_record import DeadLetter, DeadLetterRecord, LetterAdded, encode_letter
+from headgate.core.delivery.dead_letter_store import DeadLetterStore
 from headgate.core.delivery.open_letters import OFFSET_KEY, OpenLetters
+from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.records import Appended, Batch, LogName, Record, slices
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.embedded import KEEP_MS
-from headgate.runtime.ports import Clock, Log, LogError, LogUnavailable, OffsetGone, Reader
+from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone, Reader, Shell
 
 logger = structlog.get_logger("dispatcher")
 
 READ_RECORDS: Final = 2_000
 READ_S: Final = 1.0
 BEHIND_READ_S: Final = 0.05  # while questions wait: a silent log shows its end only after a read
-RETRY_S: Final = 0.5
+RETRY_S: Final = 2.0  # not sooner: readers of other logs share a consumer with this one
 WAITING: Final = 10_000  # questions that wait until the log has been read; records that are not read back yet
 
 Outcome = Callable[[bool], None]  # whether the log has the record
@@ -38,16 +42,6 @@ class LetterListener(Protocol):
     """Is told of the records of deliveries, in the order of the log, once all of them have been read."""
 
     def __call__(self, record: DeadLetterRecord) -> None: ...
-
-
-class LetterChecks(Protocol):
-    """What the letters need to know of the messages."""
-
-    def is_deleted(self, letter: DeadLetter) -> bool:
-        """Returns whether the letter's topic is gone."""
-
-    def is_redacted(self, letter: DeadLetter) -> bool:
-        """Returns whether the letter's message is known to be redacted."""
 
 
 class LetterLog:
@@ -64,8 +58,7 @@ class LetterLog:
         writer: SnapshotWriter,
         live: asyncio.Event,
         checks: LetterChecks,
-        clock: Clock,
-        metrics: DispatcherMetrics,
+        shell: Shell[DispatcherMetrics],
     ) -> None:
         self.letters = letters
         self.is_complete = False
@@ -75,15 +68,20 @@ class LetterLog:
         self._writer = writer
         self._live = live
         self._checks = checks
-        self._clock = clock
-        self._metrics = metrics
-        self._reminder = Reminder(clock.now)
+        self._clock = shell.clock
+        self._metrics = shell.metrics
+        self._reminder = Reminder(shell.clock.now)
         self._end: int | None = None  # where the log ended when the shard was live
         self._waiting: list[Callable[[], None]] = []
         self._written: list[tuple[int, int, Outcome]] = []  # a heap by offset: in the log, not read back yet
         self._appends = 0
         self._flying = 0
         self._evicted = 0
+
+    @property
+    def store(self) -> DeadLetterStore:
+        """The letters."""
+        return self.letters.store
 
     # -- who asks
 
@@ -122,9 +120,18 @@ class LetterLog:
         """A topic was deleted: its letters go."""
         self._drop([letter for letter in self.letters.store.of_topic(topic_id) if letter.epoch == epoch])
 
-    def redacted(self, topic_id: str, epoch: int, seq: int) -> None:
-        """A message was redacted: what its receivers said of it goes."""
-        self._touch(self.letters.blank(topic_id, epoch, seq))
+    def redacted(self, event: Deliver, target: int) -> None:
+        """A message was redacted, and with it its edits: what their receivers said of them goes."""
+        if self.store.of_topic(event.topic_id):
+            seqs = self._checks.with_edits(event.epoch, target)
+            self._touch(self.letters.blank(event.topic_id, event.epoch, seqs))
+
+    def checked(self, letter: DeadLetter) -> DeadLetter:
+        """Returns a letter, without what a receiver said of a message that is redacted."""
+        if not letter.last_error or not self._checks.is_redacted(letter):
+            return letter
+        self._touch(self.letters.blank(letter.topic, letter.epoch, (letter.seq,)))
+        return msgspec.structs.replace(letter, last_error="")
 
     # -- the log
 
@@ -142,6 +149,7 @@ class LetterLog:
         letters, bounds = self.letters, await self._log.bounds(LogName.DEAD_LETTERS, self._number)
         if not letters.restored or not bounds.first <= letters.next_offset <= bounds.end:
             letters.next_offset, letters.restored = bounds.first, True
+        letters.settle()
         reader = await self._log.reader(LogName.DEAD_LETTERS, self._number, letters.next_offset)
         try:
             while True:
@@ -197,8 +205,8 @@ class LetterLog:
     def _check(self, letter: DeadLetter) -> None:
         if self._checks.is_deleted(letter):
             self._drop([letter])
-        elif self._checks.is_redacted(letter):
-            self.redacted(letter.topic, letter.epoch, letter.seq)
+        else:
+            self.checked(letter)
 
     def _count_evicted(self) -> None:
         evicted = self.letters.store.evicted

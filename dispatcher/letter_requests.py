@@ -109,7 +109,11 @@ class LetterRequests:
         peer.send(wire.GivenUp(ask.req))
 
     def _done(self, peer: Destination, news: wire.LetterDone) -> None:
-        letter = self._owner.letters.letters.store.get(news.id)
+        log = self._owner.letters
+        if not log.is_complete:
+            log.hold(partial(self._done, peer, news))
+            return
+        letter = log.store.get(news.id)
         if letter is not None and letter.epoch == news.epoch and news.id not in self._ending:
             self._ending.add(news.id)
             self._end(news.id, letter.topic)
@@ -133,7 +137,7 @@ class LetterRequests:
         if ask.id:
             self._show(peer, ask)
             return
-        store = self._owner.letters.letters.store
+        store = self._owner.letters.store
         if ask.topic_id:
             self._require_admin(ask.caller, ask.topic_id)
         letters = store.of_topic(ask.topic_id) if ask.topic_id else store
@@ -174,10 +178,7 @@ class LetterRequests:
             peer.send(wire.DeadLettersAnswer(ask.req, [shown]))
 
     def _shown(self, letter: DeadLetter) -> wire.LetterShown:
-        log = self._owner.letters
-        if letter.last_error and self._owner.is_redacted(letter):
-            log.redacted(letter.topic, letter.epoch, letter.seq)
-            letter = log.letters.store.get(letter.id) or msgspec.structs.replace(letter, last_error="")
+        letter = self._owner.letters.checked(letter)
         return wire.LetterShown(
             id=letter.id,
             topic_id=letter.topic,
@@ -189,7 +190,7 @@ class LetterRequests:
             reason=letter.reason,
             last_error=letter.last_error,
             at=round(letter.at * 1_000),
-            replaying=log.letters.store.is_replayed(letter.id),
+            replaying=self._owner.letters.store.is_replayed(letter.id),
         )
 
     # -- people: what becomes of them
@@ -208,7 +209,7 @@ class LetterRequests:
             raise Refusal("gone", f"message {letter.seq} of {row.topic_id} is no longer kept", first_seq=first)
         if found is NoMessage.LATER:
             return
-        if self._owner.letters.letters.store.is_replayed(letter.id):
+        if self._owner.letters.store.is_replayed(letter.id):
             self._replays.start(letter.id)
             answer()
         else:
@@ -245,7 +246,7 @@ class LetterRequests:
 
     def _letter(self, caller: Caller, letter_id: str) -> tuple[DeadLetter, Row]:
         """Returns a letter that the caller may see. Raises Refusal: one of a hidden topic is as good as none."""
-        letter = self._owner.letters.letters.store.get(letter_id)
+        letter = self._owner.letters.store.get(letter_id)
         row = None if letter is None else self._owner.rows.get(topic_key(letter.topic))
         if letter is None or row is None:
             raise _unknown(letter_id)

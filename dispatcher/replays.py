@@ -28,7 +28,7 @@ class Replays:
         self._owner = owner
         self._messages = messages
         owner.letters.listener = self.read
-        owner.replays = self
+        owner.on_attach = self.attached
         if not owner.letters.is_complete:  # otherwise every gateway attaches after this
             owner.letters.hold(self.resume)
 
@@ -39,26 +39,27 @@ class Replays:
 
     def start(self, letter_id: str) -> None:
         """Sends a letter's message to every gateway that hosts the topic."""
-        letter = self._owner.letters.letters.store.get(letter_id)
+        letter = self._owner.letters.store.get(letter_id)
         if letter is not None:
             for route in list(self._owner.routes.hosts(letter.topic)):
                 self._send_later(route.gateway, letter)
 
     def resume(self) -> None:
         """Sends all of them: this owner knows them from now on."""
-        store = self._owner.letters.letters.store
+        store = self._owner.letters.store
         for topic in store.topics():
             for letter in store.replayed(topic):
                 self.start(letter.id)
 
     def attached(self, peer: Destination, topic_id: str) -> None:
         """A gateway hosts a topic from now on."""
-        for letter in self._owner.letters.letters.store.replayed(topic_id):
-            self._send_later(peer, letter)
+        if self._owner.letters.is_complete:  # otherwise `resume` sends them
+            for letter in self._owner.letters.store.replayed(topic_id):
+                self._send_later(peer, letter)
 
     def want(self, peer: Destination, ask: WantReplays) -> None:
         """A gateway has a receiver's subscription from now on."""
-        for letter in self._owner.letters.letters.store.replayed(ask.topic_id):
+        for letter in self._owner.letters.store.replayed(ask.topic_id):
             if letter.epoch == ask.epoch and receiver_of(letter) == ask.receiver:
                 self._send_later(peer, letter)
 
@@ -67,7 +68,7 @@ class Replays:
             peer.later(partial(self._send, peer, letter.id))  # where too many wait it comes with the next attach
 
     def _send(self, peer: Destination, letter_id: str) -> None:
-        owner, store = self._owner, self._owner.letters.letters.store
+        owner, store = self._owner, self._owner.letters.store
         letter = store.get(letter_id)
         row = None if letter is None else owner.rows.get(topic_key(letter.topic))
         if owner.closed or not peer.open or letter is None or row is None or not store.is_replayed(letter_id):

@@ -188,7 +188,7 @@ class DispatcherService:
 
     def open_letters(self) -> int:
         """Returns the number of dead letters of the shards served here that are not being replayed."""
-        return sum(owner.letters.letters.store.open_count for owner in self.dispatcher.owners.values())
+        return sum(owner.letters.store.open_count for owner in self.dispatcher.owners.values())
 
     def lag(self) -> int:
         """Returns the number of records that are in the log and not applied yet."""

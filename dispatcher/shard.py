@@ -14,6 +14,7 @@ from dispatcher.dead_letters import DeadLetters
 from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index_file import last_record_of
+from dispatcher.letter_checks import LetterChecks
 from dispatcher.letter_log import LetterLog
 from dispatcher.log_end import LogEnd
 from dispatcher.log_pages import LogPages
@@ -25,7 +26,6 @@ from dispatcher.topic_creations import PendingTopics
 from dispatcher.topic_queues import TopicQueues
 from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
-from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
@@ -61,12 +61,6 @@ class TopicListener(Protocol):
     """Is told which topics changed; with `user_id` only that user's membership did."""
 
     def __call__(self, topic_id: str, user_id: str = "") -> None: ...
-
-
-class AttachListener(Protocol):
-    """Is told of gateways that host a topic from now on."""
-
-    def attached(self, peer: "Destination", topic_id: str) -> None: ...
 
 
 class Destination(Protocol):
@@ -114,7 +108,6 @@ class ShardOwner:
         self.shard = found.shard
         self.rows = found.rows
         self.topics = found.topics
-        self.users = found.users
         self.writer = found.writer
         self.snapshot_offset = max(found.writer.offset, 0)  # messages below it may be dropped
         self.inbox_snapshot_offset = max(found.writer.inbox_offset, 0)  # the same for the inbox log
@@ -142,18 +135,19 @@ class ShardOwner:
         self.closed = False
         self._log = log
         self._lease = node.lease
-        self._clock = node.shell.clock
-        self._metrics = node.shell.metrics
+        self._shell = node.shell
         self._topic_changed = topic_changed
         self._end = found.end
         self._logic = found.shard.logic
-        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._metrics)
+        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._shell.metrics)
         self.cursor_writer = CursorWriter(log, number, self.inbox)
         self.leases: Leases[Destination] = Leases()
         self.letters = LetterLog(
-            *(log, number, found.letters, found.writer, self.caught_up), self, node.shell.clock, self._metrics
+            *(log, number, found.letters, found.writer, self.caught_up),
+            LetterChecks(found.shard, found.topics, self.history),
+            node.shell,
         )
-        self.replays: AttachListener | None = None
+        self.on_attach: Callable[[Destination, str], None] = lambda peer, topic_id: None
         if mark is not None:
             self.compare(mark)
 
@@ -216,7 +210,7 @@ class ShardOwner:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
-            self.topic_rates.read(records[-1].ts, self._clock.now())
+            self.topic_rates.read(records[-1].ts, self._shell.clock.now())
         self._note_logic()
         self.send_open()
         self.verdicts.release()
@@ -226,7 +220,7 @@ class ShardOwner:
 
     def _count(self, verdicts: dict[int, int]) -> None:
         for code, count in verdicts.items():
-            self._metrics.sequenced(Code(code).name.lower(), count)
+            self._shell.metrics.sequenced(Code(code).name.lower(), count)
             if code in (Code.ACCEPTED, Code.CHANGED):
                 self.events.count(EventName.MESSAGE_ENQUEUED, count)
 
@@ -244,7 +238,7 @@ class ShardOwner:
         """Reports two nodes that decided differently: a fault of ours, or a log that was changed."""
         if found is None:
             return
-        self._metrics.disagreed()
+        self._shell.metrics.disagreed()
         logger.error(
             "two nodes decided differently",
             shard=self.number,
@@ -288,7 +282,7 @@ class ShardOwner:
     def _take_rare(self, record: Record, effect: Effect) -> None:
         if isinstance(effect, Unusable):
             self.dead_letters.add(record, effect)
-            self._metrics.dead_letter(effect.reason)
+            self._shell.metrics.dead_letter(effect.reason)
             self.owner_events.unusable(record, effect)
         elif isinstance(effect, TopicCreated):
             self._take_created(record.key or b"", effect.row)
@@ -316,9 +310,9 @@ class ShardOwner:
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):
             self.writer.touch(MessageKey(record.key or b"", effect.change.target_seq))
-        if isinstance(effect.change, RedactMessage):
-            self.letters.redacted(effect.event.topic_id, effect.event.epoch, effect.change.target_seq)
         self.history.add(record.offset, effect.event, effect.change)
+        if isinstance(effect.change, RedactMessage):
+            self.letters.redacted(effect.event, effect.change.target_seq)
         self.amendments.add(effect)
         self.routes.push(effect.event)
 
@@ -353,8 +347,7 @@ class ShardOwner:
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)
-            if self.replays is not None and self.letters.is_complete:
-                self.replays.attached(peer, topic.topic_id)
+            self.on_attach(peer, topic.topic_id)
 
     def send_open(self) -> None:
         """Sends the open batches, after what changed in them; a congested link's routes fall behind instead."""
@@ -367,19 +360,7 @@ class ShardOwner:
                     peer.fall_behind(self, route)
             else:
                 peer.send(messages)
-                self._metrics.link_messages("out", len(messages.frames))
-
-    # -- what dead letters ask
-
-    def is_deleted(self, letter: DeadLetter) -> bool:
-        """Returns whether a dead letter's topic is gone."""
-        return not self.topics.has_epoch(letter.epoch)
-
-    def is_redacted(self, letter: DeadLetter) -> bool:
-        """Returns whether a dead letter's message is redacted."""
-        epoch, seq = letter.epoch, letter.seq
-        changed = self.shard.changed.get(topic_key(letter.topic), epoch, seq)
-        return changed.redacted if changed is not None else self.history.fold(epoch, seq, seq).state(seq).redacted
+                self._shell.metrics.link_messages("out", len(messages.frames))
 
     # -- ends
 

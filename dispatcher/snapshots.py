@@ -132,7 +132,7 @@ class Snapshots:
     def _unwritten(self) -> int:
         """Returns how many offsets of the two logs were read since the last snapshot, whatever they hold."""
         owner, saved = self._owner, self._owner.writer.inbox_offset
-        inbox = owner.users.next_offset - saved if saved >= 0 else 0
+        inbox = owner.inbox.users.next_offset - saved if saved >= 0 else 0
         return owner.shard.next_offset - owner.writer.offset + inbox
 
     def _note_waiting(self) -> None:
@@ -213,8 +213,8 @@ class Snapshots:
         owner = self._owner
         keep_ms = self._log.keep_ms.get(LogName.INBOX, KEEP_MS[LogName.INBOX])
         now_ms = self._clock.wall_ms()
-        cursors = owner.users.expire_cursors(now_ms, keep_ms, owner.leases.is_held)
-        for gone in chain(owner.users.expire(now_ms - keep_ms), cursors):
+        cursors = owner.inbox.users.expire_cursors(now_ms, keep_ms, owner.leases.is_held)
+        for gone in chain(owner.inbox.users.expire(now_ms - keep_ms), cursors):
             for key in gone:
                 owner.writer.touch(PairKey(key))
             await asyncio.sleep(0)

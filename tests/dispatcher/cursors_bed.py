@@ -44,7 +44,7 @@ class CursorsBed:
         self.gateways = [Far(), Far()]
         self.questions = UserQuestions()
         self.owner = owner_of(configured_shard(), log=log)
-        self.owner.users.next_offset = 1 << 62  # until it reads
+        self.owner.inbox.users.next_offset = 1 << 62  # until it reads
         self.announcements = Announcements[Destination](self.gateways)
         for at in announced:
             self.announcements.heard(self.gateways[at])
@@ -102,7 +102,7 @@ async def cursors_bed(announced: Sequence[int] = (0, 1), *, whole: bool = True) 
     """A bed whose owner reads its inbox log, and with `whole` has read it to the end."""
     log = await a_log()
     bed = CursorsBed(log, announced)
-    bed.owner.users.next_offset = (await log.bounds(LogName.INBOX, 0)).first
+    bed.owner.inbox.users.next_offset = (await log.bounds(LogName.INBOX, 0)).first
     if whole:
         bed.owner.caught_up.set()
     task = asyncio.create_task(bed.owner.inbox.follow_log())

@@ -105,7 +105,7 @@ class Node:
     def stored(self) -> Book:
         owner = self.runner.owner
         assert owner is not None
-        found = {ids: owner.users.cursors.find(*ids) for ids in IDS}
+        found = {ids: owner.inbox.users.cursors.find(*ids) for ids in IDS}
         return {ids: _unheard(cursor) for ids, cursor in found.items() if cursor is not None}
 
 

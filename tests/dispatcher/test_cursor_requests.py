@@ -153,7 +153,7 @@ async def test_a_device_without_a_cursor_is_told_since_when_its_user_is_a_member
         await bed.log.append(LogName.INBOX, 0, b"ann", encode_inbox(joined))
         left = MembershipRecord("u", 7, 6, "", 0, 0, 1)
         at = await bed.log.append(LogName.INBOX, 0, b"ann", encode_inbox(left))
-        await until(lambda: bed.owner.users.next_offset > at.offset)
+        await until(lambda: bed.owner.inbox.users.next_offset > at.offset)
         bed.open(0)
         assert bed.found(0) == CursorAnswer(1, None, 7, 41)
         bed.open(0, None, "ann", "u")

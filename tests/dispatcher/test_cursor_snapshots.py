@@ -24,11 +24,11 @@ async def moved(log: FaultyLog, *cursors: Cursor) -> int:
 
 
 async def has_read(runner: ShardRunner, end: int) -> None:
-    await until(lambda: owner_in(runner).users.next_offset >= end)
+    await until(lambda: owner_in(runner).inbox.users.next_offset >= end)
 
 
 def found(runner: ShardRunner, user: str, device: str = "d", topic: str = "t") -> DeviceCursor | None:
-    return owner_in(runner).users.cursors.find(user, device, topic)
+    return owner_in(runner).inbox.users.cursors.find(user, device, topic)
 
 
 async def test_a_new_owner_has_what_the_snapshot_and_the_log_after_it_have() -> None:
@@ -42,7 +42,7 @@ async def test_a_new_owner_has_what_the_snapshot_and_the_log_after_it_have() -> 
     )
     async with owning(log) as runner:
         await has_read(runner, end)
-        users = owner_in(runner).users
+        users = owner_in(runner).inbox.users
         assert len(users.cursors) == 2_001
         for user, seq, above, attempts in (
             ("u1", 9, [], []), ("u2", 4, [], []), ("u1999", 1_999, [2_001], [(2_000, 2)]), ("new", 1, [], []),
@@ -67,14 +67,14 @@ async def test_rows_as_large_as_they_get_fit_the_chunks_of_a_base_that_is_read_b
         owner.writer.forget()
         await until(lambda: owner.writer.has_chain, 20)
         assert owner.inbox_snapshot_offset == end, "the base was checked"
-        sizes = [len(owner.users.encoded(row_key(f"u{n}", "t")) or b"") for n in range(20)]
+        sizes = [len(owner.inbox.users.encoded(row_key(f"u{n}", "t")) or b"") for n in range(20)]
     assert min(sizes) > ROW_BYTES // 2 and max(sizes) <= ROW_BYTES
     bounds = await log.bounds(LogName.SNAPSHOTS, 0)
     chunks = await read_from(log, LogName.SNAPSHOTS, 0, bounds.first, bounds.end - bounds.first)
     assert len(chunks) > 2 and max(len(chunk.value or b"") for chunk in chunks) <= CHUNK_BYTES
     await log.truncate_before(LogName.INBOX, 0, end)
     async with owning(log) as runner:
-        assert [len(owner_in(runner).users.encoded(row_key(f"u{n}", "t")) or b"") for n in range(20)] == sizes
+        assert [len(owner_in(runner).inbox.users.encoded(row_key(f"u{n}", "t")) or b"") for n in range(20)] == sizes
 
 
 class Later(SystemClock):

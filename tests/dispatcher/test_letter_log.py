@@ -182,4 +182,4 @@ async def test_letters_that_made_room_are_counted(monkeypatch: pytest.MonkeyPatc
         for seq in range(1, 6):
             await bed.give_up(seq)
         assert len(await bed.letters()) == 2
-    assert bed.owner._metrics._letters_evicted.values[()] == 3  # type: ignore[attr-defined]
+    assert bed.owner._shell.metrics._letters_evicted.values[()] == 3  # type: ignore[attr-defined]

@@ -188,7 +188,7 @@ async def test_a_replay_leaves_the_list_goes_to_the_hosts_and_ends_when_it_is_ac
         assert showing.replaying
         bed.api.handle(gateway, LetterDone("t", bed.row.epoch, shown.id))
         bed.api.handle(other, LetterDone("t", bed.row.epoch, shown.id))
-        await until(lambda: len(bed.owner.letters.letters.store) == 0)
+        await until(lambda: len(bed.owner.letters.store) == 0)
         assert code(await bed.decide(shown.id)) == "not_found"
     ends = [LetterReplayed(shown.id, "t"), LetterEnded(shown.id, "t", DONE)]
     assert (await records_of(bed.log))[1:] == ends
@@ -219,9 +219,9 @@ async def test_an_acknowledged_replay_ends_though_the_log_is_away_for_a_while(mo
         bed.api.handle(Far(), LetterDone("t", bed.row.epoch, shown.id))
         bed.api.handle(Far(), LetterDone("t", bed.row.epoch + 1, shown.id))
         await asyncio.sleep(0.05)
-        assert len(bed.owner.letters.letters.store) == 1
+        assert len(bed.owner.letters.store) == 1
         bed.log.reach = Reach.OK
-        await until(lambda: len(bed.owner.letters.letters.store) == 0)
+        await until(lambda: len(bed.owner.letters.store) == 0)
 
 
 async def test_a_redacted_message_has_no_payload_in_a_letter_and_nothing_that_its_receiver_said() -> None:
@@ -245,6 +245,43 @@ async def test_a_redacted_message_has_no_payload_in_a_letter_and_nothing_that_it
         assert not [value for value in kept if b"hunter2" in (value or b"")], "nor in a snapshot"
 
 
+async def test_what_was_said_of_an_edit_goes_with_its_message() -> None:
+    bed = LettersBed(await a_log(), messages=2)
+    async with bed.run():
+        bed.edit(1, "hunter2")
+        bed.edit(2, "kept")
+        for seq in (3, 4):
+            await bed.give_up(seq, error="cannot read it")
+        bed.redact(1)
+        await bed.give_up(3, Receiver("eve"), error="cannot read it")
+        assert sorted((one.seq, one.last_error) for one in bed.owner.letters.store) == [
+            (3, ""),
+            (3, ""),
+            (4, "cannot read it"),
+        ]
+        late = LettersBed(bed.log, messages=2)
+        late.edit(1, "hunter2")
+        late.edit(2, "kept")
+        late.redact(1)
+    async with late.run():
+        found = await late.letters()
+        assert sorted((one.seq, one.last_error) for one in found) == [(3, ""), (3, ""), (4, "cannot read it")]
+
+
+async def test_an_acknowledgement_that_comes_before_the_log_was_read_is_not_lost() -> None:
+    log = await a_log()
+    bed = LettersBed(log)
+    async with bed.run():
+        await bed.give_up(2)
+        (shown,) = await bed.letters()
+        await bed.decide(shown.id)
+    after = LettersBed(log)
+    after.api.handle(Far(), LetterDone("t", after.row.epoch, shown.id))
+    async with after.run():
+        await until(lambda: len(after.owner.letters.store) == 0)
+    assert (await records_of(log))[-1] == LetterEnded(shown.id, "t", DONE)
+
+
 async def test_the_letters_of_a_deleted_topic_go_and_none_comes_back_with_a_new_owner() -> None:
     log = await a_log()
     bed = LettersBed(log)
@@ -252,13 +289,13 @@ async def test_the_letters_of_a_deleted_topic_go_and_none_comes_back_with_a_new_
         await bed.give_up(1)
         epoch, (shown,) = bed.row.epoch, await bed.letters()
         bed.feed(bed.control(DeleteTopic("t")))
-        assert len(bed.owner.letters.letters.store) == 0
+        assert len(bed.owner.letters.store) == 0
         assert code(await bed.listed()) == "topic_not_found"
         assert code(await bed.decide(shown.id)) == "not_found"
     after = LettersBed(log)
     after.feed(after.control(DeleteTopic("t")))
     async with after.run():
-        assert len(after.owner.letters.letters.store) == 0
+        assert len(after.owner.letters.store) == 0
         late = GiveUp(1, "t", epoch, 2, PHONE, 3, "max_attempts", "")
         assert code(await after.answer(late)) == "topic_not_found"
 

@@ -124,7 +124,7 @@ class Cluster:
             (user, topic, found.role, found.epoch)
             for owner in self.owners()
             for user in (*USERS, "ann")
-            for topic, found in owner.users.topics_of(user, "", 99)
+            for topic, found in owner.inbox.users.topics_of(user, "", 99)
             if shard_of(user.encode(), SHARDS) == owner.number
         }
 

@@ -111,7 +111,7 @@ async def test_a_replay_whose_message_is_lost_meanwhile_ends() -> None:
         peer = Far()
         attach(bed, peer)
         assert redelivered(peer) == []
-        await until(lambda: len(bed.owner.letters.letters.store) == 0)
+        await until(lambda: len(bed.owner.letters.store) == 0)
     assert (await records_of(bed.log))[-1] == LetterEnded(letter_id, "t", "gone")
 
 

@@ -188,11 +188,11 @@ async def test_retention_keeps_what_no_snapshot_has_and_a_base_ends_old_marks() 
         await retention.apply(owner)
         assert (await log.bounds(LogName.INBOX, 0)).first == end
         log.keep_ms = {LogName.INBOX: 1_000}
-        assert owner.users.encoded(pair_key("bob", "a")) is not None
+        assert owner.inbox.users.encoded(pair_key("bob", "a")) is not None
         owner.writer.forget()
         await until(lambda: owner.writer.has_chain)
-        assert owner.users.encoded(pair_key("bob", "a")) is None
-        assert topics(owner.users) == ["b"]
+        assert owner.inbox.users.encoded(pair_key("bob", "a")) is None
+        assert topics(owner.inbox.users) == ["b"]
 
 
 async def test_a_bounded_log_gives_the_room_of_read_memberships_back_and_never_refuses_one() -> None:
@@ -208,7 +208,7 @@ async def test_a_bounded_log_gives_the_room_of_read_memberships_back_and_never_r
             while (await log.bounds(LogName.INBOX, 0)).first == first:
                 await asyncio.sleep(0.02)
         assert not log.above_limit()
-        assert owner_in(runner).users.count("u14999") == 1
+        assert owner_in(runner).inbox.users.count("u14999") == 1
 
 
 @pytest.mark.parametrize(

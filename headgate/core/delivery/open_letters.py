@@ -4,7 +4,7 @@ The pair of the key OFFSET_KEY says up to which offset of the log they were read
 of a snapshot as they are then, so an owner that restores them reads on from there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -55,18 +55,22 @@ class OpenLetters:
         found = decode_letter(record.value)
         if isinstance(found, LetterAdded) and found.letter.seq <= 0:
             return None
+        self.settle()
+        return found, self._changed(self.store.apply(found))
+
+    def settle(self) -> None:
+        """Finds out which letters are the oldest, after pairs were loaded."""
         if not self._sorted:
             self.store.sort()
             self._sorted = True
-        return found, self._changed(self.store.apply(found))
 
     def drop(self, letter_ids: Iterable[str]) -> list[bytes]:
         """Forgets letters, of a deleted topic or too old; returns the keys of their pairs."""
         return self._changed(self.store.drop(letter_ids))
 
-    def blank(self, topic: str, epoch: int, seq: int) -> list[bytes]:
-        """A message was redacted: nothing that a receiver said about it stays. Returns the keys that changed."""
-        letters = [letter for letter in self.store.of_topic(topic) if (letter.epoch, letter.seq) == (epoch, seq)]
+    def blank(self, topic: str, epoch: int, seqs: Collection[int]) -> list[bytes]:
+        """Messages were redacted: nothing that a receiver said about them stays. Returns the keys that changed."""
+        letters = [letter for letter in self.store.of_topic(topic) if letter.epoch == epoch and letter.seq in seqs]
         return self._changed([letter.id for letter in letters if self.store.blank(letter.id)])
 
     def _changed(self, letter_ids: list[str]) -> list[bytes]:
