@@ -14,6 +14,7 @@ await build({
   outfile: "dist/headgate-client.min.js",
   bundle: true,
   minify: true,
+  mangleProps: /^_/, // private members; no member of the wire begins so
   format: "esm",
   target: "es2022",
 });

@@ -11,27 +11,27 @@ export function verdictOf(code: number): Verdict {
 
 /** Exponential back-off with full jitter: any time from 0 to a window that doubles. */
 export class Backoff {
-  private failures = 0;
+  private _failures = 0;
 
   /**
    * `firstMs` is the first window. `tries` is how many tries have the same window: with several addresses each is tried
    * once before the window grows.
    */
   constructor(
-    private readonly random: () => number,
-    private readonly firstMs: number,
-    private readonly maxMs: number,
-    private readonly tries = 1,
+    private readonly _random: () => number,
+    private readonly _firstMs: number,
+    private readonly _maxMs: number,
+    private readonly _tries = 1,
   ) {}
 
   /** Returns the milliseconds to wait before the next try, on top of what the server asked for. */
   next(retryAfterMs = 0): number {
-    const doublings = Math.min(Math.floor(this.failures++ / this.tries), 30);
-    return retryAfterMs + this.random() * Math.min(this.maxMs, this.firstMs * 2 ** doublings);
+    const doublings = Math.min(Math.floor(this._failures++ / this._tries), 30);
+    return retryAfterMs + this._random() * Math.min(this._maxMs, this._firstMs * 2 ** doublings);
   }
 
   /** After a success: the next window is the first one again. */
   reset(): void {
-    this.failures = 0;
+    this._failures = 0;
   }
 }

@@ -69,38 +69,38 @@ export class Headgate {
   /** The user that the server knows; undefined before the first connection. */
   user_id: string | undefined;
 
-  private readonly env: Env;
-  private readonly credentials: Credentials;
-  private readonly http: Http;
-  private readonly connection: Connection;
-  private readonly publisher: Publisher;
-  private readonly subscriptions = new Map<string, Subscription>();
-  private readonly leaving = new Set<string>(); // unsubscribed, not answered
-  private readonly listeners = new Map<string, Set<(...values: any[]) => void>>();
-  private readonly unacked = new Set<Subscription>();
-  private readonly host: Host;
-  private readonly awayWhenHidden: boolean;
-  private readonly stopListening: () => void;
-  private cancelAcks: (() => void) | undefined;
-  private refreshing = false;
-  private shown: "online" | "away" = "online";
+  private readonly _env: Env;
+  private readonly _credentials: Credentials;
+  private readonly _http: Http;
+  private readonly _connection: Connection;
+  private readonly _publisher: Publisher;
+  private readonly _subscriptions = new Map<string, Subscription>();
+  private readonly _leaving = new Set<string>(); // unsubscribed, not answered
+  private readonly _listeners = new Map<string, Set<(...values: any[]) => void>>();
+  private readonly _unacked = new Set<Subscription>();
+  private readonly _host: Host;
+  private readonly _awayWhenHidden: boolean;
+  private readonly _stopListening: () => void;
+  private _cancelAcks: (() => void) | undefined;
+  private _refreshing = false;
+  private _shown: "online" | "away" = "online";
 
   constructor(options: HeadgateOptions = {}) {
     const { firstDelayMs = 2_500, maxDelayMs = 30_000 } = options;
     const url = trimmed(options.url ?? (globalThis as { location?: Location }).location?.origin ?? "");
     for (const address of [url, options.streamUrl ?? url].flat()) new URL(address); // throws TypeError: no address
     const brought = { WebSocket: options.WebSocket as WebSocketClass | undefined, fetch: options.fetch };
-    this.env = realEnv({ ...brought, ...options.env });
-    this.credentials = new Credentials(options.token, options.ticket, options.user);
-    this.http = new Http(this.env, url, this.credentials, { firstMs: 1_000, maxMs: maxDelayMs });
-    this.awayWhenHidden = options.awayWhenHidden === true;
+    this._env = realEnv({ ...brought, ...options.env });
+    this._credentials = new Credentials(options.token, options.ticket, options.user);
+    this._http = new Http(this._env, url, this._credentials, { firstMs: 1_000, maxMs: maxDelayMs });
+    this._awayWhenHidden = options.awayWhenHidden === true;
     const bounds = {
       timeoutMs: options.publishTimeoutMs ?? 60_000,
       messages: options.publishMessages ?? 1_000,
       bytes: options.publishBytes ?? 4 * 2 ** 20,
     };
-    this.publisher = new Publisher(this.env, this.http, bounds, (echo) => this.emit("echo", echo));
-    this.host = this.hostOfSubscriptions();
+    this._publisher = new Publisher(this._env, this._http, bounds, (echo) => this._emit("echo", echo));
+    this._host = this._hostOfSubscriptions();
     const connection: ConnectionOptions = {
       urls: [options.streamUrl ?? url].flat().map(trimmed),
       transport: options.transport ?? "auto",
@@ -111,44 +111,44 @@ export class Headgate {
       quietMs: options.quietMs ?? 25_000,
       pongMs: options.pongMs ?? 5_000,
     };
-    this.connection = new Connection(this.env, connection, this.credentials, {
-      onReady: () => this.onReady(),
-      onFrame: (frame, bytes) => this.onFrame(frame, bytes),
-      onState: (state, error) => this.emit("state", state, error),
-      onLost: (error) => this.onLost(error),
-      onError: (error) => this.emit("error", error),
-      needsWebSocket: () => [...this.subscriptions.values()].some((subscription) => subscription.acked),
+    this._connection = new Connection(this._env, connection, this._credentials, {
+      onReady: () => this._onReady(),
+      onFrame: (frame, bytes) => this._onFrame(frame, bytes),
+      onState: (state, error) => this._emit("state", state, error),
+      onLost: (error) => this._onLost(error),
+      onError: (error) => this._emit("error", error),
+      needsWebSocket: () => [...this._subscriptions.values()].some((subscription) => subscription.acked),
     });
-    this.stopListening = this.env.page.listen((event) => {
-      if (this.awayWhenHidden && (event === "hidden" || event === "visible")) this.status(AWAY[event]);
+    this._stopListening = this._env.page.listen((event) => {
+      if (this._awayWhenHidden && (event === "hidden" || event === "visible")) this.status(AWAY[event]);
     });
   }
 
   /** Where the connection stands. */
   get state(): ConnectionState {
-    return this.connection.state;
+    return this._connection.state;
   }
 
   /** Listens to an event; returns the function that ends it. */
   on<Name extends keyof ClientEvents>(name: Name, listener: ClientEvents[Name]): () => void {
-    const listeners = this.listeners.get(name) ?? new Set();
-    this.listeners.set(name, listeners.add(listener));
+    const listeners = this._listeners.get(name) ?? new Set();
+    this._listeners.set(name, listeners.add(listener));
     return () => listeners.delete(listener);
   }
 
   /** Connects without a subscription, or again after the state `stopped`. */
   connect(): void {
-    this.connection.start();
+    this._connection.start();
   }
 
   /** Follows a topic. One subscription a topic: a second one throws `already_subscribed`. */
   subscribe<Payload = any>(topic_id: string, options: SubscribeOptions<Payload> = {}): Subscription<Payload> {
     if (this.state === "closed") throw new HeadgateError("closed", "the client is closed");
-    if (this.subscriptions.has(topic_id)) throw new HeadgateError("already_subscribed", topic_id);
-    const subscription = new Subscription<Payload>(this.host, topic_id, options);
-    this.subscriptions.set(topic_id, subscription);
-    this.connection.start();
-    this.host.ask(subscription);
+    if (this._subscriptions.has(topic_id)) throw new HeadgateError("already_subscribed", topic_id);
+    const subscription = new Subscription<Payload>(this._host, topic_id, options);
+    this._subscriptions.set(topic_id, subscription);
+    this._connection.start();
+    this._host.ask(subscription);
     return subscription;
   }
 
@@ -158,7 +158,7 @@ export class Headgate {
    * again with the same `client_msg_id`.
    */
   publish(topic_id: string, payload: unknown, options: PublishOptions = {}): Publishing {
-    return this.publisher.publish(topic_id, payload, options);
+    return this._publisher.publish(topic_id, payload, options);
   }
 
   /** Reads from history, with retries (docs/reference/http.md, "History"). */
@@ -167,148 +167,148 @@ export class Headgate {
     query: { after_seq?: number; before_seq?: number; since_ts?: number; kinds?: "message"; parent_message_id?: string; limit?: number } = {},
   ): Promise<{ messages: Message[]; epoch: number; first_seq: number; last_seq: number; complete: boolean }> {
     const path = `/api/v1/topics/${encodeURIComponent(topic_id)}/messages`;
-    return this.http.retried(() => this.http.call("GET", path, { query }), 60_000, () => this.state !== "closed");
+    return this._http.retried(() => this._http.call("GET", path, { query }), 60_000, () => this.state !== "closed");
   }
 
   /** Sends any other request of the HTTP API, once; returns its JSON. Throws HeadgateError. */
   call(method: string, path: string, options: CallOptions = {}): Promise<any> {
-    return this.http.call(method, path, options);
+    return this._http.call(method, path, options);
   }
 
   /** Shown to the others where presence is; said again after a reconnect. */
   status(state: "online" | "away"): void {
-    this.shown = state;
-    this.connection.send({ type: "status", state });
+    this._shown = state;
+    this._connection.send({ type: "status", state });
   }
 
   /** Takes another token; an open connection goes on with it. */
   setToken(token: Fetched): void {
-    this.credentials.replace(token);
-    void this.refresh(60_000);
+    this._credentials.replace(token);
+    void this._refresh(60_000);
   }
 
   /** Ends everything. Publishes that wait for another try are rejected. */
   close(): void {
-    for (const subscription of [...this.subscriptions.values()]) subscription.close();
-    this.publisher.close();
-    this.cancelAcks?.();
-    this.stopListening();
-    this.connection.close();
+    for (const subscription of [...this._subscriptions.values()]) subscription.close();
+    this._publisher.close();
+    this._cancelAcks?.();
+    this._stopListening();
+    this._connection.close();
   }
 
-  private emit(name: keyof ClientEvents, ...values: unknown[]): void {
-    for (const listener of this.listeners.get(name) ?? []) {
+  private _emit(name: keyof ClientEvents, ...values: unknown[]): void {
+    for (const listener of this._listeners.get(name) ?? []) {
       try {
         listener(...values);
       } catch (error) {
-        if (name !== "error") this.emit("error", error);
+        if (name !== "error") this._emit("error", error);
       }
     }
   }
 
-  private onReady(): void {
-    if (this.shown === "away") this.status("away");
-    for (const subscription of this.subscriptions.values()) this.host.ask(subscription);
+  private _onReady(): void {
+    if (this._shown === "away") this.status("away");
+    for (const subscription of this._subscriptions.values()) this._host.ask(subscription);
   }
 
-  private onLost(error: HeadgateError | undefined): void {
-    this.leaving.clear();
-    for (const subscription of [...this.subscriptions.values()]) {
+  private _onLost(error: HeadgateError | undefined): void {
+    this._leaving.clear();
+    for (const subscription of [...this._subscriptions.values()]) {
       if (error) subscription.end(error);
       else subscription.lost();
     }
   }
 
-  private onFrame(frame: Frame, bytes: number): void {
-    const subscription = this.subscriptions.get(frame.topic_id as string);
-    if (frame.type === "error") this.onError(frame, subscription);
+  private _onFrame(frame: Frame, bytes: number): void {
+    const subscription = this._subscriptions.get(frame.topic_id as string);
+    if (frame.type === "error") this._onError(frame, subscription);
     else if (frame.type === "welcome") this.user_id = (frame.user_id as string | undefined) ?? this.user_id;
-    else if (frame.type === "token_expiring") this.onTokenExpiring(Number(frame.in_ms));
-    else if (frame.type === "inbox") this.emit("inbox", frame.topics);
-    else if (subscription && !this.leaving.has(subscription.topic_id)) subscription.onFrame(frame, bytes);
+    else if (frame.type === "token_expiring") this._onTokenExpiring(Number(frame.in_ms));
+    else if (frame.type === "inbox") this._emit("inbox", frame.topics);
+    else if (subscription && !this._leaving.has(subscription.topic_id)) subscription.onFrame(frame, bytes);
   }
 
-  private onError(frame: Frame, subscription: Subscription | undefined): void {
+  private _onError(frame: Frame, subscription: Subscription | undefined): void {
     const error = errorOfFrame(frame);
     if (subscription && frame.id !== undefined && frame.id === subscription.askId) subscription.refused(error);
-    else this.emit("error", error);
+    else this._emit("error", error);
   }
 
-  private onTokenExpiring(inMs: number): void {
-    if (!this.credentials.refreshable) return this.emit("token_expiring", inMs);
-    this.credentials.expire();
-    void this.refresh(inMs);
+  private _onTokenExpiring(inMs: number): void {
+    if (!this._credentials.refreshable) return this._emit("token_expiring", inMs);
+    this._credentials.expire();
+    void this._refresh(inMs);
   }
 
   /** Gives an open connection the present token; tries to fetch it until the old one has expired. */
-  private async refresh(withinMs: number): Promise<void> {
-    if (this.refreshing || this.state !== "open") return;
-    this.refreshing = true;
+  private async _refresh(withinMs: number): Promise<void> {
+    if (this._refreshing || this.state !== "open") return;
+    this._refreshing = true;
     try {
-      const token = await this.http.retried(async () => {
+      const token = await this._http.retried(async () => {
         try {
-          return await this.credentials.bearer();
+          return await this._credentials.bearer();
         } catch (error) {
           throw new HeadgateError("token_expired", `no token was fetched: ${error}`, true);
         }
       }, withinMs);
-      if (this.state === "open" && token) await this.connection.request({ type: "refresh", token });
+      if (this.state === "open" && token) await this._connection.request({ type: "refresh", token });
     } catch (error) {
-      this.emit("error", error); // what follows is 4610, and another connection
+      this._emit("error", error); // what follows is 4610, and another connection
     } finally {
-      this.refreshing = false;
+      this._refreshing = false;
     }
   }
 
-  private hostOfSubscriptions(): Host {
+  private _hostOfSubscriptions(): Host {
     return {
-      env: this.env,
+      env: this._env,
       ask: (subscription) => {
         const { topic_id, state } = subscription;
-        if (state !== "pending" || this.leaving.has(topic_id) || !this.connection.ready) return;
-        this.connection.send(subscription.asking(this.connection.newId()));
+        if (state !== "pending" || this._leaving.has(topic_id) || !this._connection.ready) return;
+        this._connection.send(subscription.asking(this._connection.newId()));
       },
       leave: (topic_id) => {
-        this.leaving.add(topic_id);
+        this._leaving.add(topic_id);
         const left = () => {
-          if (!this.leaving.delete(topic_id)) return; // another connection
-          const next = this.subscriptions.get(topic_id);
-          if (next) this.host.ask(next);
+          if (!this._leaving.delete(topic_id)) return; // another connection
+          const next = this._subscriptions.get(topic_id);
+          if (next) this._host.ask(next);
         };
-        this.connection.request({ type: "unsubscribe", topic_id }).then(left, left);
+        this._connection.request({ type: "unsubscribe", topic_id }).then(left, left);
       },
       acksChanged: (subscription) => {
-        this.unacked.add(subscription);
+        this._unacked.add(subscription);
         const due = subscription.ackDue();
-        if (due && due.untold >= ACK_AT_ONCE) this.acknowledge(subscription);
-        this.cancelAcks ??= this.env.after(ACK_EVERY_MS, () => this.acknowledgeAll());
+        if (due && due.untold >= ACK_AT_ONCE) this._acknowledge(subscription);
+        this._cancelAcks ??= this._env.after(ACK_EVERY_MS, () => this._acknowledgeAll());
       },
-      send: (frame) => this.connection.send(frame),
-      request: (frame) => this.connection.request(frame),
+      send: (frame) => this._connection.send(frame),
+      request: (frame) => this._connection.request(frame),
       history: (topic_id, query) => this.history(topic_id, query),
-      ownId: (message_id) => this.publisher.ownId(message_id),
-      report: (error) => this.emit("error", error),
+      ownId: (message_id) => this._publisher.ownId(message_id),
+      report: (error) => this._emit("error", error),
       gone: (subscription) => {
-        if (this.subscriptions.get(subscription.topic_id) === subscription) this.subscriptions.delete(subscription.topic_id);
-        this.unacked.delete(subscription);
+        if (this._subscriptions.get(subscription.topic_id) === subscription) this._subscriptions.delete(subscription.topic_id);
+        this._unacked.delete(subscription);
       },
     };
   }
 
-  private acknowledgeAll(): void {
-    this.cancelAcks = undefined;
-    for (const subscription of this.unacked) this.acknowledge(subscription);
-    if (this.unacked.size) this.cancelAcks = this.env.after(ACK_EVERY_MS, () => this.acknowledgeAll());
+  private _acknowledgeAll(): void {
+    this._cancelAcks = undefined;
+    for (const subscription of this._unacked) this._acknowledge(subscription);
+    if (this._unacked.size) this._cancelAcks = this._env.after(ACK_EVERY_MS, () => this._acknowledgeAll());
   }
 
   /** Sends the newest acknowledgement where there is one and the server's rate allows it. */
-  private acknowledge(subscription: Subscription): void {
+  private _acknowledge(subscription: Subscription): void {
     const due = subscription.ackDue();
-    if (!due) return void this.unacked.delete(subscription);
-    const sent = this.connection.sendSpare({ type: "ack", topic_id: subscription.topic_id, seq: due.seq });
+    if (!due) return void this._unacked.delete(subscription);
+    const sent = this._connection.sendSpare({ type: "ack", topic_id: subscription.topic_id, seq: due.seq });
     if (!sent) return;
     subscription.ackTold(due.seq);
-    this.unacked.delete(subscription);
+    this._unacked.delete(subscription);
   }
 }
 

@@ -59,66 +59,66 @@ export class Connection {
   state: ConnectionState = "idle";
   /** Whether topics may be asked for. */
   ready = false;
-  private transport: Transport | undefined;
-  private pacer: Pacer;
-  private outbox: Frame[] = [];
-  private readonly requests = new Map<unknown, Waiting>();
-  private readonly backoff: Backoff;
-  private readonly stopListening: () => void;
-  private cancelTimer = () => {};
-  private cancelWatch = () => {};
-  private cancelFlush: (() => void) | undefined;
-  private nextId = 0;
-  private tries = 0; // of all connections: which address is next
-  private failedSockets = 0;
-  private everOpen = false; // a WebSocket was
-  private renewed = false; // the credentials were fetched anew because of 4401
-  private openedAt = 0;
-  private heardAt = 0;
+  private _transport: Transport | undefined;
+  private _pacer: Pacer;
+  private _outbox: Frame[] = [];
+  private readonly _requests = new Map<unknown, Waiting>();
+  private readonly _backoff: Backoff;
+  private readonly _stopListening: () => void;
+  private _cancelTimer = () => {};
+  private _cancelWatch = () => {};
+  private _cancelFlush: (() => void) | undefined;
+  private _nextId = 0;
+  private _tries = 0; // of all connections: which address is next
+  private _failedSockets = 0;
+  private _everOpen = false; // a WebSocket was
+  private _renewed = false; // the credentials were fetched anew because of 4401
+  private _openedAt = 0;
+  private _heardAt = 0;
 
   constructor(
-    private readonly env: Env,
-    private readonly options: ConnectionOptions,
-    private readonly credentials: Credentials,
-    private readonly on: ConnectionEvents,
+    private readonly _env: Env,
+    private readonly _options: ConnectionOptions,
+    private readonly _credentials: Credentials,
+    private readonly _on: ConnectionEvents,
   ) {
-    const { firstDelayMs, maxDelayMs, urls } = options;
-    this.backoff = new Backoff(env.random, firstDelayMs, maxDelayMs, urls.length);
-    this.pacer = this.newPacer();
-    this.stopListening = env.page.listen((event) => this.onPage(event));
+    const { firstDelayMs, maxDelayMs, urls } = _options;
+    this._backoff = new Backoff(_env.random, firstDelayMs, maxDelayMs, urls.length);
+    this._pacer = this._newPacer();
+    this._stopListening = _env.page.listen((event) => this._onPage(event));
   }
 
   /** Begins, or begins anew after `stopped`. Does nothing while it is at it. */
   start(): void {
     if (this.state !== "idle" && this.state !== "stopped") return;
-    this.renewed = false;
-    this.move("start");
-    void this.open();
+    this._renewed = false;
+    this._move("start");
+    void this._open();
   }
 
   close(): void {
     if (this.state === "closed") return;
-    this.end("close", new HeadgateError("closed", "the client is closed"));
-    this.stopListening();
+    this._end("close", new HeadgateError("closed", "the client is closed"));
+    this._stopListening();
   }
 
   /** Sends a frame now or when the server's rate allows it; returns false when there is no connection. */
   send(frame: Frame): boolean {
-    if (!this.transport || !this.ready) return false;
-    if (!this.outbox.length && this.pacer.take(this.env.now())) this.transport.send(frame);
+    if (!this._transport || !this.ready) return false;
+    if (!this._outbox.length && this._pacer.take(this._env.now())) this._transport.send(frame);
     else if (frame.type === "typing") return true; // a hint that comes late is none
-    else if (this.outbox.length >= MAX_WAITING) return false;
+    else if (this._outbox.length >= MAX_WAITING) return false;
     else {
-      this.outbox.push(frame);
-      this.cancelFlush ??= this.env.after(this.pacer.pauseMs, () => this.flush());
+      this._outbox.push(frame);
+      this._cancelFlush ??= this._env.after(this._pacer.pauseMs, () => this._flush());
     }
     return true;
   }
 
   /** Sends a frame that may wait, unless it would take the last of the rate; returns whether it was sent. */
   sendSpare(frame: Frame): boolean {
-    if (!this.transport || !this.ready || this.outbox.length || !this.pacer.take(this.env.now(), 5)) return false;
-    this.transport.send(frame);
+    if (!this._transport || !this.ready || this._outbox.length || !this._pacer.take(this._env.now(), 5)) return false;
+    this._transport.send(frame);
     return true;
   }
 
@@ -126,181 +126,181 @@ export class Connection {
   request(frame: Frame): Promise<Frame> {
     return new Promise((resolve, reject) => {
       const id = this.newId();
-      if (this.requests.size >= MAX_WAITING || !this.send({ ...frame, id })) {
+      if (this._requests.size >= MAX_WAITING || !this.send({ ...frame, id })) {
         return reject(new HeadgateError("connection_lost", "there is no connection", true));
       }
-      this.requests.set(id, { resolve, reject });
+      this._requests.set(id, { resolve, reject });
     });
   }
 
   newId(): string {
-    return `c${(this.nextId += 1)}`;
+    return `c${(this._nextId += 1)}`;
   }
 
-  private move(event: ConnectionEvent, error?: HeadgateError): void {
+  private _move(event: ConnectionEvent, error?: HeadgateError): void {
     this.state = after(CONNECTION, this.state, event);
-    this.on.onState(this.state, error);
+    this._on.onState(this.state, error);
   }
 
-  private async open(): Promise<void> {
-    const { env, options } = this;
-    const streams = this.choosesStreams();
+  private async _open(): Promise<void> {
+    const { _env: env, _options: options } = this;
+    const streams = this._choosesStreams();
     try {
-      const { bearer, query } = await this.credentials.ofStream();
+      const { bearer, query } = await this._credentials.ofStream();
       if (this.state !== "fetching") return;
-      this.move("fetched");
-      const url = options.urls[this.tries % options.urls.length]!;
+      this._move("fetched");
+      const url = options.urls[this._tries % options.urls.length]!;
       const asked = { ...query, ...(options.device_id && { device_id: options.device_id }) };
-      this.cancelTimer = env.after(options.connectMs, () => this.onClosed(1006));
+      this._cancelTimer = env.after(options.connectMs, () => this._onClosed(1006));
       let mine: Transport | undefined = undefined;
-      const current = () => mine === this.transport;
+      const current = () => mine === this._transport;
       const on = {
         onReady: () => {
           if (!current()) return;
           this.ready = true;
-          this.on.onReady();
+          this._on.onReady();
         },
-        onFrame: (frame: Frame, bytes: number) => current() && this.onFrame(frame, bytes),
-        onClosed: (code: number) => current() && this.onClosed(code),
+        onFrame: (frame: Frame, bytes: number) => current() && this._onFrame(frame, bytes),
+        onClosed: (code: number) => current() && this._onClosed(code),
       };
       if (!streams && !env.WebSocket) throw new HeadgateError("needs_websocket", "this runtime has no WebSocket: pass one");
-      mine = this.transport = streams
+      mine = this._transport = streams
         ? openStreams(env, url, bearer, asked, on)
         : openWebSocket(env.WebSocket!, url, bearer, asked, on);
     } catch (error) {
       if (this.state !== "fetching" && this.state !== "opening") return;
-      if (error instanceof HeadgateError && !error.retryable) return this.stop(error);
-      this.on.onError(error);
-      if (this.state === "opening" && !streams) this.failedSockets += 1; // a policy of the page may forbid them
-      this.lose(this.backoff.next());
+      if (error instanceof HeadgateError && !error.retryable) return this._stop(error);
+      this._on.onError(error);
+      if (this.state === "opening" && !streams) this._failedSockets += 1; // a policy of the page may forbid them
+      this._lose(this._backoff.next());
     }
   }
 
-  private choosesStreams(): boolean {
-    const { transport } = this.options;
-    if (transport !== "auto" || this.on.needsWebSocket()) return transport === "sse";
-    if (!this.env.WebSocket) return true;
+  private _choosesStreams(): boolean {
+    const { transport } = this._options;
+    if (transport !== "auto" || this._on.needsWebSocket()) return transport === "sse";
+    if (!this._env.WebSocket) return true;
     // every third try is a WebSocket: the network may have changed
-    return !this.everOpen && this.failedSockets >= BLOCKED_TRIES && this.tries % (BLOCKED_TRIES + 1) !== 0;
+    return !this._everOpen && this._failedSockets >= BLOCKED_TRIES && this._tries % (BLOCKED_TRIES + 1) !== 0;
   }
 
-  private onFrame(frame: Frame, bytes: number): void {
-    this.heardAt = this.env.now();
-    if (frame.type === "welcome" && this.state === "opening") this.welcome(frame);
-    if (frame.type === "disconnect") return this.onClosed(Number(frame.code), Number(frame.retry_after_ms) || 0);
+  private _onFrame(frame: Frame, bytes: number): void {
+    this._heardAt = this._env.now();
+    if (frame.type === "welcome" && this.state === "opening") this._welcome(frame);
+    if (frame.type === "disconnect") return this._onClosed(Number(frame.code), Number(frame.retry_after_ms) || 0);
     if (frame.type === "pong") return;
-    const waiting = this.requests.get(frame.id);
-    if (!waiting) return this.on.onFrame(frame, bytes);
-    this.requests.delete(frame.id);
+    const waiting = this._requests.get(frame.id);
+    if (!waiting) return this._on.onFrame(frame, bytes);
+    this._requests.delete(frame.id);
     if (frame.type === "error") waiting.reject(errorOfFrame(frame));
     else waiting.resolve(frame);
   }
 
-  private welcome(frame: Frame): void {
-    this.cancelTimer();
-    this.openedAt = this.env.now();
-    this.renewed = false;
-    if (this.transport?.silent) {
-      this.everOpen = true;
-      this.failedSockets = 0;
-      this.pacer = this.newPacer(frame.limits as Record<string, number> | undefined);
-      this.watch();
+  private _welcome(frame: Frame): void {
+    this._cancelTimer();
+    this._openedAt = this._env.now();
+    this._renewed = false;
+    if (this._transport?.silent) {
+      this._everOpen = true;
+      this._failedSockets = 0;
+      this._pacer = this._newPacer(frame.limits as Record<string, number> | undefined);
+      this._watch();
     }
-    this.move("welcome");
+    this._move("welcome");
   }
 
-  private newPacer(limits: Record<string, number> = {}): Pacer {
+  private _newPacer(limits: Record<string, number> = {}): Pacer {
     const { control_frames_per_s = FRAMES_PER_S, control_frames_burst = FRAMES_BURST } = limits;
-    return new Pacer(control_frames_per_s, control_frames_burst, this.env.now());
+    return new Pacer(control_frames_per_s, control_frames_burst, this._env.now());
   }
 
   /** Asks when nothing was heard for long; a connection that does not answer is dead. */
-  private watch(pauseMs = this.options.quietMs): void {
-    this.cancelWatch();
-    this.cancelWatch = this.env.after(pauseMs, () => {
-      const quiet = this.env.now() - this.heardAt;
-      if (quiet < this.options.quietMs) this.watch(this.options.quietMs - quiet);
-      else this.probe();
+  private _watch(pauseMs = this._options.quietMs): void {
+    this._cancelWatch();
+    this._cancelWatch = this._env.after(pauseMs, () => {
+      const quiet = this._env.now() - this._heardAt;
+      if (quiet < this._options.quietMs) this._watch(this._options.quietMs - quiet);
+      else this._probe();
     });
   }
 
-  private probe(): void {
-    if (this.state !== "open" || !this.transport?.silent) return;
-    const { heardAt } = this;
-    this.transport.send({ type: "ping" });
-    this.cancelWatch();
-    this.cancelWatch = this.env.after(this.options.pongMs, () => {
-      if (this.heardAt === heardAt) this.onClosed(1006);
-      else this.watch();
+  private _probe(): void {
+    if (this.state !== "open" || !this._transport?.silent) return;
+    const { _heardAt: heardAt } = this;
+    this._transport.send({ type: "ping" });
+    this._cancelWatch();
+    this._cancelWatch = this._env.after(this._options.pongMs, () => {
+      if (this._heardAt === heardAt) this._onClosed(1006);
+      else this._watch();
     });
   }
 
-  private flush(): void {
-    this.cancelFlush = undefined;
-    while (this.outbox.length && this.pacer.take(this.env.now())) this.transport?.send(this.outbox.shift()!);
-    if (this.outbox.length) this.cancelFlush = this.env.after(this.pacer.pauseMs, () => this.flush());
+  private _flush(): void {
+    this._cancelFlush = undefined;
+    while (this._outbox.length && this._pacer.take(this._env.now())) this._transport?.send(this._outbox.shift()!);
+    if (this._outbox.length) this._cancelFlush = this._env.after(this._pacer.pauseMs, () => this._flush());
   }
 
-  private onClosed(code: number, retryAfterMs = 0): void {
+  private _onClosed(code: number, retryAfterMs = 0): void {
     if (this.state !== "opening" && this.state !== "open") return;
-    const lasted = this.state === "open" ? this.env.now() - this.openedAt : -1;
-    if (this.state === "opening" && this.transport?.silent) this.failedSockets += 1;
-    if (lasted >= STABLE_MS) this.backoff.reset();
+    const lasted = this.state === "open" ? this._env.now() - this._openedAt : -1;
+    if (this.state === "opening" && this._transport?.silent) this._failedSockets += 1;
+    if (lasted >= STABLE_MS) this._backoff.reset();
     let verdict = verdictOf(code);
-    if (code === 4401 || code === 4610) verdict = this.verdictOnCredentials(code);
+    if (code === 4401 || code === 4610) verdict = this._verdictOnCredentials(code);
     if (verdict === "stop") {
       const what = code === 4610 ? "token_expired" : code === 4401 ? "unauthenticated" : "stopped";
-      return this.stop(new HeadgateError(what, `the server closed with ${code}`, false, { close_code: code }));
+      return this._stop(new HeadgateError(what, `the server closed with ${code}`, false, { close_code: code }));
     }
     const atOnce = verdict === "at_once" && (lasted >= AT_ONCE_AFTER_MS || code === 4401 || code === 4610);
-    this.lose(atOnce ? retryAfterMs : this.backoff.next(retryAfterMs));
+    this._lose(atOnce ? retryAfterMs : this._backoff.next(retryAfterMs));
   }
 
-  private verdictOnCredentials(code: number): "stop" | "at_once" {
-    this.credentials.expire();
-    if (!this.credentials.renewable || (code === 4401 && this.renewed)) return "stop";
-    this.renewed ||= code === 4401;
+  private _verdictOnCredentials(code: number): "stop" | "at_once" {
+    this._credentials.expire();
+    if (!this._credentials.renewable || (code === 4401 && this._renewed)) return "stop";
+    this._renewed ||= code === 4401;
     return "at_once";
   }
 
-  private lose(delayMs: number): void {
-    this.tries += 1;
-    this.end("lost");
+  private _lose(delayMs: number): void {
+    this._tries += 1;
+    this._end("lost");
     if (this.state !== "waiting") return;
-    if (this.env.page.offline()) this.move("offline");
-    else this.cancelTimer = this.env.after(delayMs, () => this.due());
+    if (this._env.page.offline()) this._move("offline");
+    else this._cancelTimer = this._env.after(delayMs, () => this._due());
   }
 
-  private stop(error: HeadgateError): void {
-    this.end("refused", error);
+  private _stop(error: HeadgateError): void {
+    this._end("refused", error);
   }
 
-  private due(): void {
-    this.cancelTimer();
-    this.move("due");
-    void this.open();
+  private _due(): void {
+    this._cancelTimer();
+    this._move("due");
+    void this._open();
   }
 
-  private end(event: ConnectionEvent, error?: HeadgateError): void {
-    for (const cancel of [this.cancelTimer, this.cancelWatch, this.cancelFlush]) cancel?.();
-    this.cancelFlush = undefined;
-    const { transport } = this;
-    this.transport = undefined;
+  private _end(event: ConnectionEvent, error?: HeadgateError): void {
+    for (const cancel of [this._cancelTimer, this._cancelWatch, this._cancelFlush]) cancel?.();
+    this._cancelFlush = undefined;
+    const { _transport: transport } = this;
+    this._transport = undefined;
     this.ready = false;
     transport?.close();
-    this.outbox = [];
+    this._outbox = [];
     const lost = error ?? new HeadgateError("connection_lost", "the connection was lost", true);
-    for (const waiting of this.requests.values()) waiting.reject(lost);
-    this.requests.clear();
-    this.on.onLost(error);
-    this.move(event, error);
+    for (const waiting of this._requests.values()) waiting.reject(lost);
+    this._requests.clear();
+    this._on.onLost(error);
+    this._move(event, error);
   }
 
-  private onPage(event: PageEvent): void {
+  private _onPage(event: PageEvent): void {
     if (event === "online" || event === "visible") {
-      if (this.state === "offline" && this.env.page.offline()) return;
-      if (this.state === "waiting" || this.state === "offline") this.due();
+      if (this.state === "offline" && this._env.page.offline()) return;
+      if (this.state === "waiting" || this.state === "offline") this._due();
     }
-    if (event !== "hidden") this.probe(); // the network changed, or the machine slept
+    if (event !== "hidden") this._probe(); // the network changed, or the machine slept
   }
 }

@@ -19,20 +19,20 @@ const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Http {
   constructor(
-    private readonly env: Env,
-    private readonly url: string,
-    private readonly credentials: Credentials,
-    private readonly backoff: { firstMs: number; maxMs: number },
+    private readonly _env: Env,
+    private readonly _url: string,
+    private readonly _credentials: Credentials,
+    private readonly _backoff: { firstMs: number; maxMs: number },
   ) {}
 
   /** Sends one request, a second one where a token that can be renewed was refused. Throws HeadgateError. */
   async call(method: string, path: string, options: CallOptions = {}): Promise<any> {
     try {
-      return await this.once(method, path, options);
+      return await this._once(method, path, options);
     } catch (error) {
-      if ((error as HeadgateError).status !== 401 || !this.credentials.refreshable) throw error;
-      this.credentials.expire();
-      return this.once(method, path, options);
+      if ((error as HeadgateError).status !== 401 || !this._credentials.refreshable) throw error;
+      this._credentials.expire();
+      return this._once(method, path, options);
     }
   }
 
@@ -41,9 +41,9 @@ export class Http {
    * for. Without a network it waits for the network.
    */
   async retried<T>(run: () => Promise<T>, timeoutMs: number, alive: () => boolean = () => true): Promise<T> {
-    const { env } = this;
+    const { _env: env } = this;
     const until = env.now() + timeoutMs;
-    const backoff = new Backoff(env.random, this.backoff.firstMs, this.backoff.maxMs);
+    const backoff = new Backoff(env.random, this._backoff.firstMs, this._backoff.maxMs);
     let unknown: HeadgateError | undefined; // a try that may have been heard
     for (;;) {
       let failure: HeadgateError;
@@ -61,15 +61,15 @@ export class Http {
           ? new HeadgateError("outcome_unknown", `no answer in time; the last try: ${failure.message}`, true)
           : failure;
       }
-      await this.sleep(pause, left);
+      await this._sleep(pause, left);
       if (!alive()) throw failure;
     }
   }
 
   /** Waits; with the network gone until it is back, at most `mostMs`; at once when it is back. */
-  private sleep(ms: number, mostMs: number): Promise<void> {
+  private _sleep(ms: number, mostMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const { env } = this;
+      const { _env: env } = this;
       const end = () => {
         cancel();
         stop();
@@ -80,18 +80,18 @@ export class Http {
     });
   }
 
-  private async once(method: string, path: string, { body, query = {}, headers = {} }: CallOptions): Promise<any> {
-    const url = new URL(this.url + path);
+  private async _once(method: string, path: string, { body, query = {}, headers = {} }: CallOptions): Promise<any> {
+    const url = new URL(this._url + path);
     for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
     const abort = new AbortController();
-    const cancel = this.env.after(TRY_MS, () => abort.abort());
+    const cancel = this._env.after(TRY_MS, () => abort.abort());
     try {
-      const init: RequestInit = { method, headers: { ...(await this.credentials.ofRequest()), ...headers } };
+      const init: RequestInit = { method, headers: { ...(await this._credentials.ofRequest()), ...headers } };
       if (body !== undefined) {
         init.body = JSON.stringify(body);
         init.headers = { ...init.headers, "Content-Type": "application/json" };
       }
-      const answer = await this.env.fetch(url.href, { ...init, signal: abort.signal, cache: "no-store" });
+      const answer = await this._env.fetch(url.href, { ...init, signal: abort.signal, cache: "no-store" });
       if (!answer.ok) throw await problemOf(answer);
       return answer.status === 204 ? undefined : await answer.json();
     } catch (error) {

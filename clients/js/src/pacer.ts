@@ -3,28 +3,28 @@
 const SHARE = 0.9; // of what the server allows; the two clocks are not the same
 
 export class Pacer {
-  private tokens: number;
+  private _tokens: number;
 
   /** `perS` and `burst` are those of `welcome.limits`; `now` is in milliseconds. */
   constructor(
-    private readonly perS: number,
-    private readonly burst: number,
-    private at: number,
+    private readonly _perS: number,
+    private readonly _burst: number,
+    private _at: number,
   ) {
-    this.tokens = burst * SHARE;
+    this._tokens = _burst * SHARE;
   }
 
   /** Takes one token and returns true, where more than `reserve` are left. */
   take(now: number, reserve = 0): boolean {
-    this.tokens = Math.min(this.tokens + (Math.max(now - this.at, 0) / 1000) * this.perS * SHARE, this.burst * SHARE);
-    this.at = now;
-    if (this.tokens < 1 + reserve) return false;
-    this.tokens -= 1;
+    this._tokens = Math.min(this._tokens + (Math.max(now - this._at, 0) / 1000) * this._perS * SHARE, this._burst * SHARE);
+    this._at = now;
+    if (this._tokens < 1 + reserve) return false;
+    this._tokens -= 1;
     return true;
   }
 
   /** Milliseconds until there is one more. */
   get pauseMs(): number {
-    return Math.ceil(1000 / (this.perS * SHARE));
+    return Math.ceil(1000 / (this._perS * SHARE));
   }
 }
