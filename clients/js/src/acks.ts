@@ -4,7 +4,7 @@ export class Acks {
   private _finished = 0; // the highest that was acknowledged here
   private _sent = 0; // the highest that the server was told
   private _seen = 0; // the highest that came in the present session: the server knows no other
-  private _again = false; // the server has sent what is finished: it has to be told once more
+  private _again = Infinity; // the lowest that is finished here and was sent again: the server has to be told once more
   private _begun = false; // a message of the present session came
   private readonly _open = new Set<number>(); // waiting in the queue; in auto mode also in the application's hands
   private readonly _failed = new Set<number>(); // nacked in the present session: the server holds the line there
@@ -24,7 +24,7 @@ export class Acks {
     if (this._open.has(seq)) return false;
     if (this._failed.has(seq) || this._old.has(seq)) return true;
     if (seq > this._finished && this._manual) return attempt > 1;
-    this._again = true;
+    this._again = Math.min(this._again, seq);
     return false;
   }
 
@@ -65,7 +65,8 @@ export class Acks {
     for (const seq of this._failed) this._old.add(seq);
     this._failed.clear();
     this._seen = 0;
-    this._begun = this._again = false;
+    this._begun = false;
+    this._again = Infinity;
   }
 
   /** The topic begins anew. */
@@ -89,12 +90,12 @@ export class Acks {
   /** Returns the seq of the `ack` to send, or null. `told` follows when it was sent. */
   due(): number | null {
     const seq = Math.min(this._finished, this._seen, lowest(this._open) - 1, lowest(this._old) - 1);
-    return seq > 0 && (seq > this._sent || this._again) ? seq : null;
+    return seq > 0 && (seq > this._sent || seq >= this._again) ? seq : null;
   }
 
   told(seq: number): void {
     this._sent = Math.max(this._sent, seq);
-    this._again = false;
+    this._again = Infinity;
   }
 
   private _arrived(seq: number): void {

@@ -215,13 +215,10 @@ export class Connection {
   }
 
   /** Asks when nothing was heard for long; a connection that does not answer is dead. */
-  private _watch(pauseMs = this._options.quietMs): void {
+  private _watch(): void {
+    const left = () => this._heardAt + this._options.quietMs - this._env.now();
     this._cancelWatch();
-    this._cancelWatch = this._env.after(pauseMs, () => {
-      const quiet = this._env.now() - this._heardAt;
-      if (quiet < this._options.quietMs) this._watch(this._options.quietMs - quiet);
-      else this._probe();
-    });
+    this._cancelWatch = this._env.after(Math.max(left(), 0), () => (left() > 0 ? this._watch() : this._probe()));
   }
 
   private _probe(): void {
@@ -293,7 +290,7 @@ export class Connection {
     for (const waiting of this._requests.values()) waiting.reject(lost);
     this._requests.clear();
     this._on.onLost(error);
-    this._move(event, error);
+    this._move(event, event === "refused" ? error : undefined);
   }
 
   private _onPage(event: PageEvent): void {
