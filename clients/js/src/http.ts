@@ -93,7 +93,8 @@ export class Http {
       }
       const answer = await this._env.fetch(url.href, { ...init, signal: abort.signal, cache: "no-store" });
       if (!answer.ok) throw await problemOf(answer);
-      return answer.status === 204 ? undefined : await answer.json();
+      const text = await answer.text();
+      return text ? JSON.parse(text) : undefined;
     } catch (error) {
       if (error instanceof HeadgateError) throw error;
       throw new HeadgateError(abort.signal.aborted ? "timeout" : "network", String(error), true);

@@ -144,5 +144,5 @@ export function message(topic_id, seq, more = {}) {
 }
 
 export function answer(status, body, headers = {}) {
-  return { ok: status < 300, status, json: async () => body, headers: new Headers(headers) };
+  return { ok: status < 300, status, json: async () => body, text: async () => JSON.stringify(body), headers: new Headers(headers) };
 }

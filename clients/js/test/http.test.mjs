@@ -138,7 +138,7 @@ test("call: any request, with its problem", async () => {
   await assert.rejects(called, (error) => error instanceof HeadgateError && error.problem.detail === "x");
   const deleted = client.call("DELETE", "/api/v1/topics/t");
   await settle();
-  world.requests[1].resolve({ ok: true, status: 204 });
+  world.requests[1].resolve({ ok: true, status: 204, text: async () => "" });
   assert.equal(await deleted, undefined);
 });
 

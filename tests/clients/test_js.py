@@ -1,0 +1,198 @@
+"""The JavaScript client: its own tests, the protocol vectors, and faults with every message once, in order, in the end."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.clients.javascript import CLIENT, Application, RandomCuts, node, npm, numbered, packed
+from tests.e2e import ledger
+from tests.e2e.clients import Publisher
+from tests.e2e.conftest import Figures
+from tests.e2e.harness import Deployment, Role, Stage, token, until
+from tests.e2e.stock import CutPath
+from tests.e2e.traffic import Traffic
+from tests.vectors.served import Served
+from tests.vectors.tokens import SECRET as VECTOR_SECRET
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+TOPICS = ["room.a", "room.b", "room.c"]
+SERVERS_AT_ONCE = ("open", "jwt", "tight", "volatile", "beat")
+QUICK = {"firstDelayMs": 500, "maxDelayMs": 2_000, "quietMs": 1_500, "pongMs": 1_000, "connectMs": 3_000}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> Iterator[None]:
+    """`npm ci` and the build, once."""
+    node()
+    npm("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    npm("run", "build")
+    yield
+
+
+def test_the_clients_own_tests_pass() -> None:
+    said = npm("test")
+    assert "# fail 0" in said or "fail 0" in said
+
+
+def test_the_package_installs_and_runs_in_an_empty_folder(tmp_path: Path) -> None:
+    with packed(tmp_path) as home:
+        code = "import { Headgate } from 'headgate-client'; import * as min from 'headgate-client/min'; "
+        code += "console.log(typeof Headgate, typeof min.Headgate)"
+        done = subprocess.run([node(), "--input-type=module", "-e", code], cwd=home, capture_output=True, check=True)
+        assert done.stdout == b"function function\n"
+        files = {path.name for path in (home / "node_modules" / "headgate-client" / "dist").iterdir()}
+        assert {"index.js", "index.d.ts", "headgate-client.min.js"} <= files
+
+
+def test_the_vectors_of_the_protocol_hold_through_the_client() -> None:
+    flags = json.loads((VECTORS / "servers.json").read_text("utf-8"))
+    with ExitStack() as stack:
+        servers = {
+            name: Served(*(flag.replace("${secret}", VECTOR_SECRET) for flag in flags[name]))
+            for name in SERVERS_AT_ONCE
+        }
+        for server in servers.values():
+            stack.enter_context(server)
+        named = [f"{name}={server.url}" for name, server in servers.items()]
+        command = [node(), "test/served/vectors.mjs", str(VECTORS / "data"), *named]
+        done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, check=True, timeout=100)
+    told = json.loads(done.stdout)
+    assert told["failed"] == {}
+    assert told["ran"] > 200, f"left out: {told['left_out']}"
+
+
+async def test_each_message_once_in_order_through_a_proxy_that_cuts_and_a_server_that_dies(
+    stage: Stage, figures: Figures
+) -> None:
+    dev = stage.dev(data=True).start()
+    await dev.ready()
+    async with AsyncExitStack() as stack:
+        path = await stack.enter_async_context(CutPath(dev.port))
+        url = f"http://127.0.0.1:{path.port}"
+        common = {"url": url, "topics": TOPICS, "options": QUICK, "module": "../../dist/headgate-client.min.js"}
+        sockets = await stack.enter_async_context(await Application.run({**common, "name": "ws", "clients": 10}))
+        streams = await stack.enter_async_context(
+            await Application.run({**common, "name": "sse", "clients": 4, "transport": "sse"})
+        )
+        writers = [
+            await stack.enter_async_context(
+                await Application.run(
+                    {
+                        **common, "name": f"writer-{topic}", "topics": [],
+                        "publish": {"topic": topic, "count": 250, "every_ms": 25},
+                    }
+                )
+            )
+            for topic in TOPICS
+        ]  # fmt: skip
+        async with RandomCuts(path, seed=15) as cuts:
+            await _flows(sockets)
+            await _flows(streams)
+            dev.kill9()
+            dev.start()
+            await dev.ready()
+            await _flows(sockets)
+            dev.signal(signal.SIGSTOP)
+            await asyncio.sleep(4)  # longer than the clients wait for an answer
+            dev.signal(signal.SIGCONT)
+            await _flows(sockets)
+            dev.sigterm()
+            await dev.ended(25)
+            dev.start()
+            await dev.ready()
+            await until("all is published", lambda: all(w.counts["published"] == 250 for w in writers), 60)
+        total = 250 * len(TOPICS)
+        await until("every socket has all", lambda: sockets.counts["message"] >= 10 * total, 30)
+        await until("every stream has all", lambda: streams.counts["message"] >= 4 * total, 30)
+        await asyncio.sleep(0.5)  # what came twice would come now
+        sent = [numbered({"number": number}) for number in range(250)]
+        for application, clients in ((sockets, 10), (streams, 4)):
+            _once_in_order(application, {topic: sent for topic in TOPICS}, clients)
+        for writer in writers:
+            seqs = [line["seq"] for line in writer.of("published")]
+            assert seqs == list(range(1, 251)), "one client_msg_id, one seq, in the order of publishing"
+        lost = len([line for line in sockets.of("state") if line["state"] == "waiting"])
+        assert lost > 10
+    figures.say(
+        f"{cuts.cuts} connections cut at random, kill -9, 4 s frozen and SIGTERM of dev: {lost} lost connections of "
+        f"10 WebSocket clients, {total} messages once and in order at each, and at 4 clients of event streams"
+    )
+
+
+async def test_each_message_once_in_order_while_gateways_and_a_dispatcher_die(
+    stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str
+) -> None:
+    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=2)
+    await deployment.start()
+    clients = 24
+    first, second = deployment.gateways
+    async with AsyncExitStack() as stack:
+        service = token("p", service=True)
+        publisher = await stack.enter_async_context(Publisher(deployment.ingests[0].url, service))
+        await publisher.create_all(TOPICS)
+        orders = {
+            "url": deployment.ingests[0].url, "stream_urls": [first.url, second.url], "topics": TOPICS,
+            "clients": clients, "tokens": [token(f"s{n}") for n in range(clients)], "options": QUICK,
+        }  # fmt: skip
+        application = await stack.enter_async_context(await Application.run(orders))
+        traffic = await stack.enter_async_context(Traffic([deployment.ingests[0].url], service, TOPICS, strict=False))
+        await _flows(application)
+        first.kill9()
+        await _flows(application, clients)
+        await _back(first)
+        second.signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        await _flows(application, clients)
+        second.signal(signal.SIGCONT)
+        deployment.dispatchers[0].kill9()
+        await _flows(application, clients)
+        first.sigterm()
+        await _flows(application, clients)
+        await traffic.stop()
+        sent = {topic: [numbered(json.loads(one)) for one in payloads] for topic, payloads in traffic.sent.items()}
+        due = clients * traffic.total
+        await until("every client has all", lambda: application.counts["message"] >= due, 60)
+        await asyncio.sleep(0.5)
+        _once_in_order(application, sent, clients)
+        lost = len([line for line in application.of("state") if line["state"] == "waiting"])
+        assert lost >= clients
+    figures.say(
+        f"kill -9 and SIGTERM of one gateway, the other frozen, kill -9 of a dispatcher: {lost} lost connections of "
+        f"{clients} clients, {traffic.total} messages once and in order at each"
+    )
+
+
+async def _flows(application: Application, clients: int = 1, more: int = 5) -> None:
+    """Waits until each of so many clients was given more."""
+    before = application.counts["message"]
+    seen = len(application.lines)
+
+    def given() -> bool:
+        counts: dict[str, int] = {}
+        for line in application.lines[seen:]:
+            if line["on"] == "message":
+                counts[line["who"]] = counts.get(line["who"], 0) + 1
+        return sum(count >= more for count in counts.values()) >= clients
+
+    await until(f"more than {before} messages", given, 40)
+
+
+async def _back(role: Role) -> None:
+    role.start()
+    await role.ready()
+
+
+def _once_in_order(application: Application, sent: dict[str, list[bytes]], clients: int) -> None:
+    assert application.of("gap") == [] and application.of("end") == []
+    seen = application.seen()
+    for topic, payloads in sent.items():
+        assert len(seen[topic]) == clients
+        for who, messages in seen[topic].items():
+            ledger.complete(topic, who, messages, payloads)
+        ledger.same_everywhere(topic, seen[topic])
