@@ -45,6 +45,15 @@ def npm(*arguments: str) -> str:
     return done.stdout
 
 
+def install() -> None:
+    """`npm ci`, unless exactly this lock file is installed already."""
+    lock = (CLIENT / "package-lock.json").read_bytes()
+    done = CLIENT / "node_modules" / "installed"
+    if not done.exists() or done.read_bytes() != lock:
+        npm("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+        done.write_bytes(lock)
+
+
 class Application:
     """`follow.mjs` with its orders as a process; its lines in the order in which they came."""
 

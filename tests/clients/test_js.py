@@ -1,16 +1,18 @@
-"""The JavaScript client: its own tests, the protocol vectors, and faults with every message once, in order, in the end."""
+"""The JavaScript client: its own tests, the protocol vectors, and faults after which each message came once, in order."""
 
 import asyncio
 import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.clients.javascript import CLIENT, Application, RandomCuts, node, npm, numbered, packed
+from tests.clients.javascript import CLIENT, Application, RandomCuts, install, node, npm, numbered, packed
+from tests.docs.commands import Shell, blocks
+from tests.docs.commands import until as line_of
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher
 from tests.e2e.conftest import Figures
@@ -22,17 +24,23 @@ from tests.vectors.tokens import SECRET as VECTOR_SECRET
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOPICS = ["room.a", "room.b", "room.c", "room.d"]
-SERVERS_AT_ONCE = ("open", "jwt")  # the others differ in limits and times, which no client knows
 QUICK = {"firstDelayMs": 500, "maxDelayMs": 2_000, "quietMs": 1_500, "pongMs": 1_000, "connectMs": 3_000}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def built() -> Iterator[None]:
-    """`npm ci` and the build, once."""
+    """`npm ci`, where the lock file is not installed yet, and the build, once."""
     node()
-    npm("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    install()
     npm("run", "build")
     yield
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """A `headgate dev` in open mode."""
+    with Served() as process:
+        yield process
 
 
 def test_the_clients_own_tests_pass() -> None:
@@ -50,17 +58,32 @@ def test_the_package_installs_and_runs_in_an_empty_folder(tmp_path: Path) -> Non
         assert {"index.js", "index.d.ts", "headgate-client.min.js"} <= files
 
 
-def test_the_vectors_of_the_protocol_hold_through_the_client() -> None:
-    flags = json.loads((VECTORS / "servers.json").read_text("utf-8"))
-    with ExitStack() as stack:
-        servers = {
-            name: Served(*(flag.replace("${secret}", VECTOR_SECRET) for flag in flags[name]))
-            for name in SERVERS_AT_ONCE
-        }
-        for server in servers.values():
-            stack.enter_context(server)
-        named = [f"{name}={server.url}" for name, server in servers.items()]
-        command = [node(), "test/served/vectors.mjs", str(VECTORS / "data"), *named]
+def test_the_client_of_the_browser_page_follows_and_publishes(served: Served, tmp_path: Path) -> None:
+    follow, publish = blocks("docs/how-to/browser.md", "js")[:2]
+    with _page(tmp_path / "page.js", Shell(served).here(follow + publish)) as page:
+        lines = sorted(line_of(page, "{ text: 'hi' }") for _ in range(3))  # answer and message come in any order
+    seq = lines[0].split()[0]
+    told = [f"{seq} {{ text: 'hi' }}", "pending { text: 'hi' } undefined", f"published {{ text: 'hi' }} {seq}"]
+    assert [line.rstrip() for line in lines] == told
+
+
+def test_the_react_page_of_fifteen_lines_shows_the_messages(served: Served, tmp_path: Path) -> None:
+    (code,) = blocks("docs/how-to/browser.md", "jsx")
+    assert len(code.splitlines()) == 15
+    curl = next(block for block in blocks("README.md") if "publish" in block and "curl" in block)
+    shell = Shell(served)
+    shell.run(curl)
+    with _page(tmp_path / "page.jsx", shell.here(code)) as page:
+        line_of(page, "hello")
+        shell.run(curl)
+        line_of(page, "hellohello")
+
+
+def test_the_vectors_of_the_protocol_hold_through_the_client(served: Served) -> None:
+    flags = json.loads((VECTORS / "servers.json").read_text("utf-8"))["jwt"]  # other servers differ in limits and times
+    with Served(*(flag.replace("${secret}", VECTOR_SECRET) for flag in flags)) as jwt:
+        servers = (f"open={served.url}", f"jwt={jwt.url}")
+        command = [node(), "test/served/vectors.mjs", str(VECTORS / "data"), *servers]
         done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, check=True, timeout=100)
     told = json.loads(done.stdout)
     assert told["failed"] == {}
@@ -166,6 +189,18 @@ async def test_each_message_once_in_order_while_gateways_and_a_dispatcher_die(
         f"kill -9 and SIGTERM of one gateway, the other frozen, kill -9 of a dispatcher: {lost} lost connections of "
         f"{clients} clients, {traffic.total} messages once and in order at each"
     )
+
+
+@contextmanager
+def _page(file: Path, code: str) -> Iterator["subprocess.Popen[str]"]:
+    """The code of a page as `page.mjs` runs it."""
+    file.write_text(code, "utf-8")
+    command = [node(), "test/served/page.mjs", str(file)]
+    with subprocess.Popen(command, cwd=CLIENT, stdout=subprocess.PIPE, text=True) as page:
+        try:
+            yield page
+        finally:
+            page.kill()
 
 
 async def _flows(application: Application, clients: int = 1, more: int = 5) -> None:
