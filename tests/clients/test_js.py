@@ -1,4 +1,4 @@
-"""The JavaScript client: its own tests, the protocol vectors, and faults after which each message came once, in order."""
+"""The JavaScript client: its own tests, the protocol vectors, and faults after which all came once and in order."""
 
 import asyncio
 import json

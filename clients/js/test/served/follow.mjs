@@ -1,7 +1,8 @@
 // An application on the client, for tests that inflict faults. Takes its orders as JSON in the first argument and writes
 // what it was given, one JSON object a line. A line on standard input ends it.
 //
-// {module, url, stream_urls, token, user, topics, clients, transport, from, ack, options, publish: {topic, count, every_ms}}
+// {module, name, url, stream_urls, tokens, topics, one_topic_of, clients, transport, from, ack, options,
+// publish: {topic, count, every_ms}}
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
@@ -18,8 +19,8 @@ function application(number) {
   const client = new Headgate({ url: orders.url, streamUrl, transport, WebSocket, user: who, ...(token && { token }), ...options });
   client.on("state", (state, error) => say({ on: "state", who, state, at: Date.now(), ...(error && { error: String(error) }) }));
   client.on("error", (error) => say({ on: "error", who, error: String(error) }));
-  let epochs = {};
-  for (const topic of topics) {
+  const epochs = {};
+  for (const topic of orders.one_topic_of ? [orders.one_topic_of[number % orders.one_topic_of.length]] : topics) {
     client.subscribe(topic, {
       from: orders.from ?? "earliest",
       ...(orders.ack && { ack: orders.ack }),
