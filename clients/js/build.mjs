@@ -5,6 +5,12 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
 
+/** Members that only modules of this package use, and that are no member of anything on the wire. */
+const INTERNAL = [
+  "acknowledged", "acksChanged", "ackDue", "ackTold", "askId", "asking", "caughtUp", "handed", "isFailed", "judge",
+  "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
+  "ownId", "passes", "queued", "refreshable", "refused", "renewable", "retried", "sendSpare", "silent", "untold",
+];
 const packageOfTsc = createRequire(import.meta.url).resolve("typescript/package.json");
 rmSync("dist", { recursive: true, force: true });
 const checked = spawnSync(process.execPath, [join(dirname(packageOfTsc), "bin", "tsc"), "-p", "."], { stdio: "inherit" });
@@ -14,7 +20,7 @@ await build({
   outfile: "dist/headgate-client.min.js",
   bundle: true,
   minify: true,
-  mangleProps: /^_/, // private members; no member of the wire begins so
+  mangleProps: new RegExp(`^(_.*|${INTERNAL.join("|")})$`), // no member of the wire begins with an underscore
   format: "esm",
   target: "es2022",
 });

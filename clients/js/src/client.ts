@@ -30,7 +30,7 @@ export interface HeadgateOptions {
   /** For Node below 22: that of the package `ws`. */
   WebSocket?: unknown;
   fetch?: typeof fetch;
-  /** First window of the back-off (default 2,500) and the largest (30,000). */
+  /** First window of the back-off (default 2,800) and the largest (30,000). */
   firstDelayMs?: number;
   maxDelayMs?: number;
   /** Default 10,000. */
@@ -86,7 +86,7 @@ export class Headgate {
   private _shown: "online" | "away" = "online";
 
   constructor(options: HeadgateOptions = {}) {
-    const { firstDelayMs = 2_500, maxDelayMs = 30_000 } = options;
+    const { firstDelayMs = 2_800, maxDelayMs = 30_000 } = options;
     const url = trimmed(options.url ?? (globalThis as { location?: Location }).location?.origin ?? "");
     for (const address of [url, options.streamUrl ?? url].flat()) new URL(address); // throws TypeError: no address
     const brought = { WebSocket: options.WebSocket as WebSocketClass | undefined, fetch: options.fetch };
@@ -191,6 +191,7 @@ export class Headgate {
   close(): void {
     for (const subscription of [...this._subscriptions.values()]) subscription.close();
     this._publisher.close();
+    this._http.wake();
     this._cancelAcks?.();
     this._stopListening();
     this._connection.close();

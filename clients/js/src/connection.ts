@@ -73,6 +73,7 @@ export class Connection {
   private _failedSockets = 0;
   private _everOpen = false; // a WebSocket was
   private _renewed = false; // the credentials were fetched anew because of 4401
+  private _notBefore = 0; // the server asked to wait until then
   private _openedAt = 0;
   private _heardAt = 0;
 
@@ -146,11 +147,12 @@ export class Connection {
     const { _env: env, _options: options } = this;
     const streams = this._choosesStreams();
     try {
-      const { bearer, query } = await this._credentials.ofStream();
+      const who = () => this._credentials.ofStream();
+      const own = streams ? undefined : await who(); // each event stream asks for itself: a ticket may be good for one
       if (this.state !== "fetching") return;
       this._move("fetched");
       const url = options.urls[this._tries % options.urls.length]!;
-      const asked = { ...query, ...(options.device_id && { device_id: options.device_id }) };
+      const device: Record<string, string> = options.device_id ? { device_id: options.device_id } : {};
       this._cancelTimer = env.after(options.connectMs, () => this._onClosed(1006));
       let mine: Transport | undefined = undefined;
       const current = () => mine === this._transport;
@@ -164,9 +166,9 @@ export class Connection {
         onClosed: (code: number) => current() && this._onClosed(code),
       };
       if (!streams && !env.WebSocket) throw new HeadgateError("needs_websocket", "this runtime has no WebSocket: pass one");
-      mine = this._transport = streams
-        ? openStreams(env, url, bearer, asked, on)
-        : openWebSocket(env.WebSocket!, url, bearer, asked, on);
+      mine = this._transport = own
+        ? openWebSocket(env.WebSocket!, url, own.bearer, { ...own.query, ...device }, on)
+        : openStreams(env, url, who, device, on);
     } catch (error) {
       if (this.state !== "fetching" && this.state !== "opening") return;
       if (error instanceof HeadgateError && !error.retryable) return this._stop(error);
@@ -250,7 +252,7 @@ export class Connection {
       return this._stop(new HeadgateError(what, `the server closed with ${code}`, false, { close_code: code }));
     }
     const atOnce = verdict === "at_once" && (lasted >= AT_ONCE_AFTER_MS || code === 4401 || code === 4610);
-    this._lose(atOnce ? retryAfterMs : this._backoff.next(retryAfterMs));
+    this._lose(atOnce ? retryAfterMs : this._backoff.next(retryAfterMs), retryAfterMs);
   }
 
   private _verdictOnCredentials(code: number): "stop" | "at_once" {
@@ -260,8 +262,9 @@ export class Connection {
     return "at_once";
   }
 
-  private _lose(delayMs: number): void {
+  private _lose(delayMs: number, notBeforeMs = 0): void {
     this._tries += 1;
+    this._notBefore = this._env.now() + notBeforeMs;
     this._end("lost");
     if (this.state !== "waiting") return;
     if (this._env.page.offline()) this._move("offline");
@@ -295,8 +298,8 @@ export class Connection {
 
   private _onPage(event: PageEvent): void {
     if (event === "online" || event === "visible") {
-      if (this.state === "offline" && this._env.page.offline()) return;
-      if (this.state === "waiting" || this.state === "offline") this._due();
+      const waits = this.state === "waiting" && this._env.now() >= this._notBefore;
+      if (waits || (this.state === "offline" && !this._env.page.offline())) this._due();
     }
     if (event !== "hidden") this._probe(); // the network changed, or the machine slept
   }

@@ -18,6 +18,8 @@ const NO_PROBLEM_CODES: Record<number, string> = { 408: "request_timeout", 429: 
 const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Http {
+  private readonly _waits = new Set<() => void>();
+
   constructor(
     private readonly _env: Env,
     private readonly _url: string,
@@ -48,6 +50,7 @@ export class Http {
     for (;;) {
       let failure: HeadgateError;
       try {
+        if (!alive()) throw new HeadgateError("closed", "the client is closed");
         return await run();
       } catch (error) {
         if (!(error instanceof HeadgateError) || !error.retryable || !alive()) throw error;
@@ -62,8 +65,12 @@ export class Http {
           : failure;
       }
       await this._sleep(pause, left);
-      if (!alive()) throw failure;
     }
+  }
+
+  /** Ends every wait for another try. */
+  wake(): void {
+    for (const end of [...this._waits]) end();
   }
 
   /** Waits; with the network gone until it is back, at most `mostMs`; at once when it is back. */
@@ -73,10 +80,12 @@ export class Http {
       const end = () => {
         cancel();
         stop();
+        this._waits.delete(end);
         resolve();
       };
+      this._waits.add(end);
       const stop = env.page.listen((event) => event === "online" && end());
-      let cancel = env.after(env.page.offline() ? mostMs : ms, end);
+      const cancel = env.after(env.page.offline() ? mostMs : ms, end);
     });
   }
 

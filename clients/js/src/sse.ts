@@ -21,8 +21,8 @@ interface Stream {
 export function openStreams(
   env: Env,
   url: string,
-  bearer: string | undefined,
-  query: Record<string, string>,
+  who: () => Promise<{ bearer: string | undefined; query: Record<string, string> }>,
+  device: Record<string, string>,
   on: TransportEvents,
 ): Transport {
   const streams = new Map<string, Stream>();
@@ -83,9 +83,11 @@ export function openStreams(
     const stream: Stream = { id, abort: new AbortController(), live: false, ended: false };
     streams.set(topic_id, stream);
     const address = new URL(`${url}/sse/subscribe`);
-    const asked = { ...query, topic_id, from: formOf(from), ...(presence === false && { presence: "false" }) };
-    for (const [name, value] of Object.entries(asked)) address.searchParams.set(name, value);
+    const asked = { topic_id, from: formOf(from), ...(presence === false && { presence: "false" }) };
     try {
+      const { bearer, query } = await who();
+      const all = { ...query, ...device, ...asked };
+      for (const [name, value] of Object.entries(all)) address.searchParams.set(name, value);
       const headers: Record<string, string> = bearer ? { Authorization: `Bearer ${bearer}` } : {};
       const answer = await env.fetch(address.href, { headers, signal: stream.abort.signal, cache: "no-store" });
       if (!answer.ok) {

@@ -120,6 +120,8 @@ export interface PublishOptions {
   ordered?: boolean;
 }
 
+type Messages = Iterable<Message> | AsyncIterable<Message>;
+
 export interface SubscribeOptions<Payload = any> {
   /** Default `live`; with `ack` `cursor`. */
   from?: From;
@@ -134,7 +136,7 @@ export interface SubscribeOptions<Payload = any> {
   /** Called with one message at a time; a promise is awaited. Without it the subscription is an async iterator. */
   onMessage?: (message: Message<Payload>) => unknown;
   /** Called in its place between the messages. What it returns is delivered there, for example `gap.refetch()`. */
-  onGap?: (gap: Gap) => void | Iterable<Message> | AsyncIterable<Message> | Promise<void | Iterable<Message>>;
+  onGap?: (gap: Gap) => void | Messages | Promise<void | Messages>;
   onPresence?: (presence: Presence) => void;
   onTyping?: (user_id: string) => void;
   /** Called when all messages up to the head of the time of subscribing were handed over. */

@@ -69,7 +69,7 @@ test("close codes: stop, back off with full jitter and retry_after_ms, at once",
     assert.deepEqual(world.states.at(-1), "stopped stopped");
     assert.deepEqual(ends, ["stopped"]);
   }
-  for (const [code, retryAfter, pause] of [[1006, 0, 1250], [4503, 4000, 5250], [4529, 0, 1250], [4601, 700, 700], [4602, 0, 0]]) {
+  for (const [code, retryAfter, pause] of [[1006, 0, 1400], [4503, 4000, 5400], [4529, 0, 1400], [4601, 700, 700], [4602, 0, 0]]) {
     const { world } = await following();
     await world.pass(2_000);
     world.socket.say({ type: "disconnect", code, reason: "x", reconnect: true, retry_after_ms: retryAfter });
@@ -84,7 +84,7 @@ test("at once is not at once again and again", async () => {
   await world.pass(0);
   await world.welcome();
   world.socket.end(4601);
-  assert.equal(world.next, 1250);
+  assert.equal(world.next, 1400);
 });
 
 test("the back-off grows until a connection has lasted", async () => {
@@ -95,22 +95,22 @@ test("the back-off grows until a connection has lasted", async () => {
     pauses.push(world.next);
     await world.pass(world.next);
   }
-  assert.deepEqual(pauses, [1250, 2500, 5000, 10000, 15000, 15000]);
+  assert.deepEqual(pauses, [1400, 2800, 5600, 11200, 15000, 15000]);
   await world.welcome();
   await world.pass(10_000);
   world.socket.end(1006);
-  assert.equal(world.next, 1250);
+  assert.equal(world.next, 1400);
 });
 
 test("several gateways are tried in turn in each window", async () => {
   const { world } = await following({}, { streamUrl: ["https://a.test/x/", "https://b.test"] });
   assert.equal(world.socket.url.href, "wss://a.test/x/ws/subscribe");
   world.socket.end(1006);
-  assert.equal(world.next, 1250);
-  await world.pass(1250);
+  assert.equal(world.next, 1400);
+  await world.pass(1400);
   assert.equal(world.socket.url.host, "b.test");
   world.socket.end(1006);
-  assert.equal(world.next, 1250);
+  assert.equal(world.next, 1400);
 });
 
 test("a connection that is silent is asked, and one that does not answer is dead", async () => {
@@ -134,7 +134,7 @@ test("a socket that never opens is given up after the deadline", async () => {
   world.client({ transport: "websocket" }).connect();
   await world.pass(10_000);
   assert.ok(world.sockets[0].closed);
-  await world.pass(1_300);
+  await world.pass(1_500);
   assert.equal(world.sockets.length, 2);
 });
 
@@ -159,6 +159,18 @@ test("offline: no tries until the browser is online; visible: a try at once; bot
   world.page("visible");
   await settle();
   assert.equal(world.sockets.length, 3);
+});
+
+test("a page that becomes visible does not come before the server wants it", async () => {
+  const { world } = await following();
+  world.socket.say({ type: "disconnect", code: 4503, reconnect: true, retry_after_ms: 4_000 });
+  world.page("visible");
+  await world.pass(3_900);
+  assert.equal(world.sockets.length, 1);
+  await world.pass(100);
+  world.page("visible");
+  await settle();
+  assert.equal(world.sockets.length, 2);
 });
 
 test("a gap is told in its place, and refetched there through history", async () => {
@@ -401,7 +413,7 @@ test("a token goes into the subprotocol, a ticket into the query and is fetched 
   await settle();
   assert.equal(world.socket.url.search, "?ticket=ticket-1");
   world.socket.end(1006);
-  await world.pass(1_300);
+  await world.pass(1_500);
   assert.equal(world.socket.url.search, "?ticket=ticket-2");
   world.client({ user: "ann" }).connect();
   await settle();
@@ -438,9 +450,9 @@ test("a token that cannot be fetched is fetched again with back-off, and one tha
   });
   client.connect();
   await settle();
-  assert.deepEqual([world.states.at(-1), world.next], ["waiting", 1250]);
+  assert.deepEqual([world.states.at(-1), world.next], ["waiting", 1400]);
   down = false;
-  await world.pass(1250);
+  await world.pass(1400);
   assert.equal(world.socket.protocols[1], "bearer.abc");
 });
 
