@@ -67,7 +67,7 @@ def _orders(deployment: Deployment, number: int, clients: int) -> dict[str, obje
 
 async def _faults(deployment: Deployment, end: float) -> list[tuple[str, float, float]]:
     """Kills one role after the other until the time is over; returns each with the span that is its own, in ms."""
-    faults = []
+    faults: list[tuple[str, float, float]] = []
     victims = [*deployment.gateways, deployment.dispatchers[0]]
     while not faults or time.monotonic() < end:
         role = victims[len(faults) % len(victims)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.javascript import CLIENT, Application, RandomCuts, install, node, npm, numbered, packed
+from tests.clients.javascript import CLIENT, Application, RandomCuts, node, npm, numbered, packed
 from tests.docs.commands import Shell, blocks
 from tests.docs.commands import until as line_of
 from tests.e2e import ledger
@@ -27,20 +27,7 @@ TOPICS = ["room.a", "room.b", "room.c", "room.d"]
 QUICK = {"firstDelayMs": 500, "maxDelayMs": 2_000, "quietMs": 1_500, "pongMs": 1_000, "connectMs": 3_000}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def built() -> Iterator[None]:
-    """`npm ci`, where the lock file is not installed yet, and the build, once."""
-    node()
-    install()
-    npm("run", "build")
-    yield
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """A `headgate dev` in open mode."""
-    with Served() as process:
-        yield process
+pytestmark = pytest.mark.usefixtures("built")
 
 
 def test_the_clients_own_tests_pass() -> None:
