@@ -16,7 +16,7 @@ from tests.docs.commands import until as line_of
 from tests.e2e import ledger
 from tests.e2e.clients import Publisher
 from tests.e2e.conftest import Figures
-from tests.e2e.harness import Deployment, Role, Stage, token, until
+from tests.e2e.harness import SECRET, Deployment, Role, Stage, token, until
 from tests.e2e.stock import CutPath
 from tests.e2e.traffic import Traffic
 from tests.vectors.served import Served
@@ -43,6 +43,12 @@ def test_the_package_installs_and_runs_in_an_empty_folder(tmp_path: Path) -> Non
         assert done.stdout == b"function function\n"
         files = {path.name for path in (home / "node_modules" / "headgate-client" / "dist").iterdir()}
         assert {"index.js", "index.d.ts", "headgate-client.min.js"} <= files
+        (home / "consumer.ts").write_bytes((CLIENT / "test" / "served" / "consumer.ts").read_bytes())
+        checker = str(CLIENT / "node_modules" / "typescript" / "bin" / "tsc")
+        options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--types", ""]
+        command = [node(), checker, *options, "--lib", "es2022,dom,dom.asynciterable", "consumer.ts"]
+        done = subprocess.run(command, cwd=home, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 def test_the_client_of_the_browser_page_follows_and_publishes(served: Served, tmp_path: Path) -> None:
@@ -75,6 +81,22 @@ def test_the_vectors_of_the_protocol_hold_through_the_client(served: Served) -> 
     told = json.loads(done.stdout)
     assert told["failed"] == {}
     assert told["ran"] > 190, f"left out: {told['left_out']}"
+
+
+async def test_a_token_that_expires_again_and_again_is_refreshed_and_nothing_is_lost(stage: Stage) -> None:
+    dev = stage.dev(auth__secret=SECRET).start()
+    await dev.ready()
+    orders = {
+        "url": dev.url, "topics": ["room"], "clients": 3, "secret": SECRET, "token_life_s": 1,
+        "publish": {"topic": "room", "count": 90, "every_ms": 100},
+    }  # fmt: skip
+    async with await Application.run(orders) as application:
+        await until("all is given", lambda: application.counts["message"] >= 3 * 90, 40)
+        _once_in_order(application, {"room": [numbered({"number": number}) for number in range(90)]}, 3)
+        assert application.counts["minted"] >= 3 * 2
+        assert [line for line in application.of("state") if line["state"] == "waiting"] == [], (
+            "refreshed before the end"
+        )
 
 
 async def test_each_message_once_in_order_through_a_proxy_that_cuts_and_a_server_that_dies(

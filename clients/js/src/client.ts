@@ -82,6 +82,7 @@ export class Headgate {
   private readonly _awayWhenHidden: boolean;
   private readonly _stopListening: () => void;
   private _cancelAcks: (() => void) | undefined;
+  private _cancelRefresh = () => {};
   private _refreshing = false;
   private _shown: "online" | "away" = "online";
 
@@ -193,6 +194,7 @@ export class Headgate {
     this._publisher.close();
     this._http.wake();
     this._cancelAcks?.();
+    this._cancelRefresh();
     this._stopListening();
     this._connection.close();
   }
@@ -214,6 +216,7 @@ export class Headgate {
 
   private _onLost(error: HeadgateError | undefined): void {
     this._leaving.clear();
+    this._cancelRefresh();
     for (const subscription of [...this._subscriptions.values()]) {
       if (error) subscription.end(error);
       else subscription.lost();
@@ -237,8 +240,12 @@ export class Headgate {
 
   private _onTokenExpiring(inMs: number): void {
     if (!this._credentials.refreshable) return this._emit("token_expiring", inMs);
-    this._credentials.expire();
-    void this._refresh(inMs);
+    // not all at once, and twice in the life of a token that is shorter than the server's warning
+    this._cancelRefresh();
+    this._cancelRefresh = this._env.after((this._env.random() * inMs) / 2, () => {
+      this._credentials.expire();
+      void this._refresh(inMs / 2);
+    });
   }
 
   /** Gives an open connection the present token; tries to fetch it until the old one has expired. */

@@ -424,7 +424,9 @@ test("a token is refreshed before it expires; 4610 and a stale 4401 fetch anothe
   let count = 0;
   const { world, ends } = await following({}, { token: () => `token-${(count += 1)}` });
   world.socket.say({ type: "token_expiring", in_ms: 60_000 });
-  await settle();
+  await world.pass(14_900);
+  assert.equal(world.socket.of("refresh").length, 0, "at any time in the first half");
+  await world.pass(100);
   assert.equal(world.socket.last("refresh").token, "token-2");
   world.socket.say({ type: "refreshed", id: world.socket.last("refresh").id });
   await world.pass(2_000);
@@ -482,6 +484,21 @@ test("a callback that throws is reported and stops nothing", async () => {
   world.socket.messages("t", 1);
   await settle();
   assert.deepEqual([got, world.errors.map(String)], [[1], ["Error: mine"]]);
+});
+
+test("without a WebSocket class: event streams, and a stop where a subscription needs one", async () => {
+  const world = new World();
+  const client = world.client();
+  client._env.WebSocket = undefined;
+  client.subscribe("a");
+  await settle();
+  assert.equal(world.requests[0].url.pathname, "/sse/subscribe");
+  const other = new World();
+  const acked = other.client();
+  acked._env.WebSocket = undefined;
+  acked.subscribe("a", { ack: true, onMessage: () => {} });
+  await settle();
+  assert.equal(other.states.at(-1), "stopped needs_websocket");
 });
 
 test("what is no frame of ours ends the connection, not the client", async () => {

@@ -1,8 +1,9 @@
 // An application on the client, for tests that inflict faults. Takes its orders as JSON in the first argument and writes
 // what it was given, one JSON object a line. A line on standard input ends it.
 //
-// {module, name, url, stream_urls, tokens, topics, one_topic_of, clients, transport, from, ack, options,
+// {module, name, url, stream_urls, tokens, secret, token_life_s, topics, one_topic_of, clients, transport, from, ack, options,
 // publish: {topic, count, every_ms}}
+import { createHmac } from "node:crypto";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
@@ -11,11 +12,19 @@ const { Headgate } = await import(orders.module ?? "../../dist/index.js");
 const { clients = 1, topics = [], transport = "auto", options = {}, publish } = orders;
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 
+/** A token that lives for `token_life_s` (HS256). */
+function minted(sub) {
+  say({ on: "minted", who: sub });
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Date.now() / 1000 + orders.token_life_s })}`;
+  return `${text}.${createHmac("sha256", orders.secret).update(text).digest("base64url")}`;
+}
+
 function application(number) {
   const who = `${orders.name ?? "js"}-${number}`;
   const urls = orders.stream_urls ?? [orders.url];
   const streamUrl = number % 2 ? [...urls].reverse() : urls;
-  const token = orders.tokens?.[number];
+  const token = orders.secret ? () => minted(who) : orders.tokens?.[number];
   const client = new Headgate({ url: orders.url, streamUrl, transport, WebSocket, user: who, ...(token && { token }), ...options });
   client.on("state", (state, error) => say({ on: "state", who, state, at: Date.now(), ...(error && { error: String(error) }) }));
   client.on("error", (error) => say({ on: "error", who, error: String(error) }));
