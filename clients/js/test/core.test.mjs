@@ -1,0 +1,284 @@
+// The pure parts: tables, back-off, queue, rate, cursor, acknowledgements, event streams.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Acks } from "../dist/acks.js";
+import { Backoff, verdictOf } from "../dist/backoff.js";
+import { Cursor } from "../dist/cursor.js";
+import { EventParser } from "../dist/event_parser.js";
+import { Pacer } from "../dist/pacer.js";
+import { Queue } from "../dist/queue.js";
+import { formOf } from "../dist/sse.js";
+import { after, CONNECTION, SUBSCRIPTION } from "../dist/states.js";
+
+test("a table leads to states that it has, and an unknown event raises", () => {
+  for (const table of [CONNECTION, SUBSCRIPTION]) {
+    for (const events of Object.values(table)) for (const next of Object.values(events)) assert.ok(table[next]);
+  }
+  assert.equal(after(CONNECTION, "open", "lost"), "waiting");
+  assert.throws(() => after(CONNECTION, "idle", "welcome"), /welcome is not known in the state idle/);
+  assert.deepEqual(Object.keys(CONNECTION.closed), ["close"]);
+});
+
+test("close codes: the class alone decides", () => {
+  const verdicts = { stop: [1002, 1007, 1009, 4400, 4401, 4403, 4408, 4409, 4499], back_off: [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 4500, 4503, 4508, 4529, 4599, 4399, 4700], at_once: [4600, 4601, 4602, 4610, 4699] };
+  for (const [verdict, codes] of Object.entries(verdicts)) for (const code of codes) assert.equal(verdictOf(code), verdict, code);
+});
+
+test("back-off: full jitter in a window that doubles up to its bound, on top of what the server asks", () => {
+  const low = new Backoff(() => 0, 1000, 8000);
+  const high = new Backoff(() => 0.999, 1000, 8000);
+  for (const window of [1000, 2000, 4000, 8000, 8000]) {
+    assert.equal(low.next(), 0);
+    assert.equal(Math.round(high.next()), window * 0.999);
+  }
+  high.reset();
+  assert.equal(Math.round(high.next(300)), 1299);
+  const two = new Backoff(() => 1, 1000, 8000, 2);
+  assert.deepEqual([two.next(), two.next(), two.next()], [1000, 1000, 2000]);
+});
+
+test("queue: bounded by messages and by bytes, in order, drained below half", () => {
+  const queue = new Queue(4, 100);
+  assert.ok(queue.push("huge", 1000), "what is larger than the bound passes alone");
+  assert.ok(!queue.push("b", 1));
+  assert.equal(queue.shift(), "huge");
+  for (const n of [1, 2, 3, 4]) assert.ok(queue.push(n, 25));
+  assert.ok(!queue.push(5, 0));
+  assert.equal(queue.shift(), 1);
+  assert.ok(!queue.push(5, 26), "bytes");
+  assert.ok(!queue.drained);
+  assert.equal(queue.shift(), 2);
+  assert.ok(queue.drained);
+  for (let n = 0; n < 1000; n += 1) (queue.push(n, 1), queue.shift());
+  assert.equal(queue.length, 2);
+  queue.clear();
+  assert.ok(queue.push("x", 100) && queue.shift() === "x" && queue.shift() === undefined);
+});
+
+test("pacer: below the server's rate and burst", () => {
+  const pacer = new Pacer(10, 150, 0);
+  let sent = 0;
+  for (let now = 0; now <= 10_000; now += 10) while (pacer.take(now)) sent += 1;
+  assert.ok(sent > 220 && sent <= 135 + 90 + 1, String(sent));
+  assert.ok(!pacer.take(10_100, 5), "a reserve is kept");
+  assert.ok(pacer.take(10_200));
+});
+
+const subscribed = (more) => ({ type: "subscribed", profile: "durable", epoch: 7, seq: 10, first_seq: 3, ...more });
+
+test("cursor: each from has its place before the first message came", () => {
+  const places = [["live", 10], ["earliest", 2], [{ epoch: 7, seq: 5 }, 5], [{ seq: 5 }, 5], [{ seq: 0 }, 2]];
+  for (const [from, seq] of places) {
+    const cursor = new Cursor(from, false);
+    assert.deepEqual(cursor.ask(), from);
+    assert.equal(cursor.granted(subscribed(typeof from === "object" ? { resumed: true } : {}), from), null);
+    assert.deepEqual(cursor.ask(), { epoch: 7, seq }, JSON.stringify(from));
+  }
+  for (const from of [{ ts: 5 }, { last: 3 }, "cursor"]) {
+    const cursor = new Cursor(from, false);
+    cursor.granted(subscribed(), from);
+    assert.deepEqual(cursor.ask(), from, "not known yet");
+    assert.equal(cursor.judge(8), "new");
+    cursor.take(8);
+    assert.deepEqual(cursor.ask(), { epoch: 7, seq: 8 });
+    const quiet = new Cursor(from, false);
+    quiet.granted(subscribed(), from);
+    quiet.caughtUp(10);
+    assert.deepEqual(quiet.ask(), { epoch: 7, seq: 10 }, "nothing was replayed");
+  }
+});
+
+test("cursor: repeats are dropped, a number that was left out is said", () => {
+  const cursor = new Cursor("live", false);
+  cursor.granted(subscribed(), "live");
+  assert.equal(cursor.judge(10), "repeat");
+  assert.equal(cursor.judge(11), "new");
+  assert.deepEqual(cursor.judge(13), { from_seq: 11, to_seq: 12, count: 2, reason: "missing", recoverable: true });
+  assert.equal(cursor.judge(undefined), "new", "ephemeral");
+});
+
+test("cursor: gap frames, clipped to what was not taken", () => {
+  const cursor = new Cursor("live", false);
+  cursor.granted(subscribed(), "live");
+  const gap = { from_seq: 11, to_seq: 14, count: 4, reason: "slow_consumer", recoverable: true };
+  assert.deepEqual(cursor.gap({ type: "gap", ...gap }), gap);
+  cursor.take(12);
+  assert.deepEqual(cursor.gap({ type: "gap", ...gap }), { ...gap, from_seq: 13, count: 2 });
+  cursor.take(14);
+  assert.equal(cursor.gap({ type: "gap", ...gap }), null);
+  assert.equal(cursor.gap({ type: "gap", count: 9, reason: "slow_consumer" }).from_seq, null, "ephemeral");
+});
+
+test("cursor: a resume that is refused", () => {
+  const resumed = (more) => {
+    const cursor = new Cursor({ epoch: 6, seq: 90 }, false);
+    return [cursor.granted(subscribed({ resumed: false, ...more }), { epoch: 6, seq: 90 }), cursor.ask()];
+  };
+  assert.deepEqual(resumed({ reason: "epoch_changed" })[0].reason, "epoch_changed");
+  assert.deepEqual(resumed({ reason: "epoch_changed" })[1], { epoch: 7, seq: 2 });
+  assert.deepEqual(resumed({ reason: "ahead" })[1], { epoch: 7, seq: 10 });
+  assert.deepEqual(resumed({ reason: "expired" }), [null, { epoch: 7, seq: 90 }], "the gap frame follows");
+  assert.equal(resumed({ reason: "ephemeral", profile: "ephemeral" })[0].reason, "ephemeral");
+});
+
+test("acks: what is open is never acknowledged, what failed is passed again", () => {
+  const acks = new Acks(false);
+  for (const seq of [1, 2, 3, 4]) acks.queued(seq);
+  assert.equal(acks.due(), null);
+  acks.finish(1);
+  assert.equal(acks.due(), 1);
+  acks.told(1);
+  assert.equal(acks.due(), null);
+  assert.ok(acks.nack(2));
+  assert.ok(!acks.nack(2), "told once");
+  acks.finish(3);
+  assert.equal(acks.due(), 3, "the server holds the line at 2 by itself");
+  acks.told(3);
+  assert.ok(!acks.passes(4, 2), "it waits in the queue");
+  assert.ok(acks.passes(2, 2));
+  acks.queued(2);
+  acks.finish(4);
+  assert.equal(acks.due(), null, "2 is open");
+  acks.finish(2);
+  assert.equal(acks.due(), 4);
+  acks.told(4);
+  assert.ok(!acks.passes(3, 2), "it was handled");
+  assert.equal(acks.due(), 4, "and the server has to be told again");
+});
+
+test("acks: a new session does not know what failed in the last one", () => {
+  const acks = new Acks(false);
+  for (const seq of [1, 2, 3, 4]) acks.queued(seq);
+  acks.finish(1);
+  acks.told(1);
+  acks.nack(2);
+  acks.finish(3);
+  acks.newSession();
+  assert.equal(acks.acknowledged, 1);
+  assert.equal(acks.due(), null, "nothing came yet");
+  assert.ok(acks.passes(2, 1));
+  acks.queued(2);
+  assert.ok(!acks.passes(3, 1));
+  assert.ok(!acks.passes(4, 1));
+  assert.equal(acks.due(), null);
+  acks.finish(2);
+  assert.equal(acks.due(), 3);
+  acks.nack(4);
+  acks.newSession();
+  acks.queued(5);
+  acks.finish(5);
+  assert.equal(acks.due(), 5, "the session begins above 4: it was given up");
+});
+
+test("acks: in manual mode a redelivery of what was handed out and not acknowledged is passed", () => {
+  const acks = new Acks(true);
+  acks.queued(1);
+  assert.ok(!acks.passes(1, 2), "still in the queue");
+  acks.handed(1);
+  assert.ok(!acks.passes(1, 1), "the application has it");
+  assert.ok(acks.passes(1, 2));
+  acks.queued(1);
+  acks.handed(1);
+  acks.finish(1);
+  assert.ok(!acks.passes(1, 3));
+});
+
+test("acks: exactly once and nothing unfinished acknowledged, over 300 random runs against a model of the server", () => {
+  for (let run = 1; run <= 300; run += 1) new AckRun(run).check();
+});
+
+/** A server that redelivers from its cursor, a client that handles, fails and loses its connection at random. */
+class AckRun {
+  constructor(seed) {
+    this.seed = seed;
+    this.acks = new Acks(false);
+    this.received = 0; // the client's cursor
+    this.queue = [];
+    this.handled = [];
+    this.server = { cursor: 0, sent: 0, nacked: new Set(), again: new Set(), kept: 0 };
+  }
+
+  random() {
+    this.seed = (this.seed * 48271) % 2147483647;
+    return this.seed / 2147483647;
+  }
+
+  deliver(seq, attempt) {
+    this.server.sent = Math.max(this.server.sent, seq);
+    if (seq <= this.received && !this.acks.passes(seq, attempt)) return;
+    this.received = Math.max(this.received, seq);
+    this.acks.queued(seq);
+    this.queue.push(seq);
+  }
+
+  acknowledge() {
+    const seq = this.acks.due();
+    if (seq === null) return;
+    this.acks.told(seq);
+    const { server } = this;
+    assert.ok(seq <= server.sent, "acknowledged what was not sent");
+    server.kept = Math.max(server.kept, seq);
+    for (const one of server.again) if (one <= seq) server.again.delete(one);
+    this.moveCursor();
+  }
+
+  moveCursor() {
+    const { server } = this;
+    const held = Math.min(...server.nacked, ...server.again, Infinity);
+    server.cursor = Math.max(server.cursor, Math.min(server.kept, held - 1));
+    for (let seq = 1; seq <= server.cursor; seq += 1) assert.ok(this.handled.includes(seq), `${seq} was acknowledged and not handled`);
+  }
+
+  step(last) {
+    const { server } = this;
+    const dice = this.random();
+    if (dice < 0.4 && server.sent < last && !server.nacked.size) this.deliver(server.sent + 1, 1);
+    else if (dice < 0.7 && this.queue.length) {
+      const seq = this.queue.shift();
+      if (this.random() < 0.15) {
+        if (this.acks.nack(seq)) server.nacked.add(seq);
+      } else {
+        this.handled.push(seq);
+        if (!this.acks.isFailed(seq)) this.acks.finish(seq);
+      }
+    } else if (dice < 0.8) this.acknowledge();
+    else if (dice < 0.9 && server.nacked.size) {
+      const first = Math.min(...server.nacked);
+      const due = (seq) => server.nacked.has(seq) || server.again.has(seq) || seq > server.kept;
+      server.again = new Set(Array.from({ length: server.sent - first + 1 }, (_, n) => first + n).filter(due));
+      server.nacked.clear();
+      for (const seq of server.again) this.deliver(seq, 2);
+    } else if (dice > 0.96) {
+      server.kept = server.cursor; // what was kept in the session's memory is gone
+      server.nacked.clear();
+      server.again.clear();
+      server.sent = server.cursor;
+      this.acks.newSession();
+    }
+  }
+
+  check() {
+    for (let step = 0; step < 400; step += 1) this.step(30);
+    for (let step = 0; step < 5_000 && this.server.cursor < 30; step += 1) {
+      this.step(30);
+      this.acknowledge();
+    }
+    assert.deepEqual([...this.handled].sort((a, b) => a - b), Array.from({ length: 30 }, (_, n) => n + 1));
+    assert.equal(this.server.cursor, 30);
+  }
+}
+
+test("event streams: any cut of the text gives the same events", () => {
+  const text = 'retry: 2000\n\nevent: welcome\ndata: {"a":1}\n\n: comment\r\n\r\nid: 1:2\r\ndata:x\r\ndata: y\r\n\r\ndata\n\nevent: lost\n\n';
+  const expected = [{ event: "welcome", data: '{"a":1}' }, { event: "message", data: "x\ny" }, { event: "message", data: "" }];
+  for (let cut = 1; cut < text.length; cut += 1) {
+    const parser = new EventParser();
+    assert.deepEqual([...parser.push(text.slice(0, cut)), ...parser.push(text.slice(cut))], expected, `cut at ${cut}`);
+  }
+  assert.throws(() => new EventParser().push("data: " + "x".repeat(9 * 2 ** 20)), RangeError);
+});
+
+test("the forms of from in a query", () => {
+  const forms = { live: "live", cursor: "cursor", "7:5": { epoch: 7, seq: 5 }, "seq:5": { seq: 5 }, "ts:9": { ts: 9 }, "last:3": { last: 3 } };
+  for (const [form, from] of Object.entries(forms)) assert.equal(formOf(from), form);
+});
