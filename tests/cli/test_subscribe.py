@@ -198,7 +198,7 @@ def test_last_none_comes_back_to_where_it_began(headgate: Headgate, streams: Str
         subscribed(ws, "a", 3)
         end(ws, 4601)
 
-    streams.scripts = [first, gives(streams, 1)]
+    streams.scripts = [first, gives(streams, 4)]
     assert headgate("subscribe", "a", "--from", "last:0", "--count", "1", "--url", streams.url).status == 0
     assert [heard[0]["from"] for heard in streams.heard] == [{"last": 0}, {"epoch": 7, "seq": 3}]
 
