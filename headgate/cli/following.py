@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import NamedTuple
 
 import msgspec
 from rich.text import Text
@@ -24,6 +25,15 @@ from headgate_client import (
     SubscriptionEnded,
     Unreachable,
 )
+
+
+class Wish(NamedTuple):
+    """How topics are followed; `start` is a `from` in the form of a query."""
+
+    start: str
+    presence: bool
+    ack: bool
+    device: str | None
 
 
 class Follower:
@@ -49,14 +59,14 @@ class Follower:
         except ValueError as error:
             raise WrongCommand(f"{self._url}: {error}") from None
 
-    async def follow(self, topics: list[str], start: str, presence: bool) -> int:
+    async def follow(self, topics: list[str], wish: Wish) -> int:
         """Prints until no topic is left or `count` messages came. Returns the exit status. Raises CommandFailed."""
         async with self._client as client:
             messages = client.subscribe(
-                *topics, from_=start, presence=presence or None, on_gap=self._on_gap,
-                on_event=self._on_event if presence else None,
+                *topics, from_=wish.start, presence=wish.presence or None, ack="manual" if wish.ack else False,
+                device_id=wish.device, on_gap=self._on_gap, on_event=self._on_event if wish.presence else None,
             )  # fmt: skip
-            reading = asyncio.create_task(self._read(messages))
+            reading = asyncio.create_task(self._read(messages, wish.ack))
             enough = asyncio.create_task(self._enough.wait())
             try:
                 await asyncio.wait([reading, enough], return_when=asyncio.FIRST_COMPLETED)
@@ -70,7 +80,7 @@ class Follower:
             raise ended
         return int(self._failed)
 
-    async def _read(self, messages: Subscription) -> None:
+    async def _read(self, messages: Subscription, ack: bool) -> None:
         while not self._enough.is_set():
             try:
                 message = await anext(messages, None)
@@ -87,6 +97,8 @@ class Follower:
             if not self._frames:
                 self._output.raw(message.text, message_line)
                 self._counted()
+            if ack:
+                messages.ack(message)
 
     def _on_frame(self, frame: dict[str, object], text: bytes) -> None:
         if self._enough.is_set():
@@ -117,10 +129,10 @@ class Follower:
                 self._enough.set()
 
 
-def run(follower: Follower, topics: list[str], start: str, presence: bool) -> int:
+def run(follower: Follower, topics: list[str], wish: Wish) -> int:
     """Runs it to its end; Ctrl-C is a good end. Returns the exit status. Raises CommandFailed, ReaderGone."""
     with contextlib.suppress(KeyboardInterrupt):
-        return asyncio.run(follower.follow(topics, start, presence))
+        return asyncio.run(follower.follow(topics, wish))
     return 0
 
 

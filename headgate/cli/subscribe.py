@@ -6,17 +6,20 @@ import typer
 
 from headgate.cli.invocation import Json, StreamUrl, Token, Url, WrongCommand, of
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.position import from_query
 
-FORMS: Final = "live, earliest, EPOCH:SEQ, seq:N, ts:MS or last:N"
+FORMS: Final = "live, earliest, cursor, EPOCH:SEQ, seq:N, ts:MS or last:N"
 
 
 def subscribe(
     context: typer.Context,
     *,
     topics: Annotated[list[str], typer.Argument(metavar="TOPIC", help="The topics' ids.")],
-    start: Annotated[str, typer.Option("--from", metavar="FORM", help=f"Where to begin: {FORMS}.")] = "live",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORM", help=f"Where to begin: {FORMS}.  [default: live; cursor with --ack]"),
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after so many messages.", show_default=False)
     ] = None,
@@ -24,6 +27,10 @@ def subscribe(
     presence: Annotated[
         bool, typer.Option("--presence", help="Print who is there and who comes and goes, beside the messages.")
     ] = False,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge what was printed; what was not comes again.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="ID", help="Whose cursor it is.", show_default=False)
+    ] = None,
     url: Url = None,
     stream_url: StreamUrl = None,
     token: Token = None,
@@ -32,13 +39,17 @@ def subscribe(
     """Prints messages as they come, and goes on where it was after a lost connection. Ctrl-C ends it."""
     short = {"client.url": url, "client.stream_url": stream_url, "client.token": token}
     settings = of(context).settings(short)
+    if device is not None and PRINTABLE_ASCII.fullmatch(device) is None:
+        raise WrongCommand("--device is 1 to 128 printable ASCII characters")
+    start = start or ("cursor" if ack else "live")
     try:
-        from_query(start)
+        if start != "cursor":
+            from_query(start)
         wanted = list(dict.fromkeys(map(check_topic_id, topics)))
     except Refusal as error:
-        known = "" if error.code != "bad_request" or start == "cursor" else f"--from {start} is none of {FORMS}"
+        known = "" if error.code != "bad_request" else f"--from {start} is none of {FORMS}"
         raise WrongCommand(known or error.detail) from None
-    from headgate.cli.following import Follower, run  # noqa: PLC0415  the client costs every other command 0.2 s
+    from headgate.cli.following import Follower, Wish, run  # noqa: PLC0415  the client costs every other command 0.2 s
 
-    follower = Follower(settings, as_json=as_json, frames=frames, count=count)
-    return run(follower, wanted, start, presence)
+    wish = Wish(start, presence=presence, ack=ack, device=device)
+    return run(Follower(settings, as_json=as_json, frames=frames, count=count), wanted, wish)
