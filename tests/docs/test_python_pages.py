@@ -104,7 +104,9 @@ async def test_the_worker_does_refuses_and_gives_up(tmp_path: Path) -> None:
         await peer.say("subscribed", "jobs", profile="durable", epoch=7, seq=0, resumed=False, reason="no_cursor")
         await peer.say("message", "jobs", seq=1, payload="mail")
         await peer.say("message", "jobs", seq=2, payload="broken")
-        assert (await peer.hear("nack"))["seq"] == 2
+        refused = await peer.hear("nack")
+        await peer.say("ok", "jobs", id=refused["id"])
+        assert refused["seq"] == 2
         await peer.say("message", "jobs", seq=2, payload="broken", attempt=4)
         while (await peer.hear("ack"))["seq"] != 2:
             pass

@@ -103,6 +103,11 @@ class Stream:
         self.session.put(frame)
         return True
 
+    def tell(self, frame: Frame, then: Callable[[], None]) -> None:
+        """Sends a frame and calls `then` when the server says that it has it; nothing without a connection."""
+        if self.session is not None:
+            self.session.tell(frame, then)
+
     async def ask(self, frame: Frame, timeout_s: float = OPEN_S) -> Frame:
         """Sends a frame and waits for its answer. Raises RequestFailed, also when there is no connection."""
         if self.session is None:
