@@ -19,6 +19,7 @@ from headgate_client.reconnection import LOST
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 10.0
 RENEW_AGAIN_S: Final = 5.0
+ACK_PAUSE_S: Final = 0.05
 _log = logging.getLogger("headgate_client")
 
 
@@ -75,6 +76,7 @@ class Session:
         self._expiring = asyncio.Event()
         self._ids = itertools.count(1)
         self._asked: dict[Any, asyncio.Future[Frame]] = {}
+        self._told: dict[Any, Callable[[], None]] = {}
         self.last: Frame = {}
         self.served = False  # it did something for us: the next connection may come at once
 
@@ -96,6 +98,12 @@ class Session:
         self._outbox.put(frame)
         self._idle.clear()
         self._put.set()
+
+    def tell(self, frame: Frame, then: Callable[[], None]) -> None:
+        """Sends a frame with an id and calls `then` when its answer comes on this connection, an error too."""
+        number = next(self._ids)
+        self._told[number] = then
+        self.put({**frame, "id": number})
 
     async def ask(self, frame: Frame, timeout_s: float) -> Frame:
         """Sends a frame with an id and waits for its answer. Raises RequestFailed, TimeoutError."""
@@ -144,16 +152,25 @@ class Session:
         elif kind == "token_expiring" and self._credentials.renew_in_s is None:  # else we know it better
             self._expiring.set()
         self.served = self.served or kind == "subscribed"
-        answer = self._asked.pop(frame.get("id"), None) if "id" in frame else None
+        if "id" in frame:
+            self._answered(frame)
+        self._take(frame, text)
+
+    def _answered(self, frame: Frame) -> None:
+        then = self._told.pop(frame["id"], None)
+        if then is not None:
+            then()
+        answer = self._asked.pop(frame["id"], None)
         if answer is not None and not answer.done():
             answer.set_result(frame)
-        self._take(frame, text)
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             while (frame := self._outbox.take(loop.time())) is not None:
                 await self._socket.send(encode(frame))
+                if frame["type"] == "ack":
+                    await asyncio.sleep(ACK_PAUSE_S)  # further ones become one
             self._put.clear()
             if not len(self._outbox):
                 self._idle.set()
