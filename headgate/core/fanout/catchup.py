@@ -14,7 +14,7 @@ from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.ports import GatewayMetrics, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
-from headgate.core.fanout.topic_counts import TopicCounts
+from headgate.core.fanout.topic_counts import GatewayCounts
 from headgate.core.wire.link import Answer, Page
 
 # How many of the newest messages a parked session of an ephemeral topic still gets; by default those in the ring.
@@ -43,7 +43,7 @@ class CatchUp:
     """
 
     def __init__(self, limits: Limits, upstream: Upstream, metrics: GatewayMetrics) -> None:
-        self.counts = TopicCounts(upstream)
+        self.counts = GatewayCounts(upstream)
         self._limits = limits
         self._upstream = upstream
         self._metrics = metrics
