@@ -173,6 +173,8 @@ class Queues:
 
     def report(self) -> None:
         """Tells the owners what is new."""
+        if self._timer is not None:
+            self._timer.cancel()
         news, self._news, self._timer = self._news, {}, None
         reports: dict[int, list[TopicPublishes]] = {}
         for topic in news:

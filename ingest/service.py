@@ -208,6 +208,7 @@ class IngestService:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()
+        self.queues.report()
 
     def _log_check(self) -> str | None:
         shards = self._appender.open_shards()

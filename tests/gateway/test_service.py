@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headgate.core.wire.link import Ended
-from headgate.core.wire.link_stats import ReleaseHeld
+from headgate.core.wire.link_stats import DeliveryReport, ReleaseHeld
 from tests.contract.virtual import VirtualLoop, run
 from tests.gateway.bed import UPGRADE, Bed, Wire, request
 
@@ -141,3 +141,17 @@ def test_run_ticks_four_times_a_second_until_it_is_cancelled() -> None:
         assert len(visits) == 8
 
     run(loop, scenario())
+
+
+async def test_a_drain_writes_what_is_held_before_it_says_goodbye_and_tells_what_was_counted() -> None:
+    bed = Bed()
+    strategy = {"kind": "batched", "max_messages": 10, "max_delay_ms": 60_000}
+    topic = bed.owners.create("a", settings={"profile": "ephemeral", "strategy": strategy})
+    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+    bed.owners.publish("a", "x")
+    await asyncio.sleep(0)
+    bed.owners.asked.clear()
+    await bed.service.drain(0.0)
+    assert 0 < wire.written.find(b'"type":"message"') < wire.written.find(b'"code":4601')
+    found = [message for message in bed.owners.asked if isinstance(message, DeliveryReport)]
+    assert [(each.topic_id, each.epoch, each.delivered) for each in found[0].topics] == [("a", topic.epoch, 1)]
