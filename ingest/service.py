@@ -129,7 +129,7 @@ class IngestService:
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
-            TopicStatsHandlers(self._owners, self.queues, rates, audit),
+            TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
 
