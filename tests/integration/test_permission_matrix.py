@@ -39,7 +39,7 @@ CLAIMS: Final[dict[str, dict[str, Any]]] = {
     "admin-claim": {"admin": True},
 }
 ROLES: Final = frozenset(MATRIX) - frozenset(CLAIMS) - {"stranger"}
-CODES: Final = {200: "ok", 201: "ok", 204: "ok", 403: "forbidden", 404: "topic_not_found"}
+CODES: Final = {200: "ok", 201: "ok", 202: "ok", 204: "ok", 403: "forbidden", 404: "topic_not_found"}
 
 
 class Cell(NamedTuple):
