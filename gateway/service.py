@@ -137,6 +137,9 @@ class GatewayService:
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
         self.sessions.begin_drain()
+        for feed in self.hub.feeds.values():
+            self.hub.held.flush(feed)
+        await asyncio.sleep(0)  # what strategies hold is written first
         clock = self._shell.clock
         sessions = self.hub.connections.all()
         begin = clock.now()
@@ -151,6 +154,7 @@ class GatewayService:
             await asyncio.sleep(_SLICE_S if told < len(sessions) else 0)
         for session in self.hub.connections.all():
             self.sessions.leave(session)
+        self.hub.counts.report()
 
     def _schedule(self) -> None:
         self._running_loop().call_soon(self._flush)

@@ -136,7 +136,7 @@ class IngestService:
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
             DeadLetterEndpoints(self._owners, rates, audit),
-            TopicStatsHandlers(self._owners, self.queues, rates, audit),
+            TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
 
@@ -222,6 +222,7 @@ class IngestService:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()
+        self.queues.report()
 
     def _log_check(self) -> str | None:
         shards = self._appender.open_shards()

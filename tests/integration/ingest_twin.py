@@ -20,6 +20,7 @@ from headgate.core.wire import (
     link_members,
     link_messages,
     link_presence,
+    link_stats,
     link_users,
     topic_settings,
 )
@@ -30,7 +31,16 @@ from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Appended, LogName
 from headgate.core.wire.revoked_tokens import read_record
-from headgate.core.wire.rights import Caller, may_administer, may_know_presence, may_see, may_subscribe, require
+from headgate.core.wire.rights import (
+    Caller,
+    may_administer,
+    may_inspect,
+    may_know_presence,
+    may_see,
+    may_subscribe,
+    require,
+    unknown_topic,
+)
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -153,6 +163,22 @@ class Owner:
         role = self.role(ask.caller, row)
         require(may_know_presence(ask.caller, row, role), ask.caller, row, role, "see who follows")
         return link_presence.PresenceAnswer(ask.req, 0, [])
+
+    def _AskStats(self, ask: link_stats.AskStats) -> link.Answer:
+        row = self._permitted(ask.topic_id, ask.caller, may_inspect)
+        return link_stats.StatsAnswer(ask.req, row.epoch, link_stats.TopicStats(row.n, 0, 0, 0, 0, 0, 0, 0, 0))
+
+    def _FlushTopic(self, ask: link_stats.FlushTopic) -> link.Answer:
+        self._permitted(ask.topic_id, ask.caller, may_administer)
+        return link_stats.TopicFlushed(ask.req, 0)
+
+    def _permitted(self, topic_id: str, caller: Caller, allowed: Callable[[Caller, Row, Role | None], bool]) -> Row:
+        row = self.rows[shard_of(topic_key(topic_id), self.store.shards)].get(topic_key(topic_id))
+        if row is None:
+            raise unknown_topic(topic_id)
+        role = self.role(caller, row)
+        require(allowed(caller, row, role), caller, row, role, "do this to")
+        return row
 
     def _AskMember(self, ask: link_members.AskMember) -> link.Answer:
         row = self.row(ask.topic_id)

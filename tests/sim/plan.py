@@ -60,6 +60,7 @@ class Plan:
     chunk_bytes: int = CHUNK_BYTES  # small ones: many chunks a snapshot, and bases often
     block_ids: int = BLOCK_IDS  # small ones: ids leave the window although there are few
     permissions: str = "PUBLIC"  # of the topics
+    batched: bool = False  # the topics' messages are delivered in batches
     door_changes: int = 0  # of members and permissions; with any, a client has only the rights of its role
     changes: int = 0  # edits, redactions and reactions of three users
     warm: bool = False  # index files outlive a crash
@@ -121,6 +122,13 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
         _mix(plan, rng, _KINDS)
         _stir(plan, rng)
     plan.faults.sort()
+    return plan
+
+
+def batches(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
+    """Returns the plan of a seed with topics that are delivered in batches."""
+    plan = draw(seed, skip)
+    plan.batched = True
     return plan
 
 

@@ -214,7 +214,9 @@ class Keeper:
 
     async def create(self, topic_id: str) -> None:
         """Creates a topic; one that exists is as good."""
-        settings = {"presence": "list"}
+        settings: dict[str, object] = {"presence": "list"}
+        if self._world.plan.batched:
+            settings["strategy"] = {"kind": "batched", "max_messages": 3, "max_delay_ms": 400}
         permissions = self._world.plan.permissions
         body = _encode({"topic_id": topic_id, "name": topic_id, "permissions": permissions, "settings": settings})
         await self._insist("POST", "/api/v1/topics", body, (201, 409))
