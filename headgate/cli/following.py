@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from headgate.core.wire.payload import without_lone
-from headgate.core.wire.position import NO_EPOCH, Position
+from headgate.core.wire.position import CURSOR, NO_EPOCH, Position
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
@@ -41,10 +41,20 @@ def read_frame(text: bytes) -> Frame:
 class TopicPlace:
     """A topic and how far it was read; after a lost connection it asks for what follows."""
 
-    def __init__(self, topic_id: str, start: Any, *, presence: bool = False) -> None:
-        """`start` is the JSON form of `from`; with `presence` it asks for `presence_diff` frames."""
+    def __init__(
+        self, topic_id: str, start: Any, *, presence: bool = False, ack: bool = False, device: str | None = None
+    ) -> None:
+        """`start` is the JSON form of `from`; with `presence` it asks for `presence_diff` frames.
+
+        With `ack` it acknowledges, for `device`, and comes back to the device's cursor.
+        """
         self.topic_id = topic_id
-        self._presence = presence
+        self._options: dict[str, Any] = {"presence": True} if presence else {}
+        if ack:
+            self._options["ack"] = True
+        if device is not None:
+            self._options["device_id"] = device
+        self._ack = ack
         self._start = start
         self._epoch: int | None = None
         self._seq: int | None = None
@@ -52,8 +62,9 @@ class TopicPlace:
     def frame(self) -> bytes:
         """Returns the subscribe frame."""
         start = self._start if self._seq is None else {"epoch": self._epoch, "seq": self._seq}
-        wanted = {"presence": True} if self._presence else {}
-        return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start, **wanted})
+        if self._ack and self._epoch is not None:
+            start = "cursor"  # the server has it from the first `subscribed` on
+        return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start, **self._options})
 
     def learn(self, frame: Frame) -> None:
         """Moves on by one frame of this topic."""
@@ -89,8 +100,8 @@ def json_form(position: Position | None) -> Any:
     if position is None:
         return "live"
     form, epoch, number = position
-    if form == "earliest":
-        return "earliest"
+    if form in ("earliest", CURSOR):
+        return form
     if form != "seq":
         return {form: number}
     return {"seq": number} if epoch == NO_EPOCH else {"epoch": epoch, "seq": number}

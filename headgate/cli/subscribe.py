@@ -12,16 +12,17 @@ from rich.text import Text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
+from headgate.cli.acking import EVERY_S, Acking
 from headgate.cli.client import token_of
 from headgate.cli.following import Backoff, Frame, TopicPlace, after_close, json_form, read_frame
 from headgate.cli.history import message_line
 from headgate.cli.invocation import CommandFailed, Json, StreamUrl, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, fields, note
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.ids import check_topic_id
+from headgate.core.wire.ids import PRINTABLE_ASCII, check_topic_id
 from headgate.core.wire.position import from_query
 
-FORMS: Final = "live, earliest, EPOCH:SEQ, seq:N, ts:MS or last:N"
+FORMS: Final = "live, earliest, cursor, EPOCH:SEQ, seq:N, ts:MS or last:N"
 OPEN_S: Final = 10.0
 MAX_FRAME: Final = 4 * 1024 * 1024  # the largest payload a server may be set to, with room
 RESUBSCRIBE_S: Final = 1.0
@@ -33,7 +34,10 @@ def subscribe(
     context: typer.Context,
     *,
     topics: Annotated[list[str], typer.Argument(metavar="TOPIC", help="The topics' ids.")],
-    start: Annotated[str, typer.Option("--from", metavar="FORM", help=f"Where to begin: {FORMS}.")] = "live",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORM", help=f"Where to begin: {FORMS}.  [default: live; cursor with --ack]"),
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after so many messages.", show_default=False)
     ] = None,
@@ -41,6 +45,10 @@ def subscribe(
     presence: Annotated[
         bool, typer.Option("--presence", help="Print who is there and who comes and goes, beside the messages.")
     ] = False,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge what was printed; what was not comes again.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="ID", help="Whose cursor it is.", show_default=False)
+    ] = None,
     url: Url = None,
     stream_url: StreamUrl = None,
     token: Token = None,
@@ -49,14 +57,22 @@ def subscribe(
     """Prints messages as they come, and goes on where it was after a lost connection. Ctrl-C ends it."""
     short = {"client.url": url, "client.stream_url": stream_url, "client.token": token}
     settings = of(context).settings(short)
+    if start is None:
+        start = "cursor" if ack else "live"
+    if device is not None and PRINTABLE_ASCII.fullmatch(device) is None:
+        raise WrongCommand("--device is 1 to 128 printable ASCII characters")
     try:
         begin = json_form(from_query(start))
-        places = {check_topic_id(topic): TopicPlace(topic, begin, presence=presence) for topic in topics}
+        places = {
+            check_topic_id(topic): TopicPlace(topic, begin, presence=presence, ack=ack, device=device)
+            for topic in topics
+        }
     except Refusal as error:
-        known = "" if error.code != "bad_request" or start == "cursor" else f"--from {start} is none of {FORMS}"
+        known = "" if error.code != "bad_request" else f"--from {start} is none of {FORMS}"
         raise WrongCommand(known or error.detail) from None
     follower = _Follower(settings.stream_url, token_of(settings), places, Output(as_json))
     follower.frames, follower.left = frames, count
+    follower.acking = Acking() if ack else None
     follower.printed |= PRESENCE if presence else frozenset()
     try:
         return asyncio.run(follower.run())
@@ -82,6 +98,8 @@ class _Follower:
         self.frames = False
         self.printed = frozenset({"message"})
         self.left: int | None = None
+        self.acking: Acking | None = None
+        self._ack_at: float | None = None  # when to acknowledge next (loop time)
 
     async def run(self) -> int:
         """Connects again and again. Returns the exit status. Raises CommandFailed."""
@@ -100,6 +118,7 @@ class _Follower:
         """Serves one connection to its end. Returns the close code; _LOST when there was none."""
         self._last, self._served = None, False
         self._retry_at.clear()
+        self._ack_at = None  # what was not acknowledged comes again
         try:
             ws = await self._open()
         except InvalidStatus as error:
@@ -144,12 +163,15 @@ class _Follower:
             for text in await self._received(ws):
                 self._take(text)
                 if self._done():
+                    await self._acknowledge(ws)
                     return
 
     async def _received(self, ws: ClientConnection) -> list[bytes]:
-        """Returns the next frame, or None when a subscribe was repeated instead."""
+        """Returns the next frame, or nothing when something else was due: an acknowledgement, a subscribe again."""
         loop = asyncio.get_running_loop()
-        until = min(self._retry_at.values(), default=None)
+        if self._ack_at is not None and self._ack_at <= loop.time():
+            await self._acknowledge(ws)
+        until = min([*self._retry_at.values(), *([] if self._ack_at is None else [self._ack_at])], default=None)
         try:
             async with asyncio.timeout_at(until):
                 return [await ws.recv(decode=False)]
@@ -158,6 +180,22 @@ class _Follower:
                 del self._retry_at[topic]
                 await ws.send(self._places[topic].frame().decode())
             return []
+
+    async def _acknowledge(self, ws: ClientConnection) -> None:
+        self._ack_at = None
+        if self.acking is not None:
+            for frame in self.acking.take():
+                await ws.send(frame.decode())
+            if self.acking.is_owed:
+                self._ack_at = asyncio.get_running_loop().time() + EVERY_S
+
+    def _owe(self, frame: Frame) -> None:
+        """Notes that a message was printed."""
+        if self.acking is None:
+            return
+        self.acking.printed(frame)
+        if self._ack_at is None:
+            self._ack_at = asyncio.get_running_loop().time() + EVERY_S
 
     def _take(self, text: bytes) -> None:
         frame = read_frame(text)
@@ -174,10 +212,13 @@ class _Follower:
             handler(frame)
         if self.frames or frame.type in self.printed:
             self._output.raw(text, message_line if frame.type == "message" else _frame_line)
-        if frame.type == "message" and self.left is not None:
-            self.left -= 1
+        if frame.type == "message":
+            self._owe(frame)
+            self.left = None if self.left is None else self.left - 1
 
-    def _on_subscribed(self, _: Frame) -> None:
+    def _on_subscribed(self, frame: Frame) -> None:
+        if self.acking is not None:
+            self.acking.began(frame.topic_id)
         self._served = True
         self._backoff.reset()
 

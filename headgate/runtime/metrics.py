@@ -115,9 +115,7 @@ class Metrics(Collector):
         self._delivery_seconds = _Histogram(
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
-        self._redeliveries = _Counter(
-            "headgate_redeliveries_total", "Message frames sent again, because no acknowledgement came.", (), [()]
-        )
+        self._redeliveries = _Counter("headgate_redeliveries_total", "Message frames sent again.", (), [()])
         self._gaps = _Counter(
             "headgate_gap_messages_total",
             "Messages that a gap frame said are missing.",

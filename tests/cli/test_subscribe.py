@@ -13,6 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
+from headgate.cli.acking import Acking
+from headgate.cli.following import Frame
 from tests.cli.conftest import Command, Headgate
 
 Script = Callable[[ServerConnection], None]
@@ -147,6 +149,7 @@ def test_every_frame_with_frames(headgate: Headgate, streams: Streams) -> None:
         ("seq:3", {"seq": 3}),
         ("ts:5", {"ts": 5}),
         ("last:9", {"last": 9}),
+        ("cursor", "cursor"),
     ],
 )
 def test_from_forms(headgate: Headgate, streams: Streams, form: str, sent: object) -> None:
@@ -155,12 +158,50 @@ def test_from_forms(headgate: Headgate, streams: Streams, form: str, sent: objec
     assert streams.heard[0][0]["from"] == sent
 
 
-@pytest.mark.parametrize(
-    "words", [("a", "--from", "now"), ("a", "--from", "cursor"), ("a b",), ("a", "--count", "0"), ()]
-)
+@pytest.mark.parametrize("words", [("a", "--from", "now"), ("a", "--device", ""), ("a b",), ("a", "--count", "0"), ()])
 def test_a_wrong_command(at_once: Command, words: tuple[str, ...]) -> None:
     done = at_once("subscribe", *words)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def test_ack_acknowledges_what_it_printed_and_comes_back_to_its_cursor(headgate: Headgate, streams: Streams) -> None:
+    def first(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 0, resumed=False, reason="no_cursor")
+        messages(ws, "a", 1, 2, 3)
+        streams.hears(ws)
+        messages(ws, "a", 2)  # replayed: acknowledged by its own number
+        streams.hears(ws)
+        end(ws, 4601)
+
+    def second(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 4, resumed=True)
+        messages(ws, "a", 4)
+        streams.hears(ws)
+
+    streams.scripts = [first, second]
+    done = headgate("subscribe", "a", "--ack", "--device", "phone", "--count", "5", "--url", streams.url)
+    assert (done.status, seqs(done.lines)) == (0, [1, 2, 3, 2, 4])
+    wanted = {"type": "subscribe", "topic_id": "a", "from": "cursor", "ack": True, "device_id": "phone"}
+    assert streams.heard == [
+        [wanted, *({"type": "ack", "topic_id": "a", "seq": seq} for seq in (3, 2))],
+        [wanted, {"type": "ack", "topic_id": "a", "seq": 4}],
+    ]
+
+
+def test_ack_frames_are_few_however_many_messages_come() -> None:
+    acking = Acking()
+    for seq in range(1, 1_000):
+        acking.printed(Frame("message", "a", seq=seq))
+    for seq in (5, 6, 7, 8, 9):
+        acking.printed(Frame("message", "a", seq=seq))
+    assert [json.loads(frame)["seq"] for frame in acking.take()] == [999, 5, 6, 7]
+    assert acking.is_owed
+    acking.began("a")
+    assert not acking.is_owed
+    acking.printed(Frame("message", "a"))
+    assert list(acking.take()) == []
 
 
 @pytest.mark.parametrize("code", [4503, 4601, 1012, None])
