@@ -29,6 +29,7 @@ from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
+_CURSOR_SLICES: Final = 20  # how long it waits behind them until the log has their cursors: 1 s
 
 
 class GatewayService:
@@ -134,6 +135,14 @@ class GatewayService:
             await asyncio.sleep(_SLICE_S if told < len(sessions) else 0)
         for session in self.hub.connections.all():
             self.sessions.leave(session)
+        await self._store_cursors()
+
+    async def _store_cursors(self) -> None:
+        """Waits a short while until the log has the cursors of the sessions that were ended."""
+        for _ in range(_CURSOR_SLICES):
+            await asyncio.sleep(_SLICE_S)
+            if not self.hub.acknowledging.reports.is_pending:
+                return
 
     def _schedule(self) -> None:
         asyncio.get_running_loop().call_soon(self._flush)
