@@ -4,7 +4,7 @@ The window of a subscription decides what may be sent (`headgate.core.delivery.a
 and here is done what follows. A message costs nothing here; a subscription has one entry in the gateway's wheel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -78,6 +78,10 @@ class Acknowledging:
     def __len__(self) -> int:
         """Returns the number of subscriptions."""
         return len(self._acks)
+
+    def __iter__(self) -> Iterator[SubscriptionAcks]:
+        """Yields all of them, to be read at once."""
+        return iter(self._acks.values())
 
     @property
     def open_breakers(self) -> int:
