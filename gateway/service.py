@@ -33,6 +33,7 @@ from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
 _WAKE_S: Final = 0.01  # topics whose strategies wait for times so close together are looked at once
+_CURSOR_SLICES: Final = 20  # how long it waits behind them until the log has their cursors: 1 s
 
 
 class GatewayService:
@@ -155,6 +156,14 @@ class GatewayService:
         for session in self.hub.connections.all():
             self.sessions.leave(session)
         self.hub.counts.report()
+        await self._store_cursors()
+
+    async def _store_cursors(self) -> None:
+        """Waits a short while until the log has the cursors of the sessions that were ended."""
+        for _ in range(_CURSOR_SLICES):
+            await asyncio.sleep(_SLICE_S)
+            if not self.hub.acknowledging.reports.is_pending:
+                return
 
     def _schedule(self) -> None:
         self._running_loop().call_soon(self._flush)

@@ -200,6 +200,11 @@ class AckWindow:
             self._wait(now, draw)
         return True
 
+    def take_back(self, seq: int) -> None:
+        """The new messages from `seq` on were not sent after all; right after the `send_new` that counted them."""
+        self.sent = seq - 1
+        self.next = seq
+
     # Answers
 
     def ack(self, seq: int, now: float, draw: Draw = no_jitter) -> bool:

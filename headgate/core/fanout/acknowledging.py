@@ -4,7 +4,7 @@ The window of a subscription decides what may be sent (`headgate.core.delivery.a
 and here is done what follows. A message costs nothing here; a subscription has one entry in the gateway's wheel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -79,6 +79,10 @@ class Acknowledging:
         """Returns the number of subscriptions."""
         return len(self._acks)
 
+    def __iter__(self) -> Iterator[SubscriptionAcks]:
+        """Yields all of them, to be read at once."""
+        return iter(self._acks.values())
+
     @property
     def open_breakers(self) -> int:
         """How many subscriptions get nothing now."""
@@ -95,17 +99,19 @@ class Acknowledging:
             return
         opened, lease, feed = pending.opened, pending.lease, subscription.feed
         assert opened is not None and lease is not None, "the cursor was opened before the topic's owner was asked"
-        window = AckWindow(answer.cursor, _policy_of(feed), self._breaker, self._size)
+        older = self._acks.get((lease.user_id, lease.device_id, lease.topic_id))
+        if older is not None:
+            self._do.replace(older.subscription)
+        others = self._by_feed.setdefault(feed, {})
+        policy = next(iter(others)).window.policy if others else _policy_of(feed)
+        window = AckWindow(answer.cursor, policy, self._breaker, self._size)
         stored = opened.cursor if opened.cursor is not None and opened.cursor.epoch == answer.epoch else None
         if stored is not None and stored.seq == answer.cursor:
             window.restore(stored.above, stored.attempts)
         acks = SubscriptionAcks(subscription, window, lease, shard, self, self._tools)
-        older = self._acks.get(acks.key)
-        if older is not None:
-            self._do.replace(older.subscription)
         subscription.acknowledge(acks)
         self._acks[acks.key] = acks
-        self._by_feed.setdefault(feed, {})[acks] = None
+        others[acks] = None
         self._by_shard.setdefault(shard, {})[acks] = None
         if stored is None or stored.seq < answer.cursor:
             self.reports.changed(acks, urgent=True)
@@ -128,8 +134,8 @@ class Acknowledging:
 
     def configure(self, feed: TopicFeed) -> None:
         """The topic's settings changed: its `retry` counts from the next failure on."""
+        policy = _policy_of(feed)
         for acks in self._by_feed.get(feed, ()):
-            policy = _policy_of(feed)
             acks.window.policy = policy
             if acks.replays is not None:
                 acks.replays.policy = policy

@@ -31,6 +31,12 @@ class CursorReports:
         self._releases: list[tuple[int, ReleaseCursor]] = []
         self._released: set[tuple[str, str, str]] = set()  # whose they are
         self._is_scheduled = False
+        self._under_way = 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a cursor is not stored yet."""
+        return bool(self._dirty or self._under_way or self._is_scheduled)
 
     def changed(self, acks: SubscriptionAcks, *, urgent: bool = False) -> None:
         """A cursor has moved, or is to be stored for the first time."""
@@ -118,9 +124,11 @@ class CursorReports:
         def build(req: int) -> Request:
             return MoveCursors(req, shard, cursors)
 
+        self._under_way += 1
         self._upstream.request(shard, build, partial(self._moved, versions))
 
     def _moved(self, versions: list[tuple[SubscriptionAcks, int]], answer: Answer) -> None:
+        self._under_way -= 1
         stored = isinstance(answer, CursorsMoved)
         for acks, version in versions:
             if not stored:

@@ -126,6 +126,10 @@ class SubscriptionAcks:
         self._times.plan(self)
         return [frame_again(piece.frames[each.seq - piece.seq], each.attempt) for each in sendings]
 
+    def take_back(self, seq: int) -> None:
+        """The new messages from `seq` on were not written after all."""
+        self.window.take_back(seq)
+
     def lose(self, seq: int) -> None:
         """The messages up to `seq` are kept no longer, and a gap frame said so."""
         self.window.lose(seq, self._tools.clock(), self._tools.draw)

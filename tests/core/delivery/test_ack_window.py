@@ -30,6 +30,14 @@ def test_new_messages_are_sent_once_and_cost_no_entry() -> None:
     assert (w.acked, w.in_flight, w.above(), w.attempts()) == (12, 2, [], [])
 
 
+def test_messages_that_were_not_sent_after_all_come_as_new() -> None:
+    w = window()
+    w.send_new(3, 0.0)
+    w.send_new(6, 0.0)
+    w.take_back(4)
+    assert (w.in_flight, sent(w, 6)) == (3, [(4, 1), (5, 1), (6, 1)])
+
+
 def test_the_window_is_bounded_and_an_ack_makes_room() -> None:
     w = window()
     assert w.limit(0.0) == 256
