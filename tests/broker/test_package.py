@@ -43,6 +43,7 @@ def test_the_core_of_delivery_knows_no_clock_randomness_or_io(name: str) -> None
     assert {full for full in imports if full.startswith("headgate")} <= {
         *(f"headgate.core.delivery.{other}" for other in PURE),
         "headgate.core.wire.errors",
+        "headgate.core.wire.event_names",
         "headgate.core.wire.topic_settings",
     }
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFunctionDef)]
