@@ -167,6 +167,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Requests, frames and links that were refused, by code. The logs hold examples.", "ops",
             ),
             Panel(
+                "Lifecycle events",
+                (("{{event}}", "sum by (event) (rate(headgate_lifecycle_events_total[$__rate_interval]))"),),
+                "What happens to messages; delivering to retry_scheduled of acknowledged subscriptions.", "ops",
+            ),
+            Panel(
                 "Dead letters",
                 (
                     ("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),
