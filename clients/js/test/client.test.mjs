@@ -224,6 +224,7 @@ test("the iterator: one consumer, leaving the loop unsubscribes, the end by the 
   await settle();
   assert.equal(world.socket.of("subscribe").length, 1, "not before the server has answered");
   world.socket.messages("t", 4);
+  world.socket.say({ type: "unsubscribed", topic_id: "t", reason: "ended" }); // of the one before
   world.socket.say({ type: "unsubscribed", id: world.socket.last("unsubscribe").id, topic_id: "t", reason: "requested" });
   await settle();
   world.socket.grant({ seq: 4 });
@@ -261,7 +262,10 @@ test("a full queue: unsubscribed, and asked for again at its position when half 
   await settle();
   const reader = sub[Symbol.asyncIterator]();
   const seqs = [];
-  for (let count = 0; count < 5; count += 1) seqs.push((await reader.next()).value.seq);
+  for (let count = 0; count < 4; count += 1) seqs.push((await reader.next()).value.seq);
+  await settle();
+  assert.equal(world.socket.of("subscribe").length, 1, "more than half is taken");
+  seqs.push((await reader.next()).value.seq);
   await settle();
   assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 10 });
   world.socket.grant({ resumed: true, seq: 20 });
@@ -364,6 +368,25 @@ test("acknowledged, manual: ack, nack, flush; leaving says what is due", async (
   sub.ack(messages[2]);
   await reader.return();
   assert.deepEqual(world.socket.sent.slice(-2).map(({ type, seq }) => [type, seq]), [["ack", 3], ["unsubscribe", undefined]]);
+});
+
+test("64 handled messages are acknowledged without waiting", async () => {
+  const { world } = await following({ ack: true });
+  world.socket.messages("t", 1, 63);
+  await settle();
+  assert.equal(world.socket.of("ack").length, 0);
+  world.socket.messages("t", 64);
+  await settle();
+  assert.equal(world.socket.last("ack").seq, 64);
+});
+
+test("frames that wait for the rate, and requests without an answer, are bounded", async () => {
+  const { world, client, sub } = await following();
+  const taken = Array.from({ length: 2_000 }, (_, t) => client._connection.send({ type: "ping", t }));
+  assert.equal(taken.filter(Boolean).length, world.socket.of("ping").length + 512);
+  await world.pass(60_000);
+  const asked = Array.from({ length: 600 }, () => sub.presence().catch((error) => error.code));
+  assert.equal((await Promise.race([asked.at(-1), settle()])), "connection_lost");
 });
 
 test("many acknowledgements and frames stay below the server's rate", async () => {
