@@ -197,6 +197,8 @@ test("a gap is told in its place, and refetched there through history", async ()
   await settle();
   world.requests[3].resolve(answer(200, { messages: [message("t", 7)] }));
   await settle();
+  world.socket.say({ type: "gap", topic_id: "t", from_seq: 3, to_seq: 5, count: 3, reason: "slow_consumer", recoverable: true });
+  await settle();
   assert.deepEqual(order, [1, 2, "gap 3-5 slow_consumer", 3, 4, 5, 6, "gap 7-7 missing", 7, 8, "gap 9-9 retention"]);
   await reconnect(world, 1006);
   assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 9 });
@@ -336,6 +338,16 @@ test("acknowledged, over a lost connection: from the cursor, once to the applica
   assert.equal(world.socket.last("ack").seq, 4);
 });
 
+test("acknowledged, of a topic that began anew: its numbers count anew", async () => {
+  const { world, got } = await following({ ack: true });
+  world.socket.messages("t", 1, 3);
+  await world.pass(300);
+  await reconnect(world, 1006, { epoch: 8, seq: 2, resumed: false, reason: "epoch_changed" });
+  world.socket.messages("t", 1, 2);
+  await world.pass(300);
+  assert.deepEqual([got, world.socket.last("ack").seq], [[1, 2, 3, 1, 2], 2]);
+});
+
 test("acknowledged from a position: asked again behind what is acknowledged", async () => {
   const { world, sub } = await following({ ack: "manual", from: "earliest", onMessage: undefined });
   world.socket.messages("t", 1, 3);
@@ -386,7 +398,16 @@ test("frames that wait for the rate, and requests without an answer, are bounded
   assert.equal(taken.filter(Boolean).length, world.socket.of("ping").length + 512);
   await world.pass(60_000);
   const asked = Array.from({ length: 600 }, () => sub.presence().catch((error) => error.code));
-  assert.equal((await Promise.race([asked.at(-1), settle()])), "connection_lost");
+  assert.equal(await Promise.race([asked.at(-1), settle()]), "connection_lost");
+  const other = await following();
+  const slow = [];
+  for (let count = 0; count < 520; count += 1) {
+    slow.push(other.sub.presence().catch((error) => error.code));
+    await other.world.pass(120);
+    other.world.socket.messages("t", count + 1);
+  }
+  assert.equal(await Promise.race([slow.at(-1), settle()]), "connection_lost");
+  assert.equal(await Promise.race([slow[0], settle()]), undefined, "it waits");
 });
 
 test("many acknowledgements and frames stay below the server's rate", async () => {
@@ -495,6 +516,19 @@ test("a fixed token is told when it expires, and setToken goes on with another",
   client.connect();
   await settle();
   assert.equal(world.sockets.length, 2);
+});
+
+test("a page whose policy forbids WebSockets has event streams", async () => {
+  const world = new World();
+  world.env.WebSocket = class {
+    constructor() {
+      throw new Error("refused by the policy of the page");
+    }
+  };
+  world.client().subscribe("a");
+  for (let failure = 0; failure < 2; failure += 1) await world.pass(3_000);
+  await settle();
+  assert.equal(world.requests[0].url.pathname, "/sse/subscribe");
 });
 
 test("a callback that throws is reported and stops nothing", async () => {
