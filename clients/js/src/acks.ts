@@ -89,7 +89,7 @@ export class Acks {
 
   /** Returns the seq of the `ack` to send, or null. `told` follows when it was sent. */
   due(): number | null {
-    const seq = Math.min(this._finished, this._seen, lowest(this._open) - 1, lowest(this._old) - 1);
+    const seq = Math.min(this._finished, this._seen, lowest(this._open) - 1); // what failed before comes before it is seen
     return seq > 0 && (seq > this._sent || seq >= this._again) ? seq : null;
   }
 

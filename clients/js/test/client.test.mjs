@@ -197,6 +197,8 @@ test("a gap is told in its place, and refetched there through history", async ()
   await settle();
   world.requests[3].resolve(answer(200, { messages: [message("t", 7)] }));
   await settle();
+  world.socket.say({ type: "gap", topic_id: "t", from_seq: 3, to_seq: 5, count: 3, reason: "slow_consumer", recoverable: true });
+  await settle();
   assert.deepEqual(order, [1, 2, "gap 3-5 slow_consumer", 3, 4, 5, 6, "gap 7-7 missing", 7, 8, "gap 9-9 retention"]);
   await reconnect(world, 1006);
   assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 9 });
@@ -224,6 +226,7 @@ test("the iterator: one consumer, leaving the loop unsubscribes, the end by the 
   await settle();
   assert.equal(world.socket.of("subscribe").length, 1, "not before the server has answered");
   world.socket.messages("t", 4);
+  world.socket.say({ type: "unsubscribed", topic_id: "t", reason: "ended" }); // of the one before
   world.socket.say({ type: "unsubscribed", id: world.socket.last("unsubscribe").id, topic_id: "t", reason: "requested" });
   await settle();
   world.socket.grant({ seq: 4 });
@@ -261,7 +264,10 @@ test("a full queue: unsubscribed, and asked for again at its position when half 
   await settle();
   const reader = sub[Symbol.asyncIterator]();
   const seqs = [];
-  for (let count = 0; count < 5; count += 1) seqs.push((await reader.next()).value.seq);
+  for (let count = 0; count < 4; count += 1) seqs.push((await reader.next()).value.seq);
+  await settle();
+  assert.equal(world.socket.of("subscribe").length, 1, "more than half is taken");
+  seqs.push((await reader.next()).value.seq);
   await settle();
   assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 10 });
   world.socket.grant({ resumed: true, seq: 20 });
@@ -332,6 +338,16 @@ test("acknowledged, over a lost connection: from the cursor, once to the applica
   assert.equal(world.socket.last("ack").seq, 4);
 });
 
+test("acknowledged, of a topic that began anew: its numbers count anew", async () => {
+  const { world, got } = await following({ ack: true });
+  world.socket.messages("t", 1, 3);
+  await world.pass(300);
+  await reconnect(world, 1006, { epoch: 8, seq: 2, resumed: false, reason: "epoch_changed" });
+  world.socket.messages("t", 1, 2);
+  await world.pass(300);
+  assert.deepEqual([got, world.socket.last("ack").seq], [[1, 2, 3, 1, 2], 2]);
+});
+
 test("acknowledged from a position: asked again behind what is acknowledged", async () => {
   const { world, sub } = await following({ ack: "manual", from: "earliest", onMessage: undefined });
   world.socket.messages("t", 1, 3);
@@ -364,6 +380,34 @@ test("acknowledged, manual: ack, nack, flush; leaving says what is due", async (
   sub.ack(messages[2]);
   await reader.return();
   assert.deepEqual(world.socket.sent.slice(-2).map(({ type, seq }) => [type, seq]), [["ack", 3], ["unsubscribe", undefined]]);
+});
+
+test("64 handled messages are acknowledged without waiting", async () => {
+  const { world } = await following({ ack: true });
+  world.socket.messages("t", 1, 63);
+  await settle();
+  assert.equal(world.socket.of("ack").length, 0);
+  world.socket.messages("t", 64);
+  await settle();
+  assert.equal(world.socket.last("ack").seq, 64);
+});
+
+test("frames that wait for the rate, and requests without an answer, are bounded", async () => {
+  const { world, client, sub } = await following();
+  const taken = Array.from({ length: 2_000 }, (_, t) => client._connection.send({ type: "ping", t }));
+  assert.equal(taken.filter(Boolean).length, world.socket.of("ping").length + 512);
+  await world.pass(60_000);
+  const asked = Array.from({ length: 600 }, () => sub.presence().catch((error) => error.code));
+  assert.equal(await Promise.race([asked.at(-1), settle()]), "connection_lost");
+  const other = await following();
+  const slow = [];
+  for (let count = 0; count < 520; count += 1) {
+    slow.push(other.sub.presence().catch((error) => error.code));
+    await other.world.pass(120);
+    other.world.socket.messages("t", count + 1);
+  }
+  assert.equal(await Promise.race([slow.at(-1), settle()]), "connection_lost");
+  assert.equal(await Promise.race([slow[0], settle()]), undefined, "it waits");
 });
 
 test("many acknowledgements and frames stay below the server's rate", async () => {
@@ -472,6 +516,19 @@ test("a fixed token is told when it expires, and setToken goes on with another",
   client.connect();
   await settle();
   assert.equal(world.sockets.length, 2);
+});
+
+test("a page whose policy forbids WebSockets has event streams", async () => {
+  const world = new World();
+  world.env.WebSocket = class {
+    constructor() {
+      throw new Error("refused by the policy of the page");
+    }
+  };
+  world.client().subscribe("a");
+  for (let failure = 0; failure < 2; failure += 1) await world.pass(3_000);
+  await settle();
+  assert.equal(world.requests[0].url.pathname, "/sse/subscribe");
 });
 
 test("a callback that throws is reported and stops nothing", async () => {

@@ -97,6 +97,18 @@ test("cursor: repeats are dropped, a number that was left out is said", () => {
   assert.equal(cursor.judge(undefined), "new", "ephemeral");
 });
 
+test("cursor: an acknowledged session begins where the server's cursor is, which may lie further on", () => {
+  const cursor = new Cursor("cursor", true);
+  cursor.granted(subscribed({ resumed: true }), "cursor");
+  cursor.take(3);
+  assert.equal(cursor.judge(5).reason, "missing");
+  cursor.granted(subscribed({ resumed: true }), "cursor");
+  assert.equal(cursor.judge(3), "repeat");
+  assert.equal(cursor.judge(9), "new");
+  cursor.take(9);
+  assert.equal(cursor.judge(11).reason, "missing");
+});
+
 test("cursor: gap frames, clipped to what was not taken", () => {
   const cursor = new Cursor("live", false);
   cursor.granted(subscribed(), "live");

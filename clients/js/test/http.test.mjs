@@ -105,6 +105,14 @@ test("publishes are bounded by count and by bytes; a closed client tries nothing
   const client = world.client({ publishMessages: 3, publishBytes: 100 });
   const waiting = [1, 2, 3].map((n) => client.publish("a", n));
   await assert.rejects(client.publish("a", 4), { code: "queue_full", retryable: true });
+  const one = new World();
+  const again = one.client({ publishMessages: 1, publishBytes: 2 });
+  for (let seq = 1; seq <= 3; seq += 1) {
+    const publishing = again.publish("a", 10);
+    await settle();
+    one.requests.at(-1).resolve(published(seq));
+    assert.equal((await publishing).seq, seq);
+  }
   const small = new World().client({ publishBytes: 100 });
   await assert.rejects(small.publish("a", "x".repeat(100)), { code: "queue_full" });
   await settle();
@@ -235,6 +243,20 @@ test("event streams: close codes of the whole client, leaving, and what needs a 
   world.requests[3].resolve(problem(401, "unauthenticated", false));
   await settle();
   assert.equal(world.states.at(-1), "stopped unauthenticated");
+});
+
+test("event streams: an end by the server is an end, not a cut", async () => {
+  const world = new World();
+  const ends = [];
+  world.client({ transport: "sse" }).subscribe("a", { onMessage: () => {}, onEnd: (error) => ends.push(error.code) });
+  await settle();
+  const one = stream();
+  world.requests[0].resolve(one.answer);
+  one.begin("a");
+  one.say("unsubscribed", { topic_id: "a", reason: "deleted" });
+  one.end();
+  await settle();
+  assert.deepEqual([ends, world.states.at(-1), world.errors], [["deleted"], "open", []]);
 });
 
 test("event streams: a ticket is fetched for each stream", async () => {
