@@ -96,8 +96,10 @@ class Scene:
         for worker in self.workers:
             worker.check()
 
-    def owner(self, shard: int) -> Role:
-        return next(role for role in self.deployment.dispatchers if role.running and shard in shards_of(role))
+    def owner(self, shard: int) -> Role | None:
+        """The dispatcher that serves a shard, None while nobody does."""
+        serving = (role for role in self.deployment.dispatchers if role.running and shard in shards_of(role))
+        return next(serving, None)
 
     def all_fail(self) -> bool:
         """Whether most workers have a message that waits for its next attempt."""
@@ -132,8 +134,9 @@ async def kill_a_gateway(scene: Scene) -> None:
 def kill_the_owner_of(shard: int) -> Kill:
     async def kill(scene: Scene) -> None:
         owner = scene.owner(shard)
+        assert owner is not None
         owner.kill9()
-        await until("another owner serves", lambda: scene.owner(shard) is not owner, 40)
+        await until("another owner serves", lambda: scene.owner(shard), 40)
         owner.start()
         await owner.ready(40)
 
