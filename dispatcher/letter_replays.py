@@ -17,7 +17,7 @@ REPLAYS_FROM: Final = 2  # the link version that knows replays
 logger = structlog.get_logger("dispatcher")
 
 
-class Replays:
+class LetterReplays:
     """The letters of one shard that are being replayed.
 
     Each is sent when its replay begins, when the log has been read by a new owner, and to a gateway that attaches or

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from dispatcher.replays import Replays
+from dispatcher.letter_replays import LetterReplays
 from headgate.core.delivery.dead_letter_record import LetterEnded
 from headgate.core.wire import link
 from headgate.core.wire.link_dead_letters import Receiver, WantReplays
@@ -118,5 +118,5 @@ async def test_a_replay_whose_message_is_lost_meanwhile_ends() -> None:
 async def test_the_owner_of_a_log_that_is_read_already_needs_no_second_look() -> None:
     bed = LettersBed(await a_log())
     async with bed.run():
-        Replays(bed.owner, None)  # type: ignore[arg-type]  # no message is looked for
+        LetterReplays(bed.owner, None)  # type: ignore[arg-type]  # no message is looked for
         assert bed.owner.letters._waiting == []
