@@ -8,7 +8,7 @@ from headgate.core.wire.link_dead_letters import Receiver
 from headgate.core.wire.link_deliveries import CountWritten, Written
 from headgate.core.wire.link_members import TopicSettings
 from headgate.core.wire.link_messages import Amended
-from tests.core.fanout.acking import RETRY, AckScene, got
+from tests.core.fanout.acking import AckScene, got
 
 
 def test_messages_come_once_and_the_cursor_follows_the_acks() -> None:
@@ -335,53 +335,6 @@ def test_the_counts_of_publishers_who_wait_count_a_message_once() -> None:
     assert got(bob) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     written = [message for message in scene.owners.asked if isinstance(message, Written)]
     assert (written[-1].count, written[-1].done) == (1, True)
-
-
-def test_a_socket_that_fills_up_loses_nothing_of_its_other_topics() -> None:
-    """Both topics are written in one flush: the first write may park the session."""
-    scene = AckScene(Limits(queue_bytes=8_000))
-    scene.owners.create("b", settings={"retry": RETRY})
-    scene.owners.create("c")
-    bob = scene.acker()
-    for frame in ({"topic_id": "b", "ack": True, "from": "cursor"}, {"topic_id": "c"}):
-        scene.say(bob, type="subscribe", **frame)
-    bob.stuck = True
-    for topic in "abc":
-        scene.publish(topic, 1)
-    scene.turn()
-    scene.publish("c", "x" * 1_300)
-    scene.turn()
-    assert not bob.paused
-    for topic in "abc":
-        scene.publish(topic, "x" * 300)
-    scene.turn()
-    assert bob.paused
-    for _ in range(20):
-        bob.drain()
-        for topic in "ab":
-            newest = [frame["seq"] for frame in bob.frames("message") if frame["topic_id"] == topic]
-            if newest:
-                scene.say(bob, type="ack", topic_id=topic, seq=newest[-1])
-        scene.now += 0.25
-        scene.hub.tick(scene.moment)
-        scene.turn()
-    for topic in "abc":
-        frames = [frame for frame in bob.frames("message") if frame["topic_id"] == topic]
-        assert [frame["seq"] for frame in frames] == list(range(1, scene.owners.topics[topic].seq + 1)), topic
-        assert not any("attempt" in frame for frame in frames), topic
-
-
-def test_more_than_one_write_may_carry_is_sent_topic_by_topic() -> None:
-    scene = AckScene(Limits(queue_bytes=4_000))
-    scene.owners.create("b", settings={"retry": RETRY})
-    bob = scene.acker()
-    scene.say(bob, type="subscribe", topic_id="b", ack=True)
-    scene.publish("a", "x" * 700)
-    scene.publish("b", "x" * 700)
-    scene.turn()
-    frames = bob.frames("message")
-    assert sorted((frame["topic_id"], frame["seq"]) for frame in frames) == [("a", 1), ("b", 1)]
-    assert not any("attempt" in frame for frame in frames)
 
 
 def test_a_message_that_fails_twice_and_then_succeeds_has_three_attempts() -> None:
