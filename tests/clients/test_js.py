@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.clients.javascript import CLIENT, Application, RandomCuts, node, npm, numbered, packed
@@ -154,6 +155,40 @@ async def test_each_message_once_in_order_through_a_proxy_that_cuts_and_a_server
     figures.say(
         f"{cuts.cuts} connections cut at random, kill -9, 4 s frozen and SIGTERM of dev: {lost} lost connections of "
         f"10 WebSocket clients, {total} messages once and in order at each, and at 4 clients of event streams"
+    )
+
+
+async def test_acknowledged_messages_are_handled_once_through_failures_cuts_and_a_kill(
+    stage: Stage, figures: Figures
+) -> None:
+    dev = stage.dev(data=True).start()
+    await dev.ready()
+    async with AsyncExitStack() as opened, CutPath(dev.port) as path:
+        retry = {"kind": "fixed", "first_ms": 300, "max_ms": 300, "jitter": 0, "max_attempts": 50}
+        topic = {"name": "n", "topic_id": "work", "settings": {"retry": retry}}
+        async with httpx.AsyncClient(base_url=dev.url, trust_env=False) as http:
+            assert (await http.post("/api/v1/topics", json=topic)).status_code == 201
+        common = {"url": f"http://127.0.0.1:{path.port}", "options": QUICK}
+        orders = {**common, "topics": ["work"], "clients": 3, "ack": "auto", "from": "cursor", "fail_every": 7}
+        workers = await opened.enter_async_context(await Application.run(orders))
+        await until("all follow", lambda: workers.counts["subscribed"] >= 3 or workers.counts["end"], 20)
+        if any("bad_request" in line["error"] for line in workers.of("end")):
+            pytest.skip("this server does not serve acknowledged subscriptions")
+        publish = {"topic": "work", "count": 200, "every_ms": 25}
+        writer = await opened.enter_async_context(
+            await Application.run({**common, "name": "writer", "publish": publish})
+        )
+        async with RandomCuts(path, seed=29) as cuts:
+            await _flows(workers, 3)
+            dev.kill9()
+            await _back(dev)
+            await until("all is published", lambda: writer.counts["published"] == 200, 60)
+        await until("all is handled", lambda: workers.counts["message"] >= 3 * 200, 60)
+        await asyncio.sleep(1)  # what came twice would come now
+        for messages in workers.seen()["work"].values():
+            assert sorted(message.seq for message in messages) == list(range(1, 201)), "each handled once"
+    figures.say(
+        f"{cuts.cuts} cuts and a kill -9: 200 messages handled once by each of 3 devices, every 7th after a nack"
     )
 
 
