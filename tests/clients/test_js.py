@@ -167,13 +167,14 @@ async def test_acknowledged_messages_are_handled_once_through_failures_cuts_and_
         retry = {"kind": "fixed", "first_ms": 300, "max_ms": 300, "jitter": 0, "max_attempts": 50}
         topic = {"name": "n", "topic_id": "work", "settings": {"retry": retry}}
         async with httpx.AsyncClient(base_url=dev.url, trust_env=False) as http:
-            assert (await http.post("/api/v1/topics", json=topic)).status_code == 201
+            made = await http.post("/api/v1/topics", json=topic)
+        if made.status_code == 400:
+            pytest.skip("this server does not serve acknowledged subscriptions")
+        assert made.status_code == 201
         common = {"url": f"http://127.0.0.1:{path.port}", "options": QUICK}
         orders = {**common, "topics": ["work"], "clients": 3, "ack": "auto", "from": "cursor", "fail_every": 7}
         workers = await opened.enter_async_context(await Application.run(orders))
-        await until("all follow", lambda: workers.counts["subscribed"] >= 3 or workers.counts["end"], 20)
-        if any("bad_request" in line["error"] for line in workers.of("end")):
-            pytest.skip("this server does not serve acknowledged subscriptions")
+        await until("all follow", lambda: workers.counts["subscribed"] >= 3, 20)
         publish = {"topic": "work", "count": 200, "every_ms": 25}
         writer = await opened.enter_async_context(
             await Application.run({**common, "name": "writer", "publish": publish})
