@@ -312,6 +312,23 @@ async def test_closing_the_client_ends_every_iterator() -> None:
         assert client.state is State.CLOSED
 
 
+async def test_closing_does_not_wait_for_a_server_that_goes_at_the_same_time() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.subscribed("a")
+        await peer.messages("a", 1)
+        await peer.hear("ack")
+
+    async with streams(script) as server:
+        client = Client(server.url, trust_env=False)
+        messages = client.subscribe("a", ack="manual")
+        messages.ack(await anext(messages))
+        await until(lambda: client.state is not State.OPEN or server.peers[0].heard[-1]["type"] == "ack")
+        async with asyncio.timeout(2):
+            await client.close()
+        await asyncio.sleep(0.1)
+        assert len(server.peers) <= 2
+
+
 async def _all(messages: Subscription) -> list[Message]:
     return [message async for message in messages]
 
