@@ -15,7 +15,8 @@ class DeliveryLedger:
 
     `holds_line`: after a failure nothing that was not tried yet may be tried before the failed message is tried again
     or settled. `at_least_once`: a message that succeeded may come again until `store` says that the log knows it. Where
-    a process died, one try of each message may not have been counted: `attempt` is then too low by as many.
+    a process died since a message was tried last, its failures count on, but for the last one at most: `attempt` is then
+    not below them. Other tries may be forgotten, and tries that nobody saw may have been counted.
     """
 
     def __init__(self, who: str, *, holds_line: bool = True, at_least_once: bool = False) -> None:
@@ -30,7 +31,9 @@ class DeliveryLedger:
         self._failed: set[int] = set()  # failed, and neither tried again nor settled
         self._holds_line = holds_line
         self._at_least_once = at_least_once
-        self._may_lose = 0
+        self._failures: Counter[int] = Counter()  # message -> tries that failed
+        self._deaths = 0
+        self._deaths_before: dict[int, int] = {}  # message -> deaths before it was tried last
         self._newest = NOTHING
 
     def owe(self, message: int) -> None:
@@ -47,6 +50,7 @@ class DeliveryLedger:
         self.owe(message)
         self.replayed.add(message)
         self.tries.pop(message, None)
+        del self._failures[message]
 
     def tried(self, message: int, attempt: int) -> None:
         """A delivery of a message began: `attempt` as it was told, from 1."""
@@ -60,9 +64,11 @@ class DeliveryLedger:
         before = self.tries.get(message, 0)
         if before == 0 and message not in self.replayed:
             self._first(message)
-        low = max(1, before + 1 - self._may_lose)
-        assert low <= attempt <= before + 1, f"attempts: {message} at {self.who}: {attempt} after {before}"
-        self.tries[message] = max(attempt, before)
+        died = before > 0 and self._deaths_before[message] < self._deaths
+        right = attempt >= max(1, self._failures[message]) if died else attempt == before + 1
+        assert right, f"attempts: {message} at {self.who}: {attempt} after {before}"
+        self.tries[message] = attempt
+        self._deaths_before[message] = self._deaths
         self._failed.discard(message)
 
     def _first(self, message: int) -> None:
@@ -76,6 +82,7 @@ class DeliveryLedger:
         """The delivery failed."""
         assert message in self.tries, f"states: {message} fails at {self.who} and was not tried"
         self._failed.add(message)
+        self._failures[message] += 1
 
     def succeeded(self, message: int, key: str | None = None, *, in_order: bool = True) -> None:
         """The delivery succeeded; `in_order`: those of one `key` succeed in the order of their numbers."""
@@ -106,8 +113,8 @@ class DeliveryLedger:
         self.stored |= {number for number in self._settled if number <= message and self.owed[number] == 0}
 
     def died(self) -> None:
-        """A process died: what was in flight comes again, and one try of each may not have been counted."""
-        self._may_lose += 1
+        """A process died, or another session follows: what was in flight comes again."""
+        self._deaths += 1
         self._failed.clear()
         self._newest = NOTHING
 

@@ -106,12 +106,35 @@ def test_a_failed_message_that_is_tried_again_in_its_turn_is_right() -> None:
 
 def test_after_a_death_one_try_of_a_message_may_be_missing_in_its_count_and_not_two() -> None:
     ledger = owing(1)
+    for attempt in (1, 2):
+        ledger.tried(1, attempt)
+        ledger.failed(1)
+    ledger.died()
+    ledger.died()
+    ledger.tried(1, 2)
+    with pytest.raises(AssertionError, match="attempts: 1 at ann: 2 after 2"):
+        ledger.tried(1, 2)
+    ledger.died()
+    with pytest.raises(AssertionError, match="attempts: 1 at ann: 1 after 2"):
+        ledger.tried(1, 1)
+
+
+def test_tries_that_did_not_fail_are_forgotten_at_a_death() -> None:
+    ledger = owing(1)
     ledger.tried(1, 1)
     ledger.tried(1, 2)
     ledger.died()
-    ledger.tried(1, 2)
-    with pytest.raises(AssertionError, match="attempts: 1 at ann: 1 after 2"):
-        ledger.tried(1, 1)
+    ledger.tried(1, 1)
+
+
+def test_after_a_death_more_may_have_been_tried_than_was_seen() -> None:
+    ledger = owing(1, 2)
+    ledger.tried(1, 1)
+    ledger.died()
+    ledger.tried(1, 4)
+    ledger.tried(2, 1)
+    with pytest.raises(AssertionError, match="attempts: 1 at ann: 6 after 4"):
+        ledger.tried(1, 6)
 
 
 def test_what_was_stored_does_not_come_again_after_a_death() -> None:

@@ -134,7 +134,7 @@ class CursorReports:
             if not stored:
                 self._dirty[acks] = None
                 continue
-            acks.stored = max(acks.stored, version)
+            acks.store(version)
             if acks not in self._dirty:
                 self._ended.pop(acks, None)
             if acks.waiting:
