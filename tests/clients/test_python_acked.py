@@ -120,6 +120,7 @@ async def test_a_newer_worker_of_the_device_takes_over(stage: Stage) -> None:
         await first.ready()
         await publish(dev, 0, 10)
         await until("the old one works", lambda: len(seen) == 10, 30)
+        await first._messages.confirm()  # what it did not tell the server comes to the new one too
         async with new.worker("jobs", handler("new")) as second:
             await second.ready()
             with pytest.raises(SubscriptionEnded, match="replaced"):
