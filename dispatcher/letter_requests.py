@@ -59,8 +59,8 @@ class LetterRequests:
         self._clock = clock
         self._metrics = metrics
         self._again = again
-        self._replays = LetterReplays(owner, messages)
         self._ending: set[str] = set()
+        self._replays = LetterReplays(owner, messages, self._ending)
         self.handlers: Mapping[type, Callable[..., None]] = {
             wire.GiveUp: self._give_up,
             wire.AskDeadLetters: self._list,
