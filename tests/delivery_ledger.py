@@ -25,6 +25,8 @@ class DeliveryLedger:
         self.replayed: set[int] = set()
         self.tries: dict[int, int] = {}  # the highest `attempt` of each message
         self.letters: Counter[int] = Counter()
+        self._refused: set[int] = set()
+        self._acknowledged: dict[int, set[int]] = {}  # what acknowledgements count for that are not known to be stored
         self.stored: set[int] = set()  # their acknowledgements are in the log
         self._settled: set[int] = set()
         self._last: dict[str | None, int] = {}  # by key: the newest message that succeeded
@@ -54,9 +56,8 @@ class DeliveryLedger:
 
     def tried(self, message: int, attempt: int) -> None:
         """A delivery of a message began: `attempt` as it was told, from 1."""
-        if self._at_least_once and message in self._settled and self.owed[message] == 0:
-            self.owe(message)
-        assert self.owed[message] > 0, f"once: {message} comes again to {self.who}, it is settled"
+        repeats = self._at_least_once and message in self._settled
+        assert self.owed[message] > 0 or repeats, f"once: {message} comes again to {self.who}, it is settled"
         if message not in self.replayed:
             assert message not in self.stored, (
                 f"cursor: {message} comes again to {self.who}, its acknowledgement is stored"
@@ -100,21 +101,33 @@ class DeliveryLedger:
 
     def settle(self, message: int, *, only_if_owed: bool = False) -> None:
         """A delivery is over: it succeeded, was given up, or was evicted."""
-        if self.owed[message] == 0 and only_if_owed:
+        repeats = self._at_least_once and message in self._settled
+        if self.owed[message] == 0 and (only_if_owed or repeats):
+            self._failed.discard(message)
             return
         assert self.owed[message] > 0, f"once: {message} was settled already for {self.who}"
         self.owed[message] -= 1
         self._settled.add(message)
         self._failed.discard(message)
 
+    def refuse(self, message: int) -> None:
+        """A `nack` was sent: from now on only an acknowledgement of its own is sure to count for the message."""
+        self._refused.add(message)
+
+    def acknowledge(self, message: int) -> None:
+        """An acknowledgement of `message`, and of whatever below it is settled, was sent."""
+        below = {number for number in self._settled - self._refused if number < message}
+        self._acknowledged.setdefault(message, {*below, message})
+
     def store(self, message: int) -> None:
-        """The log has the acknowledgement of `message`, and of whatever below it is settled."""
+        """The log has the acknowledgement of `message` that was sent."""
         assert message in self._settled, f"cursor: {message} is stored for {self.who} and is not settled"
-        self.stored |= {number for number in self._settled if number <= message and self.owed[number] == 0}
+        self.stored |= self._acknowledged.pop(message, set())
 
     def died(self) -> None:
         """A process died, or another session follows: what was in flight comes again."""
         self._deaths += 1
+        self._acknowledged.clear()
         self._failed.clear()
         self._newest = NOTHING
 

@@ -49,6 +49,7 @@ def an_attempt_too_many(ledger: DeliveryLedger) -> None:
 
 def stored_before_it_was_acknowledged(ledger: DeliveryLedger) -> None:
     ledger.tried(1, 1)
+    ledger.acknowledge(1)
     ledger.store(1)
 
 
@@ -95,6 +96,7 @@ def test_a_failed_message_that_is_tried_again_in_its_turn_is_right() -> None:
     ledger.succeeded(2, in_order=False)
     ledger.tried(1, 2)
     ledger.succeeded(1, in_order=False)
+    ledger.acknowledge(2)
     ledger.store(2)
     ledger.tried(3, 1)
     ledger.given_up(3, 1, 5)
@@ -141,8 +143,22 @@ def test_what_was_stored_does_not_come_again_after_a_death() -> None:
     ledger = owing(1, 2)
     ledger.tried(1, 1)
     ledger.succeeded(1)
+    ledger.acknowledge(1)
     ledger.store(1)
     ledger.owe(1)  # as if it had not been settled
     ledger.died()
     with pytest.raises(AssertionError, match="cursor: 1 comes again"):
         ledger.tried(1, 1)
+
+
+def test_an_acknowledgement_does_not_count_for_what_was_settled_after_it_was_sent() -> None:
+    ledger = DeliveryLedger("ann", at_least_once=True)
+    for message in (1, 2):
+        ledger.owe(message)
+        ledger.tried(message, 1)
+    ledger.succeeded(2, in_order=False)
+    ledger.acknowledge(2)
+    ledger.succeeded(1, in_order=False)
+    ledger.store(2)
+    assert ledger.stored == {2}
+    ledger.tried(1, 2)

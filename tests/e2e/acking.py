@@ -103,9 +103,11 @@ class Worker:
             self.hopeless.add(seq)
         if self._fails(frame["payload"]["n"], attempt):
             self.refused[seq] = attempt
+            self.ledger.refuse(seq)
             await self._answer(socket, "nack", seq, id=-seq, reason="planned")
         else:
             self._note(self.ledger.succeeded, seq, in_order=False)
+            self.ledger.acknowledge(seq)
             await self._answer(socket, "ack", seq, id=seq)
 
     def _answered(self, number: int) -> None:

@@ -189,7 +189,7 @@ class Acker:
 
     def _error(self, sitting: Sitting, frame: dict[str, Any]) -> None:
         code = frame["code"]
-        if "id" in frame and code in ("not_found", "not_ready"):
+        if (sitting.is_over and code == "not_found") or ("id" in frame and code == "not_ready"):
             return  # of an acknowledgement on a session that was replaced, or while many wait
         if code == "already_subscribed" and sitting.number != self.connects:
             sitting.is_over = True
@@ -224,15 +224,17 @@ class Acker:
             sitting.silent = sitting.silent or seq
         else:
             sitting.refused[seq] = attempt
+            self.ledger.refuse(seq)
             self._answer(sitting, "nack", seq, id=-seq, reason="planned")
         self._work_soon(sitting)
 
     def _succeed(self, sitting: Sitting, seq: int, attempt: int) -> None:
-        if self.ledger.owed[seq]:  # else a copy of it was worked off before
-            self._note(self.ledger.succeeded, seq, in_order=False)
+        self._note(self.ledger.succeeded, seq, in_order=False)
         if sitting.silent or (attempt == 1 and self._rng.random() < 0.1):
             return  # nothing is acknowledged: the next acknowledgement counts for it, or it comes again
         named = {"id": seq} if self._rng.random() < 0.7 else {}
+        if named:
+            self.ledger.acknowledge(seq)
         self._answer(sitting, "ack", seq, **named)
 
     def _answer(self, sitting: Sitting, kind: str, seq: int, **members: object) -> None:

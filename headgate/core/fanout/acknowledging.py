@@ -113,7 +113,9 @@ class Acknowledging:
         self._acks[acks.key] = acks
         others[acks] = None
         self._by_shard.setdefault(shard, {})[acks] = None
-        if stored is None or stored.seq < answer.cursor:
+        if not window.is_plain:  # the session before may have told its owner of failures that the log does not know yet
+            self._note_failure(acks)
+        elif stored is None or stored.seq < answer.cursor:
             self.reports.changed(acks, urgent=True)
         self._give_ups.ask_all(acks)
         self._replaying.want(acks)
@@ -243,12 +245,15 @@ class Acknowledging:
     # Private
 
     def _failed(self, acks: SubscriptionAcks, failure: Failure) -> None:
-        """A message of the window failed. It comes again once the log knows that, so that no crash forgets it."""
-        self.reports.changed(acks, urgent=True)
+        """A message of the window failed."""
+        self._note_failure(acks)
         if failure.given_up:
             self._give_ups.ask(acks, failure)
-        else:
-            acks.failed = acks.version
+
+    def _note_failure(self, acks: SubscriptionAcks) -> None:
+        """A message comes again once the log knows that it failed, so that no crash forgets it."""
+        self.reports.changed(acks, urgent=True)
+        acks.failed = acks.version
 
     def _given_up(self, acks: SubscriptionAcks, seq: int) -> None:
         """The dead letter is in the log."""

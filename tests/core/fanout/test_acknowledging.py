@@ -256,6 +256,7 @@ def test_what_was_refused_is_remembered_by_the_next_session() -> None:
     scene.hub.lost(bob.session)
     scene.turn()
     again = scene.acker()
+    scene.turn()
     assert got(again) == [(1, 2)]
     assert [frame["seq"] for frame in again.frames("caught_up")] == [3]
     scene.ack(again, 1)
@@ -263,6 +264,29 @@ def test_what_was_refused_is_remembered_by_the_next_session() -> None:
     assert scene.cursors.seq("bob", "a") == 3
     scene.send(4)
     assert (got(again), len(again.frames("caught_up"))) == ([(4, 1)], 1)
+
+
+def test_a_message_that_failed_waits_until_the_log_knows_it() -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1, 2)
+    scene.cursors.away = True
+    scene.nack(bob, 1)
+    scene.pass_time(3.0)
+    assert got(bob) == [(1, 1), (2, 1)], "a crash now would forget that it failed"
+    scene.cursors.away = False
+    scene.pass_time(1.25)
+    assert scene.cursors.cursors["bob", "default", "a"].attempts == [(1, 1)]
+    assert got(bob) == [(1, 2), (2, 2)]
+
+
+def test_a_failure_is_told_at_once() -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1)
+    scene.nack(bob, 1)
+    scene.turn()
+    assert scene.cursors.cursors["bob", "default", "a"].attempts == [(1, 1)]
 
 
 def test_a_redelivery_is_the_message_as_it_is_now() -> None:
