@@ -64,7 +64,8 @@ class LetterReplays:
     def want(self, peer: Destination, ask: WantReplays) -> None:
         """A gateway has a receiver's subscription from now on, or it has room for more of its replays.
 
-        It gets the oldest, one more than it takes at a time, so that it knows that there are others and asks again.
+        It gets the oldest, one more than it takes at a time. So it knows that there are others, and asks again when it
+        has room; it also asks once when none is left.
         """
         row = self._owner.rows.get(topic_key(ask.topic_id))
         if row is None or row.epoch != ask.epoch:

@@ -8,6 +8,7 @@ from headgate.core.delivery.delivery import Delivery, Status
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
 
 REPLAYS: Final = 16  # of one subscriber at a time: each may be fetched again for a retry
+_DONE: Final = 4 * REPLAYS  # the owner may send again what was on its way when more were asked for
 
 
 class _Replay:
@@ -29,7 +30,7 @@ class Replays:
         self.policy = policy
         self.turned_away = False  # others wait at the topic's owner until some of these are done
         self._replays: dict[int, _Replay] = {}
-        self._done: deque[str] = deque(maxlen=REPLAYS)
+        self._done: deque[str] = deque(maxlen=_DONE)
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._replays

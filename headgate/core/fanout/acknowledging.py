@@ -30,6 +30,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Subscribed
 from headgate.core.wire.link_acks import LEASES, AttachCursors, Cursor, CursorLease
 from headgate.core.wire.link_dead_letters import Redeliver
+from headgate.core.wire.position import CURSOR
 
 _HORIZON_S: Final = 60.0  # an item due later is visited twice: the wheel's turn is 64 s
 
@@ -106,7 +107,7 @@ class Acknowledging:
         policy = next(iter(others)).window.policy if others else _policy_of(feed)
         window = AckWindow(answer.cursor, policy, self._breaker, self._size)
         stored = opened.cursor if opened.cursor is not None and opened.cursor.epoch == answer.epoch else None
-        if stored is not None and stored.seq == answer.cursor:
+        if stored is not None and _continues(pending, stored, answer):
             window.restore(stored.above, stored.attempts)
         acks = SubscriptionAcks(subscription, window, lease, shard, self, self._tools)
         subscription.acknowledge(acks)
@@ -281,6 +282,13 @@ class Acknowledging:
     def _go_back(self, acks: SubscriptionAcks) -> None:
         acks.subscription.go_back(acks.window.next - 1)
         self._catchup.admit(acks.subscription)
+
+
+def _continues(pending: PendingSubscribe, stored: Cursor, answer: Subscribed) -> bool:
+    """Whether the subscription begins at its device's cursor, or behind it where retention has cut the topic."""
+    position = pending.subscribe.position
+    asked_for_it = position is not None and position.form == CURSOR
+    return stored.seq == answer.cursor or (asked_for_it and stored.seq < answer.cursor)
 
 
 def _policy_of(feed: TopicFeed) -> BackoffPolicy:

@@ -78,9 +78,17 @@ class Replaying:
                 self._fetch(acks, seq)
 
     def look(self) -> None:
-        """Sends what could not be written when it was due; called about once a second."""
+        """Sends what could not be written when it was due; called about once a second.
+
+        Who has none left asks once more: the owner sends a bounded number, and nobody was turned away where the
+        subscriber acknowledged faster than they came.
+        """
         for acks in list(self._active):
-            self.visit(acks)
+            if acks.replays:
+                self.visit(acks)
+            else:
+                del self._active[acks]
+                self.want(acks)
 
     def forget(self, acks: SubscriptionAcks) -> None:
         """The subscription ended: the owner sends what was not acknowledged to the next one."""
@@ -124,8 +132,6 @@ class Replaying:
         self._upstream.send(feed.shard, LetterDone(feed.topic_id, feed.epoch, letter_id))
 
     def _make_room(self, acks: SubscriptionAcks, replays: Replays) -> None:
-        if not replays:
-            self._active.pop(acks, None)
         if replays.turned_away and len(replays) <= REPLAYS // 2:
             replays.turned_away = False
             self.want(acks)

@@ -1,7 +1,7 @@
 """Replayed dead letters at the gateway: to their subscription alone, acknowledged and retried by their own number."""
 
 from headgate.core.delivery.replays import REPLAYS
-from headgate.core.wire.link_dead_letters import Receiver
+from headgate.core.wire.link_dead_letters import Receiver, WantReplays
 from headgate.core.wire.link_messages import Amended
 from tests.core.fanout.acking import AckScene, got
 from tests.core.scene import Pipe
@@ -123,3 +123,20 @@ def test_more_than_the_bound_are_asked_for_again() -> None:
     for seq in range(REPLAYS + 1, count + 1):
         replay(scene, seq, f"letter {seq}")
     assert got(bob) == [(seq, 1) for seq in range(REPLAYS + 1, count + 1)]
+
+
+def test_who_acknowledged_them_faster_than_they_came_asks_once_more_when_none_is_left() -> None:
+    """The owner sends a bounded number: nobody was turned away, and there may be others all the same."""
+    scene, bob = begun()
+    wanted = len(scene.cursors.wanted)
+    for seq in (1, 2):
+        replay(scene, seq, f"letter {seq}")
+        scene.ack(bob, seq)
+    assert len(scene.cursors.wanted) == wanted
+    scene.pass_time(3.0)
+    assert scene.cursors.wanted[wanted:] == [WantReplays("a", scene.topic.epoch, Receiver("bob", "default"))]
+    replay(scene, 1, "another")
+    assert got(bob)[-1] == (1, 1)
+    scene.hub.lost(bob.session)  # type: ignore[arg-type]
+    scene.pass_time(3.0)
+    assert len(scene.cursors.wanted) == wanted + 1
