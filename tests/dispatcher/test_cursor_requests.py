@@ -364,3 +364,25 @@ async def test_a_gateway_that_announces_again_replaces_what_it_announced() -> No
         bed.api.handle(one, ReleaseCursor("ann", "phone", "v", "other"))
         bed.api.handle(one, ReleaseCursor("ann", "phone", "w", "d"))
         assert [bed.owner.leases.is_held("ann", "phone", topic) for topic in "vw"] == [True, False]
+
+
+async def test_who_comes_back_at_once_finds_what_is_still_on_its_way_to_the_log() -> None:
+    async with cursors_bed() as bed:
+        first = lease("one", 1)
+        bed.open(0, first)
+        bed.gateways[0].sent.clear()
+        bed.move(0, cursor(5, attempts=[(6, 2)]))
+        bed.api.handle(bed.gateways[0], ReleaseCursor("ann", "phone", "t", "one"))
+        bed.open(1, lease("two", 2))
+        assert bed.found(1).cursor == cursor(5, attempts=[(6, 2)])
+        await until(lambda: bed.gateways[0].sent)
+        assert isinstance(bed.found(0), CursorsMoved)
+        assert bed.stored() == cursor(5, attempts=[(6, 2)])
+
+
+async def test_what_the_log_did_not_take_is_not_on_its_way_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cursors_bed() as bed:
+        await bed.moved(cursor(2))
+        monkeypatch.setattr(cursor_writer, "WAITING", 0)
+        refused(bed.gateways[0].sent.pop() if bed.move(0, cursor(5)) else None, "overloaded")
+        assert bed.stored() == cursor(2)
