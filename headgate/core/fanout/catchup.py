@@ -217,6 +217,8 @@ class CatchUp:
         """Takes one step; true when something was written and more may follow."""
         feed = subscription.feed
         if subscription.acks is not None and not subscription.acks.may_send():
+            if subscription.target is not None and subscription.cursor >= max(subscription.target, feed.sent):
+                self._end_replay(subscription, subscription.end_replay())  # the window has just the whole replay
             return False  # pumped again when acknowledgements come, or when its time has come
         if subscription.cursor >= feed.sent:
             self._reached(subscription, behind)
