@@ -7,7 +7,7 @@ import { build } from "esbuild";
 
 /** Members that only modules of this package use, and that are no member of anything on the wire. */
 const INTERNAL = [
-  "acknowledged", "acksChanged", "ackDue", "ackTold", "askId", "asking", "caughtUp", "handed", "isFailed", "judge",
+  "acknowledged", "acksChanged", "ackDue", "ackTold", "askId", "asking", "caughtUp", "drained", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
   "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
   "ownId", "passes", "queued", "refreshable", "refused", "renewable", "retried", "sendSpare", "silent", "untold",
 ];

@@ -152,6 +152,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Messages that clients were told are missing.", "ops",
             ),
             Panel(
+                "Acknowledged subscriptions",
+                (
+                    ("subscriptions", "sum(headgate_acked_subscriptions)"),
+                    ("breakers open", "sum(headgate_breakers_open)"),
+                    ("sent again a second", "sum(rate(headgate_redeliveries_total[$__rate_interval]))"),
+                ),
+                "Subscriptions with ack, those that get nothing because they kept failing, and messages sent again.",
+            ),
+            Panel(
                 "Refused publishes",
                 (
                     (

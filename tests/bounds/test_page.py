@@ -49,6 +49,8 @@ MODULES = {
     "user_requests": "headgate.core.fanout.user_requests",
     "renewals": "headgate.core.fanout.renewals",
     "replay_pieces": "headgate.core.fanout.replay_pieces",
+    "replays": "headgate.core.delivery.replays",
+    "cursor_reports": "headgate.core.fanout.cursor_reports",
     "answers": "headgate.core.publish.recent_publishes",
     "topic_rates": "headgate.core.sequencer.topic_rates",
     "throttling": "dispatcher.throttling",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.javascript import install, node, npm
+from tests.clients.javascript import install, npm
 from tests.e2e.conftest import figures, pytest_terminal_summary, stage
 from tests.vectors.served import Served
 
@@ -14,7 +14,6 @@ __all__ = ["figures", "pytest_terminal_summary", "stage"]
 @pytest.fixture(scope="session")
 def built() -> None:
     """`npm ci`, where the lock file is not installed yet, and the build, once."""
-    node()
     install()
     npm("run", "build")
 

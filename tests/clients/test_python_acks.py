@@ -1,7 +1,6 @@
 """Acknowledged subscriptions and workers of the Python client, against a server that plays the protocol's part."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,19 +8,13 @@ import pytest
 from headgate_client import Client, Message, RequestFailed, SubscribeRefused, SubscriptionEnded
 from headgate_client import connection as connection_module
 from headgate_client.reconnection import Backoff
-from tests.clients.python_streams import Peer, streams
+from tests.clients.python_streams import Peer, streams, until
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds."""
     monkeypatch.setattr(connection_module, "Backoff", lambda rnd: Backoff(rnd, 0.02))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def settled(peer: Peer) -> list[tuple[str, int]]:

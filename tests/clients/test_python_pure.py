@@ -253,9 +253,9 @@ class TestReconnection:
 
     def test_waits_grow_to_a_bound_with_full_jitter_and_never_below_what_the_server_asked(self) -> None:
         highest = Backoff(lambda: 1.0)
-        assert [highest.next_s() for _ in range(6)] == [2.5, 5.0, 10.0, 20.0, LONGEST_WAIT_S, LONGEST_WAIT_S]
+        assert [highest.next_s() for _ in range(6)] == [2.2, 4.4, 8.8, 17.6, LONGEST_WAIT_S, LONGEST_WAIT_S]
         highest.reset()
-        assert highest.next_s(1_500) == 4.0
+        assert highest.next_s(1_500) == pytest.approx(3.7)
         assert Backoff(lambda: 0.0).next_s(700) == 0.7
 
     def test_every_state_can_be_closed_and_no_other_step_leaves_the_end(self) -> None:

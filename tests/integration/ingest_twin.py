@@ -70,14 +70,13 @@ class Owner:
         self.frames: dict[str, list[Deliver]] = {}
         self.book = MessageBook(self)
         self.dead_letters: list[Unusable] = []
-        self.counts: dict[str, int] = {}
-        self.relayed: list[bytes] = []
+        self.counts, self.relayed = dict[str, int](), list[bytes]()
         self.changed: Callable[[str, str], None] = lambda topic_id, user_id: None
         self.connections: list[link_users.Connection] = []
         self.sheds = False  # LOW messages
         self.delivered = 0  # how many sockets take each message that is counted
         self.expected: Counter[bytes] = Counter()  # messages that are counted now
-        self.waits_ms: list[int] = []  # for which counts were asked for
+        self.waits_ms = list[int]()  # for which counts were asked for
         self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
     def catch_up(self) -> None:
@@ -354,8 +353,7 @@ class World:
             ingest.on_push(1, link.Changed(topic_id, user_id))
 
     def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(ingest.app)
-        return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
+        return httpx.AsyncClient(transport=httpx.ASGITransport(ingest.app), base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
         return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)

@@ -101,7 +101,7 @@ export class Headgate {
       bytes: options.publishBytes ?? 4 * 2 ** 20,
     };
     this._publisher = new Publisher(this._env, this._http, bounds, (echo) => this._emit("echo", echo));
-    this._host = this._hostOfSubscriptions();
+    this._host = this._hostOfSubscriptions(options.device_id);
     const connection: ConnectionOptions = {
       urls: [options.streamUrl ?? url].flat().map(trimmed),
       transport: options.transport ?? "auto",
@@ -268,9 +268,10 @@ export class Headgate {
     }
   }
 
-  private _hostOfSubscriptions(): Host {
+  private _hostOfSubscriptions(device_id: string | undefined): Host {
     return {
       env: this._env,
+      device_id,
       ask: (subscription) => {
         const { topic_id, state } = subscription;
         if (state !== "pending" || this._leaving.has(topic_id) || !this._connection.ready) return;
@@ -311,11 +312,11 @@ export class Headgate {
 
   /** Sends the newest acknowledgement where there is one and the server's rate allows it. */
   private _acknowledge(subscription: Subscription): void {
-    const due = subscription.ackDue();
-    if (!due) return void this._unacked.delete(subscription);
-    const sent = this._connection.sendSpare({ type: "ack", topic_id: subscription.topic_id, seq: due.seq });
-    if (!sent) return;
-    subscription.ackTold(due.seq);
+    for (let due = subscription.ackDue(); due; due = subscription.ackDue()) {
+      const sent = this._connection.sendSpare({ type: "ack", topic_id: subscription.topic_id, seq: due.seq });
+      if (!sent) return;
+      subscription.ackTold(due.seq);
+    }
     this._unacked.delete(subscription);
   }
 }

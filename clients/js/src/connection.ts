@@ -165,10 +165,10 @@ export class Connection {
         onFrame: (frame: Frame, bytes: number) => current() && this._onFrame(frame, bytes),
         onClosed: (code: number) => current() && this._onClosed(code),
       };
-      if (!streams && !env.WebSocket) throw new HeadgateError("needs_websocket", "this runtime has no WebSocket: pass one");
+      if (!streams && !env.WebSocket) throw new HeadgateError("needs_websocket", "pass a WebSocket class");
       mine = this._transport = own
         ? openWebSocket(env.WebSocket!, url, own.bearer, { ...own.query, ...device }, on)
-        : openStreams(env, url, who, device, on);
+        : openStreams(env, url, who, on);
     } catch (error) {
       if (this.state !== "fetching" && this.state !== "opening") return;
       if (error instanceof HeadgateError && !error.retryable) return this._stop(error);
@@ -249,7 +249,7 @@ export class Connection {
     if (code === 4401 || code === 4610) verdict = this._verdictOnCredentials(code);
     if (verdict === "stop") {
       const what = code === 4610 ? "token_expired" : code === 4401 ? "unauthenticated" : "stopped";
-      return this._stop(new HeadgateError(what, `the server closed with ${code}`, false, { close_code: code }));
+      return this._stop(new HeadgateError(what, `closed with ${code}`, false, { close_code: code }));
     }
     const atOnce = verdict === "at_once" && (lasted >= AT_ONCE_AFTER_MS || code === 4401 || code === 4610);
     this._lose(atOnce ? retryAfterMs : this._backoff.next(retryAfterMs), retryAfterMs);

@@ -66,18 +66,16 @@ function browserPage(): Page {
     offline: () => scope.navigator?.onLine === false,
     listen: (on) => {
       if (!listens) return () => {};
-      const online = () => on("online");
-      const offline = () => on("offline");
       const visibility = () => on(scope.document.visibilityState === "hidden" ? "hidden" : "visible");
-      scope.addEventListener("online", online);
-      scope.addEventListener("offline", offline);
-      scope.addEventListener("pageshow", visibility);
-      scope.document.addEventListener("visibilitychange", visibility);
+      const heard: [any, string, () => void][] = [
+        [scope, "online", () => on("online")],
+        [scope, "offline", () => on("offline")],
+        [scope, "pageshow", visibility],
+        [scope.document, "visibilitychange", visibility],
+      ];
+      for (const [target, name, run] of heard) target.addEventListener(name, run);
       return () => {
-        scope.removeEventListener("online", online);
-        scope.removeEventListener("offline", offline);
-        scope.removeEventListener("pageshow", visibility);
-        scope.document.removeEventListener("visibilitychange", visibility);
+        for (const [target, name, run] of heard) target.removeEventListener(name, run);
       };
     },
   };

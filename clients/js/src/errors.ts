@@ -2,7 +2,7 @@
 
 /**
  * What went wrong. `code` is a code of the protocol (docs/reference/errors.md), or one of this package:
- * `network` (no answer), `timeout`, `connection_lost`, `stopped` (the server said stop, see `close_code`), `closed`
+ * `network` (no answer), `http_<status>` (of a proxy), `timeout`, `connection_lost`, `stopped` (the server said stop, see `close_code`), `closed`
  * (closed here), `replaced`, `ended`, `deleted` (the reasons of `unsubscribed`), `needs_websocket`.
  */
 export class HeadgateError extends Error {

@@ -20,7 +20,7 @@ export class EventParser {
     this._rest = lines.pop() ?? "";
     const events: StreamEvent[] = [];
     for (const line of lines) this._line(line, events);
-    if (this._rest.length + this._size > MAX_EVENT) throw new RangeError("an event of the stream is too long");
+    if (this._rest.length + this._size > MAX_EVENT) throw new RangeError("an event is too long");
     return events;
   }
 

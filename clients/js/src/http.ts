@@ -14,8 +14,6 @@ export interface CallOptions {
 
 /** One try is given up after this; the server answers a publish within 10 s. */
 const TRY_MS = 20_000;
-const NO_PROBLEM_CODES: Record<number, string> = { 408: "request_timeout", 429: "rate_limited", 504: "outcome_unknown" };
-const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Http {
   private readonly _waits = new Set<() => void>();
@@ -61,7 +59,7 @@ export class Http {
       const pause = backoff.next(failure.retry_after_ms);
       if (pause >= left) {
         throw unknown
-          ? new HeadgateError("outcome_unknown", `no answer in time; the last try: ${failure.message}`, true)
+          ? new HeadgateError("outcome_unknown", `last try: ${failure.message}`, true)
           : failure;
       }
       await this._sleep(pause, left);
@@ -117,8 +115,9 @@ export class Http {
 export async function problemOf(answer: Response): Promise<HeadgateError> {
   const problem = await answer.json().catch(() => ({}));
   const { status } = answer;
-  const code = problem.code ?? NO_PROBLEM_CODES[status] ?? (status >= 500 ? "internal" : "bad_request");
-  return new HeadgateError(code, problem.detail ?? `status ${status}`, problem.retryable ?? RETRIED.has(status), {
+  const code = problem.code ?? (status === 504 ? "outcome_unknown" : `http_${status}`); // of a proxy
+  const retryable = problem.retryable ?? (status >= 500 || status === 429 || status === 408);
+  return new HeadgateError(code, problem.detail ?? "", retryable, {
     status,
     problem,
     retry_after_ms: (Number(answer.headers.get("Retry-After")) || 0) * 1000,

@@ -22,7 +22,6 @@ export function openStreams(
   env: Env,
   url: string,
   who: () => Promise<{ bearer: string | undefined; query: Record<string, string> }>,
-  device: Record<string, string>,
   on: TransportEvents,
 ): Transport {
   const streams = new Map<string, Stream>();
@@ -79,14 +78,14 @@ export function openStreams(
   };
 
   const open = async (frame: Frame) => {
-    const { topic_id, id, from, presence } = frame as Frame & { topic_id: string; from: From };
+    const { topic_id, id, from, presence, device_id } = frame as Frame & Record<"topic_id" | "device_id", string> & { from: From };
     const stream: Stream = { id, abort: new AbortController(), live: false, ended: false };
     streams.set(topic_id, stream);
     const address = new URL(`${url}/sse/subscribe`);
     const asked = { topic_id, from: formOf(from), ...(presence === false && { presence: "false" }) };
     try {
       const { bearer, query } = await who();
-      const all = { ...query, ...device, ...asked };
+      const all = { ...query, ...(device_id && { device_id }), ...asked };
       for (const [name, value] of Object.entries(all)) address.searchParams.set(name, value);
       const headers: Record<string, string> = bearer ? { Authorization: `Bearer ${bearer}` } : {};
       const answer = await env.fetch(address.href, { headers, signal: stream.abort.signal, cache: "no-store" });

@@ -12,6 +12,7 @@ import type { Frame, From, Message, Position, Presence, SubscribeOptions } from 
 /** What a subscription needs of its client. */
 export interface Host {
   readonly env: Env;
+  readonly device_id: string | undefined;
   /** The subscription wants to be asked for, now or when the connection is open. */
   ask(subscription: Subscription): void;
   /** Ends it at the server. Nothing of the topic is handed over until the server has answered. */
@@ -94,17 +95,22 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   /** Says that it was not handled. It comes again with a higher `attempt`. */
   nack(message: Message, reason = ""): void {
     if (message.seq === undefined || !this._acks || !this._numbered.has(message)) return;
-    if (!this._acks.nack(message.seq) || this.state !== "live") return;
-    const { topic_id } = this;
-    this._host.send({ type: "nack", topic_id, seq: message.seq, ...(reason && { reason: reason.slice(0, 200) }) });
+    const { topic_id, _acks: acks } = this;
+    const { seq } = message;
+    if (!acks.nack(seq) || this.state !== "live") return;
+    const frame = { type: "nack", topic_id, seq, ...(reason && { reason: reason.slice(0, 200) }) };
+    this._host.request(frame).then(
+      () => acks.heard(seq),
+      () => {}, // the next session begins below it
+    );
   }
 
   /** Acknowledges what is due and waits until the cursor is in the server's log. */
   async flush(): Promise<void> {
-    const seq = this._acks?.due();
-    if (!seq) return;
-    await this._host.request({ type: "ack", topic_id: this.topic_id, seq });
-    this._acks?.told(seq);
+    for (let seq = this._acks?.due(); seq; seq = this._acks?.due()) {
+      await this._host.request({ type: "ack", topic_id: this.topic_id, seq });
+      this._acks?.told(seq);
+    }
   }
 
   /** Sets the device's read cursor; done when it is in the server's log. */
@@ -138,11 +144,13 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
     this.askId = id;
     this._asked = this._cursor.ask(this._acks?.acknowledged);
     const { presence } = this._options;
+    const { device_id } = this._host;
     return {
       type: "subscribe",
       id,
       topic_id: this.topic_id,
       from: this._asked,
+      ...(device_id && { device_id }),
       ...(this._acks && { ack: true }),
       ...(presence !== undefined && { presence }),
     };
@@ -205,8 +213,10 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   /** Says what was handled, and leaves. */
   private _depart(event: SubscriptionEvent): void {
-    const due = this.ackDue();
-    if (due) this._host.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
+    for (let due = this.ackDue(); due; due = this.ackDue()) {
+      this._host.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
+      this.ackTold(due.seq);
+    }
     this._move(event);
     this._host.leave(this.topic_id);
   }
@@ -226,7 +236,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   }
 
   private _unsubscribed(reason: string): void {
-    if (reason !== "requested") this.end(new HeadgateError(reason, `the server ended the subscription`));
+    if (reason !== "requested") this.end(new HeadgateError(reason, "ended by the server"));
   }
 
   private _message(frame: Frame, bytes: number): void {
@@ -234,17 +244,18 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
     const message = members as unknown as Message;
     const { seq } = message;
     const { _epoch: epoch } = this;
-    const verdict = this._cursor.judge(seq);
+    const replay = !!this._acks && message.attempt === 1; // a dead letter anew, with its old seq
+    const verdict = replay ? "repeat" : this._cursor.judge(seq);
     if (verdict === "repeat" && !this._acks?.passes(seq!, message.attempt)) {
-      this._cursor.take(seq);
+      if (!replay) this._cursor.take(seq);
       if (this._acks) this._host.acksChanged(this); // the server does not know that it was handled
       return;
     }
     if (typeof verdict === "object" && !this._put({ missing: verdict, epoch }, 0)) return;
     if (!this._put({ message, epoch }, bytes)) return;
-    this._cursor.take(seq);
+    if (!replay) this._cursor.take(seq);
     if (seq === undefined || !this._acks) return;
-    this._acks.queued(seq);
+    this._acks.queued(seq, message.attempt);
     this._numbered.add(message);
   }
 
@@ -318,11 +329,11 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   private _handed(epoch: number | undefined, seq: number | null | undefined): void {
     if (epoch === undefined || seq === null || seq === undefined) return;
     if (epoch === this._epoch) this._acks?.handed(seq);
-    this.position = { epoch, seq };
+    if (this.position?.epoch !== epoch || this.position.seq < seq) this.position = { epoch, seq };
   }
 
   private _finished(message: Message): void {
-    if (!this._manual && this._acks && message.seq !== undefined && !this._acks.isFailed(message.seq)) this.ack(message);
+    if (!this._manual && this._acks && message.seq !== undefined && !this._acks.isRefused(message.seq)) this.ack(message);
   }
 
   private async _pump(onMessage: (message: Message<Payload>) => unknown): Promise<void> {

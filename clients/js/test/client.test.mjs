@@ -311,20 +311,29 @@ test("acknowledged, auto: after the handler, coalesced, never above what is open
   world.socket.messages("t", 1, 4);
   await world.pass(300);
   assert.deepEqual(world.socket.of("ack").map(({ seq }) => seq), [1]);
-  assert.deepEqual(world.socket.last("nack"), { type: "nack", topic_id: "t", seq: 2, reason: "Error: no" });
+  const { id, ...nack } = world.socket.last("nack");
+  assert.deepEqual(nack, { type: "nack", topic_id: "t", seq: 2, reason: "Error: no" });
+  world.socket.say({ type: "ok", id });
   release();
   await world.pass(300);
-  assert.deepEqual(world.socket.of("ack").map(({ seq }) => seq), [1, 4]);
+  assert.deepEqual(world.socket.of("ack").map(({ seq }) => seq), [1], "not above what was refused");
   world.socket.messages("t", 2, 4, { attempt: 2 });
   await settle();
   release?.();
   await world.pass(300);
   assert.deepEqual(handled, [1, 3, 4, 2], "3 and 4 were handled");
   assert.equal(world.socket.of("ack").at(-1).seq, 4);
+  world.socket.messages("t", 1, 1, { attempt: 1 }); // a dead letter anew
+  await world.pass(300);
+  assert.deepEqual([handled.at(-1), world.socket.last("ack").seq], [1, 1]);
+  world.socket.messages("t", 5);
+  await world.pass(300);
+  assert.equal(world.socket.last("ack").seq, 5);
 });
 
 test("acknowledged, over a lost connection: from the cursor, once to the application, told again", async () => {
-  const { world, got } = await following({ ack: true });
+  const { world, got } = await following({ ack: true }, { device_id: "phone" });
+  assert.equal(world.socket.last("subscribe").device_id, "phone");
   world.socket.messages("t", 1, 3);
   await settle();
   assert.equal(world.socket.of("ack").length, 0, "lost before it was told");

@@ -303,7 +303,7 @@ test("the minified file is below 10 KB gzipped and says so in the README; the pa
 test("house style: files of at most 400 lines that begin with what they are", () => {
   for (const name of readdirSync("src")) {
     const text = readFileSync(`src/${name}`, "utf8");
-    assert.ok(text.startsWith("/** "), name);
+    assert.ok(text.startsWith("/**"), name);
     assert.ok(text.split("\n").length <= 400, name);
   }
 });

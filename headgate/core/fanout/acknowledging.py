@@ -113,7 +113,9 @@ class Acknowledging:
         self._acks[acks.key] = acks
         others[acks] = None
         self._by_shard.setdefault(shard, {})[acks] = None
-        if stored is None or stored.seq < answer.cursor:
+        if not window.is_plain:  # the session before may have told its owner of failures that the log does not know yet
+            self._note_failure(acks)
+        elif stored is None or stored.seq < answer.cursor:
             self.reports.changed(acks, urgent=True)
         self._give_ups.ask_all(acks)
         self._replaying.want(acks)
@@ -161,14 +163,14 @@ class Acknowledging:
         now, draw, seq = self._clock(), self._tools.draw, command.seq
         if acks.replays is not None and seq in acks.replays:
             failed = acks.replays.nack(seq, command.reason, now, draw)
+            if isinstance(failed, Failure) and failed.given_up:
+                self._give_ups.ask(acks, failed)
         else:
             failed = acks.window.nack(seq, command.reason, now, draw)
             if failed is Ignored.NOT_SENT:
                 raise Refusal("not_found", f"message {seq} of {command.topic_id} was not sent to this subscription")
             if isinstance(failed, Failure):
-                self.reports.changed(acks)
-        if isinstance(failed, Failure):
-            self._failed(acks, failed)
+                self._failed(acks, failed)
         _ok(session, frame_id)
         self._settle(acks)
 
@@ -204,7 +206,6 @@ class Acknowledging:
         now, draw = self._clock(), self._tools.draw
         failure = acks.window.visit(now, draw)
         if failure is not None:
-            self.reports.changed(acks)
             self._failed(acks, failure)
         self._replaying.visit(acks)
         self._settle(acks)
@@ -245,8 +246,15 @@ class Acknowledging:
     # Private
 
     def _failed(self, acks: SubscriptionAcks, failure: Failure) -> None:
+        """A message of the window failed."""
+        self._note_failure(acks)
         if failure.given_up:
             self._give_ups.ask(acks, failure)
+
+    def _note_failure(self, acks: SubscriptionAcks) -> None:
+        """A message comes again once the log knows that it failed, so that no crash forgets it."""
+        self.reports.changed(acks, urgent=True)
+        acks.failed = acks.version
 
     def _given_up(self, acks: SubscriptionAcks, seq: int) -> None:
         """The dead letter is in the log."""

@@ -3,6 +3,7 @@
 What an owner has not stored stays dirty and is sent again. Cursors merge, so a repeat harms nothing.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
@@ -26,7 +27,7 @@ class CursorReports:
         self._upstream = upstream
         self._schedule = schedule
         self._dirty: dict[SubscriptionAcks, None] = {}
-        self._ended: dict[SubscriptionAcks, None] = {}  # a part of the dirty ones
+        self._ended: OrderedDict[SubscriptionAcks, None] = OrderedDict()  # a part of the dirty ones, oldest first
         self._urgent: dict[SubscriptionAcks, None] = {}
         self._releases: list[tuple[int, ReleaseCursor]] = []
         self._released: set[tuple[str, str, str]] = set()  # whose they are
@@ -95,8 +96,8 @@ class CursorReports:
         if self._dirty:
             self._send(list(self._dirty))
         while len(self._ended) > MAX_ENDED:
-            oldest = next(iter(self._ended))
-            self._forget(oldest)
+            oldest, _ = self._ended.popitem(last=False)
+            self._dirty.pop(oldest, None)
 
     def _hurry(self, acks: SubscriptionAcks) -> None:
         self._urgent[acks] = None
@@ -135,7 +136,7 @@ class CursorReports:
                 if not acks.subscription.is_over or acks in self._ended:  # else it was forgotten meanwhile
                     self._dirty[acks] = None
                 continue
-            acks.stored = max(acks.stored, version)
+            acks.store(version)
             if acks not in self._dirty:
                 self._ended.pop(acks, None)
             if acks.waiting:
@@ -147,7 +148,3 @@ class CursorReports:
         acks.waiting = [entry for entry in acks.waiting if entry[0] > acks.stored] or None
         for frame_id in done:
             acks.subscription.session.emit(outbound.ok(frame_id))
-
-    def _forget(self, acks: SubscriptionAcks) -> None:
-        del self._ended[acks]
-        self._dirty.pop(acks, None)

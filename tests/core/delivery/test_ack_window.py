@@ -88,8 +88,22 @@ def test_a_refused_message_is_acknowledged_with_others_once_it_came_again() -> N
     w = window()
     sent(w, 4)
     w.nack(2, "busy", 0.0)
-    sent(w, 4, 1.0)
-    assert w.ack(4, 1.1)
+    sent(w, 6, 1.0)
+    assert w.ack(4, 1.1)  # who sends this may not have seen the message again: 4 was there before it
+    assert (w.acked, w.above()) == (1, [3, 4])
+    assert w.ack(5, 1.2)  # and 5 came behind it
+    assert (w.acked, w.is_plain) == (5, True)
+
+
+def test_a_refusal_after_the_timeout_counts_and_is_not_lost_in_an_acknowledgement_of_others() -> None:
+    w = window()
+    sent(w, 4)
+    assert w.visit(1.0) is not None  # 1 has failed for want of an answer, and was not sent again yet
+    assert w.nack(1, "busy", 1.1) is Ignored.DONE
+    assert w.ack(4, 1.2)
+    assert (w.acked, w.above()) == (0, [2, 3, 4])
+    assert sent(w, 4, 1.3) == [(1, 2)]
+    assert w.ack(1, 1.4)
     assert (w.acked, w.is_plain) == (4, True)
 
 

@@ -1,7 +1,7 @@
 // An application on the client, for tests that inflict faults. Takes its orders as JSON in the first argument and writes
 // what it was given, one JSON object a line. A line on standard input ends it.
 //
-// {module, name, url, stream_urls, tokens, secret, token_life_s, topics, one_topic_of, clients, transport, from, ack, options,
+// {module, name, url, stream_urls, tokens, secret, token_life_s, topics, one_topic_of, clients, transport, from, ack, fail_every, options,
 // publish: {topic, count, every_ms}}
 import { createHmac } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -29,6 +29,7 @@ function application(number) {
   client.on("state", (state, error) => say({ on: "state", who, state, at: Date.now(), ...(error && { error: String(error) }) }));
   client.on("error", (error) => say({ on: "error", who, error: String(error) }));
   const epochs = {};
+  const failed = new Set(); // the first delivery of these failed
   for (const topic of orders.one_topic_of ? [orders.one_topic_of[number % orders.one_topic_of.length]] : topics) {
     client.subscribe(topic, {
       from: orders.from ?? "earliest",
@@ -37,7 +38,13 @@ function application(number) {
         epochs[topic] = epoch;
         say({ on: "subscribed", who, topic });
       },
-      onMessage: ({ seq, message_id, payload }) => say({ on: "message", who, topic, epoch: epochs[topic], seq, message_id, payload }),
+      onMessage: ({ seq, message_id, payload, attempt }) => {
+        if (orders.fail_every && seq % orders.fail_every === 0 && !failed.has(seq)) {
+          failed.add(seq);
+          throw new Error("not yet"); // a nack: it comes again
+        }
+        say({ on: "message", who, topic, epoch: epochs[topic], seq, message_id, payload, attempt });
+      },
       onGap: ({ refetch: _, ...gap }) => void say({ on: "gap", who, ...gap }),
       onEnd: (error) => error && say({ on: "end", who, topic, error: String(error) }),
     });

@@ -55,10 +55,11 @@ class Actor {
     this.subs = new Map();
   }
 
-  follow(topic_id, from, presence) {
+  follow(topic_id, from, presence, ack) {
     const sub = this.client.subscribe(topic_id, {
       ...(from !== undefined && { from }),
       ...(presence !== undefined && { presence }),
+      ...(ack && { ack: "manual" }),
       onMessage: (message) => void this.given.push(message.message_id),
       onEnd: (error) => error && this.ends.push(error.code),
     });
@@ -167,7 +168,7 @@ class Run {
   opens(step, target, path, options, header) {
     const { pathname, searchParams } = new URL(target, this.url);
     must(path.test(pathname), "another path");
-    const known = ["topic_id", "from", "presence", "device_id", "ticket", "token", "user", "last_event_id"];
+    const known = ["topic_id", "from", "presence", "ack", "device_id", "ticket", "token", "user", "last_event_id"];
     must([...searchParams.keys()].every((name) => known.includes(name)), "an unknown query");
     must(!(step.as && (searchParams.has("token") || searchParams.has("ticket"))), "two credentials");
     must(!(searchParams.has("token") && searchParams.has("ticket")), "two credentials");
@@ -183,21 +184,21 @@ class Run {
     const from = fromOf(header ?? searchParams.get("last_event_id") ?? searchParams.get("from"));
     const presence = searchParams.has("presence") ? searchParams.get("presence") === "true" : undefined;
     must(new Set(topics).size === topics.length && topics.length + (inPath ? 1 : 0) >= (options.transport === "sse" ? 1 : 0), "no topic, or one twice");
-    for (const topic of inPath ? [decodeURIComponent(inPath)] : topics) actor.follow(topic, from, presence);
+    for (const topic of inPath ? [decodeURIComponent(inPath)] : topics) actor.follow(topic, from, presence, searchParams.get("ack") === "true");
     actor.client.connect();
     return actor;
   }
 
   async send({ send, on = "a" }) {
     const actor = this.socket(on);
-    const { type, id: _, topic_id, from, presence, ...rest } = send;
+    const { type, id: _, topic_id, from, presence, ack, ...rest } = send;
     const sub = actor.subs.get(topic_id);
     const quiet = (promise) => void promise.catch(() => {});
     const inner = actor.client._connection;
     if (type === "subscribe" && typeof topic_id === "string" && topic_id && !Object.keys(rest).length) {
       must(sub === undefined || sub.state === "ended", "the client refuses a second subscription itself");
-      must(presence === undefined || typeof presence === "boolean", "a wrong type");
-      actor.follow(topic_id, from, presence);
+      must([presence, ack].every((flag) => flag === undefined || typeof flag === "boolean"), "a wrong type");
+      actor.follow(topic_id, from, presence, ack);
     } else if (type === "unsubscribe" && sub) sub.close();
     else if (type === "presence" && sub) quiet(sub.presence());
     else if (type === "typing" && sub && !("id" in send)) sub.typing();
@@ -311,6 +312,7 @@ for (const name of readdirSync(folder).filter((name) => name.endsWith(".json")).
   const file = JSON.parse(readFileSync(join(folder, name), "utf8"));
   for (const vector of file.vectors) pending.push({ file, vector, rule: `${name}: ${vector.rule}` });
 }
+const all = [...pending];
 async function work() {
   for (let next = pending.shift(); next; next = pending.shift()) {
     try {
@@ -323,5 +325,11 @@ async function work() {
   }
 }
 await Promise.all(Array.from({ length: 16 }, work));
+const again = Object.keys(told.failed); // tokens of a second beside fifteen others: what failed runs once more, alone
+for (const { file, vector, rule } of all.filter(({ rule }) => again.includes(rule))) {
+  delete told.failed[rule];
+  pending.push({ file, vector, rule });
+}
+await work();
 console.log(JSON.stringify(told));
 process.exit(0);

@@ -70,6 +70,7 @@ class Stream:
         self._backoff = Backoff(random.random)
         self._unauthenticated = 0  # in a row
         self._reached = False
+        self._closing = False  # no further connection is opened
         self._task: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}  # topics whose owner was away, to ask again
 
@@ -118,6 +119,7 @@ class Stream:
         """Sends what waits, closes the connection and ends every feed."""
         if self.state is State.CLOSED:
             return
+        self._closing = True
         if self.session is not None:
             await self.session.close(CLOSE_S)
         self._step(Step.CLOSE)
@@ -280,7 +282,7 @@ class Stream:
         self.feeds.clear()
 
     def _is_over(self) -> bool:
-        return self.state in (State.STOPPED, State.CLOSED)
+        return self._closing or self.state in (State.STOPPED, State.CLOSED)
 
     def _step(self, step: Step) -> None:
         self.state = after(self.state, step)

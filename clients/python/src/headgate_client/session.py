@@ -29,6 +29,7 @@ class Room:
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+        self.times_shut = 0
         self._full: Callable[[], bool] = lambda: False
 
     def ask(self, full: Callable[[], bool]) -> None:
@@ -43,6 +44,7 @@ class Room:
     def look(self) -> None:
         """Asks again, after something was put into a queue or taken out of it."""
         if self._full():
+            self.times_shut += self._open.is_set()
             self._open.clear()
         else:
             self._open.set()
@@ -78,6 +80,7 @@ class Session:
         self._asked: dict[Any, asyncio.Future[Frame]] = {}
         self._told: dict[Any, Callable[[], None]] = {}
         self.last: Frame = {}
+        self._frames = 0  # read
         self.served = False  # it did something for us: the next connection may come at once
 
     async def run(self) -> int:
@@ -89,6 +92,7 @@ class Session:
         except* (ConnectionClosed, OSError):
             pass  # the close code says why
         finally:
+            self._idle.set()  # nothing more can be sent
             self._fail_asked("the connection was lost")
         received = self._socket.protocol.close_rcvd
         return LOST if received is None else received.code
@@ -133,6 +137,7 @@ class Session:
         while True:
             await self._room.wait()
             text = await self._socket.recv(decode=False)
+            self._frames += 1
             try:
                 frame = read(text)
             except (ValueError, RecursionError):
@@ -187,11 +192,13 @@ class Session:
             if not self._room.is_open:
                 await self._socket.pong()
                 continue
+            before = (self._frames, self._room.times_shut)
             pong = await self._socket.ping()
             try:
                 await asyncio.wait_for(pong, PING_TIMEOUT_S)
             except TimeoutError:
-                if self._room.is_open:
+                # The pong may stand behind messages that were not read yet; those that were read are life too.
+                if self._room.is_open and before == (self._frames, self._room.times_shut):
                     _log.info("nothing came for %.0f s: the connection is given up", PING_TIMEOUT_S)
                     self._socket.transport.abort()
                     return
