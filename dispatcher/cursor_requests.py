@@ -78,6 +78,8 @@ class CursorRequests:
                 raise Refusal("not_ready", "too many wait for this shard's inbox log", retry_after_ms=RETRY_MS)
         elif ask.lease is None:
             self._answer(peer, ask)
+        elif not self._has_room(ask.user_id, ask.topic_id):
+            raise _full()  # its cursor would never be stored, and what it refuses never sent again
         elif self._announcements.complete:
             self._lease(peer, ask, ask.lease)
         elif not self._announcements.hold(again, 0):
@@ -193,10 +195,8 @@ class CursorRequests:
     def _move(self, peer: Destination, ask: MoveCursors) -> None:
         if len(ask.cursors) > MAX_CURSORS:
             raise Refusal("bad_request", f"{len(ask.cursors)} cursors, expected at most {MAX_CURSORS}")
-        rows = self._owner.inbox.users.cursors
-        cursors = ask.cursors
-        if len(rows) >= MAX_ROWS:  # those that are known move on all the same
-            cursors = [cursor for cursor in cursors if row_key(cursor.user_id, cursor.topic_id) in rows]
+        # Those that are known move on all the same.
+        cursors = [cursor for cursor in ask.cursors if self._has_room(cursor.user_id, cursor.topic_id)]
         try:
             entries = [encode_cursor(cursor) for cursor in cursors]
         except CorruptRecord as error:
@@ -204,13 +204,18 @@ class CursorRequests:
         arriving = self._arrive(cursors)
         if len(cursors) < len(ask.cursors):
             self._write(entries, arriving, lambda refusal: None)
-            raise Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for more")
+            raise _full()
         self._write(entries, arriving, partial(self._stored, peer, ask))
 
     def _stored(self, peer: Destination, ask: MoveCursors, refusal: Refusal | None) -> None:
         if not peer.open:
             return
         peer.send(CursorsMoved(ask.req) if refusal is None else refused_with(ask.req, refusal))
+
+    def _has_room(self, user_id: str, topic_id: str) -> bool:
+        """Returns whether a cursor of a user in a topic can be stored."""
+        rows = self._owner.inbox.users.cursors
+        return len(rows) < MAX_ROWS or row_key(user_id, topic_id) in rows
 
     def _given_up(self) -> Refusal:
         return Refusal("not_ready", f"shard {self._owner.number} was given up")
@@ -225,6 +230,10 @@ def _entry_of(ask: OpenCursor, cursor: Cursor | None) -> bytes | None:
         return encode_cursor(cursor)
     except CorruptRecord:
         return None
+
+
+def _full() -> Refusal:
+    return Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for more")
 
 
 def _replaced() -> Refusal:

@@ -131,6 +131,18 @@ async def test_a_full_shard_moves_the_cursors_it_has_and_takes_no_more(monkeypat
         assert bed.stored("u0") == cursor(2, "u0") and bed.stored("u2") is None
 
 
+async def test_a_full_shard_gives_no_lease_to_whom_it_could_not_store_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursor_requests, "MAX_ROWS", 1)
+    async with cursors_bed() as bed:
+        await bed.moved(cursor(1, "u0"))
+        req = bed.open(0, lease("one", 1))
+        assert refused(bed.found(0), "overloaded") == req
+        bed.open(0)
+        assert bed.found(0).cursor is None
+        bed.open(0, lease("two", 1, "u0"), "u0")
+        assert bed.found(0).cursor == cursor(1, "u0")
+
+
 async def test_a_shard_that_is_given_up_refuses_what_waits() -> None:
     async with cursors_bed() as bed:
         bed.log.latency = lambda name, shard: 0.02
