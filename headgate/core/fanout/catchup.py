@@ -305,7 +305,9 @@ class CatchUp:
         subscription.wrote(acks.place, 0)
         if frames:
             self._metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
-            self.counts.delivered(feed, piece.ts[: acks.newest - before], 1, wall_ms)
+            if acks.newest > before:
+                fresh = piece.ts[before + 1 - piece.seq : acks.newest + 1 - piece.seq]
+                self.counts.delivered(feed, fresh, 1, wall_ms)
             session.put(session.framing.messages(feed.epoch, piece.seq, frames))
         if feed.counts is not None:
             feed.counts.wrote(before + 1, acks.newest)
