@@ -4,12 +4,14 @@ A gateway tells a new owner its leases before its users (`AttachUsers`): once al
 One that comes later all the same loses against a newer one, or ends an older one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
+from dispatcher.cursor_writer import Stored
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.user_questions import UserAnswer, UserQuestions
 from headgate.core.inbox.cursors import MAX_ROWS, DeviceCursor, merged, row_key
@@ -46,7 +48,7 @@ class CursorRequests:
         self._announcements = announcements
         # By the key of a lease: who waits for the end of the subscription before. It has the lease, or lost it again.
         self._takeovers: dict[str, tuple[Destination, OpenCursor, CursorLease]] = {}
-        self._arriving: dict[str, DeviceCursor] = {}  # last ones of sessions that ended, on their way to the log
+        self._arriving: dict[str, DeviceCursor] = {}  # on their way to the log, by the key of a lease
         self._handlers: Mapping[type, Callable[..., None]] = {
             OpenCursor: self._open,
             MoveCursors: self._move,
@@ -76,6 +78,8 @@ class CursorRequests:
                 raise Refusal("not_ready", "too many wait for this shard's inbox log", retry_after_ms=RETRY_MS)
         elif ask.lease is None:
             self._answer(peer, ask)
+        elif not self._has_room(ask.user_id, ask.topic_id):
+            raise _full()  # its cursor would never be stored, and what it refuses never sent again
         elif self._announcements.complete:
             self._lease(peer, ask, ask.lease)
         elif not self._announcements.hold(again, 0):
@@ -119,28 +123,42 @@ class CursorRequests:
             refuse(peer, ask, self._given_up())
             return
         entry = _entry_of(ask, found)
-        if found is not None and entry is not None:
-            last = DeviceCursor(found.device_id, found.epoch, found.seq, 0, found.above, found.attempts)
-            last = self._arriving[key] = merged(last, self._arriving.get(key, last))
+        arriving = {} if found is None or entry is None else self._arrive([found])
         if self._owner.leases.has(peer, lease):
             self._answer(peer, ask)
         elif peer.open:
             refuse(peer, ask, _replaced())
-        if entry is not None:
-            self._write_last(key, entry)
+        if entry is not None:  # its gateway writes it too, if it can
+            with suppress(Refusal):
+                self._write([entry], arriving, lambda refusal: None)
 
-    def _write_last(self, key: str, entry: bytes) -> None:
-        """Writes the last cursor of a subscription that has ended; its gateway does so too, if it can."""
-        last = self._arriving[key]
+    def _arrive(self, cursors: Iterable[Cursor]) -> dict[str, DeviceCursor]:
+        """Notes cursors that are about to be written; returns them as they are noted."""
+        arriving = {}
+        for cursor in cursors:
+            key = key_of(cursor.user_id, cursor.device_id, cursor.topic_id)
+            found = DeviceCursor(cursor.device_id, cursor.epoch, cursor.seq, 0, cursor.above, cursor.attempts)
+            before = self._arriving.get(key)
+            arriving[key] = self._arriving[key] = found if before is None else merged(found, before)
+        return arriving
+
+    def _write(self, entries: list[bytes], arriving: Mapping[str, DeviceCursor], stored: Stored) -> None:
+        """Writes cursors that were noted, and forgets them once they are stored. Raises Refusal."""
 
         def arrived(refusal: Refusal | None) -> None:
-            if self._arriving.get(key) is last:
-                del self._arriving[key]
+            self._arrived(arriving)
+            stored(refusal)
 
         try:
-            self._owner.cursor_writer.write([entry], arrived)
-        except Refusal as refusal:
-            arrived(refusal)
+            self._owner.cursor_writer.write(entries, arrived)
+        except Refusal:
+            self._arrived(arriving)
+            raise
+
+    def _arrived(self, arriving: Mapping[str, DeviceCursor]) -> None:
+        for key, cursor in arriving.items():
+            if self._arriving.get(key) is cursor:  # else a newer one is on its way
+                del self._arriving[key]
 
     def _answer(self, peer: Destination, ask: OpenCursor) -> None:
         """Answers with the stored cursor, merged with one that is on its way to the log."""
@@ -177,23 +195,27 @@ class CursorRequests:
     def _move(self, peer: Destination, ask: MoveCursors) -> None:
         if len(ask.cursors) > MAX_CURSORS:
             raise Refusal("bad_request", f"{len(ask.cursors)} cursors, expected at most {MAX_CURSORS}")
-        rows = self._owner.inbox.users.cursors
-        cursors = ask.cursors
-        if len(rows) >= MAX_ROWS:  # those that are known move on all the same
-            cursors = [cursor for cursor in cursors if row_key(cursor.user_id, cursor.topic_id) in rows]
+        # Those that are known move on all the same.
+        cursors = [cursor for cursor in ask.cursors if self._has_room(cursor.user_id, cursor.topic_id)]
         try:
             entries = [encode_cursor(cursor) for cursor in cursors]
         except CorruptRecord as error:
             raise Refusal("bad_request", str(error)) from None
+        arriving = self._arrive(cursors)
         if len(cursors) < len(ask.cursors):
-            self._owner.cursor_writer.write(entries, lambda refusal: None)
-            raise Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for more")
-        self._owner.cursor_writer.write(entries, partial(self._stored, peer, ask))
+            self._write(entries, arriving, lambda refusal: None)
+            raise _full()
+        self._write(entries, arriving, partial(self._stored, peer, ask))
 
     def _stored(self, peer: Destination, ask: MoveCursors, refusal: Refusal | None) -> None:
         if not peer.open:
             return
         peer.send(CursorsMoved(ask.req) if refusal is None else refused_with(ask.req, refusal))
+
+    def _has_room(self, user_id: str, topic_id: str) -> bool:
+        """Returns whether a cursor of a user in a topic can be stored."""
+        rows = self._owner.inbox.users.cursors
+        return len(rows) < MAX_ROWS or row_key(user_id, topic_id) in rows
 
     def _given_up(self) -> Refusal:
         return Refusal("not_ready", f"shard {self._owner.number} was given up")
@@ -208,6 +230,10 @@ def _entry_of(ask: OpenCursor, cursor: Cursor | None) -> bytes | None:
         return encode_cursor(cursor)
     except CorruptRecord:
         return None
+
+
+def _full() -> Refusal:
+    return Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for more")
 
 
 def _replaced() -> Refusal:

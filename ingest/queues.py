@@ -68,7 +68,7 @@ class Queues:
         self._topics: dict[Topic, TopicQueue] = {}
         self._blocks: dict[int, deque[_Records]] = {}  # by shard
         self._parts = 0
-        self._heard: set[int] = set()  # shards whose present owner tells what is numbered
+        self._heard: dict[int, int] = {}  # shards whose present owner tells what is numbered: how far it is
         self._ingests = 1
         self._news: dict[Topic, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +81,7 @@ class Queues:
 
     def on_owner(self, shard: int, up: bool) -> None:
         """The link to a shard's owner was opened (`up`) or lost. A new one is told everything, and tells anew."""
-        self._heard.discard(shard)
+        self._heard.pop(shard, None)
         if not up:
             return
         for topic, queue in list(self._topics.items()):
@@ -99,7 +99,7 @@ class Queues:
     def numbered(self, told: Numbered) -> None:
         """Takes how far shards are."""
         for shard, offset in told.shards:
-            self._heard.add(shard)
+            self._heard[shard] = offset
             blocks = self._blocks.get(shard)
             while blocks and blocks[0].last < offset:
                 counts = blocks.popleft().counts
@@ -147,6 +147,9 @@ class Queues:
     def appended(self, shard: int, offset: int, info: TopicInfo, count: int) -> None:
         """The log has a record with so many messages that were entered."""
         topic = (info.topic_id, info.epoch)
+        if offset < self._heard.get(shard, 0):  # numbered before the log's answer came here
+            self._less(topic, count)
+            return
         blocks = self._blocks.setdefault(shard, deque())
         if not blocks or (blocks[-1].records >= BLOCK_RECORDS and self._parts < MAX_PARTS):
             blocks.append(_Records())

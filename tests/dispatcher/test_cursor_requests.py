@@ -131,6 +131,18 @@ async def test_a_full_shard_moves_the_cursors_it_has_and_takes_no_more(monkeypat
         assert bed.stored("u0") == cursor(2, "u0") and bed.stored("u2") is None
 
 
+async def test_a_full_shard_gives_no_lease_to_whom_it_could_not_store_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursor_requests, "MAX_ROWS", 1)
+    async with cursors_bed() as bed:
+        await bed.moved(cursor(1, "u0"))
+        req = bed.open(0, lease("one", 1))
+        assert refused(bed.found(0), "overloaded") == req
+        bed.open(0)
+        assert bed.found(0).cursor is None
+        bed.open(0, lease("two", 1, "u0"), "u0")
+        assert bed.found(0).cursor == cursor(1, "u0")
+
+
 async def test_a_shard_that_is_given_up_refuses_what_waits() -> None:
     async with cursors_bed() as bed:
         bed.log.latency = lambda name, shard: 0.02
@@ -364,3 +376,25 @@ async def test_a_gateway_that_announces_again_replaces_what_it_announced() -> No
         bed.api.handle(one, ReleaseCursor("ann", "phone", "v", "other"))
         bed.api.handle(one, ReleaseCursor("ann", "phone", "w", "d"))
         assert [bed.owner.leases.is_held("ann", "phone", topic) for topic in "vw"] == [True, False]
+
+
+async def test_who_comes_back_at_once_finds_what_is_still_on_its_way_to_the_log() -> None:
+    async with cursors_bed() as bed:
+        first = lease("one", 1)
+        bed.open(0, first)
+        bed.gateways[0].sent.clear()
+        bed.move(0, cursor(5, attempts=[(6, 2)]))
+        bed.api.handle(bed.gateways[0], ReleaseCursor("ann", "phone", "t", "one"))
+        bed.open(1, lease("two", 2))
+        assert bed.found(1).cursor == cursor(5, attempts=[(6, 2)])
+        await until(lambda: bed.gateways[0].sent)
+        assert isinstance(bed.found(0), CursorsMoved)
+        assert bed.stored() == cursor(5, attempts=[(6, 2)])
+
+
+async def test_what_the_log_did_not_take_is_not_on_its_way_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cursors_bed() as bed:
+        await bed.moved(cursor(2))
+        monkeypatch.setattr(cursor_writer, "WAITING", 0)
+        refused(bed.gateways[0].sent.pop() if bed.move(0, cursor(5)) else None, "overloaded")
+        assert bed.stored() == cursor(2)

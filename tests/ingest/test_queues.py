@@ -58,6 +58,18 @@ def is_full(parts: Parts, info: TopicInfo) -> bool:
     return False
 
 
+def test_what_is_numbered_before_the_log_has_answered_does_not_wait() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t", queue_limit=10)
+        hear(parts, info, 3)  # no other word comes while the shard is idle
+        fill(parts, info, 3)
+        assert parts.queues.waiting("t", info.epoch) == 0
+        fill(parts, info, 1, 3)
+        assert parts.queues.waiting("t", info.epoch) == 1
+
+    play(scene)
+
+
 def test_a_full_queue_is_refused_until_less_than_half_is_left() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("t", queue_limit=10)

@@ -4,7 +4,7 @@ The window of a subscription decides what may be sent (`headgate.core.delivery.a
 and here is done what follows. A message costs nothing here; a subscription has one entry in the gateway's wheel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -219,9 +219,10 @@ class Acknowledging:
 
     # Owners
 
-    def attach(self, shard: int) -> None:
-        """Announces the leases of a shard's users to its new owner."""
+    def attach(self, shard: int, pending: Iterable[CursorLease]) -> None:
+        """Announces the leases of a shard's users to its new owner; `pending` are those of subscribes on their way."""
         leases = [acks.lease for acks in self._by_shard.get(shard, ())]
+        leases += [lease for lease in pending if self._upstream.shard_of_user(lease.user_id) == shard]
         chunks = [leases[at : at + LEASES] for at in range(0, len(leases), LEASES)]
         for at, chunk in enumerate(chunks):
             self._upstream.send(shard, AttachCursors(shard, at == 0, at == len(chunks) - 1, chunk))
@@ -258,10 +259,11 @@ class Acknowledging:
 
     def _given_up(self, acks: SubscriptionAcks, seq: int) -> None:
         """The dead letter is in the log."""
-        if acks.replays is not None and seq in acks.replays:
-            self._replaying.given_up(acks, seq)
-        elif acks.window.given_up(seq, self._clock(), self._tools.draw):
+        passed = acks.window.given_up(seq, self._clock(), self._tools.draw)
+        if passed:
             self.reports.changed(acks)
+        if not passed or acks.replays is None or seq in [failure.seq for failure in acks.replays.giving_up()]:
+            self._replaying.given_up(acks, seq)
         if not acks.subscription.is_over:
             self._settle(acks)
 

@@ -217,6 +217,8 @@ class CatchUp:
         """Takes one step; true when something was written and more may follow."""
         feed = subscription.feed
         if subscription.acks is not None and not subscription.acks.may_send():
+            if subscription.target is not None and subscription.cursor >= max(subscription.target, feed.sent):
+                self._end_replay(subscription, subscription.end_replay())  # the window has just the whole replay
             return False  # pumped again when acknowledgements come, or when its time has come
         if subscription.cursor >= feed.sent:
             self._reached(subscription, behind)
@@ -303,7 +305,9 @@ class CatchUp:
         subscription.wrote(acks.place, 0)
         if frames:
             self._metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
-            self.counts.delivered(feed, piece.ts[: acks.newest - before], 1, wall_ms)
+            if acks.newest > before:
+                fresh = piece.ts[before + 1 - piece.seq : acks.newest + 1 - piece.seq]
+                self.counts.delivered(feed, fresh, 1, wall_ms)
             session.put(session.framing.messages(feed.epoch, piece.seq, frames))
         if feed.counts is not None:
             feed.counts.wrote(before + 1, acks.newest)

@@ -133,7 +133,8 @@ class CursorReports:
         stored = isinstance(answer, CursorsMoved)
         for acks, version in versions:
             if not stored:
-                self._dirty[acks] = None
+                if not acks.subscription.is_over or acks in self._ended:  # else it was forgotten meanwhile
+                    self._dirty[acks] = None
                 continue
             acks.store(version)
             if acks not in self._dirty:

@@ -73,7 +73,7 @@ class Flush:
         try:
             while dirty:
                 pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
-                again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces)
+                again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces, wall_ms)
                 if again:
                     yield again
                 dirty = [feed for feed in dirty if feed.pending and feed.is_ready]
@@ -138,7 +138,7 @@ class Flush:
         self._write_streams(feed, piece)
         return self._taken_full() + flushed(feed)
 
-    def _write_many(self, pieces: list[tuple[TopicFeed, Piece]]) -> list[Session]:
+    def _write_many(self, pieces: list[tuple[TopicFeed, Piece]], wall_ms: int) -> list[Session]:
         """Writes a piece of each of several feeds; returns the sessions to pump."""
         joins: dict[Session, list[bytes]] = {}
         for feed, piece in pieces:
@@ -154,7 +154,7 @@ class Flush:
             if len(join) == 1 or len(data) <= self._limits.piece_bytes:
                 self._write((session.outlet.write,), data)
             else:
-                self._set_back(session, pieces)
+                self._set_back(session, pieces, wall_ms)
                 again.append(session)
         for feed, _ in pieces:
             again += flushed(feed)
@@ -165,7 +165,7 @@ class Flush:
         full, self._full = self._full, []
         return full
 
-    def _set_back(self, session: Session, pieces: list[tuple[TopicFeed, Piece]]) -> None:
+    def _set_back(self, session: Session, pieces: list[tuple[TopicFeed, Piece]], wall_ms: int) -> None:
         """One write may not carry so much: the session continues where it was before, topic by topic."""
         for feed, piece in pieces:
             subscription = session.subscriptions.get(feed.topic_id)
@@ -173,6 +173,7 @@ class Flush:
                 continue
             if subscription.acks is not None:
                 subscription.acks.take_back(piece.seq)
+            self._counts.taken_back(feed, piece.ts, wall_ms)
             self._catchup.set_back(subscription, piece.seq - 1)
 
     def _write_streams(self, feed: TopicFeed, piece: Piece) -> None:

@@ -152,8 +152,8 @@ class Hub:
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
-        self._users.attach(shard)
-        self.acknowledging.attach(shard)
+        self.acknowledging.attach(shard, self.pending.leases())
+        self._users.attach(shard)  # behind the leases: once the owner has heard all users it gives new ones
         self.audience.presence.attach(shard)
         self._waits.resend(shard)
         for feed in hosted:

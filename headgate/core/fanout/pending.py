@@ -268,6 +268,16 @@ class PendingSubscribes:
         self.end(pending)
         return True
 
+    def has_begun_anew(self, ended: PendingSubscribe) -> bool:
+        """Returns whether its session acknowledges the topic, or has asked for that again for the same device."""
+        followed = ended.session.subscriptions.get(ended.topic_id)
+        if followed is not None:
+            return followed.acks is not None
+        pending = self._asked.get(ended.session, {}).get(ended.topic_id)
+        if pending is None or pending is ended:
+            return False
+        return pending.subscribe.ack and pending.subscribe.device_id == ended.subscribe.device_id
+
     def drop(self, session: Session) -> None:
         """The session ended."""
         asked = self._asked.get(session)
@@ -288,6 +298,10 @@ class PendingSubscribes:
         for pending in expired:
             self.end(pending)
         return expired
+
+    def leases(self) -> list[CursorLease]:
+        """Returns the leases that subscribes on their way have taken."""
+        return [each.lease for each in self._all if each.lease is not None and each.opened is not None]
 
     def waiting(self) -> list[int | None]:
         """Returns the shards whose owners are waited for; None: the number of shards is not known."""

@@ -15,9 +15,10 @@ from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Leave, Subscribed
-from headgate.core.wire.link_acks import ReleaseCursor
+from headgate.core.wire.link_acks import CursorAnswer, ReleaseCursor
 
 
 class SubscribeActions(NamedTuple):
@@ -109,14 +110,15 @@ class Subscribing:
 
     def _opened(self, pending: PendingSubscribe, answer: Answer) -> None:
         outcome = self._pending.opened(pending, answer)
-        if isinstance(outcome, Refusal):
-            self.deny(pending, outcome)
-            self.proceed(pending.session)
-        elif outcome is not None:
+        if isinstance(outcome, CursorAnswer):
             cursor_opening.place(pending, outcome)
             self.ask(pending)
-        else:
-            self.proceed(pending.session)
+            return
+        if outcome is not None:
+            self.deny(pending, outcome)
+        elif pending.state is SubscriptionState.ENDED:
+            self._release(pending)
+        self.proceed(pending.session)
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
         if self._audience.presence.gives_back(pending, answer):
@@ -143,9 +145,12 @@ class Subscribing:
         self._do.grant(pending, answer)
 
     def _release(self, pending: PendingSubscribe) -> None:
-        """Nothing came of it: another session may acknowledge for the device."""
+        """Nothing came of it: another session may acknowledge for the device.
+
+        One that has begun anew on this connection keeps the lease, which is of the connection.
+        """
         lease = pending.lease
-        if lease is not None:
+        if lease is not None and not self._pending.has_begun_anew(pending):
             release = ReleaseCursor(lease.user_id, lease.device_id, lease.topic_id, lease.connection_id)
             self._upstream.send(self._upstream.shard_of_user(lease.user_id), release)
 

@@ -31,6 +31,10 @@ class GatewayCounts:
         counts.delivered += len(ts) * subscribers
         counts.latency_ms += max(wall_ms * len(ts) - sum(ts), 0) * subscribers
 
+    def taken_back(self, feed: TopicFeed, ts: list[int], wall_ms: int) -> None:
+        """One of the subscribers just counted gets the piece later, and counts then."""
+        self.delivered(feed, ts, -1, wall_ms)
+
     def failed(self, feed: TopicFeed, count: int) -> None:
         """So many deliveries of the topic failed."""
         self._of(feed).failed += count

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headgate.core.client.framing import SSE
+from headgate.core.client.limits import Limits
 from headgate.core.wire.link_acks import Cursor
 from tests.core.fanout.acking import AckScene, got
 from tests.core.scene import Pipe
@@ -94,6 +95,17 @@ def test_a_joined_place_older_than_what_is_kept_is_a_gap_too() -> None:
     bob = follower(scene)
     assert told(bob) == (False, "expired")
     assert bob.frames("gap")[0]["from_seq"] == 2
+
+
+def test_a_replay_that_fills_the_window_is_over_before_anything_is_acknowledged() -> None:
+    scene = AckScene(Limits(ack_window=2))
+    scene.send(1, 2)
+    stored(scene, 0)
+    bob = scene.acker()
+    assert (got(bob), [frame["seq"] for frame in bob.frames("caught_up")]) == ([(1, 1), (2, 1)], [2])
+    scene.send(3)
+    scene.ack(bob, 1)
+    assert (got(bob), len(bob.frames("caught_up"))) == ([(3, 1)], 1)
 
 
 def test_an_ephemeral_topic_has_no_cursor() -> None:

@@ -106,6 +106,24 @@ def test_ended_subscriptions_that_wait_for_an_owner_are_bounded(monkeypatch: pyt
     assert [scene.cursors.seq(f"u{n}", "a") for n in range(4)] == [0, 0, 1, 1]
 
 
+def test_one_that_was_forgotten_while_its_owner_had_the_question_is_not_kept_after_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1)
+    scene.turn()
+    scene.cursors.away = scene.owners.slow = True
+    scene.ack(bob, 1)
+    assert bob.session is not None
+    scene.hub.lost(bob.session)
+    scene.turn()
+    monkeypatch.setattr(cursor_reports, "MAX_ENDED", 0)
+    scene.pass_time(1.25)
+    scene.owners.deliver()
+    assert not scene.hub.acknowledging.reports.is_pending
+
+
 def test_that_many_end_at_once_while_their_owner_is_away_costs_a_step_each() -> None:
     """All clients of a gateway may leave in the same second: its loop stands still for as long as this takes."""
     upstream = cast("Upstream", SimpleNamespace(linked=lambda shard: False))

@@ -50,6 +50,22 @@ def test_the_next_session_asks_again_for_what_was_not_answered() -> None:
     assert got(again) == [(2, 1)]
 
 
+def test_a_replay_that_begins_before_the_answer_does_not_keep_the_cursor_from_passing() -> None:
+    scene = AckScene(retry={"max_attempts": 1})
+    bob = scene.acker()
+    scene.send(1)
+    scene.owners.slow = True
+    scene.nack(bob, 1)
+    scene.owners.slow = False
+    scene.cursors.redeliver("a", scene.topic.epoch, 1, "bob", "letter", scene.topic.frames[0])
+    scene.owners.deliver()
+    assert got(bob) == [(1, 1), (1, 1)]
+    scene.ack(bob, 1)
+    assert scene.cursors.done == ["letter"]
+    scene.pass_time(1.25)
+    assert scene.cursors.seq("bob", "a") == 1
+
+
 def test_what_is_refused_is_asked_again_at_a_bounded_rate_and_all_of_it_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

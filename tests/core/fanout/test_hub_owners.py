@@ -4,8 +4,11 @@ import pytest
 
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
-from headgate.core.wire.link import AskSubscribe, Attach, Ended, Leave, Messages
+from headgate.core.wire.link import AskSubscribe, Attach, Ended, Leave, Message, Messages
+from headgate.core.wire.link_acks import AttachCursors
+from headgate.core.wire.link_users import AttachUsers
 from headgate.core.wire.rights import Caller
+from tests.core.fanout.acking import AckScene
 from tests.core.scene import Scene
 
 
@@ -181,3 +184,31 @@ def test_a_stream_that_is_refused_is_answered_with_the_refusal_and_forgotten() -
     scene.owners.create("a", permissions="PUBLISH_ONLY")
     stream = scene.stream("a")
     assert stream.refused.code == "forbidden" and stream.code is None and scene.hub.connections.all() == []
+
+
+def test_a_new_owner_hears_the_leases_before_the_users() -> None:
+    """Once it has heard all users it gives new leases."""
+    scene = AckScene()
+    scene.acker()
+    scene.owners.go()
+    sent: list[tuple[int, type]] = []
+    send = scene.owners.send
+
+    def noted(shard: int, message: Message) -> None:
+        sent.append((shard, type(message)))
+        send(shard, message)
+
+    scene.owners.send = noted  # type: ignore[method-assign]
+    scene.owners.come()
+    shard = scene.owners.shard_of_user("bob")
+    assert sent.index((shard, AttachCursors)) < sent.index((shard, AttachUsers))
+
+
+def test_a_new_owner_hears_the_lease_of_a_subscribe_that_its_topic_has_not_granted() -> None:
+    scene = AckScene()
+    scene.owners.slow = True
+    scene.acker()
+    scene.owners.deliver(1)  # the cursor
+    scene.owners.regain_owners()
+    (lease,) = [lease for attach in scene.cursors.attached for lease in attach.leases]
+    assert lease == scene.cursors.leases["bob", "default", "a"]

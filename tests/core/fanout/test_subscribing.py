@@ -102,3 +102,26 @@ def test_the_topics_of_a_query_come_in_order() -> None:
     scene.hub.begin(pipe.session, scene.moment)
     assert [frame["topic_id"] for frame in pipe.frames("subscribed")] == ["a", "b"]
     assert set(scene.cursors.leases) == {("bob", "phone", "a"), ("bob", "phone", "b")}
+
+
+def test_a_session_that_ends_before_its_cursor_comes_gives_the_lease_back() -> None:
+    scene = AckScene()
+    scene.owners.slow = True
+    bob = scene.acker()
+    assert scene.cursors.leases
+    assert bob.session is not None
+    scene.hub.lost(bob.session)
+    scene.owners.deliver()
+    assert scene.cursors.leases == {}
+
+
+def test_one_that_begins_anew_before_the_answer_keeps_the_lease_of_its_connection() -> None:
+    scene = AckScene()
+    scene.owners.slow = True
+    bob = scene.acker()
+    scene.say(bob, type="unsubscribe", topic_id="a")
+    scene.say(bob, type="subscribe", topic_id="a", ack=True)
+    scene.owners.slow = False
+    scene.owners.deliver()
+    assert len(bob.frames("subscribed")) == 1
+    assert set(scene.cursors.leases) == {("bob", "default", "a")}

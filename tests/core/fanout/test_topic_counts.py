@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from headgate.core.client.limits import Limits
 from headgate.core.fanout import topic_counts
 from headgate.core.wire.link_stats import DeliveryReport, TopicDelivered
+from tests.core.fanout.acking import AckScene, got
 from tests.core.scene import Scene
 
 
@@ -44,6 +46,40 @@ def test_a_replay_counts_for_the_one_who_gets_it() -> None:
     scene.turn()
     scene.hub.counts.report()
     assert topics(scene)["t"].delivered == 3
+
+
+def test_what_one_write_may_not_carry_counts_once() -> None:
+    """The session is taken out of step again, and gets the messages topic by topic."""
+    scene = Scene(Limits(queue_bytes=8_000))  # a write has at most a quarter of it
+    for topic in "ab":
+        scene.owners.create(topic)
+    both = scene.socket("a", "b")
+    for topic in "ab":
+        scene.publish(topic, "x" * 1_500)
+    scene.turn()
+    assert len(both.frames("message")) == 2
+    scene.hub.counts.report()
+    assert {topic: told.delivered for topic, told in topics(scene).items()} == {"a": 1, "b": 1}
+
+
+def test_what_comes_again_counts_nothing_and_what_is_new_behind_it_its_own_time() -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1)
+    scene.nack(bob, 1)
+    scene.pass_time(0.5)
+    scene.send(2)
+    scene.hub.counts.report()
+    reports(scene)
+    scene.pass_time(1.0)
+    assert got(bob) == [(1, 1), (1, 2), (2, 1)]
+    scene.hub.counts.report()
+    told = topics(scene)["a"]
+    assert (told.delivered, told.latency_ms <= 750) == (1, True)
+    scene.pass_time(3.0)
+    assert got(bob)
+    scene.hub.counts.report()
+    assert not reports(scene)
 
 
 def test_nobody_there_counts_nothing() -> None:
