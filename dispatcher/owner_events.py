@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery import MAX_ERROR, Status
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.delivery.lifecycle_events import Event, Outcome
@@ -38,8 +39,11 @@ class OwnerEvents:
             elif isinstance(effect, MessageChanged):
                 self._enqueued(effect.event)
 
-    def relayed(self, row: Row, tail: bytes, ts: int, outcome: Outcome | None = None) -> None:
-        """A message of an ephemeral topic was sent on; with an `outcome` it was shed. `tail` is that of its frame."""
+    def relayed(self, row: Row, tail: bytes, ts: int, outcome: Outcome | None = None, depth: int | None = None) -> None:
+        """A message of an ephemeral topic was sent on; `tail` is that of its frame.
+
+        With an `outcome` it was refused: shed, or with a `depth` because the topic's queue is that long.
+        """
         self._events.count(EventName.MESSAGE_ENQUEUED if outcome is None else EventName.BACKPRESSURE, 1)
         if not self._events.on:
             return
@@ -48,7 +52,12 @@ class OwnerEvents:
             self._passed(row.topic_id, row.epoch, None, message_id, ts)
             return
         name, topic_id = EventName.BACKPRESSURE, row.topic_id
-        event = Event(name, ts / 1_000, topic_id, message_id, None, 0, None, outcome=outcome, epoch=row.epoch)
+        event = Event(
+            *(name, ts / 1_000, topic_id, message_id, None, 0, None),
+            queue_length=depth,
+            outcome=outcome,
+            epoch=row.epoch,
+        )
         self._events.emit(self._shard, event)
 
     def subscribed(self, row: Row, user_id: str, wall_ms: int) -> None:
@@ -68,6 +77,37 @@ class OwnerEvents:
             name, status, why = EventName.DEAD_LETTER, Status.DEAD_LETTER, effect.detail[:MAX_ERROR]
             at = record.ts / 1_000
             event = Event(name, at, topic_id, None, None, 0, status, error=why, reason=effect.reason)
+            self._events.emit(self._shard, event)
+
+    def given_up(self, letter: DeadLetter) -> None:
+        """A delivery became a dead letter."""
+        self._events.count(EventName.DEAD_LETTER, 1)
+        if self._events.on:
+            event = Event(
+                EventName.DEAD_LETTER,
+                letter.at,
+                letter.topic,
+                str(letter.message_id) or None,
+                letter.group or letter.user_id,
+                letter.attempts,
+                Status.DEAD_LETTER,
+                error=letter.last_error,
+                reason=letter.reason,
+                epoch=letter.epoch,
+                seq=letter.seq,
+                device_id=letter.device_id,
+                group=letter.group,
+            )
+            self._events.emit(self._shard, event)
+
+    def queue_full(self, topic_id: str, epoch: int, count: int, depth: int, wall_ms: int) -> None:
+        """An ingest refused so many messages of a durable topic, whose queue was `depth` long."""
+        self._events.count(EventName.BACKPRESSURE, count)
+        if self._events.on:
+            name, at, outcome = EventName.BACKPRESSURE, wall_ms / 1_000, Outcome.REJECTED
+            event = Event(
+                *(name, at, topic_id, None, None, 0, None), queue_length=depth, outcome=outcome, size=count, epoch=epoch
+            )
             self._events.emit(self._shard, event)
 
     def updated(self, record: Record, effect: TopicUpdated) -> None:

@@ -26,6 +26,7 @@ from dispatcher.topic_creations import PendingTopics
 from dispatcher.topic_queues import TopicQueues
 from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
@@ -146,6 +147,7 @@ class ShardOwner:
             *(log, number, found.letters, found.writer, self.caught_up),
             LetterChecks(found.shard, found.topics, self.history),
             node.shell,
+            self._letter_added,
         )
         self.on_attach: Callable[[Destination, str], None] = lambda peer, topic_id: None
         if mark is not None:
@@ -306,6 +308,12 @@ class ShardOwner:
             self.fences.update(effect.row)
             if effect.fence:
                 self.fences.raise_for_all(effect.row)
+
+    def _letter_added(self, letter: DeadLetter, is_new: bool) -> None:
+        self.tallies.dead_lettered(letter.topic, letter.epoch)
+        if is_new:
+            self._shell.metrics.dead_letter(letter.reason)
+            self.owner_events.given_up(letter)
 
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):

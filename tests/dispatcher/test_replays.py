@@ -119,4 +119,4 @@ async def test_the_owner_of_a_log_that_is_read_already_needs_no_second_look() ->
     bed = LettersBed(await a_log())
     async with bed.run():
         Replays(bed.owner, None)  # type: ignore[arg-type]  # no message is looked for
-        assert bed.owner.letters._waiting == []
+        assert bed.owner.letters.follower._waiting == []
