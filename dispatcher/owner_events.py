@@ -1,6 +1,6 @@
 """The lifecycle events that the owner of a topic sees. Each is built only while somebody watches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,12 +24,13 @@ _DEFAULT: Final = DEFAULTS["strategy"]
 
 
 class OwnerEvents:
-    """The events of one shard's topics; `routes` know how many subscriptions each has."""
+    """The events of one shard's topics; `routes` know how many subscriptions each has, `depth` the length of its queue."""
 
-    def __init__(self, shard: int, events: DeliveryEvents, routes: Routes[Any]) -> None:
+    def __init__(self, shard: int, events: DeliveryEvents, routes: Routes[Any], depth: Callable[[str], int]) -> None:
         self._shard = shard
         self._events = events
         self._routes = routes
+        self._depth = depth
 
     def enqueued(self, effects: Sequence[Effect]) -> None:
         """A record was applied; its messages have their numbers. The caller has seen that somebody watches."""
@@ -126,13 +127,15 @@ class OwnerEvents:
 
     def _passed(self, topic_id: str, epoch: int, seq: int | None, message_id: str | None, ts: int) -> None:
         """Nobody there: the message is delivered to 0 subscribers, and nobody else will say so."""
-        count = self._routes.count(topic_id)
-        for name, status in ((EventName.MESSAGE_ENQUEUED, Status.QUEUED), (EventName.DELIVERED, Status.DELIVERED)):
-            if name is EventName.MESSAGE_ENQUEUED or not count:
-                event = Event(
-                    name, ts / 1_000, topic_id, message_id, None, 0, status, subscribers=count, epoch=epoch, seq=seq
-                )
-                self._events.emit(self._shard, event)
+        count, at = self._routes.count(topic_id), ts / 1_000
+        more: dict[str, Any] = {"subscribers": count, "epoch": epoch, "seq": seq}
+        name, status, depth = EventName.MESSAGE_ENQUEUED, Status.QUEUED, self._depth(topic_id)
+        self._events.emit(
+            self._shard, Event(name, at, topic_id, message_id, None, 0, status, queue_length=depth, **more)
+        )
+        if not count:
+            name, status = EventName.DELIVERED, Status.DELIVERED
+            self._events.emit(self._shard, Event(name, at, topic_id, message_id, None, 0, status, **more))
 
 
 def strategy_of(settings: dict[str, Any]) -> str:

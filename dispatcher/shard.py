@@ -116,7 +116,6 @@ class ShardOwner:
         self.fences = Fences(self.routes)
         self.events = DeliveryEvents(node.shell.metrics.lifecycle_events)
         self.events.listen(node.event_listener)
-        self.owner_events = OwnerEvents(number, self.events, self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
         self.outputs = Outputs(log, number, found.config.shards)
@@ -129,6 +128,7 @@ class ShardOwner:
         self.marks = Marks(found.shard.next_offset)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
         self.queues: TopicQueues[Destination] = TopicQueues(found.rows, self.routes)
+        self.owner_events = OwnerEvents(number, self.events, self.routes, self.queues.depth)
         self.tallies = TopicTallies(found.rows, found.writer.touch)
         self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied

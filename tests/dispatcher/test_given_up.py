@@ -1,4 +1,4 @@
-"""A delivery that is given up, at the topic's owner: one event, one count, whoever asks how often and whoever owns it."""
+"""A delivery that is given up, at the topic's owner: one event and one count, however often it is asked or read."""
 
 import msgspec
 

@@ -135,6 +135,10 @@ class Hub:
         else:
             self.audience.receive(message)
 
+    def advance(self, moment: Moment) -> None:
+        """Takes the time; called before `on_push` of a message that is judged by more than the newest tick."""
+        self._moment = moment
+
     def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
         if isinstance(message, Fence):
             self._fences.take(feed, message)

@@ -1,4 +1,4 @@
-"""Lifecycle events and statistics of acknowledged deliveries: each once, in order, and not built while nobody watches."""
+"""Events and statistics of acknowledged deliveries: each once, in order, and not built while nobody watches."""
 
 from typing import Any
 
