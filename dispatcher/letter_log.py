@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from dispatcher.letter_checks import LetterChecks
+from dispatcher.log_follower import FollowerActions, LogFollower
 from dispatcher.ports import DispatcherMetrics
 from headgate.core.delivery.dead_letter_record import DeadLetter, DeadLetterRecord, LetterAdded, encode_letter
 from headgate.core.delivery.dead_letter_store import DeadLetterStore
@@ -22,20 +23,18 @@ from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import topic_key
-from headgate.core.wire.records import Appended, Batch, LogName, Record, slices
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.embedded import KEEP_MS
-from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone, Reader, Shell
+from headgate.runtime.ports import Log, LogError, OffsetGone, Shell
 
 logger = structlog.get_logger("dispatcher")
 
-READ_RECORDS: Final = 2_000
-READ_S: Final = 1.0
-BEHIND_READ_S: Final = 0.05  # while questions wait: a silent log shows its end only after a read
 RETRY_S: Final = 2.0  # not sooner: readers of other logs share a consumer with this one
-WAITING: Final = 10_000  # questions that wait until the log has been read; records that are not read back yet
+WAITING: Final = 10_000  # records that are not read back yet
 
 Outcome = Callable[[bool], None]  # whether the log has the record
+LetterAddedListener = Callable[[DeadLetter, bool], None]  # with whether it is new, or was there when the shard came
 
 
 class LetterListener(Protocol):
@@ -47,7 +46,7 @@ class LetterListener(Protocol):
 class LetterLog:
     """The letters of one shard, kept up to date by `follow_log`, which is a task of its own.
 
-    `is_complete`: the log has been read up to the end that it had when the shard's message log had been (`live`).
+    It is read once the shard's message log has been (`live`).
     """
 
     def __init__(
@@ -59,9 +58,12 @@ class LetterLog:
         live: asyncio.Event,
         checks: LetterChecks,
         shell: Shell[DispatcherMetrics],
+        added: LetterAddedListener,
     ) -> None:
+        """`added` is called once for each letter that was written, however often it is read."""
         self.letters = letters
-        self.is_complete = False
+        do = FollowerActions(self._take, self._applied, self._complete)
+        self.follower = LogFollower(log, LogName.DEAD_LETTERS, number, live, letters, do, RETRY_S)
         self.listener: LetterListener | None = None
         self._log = log
         self._number = number
@@ -71,8 +73,7 @@ class LetterLog:
         self._clock = shell.clock
         self._metrics = shell.metrics
         self._reminder = Reminder(shell.clock.now)
-        self._end: int | None = None  # where the log ended when the shard was live
-        self._waiting: list[Callable[[], None]] = []
+        self._added = added
         self._written: list[tuple[int, int, Outcome]] = []  # a heap by offset: in the log, not read back yet
         self._appends = 0
         self._flying = 0
@@ -85,12 +86,14 @@ class LetterLog:
 
     # -- who asks
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether questions about letters can be answered."""
+        return self.follower.is_complete
+
     def hold(self, again: Callable[[], None]) -> bool:
         """Calls `again` once complete, in the order of the calls. Returns False when too many wait."""
-        if len(self._waiting) >= WAITING:
-            return False
-        self._waiting.append(again)
-        return True
+        return self.follower.hold(again)
 
     @property
     def is_crowded(self) -> bool:
@@ -146,46 +149,21 @@ class LetterLog:
                 await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
+        await self._live.wait()  # the topics of the letters are known then: each is counted in its topic's row
         letters, bounds = self.letters, await self._log.bounds(LogName.DEAD_LETTERS, self._number)
         if not letters.restored or not bounds.first <= letters.next_offset <= bounds.end:
             letters.next_offset, letters.restored = bounds.first, True
         letters.settle()
-        reader = await self._log.reader(LogName.DEAD_LETTERS, self._number, letters.next_offset)
-        try:
-            while True:
-                batch = await self._read(reader)
-                if batch is None:
-                    await asyncio.sleep(RETRY_S)
-                else:
-                    await self._take_batch(batch)
-        finally:
-            await reader.close()
+        await self.follower.follow()
 
-    async def _read(self, reader: Reader) -> Batch | None:
-        """Returns the next records, None while the log cannot be reached."""
-        try:
-            if self._end is None and self._live.is_set():
-                self._end = (await self._log.bounds(LogName.DEAD_LETTERS, self._number)).end
-            return await reader.read(READ_RECORDS, READ_S if self.is_complete else BEHIND_READ_S)
-        except LogUnavailable:
-            return None
-
-    async def _take_batch(self, batch: Batch) -> None:
-        for records in slices(batch.records):
-            self._take(records)
-            await asyncio.sleep(0)
-        self.letters.next_offset = max(self.letters.next_offset, batch.next_offset)  # over transaction markers too
-        if batch.records:
-            self._touch([OFFSET_KEY])
+    def _applied(self) -> None:
+        """Some records were taken, and perhaps transaction markers passed."""
         self._expire()
         while self._written and self._written[0][0] < self.letters.next_offset:
             heappop(self._written)[2](True)
-        if not self.is_complete and self._end is not None:
-            end = self._end if batch.stable is None else min(self._end, batch.stable)
-            if self.letters.next_offset >= end:
-                self._complete()
 
     def _take(self, records: Sequence[Record]) -> None:
+        self._touch([OFFSET_KEY] if records else [])  # of the instant of what is counted: a letter is counted once
         for record in records:
             try:
                 applied = self.letters.apply(record)
@@ -197,7 +175,8 @@ class LetterLog:
             found, changed = applied
             self._touch(changed)
             self._count_evicted()
-            if isinstance(found, LetterAdded) and changed and self._live.is_set():
+            if isinstance(found, LetterAdded) and changed:
+                self._added(found.letter, self.follower.end is not None and record.offset >= self.follower.end)
                 self._check(found.letter)
             if self.listener is not None and changed and self.is_complete:
                 self.listener(found)
@@ -217,10 +196,6 @@ class LetterLog:
     def _complete(self) -> None:
         for topic in self.letters.store.topics():
             self._drop([letter for letter in self.letters.store.of_topic(topic) if self._checks.is_deleted(letter)])
-        self.is_complete = True
-        waiting, self._waiting = self._waiting, []
-        for again in waiting:
-            again()
 
     def _expire(self) -> None:
         """Forgets letters that the log keeps no longer."""

@@ -9,7 +9,6 @@ import msgspec
 
 from dispatcher.letter_messages import LetterMessages, NoMessage
 from dispatcher.letter_replays import LetterReplays, receiver_of
-from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.dead_letter_record import (
     DONE,
@@ -51,13 +50,11 @@ class LetterRequests:
         owner: ShardOwner,
         messages: LetterMessages,
         clock: Clock,
-        metrics: DispatcherMetrics,
         again: Again,
     ) -> None:
         self._owner = owner
         self._messages = messages
         self._clock = clock
-        self._metrics = metrics
         self._again = again
         self._ending: set[str] = set()
         self._replays = LetterReplays(owner, messages, self._ending)
@@ -102,11 +99,7 @@ class LetterRequests:
             device_id=device,
             group=group or None,
         )
-        self._append(peer, ask, LetterAdded(letter), partial(self._given_up, peer, ask, letter))
-
-    def _given_up(self, peer: Destination, ask: wire.GiveUp, letter: DeadLetter) -> None:
-        self._metrics.dead_letter(letter.reason)
-        peer.send(wire.GivenUp(ask.req))
+        self._append(peer, ask, LetterAdded(letter), partial(peer.send, wire.GivenUp(ask.req)))
 
     def _done(self, peer: Destination, news: wire.LetterDone) -> None:
         log = self._owner.letters

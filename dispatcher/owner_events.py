@@ -1,10 +1,11 @@
 """The lifecycle events that the owner of a topic sees. Each is built only while somebody watches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery import MAX_ERROR, Status
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.delivery.lifecycle_events import Event, Outcome
@@ -23,12 +24,13 @@ _DEFAULT: Final = DEFAULTS["strategy"]
 
 
 class OwnerEvents:
-    """The events of one shard's topics; `routes` know how many subscriptions each has."""
+    """The events of one shard's topics; `routes` know how many subscriptions each has, `depth` the length of its queue."""
 
-    def __init__(self, shard: int, events: DeliveryEvents, routes: Routes[Any]) -> None:
+    def __init__(self, shard: int, events: DeliveryEvents, routes: Routes[Any], depth: Callable[[str], int]) -> None:
         self._shard = shard
         self._events = events
         self._routes = routes
+        self._depth = depth
 
     def enqueued(self, effects: Sequence[Effect]) -> None:
         """A record was applied; its messages have their numbers. The caller has seen that somebody watches."""
@@ -38,8 +40,11 @@ class OwnerEvents:
             elif isinstance(effect, MessageChanged):
                 self._enqueued(effect.event)
 
-    def relayed(self, row: Row, tail: bytes, ts: int, outcome: Outcome | None = None) -> None:
-        """A message of an ephemeral topic was sent on; with an `outcome` it was shed. `tail` is that of its frame."""
+    def relayed(self, row: Row, tail: bytes, ts: int, outcome: Outcome | None = None, depth: int | None = None) -> None:
+        """A message of an ephemeral topic was sent on; `tail` is that of its frame.
+
+        With an `outcome` it was refused: shed, or with a `depth` because the topic's queue is that long.
+        """
         self._events.count(EventName.MESSAGE_ENQUEUED if outcome is None else EventName.BACKPRESSURE, 1)
         if not self._events.on:
             return
@@ -48,7 +53,12 @@ class OwnerEvents:
             self._passed(row.topic_id, row.epoch, None, message_id, ts)
             return
         name, topic_id = EventName.BACKPRESSURE, row.topic_id
-        event = Event(name, ts / 1_000, topic_id, message_id, None, 0, None, outcome=outcome, epoch=row.epoch)
+        event = Event(
+            *(name, ts / 1_000, topic_id, message_id, None, 0, None),
+            queue_length=depth,
+            outcome=outcome,
+            epoch=row.epoch,
+        )
         self._events.emit(self._shard, event)
 
     def subscribed(self, row: Row, user_id: str, wall_ms: int) -> None:
@@ -70,6 +80,37 @@ class OwnerEvents:
             event = Event(name, at, topic_id, None, None, 0, status, error=why, reason=effect.reason)
             self._events.emit(self._shard, event)
 
+    def given_up(self, letter: DeadLetter) -> None:
+        """A delivery became a dead letter."""
+        self._events.count(EventName.DEAD_LETTER, 1)
+        if self._events.on:
+            event = Event(
+                EventName.DEAD_LETTER,
+                letter.at,
+                letter.topic,
+                str(letter.message_id) or None,
+                letter.group or letter.user_id,
+                letter.attempts,
+                Status.DEAD_LETTER,
+                error=letter.last_error,
+                reason=letter.reason,
+                epoch=letter.epoch,
+                seq=letter.seq,
+                device_id=letter.device_id,
+                group=letter.group,
+            )
+            self._events.emit(self._shard, event)
+
+    def queue_full(self, topic_id: str, epoch: int, count: int, depth: int, wall_ms: int) -> None:
+        """An ingest refused so many messages of a durable topic, whose queue was `depth` long."""
+        self._events.count(EventName.BACKPRESSURE, count)
+        if self._events.on:
+            name, at, outcome = EventName.BACKPRESSURE, wall_ms / 1_000, Outcome.REJECTED
+            event = Event(
+                *(name, at, topic_id, None, None, 0, None), queue_length=depth, outcome=outcome, size=count, epoch=epoch
+            )
+            self._events.emit(self._shard, event)
+
     def updated(self, record: Record, effect: TopicUpdated) -> None:
         """A topic was changed: its strategy may be another one now."""
         old, new = strategy_of(effect.before), strategy_of(effect.row.settings)
@@ -86,13 +127,15 @@ class OwnerEvents:
 
     def _passed(self, topic_id: str, epoch: int, seq: int | None, message_id: str | None, ts: int) -> None:
         """Nobody there: the message is delivered to 0 subscribers, and nobody else will say so."""
-        count = self._routes.count(topic_id)
-        for name, status in ((EventName.MESSAGE_ENQUEUED, Status.QUEUED), (EventName.DELIVERED, Status.DELIVERED)):
-            if name is EventName.MESSAGE_ENQUEUED or not count:
-                event = Event(
-                    name, ts / 1_000, topic_id, message_id, None, 0, status, subscribers=count, epoch=epoch, seq=seq
-                )
-                self._events.emit(self._shard, event)
+        count, at = self._routes.count(topic_id), ts / 1_000
+        more: dict[str, Any] = {"subscribers": count, "epoch": epoch, "seq": seq}
+        name, status, depth = EventName.MESSAGE_ENQUEUED, Status.QUEUED, self._depth(topic_id)
+        self._events.emit(
+            self._shard, Event(name, at, topic_id, message_id, None, 0, status, queue_length=depth, **more)
+        )
+        if not count:
+            name, status = EventName.DELIVERED, Status.DELIVERED
+            self._events.emit(self._shard, Event(name, at, topic_id, message_id, None, 0, status, **more))
 
 
 def strategy_of(settings: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ class Relays:
             raise rights.unknown_topic(ask.topic_id)
         if not self._is_known(peer, ask, len(ask.tail)):
             return
-        self._owner.queues.require(row)
+        self._require_room(row, ask)
         if ask.low and self._load.sheds:
             self._owner.owner_events.relayed(row, ask.tail, self._shell.clock.wall_ms(), Outcome.REJECTED)
             peer.send(link_ephemeral.Relayed(ask.req, 0, True))
@@ -60,6 +60,16 @@ class Relays:
         self._send(row, ask)
         self._owner.tallies.relayed(row)
         peer.send(link_ephemeral.Relayed(ask.req, self._owner.routes.count(row.topic_id)))
+
+    def _require_room(self, row: Row, ask: link_ephemeral.Relay) -> None:
+        """Raises Refusal `queue_full`."""
+        queues = self._owner.queues
+        try:
+            queues.require(row)
+        except Refusal:
+            now, depth = self._shell.clock.wall_ms(), queues.depth(row.topic_id)
+            self._owner.owner_events.relayed(row, ask.tail, now, Outcome.REJECTED, depth)
+            raise
 
     def _send(self, row: Row, ask: link_ephemeral.Relay) -> None:
         now = self._shell.clock.wall_ms()

@@ -26,6 +26,7 @@ from dispatcher.topic_creations import PendingTopics
 from dispatcher.topic_queues import TopicQueues
 from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
@@ -115,7 +116,6 @@ class ShardOwner:
         self.fences = Fences(self.routes)
         self.events = DeliveryEvents(node.shell.metrics.lifecycle_events)
         self.events.listen(node.event_listener)
-        self.owner_events = OwnerEvents(number, self.events, self.routes)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
         self.outputs = Outputs(log, number, found.config.shards)
@@ -128,6 +128,7 @@ class ShardOwner:
         self.marks = Marks(found.shard.next_offset)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
         self.queues: TopicQueues[Destination] = TopicQueues(found.rows, self.routes)
+        self.owner_events = OwnerEvents(number, self.events, self.routes, self.queues.depth)
         self.tallies = TopicTallies(found.rows, found.writer.touch)
         self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
@@ -146,6 +147,7 @@ class ShardOwner:
             *(log, number, found.letters, found.writer, self.caught_up),
             LetterChecks(found.shard, found.topics, self.history),
             node.shell,
+            self._letter_added,
         )
         self.on_attach: Callable[[Destination, str], None] = lambda peer, topic_id: None
         if mark is not None:
@@ -306,6 +308,12 @@ class ShardOwner:
             self.fences.update(effect.row)
             if effect.fence:
                 self.fences.raise_for_all(effect.row)
+
+    def _letter_added(self, letter: DeadLetter, is_new: bool) -> None:
+        self.tallies.dead_lettered(letter.topic, letter.epoch)
+        if is_new:
+            self._shell.metrics.dead_letter(letter.reason)
+            self.owner_events.given_up(letter)
 
     def _take_change(self, record: Record, effect: MessageChanged) -> None:
         if not isinstance(effect.change, ReactToMessage):

@@ -66,7 +66,7 @@ class ShardApi:
         self._reading = Reading(owner, shell.clock)
         self._tickets = RedeemedTickets(shell.clock.wall_ms())
         messages = LetterMessages(owner, self._reading)
-        letters = LetterRequests(owner, messages, shell.clock, shell.metrics, self.handle_later)
+        letters = LetterRequests(owner, messages, shell.clock, self.handle_later)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
@@ -84,7 +84,7 @@ class ShardApi:
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
             **letters.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
-            **StatsRequests(owner, self._row).handlers,
+            **StatsRequests(owner, self._row, shell.clock).handlers,
             link_users.Redeem: self._redeem,
             link_direct.AskLogic: self._logic,
         }

@@ -16,8 +16,10 @@ from headgate.core.wire.link_stats import (
     ReleaseHeld,
     StatsAnswer,
     TopicFlushed,
+    TopicPublishes,
     TopicStats,
 )
+from headgate.runtime.ports import Clock
 
 LINK_VERSION: Final = 2  # the lowest of a gateway that holds messages
 
@@ -25,8 +27,9 @@ LINK_VERSION: Final = 2  # the lowest of a gateway that holds messages
 class StatsRequests:
     """Takes reports and answers; `row_of` finds a topic. It and the `handlers` raise Refusal."""
 
-    def __init__(self, owner: ShardOwner, row_of: Callable[[str], Row]) -> None:
+    def __init__(self, owner: ShardOwner, row_of: Callable[[str], Row], clock: Clock) -> None:
         self._owner = owner
+        self._clock = clock
         self._row_of = row_of
         self.handlers: Mapping[type, Callable[..., None]] = {
             DeliveryReport: self._delivered,
@@ -43,6 +46,14 @@ class StatsRequests:
         for topic in report.topics:
             self._owner.tallies.rejected(topic)
             self._owner.queues.report(peer, topic)
+            if topic.full:
+                self._tell_full(topic)
+
+    def _tell_full(self, topic: TopicPublishes) -> None:
+        row = self._owner.rows.get(topic_key(topic.topic_id))
+        if row is not None and row.epoch == topic.epoch:
+            depth, now = self._owner.queues.depth(topic.topic_id), self._clock.wall_ms()
+            self._owner.owner_events.queue_full(topic.topic_id, topic.epoch, topic.full, depth, now)
 
     def _stats(self, peer: Destination, ask: AskStats) -> None:
         row = self._row_of(ask.topic_id)

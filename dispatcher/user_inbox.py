@@ -7,20 +7,17 @@ from typing import Final
 
 import structlog
 
+from dispatcher.log_follower import FollowerActions, LogFollower
 from dispatcher.ports import DispatcherMetrics
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
-from headgate.core.wire.records import Batch, LogName, Record, slices
-from headgate.runtime.ports import Log, LogUnavailable, Reader
+from headgate.core.wire.records import LogName, Record
+from headgate.runtime.ports import Log
 
 logger = structlog.get_logger("dispatcher")
 
-READ_RECORDS: Final = 2_000
-READ_S: Final = 1.0
-BEHIND_READ_S: Final = 0.05  # while questions wait: a silent log shows its end only after a read
 RETRY_S: Final = 0.5
-WAITING: Final = 10_000  # questions that wait until the log has been read
 
 
 class UserInbox:
@@ -40,22 +37,21 @@ class UserInbox:
         metrics: DispatcherMetrics,
     ) -> None:
         self.users = users
-        self.is_complete = False
-        self._log = log
+        do = FollowerActions(self._take, self._release)
+        self.follower = LogFollower(log, LogName.INBOX, number, live, users, do, RETRY_S)
         self._number = number
         self._writer = writer
-        self._live = live
         self._metrics = metrics
-        self._end: int | None = None  # where the log ended when the shard was live
-        self._waiting: list[Callable[[], None]] = []
         self._reading: deque[tuple[int, Callable[[], None]]] = deque()  # by offset, in the order of the appends
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether questions can be answered."""
+        return self.follower.is_complete
 
     def hold(self, again: Callable[[], None]) -> bool:
         """Calls `again` once complete, in the order of the calls. Returns False when too many wait."""
-        if len(self._waiting) >= WAITING:
-            return False
-        self._waiting.append(again)
-        return True
+        return self.follower.hold(again)
 
     def when_applied(self, offset: int, again: Callable[[], None]) -> None:
         """Calls `again` once a record that this shard appended itself is applied. The caller bounds how many wait."""
@@ -66,36 +62,7 @@ class UserInbox:
 
     async def follow_log(self) -> None:
         """Applies the log's records as they come, until cancelled. Raises OffsetGone, which parks the shard."""
-        reader = await self._log.reader(LogName.INBOX, self._number, self.users.next_offset)
-        try:
-            while True:
-                batch = await self._read(reader)
-                if batch is None:
-                    await asyncio.sleep(RETRY_S)
-                else:
-                    await self._take_batch(batch)
-        finally:
-            await reader.close()
-
-    async def _read(self, reader: Reader) -> Batch | None:
-        """Returns the next records, None while the log cannot be reached."""
-        try:
-            if self._end is None and self._live.is_set():
-                self._end = (await self._log.bounds(LogName.INBOX, self._number)).end
-            return await reader.read(READ_RECORDS, READ_S if self.is_complete else BEHIND_READ_S)
-        except LogUnavailable:
-            return None
-
-    async def _take_batch(self, batch: Batch) -> None:
-        for records in slices(batch.records):
-            self._take(records)
-            self._release()
-            await asyncio.sleep(0)
-        self.users.next_offset = max(self.users.next_offset, batch.next_offset)  # over transaction markers too
-        if not self.is_complete and self._end is not None:
-            end = self._end if batch.stable is None else min(self._end, batch.stable)
-            if self.users.next_offset >= end:
-                self._complete()
+        await self.follower.follow()
 
     def _take(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -112,9 +79,3 @@ class UserInbox:
         """Calls those whose records are applied."""
         while self._reading and self._reading[0][0] < self.users.next_offset:
             self._reading.popleft()[1]()
-
-    def _complete(self) -> None:
-        self.is_complete = True
-        waiting, self._waiting = self._waiting, []
-        for again in waiting:
-            again()

@@ -19,6 +19,7 @@ from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.fanout.write_counts import WriteCounts
 from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link_dead_letters import Redeliver
 from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.link_events import WatchEvents
 from headgate.core.wire.link_stats import ReleaseHeld
@@ -82,6 +83,8 @@ class GatewayService:
         elif isinstance(message, ReleaseHeld):
             self._release(message)
         else:
+            if isinstance(message, Redeliver):  # its delivery and its timeout begin now
+                self.hub.advance(self._moment())
             self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:

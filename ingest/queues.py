@@ -30,10 +30,11 @@ MAX_PARTS: Final = 200_000  # topics in all blocks together, about 100 bytes eac
 class TopicQueue:
     """One topic. `waiting` is what this ingest handed over and has not heard to be numbered.
 
-    `elsewhere` is what its owner told, `told` what that was told of `waiting`; `rejected` are publishes since then.
+    `elsewhere` is what its owner told, `told` what that was told of `waiting`; `rejected` are publishes since then,
+    `full` those that found the queue full.
     """
 
-    __slots__ = ("elsewhere", "is_full", "limit", "rejected", "told", "waiting")
+    __slots__ = ("elsewhere", "full", "is_full", "limit", "rejected", "told", "waiting")
 
     def __init__(self) -> None:
         self.limit: int = DEFAULTS["queue_limit"]
@@ -41,12 +42,13 @@ class TopicQueue:
         self.elsewhere = 0
         self.told = 0
         self.rejected = 0
+        self.full = 0
         self.is_full = False
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing of it has to be remembered."""
-        return not (self.waiting or self.elsewhere or self.told or self.rejected or self.is_full)
+        return not (self.waiting or self.elsewhere or self.told or self.rejected or self.full or self.is_full)
 
 
 class _Records:
@@ -127,6 +129,8 @@ class Queues:
         depth = self._depth(info.topic_id, queue)
         queue.is_full = depth >= (limit / 2 if queue.is_full else limit)
         if queue.is_full:
+            queue.full += 1
+            self._note((info.topic_id, info.epoch))
             detail = f"{depth} messages of topic {info.topic_id} wait; try again later"
             raise Refusal("queue_full", detail, retry_after_ms=1_000)
 
@@ -200,10 +204,10 @@ class Queues:
         waiting = queue.waiting if queue.waiting * TOLD_SHARE >= queue.limit else 0
         shard = self._directory.shard_of(topic[0])
         queue.is_full = queue.is_full and self._depth(topic[0], queue) >= queue.limit / 2
-        if (queue.rejected or waiting != queue.told) and self._directory.linked(shard):
-            reports.setdefault(shard, []).append(TopicPublishes(*topic, queue.rejected, waiting))
-            queue.rejected, queue.told = 0, waiting
-        if queue.waiting or queue.rejected:
+        if (queue.rejected or queue.full or waiting != queue.told) and self._directory.linked(shard):
+            reports.setdefault(shard, []).append(TopicPublishes(*topic, queue.rejected, waiting, queue.full))
+            queue.rejected, queue.full, queue.told = 0, 0, waiting
+        if queue.waiting or queue.rejected or queue.full:
             self._note(topic)
         elif queue.is_idle:
             del self._topics[topic]

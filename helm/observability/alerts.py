@@ -195,6 +195,15 @@ ALERTS: Final = (
         quiet={'headgate_dead_letters_total{job="headgate",role="dispatcher",reason="not_json"}': "3x40"},
     ),
     Alert(
+        name="HeadgateBreakersOpen",
+        expr="sum(max_over_time(headgate_breakers_open[2m])) > 0",
+        hold="10m",
+        severity="warn",
+        summary="{{ $value }} acknowledged subscriptions keep failing and get nothing",
+        fires={f"headgate_breakers_open{{{_GATEWAY}}}": "0x10 2x30"},
+        quiet={f"headgate_breakers_open{{{_GATEWAY}}}": "0x22 1x3 0x15"},
+    ),
+    Alert(
         name="HeadgateSnapshotsOld",
         expr="max by (instance) (headgate_snapshot_age_seconds) > 600",
         hold="2m",

@@ -181,6 +181,20 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "What happens to messages; delivering to retry_scheduled of acknowledged subscriptions.", "ops",
             ),
             Panel(
+                "Acknowledged delivery",
+                (
+                    ("acknowledging", "sum(headgate_acked_subscriptions)"),
+                    ("get nothing: they kept failing", "sum(headgate_breakers_open)"),
+                    ("sent again a second", "sum(rate(headgate_redeliveries_total[$__rate_interval]))"),
+                ),
+                "Subscriptions with ack, those whose breaker is open, and frames that are sent again.",
+            ),
+            Panel(
+                "Deepest queue",
+                (("{{instance}}", "headgate_queue_depth_max"),),
+                "Messages that wait in the deepest queue of a topic, as each ingest knows it.",
+            ),
+            Panel(
                 "Dead letters",
                 (
                     ("{{reason}}", "sum by (reason) (increase(headgate_dead_letters_total[1h]))"),

@@ -39,7 +39,7 @@ class LettersBed(MessagesBed):
     def __init__(self, log: FaultyLog, permissions: str = "PUBLIC", messages: int = 3) -> None:
         super().__init__(permissions)
         self.log = log
-        self.owner.letters._log = self.owner.outputs._log = log
+        self.owner.letters._log = self.owner.letters.follower._log = self.owner.outputs._log = log
         self.owner.caught_up.set()
         for n in range(1, messages + 1):
             self.publish({"n": n})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import cursor_requests, cursor_writer, user_inbox, user_questions
+from dispatcher import cursor_requests, cursor_writer, log_follower, user_inbox, user_questions
 from headgate.core.wire.inbox_record import RECORD_BYTES, MembershipRecord, encode_inbox
 from headgate.core.wire.link import Refused
 from headgate.core.wire.link_acks import (
@@ -202,7 +202,7 @@ async def test_a_lease_waits_for_the_gateways_and_a_question_without_one_does_no
 
 
 async def test_too_many_that_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_inbox, "WAITING", 1)
+    monkeypatch.setattr(log_follower, "WAITING", 1)
     monkeypatch.setattr("dispatcher.announcements.HELD", 0)
     async with cursors_bed(announced=[], whole=False) as bed:
         bed.open(0)

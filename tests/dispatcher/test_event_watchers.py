@@ -11,6 +11,7 @@ from headgate.core.wire.control import CreateTopic, UpdateTopic
 from headgate.core.wire.event_names import EventFilter
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link_events import EventsHappened, HappenedEvent, WatchEvents
+from headgate.core.wire.link_stats import PublishReport, TopicPublishes
 from headgate.core.wire.records import Record
 from tests.dispatcher.members_bed import ADMIN, KEY, ROOT, Far, MembersBed
 
@@ -154,3 +155,26 @@ async def test_a_congested_link_gets_no_events_and_later_their_number() -> None:
     bed.ingest.congested = False
     bed.tell(EventsHappened(0, [happened]), Far())
     assert bed.ingest.taken() == [EventsHappened(0, [happened], 3)]
+
+
+async def test_the_owner_tells_of_full_queues_of_both_profiles() -> None:
+    bed = Watched()
+    bed.tell(EVERYTHING)
+    bed.ask(link.AskSubscribe(1, "e", ADMIN), gateway := Far())
+    bed.api.announcements.heard(gateway)
+    await bed.later()
+    gateway.backlog["e"] = 10_000
+    epoch = bed.owner.rows[topic_key("e")].epoch
+    assert bed.ask(link_ephemeral.Relay(1, "e", epoch, TAIL)).code == "queue_full"
+    (full,) = await bed.later()
+    assert (full["event"], full["outcome"], full["id"], full["queue_length"]) == (
+        *("backpressure", "rejected", "m"),
+        10_000,
+    )
+    counted: dict[str, int] = {}
+    bed.owner.events.count = lambda name, count: counted.update({name: counted.get(name, 0) + count})
+    told = TopicPublishes("t", bed.row.epoch, rejected=9, waiting=500, full=7)
+    bed.tell(PublishReport(0, [told, TopicPublishes("t", bed.row.epoch, 2), TopicPublishes("t", 1, 2, 0, 2)]))
+    (full,) = await bed.later()
+    assert (full["event"], full["size"], full["queue_length"], full["id"]) == ("backpressure", 7, 500, None)
+    assert counted == {"backpressure": 7}, "those refused for another reason, or of another epoch, are none"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dispatcher import letter_log
+from dispatcher import letter_log, log_follower
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_runner import ShardRunner
@@ -112,7 +112,7 @@ async def test_a_dead_letter_log_that_is_away_does_not_stop_messages(monkeypatch
 
     def with_other_log(owner: ShardOwner, *args: object) -> None:
         made(owner, *args)  # type: ignore[arg-type]
-        owner.letters._log = away
+        owner.letters._log = owner.letters.follower._log = away
 
     monkeypatch.setattr(ShardOwner, "__init__", with_other_log)
     async with owning(log) as runner:
@@ -159,6 +159,7 @@ async def test_letters_of_topics_that_are_gone_are_not_taken_from_the_log() -> N
 
 async def test_as_many_records_as_may_are_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letter_log, "WAITING", 2)
+    monkeypatch.setattr(log_follower, "WAITING", 2)
     bed = LettersBed(await a_log())
     letters, done = bed.owner.letters, list[bool]()
     bed.log.latency = lambda log, shard: 0.02

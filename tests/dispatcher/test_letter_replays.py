@@ -122,7 +122,7 @@ async def test_the_owner_of_a_log_that_is_read_already_needs_no_second_look() ->
     bed = LettersBed(await a_log())
     async with bed.run():
         LetterReplays(bed.owner, None, ())  # type: ignore[arg-type]  # no message is looked for
-        assert bed.owner.letters._waiting == []
+        assert bed.owner.letters.follower._waiting == []
 
 
 async def test_many_replays_of_one_receiver_are_sent_as_it_takes_them_and_not_all_each_time() -> None:

@@ -67,7 +67,7 @@ async def test_given_up_again_is_one_letter_and_no_second_record() -> None:
             (3, "phone", "", "down"),
         ]
     assert len(await records_of(bed.log)) == 4
-    assert bed.api._shell.metrics._dead_letters.values["max_attempts",] == 4  # type: ignore[attr-defined]
+    assert bed.owner._shell.metrics._dead_letters.values["max_attempts",] == 4  # type: ignore[attr-defined]
 
 
 async def test_given_up_is_answered_only_once_the_log_has_it_and_a_refused_one_may_come_again() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import user_inbox
+from dispatcher import log_follower, user_inbox
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.recovery import ShardLost, inbox_start
 from dispatcher.retention import Retention
@@ -92,7 +92,7 @@ async def test_records_that_cannot_be_read_are_skipped_and_counted() -> None:
     inbox = UserInbox(log, 0, UserTopics(), SnapshotWriter(), asyncio.Event(), metrics)
     records = [Record(n, 1, b"bob", value) for n, value in enumerate(bad)]
     records += [Record(10, 1, b"\xff", membership("a")), Record(11, 1, None, membership("a"))]
-    await inbox._take_batch(Batch([*records, Record(12, 1, b"bob", membership("a"))], 20, 20))
+    await inbox.follower.take(Batch([*records, Record(12, 1, b"bob", membership("a"))], 20, 20))
     assert sum(metrics._inbox_skipped.values.values()) == len(bad) + 2
     assert (topics(inbox.users), inbox.users.next_offset) == (["a"], 20)
     assert inbox._writer.touched(PairKey(pair_key("bob", "a")))
@@ -159,7 +159,7 @@ async def test_questions_wait_until_the_log_is_read_up_to_its_end_at_going_live(
 
 
 async def test_too_many_waiting_questions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_inbox, "WAITING", 2)
+    monkeypatch.setattr(log_follower, "WAITING", 2)
     bed = MembersBed()
     peers = [Far() for _ in range(3)]
     for peer in peers:
@@ -167,7 +167,7 @@ async def test_too_many_waiting_questions_are_refused(monkeypatch: pytest.Monkey
     assert [len(peer.sent) for peer in peers] == [0, 0, 1]
     assert isinstance(peers[2].sent[0], link.Refused)
     bed.owner.close()
-    bed.owner.inbox._complete()
+    bed.owner.inbox.follower.complete()
     assert [isinstance(peer.sent[0], link.Refused) for peer in peers] == [True] * 3
 
 
@@ -241,9 +241,9 @@ async def test_who_waits_for_his_record_is_called_once_it_is_applied_and_not_bef
     for offset in (0, 1):
         inbox.when_applied(offset, lambda at=offset: called.append((at, inbox.users.count("bob"))))  # type: ignore[misc]
     assert called == []
-    await inbox._take_batch(Batch([Record(0, 1, b"bob", membership("a"))], 1, 2))
+    await inbox.follower.take(Batch([Record(0, 1, b"bob", membership("a"))], 1, 2))
     assert called == [(0, 1)]
-    await inbox._take_batch(Batch([Record(1, 1, b"bob", membership("b"))], 2, 2))
+    await inbox.follower.take(Batch([Record(1, 1, b"bob", membership("b"))], 2, 2))
     assert called == [(0, 1), (1, 2)]
     inbox.when_applied(1, lambda: called.append((-1, 0)))
     assert called[-1] == (-1, 0)

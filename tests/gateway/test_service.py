@@ -7,6 +7,7 @@ import json
 import pytest
 
 from headgate.core.wire.link import Ended
+from headgate.core.wire.link_dead_letters import Receiver, Redeliver
 from headgate.core.wire.link_stats import DeliveryReport, ReleaseHeld
 from tests.contract.virtual import VirtualLoop, run
 from tests.gateway.bed import UPGRADE, Bed, Wire, request
@@ -155,3 +156,20 @@ async def test_a_drain_writes_what_is_held_before_it_says_goodbye_and_tells_what
     assert 0 < wire.written.find(b'"type":"message"') < wire.written.find(b'"code":4601')
     found = [message for message in bed.owners.asked if isinstance(message, DeliveryReport)]
     assert [(each.topic_id, each.epoch, each.delivered) for each in found[0].topics] == [("a", topic.epoch, 1)]
+
+
+def test_a_replayed_message_is_judged_by_the_time_at_which_it_comes() -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        bed = Bed(clock=loop)
+        seen: list[float] = []
+        bed.hub.acknowledging.redeliver = lambda feed, message: seen.append(bed.hub._moment.now)  # type: ignore[method-assign]
+        topic = bed.owners.create("a")
+        bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+        await asyncio.sleep(0)
+        await asyncio.sleep(5.0)
+        bed.service.on_push(1, Redeliver("a", topic.epoch, 1, Receiver("bob", "desk"), "letter", b"{}"))
+        assert seen == [loop.time()]
+
+    run(loop, scenario())

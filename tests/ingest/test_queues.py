@@ -187,6 +187,25 @@ def test_owners_are_told_of_refusals_and_of_long_queues() -> None:
     play(scene)
 
 
+def test_owners_are_told_how_often_a_queue_was_found_full() -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t", queue_limit=100)
+        reports = Reports(parts)
+        hear(parts, info)
+        fill(parts, info, 100)
+        assert [is_full(parts, info) for _ in range(3)] == [True] * 3
+        parts.publishing.count("queue_full", info)
+        await asyncio.sleep(REPORT_S + 0.01)
+        assert reports.topics() == [TopicPublishes("t", info.epoch, 1, 100, 3)]
+        hear(parts, info, 100)
+        assert not is_full(parts, info)
+        await asyncio.sleep(1)
+        assert [topic.full for topic in reports.topics()] == [0]
+        assert not parts.queues._topics, "nothing of it is left"
+
+    play(scene)
+
+
 def test_refusals_are_kept_while_the_owner_is_away() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("t")

@@ -36,12 +36,16 @@ class Sending(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A delivery failed. `given_up`: it was the last attempt, and the message waits for its dead letter."""
+    """A delivery failed. `given_up`: it was the last attempt, and the message waits for its dead letter.
+
+    `delay_s` is how long it waits for its retry; 0 where that is due, or there is none.
+    """
 
     seq: int
     attempts: int
     error: str
     given_up: bool
+    delay_s: float = 0.0
 
 
 class Ignored(enum.Enum):
@@ -145,12 +149,12 @@ class AckWindow:
 
     def attempts(self) -> list[tuple[int, int]]:
         """Returns the messages that failed and how often, ascending."""
-        if self._trouble is None:
-            return []
-        return sorted(
-            (seq, delivery.attempts - (delivery.status is Status.DELIVERING))
-            for seq, delivery in self._trouble.failed.items()
-        )
+        failed = {} if self._trouble is None else self._trouble.failed
+        return sorted((seq, each.attempts - (each.status is Status.DELIVERING)) for seq, each in failed.items())
+
+    def deliveries(self, seq: int) -> int:
+        """Returns how often a message in flight was sent."""
+        return 1 if self._trouble is None else self._trouble.deliveries.get(seq, 1)
 
     def giving_up(self) -> list[Failure]:
         """Returns the messages that wait for their dead letters, ascending."""
@@ -360,15 +364,13 @@ class AckWindow:
             self.next = min(self.next, seq)
             if waited:
                 delivery.requeue(now)
-        return Failure(seq, delivery.attempts, delivery.last_error, delay is None)
+        return Failure(seq, delivery.attempts, delivery.last_error, delay is None, delay or 0.0)
 
     def _probe(self, trouble: _Trouble) -> None:
         """The breaker lets the oldest message through."""
         trouble.probe_at = None
         trouble.breaker.probe()
-        oldest = self._oldest()
-        if oldest is not None:
-            self.next = min(self.next, oldest)
+        self.next = min(self.next, self._oldest() or self.next)
         self._timeout_at = None
 
     def _wait(self, now: float, draw: Draw) -> None:

@@ -38,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error: str | None = None  # failed, dead_letter
     reason: str | None = None  # dead_letter; batch_flush: size, delay, flush or swap
     outcome: Outcome | None = None  # backpressure
-    size: int | None = None  # batch_flush
+    size: int | None = None  # batch_flush; backpressure on the network: how many an ingest refused, where it did
     old: str | None = None  # strategy_swapped
     new: str | None = None  # strategy_swapped
     trace: str | None = None  # the publisher's W3C traceparent

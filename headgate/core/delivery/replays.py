@@ -120,7 +120,7 @@ class Replays:
         replay.timeout_at = None
         replay.delivery.fail(error)
         delay = replay.delivery.resolve(self.policy, now, draw, waited=waited)
-        return Failure(seq, replay.delivery.attempts, replay.delivery.last_error, delay is None)
+        return Failure(seq, replay.delivery.attempts, replay.delivery.last_error, delay is None, delay or 0.0)
 
 
 def _is_ready(delivery: Delivery, now: float) -> bool:

@@ -16,12 +16,14 @@ from headgate.core.client.outbound import FrameId
 from headgate.core.delivery.ack_window import AckWindow, Failure, Ignored
 from headgate.core.delivery.breaker import BreakerPolicy
 from headgate.core.delivery.retry import BackoffPolicy, Draw
+from headgate.core.fanout.ack_events import AckEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.cursor_reports import CursorReports
 from headgate.core.fanout.deadlines import Deadlines
+from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.give_ups import GiveUps
 from headgate.core.fanout.pending import PendingSubscribe
-from headgate.core.fanout.ports import GatewayMetrics, Upstream
+from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.replaying import Replaying
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
@@ -54,7 +56,7 @@ class Acknowledging:
         self,
         limits: Limits,
         upstream: Upstream,
-        metrics: GatewayMetrics,
+        events: AckEvents,
         catchup: CatchUp,
         deadlines: Deadlines,
         draw: Draw,
@@ -67,14 +69,15 @@ class Acknowledging:
         self._deadlines = deadlines
         self._do = do
         self._clock = do.clock
-        self._tools = AckTools(do.clock, draw, metrics.redelivered)
+        self._events = events
+        self._tools = AckTools(do.clock, draw, events.sent)
         self._acks: dict[tuple[str, str, str], SubscriptionAcks] = {}
         self._by_feed: dict[TopicFeed, dict[SubscriptionAcks, None]] = {}
         self._by_shard: dict[int, dict[SubscriptionAcks, None]] = {}
         self._open: set[SubscriptionAcks] = set()
         self.reports = CursorReports(upstream, do.schedule)
         self._give_ups = GiveUps(upstream, self._given_up)
-        self._replaying = Replaying(upstream, self._give_ups, self._tools)
+        self._replaying = Replaying(upstream, self._give_ups, self._tools, events)
 
     def __len__(self) -> int:
         """Returns the number of subscriptions."""
@@ -152,7 +155,7 @@ class Acknowledging:
             _ok(session, frame_id)
             self._settle(acks)
             return
-        if acks.window.ack(command.seq, self._clock(), self._tools.draw):
+        if self._events.ack(acks, command.seq, self._clock(), self._tools.draw):
             self.reports.changed(acks)
             self._settle(acks)
         if frame_id is not None:
@@ -164,21 +167,22 @@ class Acknowledging:
         now, draw, seq = self._clock(), self._tools.draw, command.seq
         if acks.replays is not None and seq in acks.replays:
             failed = acks.replays.nack(seq, command.reason, now, draw)
-            if isinstance(failed, Failure) and failed.given_up:
-                self._give_ups.ask(acks, failed)
+            if isinstance(failed, Failure):
+                self._failed(acks, failed, failed.attempts)
         else:
             failed = acks.window.nack(seq, command.reason, now, draw)
             if failed is Ignored.NOT_SENT:
                 raise Refusal("not_found", f"message {seq} of {command.topic_id} was not sent to this subscription")
             if isinstance(failed, Failure):
-                self._failed(acks, failed)
+                self._note_failure(acks)
+                self._failed(acks, failed, acks.window.deliveries(seq))
         _ok(session, frame_id)
         self._settle(acks)
 
     # The flush
 
-    def fit(self, feed: TopicFeed) -> list[Session]:
-        """Counts what `feed` has taken to write as sent. Who has no room leaves the step; returns those sessions."""
+    def fit(self, feed: TopicFeed, piece: Piece) -> list[Session]:
+        """Counts the piece that `feed` writes now as sent. Who has no room leaves the step; returns those sessions."""
         last, now, draw = feed.sent, self._clock(), self._tools.draw
         full: list[SubscriptionAcks] = []
         for subscription in feed.acked:
@@ -190,6 +194,7 @@ class Acknowledging:
                 self.plan(acks)
         for acks in full:
             self._go_back(acks)
+        self._events.sent_new(feed, piece)
         return [acks.subscription.session for acks in full]
 
     # Time
@@ -207,7 +212,8 @@ class Acknowledging:
         now, draw = self._clock(), self._tools.draw
         failure = acks.window.visit(now, draw)
         if failure is not None:
-            self._failed(acks, failure)
+            self._note_failure(acks)
+            self._failed(acks, failure, acks.window.deliveries(failure.seq))
         self._replaying.visit(acks)
         self._settle(acks)
 
@@ -246,9 +252,9 @@ class Acknowledging:
 
     # Private
 
-    def _failed(self, acks: SubscriptionAcks, failure: Failure) -> None:
-        """A message of the window failed."""
-        self._note_failure(acks)
+    def _failed(self, acks: SubscriptionAcks, failure: Failure, attempts: int) -> None:
+        """A message that was sent so often failed."""
+        self._events.failed(acks, failure, attempts)
         if failure.given_up:
             self._give_ups.ask(acks, failure)
 

@@ -33,10 +33,10 @@ class Flush:
         catchup: CatchUp,
         schedule: Callable[[], None],
         events: DeliveryEvents,
-        fit: Callable[[TopicFeed], list[Session]],
+        fit: Callable[[TopicFeed, Piece], list[Session]],
     ) -> None:
         self._events = events
-        self.held = HeldMessages(self.add)
+        self.held = HeldMessages(self.add, events)
         self._counts = catchup.counts
         self._limits = limits
         self._metrics = metrics
@@ -69,7 +69,7 @@ class Flush:
         Yields after each round the sessions to pump before the next, while the rings still hold what they need.
         """
         wall_ms = moment.wall_ms
-        dirty, self._dirty = self.held.released(self._dirty, moment.now), {}
+        dirty, self._dirty = self.held.released(self._dirty, moment), {}
         try:
             while dirty:
                 pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
@@ -86,7 +86,7 @@ class Flush:
     def write_out(self, feed: TopicFeed, wall_ms: int) -> Iterator[list[Session]]:
         """Writes everything that one feed has pending, held or not, now; yields as `run` does."""
         self._dirty.pop(feed, None)
-        self.held.release(feed)
+        self.held.write_out(feed, wall_ms)
         while feed.pending:
             again = self._write_one(feed, self._take(feed, wall_ms))
             if again:
@@ -118,7 +118,7 @@ class Flush:
             oldest, _ = self._rings.popitem(last=False)
             self._ring_bytes -= oldest.ring.clear()
         if feed.acked:
-            self._full += self._fit(feed)
+            self._full += self._fit(feed, piece)
         count = feed.in_step
         if count:
             delivered, profile = self._metrics.delivered, feed.profile
@@ -126,7 +126,7 @@ class Flush:
                 delivered(profile, count, max((wall_ms - ts) / 1000, 0.0))
             self._counts.delivered(feed, piece.ts, count, wall_ms)
         if self._events.on:
-            tell_delivered(self._events, feed, piece, count, wall_ms)
+            tell_delivered(self._events, feed, piece, count - len(feed.acked), wall_ms)
         if feed.counts is not None:
             feed.counts.flushed(piece.seq, feed.sent, count)
         return piece

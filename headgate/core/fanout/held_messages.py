@@ -8,10 +8,14 @@ or a fence finds them where it finds all others. The strategy is asked when the 
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from headgate.core.delivery.strategy import Held
+from headgate.core.delivery.delivery_events import DeliveryEvents
+from headgate.core.delivery.lifecycle_events import Event
+from headgate.core.delivery.strategy import Held, ImmediateDeliveryStrategy
 from headgate.core.delivery.timers import Timers
 from headgate.core.fanout.hold import Hold
+from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import TopicFeed
+from headgate.core.wire.event_names import EventName
 
 HELD_BYTES: Final = 256 * 1024  # of one topic; with more all of it is written at once
 HELD_BYTES_OF_ALL: Final = 64 * 1024 * 1024  # of all topics; above it nothing more is held
@@ -20,8 +24,9 @@ HELD_BYTES_OF_ALL: Final = 64 * 1024 * 1024  # of all topics; above it nothing m
 class HeldMessages:
     """The holds of one gateway. `add` has a feed flushed at the end of the loop turn. Times are monotonic seconds."""
 
-    def __init__(self, add: Callable[[TopicFeed], None]) -> None:
+    def __init__(self, add: Callable[[TopicFeed], None], events: DeliveryEvents) -> None:
         self._add = add
+        self._events = events
         self._timers: Timers[TopicFeed] = Timers()
         self._size = 0
 
@@ -46,25 +51,33 @@ class HeldMessages:
             feed.hold.is_open = True
             self._add(feed)
 
+    def write_out(self, feed: TopicFeed, wall_ms: int) -> None:
+        """Holds nothing of a feed any longer: its messages are being written."""
+        if feed.hold is not None and feed.hold.count:
+            self._tell(feed, feed.hold.count, "flush", wall_ms)
+        self.release(feed)
+
     def release(self, feed: TopicFeed) -> None:
-        """Holds nothing of a feed any longer: its messages are being written, or dropped."""
+        """Holds nothing of a feed any longer: its messages are dropped."""
         if feed.hold is not None:
             feed.hold.is_open = False
             self._settle(feed, feed.hold, 0, 0, None)
 
-    def released(self, feeds: Iterable[TopicFeed], now: float) -> list[TopicFeed]:
+    def released(self, feeds: Iterable[TopicFeed], moment: Moment) -> list[TopicFeed]:
         """Returns those of the feeds that have something to write; asks the strategies of those that have one."""
-        return [feed for feed in feeds if feed.hold is None or self._ask(feed, feed.hold, now)]
+        return [feed for feed in feeds if feed.hold is None or self._ask(feed, feed.hold, moment)]
 
-    def _ask(self, feed: TopicFeed, hold: Hold, now: float) -> bool:
+    def _ask(self, feed: TopicFeed, hold: Hold, moment: Moment) -> bool:
         """Asks a strategy until it releases nothing; returns whether there is something to write."""
-        frames = feed.pending
+        frames, now = feed.pending, moment.now
         count, fresh = len(frames), len(frames) - hold.count
         if not hold.count:
             hold.since = now
         size = hold.size + _size(frames, fresh)
         is_over = size > HELD_BYTES or self._size - hold.size + size > HELD_BYTES_OF_ALL
-        is_flush, hold.is_open = hold.is_open or is_over, False
+        reason = _reason_of(hold, now)
+        is_flush, hold.is_open, hold.is_swapped = hold.is_open or is_over, False, False
+        goes_through = not hold.count and isinstance(hold.strategy, ImmediateDeliveryStrategy)
         wake_at: float | None = None
         while count:
             held = Held(count, hold.since, frames[-1])
@@ -72,11 +85,20 @@ class HeldMessages:
             is_flush, wake_at = False, release.wake_at
             if not release.size:
                 break
+            if not goes_through:
+                self._tell(feed, min(release.size, count), reason, moment.wall_ms)
             count -= min(release.size, count)
             if count <= fresh:  # what is left has just come
                 hold.since = now
         self._settle(feed, hold, count, size if count == len(frames) else _size(frames, count), wake_at)
         return count < len(frames)
+
+    def _tell(self, feed: TopicFeed, size: int, reason: str, wall_ms: int) -> None:
+        self._events.count(EventName.BATCH_FLUSH, 1)
+        if self._events.on:
+            name, at = EventName.BATCH_FLUSH, wall_ms / 1_000
+            event = Event(name, at, feed.topic_id, None, None, 0, None, size=size, reason=reason, epoch=feed.epoch)
+            self._events.emit(feed.shard, event)
 
     def _settle(self, feed: TopicFeed, hold: Hold, count: int, size: int, wake_at: float | None) -> None:
         """Holds the newest `count` messages, `size` bytes, until `wake_at`."""
@@ -89,6 +111,15 @@ class HeldMessages:
                 return
             self._timers.cancel(timer)
         hold.timer = None if due is None else self._timers.at(due, feed)
+
+
+def _reason_of(hold: Hold, now: float) -> str:
+    """Returns why a strategy is asked: it was swapped, flushed by hand, its time has come, or messages came."""
+    if hold.is_swapped:
+        return "swap"
+    if hold.is_open:
+        return "flush"
+    return "delay" if hold.timer is not None and hold.timer.due <= now else "size"
 
 
 def _size(frames: list[bytes], newest: int) -> int:

@@ -17,6 +17,7 @@ from headgate.core.client.outbound import FrameId
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.delivery.retry import Draw, no_jitter
 from headgate.core.fanout import grants
+from headgate.core.fanout.ack_events import AckEvents
 from headgate.core.fanout.acknowledging import AckActions, Acknowledging
 from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
@@ -76,7 +77,8 @@ class Hub:
         self.events = DeliveryEvents(metrics.lifecycle_events)
         replace = partial(self.unsubscribe, reason="replaced")
         do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now)
-        self.acknowledging = Acknowledging(limits, upstream, metrics, self.catchup, self.deadlines, draw, do_acks)
+        tell = AckEvents(self.events, self.counts, metrics.redelivered, lambda: self._moment)
+        self.acknowledging = Acknowledging(limits, upstream, tell, self.catchup, self.deadlines, draw, do_acks)
         self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, self.acknowledging.fit)
         self.held = self._flush.held
         self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
@@ -132,6 +134,10 @@ class Hub:
                 self._take_rare(feed, message)
         else:
             self.audience.receive(message)
+
+    def advance(self, moment: Moment) -> None:
+        """Takes the time; called before `on_push` of a message that is judged by more than the newest tick."""
+        self._moment = moment
 
     def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
         if isinstance(message, Fence):

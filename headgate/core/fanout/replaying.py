@@ -8,6 +8,7 @@ from typing import Final
 
 from headgate.core.delivery.ack_window import Failure
 from headgate.core.delivery.replays import REPLAYS, Replays
+from headgate.core.fanout.ack_events import AckEvents
 from headgate.core.fanout.give_ups import GiveUps
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.subscription_acks import AckTools, SubscriptionAcks
@@ -21,10 +22,11 @@ NOT_KEPT: Final = "retention"  # why a replay is a dead letter again: its messag
 class Replaying:
     """The replays of all subscriptions of a gateway."""
 
-    def __init__(self, upstream: Upstream, give_ups: GiveUps, tools: AckTools) -> None:
+    def __init__(self, upstream: Upstream, give_ups: GiveUps, tools: AckTools, events: AckEvents) -> None:
         self._upstream = upstream
         self._give_ups = give_ups
         self._tools = tools
+        self._events = events
         self._fetching: set[tuple[SubscriptionAcks, int]] = set()
         self._active: dict[SubscriptionAcks, None] = {}
 
@@ -51,8 +53,9 @@ class Replaying:
         replays = acks.replays
         if replays is None or seq not in replays:
             return False
-        letter_id = replays.ack(seq)
+        attempts, letter_id = replays.attempts(seq), replays.ack(seq)
         if letter_id is not None:
+            self._events.acked_replay(acks, seq, attempts)
             self._done(acks, letter_id)
             self._make_room(acks, replays)
         return True
@@ -71,6 +74,7 @@ class Replaying:
             return
         now = self._tools.clock()
         for failure in replays.visit(now, self._tools.draw):
+            self._events.failed(acks, failure, failure.attempts)
             if failure.given_up:
                 self._give_ups.ask(acks, failure)
         if acks.may_write:
@@ -99,7 +103,7 @@ class Replaying:
             return
         attempt = replays.send(seq, self._tools.clock(), self._tools.draw)
         if attempt:
-            self._tools.redelivered(1)
+            self._events.replayed(acks, seq, frame, attempt)
             session, feed = acks.subscription.session, acks.subscription.feed
             session.put(session.framing.messages(feed.epoch, seq, [replayed_frame(frame, attempt)]))
 

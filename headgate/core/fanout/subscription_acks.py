@@ -1,10 +1,10 @@
 """What a subscription with `ack` has beside its place in the feed: its window, its replays, its reported cursor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from headgate.core.client.outbound import FrameId
-from headgate.core.delivery.ack_window import AckWindow
+from headgate.core.delivery.ack_window import AckWindow, Sending
 from headgate.core.delivery.replays import Replays
 from headgate.core.delivery.retry import Draw
 from headgate.core.fanout.feed import Piece
@@ -25,11 +25,11 @@ class AckTimes(Protocol):
 
 
 class AckTools(NamedTuple):
-    """What all share: the time of the call in seconds, the randomness of retries, and a count of what is sent again."""
+    """What all share: the time of the call in seconds, the randomness of retries, and who is told what is sent."""
 
     clock: Callable[[], float]
     draw: Draw
-    redelivered: Callable[[int], None]
+    sent: "Callable[[SubscriptionAcks, Piece, Sequence[Sending]], None]"
 
 
 class SubscriptionAcks:
@@ -126,9 +126,7 @@ class SubscriptionAcks:
         if not (self.is_noted and piece.seq <= window.next <= last):
             return []
         sendings = window.send(last, now, self._tools.draw)
-        again = sum(sending.attempt > 1 for sending in sendings)
-        if again:
-            self._tools.redelivered(again)
+        self._tools.sent(self, piece, sendings)
         self._times.plan(self)
         return [frame_again(piece.frames[each.seq - piece.seq], each.attempt) for each in sendings]
 

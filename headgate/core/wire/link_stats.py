@@ -33,12 +33,14 @@ class TopicPublishes(LinkStruct):
     """A topic as one ingest sees it: publishes it refused since its last report, and how many are not numbered yet.
 
     `waiting` are the messages that it handed to the log and has not heard to be numbered; the newest word counts.
+    `full` are the refused publishes that found the queue of a durable topic full.
     """
 
     topic_id: str
     epoch: int
     rejected: int = 0
     waiting: int = 0
+    full: int = 0
 
 
 class PublishReport(LinkStruct, tag=131):

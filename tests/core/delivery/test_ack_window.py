@@ -61,7 +61,7 @@ def test_an_ack_above_what_was_sent_counts_up_to_it_and_an_old_one_changes_nothi
 def test_a_nack_holds_the_line_and_what_is_not_acknowledged_behind_it_comes_again_in_order() -> None:
     w = window()
     sent(w, 6)
-    assert w.nack(3, "busy", 1.0) == Failure(3, 1, "busy", False)
+    assert w.nack(3, "busy", 1.0) == Failure(3, 1, "busy", False, 1.0)
     assert w.limit(1.5) == 2
     assert not w.send_new(7, 1.5)
     assert sent(w, 8, 1.5) == []

@@ -21,7 +21,7 @@ def test_a_refused_replay_comes_again_and_is_given_up_after_the_last_attempt() -
     replays.add(7, "letter")
     assert replays.nack(7, "x", 0.0) is Ignored.DONE  # it was not sent
     replays.send(7, 0.0)
-    assert replays.nack(7, "busy", 0.5) == Failure(7, 1, "busy", False)
+    assert replays.nack(7, "busy", 0.5) == Failure(7, 1, "busy", False, 1.0)
     assert (replays.ready(1.4), replays.due(0.5)) == ([], 1.5)
     assert (replays.ready(1.5), replays.send(7, 1.5)) == ([7], 2)
     assert replays.nack(7, "no", 1.6) == Failure(7, 2, "no", True)

@@ -29,7 +29,7 @@ class Bench:
         self.flush = Flush(
             *(self.limits, self.numbers, self.catchup, self._schedule),
             DeliveryEvents(self.numbers.lifecycle_events),
-            lambda _: [],
+            lambda _feed, _piece: [],
         )
 
     def _schedule(self) -> None:

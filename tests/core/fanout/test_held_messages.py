@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from headgate.core.fanout import held_messages
+from headgate.core.wire.event_names import EventFilter
 from headgate.core.wire.link import Ended
 from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.link_messages import Amended
 from tests.core.scene import Pipe, Scene
+from tests.owners_twin import SHARDS
 
 BATCHED = {"kind": "batched", "max_messages": 3, "max_delay_ms": 400}
 EPHEMERAL = {"profile": "ephemeral"}
@@ -221,3 +224,46 @@ def test_other_topics_do_not_wait() -> None:
     assert heard(pipe) == [2]
     scene.pass_time(1)
     assert heard(pipe) == [2, 1]
+
+
+def flushes(scene: Scene) -> list[tuple[int, str]]:
+    told = [msgspec.json.decode(event.data) for batch in scene.hub.events.take() for event in batch.events]
+    return [(one["size"], one["reason"]) for one in told]
+
+
+def test_each_release_is_an_event_with_its_size_and_reason() -> None:
+    scene = scene_with()
+    scene.socket("t")
+    for shard in range(SHARDS):
+        scene.hub.events.watch(shard, EventFilter((), ("batch_flush",)))
+    say(scene, 1)
+    say(scene, 2, 3, 4, 5, 6, 7)
+    assert flushes(scene) == [(3, "size"), (3, "size")]
+    scene.pass_time(1)
+    assert flushes(scene) == [(1, "delay")]
+    say(scene, 8, 9)
+    scene.hub.held.flush(scene.hub.feeds["t"])
+    scene.turn()
+    assert flushes(scene) == [(2, "flush")]
+    say(scene, 10)
+    swap(scene, on_slow="disconnect")
+    assert flushes(scene) == [], "the strategy is the same"
+    swap(scene, strategy={"kind": "immediate"})
+    assert flushes(scene) == [(1, "swap")]
+    say(scene, 11, 12)
+    assert flushes(scene) == [], "nothing was held"
+    swap(scene, strategy=BATCHED)
+    say(scene, 13)
+    scene.socket("t", form="earliest")
+    scene.turn()
+    assert flushes(scene) == [(1, "flush")], "a replay is not held back"
+    assert scene.numbers.events["batch_flush"] == 6
+
+
+def test_an_event_of_a_release_is_not_built_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_messages, "Event", None)
+    scene = scene_with()
+    pipe = scene.socket("t")
+    say(scene, 1, 2, 3)
+    assert heard(pipe) == [1, 2, 3]
+    assert scene.numbers.events["batch_flush"] == 1
