@@ -95,7 +95,7 @@ class Worker:
     async def _take(self, socket: ClientConnection, frame: dict[str, Any]) -> None:
         seq, attempt = frame["seq"], frame.get("attempt", 1)
         self.tries.append((seq, attempt))
-        if seq not in self.ledger.seen:
+        if seq not in self.ledger.seen and not self.ledger.owed[seq]:
             self.ledger.owe(seq)
         self._note(self.ledger.tried, seq, attempt)
         self.refused.pop(seq, None)
