@@ -12,7 +12,9 @@ HEAVY: Final = 2_000_000  # and from here on: batches of up to 1,000 into a smal
 MONTH: Final = 3_000_000  # and from here on: 30 days of log time, slow traffic, a deploy every other day
 MEMBERS: Final = 4_000_000  # and from here on: members come and go, permissions change, clients have no other rights
 EDITS: Final = 5_000_000  # and from here on: messages are edited, redacted and reacted to, under the plain faults
-ACKS: Final = 6_000_000  # and from here on: devices acknowledge, refuse, fall silent and take over, under the plain faults
+ACKS: Final = (
+    6_000_000  # and from here on: devices acknowledge, refuse, fall silent and take over, under the plain faults
+)
 MOST: Final = 3  # attempts of a delivery
 RETRY: Final = {"kind": "fixed", "first_ms": 400, "max_ms": 400, "jitter": 0, "max_attempts": MOST}
 DISPATCHERS: Final = ("d1", "d2", "d3")
