@@ -1,10 +1,10 @@
 """What acknowledged delivery costs one gateway process. `python -m bench.acks`
 
-`--subscribers` WebSockets follow one topic with `ack`, and as many follow it without in a second process; the two take
-turns. Messages come over a TCP link in bursts of ten, as 100 a second do each tenth of a second, each burst when the last
-socket has the one before: the pace is what the cores give, the figures are CPU of the server for each delivery. Who
-acknowledges sends one frame for `--every` messages (100: once a second). The owners are in the process and answer at
-once; what they would write to the inbox log is counted, not written. Server on core 0, load on core 1.
+`--subscribers` WebSockets follow one topic with `ack`, and as many follow it without in a second process; the two
+take turns. Messages come over a TCP link in bursts of ten, as 100 a second do each tenth of a second, each burst when
+the last socket has the one before: the pace is what the cores give, the figures are CPU of the server for each
+delivery. Who acknowledges sends one frame for `--every` messages (100: once a second). The owners are in the process
+and answer at once; what they would write to the inbox log is counted, not written. Server on core 0, load on core 1.
 """
 
 import argparse
@@ -51,9 +51,9 @@ class AckLink(BareLink):
         return msgspec.structs.replace(answer, settings=effective({"retry": RETRY}))
 
     def say(self) -> None:
-        """Prints how many cursors came, and the records that they are."""
+        """Prints how many cursors moved, and the records that they are; the first one of each is not counted."""
         cursors = records = size = 0
-        for move in self.moves:
+        for move in (move for move in self.moves if move[0].seq):
             cursors += len(move)
             for value, _ in records_of_cursors([encode_cursor(cursor) for cursor in move]):
                 records, size = records + 1, size + len(value)
@@ -83,9 +83,9 @@ class AckServer(Server):
         self.seq += 1
         user, ack = b"user-%05d" % self.seq, b"&ack=true" if self.kind == "ack" else b""
         return (
-            b"GET /ws/subscribe?topic_id=t&presence=false&user=%b%b HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-            % (user, ack)
-            + b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"GET /ws/subscribe?topic_id=t&presence=false&user=%b%b HTTP/1.1\r\nHost: localhost\r\n" % (user, ack)
+            + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
 
 
@@ -123,7 +123,7 @@ async def turn(server: AckServer, subscribers: Sequence[Subscriber], begin: int,
             steps = range(seq + every, seq + BURST + 1, every) if every <= BURST else [seq + BURST]
             frames_of_acks = b"".join(ack_frame(step) for step in steps)
             for subscriber in subscribers:
-                subscriber.transport.write(frames_of_acks)
+                subscriber.transport.write(frames_of_acks)  # type: ignore[attr-defined]
     await asyncio.sleep(1.5)  # the last acknowledgements, and the flush of cursors
     writer.close()
     return (server.cpu_s() - cpu) / (count * len(subscribers)) * 1e6
@@ -158,8 +158,8 @@ async def measure(subscribers: int, rounds: int, everies: list[int]) -> None:
             plain, acked = (statistics.median(each) for each in found)
             ratio = statistics.median(b / a for a, b in zip(*found, strict=True))
             print(
-                f"{subscribers} subscribers, one acknowledgement for {every} messages: {plain:.2f} us a delivery without, "
-                f"{acked:.2f} us with ack, {ratio:.2f} times",
+                f"{subscribers} subscribers, one acknowledgement for {every} messages: {plain:.2f} us a delivery "
+                f"without, {acked:.2f} us with ack, {ratio:.2f} times",
                 flush=True,
             )
     finally:

@@ -88,7 +88,7 @@ class Worker:
                 self.is_subscribed = True
             elif frame["type"] == "ok":
                 self._answered(frame["id"])
-            elif frame["type"] == "error":  # the owner is away
+            elif frame["type"] == "error" and not self.is_subscribed:  # the owner is away
                 await asyncio.sleep(0.2)
                 await socket.send(msgspec.json.encode(wish).decode())
 

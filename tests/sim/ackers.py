@@ -255,7 +255,7 @@ class Acker:
     # The end
 
     def acked(self) -> int:
-        """Returns the number up to which everything is acknowledged or given up, as the gateway knows it; -1: nowhere."""
+        """Returns the number up to which all is acknowledged or given up, as the gateway knows it; -1: nowhere."""
         current = self._current
         if current is None or current not in self._sittings:
             return -1

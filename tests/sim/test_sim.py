@@ -1,7 +1,8 @@
 """Seeds of the production classes under faults, and the proof that the checker sees what it should.
 
 HEADGATE_SIM_SEEDS seeds of the plain family (single messages, small batches), half as many wide ones (batches, foreign
-producers, retention, damage, clocks, full disks), and a few heavy ones (batches of 1,000) and months; a third as many each with members, with edits, and with acknowledgements.
+producers, retention, damage, clocks, full disks), and a few heavy ones (batches of 1,000) and months; a third as many
+each with members, with edits, and with acknowledgements.
 """
 
 import os
