@@ -53,11 +53,13 @@ class Figures(NamedTuple):
 class Server:
     """A server process on core 0; `tree` is the checkout that it is of, None for this one."""
 
+    module = "bench.engine"
+
     def __init__(self, kind: str, heartbeat_s: float, ready_s: float = 10.0, tree: Path | None = None) -> None:
         self.kind = kind
         self.seq = 0
         self.port, self.link = free_port(), free_port()
-        module = "bench.floor" if kind == "floor" else "bench.engine"
+        module = "bench.floor" if kind == "floor" else self.module
         command = [sys.executable, "-m", module, str(self.port), str(self.link), str(heartbeat_s)]
         environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
         self.process = subprocess.Popen(command, cwd=tree, env=environment)

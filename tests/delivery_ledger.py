@@ -15,8 +15,8 @@ class DeliveryLedger:
 
     `holds_line`: after a failure nothing that was not tried yet may be tried before the failed message is tried again
     or settled. `at_least_once`: a message that succeeded may come again until `store` says that the log knows it. Where
-    a process died since a message was tried last, its failures count on, but for the last one at most: `attempt` is then
-    not below them. Other tries may be forgotten, and tries that nobody saw may have been counted.
+    a process died since a message was tried last, its failures count on, but for one that it had not come again
+    after. Other tries may be forgotten, and tries that nobody saw may have been counted.
     """
 
     def __init__(self, who: str, *, holds_line: bool = True, at_least_once: bool = False) -> None:
@@ -33,7 +33,7 @@ class DeliveryLedger:
         self._failed: set[int] = set()  # failed, and neither tried again nor settled
         self._holds_line = holds_line
         self._at_least_once = at_least_once
-        self._failures: Counter[int] = Counter()  # message -> tries that failed
+        self._failures: Counter[int] = Counter()  # message -> failures that no death makes forgotten
         self._deaths = 0
         self._deaths_before: dict[int, int] = {}  # message -> deaths before it was tried last
         self._newest = NOTHING
@@ -66,7 +66,7 @@ class DeliveryLedger:
         if before == 0 and message not in self.replayed:
             self._first(message)
         died = before > 0 and self._deaths_before[message] < self._deaths
-        right = attempt >= max(1, self._failures[message]) if died else attempt == before + 1
+        right = attempt > self._failures[message] if died else attempt == before + 1
         assert right, f"attempts: {message} at {self.who}: {attempt} after {before}"
         self.tries[message] = attempt
         self._deaths_before[message] = self._deaths
@@ -127,6 +127,7 @@ class DeliveryLedger:
     def died(self) -> None:
         """A process died, or another session follows: what was in flight comes again."""
         self._deaths += 1
+        self._failures.subtract(self._failed)
         self._acknowledged.clear()
         self._failed.clear()
         self._newest = NOTHING

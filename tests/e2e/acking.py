@@ -88,14 +88,14 @@ class Worker:
                 self.is_subscribed = True
             elif frame["type"] == "ok":
                 self._answered(frame["id"])
-            elif frame["type"] == "error":  # the owner is away
+            elif frame["type"] == "error" and not self.is_subscribed:  # the owner is away
                 await asyncio.sleep(0.2)
                 await socket.send(msgspec.json.encode(wish).decode())
 
     async def _take(self, socket: ClientConnection, frame: dict[str, Any]) -> None:
         seq, attempt = frame["seq"], frame.get("attempt", 1)
         self.tries.append((seq, attempt))
-        if seq not in self.ledger.seen:
+        if seq not in self.ledger.seen and not self.ledger.owed[seq]:
             self.ledger.owe(seq)
         self._note(self.ledger.tried, seq, attempt)
         self.refused.pop(seq, None)

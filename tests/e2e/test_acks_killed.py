@@ -114,6 +114,15 @@ class Scene:
             for worker in self.workers
         )
 
+    def standing(self) -> str:
+        """What is still open, for the text of a failure."""
+        return "; ".join(
+            f"{w.topic}: {len(self.acked[w.topic])} published, {len(w.ledger.seen)} tried, newest "
+            f"{max(w.ledger.seen, default=0)}, open {sorted(+w.ledger.owed)[:5]}, hopeless {sorted(w.hopeless)[-3:]}, "
+            f"subscribed {w.is_subscribed}, last {w.tries[-3:]} {w.frames[-2:]}"
+            for w in self.workers
+        )
+
     async def given_up(self) -> bool:
         """Whether there is a dead letter for each message that is never acknowledged."""
         return all([len(await self.letters(worker.topic)) >= len(worker.hopeless) for worker in self.workers])
@@ -176,7 +185,10 @@ async def test_a_death_in_mid_redelivery_loses_nothing_and_repeats_nothing_that_
             await until("everybody works again", lambda: all(w.is_subscribed for w in scene.workers), 40)
         scene.stop()
         await publishing
-        await until("everything is settled", scene.settled, 120)
+        try:
+            await until("everything is settled", scene.settled, 120)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {scene.standing()}") from error
         await until("the rest are dead letters", scene.given_up, 60, poll_s=0.5)
         scene.check()
         given_up = 0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 import structlog
 
+from headgate.core.client.limits import Limits
 from headgate.core.delivery.dead_letter_record import LetterAdded, LetterEnded, decode_letter
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_dead_letters import Receiver
@@ -20,7 +22,10 @@ from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
+from headgate.runtime.testing.encoded_link import encoded_link
 from tests.contract.log_suite import read_from
+from tests.e2e.acking import Worker
+from tests.integration.cluster_twin import GatewayNode, token
 from tests.integration.letters_twin import LETTERS, PHONE, Site, site
 
 SHARDS = 2
@@ -220,3 +225,52 @@ async def test_everything_in_the_log_has_one_format_and_what_an_earlier_release_
     assert (refused["topic"], refused["reason"]) == (TOPIC, "not_json")
     assert isinstance(found[3], LetterAdded)
     assert found[3].letter.payload is None
+
+
+async def test_one_fails_twice_one_always_and_nobody_else_notices(log: Log) -> None:
+    hopeless = {3}
+
+    def fails(number: int, attempt: int) -> bool:
+        return number in hopeless or (number == 2 and attempt <= 2)
+
+    retry = {"kind": "fixed", "first_ms": 400, "max_ms": 400, "jitter": 0, "max_attempts": 3}
+    async with site(log) as on, AsyncExitStack() as stack:
+        body = {"topic_id": TOPIC, "name": TOPIC, "permissions": "PUBLIC", "settings": {"retry": retry}}
+        await on.done("POST", "/api/v1/topics", json=body)
+        node = GatewayNode("g", Limits())
+        near, far = encoded_link("g2", "d")
+        on.service.accept(far)
+        node.directory.add(near)
+        await stack.enter_async_context(node.serving())
+        url = [f"http://127.0.0.1:{node.server.port}"]
+        bob = Worker("bob", url, TOPIC, token("bob"), fails, 3)
+        others = [Worker(user, url, TOPIC, token(user), lambda number, attempt: False, 3) for user in ("joe", "eve")]
+        for worker in (bob, *others):
+            await stack.enter_async_context(worker)
+        await until(lambda: all(worker.is_subscribed for worker in (bob, *others)))
+        for n in range(1, 6):
+            await on.done("POST", f"/api/v1/topics/{TOPIC}/publish?wait=sequenced", json={"payload": {"n": n}})
+        await until(lambda: len(bob.ledger.seen) == 5 and set(+bob.ledger.owed) == {3})
+        tried = [attempt for seq, attempt in bob.tries if seq == 2]
+        assert tried == [1, 2, 3]
+        async with asyncio.timeout(20):
+            while not await on.listed(topic_id=TOPIC):
+                await asyncio.sleep(0.05)
+        (letter,) = await on.listed(topic_id=TOPIC)
+        assert (letter["user_id"], letter["device_id"], letter["seq"]) == ("bob", "desk", 3)
+        assert (letter["attempts"], letter["last_error"]) == (3, "planned")
+
+        hopeless.clear()
+        bob.ledger.given_up(3, letter["attempts"], 3)
+        bob.ledger.replay(3)
+        told = len(bob.tries)
+        await on.done("POST", f"{LETTERS}/{letter['id']}/replay")
+        await until(lambda: not +bob.ledger.owed)
+        assert bob.tries[told:] == [(3, 1)], "with its old seq, and nothing else comes"
+        async with asyncio.timeout(20):
+            while (await on.call("GET", f"{LETTERS}/{letter['id']}")).status_code != 404:
+                await asyncio.sleep(0.05)
+        for worker in (bob, *others):
+            worker.check()
+            worker.ledger.nothing_is_due()
+        assert [worker.tries for worker in others] == [[(seq, 1) for seq in range(1, 6)]] * 2

@@ -27,8 +27,9 @@ from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.ports import Clock, Link, Log
+from tests.sim.ack_bugs import CursorBeforeAck, ForgottenFailure, JumpsTheQueue, PassesBeforeTheLetter, TwoTimers
 from tests.sim.nodes import SimLog
-from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
+from tests.sim.plan import ACKS, EDITS, HEAVY, MEMBERS, MONTH, WIDE, crowd, draw
 from tests.sim.world import Bugs, Scene
 
 
@@ -332,5 +333,10 @@ PLANTED: Final = {
     "an edit applied twice": Planted(AppliedTwice(), "S1", "the log says", range(EDITS, EDITS + 4)),
     "a stale version accepted": Planted(StaleVersion(), "S1", "the log says", range(EDITS, EDITS + 4)),
     "a redaction missing in the ring": Planted(StaleRing(), "N2", "replayed", range(EDITS, EDITS + 12)),
+    "a redelivery that jumps the queue": Planted(JumpsTheQueue(), "A1", "jumps the queue", range(ACKS, ACKS + 6)),
+    "a cursor flushed before the ack": Planted(CursorBeforeAck(), "A1", "lost", range(ACKS, ACKS + 6)),
+    "a takeover that keeps two timers": Planted(TwoTimers(), "A2", "took over", range(ACKS, ACKS + 6)),
+    "a cursor that passes before the letter": Planted(PassesBeforeTheLetter(), "A1", "lost", range(ACKS, ACKS + 30)),
+    "a failure that a crash forgets": Planted(ForgottenFailure(), "A1", "attempts", range(ACKS, ACKS + 30)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 TRIES: Final = 100
 
 
+def all_is_settled(world: "World") -> bool:
+    """Whether every device has acknowledged, or given up, all that there is."""
+    return all(acker.acked() == world.truth.head(acker.topic_id) for acker in world.ackers)
+
+
 async def check(world: "World") -> None:
     """A1: everything was delivered or is one dead letter; nobody else's messages are."""
     if not world.ackers:
@@ -30,17 +35,9 @@ async def check(world: "World") -> None:
 def _settle(world: "World", acker: Acker, letters: list[dict[str, Any]]) -> None:
     ledger, name = acker.ledger, f"{acker.name}, {acker.topic_id}"
     head = world.truth.head(acker.topic_id)
-    for seq, count in Counter(letter["seq"] for letter in letters).items():
-        if count > 1:
-            world.violate("A3", f"{name}: {count} dead letters of {seq}")
+    _possible(world, acker, letters)
     for letter in letters:
-        seq, attempts = letter["seq"], letter["attempts"]
-        fails = fate_of(world.plan.seed, acker.name, seq).failures
-        if letter["topic_id"] != acker.topic_id or attempts != MOST or seq > head:
-            world.violate("A3", f"{name}: an impossible dead letter: {letter}")
-        elif fails < MOST and ledger.tries.get(seq, 0) < MOST:
-            world.violate("A3", f"{name}: {seq} is a dead letter after {ledger.tries.get(seq, 0)} tries")
-        ledger.settle(seq, only_if_owed=True)
+        ledger.settle(letter["seq"], only_if_owed=True)
     missing = sorted(set(range(1, head + 1)) - ledger.seen)
     if missing:
         world.violate("A1", f"{name}: lost: never tried: {missing[:5]} of {head}")
@@ -50,6 +47,20 @@ def _settle(world: "World", acker: Acker, letters: list[dict[str, Any]]) -> None
         ledger.nothing_is_due()
     except AssertionError as error:
         world.violate("A1", f"{name}: {error}")
+
+
+def _possible(world: "World", acker: Acker, letters: list[dict[str, Any]]) -> None:
+    """A3: one dead letter of each message that was given up, and none of another."""
+    name = f"{acker.name}, {acker.topic_id}"
+    for seq, count in Counter(letter["seq"] for letter in letters).items():
+        if count > 1:
+            world.violate("A3", f"{name}: {count} dead letters of {seq}")
+    for letter in letters:
+        seq, tries = letter["seq"], acker.ledger.tries.get(letter["seq"], 0)
+        if letter["topic_id"] != acker.topic_id or letter["attempts"] != MOST:
+            world.violate("A3", f"{name}: an impossible dead letter: {letter}")
+        elif fate_of(world.plan.seed, acker.name, seq).failures < MOST and tries < MOST:
+            world.violate("A3", f"{name}: {seq} is a dead letter after {tries} tries")
 
 
 async def _all(world: "World") -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Seeds of the production classes under faults, and the proof that the checker sees what it should.
 
 HEADGATE_SIM_SEEDS seeds of the plain family (single messages, small batches), half as many wide ones (batches, foreign
-producers, retention, damage, clocks, full disks), and a few heavy ones (batches of 1,000) and months.
+producers, retention, damage, clocks, full disks), and a few heavy ones (batches of 1,000) and months; a third as many
+each with members, with edits, and with acknowledgements.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.sim.bugs import PLANTED
-from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, batches, crowd
+from tests.sim.plan import ACKS, EDITS, HEAVY, MEMBERS, MONTH, WIDE, batches, crowd
 from tests.sim.witness import describe, shrink
 from tests.sim.world import simulate
 
@@ -25,6 +26,7 @@ FAMILIES: Final = {
     MONTH: max(SEEDS // 30, 1),
     MEMBERS: SEEDS // 3,
     EDITS: SEEDS // 3,
+    ACKS: SEEDS // 3,
 }
 CHUNK: Final = 10
 FOUND: Final = (171, 196, 3045, 3099, 3185, 3279, 5163, 5177)  # seeds that once failed; run whatever SEEDS is

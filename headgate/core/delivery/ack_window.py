@@ -19,7 +19,7 @@ import enum
 from typing import Final, NamedTuple
 
 from headgate.core.delivery.breaker import Breaker, BreakerPolicy, BreakerState
-from headgate.core.delivery.delivery import Delivery, Status
+from headgate.core.delivery.delivery import Delivery, Status, restored
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
 from headgate.core.wire.link_acks import WINDOW
 
@@ -59,7 +59,7 @@ class _Trouble:
     """What a window needs when something failed.
 
     `above` are acknowledged numbers above `acked`, `deliveries` how often messages above it were sent where that is
-    more than once. `refused` are messages of which a `nack` came, each with the newest number that had been sent when it
+    more than once. `refused` are messages of which a `nack` came, with the newest number that had been sent when it
     came again. `failed` are deliveries of messages that failed; a given up one stays until its dead letter is
     written. `probe_at` is when the open breaker lets one message through, `probe` that message.
     """
@@ -89,6 +89,19 @@ class _Trouble:
     def passes(self, seq: int) -> bool:
         """Whether the message is not to be sent any more."""
         return seq in self.above or self.waits(seq, Status.DEAD_LETTER)
+
+    def start(self, seq: int, sent: int, now: float) -> None:
+        """A message is sent; `sent` is the newest number that was sent before."""
+        delivery = self.failed.get(seq)
+        if delivery is not None:
+            if delivery.status is Status.RETRY_SCHEDULED:
+                delivery.requeue(now)
+            if delivery.status is Status.QUEUED:  # else it comes again with one before it: its try goes on
+                delivery.start()
+        if self.refused.get(seq) == _NOT_AGAIN:
+            self.refused[seq] = max(sent, seq)
+        if self.breaker.state is BreakerState.HALF_OPEN:
+            self.probe = seq
 
     def covers(self, last: int, seq: int) -> bool:
         """Whether an acknowledgement of all up to `last` counts for the message."""
@@ -121,7 +134,7 @@ class AckWindow:
         trouble.above = {seq for seq in above if self.acked < seq <= last}
         for seq, count in attempts:
             if self.acked < seq <= last and count > 0 and seq not in trouble.above:
-                trouble.failed[seq] = _restored(count, self.policy)
+                trouble.failed[seq] = restored(count, self.policy)
                 trouble.deliveries[seq] = count
         self._trouble = trouble
         self._pass(trouble)
@@ -303,19 +316,10 @@ class AckWindow:
         for seq in range(self.next, last + 1):
             if trouble.passes(seq):
                 continue
-            delivery = trouble.failed.get(seq)
-            if delivery is not None:
-                if delivery.status is Status.RETRY_SCHEDULED:
-                    delivery.requeue(now)
-                if delivery.status is Status.QUEUED:  # else it comes again with one before it: its try goes on
-                    delivery.start()
+            trouble.start(seq, self.sent, now)
             attempt = trouble.deliveries.get(seq, int(seq <= self.sent)) + 1
             if attempt > 1:
                 trouble.deliveries[seq] = attempt
-            if trouble.refused.get(seq) == _NOT_AGAIN:
-                trouble.refused[seq] = max(self.sent, seq)
-            if trouble.breaker.state is BreakerState.HALF_OPEN:
-                trouble.probe = seq
             sendings.append(Sending(seq, attempt))
         return sendings
 
@@ -400,15 +404,3 @@ class AckWindow:
         if self._trouble is None:
             self._trouble = _Trouble(self._breaker)
         return self._trouble
-
-
-def _restored(failures: int, policy: RetryPolicy) -> Delivery:
-    """Returns the delivery of a message that failed so often; it was given up where the policy allows no more."""
-    given_up = not policy.should_retry(failures)
-    delivery = Delivery(attempts=failures - given_up)
-    delivery.enqueue()
-    if given_up:
-        delivery.start()
-        delivery.fail("")
-        delivery.resolve(policy, 0.0)
-    return delivery

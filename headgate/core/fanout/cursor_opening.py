@@ -9,7 +9,7 @@ from headgate.core.wire.position import CURSOR, Position
 
 
 def begin(pending: PendingSubscribe, user_id: str, at_ms: int) -> None:
-    """A subscribe with `ack` came at `at_ms` (Unix milliseconds); it may wait for its owner, and stays as old as it is."""
+    """A subscribe with `ack` came at `at_ms` (Unix milliseconds). It may wait for its owner, and grows no younger."""
     wanted = pending.subscribe
     if wanted.ack and pending.lease is None:
         connection_id = pending.session.connection_id

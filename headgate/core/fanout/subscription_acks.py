@@ -37,7 +37,8 @@ class SubscriptionAcks:
 
     `shard` is that of its user. `version` counts the changes of its cursor, `stored` is the newest of them that is in
     the log, `failed` the one with the newest failure, and `waiting` are ids of frames that are answered once a version
-    is stored. `planned` is when the wheel comes by next. It is an item of the gateway's wheel (`headgate.core.fanout.wheel.Visited`).
+    is stored. `planned` is when the wheel comes by next: it is an item of the wheel
+    (`headgate.core.fanout.wheel.Visited`).
     """
 
     __slots__ = (
