@@ -58,7 +58,8 @@ class Scene:
                 break
         urls = [gateway.url for gateway in deployment.gateways]
         self.workers = [
-            Worker(user, urls, topic, token(user), plan.fails, MOST) for user, topic in zip(users, topics, strict=True)
+            Worker(user, urls, topic, token(user, service=True), plan.fails, MOST)
+            for user, topic in zip(users, topics, strict=True)
         ]
         self.acked: dict[str, dict[str, str]] = {topic: {} for topic in topics}
         self._admin = admin
