@@ -24,7 +24,7 @@ _DEFAULT: Final = DEFAULTS["strategy"]
 
 
 class OwnerEvents:
-    """The events of one shard's topics; `routes` know how many subscriptions each has, `depth` the length of its queue."""
+    """The events of one shard's topics; `routes` have the number of subscriptions, `depth` the length of a queue."""
 
     def __init__(self, shard: int, events: DeliveryEvents, routes: Routes[Any], depth: Callable[[str], int]) -> None:
         self._shard = shard

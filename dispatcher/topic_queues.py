@@ -10,14 +10,12 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.rows import Row
-from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import topic_key
-from headgate.core.wire.link_stats import Queued, QueuedElsewhere, TopicPublishes
+from headgate.core.wire.link_stats import TOLD_SHARE, Queued, QueuedElsewhere, TopicPublishes, queue_full
 from headgate.core.wire.topic_settings import DEFAULTS
 
 MAX_WAITING: Final = 20_000  # topics of one shard with messages that ingests wait for; the others count as empty
 MAX_TOLD: Final = 1_000  # topics of one message to an ingest
-TOLD_SHARE: Final = 50  # a part of `queue_limit` below which an ingest is not told
 
 
 class QueueingLink(Protocol):
@@ -96,11 +94,6 @@ class TopicQueues(Generic[L]):
     def _on_links(self, topic_id: str) -> int:
         hosts = self._routes.hosts(topic_id)
         return max((route.gateway.backlog.get(topic_id, 0) for route in hosts if not route.behind), default=0)
-
-
-def queue_full(topic_id: str, depth: int) -> Refusal:
-    """Returns the refusal of a publish to a topic whose queue is full."""
-    return Refusal("queue_full", f"{depth} messages of topic {topic_id} wait; try again later", retry_after_ms=1_000)
 
 
 def _limit_of(row: Row) -> int:

@@ -12,16 +12,22 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
-from headgate.core.wire.link_stats import MAX_REPORTED, Numbered, PublishReport, Queued, TopicPublishes
+from headgate.core.wire.link_stats import (
+    MAX_REPORTED,
+    TOLD_SHARE,
+    Numbered,
+    PublishReport,
+    Queued,
+    TopicPublishes,
+    queue_full,
+)
 from headgate.core.wire.topic_settings import DEFAULTS
 from headgate.runtime.links.port import Directory
 
 Topic = tuple[str, int]  # its id and its epoch
 
 REPORT_S: Final = 0.25
-TOLD_SHARE: Final = 50  # a part of `queue_limit`: owners are told of at least so much
 BLOCK_RECORDS: Final = 100  # are forgotten together, once the last of them is numbered
 MAX_TOPICS: Final = 100_000  # that have a queue here; of others nothing is counted. About 300 bytes each
 MAX_PARTS: Final = 200_000  # topics in all blocks together, about 100 bytes each; what comes above is not counted
@@ -131,8 +137,7 @@ class Queues:
         if queue.is_full:
             queue.full += 1
             self._note((info.topic_id, info.epoch))
-            detail = f"{depth} messages of topic {info.topic_id} wait; try again later"
-            raise Refusal("queue_full", detail, retry_after_ms=1_000)
+            raise queue_full(info.topic_id, depth)
 
     def waiting(self, topic_id: str, epoch: int) -> int:
         """Returns what this ingest itself has not heard to be numbered, of one topic."""

@@ -2,10 +2,12 @@
 
 from typing import Final
 
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.rights import Caller
 
 MAX_REPORTED: Final = 1_000  # topics of one report
+TOLD_SHARE: Final = 50  # a part of a topic's `queue_limit`: what waits is told from there on
 
 
 class TopicDelivered(LinkStruct):
@@ -134,3 +136,8 @@ StatsReply = StatsAnswer | TopicFlushed
 StatsReport = DeliveryReport | PublishReport  # of a gateway or an ingest, to the owner of a shard
 StatsPush = Queued | ReleaseHeld  # of a topic's owner, to an ingest or a gateway
 FromAnyDispatcher = Numbered
+
+
+def queue_full(topic_id: str, depth: int) -> Refusal:
+    """Returns the refusal of a publish to a topic whose queue is full."""
+    return Refusal("queue_full", f"{depth} messages of topic {topic_id} wait; try again later", retry_after_ms=1_000)
