@@ -161,6 +161,10 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Subscriptions with ack, those that get nothing because they kept failing, and messages sent again.",
             ),
             Panel(
+                "Deepest queue", (("{{instance}}", "headgate_queue_depth_max"),),
+                "As an ingest knows it: accepted and not yet handed to the slowest gateway. At queue_limit: 429.",
+            ),
+            Panel(
                 "Refused publishes",
                 (
                     (

@@ -3,6 +3,7 @@
 Not collected by `make test`. For an engine that reaches no image registry: `python -m tests.deploy.standins.build`.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from headgate.core.wire.rights import Caller
 from headgate.runtime.tokens import TokenKey, mint
+from tests.deploy.acknowledged import BROKEN, TOPIC, Watcher, fails_and_is_mended
 from tests.deploy.places import COMPOSE, ROOT
 from tests.deploy.tools import run, wheel_tool
 from tests.deploy.traffic import Traffic
@@ -31,6 +33,7 @@ CORE: Final = ("kafka", "init", "ingest", "dispatcher-1", "dispatcher-2", "gatew
 SECRET: Final = "an-engine-test-secret-of-32-bytes-or-more"
 LAYERS_MB: Final = 90
 GRACE_S: Final = 30
+WATCH_S: Final = 60.0
 LOCKED: Final = (
     "--read-only", "--cap-drop", "ALL", "--user", "10001:10001", "--security-opt", "no-new-privileges",
     "--env", f"HEADGATE_AUTH__SECRET={SECRET}",
@@ -166,6 +169,34 @@ async def test_compose_loses_nothing_when_a_gateway_and_a_dispatcher_are_killed(
         compose("start", "gateway-2")
         print(f"up in {up:.0f} s; {away:.1f} s for 400 messages with a dispatcher killed; {await traffic.check()}")
         assert sum(each.connections - 1 for each in traffic.listeners) >= len(traffic.listeners)
+
+
+async def test_acknowledgements_dead_letters_and_lifecycle_events_pass_the_proxy(compose: Callable[..., str]) -> None:
+    compose("up", "--detach", "--wait", "--no-build")
+    url = f"http://127.0.0.1:{PORT}"
+    told = await fails_and_is_mended(url, token, watch_s=WATCH_S)
+    called = ("run", "--rm", "--no-deps", "--no-TTY", "--env", f"HEADGATE_CLIENT__TOKEN={token('cli')}", "--env",
+              "HEADGATE_CLIENT__URL=http://proxy:8080", "ingest", "headgate")  # fmt: skip
+    line = json.loads(compose(*called, "subscribe", TOPIC, "--ack", "--from", "earliest", "--count", "1"))
+    assert line["payload"] == BROKEN and line["attempt"] == 1, line
+    assert compose(*called, "dead-letters", "list", "--topic", TOPIC) == ""
+    assert json.loads(compose(*called, "topics", "stats", TOPIC))["published"] == 2
+    assert json.loads(compose(*called, "topics", "flush", TOPIC))["gateways"] == 2
+    print(told)
+
+
+async def test_an_ingest_with_an_open_stream_of_events_stops_in_time(compose: Callable[..., str]) -> None:
+    compose("up", "--detach", "--wait", "--no-build")
+    watcher = Watcher(f"http://127.0.0.1:{PORT}", token("operator"))
+    watching = asyncio.create_task(watcher.run())
+    await asyncio.wait_for(watcher.opened.wait(), 10)
+    began = time.monotonic()
+    await asyncio.to_thread(compose, "stop", "ingest")
+    took = time.monotonic() - began
+    await asyncio.gather(watching, return_exceptions=True)
+    (last,) = [event for event in watcher.events if "code" in event]
+    print(f"an ingest with an open stream of events stopped in {took:.1f} s; the stream ended with {last}")
+    assert last["code"] == 4601 and took < GRACE_S - 5
 
 
 async def test_alerts_fire_for_real(compose: Callable[..., str]) -> None:

@@ -16,6 +16,7 @@ from tests.deploy.rendered import RenderFailed, chart, container, mounts, pod_sp
 from tests.deploy.tools import run
 from tests.kafka.rights import Right, rights_on_page
 
+HEARTBEAT_S = 30  # the longest silence of a stream of ours: WebSocket; the others send a comment every 15 s
 MINORS = ("1.35", "1.36", "1.37")
 CUSTOM = {"HTTPRoute", "KafkaTopic", "KafkaUser", "PodMonitor", "PrometheusRule", "ScaledObject"}
 SETS = {path.stem.removesuffix("-values"): path for path in VALUE_SETS}
@@ -199,7 +200,14 @@ def test_streams_and_the_rest_have_their_ways_in(helm: Path) -> None:
     assert paths == streams | {"/": "hg-headgate-ingest"}
     (route,) = (d for d in rendered if d["kind"] == "HTTPRoute")
     routed = {m["path"]["value"]: r["backendRefs"][0]["name"] for r in route["spec"]["rules"] for m in r["matches"]}
-    assert routed == paths
+    assert routed == paths | {"/api/v1/events": "hg-headgate-ingest"}
+    endless = {m["path"]["value"] for r in route["spec"]["rules"] for m in r["matches"] if "timeouts" in r}
+    assert endless == {*streams, "/api/v1/events"}, "a stream stands as long as its client"
+    times = [r["timeouts"] for r in route["spec"]["rules"] if "timeouts" in r]
+    assert times == [{"request": "0s", "backendRequest": "0s"}] * 2
+    noted = ingress["metadata"]["annotations"]
+    assert noted["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    assert int(noted["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > HEARTBEAT_S * 4
     services = {d["metadata"]["name"] for d in rendered if d["kind"] == "Service"}
     assert set(paths.values()) <= services
 
