@@ -18,7 +18,7 @@ import enum
 from typing import Final, NamedTuple
 
 from headgate.core.delivery.breaker import Breaker, BreakerPolicy, BreakerState
-from headgate.core.delivery.delivery import Delivery, Status
+from headgate.core.delivery.delivery import Delivery, Status, restored
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
 from headgate.core.wire.link_acks import WINDOW
 
@@ -109,7 +109,7 @@ class AckWindow:
         trouble.above = {seq for seq in above if self.acked < seq <= last}
         for seq, count in attempts:
             if self.acked < seq <= last and count > 0 and seq not in trouble.above:
-                trouble.failed[seq] = _restored(count, self.policy)
+                trouble.failed[seq] = restored(count, self.policy)
                 trouble.deliveries[seq] = count
         self._trouble = trouble
         self._pass(trouble)
@@ -378,15 +378,3 @@ class AckWindow:
         if self._trouble is None:
             self._trouble = _Trouble(self._breaker)
         return self._trouble
-
-
-def _restored(failures: int, policy: RetryPolicy) -> Delivery:
-    """Returns the delivery of a message that failed so often; it was given up where the policy allows no more."""
-    given_up = not policy.should_retry(failures)
-    delivery = Delivery(attempts=failures - given_up)
-    delivery.enqueue()
-    if given_up:
-        delivery.start()
-        delivery.fail("")
-        delivery.resolve(policy, 0.0)
-    return delivery

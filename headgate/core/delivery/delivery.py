@@ -120,3 +120,15 @@ class Delivery(msgspec.Struct, gc=False):
         if target is None:
             raise IllegalTransition(self.status, step)
         self.status = target
+
+
+def restored(failures: int, policy: RetryPolicy) -> Delivery:
+    """Returns the delivery of a message that failed so often; it was given up where the policy allows no more."""
+    given_up = not policy.should_retry(failures)
+    delivery = Delivery(attempts=failures - given_up)
+    delivery.enqueue()
+    if given_up:
+        delivery.start()
+        delivery.fail("")
+        delivery.resolve(policy, 0.0)
+    return delivery
