@@ -26,6 +26,7 @@ from dispatcher.topic_creations import PendingTopics
 from dispatcher.topic_queues import TopicQueues
 from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
+from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
@@ -55,6 +56,14 @@ READ_S: Final = 1.0
 CATCHING_UP_READ_S: Final = 0.05  # where the snapshot reaches the log's end, no record comes that would show it
 LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live messages; its routes fall behind
 RETRY_S: Final = 0.5
+
+
+def _nothing() -> None:
+    """No consumer group waits for messages."""
+
+
+def _no_replay(letter: DeadLetter) -> None:
+    """No consumer group gets replayed letters."""
 
 
 class TopicListener(Protocol):
@@ -97,6 +106,10 @@ class ShardOwner:
     `follow_log` is its task; requests are handled between its steps, on the same event loop. `closed` is True once the
     shard is released: then nothing is answered from it.
     """
+
+    # Of consumer groups: records were applied, and a dead letter is replayed.
+    on_applied: Callable[[], None] = staticmethod(_nothing)
+    on_group_replay: Callable[[DeadLetter], None] = staticmethod(_no_replay)
 
     def __init__(
         self, found: RecoveredShard, epoch: int, node: Node, topic_changed: TopicListener, mark: Mark | None
@@ -214,6 +227,7 @@ class ShardOwner:
         self._note_logic()
         self.send_open()
         self.verdicts.release()
+        self.on_applied()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
         self._count(counts)

@@ -36,6 +36,7 @@ from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 from headgate.core.wire.link_dead_letters import Redeliver
+from headgate.core.wire.link_groups import GroupMessages
 from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Identity
@@ -75,7 +76,7 @@ class Hub:
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self.events = DeliveryEvents(metrics.lifecycle_events)
         replace = partial(self.unsubscribe, reason="replaced")
-        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now)
+        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now, lambda: self._moment.wall_ms)
         self.acknowledging = Acknowledging(limits, upstream, metrics, self.catchup, self.deadlines, draw, do_acks)
         self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, self.acknowledging.fit)
         self.held = self._flush.held
@@ -127,19 +128,20 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver):
+        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver | GroupMessages):
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._take_rare(feed, message)
         else:
             self.audience.receive(message)
 
-    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
+    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver | GroupMessages) -> None:
         if isinstance(message, Fence):
             self._fences.take(feed, message)
-        elif isinstance(message, Redeliver):
+        elif isinstance(message, Redeliver | GroupMessages):
             self.acknowledging.redeliver(feed, message)
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
+            self.acknowledging.groups.amend(message)
         else:
             self._input.configure(feed, message.settings)
             self.acknowledging.configure(feed)
@@ -150,10 +152,10 @@ class Hub:
         if not up:
             return
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
+        self.acknowledging.attach(shard)
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
         self._users.attach(shard)
-        self.acknowledging.attach(shard)
         self.audience.presence.attach(shard)
         self._waits.resend(shard)
         for feed in hosted:

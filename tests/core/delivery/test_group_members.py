@@ -31,6 +31,6 @@ def test_what_is_given_back_is_not_counted() -> None:
     message.size = 10
     hand.in_hand[3], hand.bytes, hand.probe = None, 10, 3
     hand.give_back(message)
-    assert (hand.in_hand, hand.bytes, hand.probe) == ({}, 0, None)
+    assert (list(hand.in_hand), hand.bytes) == ([], 0) and hand.probe is None
     hand.give_back(message)
     assert hand.bytes == 0
