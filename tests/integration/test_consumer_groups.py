@@ -1,0 +1,191 @@
+"""Consumer groups over two gateways and a dispatcher, on the embedded log and on Kafka."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.runtime.logs.kafka_init import init_kafka
+from headgate.runtime.logs.kafka_log import KafkaLog
+from headgate.runtime.logs.options import LogOptions
+from headgate.runtime.logs.sqlite_log import SqliteLog
+from headgate.runtime.ports import Log
+from headgate.runtime.system import SystemClock, SystemRng
+from tests.integration.cluster_twin import until
+from tests.integration.groups_twin import GroupsBed, Member, groups_bed
+
+SHARDS = 2
+RETRY = {"kind": "fixed", "first_ms": 400, "max_ms": 400, "jitter": 0, "max_attempts": 3}
+SLOW = {**RETRY, "first_ms": 60_000, "max_ms": 60_000}
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+    found: Log
+    if request.param == "embedded":
+        found = SqliteLog(tmp_path / "log.db", SystemClock(), SystemRng(), SHARDS)
+    else:
+        options = LogOptions(
+            f"kafka://{request.getfixturevalue('kafka_bootstrap')}",
+            request.getfixturevalue("log_prefix"),
+            shards=SHARDS,
+        )
+        await init_kafka(options)
+        found = KafkaLog(options)
+    await found.open()
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def bed(log: Log) -> AsyncIterator[GroupsBed]:
+    async with groups_bed(log) as found:
+        yield found
+
+
+def shares(*members: Member) -> dict[int, list[int]]:
+    """Which members got each message."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for at, member in enumerate(members):
+        for seq in member.seqs():
+            found[seq].append(at)
+    return found
+
+
+def stored(*members: Member) -> set[int]:
+    return set().union(*(member.stored for member in members))
+
+
+async def test_each_message_goes_to_one_member_and_those_of_a_key_in_order_to_the_same(bed: GroupsBed) -> None:
+    await bed.create("t", retry=RETRY)
+    members = [await bed.member(at % 2, "t") for at in range(3)]
+    other = await bed.member(1, "t", "other")
+    plain = await bed.member(0, "t", "w", user="eve")
+    (subscribed,) = plain.of("subscribed")
+    assert (subscribed["group"], subscribed["seq"], subscribed["subscriber_count"]) == ("w", 0, 5)
+    assert "resumed" not in subscribed
+    await bed.publish("t", range(60), keys=7)
+    await until(lambda: len(stored(*members, plain)) == 60 and len(other.stored) == 60, 20)
+    assert all(len(who) == 1 for who in shares(*members, plain).values())
+    for member in [*members, plain]:
+        assert member.seqs() == sorted(member.seqs())
+    for n in range(7):
+        who = {tuple(where) for seq, where in shares(*members, plain).items() if (seq - 1) % 7 == n}
+        assert len(who) == 1, "a key changed its member"
+    assert other.seqs() == list(range(1, 61)), "another group gets all"
+    assert members[0].messages or plain.messages
+    frame = next(iter(other.messages.values()))
+    assert frame["key"] == "k0" and "attempt" not in frame
+
+
+async def test_what_a_member_had_goes_to_the_others_when_it_leaves_or_its_connection_dies(bed: GroupsBed) -> None:
+    await bed.create("t", retry=SLOW)
+    silent = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    await bed.publish("t", range(6))
+    await until(lambda: len(silent.got) == 6, 20)
+    await silent.answer("ack", 2)
+    await until(lambda: silent.stored == {2}, 20)
+    slow = await bed.member(1, "t", answers=lambda seq, attempt: "")
+    await silent.send(type="unsubscribe", topic_id="t")
+    await until(lambda: len(slow.got) == 4, 20)
+    assert slow.got == [(3, 2), (4, 2), (5, 2), (6, 2)]
+    last = await bed.member(0, "t")
+    slow.socket.transport.abort()
+    await until(lambda: len(last.stored) == 4, 20)
+    assert last.got == [(3, 3), (4, 3), (5, 3), (6, 3)]
+
+
+async def test_refused_messages_come_again_and_end_as_one_dead_letter(bed: GroupsBed) -> None:
+    await bed.create("t", retry=RETRY)
+    fails = {2: 99, 4: 2}
+    members = [
+        await bed.member(at, "t", answers=lambda seq, attempt: "nack" if attempt <= fails.get(seq, 0) else "ack")
+        for at in range(2)
+    ]
+    await bed.publish("t", range(5))
+    await until(lambda: stored(*members) == {1, 3, 4, 5}, 20)
+    tries = sorted(each for member in members for each in member.got if each[0] in fails)
+    await until(lambda: 'headgate_dead_letters_total{reason="max_attempts"} 1.0' in bed.metrics.render().decode(), 20)
+    assert tries == [(2, 1), (2, 2), (2, 3), (4, 1), (4, 2), (4, 3)]
+    for member in members:
+        await member.close()
+    late = await bed.member(0, "t", begin="earliest")
+    await bed.publish("t", [5])
+    await until(lambda: late.stored == {6}, 20)
+    assert late.got == [(6, 1)], "the group goes on behind what is done"
+
+
+@pytest.mark.parametrize("drain", [False, True])
+async def test_the_next_owner_goes_on_and_nothing_that_is_stored_comes_again(bed: GroupsBed, drain: bool) -> None:
+    await bed.create("t", retry=SLOW)
+    members = [await bed.member(at, "t", answers=lambda seq, attempt: "") for at in range(2)]
+    await bed.publish("t", range(40), keys=20)
+    await until(lambda: len(shares(*members)) == 40, 20)
+    done = {}
+    for member in members:
+        first = member.seqs()[:3]
+        for seq in first[:2]:
+            await member.answer("ack", seq)
+        done[member] = first[:2]
+    await until(lambda: len(stored(*members)) == 4, 20)
+    held = members[0].seqs()[2]
+    await bed.kill(drain=drain)
+    await members[0].answer("ack", held)  # nobody is there: it waits
+    await asyncio.sleep(0.1)
+    await bed.start()
+    await until(lambda: held in members[0].stored, 20)
+    await bed.publish("t", range(40, 45), keys=5)
+    await until(lambda: len(shares(*members)) == 45, 20)
+    assert all(len(who) == 1 for who in shares(*members).values()), "the members hold the rest: it does not come again"
+    last = await bed.member(0, "t")
+    for member in members:
+        await member.close()
+    await until(lambda: len(last.stored) == 40, 20)
+    assert not {seq for seqs in done.values() for seq in seqs} & set(last.seqs())
+    assert held not in last.seqs()
+
+
+async def test_a_new_group_begins_where_it_asks_and_a_group_that_is_there_goes_on(bed: GroupsBed) -> None:
+    await bed.create("t")
+    await bed.publish("t", range(4))
+    first = await bed.member(0, "t", begin={"last": 2})
+    await until(lambda: len(first.stored) == 2 and bool(first.of("caught_up")), 20)
+    assert first.seqs() == [3, 4] and first.of("caught_up")[0]["seq"] == 4
+    live = await bed.member(0, "t", "live")
+    new = await bed.member(0, "t", "new", begin="cursor")
+    assert (new.of("subscribed")[0]["resumed"], new.of("subscribed")[0]["reason"]) == (False, "no_cursor")
+    again = await bed.member(1, "t", "live", user="eve", begin="cursor")
+    assert again.of("subscribed")[0]["resumed"] is True
+    assert live.got == []
+    await live.close()
+    await again.close()
+    await bed.publish("t", [4, 5])
+    back = await bed.member(0, "t", "live")
+    await until(lambda: back.seqs() == [5, 6], 20)
+
+
+async def test_what_is_wrong_is_refused(bed: GroupsBed) -> None:
+    await bed.create("t")
+    await bed.create("e", profile="ephemeral")
+    member = await bed.member(0, "e")
+    assert member.of("error")[0]["code"] == "not_in_profile"
+
+    async def asked(**wish: Any) -> dict[str, Any]:
+        before = len(member.of("error"))
+        await member.send(type="subscribe", topic_id="t", **wish)
+        await until(lambda: len(member.of("error")) > before, 20)
+        return member.of("error")[-1]
+
+    assert "ack" in (await asked(group="w"))["message"]
+    for wrong in ("", "é", "x" * 129, 7):
+        assert (await asked(group=wrong, ack=True))["code"] == "bad_request"
+    await member.send(type="subscribe", topic_id="t")
+    await until(lambda: bool(member.of("subscribed")), 20)
+    assert (await asked(group="w", ack=True))["code"] == "already_subscribed"
+    joined = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    await joined.send(type="nack", topic_id="t", seq=9)
+    await until(lambda: bool(joined.of("error")), 20)
+    assert joined.of("error")[0]["code"] == "not_found"
