@@ -44,15 +44,26 @@ class TopicPlace:
     def __init__(self, topic_id: str, start: Any, *, presence: bool = False) -> None:
         """`start` is the JSON form of `from`; with `presence` it asks for `presence_diff` frames."""
         self.topic_id = topic_id
+        self.ack = False
+        self._group: str | None = None
         self._presence = presence
         self._start = start
         self._epoch: int | None = None
         self._seq: int | None = None
 
+    def acknowledge(self, *, ack: bool, group: str | None) -> None:
+        """Whether messages are acknowledged, and as a member of which group: then the server knows how far it is."""
+        self.ack = ack
+        self._group = group
+
     def frame(self) -> bytes:
         """Returns the subscribe frame."""
         start = self._start if self._seq is None else {"epoch": self._epoch, "seq": self._seq}
-        wanted = {"presence": True} if self._presence else {}
+        if self.ack and self._epoch is not None:
+            start = "cursor"
+        wanted: dict[str, Any] = {"presence": True} if self._presence else {}
+        wanted |= {"ack": True} if self.ack else {}
+        wanted |= {} if self._group is None else {"group": self._group}
         return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start, **wanted})
 
     def learn(self, frame: Frame) -> None:

@@ -41,17 +41,26 @@ def subscribe(
     presence: Annotated[
         bool, typer.Option("--presence", help="Print who is there and who comes and goes, beside the messages.")
     ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Share the messages with the members of this consumer group; needs --ack."),
+    ] = None,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge each message once it is printed.")] = False,
     url: Url = None,
     stream_url: StreamUrl = None,
     token: Token = None,
     as_json: Json = False,
 ) -> int:
     """Prints messages as they come, and goes on where it was after a lost connection. Ctrl-C ends it."""
+    if group is not None and not ack:
+        raise WrongCommand("--group NAME needs --ack")
     short = {"client.url": url, "client.stream_url": stream_url, "client.token": token}
     settings = of(context).settings(short)
     try:
         begin = json_form(from_query(start))
         places = {check_topic_id(topic): TopicPlace(topic, begin, presence=presence) for topic in topics}
+        for place in places.values():
+            place.acknowledge(ack=ack, group=group)
     except Refusal as error:
         known = "" if error.code != "bad_request" or start == "cursor" else f"--from {start} is none of {FORMS}"
         raise WrongCommand(known or error.detail) from None
@@ -142,7 +151,7 @@ class _Follower:
     async def _read(self, ws: ClientConnection) -> None:
         while not self._done():
             for text in await self._received(ws):
-                self._take(text)
+                await self._acknowledge(ws, self._take(text))
                 if self._done():
                     return
 
@@ -159,7 +168,14 @@ class _Follower:
                 await ws.send(self._places[topic].frame().decode())
             return []
 
-    def _take(self, text: bytes) -> None:
+    async def _acknowledge(self, ws: ClientConnection, frame: Frame) -> None:
+        """With `--ack` a message is acknowledged once it is printed."""
+        place = self._places.get(frame.topic_id)
+        if place is not None and place.ack and frame.type == "message":
+            ack = {"type": "ack", "topic_id": frame.topic_id, "seq": frame.seq}
+            await ws.send(msgspec.json.encode(ack).decode())
+
+    def _take(self, text: bytes) -> Frame:
         frame = read_frame(text)
         place = self._places.get(frame.topic_id)
         if place is not None:
@@ -176,6 +192,7 @@ class _Follower:
             self._output.raw(text, message_line if frame.type == "message" else _frame_line)
         if frame.type == "message" and self.left is not None:
             self.left -= 1
+        return frame
 
     def _on_subscribed(self, _: Frame) -> None:
         self._served = True

@@ -300,3 +300,34 @@ def test_no_server(headgate: Headgate) -> None:
     done = headgate("subscribe", "a", "--url", "http://127.0.0.1:9")
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
     assert "http://127.0.0.1:9" in done.err
+
+
+def test_a_member_of_a_group_acknowledges_what_it_prints_and_goes_on_at_the_cursor(
+    headgate: Headgate, streams: Streams
+) -> None:
+    def first(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        say(ws, type="subscribed", topic_id="t", profile="durable", epoch=5, seq=0, group="w")
+        say(ws, type="message", topic_id="t", seq=1, payload=1)
+        streams.hears(ws)
+        ws.close(4601)
+
+    def second(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        say(ws, type="subscribed", topic_id="t", profile="durable", epoch=5, seq=1, group="w")
+        say(ws, type="message", topic_id="t", seq=4, payload=4)
+        streams.hears(ws)
+
+    streams.scripts = [first, second]
+    ran = headgate("subscribe", "t", "--group", "w", "--ack", "--count", "2", "--url", streams.url)
+    assert (ran.status, [frame["seq"] for frame in ran.lines]) == (0, [1, 4])
+    wish = {"type": "subscribe", "topic_id": "t", "ack": True, "group": "w"}
+    assert streams.heard == [
+        [{**wish, "from": "live"}, {"type": "ack", "topic_id": "t", "seq": 1}],
+        [{**wish, "from": "cursor"}, {"type": "ack", "topic_id": "t", "seq": 4}],
+    ]
+
+
+def test_a_group_needs_ack(headgate: Headgate, streams: Streams) -> None:
+    ran = headgate("subscribe", "t", "--group", "w", "--url", streams.url)
+    assert ran.status == 2 and "--ack" in ran.err

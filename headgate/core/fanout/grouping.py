@@ -84,11 +84,11 @@ class Grouping:
 
     def ack(self, member: GroupMember, command: Ack, frame_id: FrameId) -> None:
         """Takes an acknowledgement; with an id it is answered once the log has it. Raises Refusal `not_ready`."""
-        if frame_id is not None and len(member.unanswered) >= MAX_WAITING:
-            raise Refusal(
-                "not_ready", "the owner of the topic is away; the acknowledgement counts", retry_after_ms=1_000
-            )
         seqs = member.acknowledge(command.seq)
+        if frame_id is not None and len(member.unanswered) >= MAX_WAITING:
+            self._ack(member, seqs, None)
+            detail = "the owner of the topic is away; the acknowledgement counts"
+            raise Refusal("not_ready", detail, retry_after_ms=1_000)
         if not seqs and frame_id is not None and not member.done:
             member.subscription.session.emit(outbound.ok(frame_id))
         elif seqs or frame_id is not None:

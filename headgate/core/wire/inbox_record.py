@@ -12,14 +12,15 @@ import msgspec
 
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import MAX_INTEGER
-from headgate.core.wire.link_acks import Cursor
-from headgate.core.wire.link_groups import GROUP_WINDOW
+from headgate.core.wire.link_acks import WINDOW, Cursor
+from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
 
 MEMBERSHIP_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
 RECORD_BYTES: Final = 65_536
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-_UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=129, pattern=r"^[^\x00]*$")]  # or that of a group
+# That of a consumer group begins with \x01; see `link_groups`.
+_UserId = Annotated[str, msgspec.Meta(min_length=1, pattern="^(?:\x01[^\x00]{1,128}|[^\x00\x01][^\x00]{0,127})$")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
@@ -90,6 +91,9 @@ def encode_cursor(cursor: Cursor) -> bytes:
     Raises CorruptRecord for one that nobody would take. A record with one
     bad entry would be lost with all others in it.
     """
+    most = GROUP_WINDOW if cursor.device_id == GROUP_DEVICE else WINDOW
+    if max(len(cursor.above), len(cursor.attempts)) > most:
+        raise CorruptRecord(f"a cursor with more than {most} numbers")
     ids = cursor.user_id, cursor.device_id, cursor.topic_id
     entry = _encoder.encode(CursorEntry(*ids, cursor.epoch, cursor.seq, cursor.above, cursor.attempts))
     try:
