@@ -27,7 +27,7 @@ RETRY: Final = {"kind": "fixed", "first_ms": 1_500, "max_ms": 1_500, "jitter": 0
 
 
 class GroupWorker:
-    """One member. `stored` are the messages whose acknowledgement the server confirmed, `sent` those it acknowledged."""
+    """One member. `stored` are what the server confirmed to be acknowledged, `sent` what it acknowledged."""
 
     def __init__(self, name: str, url: str, seen: list[tuple[str, int, int, str]]) -> None:
         self.name = name

@@ -14,14 +14,18 @@ from websockets.exceptions import ConnectionClosed
 
 from dispatcher.dispatcher_options import AssignmentOptions, DispatcherOptions, SnapshotOptions
 from dispatcher.service import DispatcherService
+from dispatcher.shard import ShardOwner
 from headgate.core.client.limits import Limits
 from headgate.core.publish.body import PublishBody, frame_tail
-from headgate.core.wire.control import Control, CreateTopic, encode_body
+from headgate.core.wire.control import LOGIC, Actor, Control, CreateTopic, Logic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import random_id, topic_key
 from headgate.core.wire.link import AskVerdict, Verdicts
+from headgate.core.wire.link_dead_letters import AskDeadLetters, ChangeDeadLetter, DeadLettersAnswer, LetterShown
+from headgate.core.wire.message_changes import RedactMessage, encode_event, event_tail
 from headgate.core.wire.records import LogName
+from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.metrics import Metrics
@@ -145,6 +149,34 @@ class GroupsBed:
             item = Item(record_id, 0, frame_tail(record_id, "p", body))
             await self._verdict(topic_id, encode_message(item, self.epochs[topic_id]))
 
+    async def redact(self, topic_id: str, seq: int) -> None:
+        epoch, record_id = self.epochs[topic_id], random_id(topic_key(topic_id), urandom(12))
+        kept = self.owner(topic_id).history.get(epoch, seq)
+        assert kept is not None
+        change = RedactMessage(seq, kept.pos, False, Actor("root"))
+        await self._verdict(topic_id, encode_event(change, event_tail(record_id, change), epoch, record_id))
+
+    def owner(self, topic_id: str) -> ShardOwner:
+        assert self.service is not None
+        return self.service.dispatcher.owners[self.ingest.shard_of(topic_id)]
+
+    async def letters(self, topic_id: str, count: int) -> list[LetterShown]:
+        """Waits until the topic has so many dead letters, and returns them."""
+        shard = self.ingest.shard_of(topic_id)
+        async with asyncio.timeout(20):
+            while True:
+                answer = await self.ingest.ask(
+                    shard, lambda req: AskDeadLetters(req, shard, topic_id, Caller("root"), "", 100)
+                )
+                assert isinstance(answer, DeadLettersAnswer)
+                if len(answer.letters) == count:
+                    return answer.letters
+                await asyncio.sleep(0.02)
+
+    async def replay(self, topic_id: str, letter_id: str) -> None:
+        shard = self.ingest.shard_of(topic_id)
+        await self.ingest.ask(shard, lambda req: ChangeDeadLetter(req, shard, letter_id, Caller("root")))
+
     async def _verdict(self, topic_id: str, value: bytes) -> Verdict:
         shard = self.ingest.shard_of(topic_id)
         at = await self.log.append(LogName.MESSAGES, shard, topic_key(topic_id), value)
@@ -183,6 +215,8 @@ async def groups_bed(log: Log, folder: Path | None = None) -> AsyncIterator[Grou
     bed = GroupsBed(log, folder)
     async with AsyncExitStack() as stack:
         await bed.start()
+        for shard in range(bed.ingest.shards):
+            await log.append(LogName.MESSAGES, shard, b"hg:logic", encode_control(encode_body(Logic(LOGIC)), 0))
         stack.push_async_callback(bed.kill)
         for gateway in bed.gateways:
             await stack.enter_async_context(gateway.serving())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headgate.core.wire.control import Actor, DeleteTopic, RemoveMember, SetMember
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
@@ -18,6 +19,7 @@ from tests.integration.cluster_twin import until
 from tests.integration.groups_twin import GroupsBed, Member, groups_bed
 
 SHARDS = 2
+ROOT = Actor("root")
 RETRY = {"kind": "fixed", "first_ms": 400, "max_ms": 400, "jitter": 0, "max_attempts": 3}
 SLOW = {**RETRY, "first_ms": 60_000, "max_ms": 60_000}
 
@@ -189,3 +191,82 @@ async def test_what_is_wrong_is_refused(bed: GroupsBed) -> None:
     await joined.send(type="nack", topic_id="t", seq=9)
     await until(lambda: bool(joined.of("error")), 20)
     assert joined.of("error")[0]["code"] == "not_found"
+
+
+async def test_a_dead_letter_that_is_replayed_goes_to_the_group_alone(bed: GroupsBed) -> None:
+    await bed.create("t", retry={**RETRY, "max_attempts": 1})
+    usable = False
+
+    def answers(seq: int, attempt: int) -> str:
+        return "nack" if seq == 1 and not usable else "ack"
+
+    member, other = await bed.member(0, "t", answers=answers), await bed.member(1, "t", "other")
+    await bed.publish("t", range(2))
+    letters = await bed.letters("t", 1)
+    assert [(letter.seq, letter.receiver.group, letter.attempts) for letter in letters] == [(1, "w", 1)]
+    assert letters[0].receiver.user_id == ""
+    usable = True
+    await bed.replay("t", letters[0].id)
+    await until(lambda: member.seqs().count(1) == 2, 20)
+    assert member.messages[1]["attempt"] == 1 and other.seqs() == [1, 2]
+    await bed.letters("t", 0)
+    await until(lambda: not bed.owner("t").letters.store.replayed("t"), 20)
+    usable = False
+    await bed.publish("t", [2])
+    await until(lambda: 3 in member.stored, 20)
+
+
+async def test_who_loses_the_right_hands_over_and_a_deleted_topic_ends_its_groups(bed: GroupsBed) -> None:
+    await bed.create("t", retry=SLOW)
+    await bed.control("t", SetMember("t", "bob", "member", ROOT))
+    bob = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    await bed.publish("t", range(3))
+    await until(lambda: bob.seqs() == [1, 2, 3], 20)
+    await bed.control("t", SetMember("t", "eve", "member", ROOT))
+    eve = await bed.member(1, "t", user="eve")
+    await bed.control("t", RemoveMember("t", "bob", ROOT))
+    await until(lambda: len(eve.stored) == 3, 20)
+    assert bob.of("unsubscribed")[0]["reason"] == "forbidden"
+    assert eve.got == [(1, 2), (2, 2), (3, 2)]
+    await bed.control("t", DeleteTopic("t"))
+    await until(lambda: bool(eve.of("unsubscribed")), 20)
+    assert eve.of("unsubscribed")[0]["reason"] == "deleted"
+    await bed.create("t")
+    again = await bed.member(1, "t", user="eve")
+    await bed.publish("t", [7])
+    await until(lambda: again.stored == {1}, 20)
+
+
+async def test_a_message_that_was_redacted_meanwhile_comes_again_without_its_content(bed: GroupsBed) -> None:
+    await bed.create("t", retry=SLOW)
+    first = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    await bed.publish("t", range(2))
+    await until(lambda: len(first.got) == 2, 20)
+    await bed.redact("t", 1)
+    await until(lambda: len(first.got) == 3, 20)
+    second = await bed.member(1, "t")
+    await first.close()
+    await until(lambda: len(second.stored) == 3, 20)
+    assert second.messages[1]["payload"] is None and second.messages[1]["redacted"] is True
+    assert second.messages[2]["payload"] == 1 and second.messages[3]["kind"] == "redact"
+
+
+async def test_messages_that_are_kept_no_longer_are_a_gap(bed: GroupsBed) -> None:
+    await bed.create("t", retry=SLOW, retention_messages=3)
+    first = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    await bed.publish("t", range(2))
+    await until(lambda: len(first.got) == 2, 20)
+    await first.close()
+    await bed.publish("t", range(8))
+    back = await bed.member(1, "t")
+    await until(lambda: back.stored == {8, 9, 10}, 20)
+    assert [(gap["from_seq"], gap["to_seq"], gap["reason"]) for gap in back.of("gap")] == [(1, 7, "retention")]
+
+
+async def test_a_member_that_does_not_read_holds_up_nobody(bed: GroupsBed) -> None:
+    await bed.create("t", retry=SLOW)
+    silent = await bed.member(0, "t", answers=lambda seq, attempt: "")
+    worker = await bed.member(1, "t")
+    await bed.publish("t", range(200))
+    await until(lambda: len(worker.stored) + len(silent.got) == 200, 30)
+    assert len(silent.got) > 20 and len(worker.stored) > 20
