@@ -1,6 +1,7 @@
 """The stored cursor of one consumer group: in the inbox log of the topic's shard, of a user that nobody can be."""
 
 from collections.abc import Callable
+from typing import Final
 
 from dispatcher.shard import ShardOwner
 from headgate.core.delivery.group_window import GroupWindow
@@ -11,7 +12,7 @@ from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.link_groups import GROUP_DEVICE, group_user
 
 Stored = Callable[[Refusal | None], None]
-MAX_WAITING = 10_000  # acknowledgements of a group that wait for the log
+MAX_WAITING: Final = 10_000  # acknowledgements of a group that wait for the log
 
 
 def stored_cursor(owner: ShardOwner, topic_id: str, epoch: int, group: str) -> DeviceCursor | None:
