@@ -16,9 +16,10 @@ COPY headgate headgate
 COPY ingest ingest
 COPY dispatcher dispatcher
 COPY gateway gateway
+COPY clients/python clients/python
 # Compiled here: a read-only root cannot take .pyc files later, and a start without them costs a second.
 # -s: file times of another machine must not make two builds of one tree differ.
-RUN /tools/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN /tools/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./clients/python \
  && /tools/bin/python -m pip --python /opt/headgate/bin/python install --no-deps --no-index --no-compile /wheels/*.whl \
  && find /opt/headgate -type d -name tests -prune -exec rm -rf {} + \
  && /opt/headgate/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/headgate/lib

@@ -7,7 +7,9 @@ DATA ?= headgate-data
 IMAGE ?= headgate:0.1.0
 KAFKA_PORT ?= 29092
 MINUTES ?= 30
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  --no-emit-package headgate-client
+EDITABLE := --no-deps --no-build-isolation --editable . --editable clients/python
 
 .DEFAULT_GOAL := help
 .PHONY: help run test soak attack mutants check lint docs format kafka image image-test cluster-test lock clean
@@ -73,19 +75,19 @@ $(VENV)/bin/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headgate needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	"$(PYTHON)" -m venv $(VENV)
 
-$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.run: requirements/run.lock requirements/build.lock pyproject.toml clients/python/pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/run.lock -r requirements/build.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) $(EDITABLE)
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: requirements/dev.lock pyproject.toml clients/python/pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/dev.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) $(EDITABLE)
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.docs: requirements/docs.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.docs: requirements/docs.lock pyproject.toml clients/python/pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/docs.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) $(EDITABLE)
 	@touch $@ $(VENV)/.run
 
 # An environment of its own: what mutmut brings is not in the one that the other commands use.

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from dispatcher.letter_messages import LetterMessages, NoMessage
+from dispatcher.letter_replays import LetterReplays, receiver_of
 from dispatcher.ports import DispatcherMetrics
-from dispatcher.replays import Replays, receiver_of
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.dead_letter_record import (
     DONE,
@@ -59,8 +59,8 @@ class LetterRequests:
         self._clock = clock
         self._metrics = metrics
         self._again = again
-        self._replays = Replays(owner, messages)
         self._ending: set[str] = set()
+        self._replays = LetterReplays(owner, messages, self._ending)
         self.handlers: Mapping[type, Callable[..., None]] = {
             wire.GiveUp: self._give_up,
             wire.AskDeadLetters: self._list,

@@ -16,7 +16,7 @@ from dispatcher.local_asker import LocalAsker
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.ack_window import Failure
 from headgate.core.delivery.breaker import BreakerPolicy
-from headgate.core.delivery.dead_letter_record import NO_ATTEMPTS_LEFT
+from headgate.core.delivery.dead_letter_record import GONE, NO_ATTEMPTS_LEFT, LetterEnded
 from headgate.core.delivery.group_keys import hash_of, key_in
 from headgate.core.delivery.group_window import GroupWindow
 from headgate.core.delivery.retry import BackoffPolicy, Draw
@@ -35,7 +35,6 @@ from headgate.core.wire.topic_settings import effective
 TICK_S: Final = 0.25
 FLUSH_S: Final = 1.0  # between two writes of the cursor
 BREAKER: Final = BreakerPolicy(10, 30.0)
-_FRAME_TS: Final = b'"ts":'
 
 
 class GroupTools(NamedTuple):
@@ -210,6 +209,7 @@ class RunningGroup:
 
     def _failed(self, failure: Failure) -> None:
         self.cursor.changed()
+        self.cursor.write(urgent=True)  # a crash forgets at most one failure of a message
         self._count(failed=1)
         if failure.given_up:
             self._give_up(failure)
@@ -302,7 +302,7 @@ class RunningGroup:
                 held.add(member)
                 continue
             ts, frame = found
-            is_replay = window.is_replayed(seq)
+            is_replay = bool(window.letter_of(seq))
             attempt = window.send(seq, len(frame), now, draw)
             batch = batches.get(member)
             if batch is None:
@@ -344,6 +344,9 @@ class RunningGroup:
         if isinstance(found, bytes):
             kept = self._tools.owner.history.get(self.epoch, seq)
             return 0 if kept is None else kept.ts, found
+        letter = self.window.letter_of(seq)
+        if letter:
+            self._tools.owner.letters.append(LetterEnded(letter, self.topic_id, GONE), lambda done: None)
         self.window.drop(seq)
         self.cursor.changed()
         gap = GroupMessages(self.topic_id, self.epoch, self.name, member, [], [], [], lost=(seq, seq))

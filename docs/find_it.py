@@ -20,6 +20,7 @@ GROUPS = {
     "gateway": "Gateway",
     "headgate/cli": "Command line",
     "headgate/broker": "The in-process broker",
+    "clients/python/src/headgate_client": "The Python client, a distribution of its own",
 }
 
 

@@ -33,6 +33,7 @@ from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
 _WAKE_S: Final = 0.01  # topics whose strategies wait for times so close together are looked at once
+_CURSOR_SLICES: Final = 20  # how long it waits behind them until the log has their cursors: 1 s
 
 
 class GatewayService:
@@ -137,6 +138,9 @@ class GatewayService:
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
         self.sessions.begin_drain()
+        for feed in self.hub.feeds.values():
+            self.hub.held.flush(feed)
+        await asyncio.sleep(0)  # what strategies hold is written first
         clock = self._shell.clock
         sessions = self.hub.connections.all()
         begin = clock.now()
@@ -151,6 +155,15 @@ class GatewayService:
             await asyncio.sleep(_SLICE_S if told < len(sessions) else 0)
         for session in self.hub.connections.all():
             self.sessions.leave(session)
+        self.hub.counts.report()
+        await self._store_cursors()
+
+    async def _store_cursors(self) -> None:
+        """Waits a short while until the log has the cursors of the sessions that were ended."""
+        for _ in range(_CURSOR_SLICES):
+            await asyncio.sleep(_SLICE_S)
+            if not self.hub.acknowledging.reports.is_pending:
+                return
 
     def _schedule(self) -> None:
         self._running_loop().call_soon(self._flush)

@@ -18,6 +18,7 @@ from ingest.event_watcher import HEARTBEAT, EventWatcher, disconnect
 from ingest.rates import Rates
 
 MAX_STREAMS: Final = 20  # of one process: each takes at most 256 KiB, and a part of every owner's time
+MAX_PER_S: Final = 5_000  # events that an ingest looks at, for all streams: 100,000 looks a second
 HEARTBEAT_S: Final = 15.0
 RETRY_LOW_MS: Final = 1_000
 RETRY_SPAN_MS: Final = 2_000
@@ -43,6 +44,8 @@ class EventStreams:
         self._watchers: dict[EventWatcher, None] = {}
         self._told: dict[int, EventFilter] = {}  # what each shard's owner was told, where that is anything
         self._draining = False
+        self._second = clock.now()  # when the present second began
+        self._room = MAX_PER_S  # events that may still be looked at in it
 
     # -- the handler
 
@@ -107,12 +110,18 @@ class EventStreams:
     # -- the owners
 
     def happened(self, batch: EventsHappened) -> None:
-        """Takes what an owner sends."""
+        """Takes what an owner sends; above MAX_PER_S only their number."""
+        now = self._clock.now()
+        if now - self._second >= 1.0:
+            self._second, self._room = now, MAX_PER_S
+        taken = batch.events[: self._room]
+        self._room -= len(taken)
+        dropped = batch.dropped + len(batch.events) - len(taken)
         for watcher in self._watchers:
-            for event in batch.events:
+            for event in taken:
                 watcher.offer(event)
-            if batch.dropped:
-                watcher.miss("overloaded", batch.dropped)
+            if dropped:
+                watcher.miss("overloaded", dropped)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """A shard has another owner, or none. What happened until the new one was told is lost."""

@@ -55,11 +55,16 @@ class EventWatcher:
         self._news.set()
 
     def miss(self, reason: GapReason, count: int | None) -> None:
-        """Notes that events are missing behind what waits."""
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(last, Gap) and last.reason == reason:
-            self._waiting.pop()
-            count = None if last.missing is None or count is None else last.missing + count
+        """Notes that events are missing behind what waits: behind an event there is at most one gap of each reason."""
+        for at in range(-1, -1 - len(self._waiting), -1):
+            gap = self._waiting[at]
+            if not isinstance(gap, Gap):
+                break
+            if gap.reason == reason:
+                both = None if gap.missing is None or count is None else gap.missing + count
+                self._waiting[at] = Gap(reason, both)
+                self._news.set()
+                return
         self._waiting.append(Gap(reason, count))
         self._news.set()
 

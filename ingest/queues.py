@@ -49,8 +49,8 @@ class TopicQueue:
         return not (self.waiting or self.elsewhere or self.told or self.rejected or self.is_full)
 
 
-class _Block:
-    """Records that the log has: how many of each topic, and the highest offset."""
+class _Records:
+    """Some records that the log has: how many messages of each topic, and the highest offset."""
 
     __slots__ = ("counts", "last", "records")
 
@@ -66,7 +66,7 @@ class Queues:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._topics: dict[Topic, TopicQueue] = {}
-        self._blocks: dict[int, deque[_Block]] = {}  # by shard
+        self._blocks: dict[int, deque[_Records]] = {}  # by shard
         self._parts = 0
         self._heard: set[int] = set()  # shards whose present owner tells what is numbered
         self._ingests = 1
@@ -149,7 +149,7 @@ class Queues:
         topic = (info.topic_id, info.epoch)
         blocks = self._blocks.setdefault(shard, deque())
         if not blocks or (blocks[-1].records >= BLOCK_RECORDS and self._parts < MAX_PARTS):
-            blocks.append(_Block())
+            blocks.append(_Records())
         block = blocks[-1]
         if topic not in block.counts:
             if self._parts >= MAX_PARTS:
@@ -180,6 +180,8 @@ class Queues:
 
     def report(self) -> None:
         """Tells the owners what is new."""
+        if self._timer is not None:
+            self._timer.cancel()
         news, self._news, self._timer = self._news, {}, None
         reports: dict[int, list[TopicPublishes]] = {}
         for topic in news:

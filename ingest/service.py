@@ -116,14 +116,7 @@ class IngestService:
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit),
-            MemberHandlers(
-                access=access,
-                catalog=self._catalog,
-                controls=controls,
-                owners=self._owners,
-                rates=rates,
-                audit=audit,
-            ),
+            self._members(access, controls, audit),
             SubscriberHandlers(access, self._owners, rates),
             ConnectionHandlers(access, self._owners, rates, audit),
             publish,
@@ -136,9 +129,19 @@ class IngestService:
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
             DeadLetterEndpoints(self._owners, rates, audit),
-            TopicStatsHandlers(self._owners, self.queues, rates, audit),
+            TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
         )
         self.app = self._app(handlers, options, metrics.refused)
+
+    def _members(self, access: Access, controls: Controls, audit: AuditLog) -> MemberHandlers:
+        return MemberHandlers(
+            access=access,
+            catalog=self._catalog,
+            controls=controls,
+            owners=self._owners,
+            rates=self._rates,
+            audit=audit,
+        )
 
     def _updates(self, access: Access, controls: Controls, audit: AuditLog, payload_bytes: int) -> MessageUpdates:
         return MessageUpdates(
@@ -222,6 +225,7 @@ class IngestService:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()
+        self.queues.report()
 
     def _log_check(self) -> str | None:
         shards = self._appender.open_shards()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from headgate.core.wire import rights
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import Answer, Request
 from headgate.core.wire.link_stats import AskStats, FlushTopic, StatsAnswer, TopicFlushed, TopicStats
 from headgate.runtime.http.call import Call, Reply, reply
+from ingest.access import Access
 from ingest.audit import AuditLog
 from ingest.owners import OwnerQueries
 from ingest.queues import Queues
@@ -16,7 +18,8 @@ from ingest.rates import Rates
 class TopicStatsHandlers:
     """The handlers of `/api/v1/topics/{topic_id}/stats` and `.../flush`."""
 
-    def __init__(self, owners: OwnerQueries, queues: Queues, rates: Rates, audit: AuditLog) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, queues: Queues, rates: Rates, audit: AuditLog) -> None:
+        self._access = access
         self._owners = owners
         self._queues = queues
         self._rates = rates
@@ -34,6 +37,7 @@ class TopicStatsHandlers:
         """POST .../flush: for the topic's admins; 202, for the gateways write behind the answer. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         with self._audit.operation(call, "topic.flush", topic_id):
+            await self._access.ask(topic_id, call.caller, rights.may_administer, "flush")
             self._rates.change_member(call.caller)
             answer = await self._ask(topic_id, lambda req: FlushTopic(req, topic_id, call.caller))
             assert isinstance(answer, TopicFlushed)

@@ -13,6 +13,7 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 WAITING: Final = (
     "attack",
+    "clients",
     "contract",
     "e2e",
     "integration",

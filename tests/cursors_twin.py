@@ -25,9 +25,11 @@ class CursorsTwin:
         self.wanted: list[link_dead_letters.WantReplays] = []
         self.done: list[str] = []
         self.away = False
+        self.refused_letters = 0  # questions for dead letters while away
 
     def ask(self, request: link.Request) -> link.Answer:
         if self.away:
+            self.refused_letters += isinstance(request, link_dead_letters.GiveUp)
             raise Refusal("not_ready", "away")
         if isinstance(request, link_acks.OpenCursor):
             return self._open(request)

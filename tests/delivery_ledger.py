@@ -15,7 +15,8 @@ class DeliveryLedger:
 
     `holds_line`: after a failure nothing that was not tried yet may be tried before the failed message is tried again
     or settled. `at_least_once`: a message that succeeded may come again until `store` says that the log knows it. Where
-    a process died, one try of each message may not have been counted: `attempt` is then too low by as many.
+    a process died since a message was tried last, its failures count on, but for the last one at most: `attempt` is then
+    not below them. Other tries may be forgotten, and tries that nobody saw may have been counted.
     """
 
     def __init__(self, who: str, *, holds_line: bool = True, at_least_once: bool = False) -> None:
@@ -24,13 +25,17 @@ class DeliveryLedger:
         self.replayed: set[int] = set()
         self.tries: dict[int, int] = {}  # the highest `attempt` of each message
         self.letters: Counter[int] = Counter()
+        self._refused: set[int] = set()
+        self._acknowledged: dict[int, set[int]] = {}  # what acknowledgements count for that are not known to be stored
         self.stored: set[int] = set()  # their acknowledgements are in the log
         self._settled: set[int] = set()
         self._last: dict[str | None, int] = {}  # by key: the newest message that succeeded
         self._failed: set[int] = set()  # failed, and neither tried again nor settled
         self._holds_line = holds_line
         self._at_least_once = at_least_once
-        self._may_lose = 0
+        self._failures: Counter[int] = Counter()  # message -> tries that failed
+        self._deaths = 0
+        self._deaths_before: dict[int, int] = {}  # message -> deaths before it was tried last
         self._newest = NOTHING
 
     def owe(self, message: int) -> None:
@@ -47,12 +52,12 @@ class DeliveryLedger:
         self.owe(message)
         self.replayed.add(message)
         self.tries.pop(message, None)
+        del self._failures[message]
 
     def tried(self, message: int, attempt: int) -> None:
         """A delivery of a message began: `attempt` as it was told, from 1."""
-        if self._at_least_once and message in self._settled and self.owed[message] == 0:
-            self.owe(message)
-        assert self.owed[message] > 0, f"once: {message} comes again to {self.who}, it is settled"
+        repeats = self._at_least_once and message in self._settled
+        assert self.owed[message] > 0 or repeats, f"once: {message} comes again to {self.who}, it is settled"
         if message not in self.replayed:
             assert message not in self.stored, (
                 f"cursor: {message} comes again to {self.who}, its acknowledgement is stored"
@@ -60,9 +65,11 @@ class DeliveryLedger:
         before = self.tries.get(message, 0)
         if before == 0 and message not in self.replayed:
             self._first(message)
-        low = max(1, before + 1 - self._may_lose)
-        assert low <= attempt <= before + 1, f"attempts: {message} at {self.who}: {attempt} after {before}"
-        self.tries[message] = max(attempt, before)
+        died = before > 0 and self._deaths_before[message] < self._deaths
+        right = attempt >= max(1, self._failures[message]) if died else attempt == before + 1
+        assert right, f"attempts: {message} at {self.who}: {attempt} after {before}"
+        self.tries[message] = attempt
+        self._deaths_before[message] = self._deaths
         self._failed.discard(message)
 
     def _first(self, message: int) -> None:
@@ -76,6 +83,7 @@ class DeliveryLedger:
         """The delivery failed."""
         assert message in self.tries, f"states: {message} fails at {self.who} and was not tried"
         self._failed.add(message)
+        self._failures[message] += 1
 
     def succeeded(self, message: int, key: str | None = None, *, in_order: bool = True) -> None:
         """The delivery succeeded; `in_order`: those of one `key` succeed in the order of their numbers."""
@@ -93,21 +101,33 @@ class DeliveryLedger:
 
     def settle(self, message: int, *, only_if_owed: bool = False) -> None:
         """A delivery is over: it succeeded, was given up, or was evicted."""
-        if self.owed[message] == 0 and only_if_owed:
+        repeats = self._at_least_once and message in self._settled
+        if self.owed[message] == 0 and (only_if_owed or repeats):
+            self._failed.discard(message)
             return
         assert self.owed[message] > 0, f"once: {message} was settled already for {self.who}"
         self.owed[message] -= 1
         self._settled.add(message)
         self._failed.discard(message)
 
+    def refuse(self, message: int) -> None:
+        """A `nack` was sent: from now on only an acknowledgement of its own is sure to count for the message."""
+        self._refused.add(message)
+
+    def acknowledge(self, message: int) -> None:
+        """An acknowledgement of `message`, and of whatever below it is settled, was sent."""
+        below = {number for number in self._settled - self._refused if number < message}
+        self._acknowledged.setdefault(message, {*below, message})
+
     def store(self, message: int) -> None:
-        """The log has the acknowledgement of `message`, and of whatever below it is settled."""
+        """The log has the acknowledgement of `message` that was sent."""
         assert message in self._settled, f"cursor: {message} is stored for {self.who} and is not settled"
-        self.stored |= {number for number in self._settled if number <= message and self.owed[number] == 0}
+        self.stored |= self._acknowledged.pop(message, set())
 
     def died(self) -> None:
-        """A process died: what was in flight comes again, and one try of each may not have been counted."""
-        self._may_lose += 1
+        """A process died, or another session follows: what was in flight comes again."""
+        self._deaths += 1
+        self._acknowledged.clear()
         self._failed.clear()
         self._newest = NOTHING
 

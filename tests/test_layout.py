@@ -25,8 +25,8 @@ def files_of(*folders: str) -> list[Path]:
     return [path for path in found if "__pycache__" not in path.parts and ".cache" not in path.parts]
 
 
-SOURCES = files_of(*PACKAGES)
-ALL_PYTHON = files_of(*PACKAGES, "tests", "bench", "examples")
+SOURCES = files_of(*PACKAGES, "clients/python/src")
+ALL_PYTHON = [*SOURCES, *files_of("tests", "bench", "examples")]
 
 
 def name_of(path: Path) -> str:

@@ -10,13 +10,22 @@ import typer
 from rich.text import Text
 
 from headgate.cli.client import Client, Unreachable
-from headgate.cli.following import Backoff, Frame, after_close, read_frame
 from headgate.cli.invocation import CommandFailed, Json, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, fields
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.timestamps import rfc3339
+from headgate_client.reconnection import LOST, Backoff, after_close
+
+
+class _Ending(msgspec.Struct):
+    """The `disconnect` of a stream."""
+
+    code: int = LOST
+    reason: str = ""
+    reconnect: bool | None = None
+    retry_after_ms: int | None = None
 
 
 def events(
@@ -65,7 +74,7 @@ class _Watch:
     def run(self, *, follow: bool) -> int:
         """Reads one stream, or one after the other. Returns the exit status. Raises CommandFailed."""
         while True:
-            last: Frame | None = None
+            last: _Ending | None = None
             try:
                 last = self._read()
             except Unreachable:
@@ -73,19 +82,17 @@ class _Watch:
                     raise
             if self._left == 0:
                 return 0
-            code = last.code if last is not None and isinstance(last.code, int) else 1006
-            action = after_close(code, last)
-            if not follow or action == "stop":
-                reason = "" if last is None else last.reason or ""
-                raise CommandFailed(f"{self._client.url} ended the stream: {code} {reason}".rstrip())
-            time.sleep(self._backoff.next_s(None if last is None else last.retry_after_ms))
+            end = last or _Ending()
+            if not follow or after_close(end.code, reconnect=end.reconnect) == "stop":
+                raise CommandFailed(f"{self._client.url} ended the stream: {end.code} {end.reason}".rstrip())
+            time.sleep(self._backoff.next_s(end.retry_after_ms))
 
-    def _read(self) -> Frame | None:
+    def _read(self) -> _Ending | None:
         """Prints one stream to its end; returns its `disconnect`, None where there was none."""
         for name, data in _blocks(self._client.lines("/api/v1/events", self._query)):
             self._reached = True
             if name == "disconnect":
-                return read_frame(data)
+                return msgspec.json.decode(data, type=_Ending)
             self._backoff.reset()
             self._output.raw(data, _line)
             if name == "" and self._left is not None:

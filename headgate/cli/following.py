@@ -1,125 +1,144 @@
-"""The position of a reader in its topics, and what a closed connection means for it; pure."""
+"""Follows topics with the Python client for `headgate subscribe`, and prints what comes."""
 
-from collections.abc import Callable
-from typing import Any, Final, Literal
+import asyncio
+import contextlib
+from typing import NamedTuple
 
 import msgspec
+from rich.text import Text
 
-from headgate.core.wire.payload import without_lone
-from headgate.core.wire.position import NO_EPOCH, Position
-
-FIRST_WAIT_S: Final = 0.5
-LONGEST_WAIT_S: Final = 30.0
-_STOP: Final = frozenset({1002, 1007, 1009, 4610})  # 4610: the token must be renewed, and a command cannot
-
-Action = Literal["stop", "backoff", "now"]
-_CLASSES: Final[dict[int, Action]] = {44: "stop", 45: "backoff", 46: "now"}
-
-
-class Frame(msgspec.Struct):
-    """The members that a reader needs of a frame; everything is printed as it came."""
-
-    type: str = ""
-    topic_id: str = ""
-    epoch: int | None = None
-    seq: int | None = None
-    to_seq: int | None = None
-    profile: str | None = None
-    code: int | str | None = None
-    reason: str | None = None
-    message: str | None = None
-    retryable: bool = False
-    reconnect: bool | None = None
-    retry_after_ms: int | None = None
+from headgate.cli.client import token_of
+from headgate.cli.history import message_line
+from headgate.cli.invocation import CommandFailed, WrongCommand
+from headgate.cli.output import Output, fields, note
+from headgate.core.wire.errors import HeadgateError
+from headgate.runtime.settings import Settings
+from headgate_client import (
+    Client,
+    ConnectionStopped,
+    Event,
+    Gap,
+    Presence,
+    PresenceDiff,
+    SubscribeRefused,
+    Subscription,
+    SubscriptionEnded,
+    Unreachable,
+)
 
 
-def read_frame(text: bytes) -> Frame:
-    """Reads a server's frame, whatever its payload holds: `1e999` and a lone surrogate escape are legal JSON."""
-    return msgspec.json.decode(without_lone(text) if b"\\u" in text else text, type=Frame)
+class Wish(NamedTuple):
+    """How topics are followed; `start` is a `from` in the form of a query."""
+
+    start: str
+    presence: bool
+    ack: bool
+    device: str | None
+    group: str | None
 
 
-class TopicPlace:
-    """A topic and how far it was read; after a lost connection it asks for what follows."""
+class Follower:
+    """One call of the command. With `frames` it prints every frame as it comes, else messages and presence."""
 
-    def __init__(self, topic_id: str, start: Any, *, presence: bool = False) -> None:
-        """`start` is the JSON form of `from`; with `presence` it asks for `presence_diff` frames."""
-        self.topic_id = topic_id
-        self.ack = False
-        self._group: str | None = None
-        self._presence = presence
-        self._start = start
-        self._epoch: int | None = None
-        self._seq: int | None = None
+    def __init__(self, settings: Settings, *, as_json: bool, frames: bool, count: int | None) -> None:
+        """`count`: end after so many messages. Raises WrongCommand for a URL that is none."""
+        self._url = settings.stream_url
+        self._output = Output(as_json)
+        self._frames = frames
+        self._left = count
+        self._failed = False
+        self._error: HeadgateError | None = None
+        self._enough = asyncio.Event()
+        try:
+            self._client = Client(
+                self._url,
+                token=token_of(settings),
+                retry_first=False,
+                trust_env=False,
+                on_frame=self._on_frame if frames else None,
+            )
+        except ValueError as error:
+            raise WrongCommand(f"{self._url}: {error}") from None
 
-    def acknowledge(self, *, ack: bool, group: str | None) -> None:
-        """Whether messages are acknowledged, and as a member of which group: then the server knows how far it is."""
-        self.ack = ack
-        self._group = group
+    async def follow(self, topics: list[str], wish: Wish) -> int:
+        """Prints until no topic is left or `count` messages came. Returns the exit status. Raises CommandFailed."""
+        async with self._client as client:
+            messages = client.subscribe(
+                *topics, from_=wish.start, presence=wish.presence or None, ack="manual" if wish.ack else False,
+                device_id=wish.device, group=wish.group, on_gap=self._on_gap, on_event=self._on_event if wish.presence else None,
+            )  # fmt: skip
+            reading = asyncio.create_task(self._read(messages, wish.ack))
+            enough = asyncio.create_task(self._enough.wait())
+            try:
+                await asyncio.wait([reading, enough], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reading, enough):
+                    task.cancel()
+                ended = (await asyncio.gather(reading, return_exceptions=True))[0]
+        if self._error is not None:
+            raise self._error
+        if isinstance(ended, Exception):
+            raise ended
+        return int(self._failed)
 
-    def frame(self) -> bytes:
-        """Returns the subscribe frame."""
-        start = self._start if self._seq is None else {"epoch": self._epoch, "seq": self._seq}
-        if self.ack and self._epoch is not None:
-            start = "cursor"
-        wanted: dict[str, Any] = {"presence": True} if self._presence else {}
-        wanted |= {"ack": True} if self.ack else {}
-        wanted |= {} if self._group is None else {"group": self._group}
-        return msgspec.json.encode({"type": "subscribe", "topic_id": self.topic_id, "from": start, **wanted})
+    async def _read(self, messages: Subscription, ack: bool) -> None:
+        while not self._enough.is_set():
+            try:
+                message = await anext(messages, None)
+            except (SubscribeRefused, SubscriptionEnded) as error:
+                note(str(error))
+                self._failed = self._failed or getattr(error, "reason", "forbidden") == "forbidden"
+                continue
+            except ConnectionStopped as error:
+                raise CommandFailed(f"{self._url} ended the connection: {error.code} {error.reason}".rstrip()) from None
+            except Unreachable as error:
+                raise CommandFailed(str(error)) from None
+            if message is None:
+                return
+            if not self._frames:
+                self._output.raw(message.text, message_line)
+                self._counted()
+            if ack:
+                messages.ack(message)
 
-    def learn(self, frame: Frame) -> None:
-        """Moves on by one frame of this topic."""
-        if frame.type == "subscribed":
-            self._subscribed(frame)
-        elif frame.type in ("message", "caught_up") and frame.seq is not None:
-            self._seq = frame.seq
-        elif frame.type == "gap" and frame.to_seq is not None:
-            self._seq = frame.to_seq
+    def _on_frame(self, frame: dict[str, object], text: bytes) -> None:
+        if self._enough.is_set():
+            return
+        is_message = frame["type"] == "message"
+        try:
+            self._output.raw(text, message_line if is_message else _frame_line)
+        except HeadgateError as error:  # the client is not ours: it must not get errors of the output
+            self._error = error
+            self._enough.set()
+        if is_message:
+            self._counted()
 
-    def _subscribed(self, frame: Frame) -> None:
-        if frame.profile == "ephemeral":
-            self._epoch = self._seq = None  # nothing is kept: there is no position to resume from
-            self._start = "live"
-        elif self._epoch is None:
-            self._epoch = frame.epoch
-            self._seq = frame.seq if self._start in ("live", {"last": 0}) else None
-        elif frame.epoch != self._epoch:
-            self._epoch, self._seq, self._start = frame.epoch, None, "earliest"  # recreated: every message is new
-        elif frame.reason == "ahead":
-            self._seq = frame.seq
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Presence | PresenceDiff) and not self._frames:
+            self._output.raw(event.text, _frame_line)
 
+    def _on_gap(self, gap: Gap) -> None:
+        if gap.reason == "recreated":
+            note(f"{gap.topic_id}: the topic was deleted and created again")
+        else:
+            note(f"{gap.topic_id}: {gap.count} messages are missing ({gap.reason})")
 
-def after_close(code: int, last: Frame | None) -> Action:
-    """Returns what to do after a close code; `last` is the `disconnect` frame before it, if there was one."""
-    if code in _STOP or (last is not None and last.reconnect is False):
-        return "stop"
-    return _CLASSES.get(code // 100, "backoff")
-
-
-def json_form(position: Position | None) -> Any:
-    """Returns the JSON form of a `from` that was read from its query form."""
-    if position is None:
-        return "live"
-    form, epoch, number = position
-    if form == "earliest":
-        return "earliest"
-    if form != "seq":
-        return {form: number}
-    return {"seq": number} if epoch == NO_EPOCH else {"epoch": epoch, "seq": number}
+    def _counted(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._enough.set()
 
 
-class Backoff:
-    """Growing waits with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+def run(follower: Follower, topics: list[str], wish: Wish) -> int:
+    """Runs it to its end; Ctrl-C is a good end. Returns the exit status. Raises CommandFailed, ReaderGone."""
+    with contextlib.suppress(KeyboardInterrupt):
+        return asyncio.run(follower.follow(topics, wish))
+    return 0
 
-    def __init__(self, rnd: Callable[[], float]) -> None:
-        self._random = rnd
-        self._ceiling = FIRST_WAIT_S
 
-    def reset(self) -> None:
-        """The connection worked: begin again with the shortest wait."""
-        self._ceiling = FIRST_WAIT_S
-
-    def next_s(self, at_least_ms: int | None) -> float:
-        """Returns how long to wait (s), never less than the server asked for."""
-        wait = self._random() * self._ceiling
-        self._ceiling = min(self._ceiling * 2, LONGEST_WAIT_S)
-        return (at_least_ms or 0) / 1_000 + wait
+def _frame_line(frame: dict[str, object]) -> Text:
+    rest = {name: value for name, value in frame.items() if name not in ("type", "topic_id")}
+    return fields(
+        (frame.get("type"), "yellow"), (frame.get("topic_id"), "bold"), (msgspec.json.encode(rest).decode(), "dim")
+    )

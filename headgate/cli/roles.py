@@ -16,6 +16,7 @@ from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
 from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
+from headgate.cli.greeting import greeting
 from headgate.cli.invocation import CommandFailed
 from headgate.cli.token_checks import TokenChecks
 from headgate.core.client.limits import Limits
@@ -36,7 +37,6 @@ from headgate.runtime.metrics import Metrics, Part
 from headgate.runtime.ports import Clock, Log, LogUnavailable, Rng, Shell
 from headgate.runtime.process import Process, run
 from headgate.runtime.settings import Settings, advertised
-from headgate.runtime.sockets import ANY, authority
 from headgate.runtime.system import SystemClock, SystemRng
 from ingest.rates import RateLimits
 from ingest.service import IngestOptions, IngestService
@@ -306,35 +306,6 @@ async def _dev(settings: Settings) -> int:
     parts.process.on_drain("log", log.close)
     sys.stderr.write(greeting(settings, server.port, durable=log.durable, address=log.address))
     return await parts.finish(gateway.hosts)
-
-
-def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> str:
-    """Returns the text that `headgate dev` prints at its start: addresses, whether data survives, commands to copy."""
-    host = "127.0.0.1" if settings.dev.host in ("0.0.0.0", ANY) else settings.dev.host  # noqa: S104 - compared, not bound
-    base = authority(host, port)
-    survives = (
-        f"Messages are kept in {address}."
-        if durable
-        else ("The log is in memory: it is lost when this process ends (to keep it: --data DIR).")
-    )
-    is_open = settings.auth.mode == "open"
-    who = "Anybody may do anything (auth.mode open)." if is_open else "Callers need a token (auth.mode jwt)."
-    mint = "" if is_open else "TOKEN=$(headgate token mint --sub me)  # with the same auth.secret\n"
-    token = "" if is_open else '-H "Authorization: Bearer $TOKEN" '
-    return f"""headgate dev is serving.
-  HTTP       http://{base}/api/v1/topics
-  WebSocket  ws://{base}/ws/subscribe?topic_id=hello
-  SSE        http://{base}/sse/subscribe?topic_id=hello
-  Metrics    http://{authority(settings.admin.host or "127.0.0.1", settings.admin.port)}/metrics
-{survives} {who}
-
-Listen in one terminal:
-{mint}curl -N {token}'http://{base}/sse/subscribe?topic_id=hello'
-
-Publish in another:
-{mint}curl {token}-H 'Content-Type: application/json' -d '{{"payload":{{"text":"hello"}}}}' http://{base}/api/v1/topics/hello/publish
-
-"""
 
 
 async def _init(settings: Settings) -> int:

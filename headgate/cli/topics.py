@@ -1,4 +1,4 @@
-"""`headgate topics`: creates, changes, shows, lists and deletes topics over HTTP."""
+"""`headgate topics`: creates, changes, shows, lists and deletes topics over HTTP, and shows their statistics."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_comman
 from headgate.cli.output import Output, fields
 from headgate.cli.paging import pages
 
-app = typer.Typer(help="Creates, changes, shows, lists and deletes topics.")
+app = typer.Typer(help="Creates, changes, shows, lists and deletes topics; shows their statistics.")
 app.callback(invoke_without_command=True)(needs_command)
 
 TopicId = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's id.")]

@@ -120,9 +120,7 @@ class Metrics(Collector):
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
         self._events = _Counter("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
-        self._redeliveries = _Counter(
-            "headgate_redeliveries_total", "Message frames sent again, because no acknowledgement came.", (), [()]
-        )
+        self._redeliveries = _Counter("headgate_redeliveries_total", "Message frames sent again.", (), [()])
         self._gaps = _Counter(
             "headgate_gap_messages_total",
             "Messages that a gap frame said are missing.",

@@ -152,6 +152,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Messages that clients were told are missing.", "ops",
             ),
             Panel(
+                "Acknowledged subscriptions",
+                (
+                    ("subscriptions", "sum(headgate_acked_subscriptions)"),
+                    ("breakers open", "sum(headgate_breakers_open)"),
+                    ("sent again a second", "sum(rate(headgate_redeliveries_total[$__rate_interval]))"),
+                ),
+                "Subscriptions with ack, those that get nothing because they kept failing, and messages sent again.",
+            ),
+            Panel(
                 "Refused publishes",
                 (
                     (
@@ -165,6 +174,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Refused callers",
                 (("{{code}}", "sum by (code) (rate(headgate_refusals_total[$__rate_interval])) > 0"),),
                 "Requests, frames and links that were refused, by code. The logs hold examples.", "ops",
+            ),
+            Panel(
+                "Lifecycle events",
+                (("{{event}}", "sum by (event) (rate(headgate_lifecycle_events_total[$__rate_interval]))"),),
+                "What happens to messages; delivering to retry_scheduled of acknowledged subscriptions.", "ops",
             ),
             Panel(
                 "Dead letters",

@@ -16,6 +16,7 @@ from headgate.cli.main import main
 from tests.cli.twin import Twin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python" / "src")))
 
 
 class Done(NamedTuple):
@@ -44,7 +45,7 @@ class Headgate:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
-        self.environ = kept | {"PYTHONPATH": str(ROOT)}
+        self.environ = kept | {"PYTHONPATH": SOURCES}
 
     def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-W", "error", "-m", "headgate.cli.main", *arguments]

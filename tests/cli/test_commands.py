@@ -214,6 +214,17 @@ def test_topics_list_goes_through_all_pages(headgate: Headgate, twin: Twin) -> N
     ]
 
 
+def test_topics_stats_and_flush(headgate: Headgate, twin: Twin) -> None:
+    twin.next((200, {}, {"published": 3, "queue_length": 0}))
+    twin.next((202, {}, {"topic_id": "a:b", "gateways": 2}))
+    assert headgate("topics", "stats", "a:b", "--url", twin.url).lines == [{"published": 3, "queue_length": 0}]
+    assert headgate("topics", "flush", "a:b", "--url", twin.url).lines == [{"topic_id": "a:b", "gateways": 2}]
+    assert [(m, p) for m, p, *_ in twin.requests] == [
+        ("GET", "/api/v1/topics/a%3Ab/stats"),
+        ("POST", "/api/v1/topics/a%3Ab/flush"),
+    ]
+
+
 def test_topics_get_and_delete(headgate: Headgate, twin: Twin) -> None:
     twin.next((200, {}, {"topic_id": "a:b", "seq": 3}))
     twin.next((204, {}, None))

@@ -147,6 +147,7 @@ def test_every_frame_with_frames(headgate: Headgate, streams: Streams) -> None:
         ("seq:3", {"seq": 3}),
         ("ts:5", {"ts": 5}),
         ("last:9", {"last": 9}),
+        ("cursor", "cursor"),
     ],
 )
 def test_from_forms(headgate: Headgate, streams: Streams, form: str, sent: object) -> None:
@@ -155,12 +156,37 @@ def test_from_forms(headgate: Headgate, streams: Streams, form: str, sent: objec
     assert streams.heard[0][0]["from"] == sent
 
 
-@pytest.mark.parametrize(
-    "words", [("a", "--from", "now"), ("a", "--from", "cursor"), ("a b",), ("a", "--count", "0"), ()]
-)
+@pytest.mark.parametrize("words", [("a", "--from", "now"), ("a", "--device", ""), ("a b",), ("a", "--count", "0"), ()])
 def test_a_wrong_command(at_once: Command, words: tuple[str, ...]) -> None:
     done = at_once("subscribe", *words)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def test_ack_acknowledges_what_it_printed_and_comes_back_to_its_cursor(headgate: Headgate, streams: Streams) -> None:
+    def acks_up_to(ws: ServerConnection, seq: int) -> None:
+        while streams.hears(ws)["seq"] != seq:
+            pass
+
+    def first(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 0, resumed=False, reason="no_cursor")
+        messages(ws, "a", 1, 2, 3)
+        acks_up_to(ws, 3)
+        say(ws, type="message", topic_id="a", seq=2, attempt=1, payload={"n": 2})  # a replayed dead letter
+        acks_up_to(ws, 2)
+        end(ws, 4601)
+
+    def second(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 4, resumed=True)
+        messages(ws, "a", 4)
+        acks_up_to(ws, 4)
+
+    streams.scripts = [first, second]
+    done = headgate("subscribe", "a", "--ack", "--device", "phone", "--count", "5", "--url", streams.url)
+    assert (done.status, seqs(done.lines)) == (0, [1, 2, 3, 2, 4])
+    wanted = {"type": "subscribe", "topic_id": "a", "from": "cursor", "ack": True, "device_id": "phone"}
+    assert [heard[0] for heard in streams.heard] == [wanted, wanted]
 
 
 @pytest.mark.parametrize("code", [4503, 4601, 1012, None])
@@ -198,7 +224,7 @@ def test_last_none_comes_back_to_where_it_began(headgate: Headgate, streams: Str
         subscribed(ws, "a", 3)
         end(ws, 4601)
 
-    streams.scripts = [first, gives(streams, 1)]
+    streams.scripts = [first, gives(streams, 4)]
     assert headgate("subscribe", "a", "--from", "last:0", "--count", "1", "--url", streams.url).status == 0
     assert [heard[0]["from"] for heard in streams.heard] == [{"last": 0}, {"epoch": 7, "seq": 3}]
 
@@ -302,32 +328,23 @@ def test_no_server(headgate: Headgate) -> None:
     assert "http://127.0.0.1:9" in done.err
 
 
-def test_a_member_of_a_group_acknowledges_what_it_prints_and_goes_on_at_the_cursor(
-    headgate: Headgate, streams: Streams
-) -> None:
-    def first(ws: ServerConnection) -> None:
+def test_a_member_of_a_group_acknowledges_what_it_prints(headgate: Headgate, streams: Streams) -> None:
+    def script(ws: ServerConnection) -> None:
         streams.hears(ws)
-        say(ws, type="subscribed", topic_id="t", profile="durable", epoch=5, seq=0, group="w")
-        say(ws, type="message", topic_id="t", seq=1, payload=1)
+        subscribed(ws, "a", 0, group="w")
+        messages(ws, "a", 1, 4)
         streams.hears(ws)
-        ws.close(4601)
-
-    def second(ws: ServerConnection) -> None:
-        streams.hears(ws)
-        say(ws, type="subscribed", topic_id="t", profile="durable", epoch=5, seq=1, group="w")
-        say(ws, type="message", topic_id="t", seq=4, payload=4)
         streams.hears(ws)
 
-    streams.scripts = [first, second]
-    ran = headgate("subscribe", "t", "--group", "w", "--ack", "--count", "2", "--url", streams.url)
-    assert (ran.status, [frame["seq"] for frame in ran.lines]) == (0, [1, 4])
-    wish = {"type": "subscribe", "topic_id": "t", "ack": True, "group": "w"}
-    assert streams.heard == [
-        [{**wish, "from": "live"}, {"type": "ack", "topic_id": "t", "seq": 1}],
-        [{**wish, "from": "cursor"}, {"type": "ack", "topic_id": "t", "seq": 4}],
-    ]
+    streams.scripts = [script]
+    done = headgate("subscribe", "a", "--group", "w", "--ack", "--count", "2", "--url", streams.url)
+    assert (done.status, seqs(done.lines)) == (0, [1, 4])
+    asked, *acks = streams.heard[0]
+    assert (asked["group"], asked["ack"], asked["from"]) == ("w", True, "cursor")
+    assert [frame["seq"] for frame in acks if frame["type"] == "ack"] == [1, 4]
 
 
-def test_a_group_needs_ack(headgate: Headgate, streams: Streams) -> None:
-    ran = headgate("subscribe", "t", "--group", "w", "--url", streams.url)
-    assert ran.status == 2 and "--ack" in ran.err
+@pytest.mark.parametrize("wrong", [["w"], ["", "--ack"], ["x" * 129, "--ack"]])
+def test_a_group_has_a_name_and_needs_ack(headgate: Headgate, streams: Streams, wrong: list[str]) -> None:
+    done = headgate("subscribe", "a", "--url", streams.url, "--group", *wrong)
+    assert done.status == 2 and "--group" in done.err

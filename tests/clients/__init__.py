@@ -1,0 +1,1 @@
+"""The clients that applications import, against real servers under faults."""

@@ -11,6 +11,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from headgate_client import Message
+
 WAIT_S = 10.0
 
 
@@ -113,3 +115,44 @@ async def streams(*scripts: Script) -> AsyncIterator[Streams]:
         running.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         yield running
     assert running.errors == []
+
+
+async def take(messages: AsyncIterator[Message], count: int) -> list[int | None]:
+    """The seqs of the next messages."""
+    async with asyncio.timeout(10):
+        return [(await anext(messages)).seq for _ in range(count)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Polls until it holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def gives(topic: str, *seqs: int, head: int = 0, **more: Any) -> Script:
+    """Grants a subscribe, sends messages and stays."""
+
+    async def script(peer: Peer) -> None:
+        await peer.subscribed(topic, head, **more)
+        await peer.messages(topic, *seqs)
+        await peer.stay()
+
+    return script
+
+
+def ends(topic: str, how: int | None, *seqs: int, **more: Any) -> Script:
+    """Grants a subscribe, sends messages and ends the connection; None: cuts it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.subscribed(topic)
+        await peer.messages(topic, *seqs)
+        if how is None:
+            await asyncio.sleep(0.05)
+            peer.cut()
+        elif how >= 4000:
+            await peer.end(how, reconnect=True, **more)
+        else:
+            await peer.socket.close(how)
+
+    return script

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,12 @@ from headgate_client import (
     SubscribeRefused,
     Subscription,
     SubscriptionEnded,
-    Ticket,
     Unreachable,
     reconnection,
     session,
 )
 from headgate_client import connection as connection_module
-from tests.clients.python_streams import Peer, Script, streams
-from tests.vectors.tokens import sign
+from tests.clients.python_streams import Peer, ends, gives, streams, take, until
 
 
 @pytest.fixture(autouse=True)
@@ -34,46 +31,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds; the real ones are values in test_python_pure.py."""
     monkeypatch.setattr(connection_module, "Backoff", lambda rnd: reconnection.Backoff(rnd, 0.02))
     monkeypatch.setattr(connection_module, "RESUBSCRIBE_S", 0.0)
-
-
-async def take(messages: AsyncIterator[Message], count: int) -> list[int | None]:
-    """The seqs of the next messages."""
-    async with asyncio.timeout(10):
-        return [(await anext(messages)).seq for _ in range(count)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def gives(topic: str, *seqs: int, head: int = 0, **more: Any) -> Script:
-    """Grants a subscribe, sends messages and stays."""
-
-    async def script(peer: Peer) -> None:
-        await peer.subscribed(topic, head, **more)
-        await peer.messages(topic, *seqs)
-        await peer.stay()
-
-    return script
-
-
-def ends(topic: str, how: int | None, *seqs: int, **more: Any) -> Script:
-    """Grants a subscribe, sends messages and ends the connection; None: cuts it."""
-
-    async def script(peer: Peer) -> None:
-        await peer.subscribed(topic)
-        await peer.messages(topic, *seqs)
-        if how is None:
-            await asyncio.sleep(0.05)
-            peer.cut()
-        elif how >= 4000:
-            await peer.end(how, reconnect=True, **more)
-        else:
-            await peer.socket.close(how)
-
-    return script
 
 
 @pytest.mark.parametrize("how", [4503, 4508, 4601, 4602, 1001, 1012, None])
@@ -355,116 +312,25 @@ async def test_closing_the_client_ends_every_iterator() -> None:
         assert client.state is State.CLOSED
 
 
+async def test_closing_does_not_wait_for_a_server_that_goes_at_the_same_time() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.subscribed("a")
+        await peer.messages("a", 1)
+        await peer.hear("ack")
+
+    async with streams(script) as server:
+        client = Client(server.url, trust_env=False)
+        messages = client.subscribe("a", ack="manual")
+        messages.ack(await anext(messages))
+        await until(lambda: client.state is not State.OPEN or server.peers[0].heard[-1]["type"] == "ack")
+        async with asyncio.timeout(2):
+            await client.close()
+        await asyncio.sleep(0.1)
+        assert len(server.peers) <= 2
+
+
 async def _all(messages: Subscription) -> list[Message]:
     return [message async for message in messages]
-
-
-async def test_a_static_token_is_a_header_and_a_ticket_is_in_the_url() -> None:
-    async with streams(gives("a", 1)) as server:
-        async with Client(server.url, token="abc", trust_env=False) as client:
-            await take(client.subscribe("a"), 1)
-        async with Client(server.url, ticket="x y", trust_env=False) as client:
-            await take(client.subscribe("a"), 1)
-        assert server.tokens == ["Bearer abc", None]
-        assert server.paths == ["/ws/subscribe", "/ws/subscribe?ticket=x%20y"]
-
-
-async def test_a_ticket_is_fetched_for_each_connection() -> None:
-    tickets = iter(["t1", "t2"])
-
-    async def fetch() -> Ticket:
-        return Ticket(next(tickets))
-
-    async with (
-        streams(ends("a", 4610, 1), gives("a", 2)) as server,
-        Client(server.url, credentials=fetch, trust_env=False) as client,
-    ):
-        assert await take(client.subscribe("a"), 2) == [1, 2]
-        assert [path[-2:] for path in server.paths] == ["t1", "t2"]
-
-
-def counted() -> Iterator[str]:
-    return (f"token-{number}" for number in range(1, 100))
-
-
-async def test_a_token_that_is_refused_is_fetched_once_more_and_then_it_stops() -> None:
-    tokens = counted()
-
-    async def fetch() -> str:
-        return next(tokens)
-
-    async def refuse(peer: Peer) -> None:
-        await peer.end(4401, reconnect=False)
-
-    async with (
-        streams(refuse, gives("a", 1)) as server,
-        Client(server.url, credentials=fetch, trust_env=False) as client,
-    ):
-        assert await take(client.subscribe("a"), 1) == [1]
-        assert server.tokens == ["Bearer token-1", "Bearer token-2"]
-    async with streams(refuse) as server, Client(server.url, credentials=fetch, trust_env=False) as client:
-        with pytest.raises(ConnectionStopped, match="4401"):
-            await take(client.subscribe("a"), 1)
-        assert len(server.peers) == 2
-
-
-async def test_an_expired_token_without_a_function_stops() -> None:
-    async with streams(ends("a", 4610)) as server, Client(server.url, token="t", trust_env=False) as client:
-        with pytest.raises(ConnectionStopped, match="4610"):
-            await take(client.subscribe("a"), 1)
-
-
-async def test_a_token_is_renewed_before_it_expires() -> None:
-    made: list[str] = []
-
-    async def fetch() -> str:
-        made.append(sign({"exp_in": 1.0 if not made else 300.0}, "ann"))
-        return made[-1]
-
-    async def script(peer: Peer) -> None:
-        await peer.subscribed("a")
-        asked = await peer.hear("refresh")
-        assert asked["token"] == made[1] != made[0]
-        await peer.say("refreshed", id=asked["id"])
-        await peer.messages("a", 1)
-        await peer.stay()
-
-    async with streams(script) as server, Client(server.url, credentials=fetch, trust_env=False) as client:
-        assert await take(client.subscribe("a"), 1) == [1]
-        assert (len(server.peers), len(made)) == (1, 2)
-
-
-async def test_a_token_that_does_not_say_when_is_renewed_when_the_server_says_so() -> None:
-    tokens = counted()
-
-    async def fetch() -> str:
-        return next(tokens)
-
-    async def script(peer: Peer) -> None:
-        await peer.subscribed("a")
-        await peer.say("token_expiring", in_ms=60_000)
-        asked = await peer.hear("refresh")
-        assert asked["token"] == "token-2"
-        await peer.say("refreshed", id=asked["id"])
-        await peer.messages("a", 1)
-        await peer.stay()
-
-    async with streams(script) as server, Client(server.url, credentials=fetch, trust_env=False) as client:
-        assert await take(client.subscribe("a"), 1) == [1]
-
-
-async def test_a_function_that_fails_is_asked_again() -> None:
-    asked = 0
-
-    async def fetch() -> str:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise OSError("no backend")
-        return "t"
-
-    async with streams(gives("a", 1)) as server, Client(server.url, credentials=fetch, trust_env=False) as client:
-        assert await take(client.subscribe("a"), 1) == [1]
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"[1]", b"{", b'{"type":"new","topic_id":"a"}', b"[" * 100_000])

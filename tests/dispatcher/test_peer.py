@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from dispatcher import peer as module
+from dispatcher.backlog import ABOVE
 from dispatcher.lease import PAUSE_S, Lease
 from dispatcher.peer import LOW_BYTES, Peer
 from dispatcher.shard import LINK_BYTES
@@ -148,3 +149,24 @@ async def test_a_link_is_congested_above_its_bound() -> None:
     assert not bed.peer.congested
     bed.wire.pending_bytes += 1
     assert bed.peer.congested
+
+
+async def test_messages_wait_on_a_link_that_is_not_nearly_empty() -> None:
+    bed = Bed()
+
+    def send(message: link.Message) -> None:
+        bed.wire.pending_bytes += 1_000
+
+    bed.wire.send = send  # type: ignore[method-assign]
+    live = link.Messages("t", 1, 1, [0, 0], [b"a", b"b"])
+    bed.peer.send(live)
+    assert bed.peer.backlog == {}, "it is as good as sent"
+    bed.wire.pending_bytes = ABOVE + 1
+    bed.peer.send(live)
+    bed.peer.send(link.EphemeralMessages("e", 1, [0], [b"a"]))
+    bed.peer.send(link.Changed("t"))
+    assert bed.peer.backlog == {"t": 2, "e": 1}
+    bed.wire.pending_bytes = 2_000
+    assert bed.peer.backlog == {"e": 1}
+    bed.wire.pending_bytes = 0
+    assert bed.peer.backlog == {}

@@ -11,11 +11,12 @@ import pytest
 import structlog
 
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
-from dispatcher.recovery import RecoveredShard, ShardLost, recover
+from dispatcher.recovery import RecoveredShard, ShardLost, recover, restore_in_slices
 from dispatcher.shard import ShardOwner
 from dispatcher.snapshots import OLD_S, RETRY_MAX_S, Snapshots
 from headgate.core.sequencer.snapshot import HEADER, NAME_BYTES, read_chunk
 from headgate.core.wire.errors import NewerSnapshot
+from headgate.core.wire.link_stats import TopicDelivered
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.embedded import failed
@@ -148,6 +149,30 @@ async def test_c1_batches_then_idle_stop_growing_within_60_seconds(node: Node) -
         assert (node.log.tries, node.failures()) == (tries, 0)
         chain = await newest_chain(node.log, 0)
         assert chain[-1].offset == node.offset
+
+
+@on_a_virtual_loop
+async def test_statistics_alone_are_written_within_30_seconds_and_at_a_drain(node: Node) -> None:
+    node.messages(1_000)
+    async with node.running():
+        await asyncio.sleep(60)
+    row = next(iter(node.owner.rows.values()))
+    told = TopicDelivered(row.topic_id, row.epoch, 5, 100)
+    for expected, draining in [(5, False), (10, True)]:
+        node.owner.tallies.delivered(told)
+        if draining:
+            await node.snapshots.final()
+        else:
+            async with node.running():
+                await asyncio.sleep(31)
+        chain = await newest_chain(node.log, 0, [])
+        _, rows = await restore_in_slices(chain)
+        tally = next(iter(rows.values())).tally
+        assert tally is not None and tally.delivered == expected
+    count = (await node.log.bounds(SNAPSHOTS, 0)).end
+    async with node.running():
+        await asyncio.sleep(60)
+    assert (await node.log.bounds(SNAPSHOTS, 0)).end == count, "nothing changed"
 
 
 @on_a_virtual_loop

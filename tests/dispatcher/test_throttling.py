@@ -10,6 +10,7 @@ from dispatcher.throttling import Throttling
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link_hello import Hello
+from headgate.core.wire.link_stats import Numbered, PublishReport, Queued, QueuedElsewhere, TopicPublishes
 from headgate.core.wire.link_users import Ingests, Throttle, Throttled
 from headgate.runtime.links.memory_link import MemoryLink, memory_link
 from tests.dispatcher.bed import CLOCK, configured_shard, dispatcher_of, owner_of, shell_of, until
@@ -175,3 +176,44 @@ async def test_a_fault_does_not_end_the_task(monkeypatch: pytest.MonkeyPatch) ->
     task = asyncio.create_task(bed.throttling.run())
     await until(lambda: len(ticks) > 1)
     task.cancel()
+
+
+async def test_ingests_are_told_how_far_the_shards_are_when_that_moves() -> None:
+    bed = Bed()
+    _, heard = bed.link("i1")
+    _, old = bed.link("i2", version=1)
+    _, gateway = bed.link("g1", role="gateway")
+    await settled()
+    bed.owner.shard.next_offset = 5
+    for _ in range(3):
+        bed.throttling.tell_numbered()
+    await settled()
+    assert of(Numbered, heard) == [Numbered([(0, 5)])]
+    bed.owner.shard.next_offset = 7
+    bed.throttling.tell_numbered()
+    _, late = bed.link("i3")
+    await settled()
+    bed.throttling.tell_numbered()
+    await settled()
+    assert of(Numbered, heard) == [Numbered([(0, 5)]), Numbered([(0, 7)])]
+    assert of(Numbered, late) == [Numbered([(0, 7)])]
+    assert not of(Numbered, old) and not of(Numbered, gateway)
+    bed.dispatcher.stop_serving(0)
+    bed.throttling.tell_numbered()
+    await settled()
+    assert len(of(Numbered, heard)) == 2
+
+
+async def test_ingests_are_told_what_waits_elsewhere() -> None:
+    bed = Bed()
+    bed.owner.rows[topic_key("t")] = Row("t", 7, 0, "t", "PUBLIC", "ann", 0, {"queue_limit": 100})
+    near, first = bed.link("i1")
+    _, second = bed.link("i2")
+    await bed.tick()
+    near.send(PublishReport(0, [TopicPublishes("t", 7, 0, 60)]))
+    await bed.tick()
+    await bed.tick()
+    assert of(Queued, second) == [Queued([QueuedElsewhere("t", 7, 60)])] and not of(Queued, first)
+    near.close("gone")
+    await bed.tick()
+    assert of(Queued, second)[1:] == [Queued([QueuedElsewhere("t", 7, 0)])]

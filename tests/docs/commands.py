@@ -12,6 +12,7 @@ from typing import Final
 from tests.vectors.served import ROOT, Served
 
 RUN_S: Final = 60.0
+SOURCES: Final = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python" / "src")))
 ADDRESS: Final = "127.0.0.1:8080"  # where the pages say that `make run` serves
 
 
@@ -25,7 +26,7 @@ class Shell:
 
     def __init__(self, served: Served) -> None:
         self._address = served.url.removeprefix("http://")
-        self._environment = os.environ | {"HEADGATE_CLIENT__URL": served.url, "PYTHONPATH": str(ROOT)}
+        self._environment = os.environ | {"HEADGATE_CLIENT__URL": served.url, "PYTHONPATH": SOURCES}
 
     def run(self, block: str) -> str:
         """Returns what a block prints. Raises CalledProcessError when a command of it fails."""

@@ -29,6 +29,7 @@ class Worker:
         self.ledger = DeliveryLedger(user, at_least_once=True)
         self.fault: AssertionError | None = None
         self.refused: dict[int, int] = {}  # seq -> attempt, of messages that did not come again since
+        self.hopeless: set[int] = set()  # messages that are never acknowledged: only a dead letter settles them
         self.tries: list[tuple[int, int]] = []
         self.connections = 0
         self.is_subscribed = False
@@ -98,20 +99,23 @@ class Worker:
             self.ledger.owe(seq)
         self._note(self.ledger.tried, seq, attempt)
         self.refused.pop(seq, None)
+        if self._fails(frame["payload"]["n"], self._most):
+            self.hopeless.add(seq)
         if self._fails(frame["payload"]["n"], attempt):
             self.refused[seq] = attempt
+            self.ledger.refuse(seq)
             await self._answer(socket, "nack", seq, id=-seq, reason="planned")
         else:
             self._note(self.ledger.succeeded, seq, in_order=False)
+            self.ledger.acknowledge(seq)
             await self._answer(socket, "ack", seq, id=seq)
 
     def _answered(self, number: int) -> None:
         """The log has an acknowledgement, or the server knows of a refusal: from here on nothing new overtakes it."""
         if number > 0:
             self._note(self.ledger.store, number)
-        elif -number in self.refused:
-            last = self.refused[-number] >= self._most
-            self._note(self.ledger.settle if last else self.ledger.failed, -number)
+        elif self.refused.get(-number, self._most) < self._most:  # else it may be given up by now
+            self._note(self.ledger.failed, -number)
 
     async def _answer(self, socket: ClientConnection, kind: str, seq: int, **members: object) -> None:
         await socket.send(msgspec.json.encode({"type": kind, "topic_id": self.topic, "seq": seq, **members}).decode())

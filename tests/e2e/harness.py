@@ -79,7 +79,7 @@ def token(sub: str, **rights: Any) -> str:
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Returns the environment of a process: settings as `group.name`, and nothing of ours that stood there before."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
-    env["PYTHONPATH"] = str(ROOT)
+    env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python" / "src")))
     env |= {f"HEADGATE_{name.upper().replace('.', '__')}": str(value) for name, value in settings.items()}
     return env
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any, Final, Self
@@ -109,6 +110,13 @@ class CutPath:
         for writer in list(self._writers):
             writer.transport.abort()
         return count
+
+    def cut_one(self, chosen: random.Random) -> int:
+        """Resets one connection at random; returns 0 where there is none."""
+        if not self._writers:
+            return 0
+        chosen.choice(list(self._writers)).transport.abort()
+        return 1
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)

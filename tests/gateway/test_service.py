@@ -7,6 +7,7 @@ import json
 import pytest
 
 from headgate.core.wire.link import Ended
+from headgate.core.wire.link_stats import DeliveryReport, ReleaseHeld
 from tests.contract.virtual import VirtualLoop, run
 from tests.gateway.bed import UPGRADE, Bed, Wire, request
 
@@ -77,6 +78,48 @@ async def test_what_is_published_in_one_turn_is_written_at_its_end() -> None:
     assert wire.written.count(b'"type":"message"') == 2
 
 
+@pytest.mark.parametrize("delay_ms", [130, 1_000])
+def test_what_a_strategy_holds_is_written_when_its_time_is_up(delay_ms: int) -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        bed = Bed(clock=loop)
+        for name in ("a", "b"):
+            strategy = {"kind": "batched", "max_messages": 10, "max_delay_ms": delay_ms}
+            bed.owners.create(name, settings={"strategy": strategy})
+        wire = bed.asked(request("GET", "/connect?topic_id=a&topic_id=b", *UPGRADE))
+        for name in ("a", "b"):
+            bed.owners.publish(name, "x")
+            await asyncio.sleep(0.05)
+        begun = loop.time()
+        written: list[float] = []
+        while len(written) < 2:
+            await asyncio.sleep(0.005)
+            if wire.written.count(b'"type":"message"') > len(written):
+                written.append(loop.time() - begun)
+        for late, seconds in zip((-0.1, -0.05), written, strict=True):
+            assert 0 <= seconds - delay_ms / 1_000 - late <= 0.05
+
+    run(loop, scenario())
+
+
+async def test_an_owner_has_what_is_held_written() -> None:
+    bed = Bed()
+    topic = bed.owners.create(
+        "a", settings={"strategy": {"kind": "batched", "max_messages": 10, "max_delay_ms": 60_000}}
+    )
+    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+    bed.owners.publish("a", "x")
+    await asyncio.sleep(0)
+    bed.service.on_push(1, ReleaseHeld("a", topic.epoch - 1))
+    bed.service.on_push(1, ReleaseHeld("b", topic.epoch))
+    await asyncio.sleep(0)
+    assert b'"type":"message"' not in wire.written
+    bed.service.on_push(1, ReleaseHeld("a", topic.epoch))
+    await asyncio.sleep(0)
+    assert wire.written.count(b'"type":"message"') == 1
+
+
 def test_run_ticks_four_times_a_second_until_it_is_cancelled() -> None:
     loop = VirtualLoop()
 
@@ -98,3 +141,17 @@ def test_run_ticks_four_times_a_second_until_it_is_cancelled() -> None:
         assert len(visits) == 8
 
     run(loop, scenario())
+
+
+async def test_a_drain_writes_what_is_held_before_it_says_goodbye_and_tells_what_was_counted() -> None:
+    bed = Bed()
+    strategy = {"kind": "batched", "max_messages": 10, "max_delay_ms": 60_000}
+    topic = bed.owners.create("a", settings={"profile": "ephemeral", "strategy": strategy})
+    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
+    bed.owners.publish("a", "x")
+    await asyncio.sleep(0)
+    bed.owners.asked.clear()
+    await bed.service.drain(0.0)
+    assert 0 < wire.written.find(b'"type":"message"') < wire.written.find(b'"code":4601')
+    found = [message for message in bed.owners.asked if isinstance(message, DeliveryReport)]
+    assert [(each.topic_id, each.epoch, each.delivered) for each in found[0].topics] == [("a", topic.epoch, 1)]

@@ -9,7 +9,7 @@ import pytest
 from headgate.core.wire.event_names import EventFilter
 from headgate.core.wire.link_events import EventsHappened, HappenedEvent, WatchEvents
 from headgate.core.wire.link_users import Revocation, Revocations
-from ingest.event_streams import HEARTBEAT_S, MAX_STREAMS
+from ingest.event_streams import HEARTBEAT_S, MAX_PER_S, MAX_STREAMS
 from tests.integration.ingest_twin import World, play, problem
 
 PATH = "/api/v1/events"
@@ -150,6 +150,26 @@ def test_a_client_that_reads_slowly_is_told_how_many_it_missed() -> None:
         assert names.count("message") == 500 + 1_000
         assert reading.events[-1] == ("gap", {"event": "gap", "reason": "slow", "count": 500})
         await reading.gone()
+
+    play(scene)
+
+
+def test_above_its_own_bound_an_ingest_looks_at_no_more_in_this_second() -> None:
+    async def scene(world: World) -> None:
+        reading = await opened(world)
+        others = HappenedEvent("t", "delivered", b"{}")
+        picky = await opened(world, "event=failed")
+        await asyncio.sleep(1)
+        world.ingest.on_push(1, EventsHappened(0, [others] * (MAX_PER_S - 1) + [FAILED, FAILED]))
+        await asyncio.sleep(0.01)
+        overloaded = ("gap", {"event": "gap", "reason": "overloaded", "count": 1})
+        assert picky.events == [("message", json.loads(FAILED.data)), overloaded]
+        await asyncio.sleep(1)
+        world.ingest.on_push(1, EventsHappened(0, [FAILED]))
+        await asyncio.sleep(0.01)
+        assert picky.events[-1] == ("message", json.loads(FAILED.data))
+        for one in (reading, picky):
+            await one.gone()
 
     play(scene)
 

@@ -66,6 +66,24 @@ def test_gaps_of_one_reason_are_one_gap_and_an_unknown_number_stays_unknown() ->
     ]
 
 
+def test_a_client_that_never_reads_has_one_gap_of_each_reason_however_they_alternate() -> None:
+    watcher = _watcher()
+    for n in range(MAX_WAITING):
+        watcher.offer(_event(n))
+    for n in range(100):
+        watcher.offer(_event(n))
+        watcher.miss("overloaded", 2)
+        watcher.miss("owner", None)
+    *events, slow, overloaded, owner, end = watcher.take().split(b"\n\n")
+    assert (slow, overloaded, owner, end) == (
+        b'event: gap\ndata: {"event":"gap","reason":"slow","count":100}',
+        b'event: gap\ndata: {"event":"gap","reason":"overloaded","count":200}',
+        b'event: gap\ndata: {"event":"gap","reason":"owner","count":null}',
+        b"",
+    )
+    assert len(events) == MAX_WAITING
+
+
 async def test_news_wakes_at_once_and_otherwise_after_its_time() -> None:
     watcher = _watcher()
     await watcher.news(0.01)

@@ -20,6 +20,7 @@ from headgate.core.wire import (
     link_members,
     link_messages,
     link_presence,
+    link_stats,
     link_users,
     topic_settings,
 )
@@ -30,7 +31,16 @@ from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.records import Appended, LogName
 from headgate.core.wire.revoked_tokens import read_record
-from headgate.core.wire.rights import Caller, may_administer, may_know_presence, may_see, may_subscribe, require
+from headgate.core.wire.rights import (
+    Caller,
+    may_administer,
+    may_inspect,
+    may_know_presence,
+    may_see,
+    may_subscribe,
+    require,
+    unknown_topic,
+)
 from headgate.core.wire.verdict import Verdict
 from headgate.runtime.appender import Appender
 from headgate.runtime.links.memory_directory import MemoryDirectory
@@ -60,14 +70,13 @@ class Owner:
         self.frames: dict[str, list[Deliver]] = {}
         self.book = MessageBook(self)
         self.dead_letters: list[Unusable] = []
-        self.counts: dict[str, int] = {}
-        self.relayed: list[bytes] = []
+        self.counts, self.relayed = dict[str, int](), list[bytes]()
         self.changed: Callable[[str, str], None] = lambda topic_id, user_id: None
         self.connections: list[link_users.Connection] = []
         self.sheds = False  # LOW messages
         self.delivered = 0  # how many sockets take each message that is counted
         self.expected: Counter[bytes] = Counter()  # messages that are counted now
-        self.waits_ms: list[int] = []  # for which counts were asked for
+        self.waits_ms = list[int]()  # for which counts were asked for
         self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
     def catch_up(self) -> None:
@@ -153,6 +162,22 @@ class Owner:
         role = self.role(ask.caller, row)
         require(may_know_presence(ask.caller, row, role), ask.caller, row, role, "see who follows")
         return link_presence.PresenceAnswer(ask.req, 0, [])
+
+    def _AskStats(self, ask: link_stats.AskStats) -> link.Answer:
+        row = self._permitted(ask.topic_id, ask.caller, may_inspect)
+        return link_stats.StatsAnswer(ask.req, row.epoch, link_stats.TopicStats(row.n, 0, 0, 0, 0, 0, 0, 0, 0))
+
+    def _FlushTopic(self, ask: link_stats.FlushTopic) -> link.Answer:
+        self._permitted(ask.topic_id, ask.caller, may_administer)
+        return link_stats.TopicFlushed(ask.req, 0)
+
+    def _permitted(self, topic_id: str, caller: Caller, allowed: Callable[[Caller, Row, Role | None], bool]) -> Row:
+        row = self.rows[shard_of(topic_key(topic_id), self.store.shards)].get(topic_key(topic_id))
+        if row is None:
+            raise unknown_topic(topic_id)
+        role = self.role(caller, row)
+        require(allowed(caller, row, role), caller, row, role, "do this to")
+        return row
 
     def _AskMember(self, ask: link_members.AskMember) -> link.Answer:
         row = self.row(ask.topic_id)
@@ -328,8 +353,7 @@ class World:
             ingest.on_push(1, link.Changed(topic_id, user_id))
 
     def client_of(self, ingest: IngestService) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(ingest.app)
-        return httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
+        return httpx.AsyncClient(transport=httpx.ASGITransport(ingest.app), base_url="http://ingest.test")
 
     def token(self, sub: str = "ana", ttl_s: float = 3_600, **rights: Any) -> str:
         return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=self.clock.wall_ms() / 1_000, ttl_s=ttl_s)

@@ -62,7 +62,7 @@ def stored(*members: Member) -> set[int]:
 
 
 async def test_each_message_goes_to_one_member_and_those_of_a_key_in_order_to_the_same(bed: GroupsBed) -> None:
-    await bed.create("t", retry=RETRY)
+    await bed.create("t", retry=SLOW)
     members = [await bed.member(at % 2, "t") for at in range(3)]
     other = await bed.member(1, "t", "other")
     plain = await bed.member(0, "t", "w", user="eve")

@@ -175,7 +175,8 @@ async def test_subscribe_and_unsubscribe_by_frame() -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"type": "nonsense"}, "unknown_type"),
     ({"type": "publish", "topic_id": "a", "payload": 1}, "unknown_type"),
-    ({"type": "ack", "topic_id": "a", "seq": 1}, "unknown_type"),
+    ({"type": "ack", "topic_id": "a", "seq": 1}, "not_found"),
+    ({"type": "read", "topic_id": "a", "seq": 1}, "unknown_type"),
     ({"type": "ack", "topic_id": "a"}, "bad_request"),
     ({"type": "ack", "topic_id": "a", "seq": "1"}, "bad_request"),
     ({"type": "nack", "topic_id": "a", "seq": 1, "reason": 5}, "bad_request"),
@@ -184,13 +185,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"type": "subscribe", "topic_id": "/"}, "invalid_topic_id"),
     ({"type": "subscribe", "topic_id": 5}, "invalid_topic_id"),
     ({"type": "subscribe", "topic_id": "b"}, "topic_not_found"),
-    ({"type": "subscribe", "topic_id": "a", "from": "cursor"}, "bad_request"),
+    ({"type": "subscribe", "topic_id": "a", "from": "cursors"}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "from": {"seq": -1}}, "bad_request"),
-    ({"type": "subscribe", "topic_id": "a", "ack": True}, "bad_request"),
+    ({"type": "subscribe", "topic_id": "a", "ack": 1}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "presence": "true"}, "bad_request"),
     ({"type": "subscribe", "topic_id": "a", "device_id": ""}, "bad_request"),
     ({"type": "ping", "id": 1.5}, "bad_request"),
     ({"type": "presence", "topic_id": "a"}, "not_found"),
+    ({"type": "nack", "topic_id": "a", "seq": 1}, "not_found"),
 ]
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from headgate.cli.roles import Parts, gateway_limits, greeting
+from headgate.cli.greeting import greeting
+from headgate.cli.roles import Parts, gateway_limits
 from headgate.runtime import settings
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.settings import Role, Settings

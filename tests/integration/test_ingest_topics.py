@@ -311,7 +311,6 @@ def test_a_wrong_method_names_the_right_ones(method: str, path: str, allow: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", f"{TOPICS}/t/stats"),
         ("GET", "/api/v1/inbox"),
         ("POST", "/ack"),
     ],

@@ -39,7 +39,7 @@ CLAIMS: Final[dict[str, dict[str, Any]]] = {
     "admin-claim": {"admin": True},
 }
 ROLES: Final = frozenset(MATRIX) - frozenset(CLAIMS) - {"stranger"}
-CODES: Final = {200: "ok", 201: "ok", 204: "ok", 403: "forbidden", 404: "topic_not_found"}
+CODES: Final = {200: "ok", 201: "ok", 202: "ok", 204: "ok", 403: "forbidden", 404: "topic_not_found"}
 
 
 class Cell(NamedTuple):
@@ -172,6 +172,8 @@ ACTIONS: Final[list[tuple[str, str, Action]]] = [
     ("subscribe by SSE", "S", lambda user, cell: user.sse(cell.topic("shared"))),
     ("end subscriptions", "V", _http("shared", "DELETE", "/subscribe")),
     ("info", "V", _http("shared", "GET")),
+    ("stats", "V", _http("shared", "GET", "/stats")),
+    ("flush", "A", _http("shared", "POST", "/flush")),
     ("list", "V", lambda user, cell: user.listed(cell.topic("shared"))),
     ("members", "A", _http("shared", "GET", "/members")),
     ("subscribers", "M", _http("shared", "GET", "/subscribers")),

@@ -7,7 +7,7 @@ from headgate.runtime.metrics import Metrics, Part
 
 LINKS = {"headgate_link_messages_total", "headgate_loop_lag_seconds", "headgate_refusals_total"}
 APPENDS = {"headgate_appends_total", "headgate_append_seconds_count"}
-INGEST = LINKS | APPENDS | {"headgate_publishes_total"}
+INGEST = LINKS | APPENDS | {"headgate_publishes_total", "headgate_queue_depth_max"}
 DISPATCHER = LINKS | APPENDS | {
     "headgate_lifecycle_events_total",
     "headgate_sequenced_total",

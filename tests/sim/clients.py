@@ -1,7 +1,7 @@
 """Subscribers that reconnect and resume by cursor, over fake sockets; each checks what it is promised as it comes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -20,10 +20,24 @@ _decode: Final = msgspec.json.decode
 _encode: Final = msgspec.json.encode
 
 
+class Reader(Protocol):
+    """Who reads a socket; it reads nothing before `stalled_until`, in seconds of the loop."""
+
+    name: str
+    connects: int
+    stalled_until: float
+
+    def received(self, connection: "Connection", data: bytes) -> None:
+        """Takes bytes."""
+
+    def disconnected(self, connection: "Connection", why: tuple[int, str] | None) -> None:
+        """The connection is gone."""
+
+
 class Connection:
     """A socket: the gateway's end is an `Outlet` with asyncio's water marks, the other end a client's reader."""
 
-    def __init__(self, world: "World", gateway: "GatewayNode", client: "Client") -> None:
+    def __init__(self, world: "World", gateway: "GatewayNode", client: "Reader") -> None:
         self.client = client
         self.dead = False
         self.session: Session
@@ -34,6 +48,7 @@ class Connection:
         self._limits = gateway.service.sessions.limits
         self._paused = False
         self._flowing = False
+        self._sent_at = 0.0  # when the last frame of the client arrives
         self._ended: tuple[int, str] | None = None
         gateway.on_crash[self] = self._crashed
 
@@ -67,8 +82,8 @@ class Connection:
 
     def send(self, frame: dict[str, Any]) -> None:
         """The client sends a frame."""
-        data = _encode(frame)
-        self._world.loop.call_later(0.0003 + self._rng.random() * 0.01, self._arrive, data)
+        self._sent_at = max(self._world.loop.now() + 0.0003 + self._rng.random() * 0.01, self._sent_at + 1e-6)
+        self._world.loop.call_at(self._sent_at, self._arrive, _encode(frame))
 
     def pong(self) -> None:
         """The client answers a ping."""
@@ -221,7 +236,7 @@ class Client:
         if connection is not self._socket:
             return
         self._text += data
-        for event_id, payload in _events(self._text) if self.sse else _texts(self._text):
+        for event_id, payload in _events(self._text) if self.sse else texts_of(self._text):
             if not payload:
                 connection.pong()
                 continue
@@ -347,7 +362,7 @@ def _query_form(asked: Any) -> str:
     return f"last:{asked['last']}" if "last" in asked else f"{asked['epoch']}:{asked['seq']}"
 
 
-def _texts(data: bytearray) -> list[tuple[str, bytes]]:
+def texts_of(data: bytearray) -> list[tuple[str, bytes]]:
     """Takes the complete WebSocket text frames off the front of `data`."""
     found: list[tuple[str, bytes]] = []
     while len(data) >= 2:

@@ -329,6 +329,8 @@ class GatewayNode(ClientNode):
         """Starts a new run of the node."""
         world, node = self.world, self.begin()
         limits = Limits(ring_frames=world.plan.ring_frames, queue_bytes=world.plan.queue_bytes, hold_s=12.0)
+        if world.plan.ackers:
+            limits = msgspec.structs.replace(limits, ack_window=16, ack_breaker_failures=6, ack_breaker_s=1.0)
         if world.plan.is_wide:  # no reader is so slow that its policy may leave something out
             limits = msgspec.structs.replace(limits, slow_messages=1 << 40, slow_bytes=1 << 40, stalled_s=1e6)
         self.service = GatewayService(

@@ -12,6 +12,11 @@ HEAVY: Final = 2_000_000  # and from here on: batches of up to 1,000 into a smal
 MONTH: Final = 3_000_000  # and from here on: 30 days of log time, slow traffic, a deploy every other day
 MEMBERS: Final = 4_000_000  # and from here on: members come and go, permissions change, clients have no other rights
 EDITS: Final = 5_000_000  # and from here on: messages are edited, redacted and reacted to, under the plain faults
+ACKS: Final = (
+    6_000_000  # and from here on: devices acknowledge, refuse, fall silent and take over, under the plain faults
+)
+MOST: Final = 3  # attempts of a delivery
+RETRY: Final = {"kind": "fixed", "first_ms": 400, "max_ms": 400, "jitter": 0, "max_attempts": MOST}
 DISPATCHERS: Final = ("d1", "d2", "d3")
 GATEWAYS: Final = ("g1", "g2")
 INGESTS: Final = ("i1", "i2")
@@ -60,8 +65,10 @@ class Plan:
     chunk_bytes: int = CHUNK_BYTES  # small ones: many chunks a snapshot, and bases often
     block_ids: int = BLOCK_IDS  # small ones: ids leave the window although there are few
     permissions: str = "PUBLIC"  # of the topics
+    batched: bool = False  # the topics' messages are delivered in batches
     door_changes: int = 0  # of members and permissions; with any, a client has only the rights of its role
     changes: int = 0  # edits, redactions and reactions of three users
+    ackers: int = 0  # devices that acknowledge
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
     faults: list[Fault] = field(default_factory=list)
@@ -91,6 +98,8 @@ _KINDS: Final[Kinds] = {
     "stall": ((), 3, 1.0, 6.0),
 }
 
+_ACK_KINDS: Final = {kind: how for kind, how in _KINDS.items() if kind not in ("delete", "forget", "client", "stall")}
+
 
 # What only wide runs have; as above.
 _WIDE_KINDS: Final[Kinds] = {
@@ -107,7 +116,9 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     rng = SimRng(f"{seed}:plan")
     plan = Plan(seed, skip)
     _draw_sizes(plan, rng)
-    if seed >= EDITS:
+    if seed >= ACKS:
+        _acknowledge(plan, rng)
+    elif seed >= EDITS:
         _edit(plan, rng)
     elif seed >= MEMBERS:
         _let_in_and_out(plan, rng)
@@ -121,6 +132,13 @@ def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
         _mix(plan, rng, _KINDS)
         _stir(plan, rng)
     plan.faults.sort()
+    return plan
+
+
+def batches(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
+    """Returns the plan of a seed with topics that are delivered in batches."""
+    plan = draw(seed, skip)
+    plan.batched = True
     return plan
 
 
@@ -199,6 +217,21 @@ def _edit(plan: Plan, rng: SimRng) -> None:
     for n in range(4 * plan.clients):  # they miss messages and what is done to them
         who = f"c{n % plan.clients}"
         plan.faults.append(Fault(rng.uniform(2.0, 20.0), "client", who, rng.uniform(0.5, 3.0), rng.random()))
+
+
+def _acknowledge(plan: Plan, rng: SimRng) -> None:
+    """Devices acknowledge; every third run is without a fault but theirs."""
+    plan.ackers = rng.choice((3, 4, 5))
+    plan.pad = 0
+    plan.clients = 1
+    plan.publishes = rng.choice((60, 120))
+    plan.auto_create = False
+    plan.active_s = 22.0
+    plan.snapshot_s = rng.choice((0.3, 1.0, 4.0))
+    plan.link_s = rng.choice((0.004, 0.05, 0.2))
+    plan.queue_bytes = max(plan.queue_bytes, 40_000)
+    if plan.seed % 3:
+        _mix(plan, rng, _ACK_KINDS)
 
 
 def _stir(plan: Plan, rng: SimRng) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tests.sim.plan import RETRY
+
 if TYPE_CHECKING:
     from tests.sim.world import World
 
@@ -214,7 +216,11 @@ class Keeper:
 
     async def create(self, topic_id: str) -> None:
         """Creates a topic; one that exists is as good."""
-        settings = {"presence": "list"}
+        settings: dict[str, Any] = {"presence": "list"}
+        if self._world.plan.batched:
+            settings["strategy"] = {"kind": "batched", "max_messages": 3, "max_delay_ms": 400}
+        if self._world.plan.ackers:
+            settings["retry"] = RETRY
         permissions = self._world.plan.permissions
         body = _encode({"topic_id": topic_id, "name": topic_id, "permissions": permissions, "settings": settings})
         await self._insist("POST", "/api/v1/topics", body, (201, 409))

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.sim.bugs import PLANTED
-from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, crowd
+from tests.sim.plan import EDITS, HEAVY, MEMBERS, MONTH, WIDE, batches, crowd
 from tests.sim.witness import describe, shrink
 from tests.sim.world import simulate
 
@@ -52,6 +52,10 @@ def test_invariants_hold_under_faults(seeds: range) -> None:
 def test_invariants_hold_when_a_crowd_comes_and_goes_at_a_takeover() -> None:
     """The scene in which an old owner's answers are still under way."""
     assert not [found for seed in range(CHUNK) for found in simulate(seed, scene=crowd).violations]
+
+
+def test_invariants_hold_when_messages_are_delivered_in_batches() -> None:
+    assert not [found for seed in range(CHUNK) for found in simulate(seed, scene=batches).violations]
 
 
 def test_seeds_that_once_failed() -> None:

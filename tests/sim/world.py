@@ -18,7 +18,8 @@ from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Clock, Log
-from tests.sim import bounds, faults, presence
+from tests.sim import bounds, faults, letters, presence
+from tests.sim.ackers import Acker
 from tests.sim.checker import Checker, ids_of
 from tests.sim.clients import Client
 from tests.sim.disk import disks
@@ -133,6 +134,8 @@ class World:
         self.told: dict[str, list[dict[str, Any]]] = {}  # histories at the end
         self.truth = Truth(self.written)
         self.clients: list[Client] = []
+        self.ackers: list[Acker] = []
+        self.begun = 0.0
         self._tasks: dict[asyncio.Task[None], None] = {}
 
     # What everybody uses
@@ -202,7 +205,7 @@ class World:
 
     async def run(self) -> Result:
         """Runs to the end and checks."""
-        begun = self.loop.now()
+        begun = self.begun = self.loop.now()
         for node in self.dispatchers.values():
             await node.start()
         for gateway in self.gateways:
@@ -215,6 +218,8 @@ class World:
             topics = rng.sample(self.plan.topics, rng.randint(1, len(self.plan.topics)))
             sse = rng.random() < 0.3
             self.clients.append(Client(self, f"c{n}", topics[:1] if sse else topics, sse=sse))
+        for n in range(self.plan.ackers):
+            self.ackers.append(Acker(self, f"w{n}", rng.choice(self.plan.topics)))
         senders: list[Publisher | Foreign | Doorkeeper | Editor] = [*self.publishers, self.foreign, *self.editors]
         senders += [self.doorkeeper] if self.plan.door_changes else []
         publishing = [asyncio.create_task(sender.run(), name=sender.name) for sender in senders]
@@ -226,6 +231,7 @@ class World:
         self.told = await histories(self)
         await self._last_records()
         await presence.check(self)
+        await letters.check(self)
         Checker(self).check({topic_id: ids_of(frames) for topic_id, frames in self.told.items()})
         self._check_gaps()
         self.violations += [Violation("X1", text) for text in self.loop.complaints]
@@ -279,6 +285,8 @@ class World:
                     return False
                 if follow.expected - 1 != head:
                     return False
+        if any(acker.acked() != truth.head(acker.topic_id) for acker in self.ackers):
+            return False
         return all(end.directory.missing() is None for end in [*self.gateways, *self.ingests.values()])
 
     def is_out(self, client: Client, follow: Follow) -> bool:

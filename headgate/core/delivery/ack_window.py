@@ -8,8 +8,9 @@ Five rules:
 
 1. A failed message holds the line: nothing at or above it is sent before it is due.
 2. It then comes again, and behind it, in order, whatever is not acknowledged. What is acknowledged never comes again.
-3. An acknowledgement counts for all messages up to its number, but not for those that were refused and have not come
-   again since, and not for those that were given up and wait for their dead letters.
+3. An acknowledgement counts for all messages up to its number, but not for those that were given up and wait for
+   their dead letters, and not for those that were refused: one of those counts by its own number, or by that of a
+   message that was sent for the first time after it had come again. Who acknowledges a lower one may not have seen it.
 4. Without an acknowledgement for the retry delay the oldest message has failed.
 5. `acked` passes a message when it was acknowledged, was given up (`given_up`), or is lost (`lose`).
 """
@@ -23,6 +24,7 @@ from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
 from headgate.core.wire.link_acks import WINDOW
 
 NO_ANSWER: Final = "no acknowledgement in time"
+_NOT_AGAIN: Final = 1 << 63  # above every number: a refused message has not come again
 _COMES_AGAIN: Final = (Status.RETRY_SCHEDULED, Status.QUEUED)
 
 
@@ -53,15 +55,17 @@ class _Trouble:
     """What a window needs when something failed.
 
     `above` are acknowledged numbers above `acked`, `deliveries` how often messages above it were sent where that is
-    more than once. `failed` are deliveries of messages that failed; a given up one stays until its dead letter is
+    more than once. `refused` are messages of which a `nack` came, each with the newest number that had been sent when it
+    came again. `failed` are deliveries of messages that failed; a given up one stays until its dead letter is
     written. `probe_at` is when the open breaker lets one message through, `probe` that message.
     """
 
-    __slots__ = ("above", "breaker", "deliveries", "failed", "probe", "probe_at")
+    __slots__ = ("above", "breaker", "deliveries", "failed", "probe", "probe_at", "refused")
 
     def __init__(self, breaker: BreakerPolicy) -> None:
         self.above: set[int] = set()
         self.deliveries: dict[int, int] = {}
+        self.refused: dict[int, int] = {}
         self.failed: dict[int, Delivery] = {}
         self.breaker = Breaker(breaker)
         self.probe_at: float | None = None
@@ -81,6 +85,10 @@ class _Trouble:
     def passes(self, seq: int) -> bool:
         """Whether the message is not to be sent any more."""
         return seq in self.above or self.waits(seq, Status.DEAD_LETTER)
+
+    def covers(self, last: int, seq: int) -> bool:
+        """Whether an acknowledgement of all up to `last` counts for the message."""
+        return not self.passes(seq) and (seq == last or last > self.refused.get(seq, 0))
 
 
 class AckWindow:
@@ -200,6 +208,11 @@ class AckWindow:
             self._wait(now, draw)
         return True
 
+    def take_back(self, seq: int) -> None:
+        """The new messages from `seq` on were not sent after all; right after the `send_new` that counted them."""
+        self.sent = seq - 1
+        self.next = seq
+
     # Answers
 
     def ack(self, seq: int, now: float, draw: Draw = no_jitter) -> bool:
@@ -222,8 +235,12 @@ class AckWindow:
         trouble = self._trouble
         if seq <= self.acked:
             return Ignored.DONE
-        if trouble is not None and (trouble.passes(seq) or trouble.waits(seq, *_COMES_AGAIN)):
+        if trouble is not None and trouble.passes(seq):
             return Ignored.DONE
+        trouble = self._troubled()
+        trouble.refused[seq] = _NOT_AGAIN
+        if trouble.waits(seq, *_COMES_AGAIN):
+            return Ignored.DONE  # where it had failed for want of an answer, this was the answer
         failure = self._fail(seq, reason, now, draw)
         self._wait(now, draw)
         return failure
@@ -291,6 +308,8 @@ class AckWindow:
             attempt = trouble.deliveries.get(seq, int(seq <= self.sent)) + 1
             if attempt > 1:
                 trouble.deliveries[seq] = attempt
+            if trouble.refused.get(seq) == _NOT_AGAIN:
+                trouble.refused[seq] = max(self.sent, seq)
             if trouble.breaker.state is BreakerState.HALF_OPEN:
                 trouble.probe = seq
             sendings.append(Sending(seq, attempt))
@@ -300,7 +319,7 @@ class AckWindow:
         """Counts an acknowledgement of all up to `last`; false when there was none of them left to acknowledge."""
         before = len(trouble.above)
         for seq in range(self.acked + 1, last + 1):
-            if trouble.passes(seq) or (seq != last and trouble.waits(seq, Status.RETRY_SCHEDULED)):
+            if not trouble.covers(last, seq):
                 continue
             delivery = trouble.failed.pop(seq, None)
             if delivery is not None:
@@ -318,6 +337,7 @@ class AckWindow:
         while self.acked + 1 in trouble.above:
             self.acked += 1
         trouble.above = {seq for seq in trouble.above if seq > self.acked}
+        trouble.refused = {seq: sent for seq, sent in trouble.refused.items() if seq > self.acked}
         trouble.deliveries = {seq: count for seq, count in trouble.deliveries.items() if seq > self.acked}
         self.sent = max(self.sent, self.acked)
         self.next = max(self.next, self.acked + 1)

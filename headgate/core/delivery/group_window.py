@@ -204,9 +204,9 @@ class GroupWindow:
             self._wait(member, now, draw)
         return message.deliveries
 
-    def is_replayed(self, seq: int) -> bool:
-        """Whether a message is sent for a dead letter."""
-        return seq in self._open and bool(self._open[seq].letter)
+    def letter_of(self, seq: int) -> str:
+        """Returns the id of the dead letter for which a message is sent, "" for none."""
+        return self._open[seq].letter if seq in self._open else ""
 
     # Answers
 

@@ -4,7 +4,7 @@ The window of a subscription decides what may be sent (`headgate.core.delivery.a
 and here is done what follows. A message costs nothing here; a subscription has one entry in the gateway's wheel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -84,6 +84,10 @@ class Acknowledging:
         """Returns the number of subscriptions."""
         return len(self._acks)
 
+    def __iter__(self) -> Iterator[SubscriptionAcks]:
+        """Yields all of them, to be read at once."""
+        return iter(self._acks.values())
+
     @property
     def open_breakers(self) -> int:
         """How many subscriptions get nothing now."""
@@ -102,19 +106,23 @@ class Acknowledging:
             return
         opened, lease, feed = pending.opened, pending.lease, subscription.feed
         assert opened is not None and lease is not None, "the cursor was opened before the topic's owner was asked"
-        window = AckWindow(answer.cursor, _policy_of(feed), self._breaker, self._size)
+        older = self._acks.get((lease.user_id, lease.device_id, lease.topic_id))
+        if older is not None:
+            self._do.replace(older.subscription)
+        others = self._by_feed.setdefault(feed, {})
+        policy = next(iter(others)).window.policy if others else _policy_of(feed)
+        window = AckWindow(answer.cursor, policy, self._breaker, self._size)
         stored = opened.cursor if opened.cursor is not None and opened.cursor.epoch == answer.epoch else None
         if stored is not None and stored.seq == answer.cursor:
             window.restore(stored.above, stored.attempts)
         acks = SubscriptionAcks(subscription, window, lease, shard, self, self._tools)
-        older = self._acks.get(acks.key)
-        if older is not None:
-            self._do.replace(older.subscription)
         subscription.acknowledge(acks)
         self._acks[acks.key] = acks
-        self._by_feed.setdefault(feed, {})[acks] = None
+        others[acks] = None
         self._by_shard.setdefault(shard, {})[acks] = None
-        if stored is None or stored.seq < answer.cursor:
+        if not window.is_plain:  # the session before may have told its owner of failures that the log does not know yet
+            self._note_failure(acks)
+        elif stored is None or stored.seq < answer.cursor:
             self.reports.changed(acks, urgent=True)
         self._give_ups.ask_all(acks)
         self._replaying.want(acks)
@@ -137,8 +145,8 @@ class Acknowledging:
 
     def configure(self, feed: TopicFeed) -> None:
         """The topic's settings changed: its `retry` counts from the next failure on."""
+        policy = _policy_of(feed)
         for acks in self._by_feed.get(feed, ()):
-            policy = _policy_of(feed)
             acks.window.policy = policy
             if acks.replays is not None:
                 acks.replays.policy = policy
@@ -170,14 +178,14 @@ class Acknowledging:
         now, draw, seq = self._clock(), self._tools.draw, command.seq
         if acks.replays is not None and seq in acks.replays:
             failed = acks.replays.nack(seq, command.reason, now, draw)
+            if isinstance(failed, Failure) and failed.given_up:
+                self._give_ups.ask(acks, failed)
         else:
             failed = acks.window.nack(seq, command.reason, now, draw)
             if failed is Ignored.NOT_SENT:
                 raise Refusal("not_found", f"message {seq} of {command.topic_id} was not sent to this subscription")
             if isinstance(failed, Failure):
-                self.reports.changed(acks)
-        if isinstance(failed, Failure):
-            self._failed(acks, failed)
+                self._failed(acks, failed)
         _ok(session, frame_id)
         self._settle(acks)
 
@@ -213,7 +221,6 @@ class Acknowledging:
         now, draw = self._clock(), self._tools.draw
         failure = acks.window.visit(now, draw)
         if failure is not None:
-            self.reports.changed(acks)
             self._failed(acks, failure)
         self._replaying.visit(acks)
         self._settle(acks)
@@ -258,8 +265,15 @@ class Acknowledging:
     # Private
 
     def _failed(self, acks: SubscriptionAcks, failure: Failure) -> None:
+        """A message of the window failed."""
+        self._note_failure(acks)
         if failure.given_up:
             self._give_ups.ask(acks, failure)
+
+    def _note_failure(self, acks: SubscriptionAcks) -> None:
+        """A message comes again once the log knows that it failed, so that no crash forgets it."""
+        self.reports.changed(acks, urgent=True)
+        acks.failed = acks.version
 
     def _given_up(self, acks: SubscriptionAcks, seq: int) -> None:
         """The dead letter is in the log."""

@@ -15,7 +15,7 @@ from headgate.core.fanout.ports import Acks, GatewayMetrics, Upstream
 from headgate.core.fanout.replay_pieces import Replayed, ReplayPieces, replayed_of
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
-from headgate.core.fanout.topic_counts import TopicCounts
+from headgate.core.fanout.topic_counts import GatewayCounts
 from headgate.core.wire.link import Answer, Page
 
 HELD: Final = 16 * 1024  # bytes of a piece that is joined with the frames around it
@@ -45,7 +45,7 @@ class CatchUp:
     """
 
     def __init__(self, limits: Limits, upstream: Upstream, metrics: GatewayMetrics) -> None:
-        self.counts = TopicCounts(upstream)
+        self.counts = GatewayCounts(upstream)
         self._limits = limits
         self._upstream = upstream
         self._metrics = metrics

@@ -8,12 +8,17 @@ from headgate.core.wire.link_acks import CursorAnswer, CursorLease, OpenCursor
 from headgate.core.wire.position import CURSOR, Position
 
 
-def question(pending: PendingSubscribe, user_id: str, at_ms: int, req: int) -> OpenCursor:
-    """Returns the request; with `ack` it takes the lease. `at_ms` is Unix milliseconds."""
+def begin(pending: PendingSubscribe, user_id: str, at_ms: int) -> None:
+    """A subscribe with `ack` came at `at_ms` (Unix milliseconds); it may wait for its owner, and stays as old as it is."""
     wanted = pending.subscribe
     if wanted.ack and pending.lease is None:
         connection_id = pending.session.connection_id
         pending.lease = CursorLease(user_id, wanted.device_id, wanted.topic_id, connection_id, at_ms)
+
+
+def question(pending: PendingSubscribe, user_id: str, req: int) -> OpenCursor:
+    """Returns the request; with `ack` it takes the lease."""
+    wanted = pending.subscribe
     return OpenCursor(req, user_id, wanted.device_id, wanted.topic_id, pending.lease)
 
 

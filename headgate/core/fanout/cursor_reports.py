@@ -3,6 +3,7 @@
 What an owner has not stored stays dirty and is sent again. Cursors merge, so a repeat harms nothing.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
@@ -26,11 +27,17 @@ class CursorReports:
         self._upstream = upstream
         self._schedule = schedule
         self._dirty: dict[SubscriptionAcks, None] = {}
-        self._ended: dict[SubscriptionAcks, None] = {}  # a part of the dirty ones
+        self._ended: OrderedDict[SubscriptionAcks, None] = OrderedDict()  # a part of the dirty ones, oldest first
         self._urgent: dict[SubscriptionAcks, None] = {}
         self._releases: list[tuple[int, ReleaseCursor]] = []
         self._released: set[tuple[str, str, str]] = set()  # whose they are
         self._is_scheduled = False
+        self._under_way = 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a cursor is not stored yet."""
+        return bool(self._dirty or self._under_way or self._is_scheduled)
 
     def changed(self, acks: SubscriptionAcks, *, urgent: bool = False) -> None:
         """A cursor has moved, or is to be stored for the first time."""
@@ -89,8 +96,8 @@ class CursorReports:
         if self._dirty:
             self._send(list(self._dirty))
         while len(self._ended) > MAX_ENDED:
-            oldest = next(iter(self._ended))
-            self._forget(oldest)
+            oldest, _ = self._ended.popitem(last=False)
+            self._dirty.pop(oldest, None)
 
     def _hurry(self, acks: SubscriptionAcks) -> None:
         self._urgent[acks] = None
@@ -118,15 +125,17 @@ class CursorReports:
         def build(req: int) -> Request:
             return MoveCursors(req, shard, cursors)
 
+        self._under_way += 1
         self._upstream.request(shard, build, partial(self._moved, versions))
 
     def _moved(self, versions: list[tuple[SubscriptionAcks, int]], answer: Answer) -> None:
+        self._under_way -= 1
         stored = isinstance(answer, CursorsMoved)
         for acks, version in versions:
             if not stored:
                 self._dirty[acks] = None
                 continue
-            acks.stored = max(acks.stored, version)
+            acks.store(version)
             if acks not in self._dirty:
                 self._ended.pop(acks, None)
             if acks.waiting:
@@ -138,7 +147,3 @@ class CursorReports:
         acks.waiting = [entry for entry in acks.waiting if entry[0] > acks.stored] or None
         for frame_id in done:
             acks.subscription.session.emit(outbound.ok(frame_id))
-
-    def _forget(self, acks: SubscriptionAcks) -> None:
-        del self._ended[acks]
-        self._dirty.pop(acks, None)

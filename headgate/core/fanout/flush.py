@@ -5,7 +5,7 @@ go to every subscriber in step.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
@@ -15,7 +15,7 @@ from headgate.core.fanout.delivered_events import tell_delivered
 from headgate.core.fanout.feed import Piece, Write
 from headgate.core.fanout.held_messages import HeldMessages
 from headgate.core.fanout.ports import GatewayMetrics, Moment
-from headgate.core.fanout.session import Session, TopicFeed
+from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.wire.link_messages import Amended
 
 
@@ -144,8 +144,9 @@ class Flush:
         for feed, piece in pieces:
             if feed.sockets or feed.shared or feed.acked:
                 data = _joined(feed, piece)
-                self._write([*feed.sockets.values(), *feed.acked.values()], data)
-                _collect(feed, data, joins)
+                self._write([*feed.sockets.values()], data)
+                _collect(feed.shared, data, joins)
+                _collect(feed.acked, data, joins)  # its session may follow others: one write, or a park loses the rest
             self._write_streams(feed, piece)
         again = self._taken_full()
         for session, join in joins.items():
@@ -168,8 +169,11 @@ class Flush:
         """One write may not carry so much: the session continues where it was before, topic by topic."""
         for feed, piece in pieces:
             subscription = session.subscriptions.get(feed.topic_id)
-            if subscription is not None and subscription in feed.shared:
-                self._catchup.set_back(subscription, piece.seq - 1)
+            if subscription is None or not (subscription in feed.shared or subscription in feed.acked):
+                continue
+            if subscription.acks is not None:
+                subscription.acks.take_back(piece.seq)
+            self._catchup.set_back(subscription, piece.seq - 1)
 
     def _write_streams(self, feed: TopicFeed, piece: Piece) -> None:
         if feed.streams:
@@ -192,9 +196,9 @@ def _joined(feed: TopicFeed, piece: Piece) -> bytes:
     return WEBSOCKET.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames)
 
 
-def _collect(feed: TopicFeed, data: bytes, joins: dict[Session, list[bytes]]) -> None:
+def _collect(subscriptions: Iterable[Subscription], data: bytes, joins: dict[Session, list[bytes]]) -> None:
     """Adds a topic's bytes to the joins of the sessions that follow several topics."""
-    for subscription in feed.shared:
+    for subscription in subscriptions:
         join = joins.get(subscription.session)
         if join is None:
             joins[subscription.session] = [data]

@@ -11,7 +11,7 @@ from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.ports import GatewayMetrics
 from headgate.core.fanout.session import Subscription
-from headgate.core.fanout.topic_counts import TopicCounts
+from headgate.core.fanout.topic_counts import GatewayCounts
 from headgate.core.wire.amended_frames import is_edit_of, redacted_frame
 from headgate.core.wire.link_groups import GroupMessages
 
@@ -24,7 +24,7 @@ class MemberTools(NamedTuple):
     """What all members of a gateway share; `wall_ms` returns the time of the call in Unix milliseconds."""
 
     metrics: GatewayMetrics
-    counts: TopicCounts
+    counts: GatewayCounts
     wall_ms: Callable[[], int]
 
 
@@ -88,6 +88,9 @@ class GroupMember:
     def take(self, piece: Piece) -> list[bytes]:
         """Takes nothing of the feed."""
         return []
+
+    def take_back(self, seq: int) -> None:
+        """Nothing of the feed was written to it."""
 
     def lose(self, seq: int) -> None:
         """What the feed has lost was not for it."""

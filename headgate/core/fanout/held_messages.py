@@ -49,6 +49,7 @@ class HeldMessages:
     def release(self, feed: TopicFeed) -> None:
         """Holds nothing of a feed any longer: its messages are being written, or dropped."""
         if feed.hold is not None:
+            feed.hold.is_open = False
             self._settle(feed, feed.hold, 0, 0, None)
 
     def released(self, feeds: Iterable[TopicFeed], now: float) -> list[TopicFeed]:

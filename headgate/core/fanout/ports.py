@@ -27,6 +27,9 @@ class Acks(Protocol):
     def take(self, piece: Piece) -> list[bytes]:
         """Notes that as much of a piece is sent as the window takes; returns the frames to write."""
 
+    def take_back(self, seq: int) -> None:
+        """The new messages from `seq` on were not written after all."""
+
     def lose(self, seq: int) -> None:
         """The messages up to `seq` are kept no longer, and a gap frame said so."""
 

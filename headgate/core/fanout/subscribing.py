@@ -96,6 +96,7 @@ class Subscribing:
     def _open_cursor(self, pending: PendingSubscribe) -> None:
         caller = pending.session.caller
         assert caller is not None
+        cursor_opening.begin(pending, caller.user_id, self._do.moment().wall_ms)
         try:
             shard = self._upstream.shard_of_user(caller.user_id)
         except Refusal:
@@ -103,7 +104,7 @@ class Subscribing:
             return
         pending.place(shard)
         self._do.before_opening((caller.user_id, pending.subscribe.device_id, pending.topic_id))
-        build = partial(cursor_opening.question, pending, caller.user_id, self._do.moment().wall_ms)
+        build = partial(cursor_opening.question, pending, caller.user_id)
         self._upstream.request(shard, build, partial(self._opened, pending))
 
     def _opened(self, pending: PendingSubscribe, answer: Answer) -> None:

@@ -36,13 +36,13 @@ class SubscriptionAcks:
     """The acknowledgements of one subscription, made at its grant.
 
     `shard` is that of its user. `version` counts the changes of its cursor, `stored` is the newest of them that is in
-    the log, and `waiting` are ids of frames that are answered once a version is stored. `planned` is when the wheel
-    comes by next. It is an item of the gateway's wheel (`headgate.core.fanout.wheel.Visited`).
+    the log, `failed` the one with the newest failure, and `waiting` are ids of frames that are answered once a version
+    is stored. `planned` is when the wheel comes by next. It is an item of the gateway's wheel (`headgate.core.fanout.wheel.Visited`).
     """
 
     __slots__ = (
-        "_times", "_tools", "lease", "planned", "replays", "shard", "stored", "subscription", "version", "waiting",
-        "window",
+        "_times", "_tools", "failed", "lease", "planned", "replays", "shard", "stored", "subscription", "version",
+        "waiting", "window",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class SubscriptionAcks:
         self.replays: Replays | None = None
         self.version = 0
         self.stored = 0
+        self.failed = 0
         self.waiting: list[tuple[int, FrameId]] | None = None
         self.planned: float | None = None
         self._times = times
@@ -92,6 +93,11 @@ class SubscriptionAcks:
         return Receiver(self.lease.user_id, self.lease.device_id)
 
     @property
+    def is_noted(self) -> bool:
+        """Whether the log knows of every failure after which a message comes again."""
+        return self.failed <= self.stored or self.window.is_plain
+
+    @property
     def may_write(self) -> bool:
         """Whether a message may be written to the socket now."""
         subscription, session = self.subscription, self.subscription.session
@@ -111,13 +117,13 @@ class SubscriptionAcks:
         """Sets the subscription's cursor to where the window is; returns whether a message above it may be sent now."""
         window, subscription = self.window, self.subscription
         subscription.skip_to(window.next - 1)
-        return window.limit(self._tools.clock()) >= window.next
+        return self.is_noted and window.limit(self._tools.clock()) >= window.next
 
     def take(self, piece: Piece) -> list[bytes]:
         """Notes that as much of a piece is sent as the window takes; returns the frames to write."""
         window, now = self.window, self._tools.clock()
         last = min(window.limit(now), piece.seq + len(piece.frames) - 1)
-        if not piece.seq <= window.next <= last:
+        if not (self.is_noted and piece.seq <= window.next <= last):
             return []
         sendings = window.send(last, now, self._tools.draw)
         again = sum(sending.attempt > 1 for sending in sendings)
@@ -126,9 +132,20 @@ class SubscriptionAcks:
         self._times.plan(self)
         return [frame_again(piece.frames[each.seq - piece.seq], each.attempt) for each in sendings]
 
+    def take_back(self, seq: int) -> None:
+        """The new messages from `seq` on were not written after all."""
+        self.window.take_back(seq)
+
     def lose(self, seq: int) -> None:
         """The messages up to `seq` are kept no longer, and a gap frame said so."""
         self.window.lose(seq, self._tools.clock(), self._tools.draw)
+
+    def store(self, version: int) -> None:
+        """The log has a version of the cursor: what waited for that is sent."""
+        waited = not self.is_noted
+        self.stored = max(self.stored, version)
+        if waited and self.is_noted and not self.subscription.is_over:
+            self._times.visit(self)
 
     def replan(self) -> None:
         """Plans the next visit: something was sent."""

@@ -14,7 +14,7 @@ MAX_TOPICS: Final = 100_000  # that wait for an owner who is away, about 300 byt
 REPORT_S: Final = 1.0
 
 
-class TopicCounts:
+class GatewayCounts:
     """The counts of one gateway since its last report. The shell calls `tick` behind each tick of the hub."""
 
     def __init__(self, upstream: Upstream) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 from headgate.core.wire.event_names import EventFilter
 from headgate.core.wire.link_struct import LinkStruct
 
-MAX_EVENTS: Final = 2_000  # of one EventsHappened
-MAX_BYTES: Final = 1024 * 1024  # of their data
+MAX_EVENTS: Final = 500  # that a process keeps between two batches: many gateways tell one owner
+MAX_BYTES: Final = 256 * 1024  # of their data
 
 
 class WatchEvents(LinkStruct, tag=140):

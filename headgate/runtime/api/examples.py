@@ -43,6 +43,8 @@ FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
         "from": {"last": 2},
     },
     frames.UnsubscribeFrame: {"type": "unsubscribe", "topic_id": ROOM},
+    frames.AckFrame: {"type": "ack", "id": 1, "topic_id": ROOM, "seq": 1},
+    frames.NackFrame: {"type": "nack", "id": 2, "topic_id": ROOM, "seq": 1, "reason": "x"},
     frames.PresenceFrame: {"type": "presence", "id": 1, "topic_id": ROOM},
     frames.TypingFrame: {"type": "typing", "id": 1, "topic_id": ROOM},
     frames.StatusFrame: {"type": "status", "id": 1, "state": "away"},

@@ -30,6 +30,14 @@ def test_new_messages_are_sent_once_and_cost_no_entry() -> None:
     assert (w.acked, w.in_flight, w.above(), w.attempts()) == (12, 2, [], [])
 
 
+def test_messages_that_were_not_sent_after_all_come_as_new() -> None:
+    w = window()
+    w.send_new(3, 0.0)
+    w.send_new(6, 0.0)
+    w.take_back(4)
+    assert (w.in_flight, sent(w, 6)) == (3, [(4, 1), (5, 1), (6, 1)])
+
+
 def test_the_window_is_bounded_and_an_ack_makes_room() -> None:
     w = window()
     assert w.limit(0.0) == 256
@@ -80,8 +88,22 @@ def test_a_refused_message_is_acknowledged_with_others_once_it_came_again() -> N
     w = window()
     sent(w, 4)
     w.nack(2, "busy", 0.0)
-    sent(w, 4, 1.0)
-    assert w.ack(4, 1.1)
+    sent(w, 6, 1.0)
+    assert w.ack(4, 1.1)  # who sends this may not have seen the message again: 4 was there before it
+    assert (w.acked, w.above()) == (1, [3, 4])
+    assert w.ack(5, 1.2)  # and 5 came behind it
+    assert (w.acked, w.is_plain) == (5, True)
+
+
+def test_a_refusal_after_the_timeout_counts_and_is_not_lost_in_an_acknowledgement_of_others() -> None:
+    w = window()
+    sent(w, 4)
+    assert w.visit(1.0) is not None  # 1 has failed for want of an answer, and was not sent again yet
+    assert w.nack(1, "busy", 1.1) is Ignored.DONE
+    assert w.ack(4, 1.2)
+    assert (w.acked, w.above()) == (0, [2, 3, 4])
+    assert sent(w, 4, 1.3) == [(1, 2)]
+    assert w.ack(1, 1.4)
     assert (w.acked, w.is_plain) == (4, True)
 
 

@@ -167,7 +167,7 @@ def test_it_goes_on_where_the_cursor_is_and_does_not_send_again_what_members_hol
 def test_a_replayed_letter_is_delivered_alone_and_does_not_move_the_cursor() -> None:
     group = window("a", acked=10)
     group.replay(4, 99, "letter")
-    assert group.is_replayed(4) and send(group) == [("a", 4, 1)]
+    assert group.letter_of(4) == "letter" and send(group) == [("a", 4, 1)]
     assert group.ack("a", [4], 0.0) == (False, ["letter"])
     assert (group.acked, group.above(), group.is_busy) == (10, [], False)
     group.replay(4, 99, "letter")

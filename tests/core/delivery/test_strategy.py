@@ -2,7 +2,13 @@
 
 import pytest
 
-from headgate.core.delivery.strategy import BatchedDeliveryStrategy, Held, ImmediateDeliveryStrategy, Release
+from headgate.core.delivery.strategy import (
+    BatchedDeliveryStrategy,
+    Held,
+    ImmediateDeliveryStrategy,
+    Release,
+    strategy_of,
+)
 
 
 def held(size: int, since: float = 0.0) -> Held:
@@ -49,3 +55,9 @@ def test_the_smallest_batch_and_the_shortest_delays_are_taken() -> None:
 def test_nonsense_is_refused(size: int, delay: float | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         BatchedDeliveryStrategy(size, delay)
+
+
+def test_a_topic_s_setting_names_its_strategy() -> None:
+    assert strategy_of({"kind": "immediate"}) == ImmediateDeliveryStrategy()
+    batched = strategy_of({"kind": "batched", "max_messages": 7, "max_delay_ms": 250})
+    assert batched == BatchedDeliveryStrategy(7, 0.25)

@@ -256,10 +256,37 @@ def test_what_was_refused_is_remembered_by_the_next_session() -> None:
     scene.hub.lost(bob.session)
     scene.turn()
     again = scene.acker()
+    scene.turn()
     assert got(again) == [(1, 2)]
+    assert [frame["seq"] for frame in again.frames("caught_up")] == [3]
     scene.ack(again, 1)
     scene.pass_time(1.0)
     assert scene.cursors.seq("bob", "a") == 3
+    scene.send(4)
+    assert (got(again), len(again.frames("caught_up"))) == ([(4, 1)], 1)
+
+
+def test_a_message_that_failed_waits_until_the_log_knows_it() -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1, 2)
+    scene.cursors.away = True
+    scene.nack(bob, 1)
+    scene.pass_time(3.0)
+    assert got(bob) == [(1, 1), (2, 1)], "a crash now would forget that it failed"
+    scene.cursors.away = False
+    scene.pass_time(1.25)
+    assert scene.cursors.cursors["bob", "default", "a"].attempts == [(1, 1)]
+    assert got(bob) == [(1, 2), (2, 2)]
+
+
+def test_a_failure_is_told_at_once() -> None:
+    scene = AckScene()
+    bob = scene.acker()
+    scene.send(1)
+    scene.nack(bob, 1)
+    scene.turn()
+    assert scene.cursors.cursors["bob", "default", "a"].attempts == [(1, 1)]
 
 
 def test_a_redelivery_is_the_message_as_it_is_now() -> None:
@@ -332,3 +359,34 @@ def test_the_counts_of_publishers_who_wait_count_a_message_once() -> None:
     assert got(bob) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     written = [message for message in scene.owners.asked if isinstance(message, Written)]
     assert (written[-1].count, written[-1].done) == (1, True)
+
+
+def test_a_message_that_fails_twice_and_then_succeeds_has_three_attempts() -> None:
+    scene = AckScene()
+    bob, ann = scene.acker(), scene.acker("ann")
+    scene.send(1)
+    scene.ack(ann, 1)
+    for _ in range(2):
+        scene.nack(bob, 1)
+        scene.pass_time(1.25)
+    scene.ack(bob, 1)
+    scene.pass_time(5.0)
+    assert (got(bob), got(ann), scene.cursors.letters) == ([(1, 1), (1, 2), (1, 3)], [(1, 1)], [])
+
+
+def test_a_page_that_was_asked_for_before_a_nack_is_asked_for_again() -> None:
+    scene = AckScene(Limits(ack_window=4, ring_frames=2))
+    bob = scene.acker()
+    for n in range(10):
+        scene.send(n)
+    assert got(bob) == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    scene.owners.forget("a", 8)
+    scene.owners.slow = True
+    scene.ack(bob, 2)
+    scene.nack(bob, 3)
+    scene.owners.slow = False
+    scene.owners.deliver()
+    assert bob.frames("gap") == []
+    scene.pass_time(1.25)
+    assert [(gap["from_seq"], gap["to_seq"]) for gap in bob.frames("gap")] == [(3, 7)]
+    assert got(bob) == [(8, 1), (9, 1), (10, 1)]

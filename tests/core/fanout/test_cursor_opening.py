@@ -117,3 +117,14 @@ def test_a_stream_may_begin_at_a_cursor() -> None:
     stream = scene.socket("a", framing=SSE, form="cursor")
     assert (b"id: %d:1\nevent: subscribed" % scene.topic.epoch) in stream.data
     assert b'"seq":2' in stream.data
+
+
+def test_a_subscribe_is_as_old_as_it_is_however_long_it_waited_for_its_owner() -> None:
+    scene = AckScene()
+    begun = scene.moment.wall_ms
+    scene.owners.go()
+    scene.acker()
+    scene.pass_time(3.0)
+    scene.owners.come()
+    (lease,) = scene.cursors.leases.values()
+    assert lease.opened_ms == begun

@@ -1,8 +1,14 @@
 """Cursors on their way to the owners: once a second, in batches, at once where somebody waits, again when refused."""
 
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from headgate.core.fanout import cursor_reports
+from headgate.core.fanout.cursor_reports import MAX_ENDED, CursorReports
+from headgate.core.fanout.ports import Upstream
 from headgate.core.wire.link_acks import MAX_CURSORS
 from tests.core.fanout.acking import AckScene
 
@@ -98,3 +104,24 @@ def test_ended_subscriptions_that_wait_for_an_owner_are_bounded(monkeypatch: pyt
     scene.cursors.away = False
     scene.pass_time(1.25)
     assert [scene.cursors.seq(f"u{n}", "a") for n in range(4)] == [0, 0, 1, 1]
+
+
+def test_that_many_end_at_once_while_their_owner_is_away_costs_a_step_each() -> None:
+    """All clients of a gateway may leave in the same second: its loop stands still for as long as this takes."""
+    upstream = cast("Upstream", SimpleNamespace(linked=lambda shard: False))
+    reports = CursorReports(upstream, lambda: None)
+    for n in range(MAX_ENDED * 15):
+        lease = SimpleNamespace(connection_id="")
+        acks = SimpleNamespace(shard=0, key=("u", str(n), "a"), lease=lease, version=1, stored=0)
+        reports.ended(cast("Any", _Hashable(acks)))
+    began = time.process_time()
+    reports.look()
+    assert time.process_time() - began < 1.0  # 0.1 s; where each step looks at all before it, 8 s
+    assert reports.is_pending
+
+
+class _Hashable:
+    """What an ended subscription is for the reports."""
+
+    def __init__(self, fields: SimpleNamespace) -> None:
+        self.__dict__.update(vars(fields))

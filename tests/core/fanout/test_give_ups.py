@@ -1,5 +1,8 @@
 """Dead letters are asked for until they are written, and once at a time."""
 
+import pytest
+
+from headgate.core.fanout import give_ups
 from tests.core.fanout.acking import AckScene, got
 
 
@@ -45,3 +48,26 @@ def test_the_next_session_asks_again_for_what_was_not_answered() -> None:
     again = scene.acker()
     assert [(letter.seq, letter.attempts) for letter in scene.cursors.letters] == [(1, 1)]
     assert got(again) == [(2, 1)]
+
+
+def test_what_is_refused_is_asked_again_at_a_bounded_rate_and_all_of_it_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the dead-letter log is away every window may be full of messages that are given up."""
+    monkeypatch.setattr(give_ups, "ASKED_AGAIN", 4)
+    scene = AckScene(retry={"max_attempts": 1})
+    pipes = [scene.acker(f"u{n}") for n in range(6)]
+    scene.send(1, 2)
+    scene.cursors.away = True
+    for pipe in pipes:
+        scene.nack(pipe, 1)
+        scene.nack(pipe, 2)
+    asked = scene.cursors.refused_letters
+    scene.pass_time(1.25)
+    assert 0 < scene.cursors.refused_letters - asked <= 2 * 4
+    scene.cursors.away = False
+    scene.pass_time(4.5)
+    assert sorted((letter.receiver.user_id, letter.seq) for letter in scene.cursors.letters) == [
+        (f"u{n}", seq) for n in range(6) for seq in (1, 2)
+    ]
+    assert all(scene.cursors.seq(f"u{n}", "a") == 2 for n in range(6))

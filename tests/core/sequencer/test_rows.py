@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from headgate.core.sequencer.members import Members, Membership
-from headgate.core.sequencer.rows import Row, Shard
+from headgate.core.sequencer.rows import Row, Shard, Tally
 from headgate.core.wire.control import Config
 from headgate.core.wire.member_roles import Role
 
@@ -59,3 +59,23 @@ def test_the_members_of_a_topic_are_its_creator_until_there_are_others() -> None
     bob = Membership(Role.MEMBER, 1, 1, 2_000)
     members.put("bob", bob)
     assert shard.members_above(key, ROW, "", 9) == [("bob", bob)]
+
+
+def test_a_version_that_knows_no_tally_reads_a_row_with_one_and_the_other_way_round() -> None:
+    class OldRow(msgspec.Struct, array_like=True):
+        topic_id: str
+        epoch: int
+        seq: int
+        name: str
+        permissions: str
+        owner_id: str
+        created_at: int
+        settings: dict[str, object]
+        version: int = 0
+        fence: int = 0
+        others: int = 0
+
+    new = msgspec.structs.replace(ROW, tally=Tally(1, 2, 3))
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(new), type=OldRow)
+    assert (old.topic_id, old.others) == (new.topic_id, new.others)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=Row) == ROW

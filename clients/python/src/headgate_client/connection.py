@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
@@ -49,9 +50,9 @@ class Stream:
         on_state: Callable[[State], None] | None = None,
         on_frame: Callable[[Frame, bytes], None] | None = None,
     ) -> None:
-        """`urls` are base URLs, tried in turn. Without `retry_first` the first connection must succeed. `trust_env`: a
-        proxy that the environment names is used."""
-        self.urls = [f"ws{url.removeprefix('http').rstrip('/')}/ws/subscribe" for url in urls]
+        """`urls` are base URLs (http or https), tried in turn. Without `retry_first` the first connection must succeed.
+        `trust_env`: a proxy that the environment names is used."""
+        self._urls = list(urls)
         self.state = State.IDLE
         self.error: ClientError | None = None
         self.feeds: dict[str, Feed] = {}
@@ -62,13 +63,14 @@ class Stream:
         self._proxy: Literal[True] | None = True if trust_env else None
         self._on_state = on_state
         self._on_frame = on_frame
-        self._at = 0  # the place in `urls`, counted on
+        self._at = 0  # the place in `_urls`, counted on
         self._outbox = Outbox()
         self._room = Room()
         self._room.ask(lambda: any(feed.queue.is_full for feed in self.feeds.values()))
         self._backoff = Backoff(random.random)
         self._unauthenticated = 0  # in a row
         self._reached = False
+        self._closing = False  # no further connection is opened
         self._task: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}  # topics whose owner was away, to ask again
 
@@ -102,6 +104,11 @@ class Stream:
         self.session.put(frame)
         return True
 
+    def tell(self, frame: Frame, then: Callable[[], None]) -> None:
+        """Sends a frame and calls `then` when the server says that it has it; nothing without a connection."""
+        if self.session is not None:
+            self.session.tell(frame, then)
+
     async def ask(self, frame: Frame, timeout_s: float = OPEN_S) -> Frame:
         """Sends a frame and waits for its answer. Raises RequestFailed, also when there is no connection."""
         if self.session is None:
@@ -112,6 +119,7 @@ class Stream:
         """Sends what waits, closes the connection and ends every feed."""
         if self.state is State.CLOSED:
             return
+        self._closing = True
         if self.session is not None:
             await self.session.close(CLOSE_S)
         self._step(Step.CLOSE)
@@ -140,7 +148,7 @@ class Stream:
         except CredentialsFailed as error:
             return self._failed(error)
         self._step(Step.FETCHED)
-        url = self.urls[self._at % len(self.urls)]
+        url = self._urls[self._at % len(self._urls)]
         try:
             socket = await self._open(url, used)
         except InvalidStatus as error:
@@ -154,7 +162,8 @@ class Stream:
         self._step(Step.OPENED)
         return self._ended(await self._serve(socket, used), used)
 
-    async def _open(self, url: str, used: Credential | None) -> ClientConnection:
+    async def _open(self, base: str, used: Credential | None) -> ClientConnection:
+        url = f"ws{base.removeprefix('http').rstrip('/')}/ws/subscribe"
         headers = dict(self._headers)
         if used is not None and used.is_ticket:
             url = f"{url}?ticket={quote(used.text, safe='')}"
@@ -212,6 +221,7 @@ class Stream:
     def _status(self, error: InvalidStatus, used: Credential | None) -> Step:
         """Decides by an HTTP answer to the handshake: 4xx would come again, but for 408 and 429."""
         status = error.response.status_code
+        self._reached = True
         failure = Unreachable(f"the WebSocket was refused with HTTP {status}")
         if 400 <= status < 500 and status not in (408, 429):
             return self._refused(ConnectionStopped(status, "an HTTP answer in place of a WebSocket"))
@@ -272,7 +282,7 @@ class Stream:
         self.feeds.clear()
 
     def _is_over(self) -> bool:
-        return self.state in (State.STOPPED, State.CLOSED)
+        return self._closing or self.state in (State.STOPPED, State.CLOSED)
 
     def _step(self, step: Step) -> None:
         self.state = after(self.state, step)
@@ -290,7 +300,9 @@ class Stream:
 
 
 def plain(error: BaseException) -> str:
-    """Returns an error's text; its type where it has none."""
+    """Returns why something could not be reached, in a few words."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio puts the address in place of the reason
     return str(error) or type(error).__name__

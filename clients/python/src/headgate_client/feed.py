@@ -130,7 +130,7 @@ class Feed:
         return None
 
     def _subscribed(self, frame: Frame, text: bytes) -> int | None:
-        again = self.acks.repeated() if self.acks is not None else None
+        again = self.acks.reconnected() if self.acks is not None else None
         if self.position.subscribed(frame):
             again = None
             if self.acks is not None:

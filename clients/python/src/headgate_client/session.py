@@ -19,6 +19,7 @@ from headgate_client.reconnection import LOST
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 10.0
 RENEW_AGAIN_S: Final = 5.0
+ACK_PAUSE_S: Final = 0.05
 _log = logging.getLogger("headgate_client")
 
 
@@ -28,6 +29,7 @@ class Room:
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+        self.times_shut = 0
         self._full: Callable[[], bool] = lambda: False
 
     def ask(self, full: Callable[[], bool]) -> None:
@@ -42,6 +44,7 @@ class Room:
     def look(self) -> None:
         """Asks again, after something was put into a queue or taken out of it."""
         if self._full():
+            self.times_shut += self._open.is_set()
             self._open.clear()
         else:
             self._open.set()
@@ -75,7 +78,9 @@ class Session:
         self._expiring = asyncio.Event()
         self._ids = itertools.count(1)
         self._asked: dict[Any, asyncio.Future[Frame]] = {}
+        self._told: dict[Any, Callable[[], None]] = {}
         self.last: Frame = {}
+        self._frames = 0  # read
         self.served = False  # it did something for us: the next connection may come at once
 
     async def run(self) -> int:
@@ -87,6 +92,7 @@ class Session:
         except* (ConnectionClosed, OSError):
             pass  # the close code says why
         finally:
+            self._idle.set()  # nothing more can be sent
             self._fail_asked("the connection was lost")
         received = self._socket.protocol.close_rcvd
         return LOST if received is None else received.code
@@ -96,6 +102,12 @@ class Session:
         self._outbox.put(frame)
         self._idle.clear()
         self._put.set()
+
+    def tell(self, frame: Frame, then: Callable[[], None]) -> None:
+        """Sends a frame with an id and calls `then` when its answer comes on this connection, an error too."""
+        number = next(self._ids)
+        self._told[number] = then
+        self.put({**frame, "id": number})
 
     async def ask(self, frame: Frame, timeout_s: float) -> Frame:
         """Sends a frame with an id and waits for its answer. Raises RequestFailed, TimeoutError."""
@@ -125,6 +137,7 @@ class Session:
         while True:
             await self._room.wait()
             text = await self._socket.recv(decode=False)
+            self._frames += 1
             try:
                 frame = read(text)
             except (ValueError, RecursionError):
@@ -144,16 +157,25 @@ class Session:
         elif kind == "token_expiring" and self._credentials.renew_in_s is None:  # else we know it better
             self._expiring.set()
         self.served = self.served or kind == "subscribed"
-        answer = self._asked.pop(frame.get("id"), None) if "id" in frame else None
+        if "id" in frame:
+            self._answered(frame)
+        self._take(frame, text)
+
+    def _answered(self, frame: Frame) -> None:
+        then = self._told.pop(frame["id"], None)
+        if then is not None:
+            then()
+        answer = self._asked.pop(frame["id"], None)
         if answer is not None and not answer.done():
             answer.set_result(frame)
-        self._take(frame, text)
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             while (frame := self._outbox.take(loop.time())) is not None:
                 await self._socket.send(encode(frame))
+                if frame["type"] == "ack":
+                    await asyncio.sleep(ACK_PAUSE_S)  # further ones become one
             self._put.clear()
             if not len(self._outbox):
                 self._idle.set()
@@ -170,11 +192,13 @@ class Session:
             if not self._room.is_open:
                 await self._socket.pong()
                 continue
+            before = (self._frames, self._room.times_shut)
             pong = await self._socket.ping()
             try:
                 await asyncio.wait_for(pong, PING_TIMEOUT_S)
             except TimeoutError:
-                if self._room.is_open:
+                # The pong may stand behind messages that were not read yet; those that were read are life too.
+                if self._room.is_open and before == (self._frames, self._room.times_shut):
                     _log.info("nothing came for %.0f s: the connection is given up", PING_TIMEOUT_S)
                     self._socket.transport.abort()
                     return

@@ -72,21 +72,23 @@ class Subscription:
     def ack(self, message: Message) -> None:
         """Acknowledges a message and all before it that were not refused. Raises ValueError without `ack`."""
         acks, seq = self._acks_of(message)
-        owed = acks.owes(seq)
-        for each in acks.acknowledge(seq):
-            exact = owed and each == seq
-            self._stream.send({"type": "ack", "topic_id": message.topic_id, "seq": each, "exact": exact})
+        exact = acks.is_replay(seq)
+        due = acks.acknowledge(seq)
+        if due is not None:
+            self._stream.send({"type": "ack", "topic_id": message.topic_id, "seq": due, "exact": exact})
         if self._current is not None and self._current.seq == seq:
             self._current = None
 
     def nack(self, message: Message, reason: str = "") -> None:
         """Refuses a message: it comes again, with a higher `attempt`, until the topic's retry policy gives it up.
 
-        What was sent behind it may come before it. Raises ValueError without `ack`.
+        What was sent behind it comes before it. Acknowledgements of messages above it are kept back until it is settled
+        or given up, so the server sends at most 256 messages meanwhile. Raises ValueError without `ack`.
         """
         acks, seq = self._acks_of(message)
         acks.refuse(seq)
-        self._stream.send({"type": "nack", "topic_id": message.topic_id, "seq": seq, "reason": reason[:256]})
+        frame = {"type": "nack", "topic_id": message.topic_id, "seq": seq, "reason": reason[:256]}
+        self._stream.tell(frame, lambda: acks.heard(seq))
         self._current = None
 
     async def confirm(self) -> None:
@@ -114,10 +116,10 @@ class Subscription:
         """How many messages gaps named so far."""
         return sum(feed.missed for feed in self._feeds.values())
 
-    def owes(self, message: Message) -> bool:
+    def is_apart(self, message: Message) -> bool:
         """Whether a message was refused before, or is a replayed dead letter: an `ack` of it settles no other."""
         acks, seq = self._acks_of(message)
-        return acks.owes(seq)
+        return acks.is_apart(seq)
 
     def close(self) -> None:
         """Leaves the topics. The iterator ends behind what has arrived already."""

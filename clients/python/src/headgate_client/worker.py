@@ -89,7 +89,7 @@ class Worker:
             await self._gate.acquire()
 
     async def _one(self, message: Message) -> None:
-        by_itself = self._messages.owes(message)
+        by_itself = self._messages.is_apart(message)
         if not by_itself:
             self._unsettled[message.seq] = "running"
         outcome: Outcome = "failed"

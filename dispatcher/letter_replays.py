@@ -1,5 +1,6 @@
 """Sends messages that are replayed to the gateways that host their topics, until they are acknowledged."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -8,6 +9,7 @@ import structlog
 from dispatcher.letter_messages import LetterMessages, NoMessage
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.dead_letter_record import GONE, DeadLetter, DeadLetterRecord, LetterEnded, LetterReplayed
+from headgate.core.delivery.replays import REPLAYS
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link_dead_letters import Receiver, Redeliver, WantReplays
@@ -17,16 +19,18 @@ REPLAYS_FROM: Final = 2  # the link version that knows replays
 logger = structlog.get_logger("dispatcher")
 
 
-class Replays:
+class LetterReplays:
     """The letters of one shard that are being replayed.
 
     Each is sent when its replay begins, when the log has been read by a new owner, and to a gateway that attaches or
     wants it. Those of a congested link wait for room.
     """
 
-    def __init__(self, owner: ShardOwner, messages: LetterMessages) -> None:
+    def __init__(self, owner: ShardOwner, messages: LetterMessages, ending: Collection[str]) -> None:
+        """`ending` are the letters whose replays were acknowledged; the log does not have that yet."""
         self._owner = owner
         self._messages = messages
+        self._ending = ending
         owner.letters.listener = self.read
         owner.on_attach = self.attached
         if not owner.letters.is_complete:  # otherwise every gateway attaches after this
@@ -60,10 +64,21 @@ class Replays:
                 self._send_later(peer, letter)
 
     def want(self, peer: Destination, ask: WantReplays) -> None:
-        """A gateway has a receiver's subscription from now on."""
+        """A gateway has a receiver's subscription from now on, or it has room for more of its replays.
+
+        It gets the oldest, one more than it takes at a time, so that it knows that there are others and asks again.
+        """
+        row = self._owner.rows.get(topic_key(ask.topic_id))
+        if row is None or row.epoch != ask.epoch:
+            return
+        first, room = self._messages.first_kept(row), REPLAYS + 1
         for letter in self._owner.letters.store.replayed(ask.topic_id):
-            if letter.epoch == ask.epoch and receiver_of(letter) == ask.receiver:
-                self._send_later(peer, letter)
+            if letter.epoch != ask.epoch or receiver_of(letter) != ask.receiver or letter.id in self._ending:
+                continue
+            self._send_later(peer, letter)
+            room -= letter.seq >= first  # one whose message is gone comes to nothing
+            if not room:
+                return
 
     def _send_later(self, peer: Destination, letter: DeadLetter) -> None:
         if peer.version >= REPLAYS_FROM and not letter.group:

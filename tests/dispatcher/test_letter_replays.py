@@ -3,10 +3,13 @@
 import json
 from collections.abc import Callable
 
-from dispatcher.replays import Replays
+from dispatcher.letter_replays import LetterReplays
+from headgate.core.delivery import replays as gateway_replays
 from headgate.core.delivery.dead_letter_record import LetterEnded
+from headgate.core.delivery.replays import REPLAYS
+from headgate.core.delivery.retry import fixed
 from headgate.core.wire import link
-from headgate.core.wire.link_dead_letters import Receiver, WantReplays
+from headgate.core.wire.link_dead_letters import LetterDone, Receiver, WantReplays
 from tests.dispatcher.bed import until
 from tests.dispatcher.letters_bed import PHONE, LettersBed, records_of, redelivered
 from tests.dispatcher.members_bed import Far
@@ -118,5 +121,47 @@ async def test_a_replay_whose_message_is_lost_meanwhile_ends() -> None:
 async def test_the_owner_of_a_log_that_is_read_already_needs_no_second_look() -> None:
     bed = LettersBed(await a_log())
     async with bed.run():
-        Replays(bed.owner, None)  # type: ignore[arg-type]  # no message is looked for
+        LetterReplays(bed.owner, None, ())  # type: ignore[arg-type]  # no message is looked for
         assert bed.owner.letters._waiting == []
+
+
+async def test_many_replays_of_one_receiver_are_sent_as_it_takes_them_and_not_all_each_time() -> None:
+    """Each is a whole message: whoever subscribes again and again would have them all sent each time."""
+    count = 5 * REPLAYS
+    bed = LettersBed(await a_log(), messages=count)
+    async with bed.run():
+        for seq in range(1, count + 1):
+            await bed.give_up(seq)
+        for shown in await bed.letters():
+            await bed.decide(shown.id)
+        peer, epoch, sent, done = bed.subscriber(), bed.row.epoch, 0, set[int]()
+        here = gateway_replays.Replays(fixed())
+        bed.api.handle(peer, WantReplays("t", epoch, PHONE))
+        while again := redelivered(peer):
+            sent += len(again)
+            for each in again:
+                here.add(each.seq, each.id)
+            more, here.turned_away = here.turned_away, False
+            present = [seq for seq in range(1, count + 1) if seq in here]
+            for seq in present[: REPLAYS // 2] if more else present:
+                letter_id = here.ack(seq)
+                assert letter_id is not None and seq not in done
+                done.add(seq)
+                bed.api.handle(peer, LetterDone("t", epoch, letter_id))
+            if more:
+                bed.api.handle(peer, WantReplays("t", epoch, PHONE))
+        assert len(done) == count
+        assert sent <= 3 * count
+
+
+async def test_replays_whose_messages_are_gone_do_not_keep_others_waiting() -> None:
+    bed = LettersBed(await a_log(), messages=REPLAYS + 4)
+    async with bed.run():
+        for seq in range(1, REPLAYS + 5):
+            await bed.give_up(seq)
+        for shown in await bed.letters():
+            await bed.decide(shown.id)
+        bed.row.settings["retention_messages"] = 2
+        peer = bed.subscriber()
+        bed.api.handle(peer, WantReplays("t", bed.row.epoch, PHONE))
+        assert [again.seq for again in redelivered(peer)] == [REPLAYS + 3, REPLAYS + 4]

@@ -1,0 +1,26 @@
+// Builds dist/: the modules with their types (tsc), and one minified file for pages without a build step (esbuild).
+import { spawnSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { build } from "esbuild";
+
+/** Members that only modules of this package use, and that are no member of anything on the wire. */
+const INTERNAL = [
+  "acknowledged", "acksChanged", "ackDue", "ackTold", "askId", "asking", "caughtUp", "drained", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
+  "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
+  "ownId", "passes", "queued", "refreshable", "refused", "renewable", "retried", "sendSpare", "silent", "untold",
+];
+const packageOfTsc = createRequire(import.meta.url).resolve("typescript/package.json");
+rmSync("dist", { recursive: true, force: true });
+const checked = spawnSync(process.execPath, [join(dirname(packageOfTsc), "bin", "tsc"), "-p", "."], { stdio: "inherit" });
+if (checked.status) process.exit(checked.status);
+await build({
+  entryPoints: ["dist/index.js"],
+  outfile: "dist/headgate-client.min.js",
+  bundle: true,
+  minify: true,
+  mangleProps: new RegExp(`^(_.*|${INTERNAL.join("|")})$`), // no member of the wire begins with an underscore
+  format: "esm",
+  target: "es2022",
+});

@@ -1,0 +1,37 @@
+/** What a close code asks for, and how long to wait. */
+
+export type Verdict = "stop" | "back_off" | "at_once";
+
+/** Returns what the close code's class asks for (docs/reference/websocket.md, "Close codes"). */
+export function verdictOf(code: number): Verdict {
+  if (code === 1002 || code === 1007 || code === 1009) return "stop";
+  if (code >= 4400 && code < 4500) return "stop";
+  return code >= 4600 && code < 4700 ? "at_once" : "back_off";
+}
+
+/** Exponential back-off with full jitter: any time from 0 to a window that doubles. */
+export class Backoff {
+  private _failures = 0;
+
+  /**
+   * `firstMs` is the first window. `tries` is how many tries have the same window: with several addresses each is tried
+   * once before the window grows.
+   */
+  constructor(
+    private readonly _random: () => number,
+    private readonly _firstMs: number,
+    private readonly _maxMs: number,
+    private readonly _tries = 1,
+  ) {}
+
+  /** Returns the milliseconds to wait before the next try, on top of what the server asked for. */
+  next(retryAfterMs = 0): number {
+    const doublings = Math.min(Math.floor(this._failures++ / this._tries), 30);
+    return retryAfterMs + this._random() * Math.min(this._maxMs, this._firstMs * 2 ** doublings);
+  }
+
+  /** After a success: the next window is the first one again. */
+  reset(): void {
+    this._failures = 0;
+  }
+}

@@ -1,0 +1,82 @@
+/** The ports to the world outside: clock, randomness, network and page. Tests hand in their own. */
+
+/** What this package needs of a WebSocket: the browser's, Node's from 22 on, or that of the package `ws`. */
+export interface WebSocketLike {
+  readyState: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+export type WebSocketClass = new (url: string, protocols?: string[]) => WebSocketLike;
+
+export type PageEvent = "online" | "offline" | "visible" | "hidden";
+
+/** What the browser says about network and visibility. */
+export interface Page {
+  /** Whether the browser says that there is no network. */
+  offline(): boolean;
+  /** Calls back at each change; returns the function that ends it. */
+  listen(on: (event: PageEvent) => void): () => void;
+}
+
+export interface Env {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Runs it once after so many milliseconds; returns the function that cancels it. */
+  after(ms: number, run: () => void): () => void;
+  /** From 0 up to, not including, 1. */
+  random(): number;
+  uuid(): string;
+  fetch: typeof fetch;
+  WebSocket: WebSocketClass | undefined;
+  page: Page;
+}
+
+/** Returns the real world, with what the caller brings. */
+export function realEnv(brought: Partial<Env> = {}): Env {
+  return {
+    now: () => Date.now(),
+    after: (ms, run) => {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+    random: () => Math.random(),
+    uuid,
+    fetch: (input, init) => globalThis.fetch(input, init),
+    WebSocket: globalThis.WebSocket as WebSocketClass | undefined,
+    page: browserPage(),
+    ...Object.fromEntries(Object.entries(brought).filter(([, value]) => value !== undefined)),
+  };
+}
+
+/** `crypto.randomUUID` is there only in secure contexts; a page on http has `getRandomValues`. */
+function uuid(): string {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function browserPage(): Page {
+  const scope = globalThis as any;
+  const listens = typeof scope.addEventListener === "function" && scope.document?.addEventListener;
+  return {
+    offline: () => scope.navigator?.onLine === false,
+    listen: (on) => {
+      if (!listens) return () => {};
+      const visibility = () => on(scope.document.visibilityState === "hidden" ? "hidden" : "visible");
+      const heard: [any, string, () => void][] = [
+        [scope, "online", () => on("online")],
+        [scope, "offline", () => on("offline")],
+        [scope, "pageshow", visibility],
+        [scope.document, "visibilitychange", visibility],
+      ];
+      for (const [target, name, run] of heard) target.addEventListener(name, run);
+      return () => {
+        for (const [target, name, run] of heard) target.removeEventListener(name, run);
+      };
+    },
+  };
+}

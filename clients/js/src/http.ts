@@ -1,0 +1,125 @@
+/** Requests to the HTTP API, one try or as many as it takes. */
+
+import { Backoff } from "./backoff.js";
+import type { Credentials } from "./credentials.js";
+import type { Env } from "./env.js";
+import { HeadgateError } from "./errors.js";
+
+export interface CallOptions {
+  /** Sent as JSON. */
+  body?: unknown;
+  query?: Record<string, string | number | boolean | undefined>;
+  headers?: Record<string, string>;
+}
+
+/** One try is given up after this; the server answers a publish within 10 s. */
+const TRY_MS = 20_000;
+
+export class Http {
+  private readonly _waits = new Set<() => void>();
+
+  constructor(
+    private readonly _env: Env,
+    private readonly _url: string,
+    private readonly _credentials: Credentials,
+    private readonly _backoff: { firstMs: number; maxMs: number },
+  ) {}
+
+  /** Sends one request, a second one where a token that can be renewed was refused. Throws HeadgateError. */
+  async call(method: string, path: string, options: CallOptions = {}): Promise<any> {
+    try {
+      return await this._once(method, path, options);
+    } catch (error) {
+      if ((error as HeadgateError).status !== 401 || !this._credentials.refreshable) throw error;
+      this._credentials.expire();
+      return this._once(method, path, options);
+    }
+  }
+
+  /**
+   * Runs it until it succeeds, fails for good, or the time is over; with back-off and full jitter, and what the server asks
+   * for. Without a network it waits for the network.
+   */
+  async retried<T>(run: () => Promise<T>, timeoutMs: number, alive: () => boolean = () => true): Promise<T> {
+    const { _env: env } = this;
+    const until = env.now() + timeoutMs;
+    const backoff = new Backoff(env.random, this._backoff.firstMs, this._backoff.maxMs);
+    let unknown: HeadgateError | undefined; // a try that may have been heard
+    for (;;) {
+      let failure: HeadgateError;
+      try {
+        if (!alive()) throw new HeadgateError("closed", "the client is closed");
+        return await run();
+      } catch (error) {
+        if (!(error instanceof HeadgateError) || !error.retryable || !alive()) throw error;
+        failure = error;
+        if (error.code === "network" || error.code === "outcome_unknown" || error.code === "timeout") unknown = error;
+      }
+      const left = until - env.now();
+      const pause = backoff.next(failure.retry_after_ms);
+      if (pause >= left) {
+        throw unknown
+          ? new HeadgateError("outcome_unknown", `last try: ${failure.message}`, true)
+          : failure;
+      }
+      await this._sleep(pause, left);
+    }
+  }
+
+  /** Ends every wait for another try. */
+  wake(): void {
+    for (const end of [...this._waits]) end();
+  }
+
+  /** Waits; with the network gone until it is back, at most `mostMs`; at once when it is back. */
+  private _sleep(ms: number, mostMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const { _env: env } = this;
+      const end = () => {
+        cancel();
+        stop();
+        this._waits.delete(end);
+        resolve();
+      };
+      this._waits.add(end);
+      const stop = env.page.listen((event) => event === "online" && end());
+      const cancel = env.after(env.page.offline() ? mostMs : ms, end);
+    });
+  }
+
+  private async _once(method: string, path: string, { body, query = {}, headers = {} }: CallOptions): Promise<any> {
+    const url = new URL(this._url + path);
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
+    const abort = new AbortController();
+    const cancel = this._env.after(TRY_MS, () => abort.abort());
+    try {
+      const init: RequestInit = { method, headers: { ...(await this._credentials.ofRequest()), ...headers } };
+      if (body !== undefined) {
+        init.body = JSON.stringify(body);
+        init.headers = { ...init.headers, "Content-Type": "application/json" };
+      }
+      const answer = await this._env.fetch(url.href, { ...init, signal: abort.signal, cache: "no-store" });
+      if (!answer.ok) throw await problemOf(answer);
+      const text = await answer.text();
+      return text ? JSON.parse(text) : undefined;
+    } catch (error) {
+      if (error instanceof HeadgateError) throw error;
+      throw new HeadgateError(abort.signal.aborted ? "timeout" : "network", String(error), true);
+    } finally {
+      cancel();
+    }
+  }
+}
+
+/** Returns the error of an answer that is not 2xx, a problem document or not. */
+export async function problemOf(answer: Response): Promise<HeadgateError> {
+  const problem = await answer.json().catch(() => ({}));
+  const { status } = answer;
+  const code = problem.code ?? (status === 504 ? "outcome_unknown" : `http_${status}`); // of a proxy
+  const retryable = problem.retryable ?? (status >= 500 || status === 429 || status === 408);
+  return new HeadgateError(code, problem.detail ?? "", retryable, {
+    status,
+    problem,
+    retry_after_ms: (Number(answer.headers.get("Retry-After")) || 0) * 1000,
+  });
+}

@@ -1,0 +1,390 @@
+/** One subscription as the application sees it: messages once and in order, gaps in their place, acknowledgements. */
+
+import { Acks } from "./acks.js";
+import { Backoff } from "./backoff.js";
+import { Cursor, type Missing } from "./cursor.js";
+import type { Env } from "./env.js";
+import { HeadgateError } from "./errors.js";
+import { Queue } from "./queue.js";
+import { after, SUBSCRIPTION, type SubscriptionEvent, type SubscriptionState } from "./states.js";
+import type { Frame, From, Message, Position, Presence, SubscribeOptions } from "./types.js";
+
+/** What a subscription needs of its client. */
+export interface Host {
+  readonly env: Env;
+  readonly device_id: string | undefined;
+  /** The subscription wants to be asked for, now or when the connection is open. */
+  ask(subscription: Subscription): void;
+  /** Ends it at the server. Nothing of the topic is handed over until the server has answered. */
+  leave(topic_id: string): void;
+  /** Something may be acknowledged. */
+  acksChanged(subscription: Subscription): void;
+  /** Sends a frame; returns false when the connection is not open. */
+  send(frame: Frame): boolean;
+  /** Sends a frame with an id and waits for its answer. */
+  request(frame: Frame): Promise<Frame>;
+  /** Reads from history, with retries. */
+  history(topic_id: string, query: Record<string, number>): Promise<{ messages: Message[]; complete?: boolean }>;
+  ownId(message_id: string): string | undefined;
+  report(error: unknown): void;
+  /** It has ended here. */
+  gone(subscription: Subscription): void;
+}
+
+/** What waits for the application: a message, or what is missing there; with the epoch it was counted in. */
+type Item = { epoch: number | undefined } & ({ message: Message } | { missing: Missing });
+
+const HISTORY_PAGE = 500;
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MAX_MS = 30_000;
+
+export class Subscription<Payload = any> implements AsyncIterable<Message<Payload>> {
+  state: SubscriptionState = "pending";
+  /** The last message that the application was given: keep it to go on from there after a reload. */
+  position: Position | undefined;
+  /** @internal The `id` of the last subscribe frame. */
+  askId: string | undefined;
+
+  private readonly _cursor: Cursor;
+  private readonly _acks: Acks | undefined;
+  private readonly _queue: Queue<Item>;
+  private readonly _backoff: Backoff;
+  private readonly _manual: boolean;
+  private readonly _first: From;
+  private _asked: From = "live";
+  private _epoch: number | undefined;
+  private _numbered = new WeakSet<Message>(); // messages of the present epoch
+  private _dropped = 0; // of an ephemeral topic, since the last gap that said so
+  private _error: Error | undefined;
+  private _wake: (() => void) | undefined;
+  private _stream: AsyncGenerator<Message<Payload>> | undefined;
+  private _cancelRetry = () => {};
+
+  constructor(
+    private readonly _host: Host,
+    readonly topic_id: string,
+    private readonly _options: SubscribeOptions<Payload> = {},
+  ) {
+    this._manual = _options.ack === "manual";
+    this._acks = _options.ack ? new Acks(this._manual) : undefined;
+    this._first = _options.from ?? (_options.ack ? "cursor" : "live");
+    this._cursor = new Cursor(this._first, !!_options.ack);
+    this._queue = new Queue(_options.queueMessages ?? 1_000, _options.queueBytes ?? 8 * 2 ** 20);
+    this._backoff = new Backoff(_host.env.random, RETRY_FIRST_MS, RETRY_MAX_MS);
+    if (_options.onMessage) void this._pump(_options.onMessage);
+  }
+
+  /** @internal Whether it needs the frames `ack` and `nack`. */
+  get acked(): boolean {
+    return !!this._acks;
+  }
+
+  /** The messages, one consumer only. Leaving the loop closes the subscription; its end by the server is thrown. */
+  [Symbol.asyncIterator](): AsyncGenerator<Message<Payload>> {
+    if (this._stream || this._options.onMessage) throw new Error("a subscription has one consumer");
+    return (this._stream = this._consume());
+  }
+
+  /** Acknowledges this message and by the protocol every one before it (`ack: "manual"`). */
+  ack(message: Message): void {
+    if (message.seq === undefined || !this._acks || !this._numbered.has(message)) return;
+    this._acks.finish(message.seq);
+    this._host.acksChanged(this);
+  }
+
+  /** Says that it was not handled. It comes again with a higher `attempt`. */
+  nack(message: Message, reason = ""): void {
+    if (message.seq === undefined || !this._acks || !this._numbered.has(message)) return;
+    const { topic_id, _acks: acks } = this;
+    const { seq } = message;
+    if (!acks.nack(seq) || this.state !== "live") return;
+    const frame = { type: "nack", topic_id, seq, ...(reason && { reason: reason.slice(0, 200) }) };
+    this._host.request(frame).then(
+      () => acks.heard(seq),
+      () => {}, // the next session begins below it
+    );
+  }
+
+  /** Acknowledges what is due and waits until the cursor is in the server's log. */
+  async flush(): Promise<void> {
+    for (let seq = this._acks?.due(); seq; seq = this._acks?.due()) {
+      await this._host.request({ type: "ack", topic_id: this.topic_id, seq });
+      this._acks?.told(seq);
+    }
+  }
+
+  /** Sets the device's read cursor; done when it is in the server's log. */
+  async read(seq: number): Promise<void> {
+    await this._host.request({ type: "read", topic_id: this.topic_id, seq });
+  }
+
+  /** Tells the other users that this one is typing. At most once a second is passed on; nothing waits for it. */
+  typing(): void {
+    if (this.state === "live") this._host.send({ type: "typing", topic_id: this.topic_id });
+  }
+
+  /** Asks who follows the topic. */
+  async presence(): Promise<Presence> {
+    return (await this._host.request({ type: "presence", topic_id: this.topic_id })) as unknown as Presence;
+  }
+
+  /** Ends it. Messages that wait here are dropped. */
+  close(): void {
+    this._queue.clear();
+    this.end();
+  }
+
+  // What follows is for the client that owns it.
+
+  /** @internal Returns the frame that asks for it. */
+  asking(id: string): Frame {
+    this._move("ask");
+    this._cancelRetry();
+    this._acks?.newSession();
+    this.askId = id;
+    this._asked = this._cursor.ask(this._acks?.acknowledged);
+    const { presence } = this._options;
+    const { device_id } = this._host;
+    return {
+      type: "subscribe",
+      id,
+      topic_id: this.topic_id,
+      from: this._asked,
+      ...(device_id && { device_id }),
+      ...(this._acks && { ack: true }),
+      ...(presence !== undefined && { presence }),
+    };
+  }
+
+  /** @internal Applies a frame of its topic; `bytes` is the length of its text. */
+  onFrame(frame: Frame, bytes: number): void {
+    if (frame.type === "subscribed" && this.state === "asked") this._granted(frame);
+    else if (frame.type === "unsubscribed") this._unsubscribed(String(frame.reason));
+    else if (this.state !== "live") return;
+    else if (frame.type === "message") this._message(frame, bytes);
+    else if (frame.type === "gap") this._gap(frame);
+    else if (frame.type === "caught_up") this._caughtUp(frame);
+    else if (frame.type === "typing") this._call(this._options.onTyping, String(frame.user_id));
+    else this._call(this._options.onPresence, frame as unknown as Presence);
+  }
+
+  /** @internal The server refused the subscribe frame, or a stream of its own was lost. */
+  refused(error: HeadgateError): void {
+    if (this.state === "ended") return;
+    if (!error.retryable) return this.end(error);
+    this._move("lost");
+    this._host.report(error);
+    this._cancelRetry();
+    this._cancelRetry = this._host.env.after(this._backoff.next(error.retry_after_ms), () => this._host.ask(this));
+  }
+
+  /** @internal The connection is gone: it is asked for again when there is another. */
+  lost(): void {
+    this._cancelRetry();
+    this._move("lost");
+  }
+
+  /** @internal Returns the `ack` to send, or null. */
+  ackDue(): { seq: number; untold: number } | null {
+    const seq = this.state === "live" ? this._acks?.due() : null;
+    return seq ? { seq, untold: this._acks?.untold ?? 0 } : null;
+  }
+
+  /** @internal The `ack` was sent. */
+  ackTold(seq: number): void {
+    this._acks?.told(seq);
+  }
+
+  /** @internal Ends it, with an error unless the application wanted it. */
+  end(error?: Error): void {
+    if (this.state === "ended") return;
+    if (error || this.state === "pending" || this.state === "paused") this._move("end");
+    else this._depart("end");
+    this._error = error;
+    this._cancelRetry();
+    this._host.gone(this);
+    this._wake?.();
+    this._call(this._options.onEnd, error);
+  }
+
+  private _move(event: SubscriptionEvent): void {
+    this.state = after(SUBSCRIPTION, this.state, event);
+  }
+
+  /** Says what was handled, and leaves. */
+  private _depart(event: SubscriptionEvent): void {
+    for (let due = this.ackDue(); due; due = this.ackDue()) {
+      this._host.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
+      this.ackTold(due.seq);
+    }
+    this._move(event);
+    this._host.leave(this.topic_id);
+  }
+
+  private _granted(frame: Frame): void {
+    this._move("granted");
+    this._backoff.reset();
+    const missing = this._cursor.granted(frame, this._asked);
+    const epoch = frame.profile === "ephemeral" ? undefined : (frame.epoch as number | undefined);
+    if (this._epoch !== undefined && this._epoch !== epoch) {
+      this._acks?.reset();
+      this._numbered = new WeakSet();
+    }
+    this._epoch = epoch;
+    if (missing) this._put({ missing, epoch }, 0);
+    this._call(this._options.onSubscribed, frame);
+  }
+
+  private _unsubscribed(reason: string): void {
+    if (reason !== "requested") this.end(new HeadgateError(reason, "ended by the server"));
+  }
+
+  private _message(frame: Frame, bytes: number): void {
+    const { type: _, ...members } = frame;
+    const message = members as unknown as Message;
+    const { seq } = message;
+    const { _epoch: epoch } = this;
+    const replay = !!this._acks && message.attempt === 1; // a dead letter anew, with its old seq
+    const verdict = replay ? "repeat" : this._cursor.judge(seq);
+    if (verdict === "repeat" && !this._acks?.passes(seq!, message.attempt)) {
+      if (!replay) this._cursor.take(seq);
+      if (this._acks) this._host.acksChanged(this); // the server does not know that it was handled
+      return;
+    }
+    if (typeof verdict === "object" && !this._put({ missing: verdict, epoch }, 0)) return;
+    if (!this._put({ message, epoch }, bytes)) return;
+    if (!replay) this._cursor.take(seq);
+    if (seq === undefined || !this._acks) return;
+    this._acks.queued(seq, message.attempt);
+    this._numbered.add(message);
+  }
+
+  private _gap(frame: Frame): void {
+    const missing = this._cursor.gap(frame);
+    if (missing && this._put({ missing, epoch: this._epoch }, 0) && missing.to_seq !== null) this._cursor.take(missing.to_seq);
+  }
+
+  private _caughtUp(frame: Frame): void {
+    this._cursor.caughtUp(frame.seq);
+    if (typeof frame.seq === "number") this._acks?.caughtUp(frame.seq);
+    this._call(this._options.onCaughtUp, { seq: (frame.seq as number | undefined) ?? null });
+  }
+
+  /** Queues it, or does what a full queue asks for and returns false. */
+  private _put(item: Item, bytes: number): boolean {
+    if (this._dropped && this._queue.push(droppedHere(this._dropped), 0)) this._dropped = 0;
+    if (!this._dropped && this._queue.push(item, bytes)) {
+      this._wake?.();
+      return true;
+    }
+    if (this._epoch === undefined) this._dropped += 1; // ephemeral: it will not come again
+    else if (this.state === "live") {
+      this._depart("full");
+    }
+    return false;
+  }
+
+  /** Returns the next item, or undefined when it has ended and nothing is left. */
+  private async _take(): Promise<Item | undefined> {
+    for (;;) {
+      const item = this._queue.shift();
+      if (this.state === "paused" && this._queue.drained) {
+        this._move("drained");
+        this._host.ask(this);
+      }
+      if (item || this.state === "ended") return item;
+      if (this._dropped) {
+        const count = this._dropped;
+        this._dropped = 0;
+        return droppedHere(count);
+      }
+      await new Promise<void>((resolve) => (this._wake = resolve));
+      this._wake = undefined;
+    }
+  }
+
+  private async *_consume(): AsyncGenerator<Message<Payload>> {
+    try {
+      for (;;) {
+        const item = await this._take();
+        if (!item) break;
+        if ("missing" in item) {
+          yield* this._filling(item.missing);
+          this._handed(item.epoch, item.missing.to_seq);
+          continue;
+        }
+        const { message } = item;
+        this._handed(item.epoch, message.seq);
+        const client_msg_id = this._host.ownId(message.message_id);
+        if (client_msg_id) message.client_msg_id = client_msg_id;
+        yield message;
+        this._finished(message);
+      }
+    } finally {
+      this.close();
+    }
+    if (this._error) throw this._error;
+  }
+
+  private _handed(epoch: number | undefined, seq: number | null | undefined): void {
+    if (epoch === undefined || seq === null || seq === undefined) return;
+    if (epoch === this._epoch) this._acks?.handed(seq);
+    if (this.position?.epoch !== epoch || this.position.seq < seq) this.position = { epoch, seq };
+  }
+
+  private _finished(message: Message): void {
+    if (!this._manual && this._acks && message.seq !== undefined && !this._acks.isRefused(message.seq)) this.ack(message);
+  }
+
+  private async _pump(onMessage: (message: Message<Payload>) => unknown): Promise<void> {
+    await null; // nothing is called before the caller has the subscription
+    try {
+      for await (const message of this._consume()) {
+        try {
+          await onMessage(message);
+        } catch (error) {
+          this.nack(message, String(error));
+          this._host.report(error);
+        }
+      }
+    } catch {
+      // the end was told by onEnd
+    }
+  }
+
+  /** Tells of a gap and hands over what the application wants in its place. */
+  private async *_filling(missing: Missing): AsyncGenerator<Message<Payload>> {
+    const { topic_id } = this;
+    try {
+      const instead = await this._options.onGap?.({ ...missing, topic_id, refetch: () => this._refetch(missing) });
+      if (instead) yield* instead;
+    } catch (error) {
+      this._host.report(error);
+    }
+  }
+
+  private async *_refetch({ from_seq, to_seq }: Missing): AsyncGenerator<Message<Payload>> {
+    if (from_seq === null || to_seq === null) return;
+    for (let after_seq = from_seq - 1; after_seq < to_seq; ) {
+      const limit = Math.min(HISTORY_PAGE, to_seq - after_seq);
+      const { messages } = await this._host.history(this.topic_id, { after_seq, limit });
+      for (const message of messages) if (message.seq! <= to_seq) yield message;
+      const newest = messages.at(-1)?.seq;
+      if (newest === undefined) return;
+      after_seq = newest;
+    }
+  }
+
+  private _call<T>(callback: ((value: T) => void) | undefined, value: T): void {
+    try {
+      callback?.(value);
+    } catch (error) {
+      this._host.report(error);
+    }
+  }
+}
+
+function droppedHere(count: number): Item {
+  const missing = { from_seq: null, to_seq: null, count, reason: "client_queue", recoverable: false };
+  return { missing, epoch: undefined };
+}

@@ -1,0 +1,20 @@
+/** What a connection is carried by: a WebSocket, or event streams that speak the same frames. */
+
+import type { Frame } from "./types.js";
+
+export interface Transport {
+  /** Whether nothing is heard for long when nothing happens, so that the client has to ask. */
+  readonly silent: boolean;
+  send(frame: Frame): void;
+  /** Ends it. No event comes afterwards. */
+  close(): void;
+}
+
+export interface TransportEvents {
+  /** Topics may be asked for. */
+  onReady(): void;
+  /** `bytes` is the length of the frame's text in characters. */
+  onFrame(frame: Frame, bytes: number): void;
+  /** It ended by itself. */
+  onClosed(code: number): void;
+}

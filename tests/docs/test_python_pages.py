@@ -1,0 +1,134 @@
+"""The Python programs of the how-to pages, word for word; only the address of the server is the test's."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.clients.python_streams import Peer, streams
+from tests.docs.commands import ADDRESS, RUN_S, SOURCES, blocks
+from tests.vectors.served import Served
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with Served() as served:
+        yield served
+
+
+class Program:
+    """A program of a page that runs in a folder of its own."""
+
+    def __init__(self, folder: Path, address: str, code: str, **environ: str) -> None:
+        file = folder / "program.py"
+        file.write_text(code.replace(ADDRESS, address))
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-W", "error", file],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": SOURCES} | environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._end = threading.Timer(RUN_S, self._process.kill)
+        self._end.start()
+
+    def line(self) -> str:
+        """The next line that it prints, empty after its end."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def rest(self) -> list[str]:
+        """What it prints until it ends by itself."""
+        assert self._process.stdout is not None
+        lines = self._process.stdout.read().splitlines()
+        assert self._process.wait() == 0
+        return lines
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.cancel()
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def publish(served: Served, payload: Any, topic: str = "orders") -> None:
+    url = f"{served.url}/api/v1/topics/{topic}/publish"
+    assert httpx.post(url, json={"payload": payload}, trust_env=False).status_code == 200
+
+
+def test_the_service_goes_on_where_it_was_when_it_is_started_again(served: Served, tmp_path: Path) -> None:
+    service, *_ = blocks("docs/how-to/python.md", "python")
+    address = served.url.removeprefix("http://")
+    publish(served, "a")
+    publish(served, "b")
+    with Program(tmp_path, address, service) as program:
+        assert [program.line(), program.line()] == ["1 a", "2 b"]
+        publish(served, "c")
+        assert program.line() == "3 c"
+    publish(served, "d")
+    with Program(tmp_path, address, service) as program:
+        first = program.line()
+    assert first in ("4 d", "3 c"), "it was killed between printing 3 and writing its position, or after"
+
+
+def test_the_programs_that_publish(served: Served, tmp_path: Path) -> None:
+    _, with_token, batch = blocks("docs/how-to/python.md", "python")
+    address = served.url.removeprefix("http://")
+    with Program(tmp_path, address, with_token, TOKEN="any") as program:
+        (line,) = program.rest()
+        assert line.startswith("1 ")
+    with Program(tmp_path, address, batch) as program:
+        printed = program.rest()
+    assert [line.strip() for line in printed[:3]] == ["published"] * 3
+    assert printed[3:] == ["1 {'id': 1}", "2 {'id': 0}", "3 {'id': 1}", "4 {'id': 2}"]
+
+
+async def test_the_worker_does_refuses_and_gives_up(tmp_path: Path) -> None:
+    (worker,) = blocks("docs/how-to/workers.md", "python")
+    assert len([line for line in worker.splitlines() if line.strip()]) <= 20
+
+    async def script(peer: Peer) -> None:
+        asked = await peer.hear("subscribe")
+        assert (asked["ack"], asked["device_id"], asked["from"]) == (True, "worker-1", "cursor")
+        await peer.say("subscribed", "jobs", profile="durable", epoch=7, seq=0, resumed=False, reason="no_cursor")
+        await peer.say("message", "jobs", seq=1, payload="mail")
+        await peer.say("message", "jobs", seq=2, payload="broken")
+        refused = await peer.hear("nack")
+        await peer.say("ok", "jobs", id=refused["id"])
+        assert refused["seq"] == 2
+        await peer.say("message", "jobs", seq=2, payload="broken", attempt=4)
+        while (await peer.hear("ack"))["seq"] != 2:
+            pass
+        await peer.stay()
+
+    async with streams(script) as server:
+        with Program(tmp_path, server.url.removeprefix("http://"), worker) as program:
+            assert await asyncio.to_thread(program.line) == "done: mail"
+            assert await asyncio.to_thread(program.line) == "giving up on broken"
+
+
+async def test_the_application_publishes_an_order_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: `make .venv/.dev` brings it")
+    (application,) = blocks("docs/how-to/fastapi.md", "python")
+    names: dict[str, Any] = {"__name__": "page"}
+    code = application.replace(ADDRESS, served.url.removeprefix("http://"))
+    exec(compile(code, "page", "exec"), names)
+    app = names["app"]
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as shop:
+            answers = [(await shop.post("/orders/7", json={"item": "tea"})).json() for _ in range(2)]
+    assert answers == [{"seq": 1, "duplicate": False}, {"seq": 1, "duplicate": True}]
+    history = httpx.get(f"{served.url}/api/v1/topics/orders/messages", trust_env=False).json()["messages"]
+    assert [message["payload"] for message in history] == [{"item": "tea"}]
