@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from msgspec import structs
 
 from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
@@ -251,7 +252,7 @@ class ShardApi:
     def _subscribe_once_created(self, peer: Destination, ask: link.AskSubscribe) -> None:
         """Creates the topic, unless that is under way, and subscribes when it is there. Raises Refusal."""
         pending, topic_id = self._owner.pending_topics, ask.topic_id
-        again = link.AskSubscribe(ask.req, topic_id, ask.caller, ask.position, False)
+        again = structs.replace(ask, create=False)
 
         def decided(exists: bool) -> None:
             if exists:
