@@ -68,10 +68,10 @@ class CursorWriter:
             self._handle = asyncio.get_running_loop().call_soon(self._append)
 
     def close(self) -> None:
-        """The shard is released: what waits is refused; it may be in the log all the same."""
+        """The shard is released: what waits is refused, and is in the log later: merging it is harmless."""
         if self._handle is not None:
             self._handle.cancel()
-        self._open.clear()
+            self._append()
         for write in list(self._writes):
             self._end(write, Refusal("not_ready", f"shard {self._number} was given up"))
 

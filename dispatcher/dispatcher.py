@@ -276,6 +276,7 @@ class Dispatcher:
             api.announcements.left(peer)
             api.presence.left(peer)
             api.event_watchers.left(peer)
+            api.groups.left(peer)
         for routes in self._user_routes.values():
             routes.left(peer)
         for cursors in self._cursors.values():

@@ -44,7 +44,9 @@ class LetterReplays:
     def start(self, letter_id: str) -> None:
         """Sends a letter's message to every gateway that hosts the topic."""
         letter = self._owner.letters.store.get(letter_id)
-        if letter is not None:
+        if letter is not None and letter.group:
+            self._owner.on_group_replay(letter)
+        elif letter is not None:
             for route in list(self._owner.routes.hosts(letter.topic)):
                 self._send_later(route.gateway, letter)
 
@@ -80,7 +82,7 @@ class LetterReplays:
                 return
 
     def _send_later(self, peer: Destination, letter: DeadLetter) -> None:
-        if peer.version >= REPLAYS_FROM:
+        if peer.version >= REPLAYS_FROM and not letter.group:
             peer.later(partial(self._send, peer, letter.id))  # where too many wait it comes with the next attach
 
     def _send(self, peer: Destination, letter_id: str) -> None:

@@ -58,6 +58,14 @@ LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live mess
 RETRY_S: Final = 0.5
 
 
+def _nothing() -> None:
+    """No consumer group waits for messages."""
+
+
+def _no_replay(letter: DeadLetter) -> None:
+    """No consumer group gets replayed letters."""
+
+
 class TopicListener(Protocol):
     """Is told which topics changed; with `user_id` only that user's membership did."""
 
@@ -98,6 +106,10 @@ class ShardOwner:
     `follow_log` is its task; requests are handled between its steps, on the same event loop. `closed` is True once the
     shard is released: then nothing is answered from it.
     """
+
+    # Of consumer groups: records were applied, and a dead letter is replayed.
+    on_applied: Callable[[], None] = staticmethod(_nothing)
+    on_group_replay: Callable[[DeadLetter], None] = staticmethod(_no_replay)
 
     def __init__(
         self, found: RecoveredShard, epoch: int, node: Node, topic_changed: TopicListener, mark: Mark | None
@@ -216,6 +228,7 @@ class ShardOwner:
         self._note_logic()
         self.send_open()
         self.verdicts.release()
+        self.on_applied()
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
         self._count(counts)

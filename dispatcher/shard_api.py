@@ -6,9 +6,11 @@ from functools import partial
 from typing import Final
 
 import structlog
+from msgspec import structs
 
 from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
+from dispatcher.consumer_groups import ConsumerGroups
 from dispatcher.event_watchers import EventWatchers
 from dispatcher.history import ANY_TOPIC
 from dispatcher.letter_messages import LetterMessages
@@ -66,6 +68,7 @@ class ShardApi:
         self._reading = Reading(owner, shell.clock)
         self._tickets = RedeemedTickets(shell.clock.wall_ms())
         messages = LetterMessages(owner, self._reading)
+        self.groups = ConsumerGroups(owner, self._reading, messages, shell, announcements, self.handle)
         letters = LetterRequests(owner, messages, shell.clock, self.handle_later)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
@@ -83,6 +86,7 @@ class ShardApi:
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
             **letters.handlers,
+            **self.groups.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
             **StatsRequests(owner, self._row, shell.clock).handlers,
             link_users.Redeem: self._redeem,
@@ -109,6 +113,7 @@ class ShardApi:
 
     def close(self) -> None:
         """The shard is no longer served here: messages that wait are refused."""
+        self.groups.close()
         self._owner.close()
         self.announcements.close()
         self.presence.close()
@@ -215,11 +220,13 @@ class ShardApi:
             raise rights.unknown_topic(ask.topic_id)
         self._require_subscribe(ask.caller, row, "subscribe to")
         self._owner.send_open()
-        if row.ephemeral:
+        if ask.group and self.groups.waits(peer, ask):
+            return
+        if row.ephemeral and not ask.group:
             resumed = False if ask.position is not None and ask.position.form == "seq" else None
             self._grant(peer, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
             return
-        placed = self._reading.place(row, ask.position)
+        placed = self.groups.place(ask, row) if ask.group else self._reading.place(row, ask.position)
         if placed is None:
             self._wait_for_history(peer, ask, row)
         elif placed[1].reason == "ahead" and not at_end:
@@ -245,7 +252,7 @@ class ShardApi:
     def _subscribe_once_created(self, peer: Destination, ask: link.AskSubscribe) -> None:
         """Creates the topic, unless that is under way, and subscribes when it is there. Raises Refusal."""
         pending, topic_id = self._owner.pending_topics, ask.topic_id
-        again = link.AskSubscribe(ask.req, topic_id, ask.caller, ask.position, False)
+        again = structs.replace(ask, create=False)
 
         def decided(exists: bool) -> None:
             if exists:
@@ -279,8 +286,11 @@ class ShardApi:
                 fence=row.fence,
                 member=role is not None,
                 users=users,
+                group=ask.group,
             )
         )
+        if ask.group:
+            self.groups.joined(peer, ask, row, placed)
 
     # -- history
 

@@ -34,6 +34,7 @@ class Wish(NamedTuple):
     presence: bool
     ack: bool
     device: str | None
+    group: str | None
 
 
 class Follower:
@@ -64,7 +65,8 @@ class Follower:
         async with self._client as client:
             messages = client.subscribe(
                 *topics, from_=wish.start, presence=wish.presence or None, ack="manual" if wish.ack else False,
-                device_id=wish.device, on_gap=self._on_gap, on_event=self._on_event if wish.presence else None,
+                device_id=wish.device, group=wish.group, on_gap=self._on_gap,
+                on_event=self._on_event if wish.presence else None,
             )  # fmt: skip
             reading = asyncio.create_task(self._read(messages, wish.ack))
             enough = asyncio.create_task(self._enough.wait())

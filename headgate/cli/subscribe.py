@@ -31,6 +31,10 @@ def subscribe(
     device: Annotated[
         str | None, typer.Option("--device", metavar="ID", help="Whose cursor it is.", show_default=False)
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Share the messages in this consumer group; with --ack.", show_default=False),
+    ] = None,
     url: Url = None,
     stream_url: StreamUrl = None,
     token: Token = None,
@@ -41,6 +45,8 @@ def subscribe(
     settings = of(context).settings(short)
     if device is not None and PRINTABLE_ASCII.fullmatch(device) is None:
         raise WrongCommand("--device is 1 to 128 printable ASCII characters")
+    if group is not None and (PRINTABLE_ASCII.fullmatch(group) is None or not ack):
+        raise WrongCommand("--group is 1 to 128 printable ASCII characters, and needs --ack")
     start = start or ("cursor" if ack else "live")
     try:
         if start != "cursor":
@@ -51,5 +57,5 @@ def subscribe(
         raise WrongCommand(known or error.detail) from None
     from headgate.cli.following import Follower, Wish, run  # noqa: PLC0415  the client costs every other command 0.2 s
 
-    wish = Wish(start, presence=presence, ack=ack, device=device)
+    wish = Wish(start, presence=presence, ack=ack, device=device, group=group)
     return run(Follower(settings, as_json=as_json, frames=frames, count=count), wanted, wish)

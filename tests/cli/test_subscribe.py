@@ -326,3 +326,25 @@ def test_no_server(headgate: Headgate) -> None:
     done = headgate("subscribe", "a", "--url", "http://127.0.0.1:9")
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
     assert "http://127.0.0.1:9" in done.err
+
+
+def test_a_member_of_a_group_acknowledges_what_it_prints(headgate: Headgate, streams: Streams) -> None:
+    def script(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 0, group="w")
+        messages(ws, "a", 1, 4)
+        while streams.hears(ws)["seq"] != 4:
+            pass
+
+    streams.scripts = [script]
+    done = headgate("subscribe", "a", "--group", "w", "--ack", "--count", "2", "--url", streams.url)
+    assert (done.status, seqs(done.lines)) == (0, [1, 4])
+    asked, *acks = streams.heard[0]
+    assert (asked["group"], asked["ack"], asked["from"]) == ("w", True, "cursor")
+    assert {frame["type"] for frame in acks} == {"ack"} and acks[-1]["seq"] == 4
+
+
+@pytest.mark.parametrize("wrong", [["w"], ["", "--ack"], ["x" * 129, "--ack"]])
+def test_a_group_has_a_name_and_needs_ack(headgate: Headgate, streams: Streams, wrong: list[str]) -> None:
+    done = headgate("subscribe", "a", "--url", streams.url, "--group", *wrong)
+    assert done.status == 2 and "--group" in done.err

@@ -53,7 +53,7 @@ class Subscribe(NamedTuple):
     """A subscribe request, from a frame or a query. `position` is None for live.
 
     `presence` is 0 where the client wants none, 1 for the first `presence` frame, 2 for `presence_diff` frames too.
-    `ack`: the client acknowledges what it gets.
+    `ack`: the client acknowledges what it gets. `group`: it is a member of this consumer group, "" for none.
     """
 
     topic_id: str
@@ -61,11 +61,12 @@ class Subscribe(NamedTuple):
     presence: int
     device_id: str = DEFAULT_DEVICE
     ack: bool = False
+    group: str = ""
 
     @property
     def needs_cursor(self) -> bool:
         """Whether the owner of the user's shard is asked for the device's cursor first."""
-        return self.ack or (self.position is not None and self.position.form == CURSOR)
+        return not self.group and (self.ack or (self.position is not None and self.position.form == CURSOR))
 
 
 class Unsubscribe(NamedTuple):
@@ -163,17 +164,17 @@ def command(frame: ClientFrameHead) -> Command:
 
 
 def subscribe_from_query(topic_id: str, query: Mapping[str, str]) -> Subscribe:
-    """Reads one topic of a query string: `from`, `ack`, `presence` and `device_id`; other fields are ignored.
+    """Reads one topic of a query string: `from`, `ack`, `presence`, `device_id` and `group`; others are ignored.
 
     Raises Refusal `invalid_topic_id` or `bad_request`.
     """
     get = query.get
-    return _asked_in_query(topic_id, get("from"), get("ack"), get("presence"), get("device_id"))
+    return _asked_in_query(topic_id, get("from"), get("ack"), get("presence"), get("device_id"), get("group"))
 
 
 @lru_cache(maxsize=1_024)  # the clients of one topic mostly ask the same; one that is refused is not kept
 def _asked_in_query(
-    topic_id: str, begin: str | None, ack: str | None, presence: str | None, device_id: str | None
+    topic_id: str, begin: str | None, ack: str | None, presence: str | None, device_id: str | None, group: str | None
 ) -> Subscribe:
     check_topic_id(topic_id)
     position = None if begin is None else from_query(begin)
@@ -182,6 +183,8 @@ def _asked_in_query(
         members["presence"] = _flag("presence", presence)
     if device_id is not None:
         members["device_id"] = device_id
+    if group is not None:
+        members["group"] = group
     return _subscribe(topic_id, position, members)
 
 
@@ -246,7 +249,13 @@ def _subscribe(topic_id: str, position: Position | None, members: Mapping[str, A
     device_id = members.get("device_id", DEFAULT_DEVICE)
     if device_id is not DEFAULT_DEVICE and not _is_device(device_id):
         raise Refusal("bad_request", "device_id is 1 to 128 printable ASCII characters")
-    return Subscribe(topic_id, position, _LEVELS[members.get("presence")], device_id, ack)
+    group = members.get("group", "")
+    if "group" in members:
+        if not _is_device(group):
+            raise Refusal("bad_request", "group is 1 to 128 printable ASCII characters")
+        if not ack:
+            raise Refusal("bad_request", "a group needs ack:true: its messages are shared by who acknowledges them")
+    return Subscribe(topic_id, position, _LEVELS[members.get("presence")], device_id, ack, group)
 
 
 def _is_device(device_id: Any) -> bool:

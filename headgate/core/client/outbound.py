@@ -36,6 +36,7 @@ class _Subscribed(msgspec.Struct, tag_field="type", tag="subscribed", omit_defau
     subscriber_count: int = -1
     resumed: bool | None = None
     reason: str | None = None
+    group: str | None = None
 
 
 # The class of a close code tells a client what to do; the text is for people (docs/protocol.md, section 4).
@@ -100,6 +101,7 @@ def subscribed(answer: Subscribed, topic_id: str, frame_id: FrameId) -> ClientFr
         answer.count,
         answer.resumed,
         answer.reason if answer.resumed is False else None,
+        answer.group or None,
     )
     return ClientFrame("subscribed", _encode(frame), f"{answer.epoch}:{answer.cursor}" if is_durable else "")
 

@@ -22,6 +22,8 @@ from headgate.core.fanout.cursor_reports import CursorReports
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.give_ups import GiveUps
+from headgate.core.fanout.group_member import GroupMember, MemberTools
+from headgate.core.fanout.grouping import Grouping
 from headgate.core.fanout.pending import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.replaying import Replaying
@@ -32,6 +34,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Subscribed
 from headgate.core.wire.link_acks import LEASES, AttachCursors, Cursor, CursorLease
 from headgate.core.wire.link_dead_letters import Redeliver
+from headgate.core.wire.link_groups import GroupMessages
 from headgate.core.wire.position import CURSOR
 
 _HORIZON_S: Final = 60.0  # an item due later is visited twice: the wheel's turn is 64 s
@@ -40,13 +43,14 @@ _HORIZON_S: Final = 60.0  # an item due later is visited twice: the wheel's turn
 class AckActions(NamedTuple):
     """What the hub does: `pump` writes to a session, `replace` ends a subscription, `schedule` asks for a flush.
 
-    `clock` returns the time of the call in seconds.
+    `clock` returns the time of the call in seconds, `wall_ms` in Unix milliseconds.
     """
 
     pump: Callable[[Session], None]
     replace: Callable[[Subscription], None]
     schedule: Callable[[], None]
     clock: Callable[[], float]
+    wall_ms: Callable[[], int]
 
 
 class Acknowledging:
@@ -78,6 +82,7 @@ class Acknowledging:
         self.reports = CursorReports(upstream, do.schedule)
         self._give_ups = GiveUps(upstream, self._given_up)
         self._replaying = Replaying(upstream, self._give_ups, self._tools, events)
+        self.groups = Grouping(upstream, MemberTools(catchup.metrics, catchup.counts, do.wall_ms))
 
     def __len__(self) -> int:
         """Returns the number of subscriptions."""
@@ -99,7 +104,9 @@ class Acknowledging:
 
         `shard` is that of its user.
         """
-        if not pending.subscribe.ack:
+        if pending.subscribe.group:
+            self.groups.begin(subscription, pending, answer)
+        if pending.subscribe.group or not pending.subscribe.ack:
             return
         opened, lease, feed = pending.opened, pending.lease, subscription.feed
         assert opened is not None and lease is not None, "the cursor was opened before the topic's owner was asked"
@@ -127,6 +134,8 @@ class Acknowledging:
     def end(self, subscription: Subscription) -> None:
         """A subscription is about to end: its cursor is stored, and its lease is free."""
         acks = subscription.acks
+        if isinstance(acks, GroupMember):
+            self.groups.end(acks)
         if not isinstance(acks, SubscriptionAcks):
             return
         if self._acks.get(acks.key) is acks:
@@ -151,6 +160,9 @@ class Acknowledging:
     def ack(self, session: Session, command: Ack, frame_id: FrameId) -> None:
         """Takes an acknowledgement; with an id it is answered once the log has it. Raises Refusal."""
         acks = _acks_of(session, command.topic_id)
+        if isinstance(acks, GroupMember):
+            self.groups.ack(acks, command, frame_id)
+            return
         if self._replaying.ack(acks, command.seq):
             _ok(session, frame_id)
             self._settle(acks)
@@ -164,6 +176,9 @@ class Acknowledging:
     def nack(self, session: Session, command: Nack, frame_id: FrameId) -> None:
         """Takes a refusal of one message in flight. Raises Refusal."""
         acks = _acks_of(session, command.topic_id)
+        if isinstance(acks, GroupMember):
+            self.groups.nack(acks, command, frame_id)
+            return
         now, draw, seq = self._clock(), self._tools.draw, command.seq
         if acks.replays is not None and seq in acks.replays:
             failed = acks.replays.nack(seq, command.reason, now, draw)
@@ -222,11 +237,16 @@ class Acknowledging:
         self.reports.look()
         self._give_ups.look()
         self._replaying.look()
+        self.groups.look()
 
     # Owners
 
     def attach(self, shard: int, pending: Iterable[CursorLease]) -> None:
-        """Announces the leases of a shard's users to its new owner; `pending` are those of subscribes on their way."""
+        """Announces the leases of a shard's users, and the members of groups, to its new owner.
+
+        `pending` are the leases of subscribes on their way.
+        """
+        self.groups.attach(shard)
         leases = [acks.lease for acks in self._by_shard.get(shard, ())]
         leases += [lease for lease in pending if self._upstream.shard_of_user(lease.user_id) == shard]
         chunks = [leases[at : at + LEASES] for at in range(0, len(leases), LEASES)]
@@ -242,8 +262,11 @@ class Acknowledging:
         self._do.replace(acks.subscription)
         return cursor
 
-    def redeliver(self, feed: TopicFeed, message: Redeliver) -> None:
-        """Takes a message that is replayed, where its receiver is here."""
+    def redeliver(self, feed: TopicFeed, message: Redeliver | GroupMessages) -> None:
+        """Takes a message that is replayed, or those for a member of a group, where its receiver is here."""
+        if isinstance(message, GroupMessages):
+            self.groups.receive(message)
+            return
         receiver = message.receiver
         acks = self._acks.get((receiver.user_id, receiver.device_id, feed.topic_id))
         if acks is not None and acks.subscription.feed is feed and not receiver.group:
@@ -303,12 +326,12 @@ def _policy_of(feed: TopicFeed) -> BackoffPolicy:
     return msgspec.convert(feed.retry, BackoffPolicy)
 
 
-def _acks_of(session: Session, topic_id: str) -> SubscriptionAcks:
+def _acks_of(session: Session, topic_id: str) -> SubscriptionAcks | GroupMember:
     subscription = session.subscriptions.get(topic_id)
     if subscription is None:
         raise Refusal("not_found", f"this connection does not follow {topic_id}")
     acks = subscription.acks
-    if not isinstance(acks, SubscriptionAcks):
+    if not isinstance(acks, SubscriptionAcks | GroupMember):
         raise Refusal("bad_request", f"{topic_id} is followed without ack; subscribe with ack:true to acknowledge")
     return acks
 

@@ -48,7 +48,7 @@ class CatchUp:
         self.counts = GatewayCounts(upstream)
         self._limits = limits
         self._upstream = upstream
-        self._metrics = metrics
+        self.metrics = metrics
         self._replays = ReplayPieces(limits)
         self._behind: dict[Session, dict[Subscription, None]] = {}
         # Fenced while a page was on its way to them: the page may hold what came after the fence.
@@ -286,7 +286,7 @@ class CatchUp:
         feed, piece = subscription.feed, replayed.piece
         subscription.wrote(replayed.last, replayed.size)
         seconds = (wall_ms - piece.ts[0]) / 1000
-        self._metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
+        self.metrics.delivered(feed.profile, len(piece.frames), max(seconds, 0.0))
         self.counts.delivered(feed, piece.ts, 1, wall_ms)
         session = subscription.session
         if len(replayed.data) <= HELD:
@@ -304,7 +304,7 @@ class CatchUp:
         frames = acks.take(piece)
         subscription.wrote(acks.place, 0)
         if frames:
-            self._metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
+            self.metrics.delivered(feed.profile, len(frames), max((wall_ms - piece.ts[0]) / 1000, 0.0))
             if acks.newest > before:
                 fresh = piece.ts[before + 1 - piece.seq : acks.newest + 1 - piece.seq]
                 self.counts.delivered(feed, fresh, 1, wall_ms)
@@ -345,7 +345,7 @@ class CatchUp:
         """Writes a gap, both ends included; `reason` is `retention` or `slow_consumer`."""
         feed = subscription.feed
         count = to_seq - from_seq + 1
-        self._metrics.gap(reason, count)
+        self.metrics.gap(reason, count)
         if feed.durable:
             again = reason == "slow_consumer"
             frame = outbound.gap(feed.topic_id, feed.epoch, from_seq, to_seq, reason=reason, recoverable=again)

@@ -37,6 +37,7 @@ from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 from headgate.core.wire.link_dead_letters import Redeliver
+from headgate.core.wire.link_groups import GroupMessages
 from headgate.core.wire.link_members import Fence, TopicSettings
 from headgate.core.wire.link_messages import Amended
 from headgate.core.wire.rights import Identity
@@ -76,7 +77,7 @@ class Hub:
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self.events = DeliveryEvents(metrics.lifecycle_events)
         replace = partial(self.unsubscribe, reason="replaced")
-        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now)
+        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now, lambda: self._moment.wall_ms)
         tell = AckEvents(self.events, self.counts, metrics.redelivered, lambda: self._moment)
         self.acknowledging = Acknowledging(limits, upstream, tell, self.catchup, self.deadlines, draw, do_acks)
         self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, self.acknowledging.fit)
@@ -129,7 +130,7 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver):
+        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver | GroupMessages):
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._take_rare(feed, message)
         else:
@@ -139,13 +140,14 @@ class Hub:
         """Takes the time; called before `on_push` of a message that is judged by more than the newest tick."""
         self._moment = moment
 
-    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver) -> None:
+    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver | GroupMessages) -> None:
         if isinstance(message, Fence):
             self._fences.take(feed, message)
-        elif isinstance(message, Redeliver):
+        elif isinstance(message, Redeliver | GroupMessages):
             self.acknowledging.redeliver(feed, message)
         elif isinstance(message, Amended):
             self._flush.amend(feed, message)
+            self.acknowledging.groups.amend(message)
         else:
             self._input.configure(feed, message.settings)
             self.acknowledging.configure(feed)
@@ -156,9 +158,9 @@ class Hub:
         if not up:
             return
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
+        self.acknowledging.attach(shard, self.pending.leases())
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
-        self.acknowledging.attach(shard, self.pending.leases())
         self._users.attach(shard)  # behind the leases: once the owner has heard all users it gives new ones
         self.audience.presence.attach(shard)
         self._waits.resend(shard)

@@ -88,7 +88,9 @@ class PendingSubscribe(Life):
         assert caller is not None
         create = create and self.session.topics is None  # a ticket for topics is for reading them
         self.level = level
-        return AskSubscribe(req, self.topic_id, caller, self.position, create, level)
+        group = self.subscribe.group
+        member = self.session.connection_id if group else ""
+        return AskSubscribe(req, self.topic_id, caller, self.position, create, level, group, member)
 
 
 class _Query:

@@ -136,6 +136,11 @@ class Subscribing:
         self.proceed(pending.session)
 
     def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> None:
+        if pending.subscribe.group != answer.group:
+            assert pending.shard is not None
+            self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
+            self.deny(pending, Refusal("not_ready", "the owner of the topic is of a version without consumer groups"))
+            return
         if pending.subscribe.ack and answer.settings.get("profile") == "ephemeral":
             assert pending.shard is not None
             self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))

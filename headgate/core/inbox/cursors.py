@@ -12,6 +12,7 @@ import msgspec
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.inbox_record import CursorEntry
 from headgate.core.wire.link_acks import WINDOW
+from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
 
 FAMILY: Final = b"\0c"  # of keys
 DEVICES: Final = 100  # of a user in a topic; the newest are kept
@@ -50,7 +51,7 @@ def merged(one: DeviceCursor, other: DeviceCursor) -> DeviceCursor:
     above = {at for cursor in newest for at in cursor.above}
     while seq + 1 in above:
         seq += 1
-    last = seq + WINDOW  # nothing above it was ever sent
+    last = seq + (GROUP_WINDOW if one.device_id == GROUP_DEVICE else WINDOW)  # nothing above it was ever sent
     attempts: dict[int, int] = {}
     for at, count in [entry for cursor in newest for entry in cursor.attempts]:
         if seq < at <= last:

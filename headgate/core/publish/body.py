@@ -9,6 +9,7 @@ from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, id_bytes, id_te
 from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, members, show_escapes
 
 MAX_ATTACHMENTS: Final = 10
+MAX_KEY: Final = 256  # characters
 _NO_RAW: Final = msgspec.Raw(b"")
 _NOT_OBJECT: Final = "the body must be a JSON object"
 _DETAILS: Final = {
@@ -22,7 +23,8 @@ _MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")  # of UTF-8, UTF-16 
 class PublishBody(NamedTuple):
     """A checked body. `payload` is its compacted text; `rest` the frame's members behind it, with leading commas.
 
-    `parent` is the id of the message that it replies to, empty for none; `rest` has it too.
+    `parent` is the id of the message that it replies to, empty for none; `rest` has it too. `key` is its JSON text,
+    empty for none: messages of one key go to one member of a consumer group.
     """
 
     payload: bytes
@@ -30,6 +32,7 @@ class PublishBody(NamedTuple):
     low: bool
     rest: bytes
     parent: bytes = b""
+    key: bytes = b""
 
 
 # A page makes a link of it: http, https or relative, without blanks and controls, which a browser skips.
@@ -46,6 +49,7 @@ class _Attachment(msgspec.Struct, omit_defaults=True):
 class _Body(msgspec.Struct):
     payload: msgspec.Raw = _NO_RAW
     client_msg_id: str | None = None
+    key: str | None = None
     priority: Literal["NORMAL", "LOW"] | None = None
     parent_message_id: str | None = None
     parent_version: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)] | None = None
@@ -62,6 +66,7 @@ class _Texts(msgspec.Struct):
     topic_id: msgspec.Raw = _NO_RAW
     payload: msgspec.Raw = _NO_RAW
     client_msg_id: msgspec.Raw = _NO_RAW
+    key: msgspec.Raw = _NO_RAW
     priority: msgspec.Raw = _NO_RAW
     parent_message_id: msgspec.Raw = _NO_RAW
     parent_version: msgspec.Raw = _NO_RAW
@@ -93,11 +98,14 @@ def read_publish(raw: bytes, max_bytes: int) -> PublishBody:
         raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
     if body.client_msg_id is not None:
         check_client_msg_id(body.client_msg_id, "client_msg_id")
+    if body.key is not None and not 0 < len(body.key) <= MAX_KEY:
+        raise Refusal("bad_request", f"key must be 1 to {MAX_KEY} characters")
     parent = read_parent(body.parent_message_id)
     rest, counted = _rest(body, parent)
     if len(payload) + counted > max_bytes:
         raise Refusal("too_large", f"the payload has {len(payload) + counted} bytes; at most {max_bytes} are taken")
-    return PublishBody(payload, body.client_msg_id, body.priority == "LOW", rest, parent)
+    key = b"" if body.key is None else _encode(body.key)
+    return PublishBody(payload, body.client_msg_id, body.priority == "LOW", rest, parent, key)
 
 
 def read_topic_id(raw: bytes) -> str:
@@ -167,9 +175,11 @@ def check_client_msg_id(value: str, name: str) -> None:
 
 def frame_tail(message_id: bytes, publisher_id: str, body: PublishBody) -> bytes:
     """Returns the tail of the message frame: from `"message_id"` to the closing brace."""
-    return b'"message_id":"%b","publisher_id":%b,"payload":%b%b}' % (
+    key = b'"key":%b,' % body.key if body.key else b""
+    return b'"message_id":"%b","publisher_id":%b,%b"payload":%b%b}' % (
         id_text(message_id).encode(),
         _encode(publisher_id),
+        key,
         body.payload,
         body.rest,
     )

@@ -111,7 +111,7 @@ def amend(frames: list[bytes], first: int, seq: int, frame: bytes, *, redacted: 
     if redacted:
         mark = b',"kind":"edit","target_seq":%d,' % seq
         for later in range(max(at + 1, 0), len(frames)):
-            if mark in frames[later] and _is_edit_of(frames[later], seq):  # a payload may hold the mark as well
+            if mark in frames[later] and is_edit_of(frames[later], seq):  # a payload may hold the mark as well
                 grown += _replace(frames, later, redacted_frame(frames[later]))
     return grown
 
@@ -122,7 +122,8 @@ def _replace(frames: list[bytes], at: int, frame: bytes) -> int:
     return grown
 
 
-def _is_edit_of(frame: bytes, seq: int) -> bool:
+def is_edit_of(frame: bytes, seq: int) -> bool:
+    """Returns whether a frame is that of an edit of message `seq`."""
     found = frame_members(frame)
     return found.get("kind") == _EDIT and found.get("target_seq") == b"%d" % seq
 

@@ -13,11 +13,14 @@ import msgspec
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.link_acks import WINDOW, Cursor
+from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
 
 MEMBERSHIP_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
 RECORD_BYTES: Final = 65_536
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+# That of a consumer group begins with \x01; see `link_groups`.
+_UserId = Annotated[str, msgspec.Meta(min_length=1, pattern="^(?:\x01[^\x00]{1,128}|[^\x00\x01][^\x00]{0,127})$")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
@@ -38,15 +41,15 @@ class MembershipRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", ta
 
 
 class CursorEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """How far a device of a user has come in a topic; the fields are those of `link_acks.Cursor`."""
+    """How far a device of a user, or a consumer group, has come in a topic; see `link_acks.Cursor`."""
 
-    user_id: _Id
+    user_id: _UserId
     device_id: _Id
     topic_id: _Id
     epoch: _Number
     seq: _Number
-    above: Annotated[list[_Number], msgspec.Meta(max_length=WINDOW)] = []
-    attempts: Annotated[list[tuple[_Number, _Number]], msgspec.Meta(max_length=WINDOW)] = []
+    above: Annotated[list[_Number], msgspec.Meta(max_length=GROUP_WINDOW)] = []
+    attempts: Annotated[list[tuple[_Number, _Number]], msgspec.Meta(max_length=GROUP_WINDOW)] = []
 
 
 class CursorsRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="cursors"):
@@ -83,10 +86,14 @@ def decode_inbox(value: bytes | None) -> InboxRecord:
 
 
 def encode_cursor(cursor: Cursor) -> bytes:
-    """Returns one entry of a record of cursors: at most 12 KB. Raises CorruptRecord for one that nobody would take.
+    """Returns one entry of a record of cursors: at most 12 KB, that of a group 48 KB.
 
-    A record with one bad entry would be lost with all others in it.
+    Raises CorruptRecord for one that nobody would take. A record with one
+    bad entry would be lost with all others in it.
     """
+    most = GROUP_WINDOW if cursor.device_id == GROUP_DEVICE else WINDOW
+    if max(len(cursor.above), len(cursor.attempts)) > most:
+        raise CorruptRecord(f"a cursor with more than {most} numbers")
     ids = cursor.user_id, cursor.device_id, cursor.topic_id
     entry = _encoder.encode(CursorEntry(*ids, cursor.epoch, cursor.seq, cursor.above, cursor.attempts))
     try:

@@ -15,6 +15,7 @@ from headgate.core.wire import (
     link_direct,
     link_ephemeral,
     link_events,
+    link_groups,
     link_hello,
     link_members,
     link_messages,
@@ -72,6 +73,8 @@ class AskSubscribe(LinkStruct, tag=12):
     `position` is the client's, as `headgate.core.wire.position.Position` (None: live). With `create` an unknown topic
     is created if the caller may do so. `presence` is 1 where the client gets the first `presence` frame and 2 where it
     gets what changes too, 0 also where the gateway watches the topic's presence already (`link_presence`).
+    With `group` it is a member of a consumer group, which is called `member` (`link_groups`); `position` is then where
+    a group that is new begins.
     """
 
     req: int
@@ -80,6 +83,8 @@ class AskSubscribe(LinkStruct, tag=12):
     position: Position | None = None
     create: bool = False
     presence: int = 0
+    group: str = ""
+    member: str = ""
 
 
 class Subscribed(LinkStruct, tag=13):
@@ -90,6 +95,7 @@ class Subscribed(LinkStruct, tag=13):
     `settings` are the topic's effective settings.
     `fence` is the topic's newest fence; `member` is whether the caller is a member. `users` is how many different users
     there are, the caller included; -1 where presence is off or not for him, None from an owner that does not count.
+    `group` is the one that was joined, and `cursor` then where it is.
     """
 
     req: int
@@ -105,6 +111,7 @@ class Subscribed(LinkStruct, tag=13):
     fence: int = 0
     member: bool = False
     users: int | None = None
+    group: str = ""
 
 
 class Leave(LinkStruct, tag=14):
@@ -328,12 +335,13 @@ Request = (
     | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest
     | link_acks.CursorRequest | link_dead_letters.DeadLetterRequest | link_stats.StatsRequest
+    | link_groups.GroupRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | link_ephemeral.Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
     | link_direct.DirectReply | link_deliveries.DeliveryReply
-    | link_acks.CursorReply | link_dead_letters.DeadLetterReply | link_stats.StatsReply
+    | link_acks.CursorReply | link_dead_letters.DeadLetterReply | link_stats.StatsReply | link_groups.GroupReply
 )  # fmt: skip
 Message = (
     Request | Answer | link_hello.Greeting | Attach | Attached | Leave | Messages | EphemeralMessages
@@ -344,6 +352,7 @@ Message = (
     | link_acks.CursorAnnouncement | link_acks.SubscriptionReplaced
     | link_events.EventAnnouncement
     | link_stats.StatsReport | link_stats.StatsPush
+    | link_groups.GroupAnnouncement | link_groups.GroupPush
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
@@ -354,4 +363,5 @@ SinceVersion2 = (
     | link_dead_letters.DeadLetterRequest | link_dead_letters.DeadLetterNews
     | link_events.EventAnnouncement
     | link_stats.StatsRequest | link_stats.StatsReport
+    | link_groups.GroupRequest | link_groups.GroupAnnouncement
 )  # fmt: skip

@@ -58,6 +58,17 @@ class SubscribeFrame(ClientFrameType, tag="subscribe", kw_only=True, rename={"fr
     ack: (
         Annotated[bool, Meta(description="Messages are acknowledged with `ack`; what is not comes again.")] | UnsetType
     ) = UNSET
+    group: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=128,
+                description="A consumer group, whose members share the messages; needs `ack`.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class UnsubscribeFrame(ClientFrameType, tag="unsubscribe", kw_only=True):

@@ -10,6 +10,7 @@ from headgate.runtime.api.value_types import (
     AttachmentItem,
     ClientMsgIdText,
     MessageIdText,
+    MessageKeyText,
     NameText,
     PermissionsName,
     ReactionName,
@@ -47,6 +48,7 @@ class PublishRequest(msgspec.Struct, omit_defaults=True):
 
     payload: Any
     client_msg_id: ClientMsgIdText | UnsetType | None = UNSET
+    key: MessageKeyText | UnsetType | None = UNSET
     priority: Literal["NORMAL", "LOW"] | UnsetType | None = UNSET
     parent_message_id: MessageIdText | UnsetType | None = UNSET
     parent_version: Version | UnsetType | None = UNSET

@@ -15,6 +15,7 @@ from headgate.runtime.api.value_types import (
     Count,
     Epoch,
     MessageIdText,
+    MessageKeyText,
     Milliseconds,
     PresenceState,
     PresentUser,
@@ -65,6 +66,7 @@ class SubscribedFrame(ServerFrameType, tag="subscribed", kw_only=True):
     subscriber_count: Count
     resumed: bool | UnsetType = UNSET
     reason: Literal["expired", "epoch_changed", "ephemeral", "ahead", "no_cursor"] | UnsetType = UNSET
+    group: Annotated[str, Meta(description="The consumer group that was joined.")] | UnsetType = UNSET
 
 
 class MessageFrame(ServerFrameType, tag="message", kw_only=True):
@@ -75,6 +77,7 @@ class MessageFrame(ServerFrameType, tag="message", kw_only=True):
     ts: UnixMilliseconds
     message_id: MessageIdText
     publisher_id: UserIdText
+    key: MessageKeyText | UnsetType = UNSET
     payload: Any
     kind: Literal["edit", "redact", "reaction"] | UnsetType = UNSET
     target_seq: Annotated[int, Meta(ge=1, description="The message that an event changed.")] | UnsetType = UNSET

@@ -15,6 +15,12 @@ DeviceIdText = Annotated[str, Meta(pattern=_TEXT_KEY, description="1 to 128 char
 ClientMsgIdText = Annotated[
     str, Meta(pattern=_TEXT_KEY, description="Makes a publish safe to repeat: 1 to 128 characters of printable ASCII.")
 ]
+MessageKeyText = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=256, description="Messages of one key go to one member of a consumer group, in order."
+    ),
+]
 MessageIdText = Annotated[
     str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="UUID text, lower case.")
 ]
