@@ -150,8 +150,7 @@ class ShardOwner:
         self._lease = node.lease
         self._shell = node.shell
         self._topic_changed = topic_changed
-        self._end = found.end
-        self._logic = found.shard.logic
+        self._end, self._logic = found.end, found.shard.logic
         self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._shell.metrics)
         self.cursor_writer = CursorWriter(log, number, self.inbox)
         self.leases: Leases[Destination] = Leases()

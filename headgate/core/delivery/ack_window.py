@@ -18,14 +18,13 @@ Five rules:
 import enum
 from typing import Final, NamedTuple
 
-from headgate.core.delivery.breaker import Breaker, BreakerPolicy, BreakerState
+from headgate.core.delivery.breaker import BreakerPolicy, BreakerState
 from headgate.core.delivery.delivery import Delivery, Status, restored
+from headgate.core.delivery.failed_messages import COMES_AGAIN, NOT_AGAIN, FailedMessages
 from headgate.core.delivery.retry import Draw, RetryPolicy, no_jitter
 from headgate.core.wire.link_acks import WINDOW
 
 NO_ANSWER: Final = "no acknowledgement in time"
-_NOT_AGAIN: Final = 1 << 63  # above every number: a refused message has not come again
-_COMES_AGAIN: Final = (Status.RETRY_SCHEDULED, Status.QUEUED)
 
 
 class Sending(NamedTuple):
@@ -55,59 +54,6 @@ class Ignored(enum.Enum):
     NOT_SENT = enum.auto()
 
 
-class _Trouble:
-    """What a window needs when something failed.
-
-    `above` are acknowledged numbers above `acked`, `deliveries` how often messages above it were sent where that is
-    more than once. `refused` are messages of which a `nack` came, with the newest number that had been sent when it
-    came again. `failed` are deliveries of messages that failed; a given up one stays until its dead letter is
-    written. `probe_at` is when the open breaker lets one message through, `probe` that message.
-    """
-
-    __slots__ = ("above", "breaker", "deliveries", "failed", "probe", "probe_at", "refused")
-
-    def __init__(self, breaker: BreakerPolicy) -> None:
-        self.above: set[int] = set()
-        self.deliveries: dict[int, int] = {}
-        self.refused: dict[int, int] = {}
-        self.failed: dict[int, Delivery] = {}
-        self.breaker = Breaker(breaker)
-        self.probe_at: float | None = None
-        self.probe: int | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left of it."""
-        quiet = self.breaker.state is BreakerState.CLOSED and not self.breaker.failures
-        return quiet and not self.above and not self.deliveries and not self.failed
-
-    def waits(self, seq: int, *statuses: Status) -> bool:
-        """Whether the message failed and is in one of these states."""
-        delivery = self.failed.get(seq)
-        return delivery is not None and delivery.status in statuses
-
-    def passes(self, seq: int) -> bool:
-        """Whether the message is not to be sent any more."""
-        return seq in self.above or self.waits(seq, Status.DEAD_LETTER)
-
-    def start(self, seq: int, sent: int, now: float) -> None:
-        """A message is sent; `sent` is the newest number that was sent before."""
-        delivery = self.failed.get(seq)
-        if delivery is not None:
-            if delivery.status is Status.RETRY_SCHEDULED:
-                delivery.requeue(now)
-            if delivery.status is Status.QUEUED:  # else it comes again with one before it: its try goes on
-                delivery.start()
-        if self.refused.get(seq) == _NOT_AGAIN:
-            self.refused[seq] = max(sent, seq)
-        if self.breaker.state is BreakerState.HALF_OPEN:
-            self.probe = seq
-
-    def covers(self, last: int, seq: int) -> bool:
-        """Whether an acknowledgement of all up to `last` counts for the message."""
-        return not self.passes(seq) and (seq == last or last > self.refused.get(seq, 0))
-
-
 class AckWindow:
     """The window of one subscription that has all messages up to `acked`.
 
@@ -125,12 +71,12 @@ class AckWindow:
         self.size = size
         self._breaker = breaker
         self._timeout_at: float | None = None
-        self._trouble: _Trouble | None = None
+        self._trouble: FailedMessages | None = None
 
     def restore(self, above: list[int], attempts: list[tuple[int, int]]) -> None:
         """Continues where another window was; see `headgate.core.wire.link_acks.Cursor`. Nothing was sent yet."""
         last = self.acked + self.size
-        trouble = _Trouble(self._breaker)
+        trouble = FailedMessages(self._breaker)
         trouble.above = {seq for seq in above if self.acked < seq <= last}
         for seq, count in attempts:
             if self.acked < seq <= last and count > 0 and seq not in trouble.above:
@@ -255,8 +201,8 @@ class AckWindow:
         if trouble is not None and trouble.passes(seq):
             return Ignored.DONE
         trouble = self._troubled()
-        trouble.refused[seq] = _NOT_AGAIN
-        if trouble.waits(seq, *_COMES_AGAIN):
+        trouble.refused[seq] = NOT_AGAIN
+        if trouble.waits(seq, *COMES_AGAIN):
             return Ignored.DONE  # where it had failed for want of an answer, this was the answer
         failure = self._fail(seq, reason, now, draw)
         self._wait(now, draw)
@@ -323,7 +269,7 @@ class AckWindow:
             sendings.append(Sending(seq, attempt))
         return sendings
 
-    def _count(self, trouble: _Trouble, last: int) -> bool:
+    def _count(self, trouble: FailedMessages, last: int) -> bool:
         """Counts an acknowledgement of all up to `last`; false when there was none of them left to acknowledge."""
         before = len(trouble.above)
         for seq in range(self.acked + 1, last + 1):
@@ -340,7 +286,7 @@ class AckWindow:
         self._pass(trouble)
         return True
 
-    def _pass(self, trouble: _Trouble) -> None:
+    def _pass(self, trouble: FailedMessages) -> None:
         """Moves `acked` over what is done, and forgets what is below it."""
         while self.acked + 1 in trouble.above:
             self.acked += 1
@@ -370,7 +316,7 @@ class AckWindow:
                 delivery.requeue(now)
         return Failure(seq, delivery.attempts, delivery.last_error, delay is None, delay or 0.0)
 
-    def _probe(self, trouble: _Trouble) -> None:
+    def _probe(self, trouble: FailedMessages) -> None:
         """The breaker lets the oldest message through."""
         trouble.probe_at = None
         trouble.breaker.probe()
@@ -393,14 +339,14 @@ class AckWindow:
             return self.acked + 1 if self.acked < self.sent else None
         return next((seq for seq in range(self.acked + 1, self.sent + 1) if not trouble.passes(seq)), None)
 
-    def _unsent(self, trouble: _Trouble) -> int:
+    def _unsent(self, trouble: FailedMessages) -> int:
         """Returns the number of the next message that is to be written."""
         seq = self.next
         while trouble.passes(seq):
             seq += 1
         return seq
 
-    def _troubled(self) -> _Trouble:
+    def _troubled(self) -> FailedMessages:
         if self._trouble is None:
-            self._trouble = _Trouble(self._breaker)
+            self._trouble = FailedMessages(self._breaker)
         return self._trouble
