@@ -38,8 +38,8 @@ class Plan:
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
-        self.twice = set(rng.sample(range(4_000), 500))
-        self.always = set(rng.sample(range(4_000), 60)) - self.twice
+        self.twice = set(rng.sample(range(40_000), 5_000))
+        self.always = set(rng.sample(range(40_000), 600)) - self.twice
         self.pause_s = rng.uniform(0.0, 0.6)
 
     def fails(self, number: int, attempt: int) -> bool:
