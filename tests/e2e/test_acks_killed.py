@@ -26,7 +26,11 @@ WORKERS: Final = 6
 MOST: Final = 4
 RETRY: Final = {"kind": "fixed", "first_ms": 700, "max_ms": 700, "jitter": 0, "max_attempts": MOST}
 PER_S: Final = 40
-MANY_FRAMES: Final = {"limits.control_per_s": 1_000, "limits.control_burst": 10_000}  # each message is acknowledged
+SETTINGS: Final = {  # each message is acknowledged, and after an outage many fail in a row
+    "limits.control_per_s": 1_000,
+    "limits.control_burst": 10_000,
+    "limits.ack_breaker_failures": 1_000,
+}
 
 
 class Plan:
@@ -34,8 +38,8 @@ class Plan:
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
-        self.twice = set(rng.sample(range(4_000), 500))
-        self.always = set(rng.sample(range(4_000), 60)) - self.twice
+        self.twice = set(rng.sample(range(40_000), 5_000))
+        self.always = set(rng.sample(range(40_000), 600)) - self.twice
         self.pause_s = rng.uniform(0.0, 0.6)
 
     def fails(self, number: int, attempt: int) -> bool:
@@ -168,7 +172,7 @@ def kill_the_owner_of(shard: int) -> Kill:
 async def test_a_death_in_mid_redelivery_loses_nothing_and_repeats_nothing_that_is_stored(
     stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str, what: str, kill: Kill
 ) -> None:
-    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=2, settings=MANY_FRAMES)
+    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=2, settings=SETTINGS)
     await deployment.start(SHARDS)
     async with AsyncExitStack() as stack:
         root = token("root", service=True, admin=True)
