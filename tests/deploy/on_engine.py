@@ -178,10 +178,10 @@ async def test_acknowledgements_dead_letters_and_lifecycle_events_pass_the_proxy
     called = ("run", "--rm", "--no-deps", "--no-TTY", "--env", f"HEADGATE_CLIENT__TOKEN={token('cli')}", "--env",
               "HEADGATE_CLIENT__URL=http://proxy:8080", "ingest", "headgate")  # fmt: skip
     line = json.loads(compose(*called, "subscribe", TOPIC, "--ack", "--from", "earliest", "--count", "1"))
-    assert line["payload"] == BROKEN and line["attempt"] == 1, line
+    assert line["payload"] == BROKEN and "attempt" not in line, line
     assert compose(*called, "dead-letters", "list", "--topic", TOPIC) == ""
     assert json.loads(compose(*called, "topics", "stats", TOPIC))["published"] == 2
-    assert json.loads(compose(*called, "topics", "flush", TOPIC))["gateways"] == 2
+    assert json.loads(compose(*called, "topics", "flush", TOPIC))["gateways"] == 0, "nobody follows it now"
     print(told)
 
 

@@ -129,12 +129,18 @@ def test_the_proxy_sends_streams_to_gateways_and_the_rest_to_ingest() -> None:
         "/api/v1/topics",
         "/api/v1/topics/x/publish",
         "/api/v1/topics/x/subscribers",
+        "/api/v1/topics/x/stats",
+        "/api/v1/topics/x/flush",
+        "/api/v1/events",
+        "/api/v1/dead-letters",
+        "/api/v1/dead-letters/fda4c928-b718-815f-8e46-edae6d08e596/replay",
         "/ws/subscribes",
         "/connector",
     )
     assert all(re.search(pattern, path) for path in streams)
     assert not any(re.search(pattern, path) for path in others)
     assert "reverse_proxy gateway-1:8081 gateway-2:8081" in text and "reverse_proxy ingest:8080" in text
+    assert not re.search(r"(read|write|response_header|stream)_timeout", text), "a stream may be silent for 30 s"
 
 
 def test_observability_is_provisioned_with_our_rules_and_dashboards(services: dict[str, Any]) -> None:

@@ -56,6 +56,16 @@ def test_settings_of_values_reach_all_roles_and_the_own_ones_win(helm: Path, tmp
     assert bytes_of["gateway"].drain.spread_s == 0.5
 
 
+def test_settings_of_acknowledgements_and_events_reach_every_role(helm: Path, tmp_path: Path) -> None:
+    (locked,) = (path for path in VALUE_SETS if path.stem == "locked-down-values")
+    found = workloads(chart(helm, locked))
+    for role in ROLES:
+        given = taken(["headgate", role], chart_environment(found[role], tmp_path))
+        limits = given.limits
+        assert (limits.ack_window, limits.ack_breaker_failures, limits.ack_breaker_s) == (64, 5, 60.0), role
+        assert given.events.log_one_in == 1_000, role
+
+
 def test_a_setting_the_code_does_not_know_is_found(helm: Path, tmp_path: Path) -> None:
     """The check itself: a chart that drifted from the code fails it."""
     (minimal,) = (path for path in VALUE_SETS if path.stem == "minimal-values")

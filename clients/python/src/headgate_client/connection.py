@@ -72,6 +72,7 @@ class Stream:
         self._reached = False
         self._closing = False  # no further connection is opened
         self._task: asyncio.Task[None] | None = None
+        self._leaving: dict[str, int] = {}  # `unsubscribe` frames that are not answered on this connection, by topic
         self._timers: dict[str, asyncio.TimerHandle] = {}  # topics whose owner was away, to ask again
 
     def follow(self, feed: Feed) -> None:
@@ -93,8 +94,7 @@ class Stream:
         feed = self.feeds.pop(topic_id, None)
         if feed is not None:
             feed.end()
-            if self.session is not None:
-                self.session.put({"type": "unsubscribe", "topic_id": topic_id})
+            self._unsubscribe(topic_id)
         self._room.look()
 
     def send(self, frame: Frame) -> bool:
@@ -189,6 +189,7 @@ class Stream:
             return await session.run()
         finally:
             self.session = None
+            self._leaving.clear()
             self._last, self._served = session.last, session.served
             for timer in self._timers.values():
                 timer.cancel()
@@ -243,16 +244,17 @@ class Stream:
     def _take(self, frame: Frame, text: bytes) -> None:
         if self._on_frame is not None:
             self._on_frame(frame, text)
-        feed = self.feeds.get(frame.get("topic_id", ""))
-        if feed is None:
-            return
+        topic_id = frame.get("topic_id", "")
+        feed = self.feeds.get(topic_id)
+        if feed is None or topic_id in self._leaving:
+            return  # until the answer to `unsubscribe` every frame is of the subscription that was left
         if frame["type"] == "unsubscribed":
             self._end(feed, SubscriptionEnded(feed.topic_id, str(frame.get("reason"))))
         elif frame["type"] == "error":
             self._error(feed, frame)
         elif frame["type"] == "subscribed" and feed.wish.group is not None and frame.get("group") != feed.wish.group:
             self._end(feed, SubscribeRefused(feed.topic_id, "not_built", "this server has no consumer groups"))
-            self.send({"type": "unsubscribe", "topic_id": feed.topic_id})
+            self._unsubscribe(feed.topic_id)
         elif (again := feed.take(frame, text)) is not None:
             self.send({"type": "ack", "topic_id": feed.topic_id, "seq": again})
 
@@ -266,6 +268,16 @@ class Stream:
             return
         wait = max((frame.get("retry_after_ms") or 0) / 1_000, RESUBSCRIBE_S) + random.random()  # noqa: S311 - jitter
         self._timers[feed.topic_id] = asyncio.get_running_loop().call_later(wait, self._subscribe_again, feed)
+
+    def _unsubscribe(self, topic_id: str) -> None:
+        if self.session is not None:
+            self.session.tell({"type": "unsubscribe", "topic_id": topic_id}, lambda: self._has_left(topic_id))
+            self._leaving[topic_id] = self._leaving.get(topic_id, 0) + 1
+
+    def _has_left(self, topic_id: str) -> None:
+        self._leaving[topic_id] -= 1
+        if not self._leaving[topic_id]:
+            del self._leaving[topic_id]
 
     def _subscribe_again(self, feed: Feed) -> None:
         self._timers.pop(feed.topic_id, None)

@@ -157,9 +157,9 @@ class Session:
         elif kind == "token_expiring" and self._credentials.renew_in_s is None:  # else we know it better
             self._expiring.set()
         self.served = self.served or kind == "subscribed"
-        if "id" in frame:
-            self._answered(frame)
         self._take(frame, text)
+        if "id" in frame:  # after it: what an answer ends holds for the answer itself
+            self._answered(frame)
 
     def _answered(self, frame: Frame) -> None:
         then = self._told.pop(frame["id"], None)
