@@ -171,7 +171,6 @@ async def test_a_worker_and_the_owner_are_killed_and_each_message_is_done_once(
     assert {seq for _, seq, _, _ in seen} == set(numbers), "nothing is lost"
     assert set(numbers) - set(acknowledged) - {letter["seq"]} <= workers[0].sent, "the dead worker had acknowledged it"
     keys_in_order(seen)
-    repeats = len(seen) - len(numbers)
     figures.say(
         f"kill -9 of a worker and of the owner: 3 workers of a group on 2 gateways, 400 messages of {KEYS} keys, each "
         f"acknowledged by one, in order by key; {len(seen) - 400} deliveries more than messages, one dead letter"
