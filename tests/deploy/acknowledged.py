@@ -12,7 +12,7 @@ from headgate_client import Client, Message
 from tests.e2e.harness import until
 
 TOPIC: Final = "proxied.jobs"
-RETRY: Final = {"max_attempts": 2, "kind": "fixed", "first_ms": 100, "max_ms": 100, "jitter": 0}
+RETRY: Final[dict[str, Any]] = {"max_attempts": 2, "kind": "fixed", "first_ms": 100, "max_ms": 100, "jitter": 0}
 BROKEN: Final = "broken"
 WATCHED: Final = ("subscriber_added", "message_enqueued", "delivered")
 SILENCE_S: Final = 20.0
