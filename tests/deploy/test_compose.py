@@ -141,6 +141,7 @@ def test_the_proxy_sends_streams_to_gateways_and_the_rest_to_ingest() -> None:
     assert not any(re.search(pattern, path) for path in others)
     assert "reverse_proxy gateway-1:8081 gateway-2:8081" in text and "reverse_proxy ingest:8080" in text
     assert not re.search(r"(read|write|response_header|stream)_timeout", text), "a stream may be silent for 30 s"
+    assert not re.search(r"^\s*flush_interval", text, re.MULTILINE), "it keeps streams whose clients have left"
 
 
 def test_observability_is_provisioned_with_our_rules_and_dashboards(services: dict[str, Any]) -> None:
