@@ -107,7 +107,7 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             400: show._replace(path=_BAD_ID),
             403: show._replace(who=STRANGER),
             404: show._replace(path=_MISSING),
-            429: show._replace(who=GREEDY),
+            429: show._replace(who=GREEDY, path={"topic_id": "greedys"}),
         },
         "create_direct_topic": refused(direct, True)
         | {
