@@ -1,4 +1,4 @@
-"""The two runs of `python -m tests` have every test module between them, and none twice."""
+"""The three runs of `python -m tests` have every test module between them, and none twice."""
 
 from pathlib import Path
 
@@ -16,15 +16,14 @@ def modules(paths: list[str]) -> list[Path]:
 
 
 def test_every_test_module_is_in_one_of_the_runs() -> None:
-    waiting, computing = parts()
-    found = modules(waiting) + modules(computing)
+    found = [module for paths in parts() for module in modules(paths)]
     assert len(found) == len(set(found))
     assert set(found) == set((ROOT / "tests").rglob("test_*.py"))
 
 
-def test_what_uses_a_real_kafka_is_in_the_run_that_waits() -> None:
-    """It is fetched once then: two runs would fetch it at the same time."""
-    _, computing = parts()
+def test_what_uses_a_real_kafka_is_in_a_run_that_waits() -> None:
+    """Each run that uses it starts a broker."""
+    _, _, computing = parts()
     assert [module for module in modules(computing) if "kafka_bootstrap" in module.read_text("utf-8")] == [
         Path(__file__)
     ]
