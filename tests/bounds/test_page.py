@@ -23,7 +23,7 @@ MODULES = {
     "open_letters": "headgate.core.delivery.open_letters",
     "letter_log": "dispatcher.letter_log",
     "letter_requests": "dispatcher.letter_requests",
-    "user_inbox": "dispatcher.user_inbox",
+    "log_follower": "dispatcher.log_follower",
     "cursors": "headgate.core.inbox.cursors",
     "cursor_writer": "dispatcher.cursor_writer",
     "consumer_groups": "dispatcher.consumer_groups",

@@ -203,7 +203,7 @@ class Publisher:
         return not sent.refusals or self._rng.random() < 0.7
 
 
-_REFUSALS: Final = frozenset({"log_unavailable", "not_ready", "topic_not_found"})
+_REFUSALS: Final = frozenset({"log_unavailable", "not_ready", "queue_full", "topic_not_found"})
 
 
 class Keeper:
