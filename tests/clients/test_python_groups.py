@@ -11,7 +11,7 @@ from headgate_client import Client, Message
 from tests.integration.cluster_twin import token, until
 from tests.integration.groups_twin import groups_bed
 
-RETRY = {"kind": "fixed", "first_ms": 300, "max_ms": 300, "jitter": 0, "max_attempts": 3}
+RETRY = {"kind": "fixed", "first_ms": 1_000, "max_ms": 1_000, "jitter": 0, "max_attempts": 3}
 
 
 async def test_workers_share_the_messages_and_one_that_ends_leaves_its_part_to_the_others(tmp_path: Path) -> None:
@@ -48,10 +48,10 @@ async def test_workers_share_the_messages_and_one_that_ends_leaves_its_part_to_t
         await asyncio.sleep(0.2)
         await first.aclose()
         await until(lambda: len(done) == 39, 20)
-        await until(lambda: len(tries) >= 3, 20)
         await until(
-            lambda: 'headgate_dead_letters_total{reason="max_attempts"} 1.0' in bed.metrics.render().decode(), 10
+            lambda: 'headgate_dead_letters_total{reason="max_attempts"} 1.0' in bed.metrics.render().decode(), 20
         )
-    assert sorted(tries)[-1] == 3
+    assert len(tries) == 3, "it failed three times, whether the worker that left had had it or not"
+    assert tries in ([1, 2, 3], [2, 3, 4])
     assert all(len(names) == 1 for names in done.values()), done
     await log.close()
