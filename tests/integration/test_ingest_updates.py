@@ -85,7 +85,7 @@ def test_it_takes_effect_at_once_on_every_ingest() -> None:
         ({"settings": {"colour": 1}}, 400, "bad_request", "settings.colour"),
         ({"settings": {"presence": "x"}}, 400, "bad_request", "settings.presence"),
         ({"settings": {"hot_enter": 7_000}}, 400, "bad_request", "settings.hot_enter is not built"),
-        ({"settings": {"strategy": {"kind": "batched"}}}, 400, "bad_request", "settings.strategy is not built"),
+        ({"settings": {"hot_enter": 20}}, 400, "bad_request", "settings.hot_enter is not built"),
         ({"settings": {"on_slow": "conflate"}}, 400, "bad_request", "settings.on_slow"),
         ({"settings": {"profile": "ephemeral"}}, 422, "immutable", "settings.profile"),
         ({"name": "new", "settings": {"colour": 1}}, 400, "bad_request", "settings.colour"),
