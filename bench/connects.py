@@ -67,14 +67,16 @@ async def resume(server: Server, count: int) -> list[Subscriber]:
     return back
 
 
-async def publish(server: Server, count: int) -> None:
-    """Sends messages over the link, and waits until they have come."""
+async def publish(server: Server, count: int, tally: Tally) -> None:
+    """Sends messages over the link, and waits until the one subscriber of `tally` has them."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.link)
-    data, _ = batch(server.seq + 1, count)
+    data, frames = batch(server.seq + 1, count)
     server.seq += count
+    tally.wanted = tally.size + sum(map(len, frames))  # and their framing
+    tally.all_there.clear()
     writer.write(data)
-    await writer.drain()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        await tally.all_there.wait()
     writer.close()
 
 
@@ -82,23 +84,25 @@ async def one_round(turn: Turn, count: int, *, resumes: bool) -> None:
     """A new server: connects, then messages, then the same number of resumes."""
     server = Server(turn.kind, HEARTBEAT_S, tree=turn.tree)
     try:
+        tally = Tally()
+        watcher = await subscribe(server, 1, tally)
         there = await subscribe(server, WAVE, Tally())
         before, cpu = server.rss_kb(), server.cpu_s()
         there += await subscribe(server, count, Tally())
         turn.us["connect"].append((server.cpu_s() - cpu) / count * 1e6)
         turn.kb.append((server.rss_kb() - before) / count)
-        for subscriber in there[1:]:
+        for subscriber in there:
             subscriber.transport.close()
         if resumes:
             await asyncio.sleep(0.5)
+            await publish(server, 2, tally)
             await come_back(turn, server, count)
-        there[0].transport.close()
+        watcher[0].transport.close()
     finally:
         server.stop()
 
 
 async def come_back(turn: Turn, server: Server, count: int) -> None:
-    await publish(server, 2)
     cpu, begun = server.cpu_s(), time.monotonic()
     back = await resume(server, count)
     turn.storm_s.append(time.monotonic() - begun)
