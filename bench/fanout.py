@@ -67,6 +67,7 @@ class Server:
         deadline = time.monotonic() + ready_s
         while not (listens(self.port) and listens(self.link)):
             if time.monotonic() > deadline:
+                self.process.kill()
                 raise SystemExit(f"{kind} did not start")
             time.sleep(0.05)
 
