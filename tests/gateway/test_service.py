@@ -173,3 +173,21 @@ def test_a_replayed_message_is_judged_by_the_time_at_which_it_comes() -> None:
         assert seen == [loop.time()]
 
     run(loop, scenario())
+
+
+def test_users_are_announced_at_once_after_a_pause_and_else_two_milliseconds_later() -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        bed = Bed(clock=loop)
+        crowd(bed, 1)
+        await asyncio.sleep(0)
+        assert len(bed.owners.announced) == 1
+        for _ in range(3):
+            crowd(bed, 1)
+            await asyncio.sleep(0)
+        assert len(bed.owners.announced) == 1
+        await asyncio.sleep(0.0025)
+        assert len(bed.owners.announced) == 2 and set(bed.owners.users.values()) == {4}
+
+    run(loop, scenario())
