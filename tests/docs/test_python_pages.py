@@ -1,18 +1,17 @@
 """The Python programs of the how-to pages, word for word; only the address of the server is the test's."""
 
-import asyncio
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.clients.python_streams import Peer, streams
 from tests.docs.commands import ADDRESS, RUN_S, SOURCES, blocks
 from tests.vectors.served import Served
 
@@ -94,28 +93,30 @@ def test_the_programs_that_publish(served: Served, tmp_path: Path) -> None:
     assert printed[3:] == ["1 {'id': 1}", "2 {'id': 0}", "3 {'id': 1}", "4 {'id': 2}"]
 
 
-async def test_the_worker_does_refuses_and_gives_up(tmp_path: Path) -> None:
+def test_the_worker_of_a_group_acknowledges_and_what_it_cannot_do_is_a_dead_letter(
+    served: Served, tmp_path: Path
+) -> None:
     (worker,) = blocks("docs/how-to/workers.md", "python")
     assert len([line for line in worker.splitlines() if line.strip()]) <= 20
+    retry = {"kind": "fixed", "first_ms": 100, "max_ms": 100, "max_attempts": 2}
+    with httpx.Client(base_url=f"{served.url}/api/v1", trust_env=False) as http:
+        made = http.post("/topics", json={"name": "jobs", "topic_id": "jobs", "settings": {"retry": retry}})
+        assert made.status_code == 201, made.text
+        with Program(tmp_path, served.url.removeprefix("http://"), worker) as program:
+            _until(lambda: http.get("/topics/jobs").json()["subscriber_count"] == 1)
+            for payload in ("mail", "broken", "post"):
+                assert http.post("/topics/jobs/publish", json={"payload": payload}).status_code == 200
+            assert sorted(program.line() for _ in range(2)) == ["done: mail", "done: post"]
+            _until(lambda: bool(http.get("/dead-letters", params={"topic_id": "jobs"}).json()["dead_letters"]))
+        (letter,) = http.get("/dead-letters", params={"topic_id": "jobs"}).json()["dead_letters"]
+    assert (letter["seq"], letter["group"], letter["attempts"]) == (2, "mailers", 2)
 
-    async def script(peer: Peer) -> None:
-        asked = await peer.hear("subscribe")
-        assert (asked["ack"], asked["device_id"], asked["from"]) == (True, "worker-1", "cursor")
-        await peer.say("subscribed", "jobs", profile="durable", epoch=7, seq=0, resumed=False, reason="no_cursor")
-        await peer.say("message", "jobs", seq=1, payload="mail")
-        await peer.say("message", "jobs", seq=2, payload="broken")
-        refused = await peer.hear("nack")
-        await peer.say("ok", "jobs", id=refused["id"])
-        assert refused["seq"] == 2
-        await peer.say("message", "jobs", seq=2, payload="broken", attempt=4)
-        while (await peer.hear("ack"))["seq"] != 2:
-            pass
-        await peer.stay()
 
-    async with streams(script) as server:
-        with Program(tmp_path, server.url.removeprefix("http://"), worker) as program:
-            assert await asyncio.to_thread(program.line) == "done: mail"
-            assert await asyncio.to_thread(program.line) == "giving up on broken"
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 async def test_the_application_publishes_an_order_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
