@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.claims import claimed_at, cpu_s, live_at
+from bench.claims import claimed_at, live_at
+from bench.cpu import cpu_s
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import Deployment, Role, Stage, token, until
 from tests.e2e.kafka_client import read_all

@@ -183,7 +183,15 @@ def _rings() -> Operation:
     metrics = Metrics(frozenset({"gateway"}))
     limits = Limits()
     events = DeliveryEvents(metrics.lifecycle_events)
-    flush = Flush(limits, metrics, CatchUp(limits, BareLink(), metrics), lambda: None, events, lambda _feed, _piece: [])
+    flush = Flush(
+        limits,
+        metrics,
+        CatchUp(limits, BareLink(), metrics),
+        lambda: None,
+        events,
+        lambda _feed, _members, _piece: [],
+        float,
+    )
     count = 100_000
     feeds: list[TopicFeed] = [Feed(f"t{n}", 0, 1, 0, {}) for n in range(count)]
     frame = b"x" * (limits.rings_bytes // count)

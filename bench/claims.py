@@ -1,9 +1,7 @@
 """When a dispatcher claimed a shard (the ownership log), when it was live (its own log lines), and the CPU it took."""
 
 import json
-import os
 from datetime import datetime
-from pathlib import Path
 
 from tests.e2e.harness import Role
 from tests.e2e.kafka_client import read_all
@@ -26,9 +24,3 @@ def live_at(role: Role) -> dict[int, float]:
             entry = json.loads(line)
             found[entry["shard"]] = datetime.fromisoformat(entry["timestamp"]).timestamp()
     return found
-
-
-def cpu_s(pid: int | None) -> float:
-    """Returns the CPU seconds of a process: what a wait would be on a core that nothing else uses."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -6,14 +6,17 @@
 
 A connect ends with `subscribed`, a resume with `caught_up` behind the one message that was missed, which each client
 has to get once. `storm` is how long it takes until all of a round are back, with the clients on the other core. The
-floor (bench/floor.py) answers each handshake with as many frames in one write. Servers take turns, and their order
-changes: read the medians and the shares, not single figures.
+floor (bench/floor.py) answers each handshake with as many frames in one write. `websocket` and `sse` are the gateway
+alone, whose owner answers at once; `dev` is `headgate dev`, with the owner and the log behind a link. Servers take
+turns, and their order changes: read the medians and the shares, not single figures.
 """
 
 import argparse
 import asyncio
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +25,7 @@ import uvloop
 
 from bench.fanout import EPOCH, HEARTBEAT_S, Server, Subscriber, Tally, batch, subscribe
 
-KINDS = ("floor", "websocket", "sse")
+KINDS = ("floor", "websocket", "sse", "dev")
 WAVE = 200
 READY_S = 60.0  # for a server to listen: the machine may be busy
 
@@ -37,6 +40,42 @@ class Resuming(Subscriber):
         self.began = b'"caught_up"' in self.tail
 
 
+class Dev(Server):
+    """`headgate dev`: messages come in over HTTP, and its owner says where they are."""
+
+    errors = subprocess.DEVNULL
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "headgate.cli.main", "dev", "--port", str(self.port), "--admin.port", "0"]
+
+    def ports(self) -> list[int]:
+        return [self.port]
+
+    def request(self, position: str = "") -> bytes:
+        return super().request("seq:" + position.partition(":")[2] if position else "")
+
+    async def publish(self, count: int) -> None:
+        """Publishes one by one; an answer comes once the message is in the log."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        body = b'{"payload":"xxxxxxxxxxxx"}'
+        done = 0
+        while done < count:
+            writer.write(
+                b"POST /api/v1/topics/t/publish?wait=sequenced HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            answer = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            if head.startswith(b"http/1.1 200"):
+                done += 1
+            elif head.startswith(b"http/1.1 503"):
+                await asyncio.sleep(0.1)  # it was only just started
+            else:
+                raise SystemExit(f"a publish was answered {head!r} {answer!r}")
+        self.seq += count
+        writer.close()
+
+
 class Turn:
     """A server that takes part, and what each of its rounds has cost."""
 
@@ -47,6 +86,10 @@ class Turn:
         self.kb: list[float] = []
         self.us: dict[str, list[float]] = defaultdict(list)
         self.storm_s: list[float] = []
+
+    def times(self, floor: "Turn", what: str) -> float:
+        """Returns what a `connect` or `resume` costs, in units of the floor's."""
+        return statistics.median(self.us[what]) / statistics.median(floor.us[what])
 
 
 async def resume(server: Server, count: int) -> list[Subscriber]:
@@ -70,7 +113,11 @@ async def resume(server: Server, count: int) -> list[Subscriber]:
 
 
 async def publish(server: Server, count: int, tally: Tally) -> None:
-    """Sends messages over the link, and waits until the one subscriber of `tally` has them."""
+    """Sends messages, and waits until the one subscriber of `tally` has them."""
+    if isinstance(server, Dev):
+        await server.publish(count)
+        await asyncio.sleep(0.2)
+        return
     _, writer = await asyncio.open_connection("127.0.0.1", server.link)
     data, frames = batch(server.seq + 1, count)
     server.seq += count
@@ -84,8 +131,10 @@ async def publish(server: Server, count: int, tally: Tally) -> None:
 
 async def one_round(turn: Turn, count: int, *, resumes: bool) -> None:
     """A new server: connects, then messages, then the same number of resumes."""
-    server = Server(turn.kind, HEARTBEAT_S, READY_S, turn.tree)
+    server = (Dev if turn.kind == "dev" else Server)(turn.kind, HEARTBEAT_S, READY_S, turn.tree)
     try:
+        if isinstance(server, Dev):
+            await server.publish(1)  # makes the topic
         tally = Tally()
         watcher = await subscribe(server, 1, tally)
         there = await subscribe(server, WAVE, Tally())
@@ -118,8 +167,7 @@ def report(turns: list[Turn]) -> None:
     for turn in turns:
         parts = []
         for what, figures in turn.us.items():
-            share = statistics.median(figures) / statistics.median(floor.us[what])
-            middle = statistics.median(figures)
+            middle, share = statistics.median(figures), turn.times(floor, what)
             parts.append(f"{what} {middle:.0f} us ({min(figures):.0f}-{max(figures):.0f}, {share:.1f})")
         parts.append(f"{statistics.median(turn.kb):.2f} KB each")
         if turn.storm_s:
@@ -127,13 +175,12 @@ def report(turns: list[Turn]) -> None:
         print(f"{turn.label:18} " + "; ".join(parts), flush=True)
 
 
-async def rounds(turns: list[Turn], arguments: argparse.Namespace) -> None:
-    for at in range(arguments.rounds):
+async def take_turns(turns: list[Turn], rounds: int, count: int, *, resumes: bool) -> None:
+    """Runs the rounds and prints what each has cost; `turns` have it afterwards, the floor's first."""
+    for at in range(rounds):
         for turn in turns if at % 2 == 0 else turns[::-1]:
-            await one_round(turn, arguments.count, resumes=not arguments.connects)
-    print(
-        f"{arguments.rounds} rounds of {arguments.count}: CPU a client at the median (lowest-highest, times the floor)"
-    )
+            await one_round(turn, count, resumes=resumes)
+    print(f"{rounds} rounds of {count}: CPU a client at the median (lowest-highest, times the floor)")
     report(turns)
 
 
@@ -141,17 +188,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", choices=KINDS[1:])
+    parser.add_argument("--only", choices=KINDS[1:], action="append")
     parser.add_argument("--beside", type=Path)
     parser.add_argument("--connects", action="store_true")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {1} if (os.cpu_count() or 1) > 1 else {0})
-    kinds = [arguments.only] if arguments.only else list(KINDS[1:])
+    kinds = arguments.only or list(KINDS[1:])
     turns = [Turn("floor", "floor", None)]
     for kind in kinds:
         turns += [Turn(kind, kind, None)]
         turns += [Turn(f"{kind} beside", kind, arguments.beside.resolve())] if arguments.beside else []
-    uvloop.run(rounds(turns, arguments))
+    uvloop.run(take_turns(turns, arguments.rounds, arguments.count, resumes=not arguments.connects))
 
 
 if __name__ == "__main__":

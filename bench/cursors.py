@@ -35,7 +35,7 @@ def moved(users: UserTopics, writer: SnapshotWriter, cursors: int, seq: int) -> 
         entries = [encode_cursor(cursor(n, seq)) for n in range(at, min(at + MAX_CURSORS, cursors))]
         for value, _ in records_of_cursors(entries):
             records, bytes_ = records + 1, bytes_ + len(value)
-            for key in users.apply(Record(users.next_offset, 1_764_200_000_000 + seq, None, value)):
+            for key in users.apply(Record(users.next_offset, 1_764_200_000_000 + seq, None, value)).keys:
                 writer.touch(PairKey(key))
     spent = time.thread_time() - started
     print(

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from bench.claims import claimed_at, cpu_s, live_at
+from bench.claims import claimed_at, live_at
+from bench.cpu import cpu_s
 from headgate.core.wire.ids import shard_of, topic_key
 from tests.e2e.clients import Publisher, Subscriber
 from tests.e2e.harness import Deployment, Stage, token, until

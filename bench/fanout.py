@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 import uvloop
 
+from bench.cpu import cpu_s
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.link import Messages
 from headgate.core.wire.linkcodec import encode_batch
 
-TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 EPOCH = 1 << 44
 QUIET_S, HEARTBEAT_S = 3_600, 30
@@ -54,27 +54,32 @@ class Server:
     """A server process on core 0; `tree` is the checkout that it is of, None for this one."""
 
     module = "bench.engine"
+    errors: int | None = None  # where its error output goes, see `subprocess.Popen`
 
     def __init__(self, kind: str, heartbeat_s: float, ready_s: float = 10.0, tree: Path | None = None) -> None:
         self.kind = kind
         self.seq = 0
         self.port, self.link = free_port(), free_port()
-        module = "bench.floor" if kind == "floor" else self.module
-        command = [sys.executable, "-m", module, str(self.port), str(self.link), str(heartbeat_s)]
+        self.heartbeat_s = heartbeat_s
         environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
-        self.process = subprocess.Popen(command, cwd=tree, env=environment)
+        self.process = subprocess.Popen(self.command(), cwd=tree, env=environment, stderr=self.errors)
         os.sched_setaffinity(self.process.pid, {0})
         deadline = time.monotonic() + ready_s
-        while not (listens(self.port) and listens(self.link)):
+        while not all(map(listens, self.ports())):
             if time.monotonic() > deadline:
                 self.process.kill()
                 raise SystemExit(f"{kind} did not start")
             time.sleep(0.05)
 
+    def command(self) -> list[str]:
+        module = "bench.floor" if self.kind == "floor" else self.module
+        return [sys.executable, "-m", module, str(self.port), str(self.link), str(self.heartbeat_s)]
+
+    def ports(self) -> list[int]:
+        return [self.port, self.link]
+
     def cpu_s(self) -> float:
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_s(self.process.pid)
 
     def rss_kb(self) -> float:
         with open(f"/proc/{self.process.pid}/statm") as statm:
@@ -215,9 +220,13 @@ async def idle(server: Server, count: int, hold_s: float) -> tuple[float, float,
     return kb, connect_us, idle_us
 
 
-async def fan_outs(kinds: list[str], arguments: argparse.Namespace) -> None:
-    """All servers stand at once and take turns, so that a busy machine is busy for each of them."""
+async def fan_outs(kinds: list[str], arguments: argparse.Namespace) -> dict[tuple[str, int], float]:
+    """All servers stand at once and take turns, so that a busy machine is busy for each of them.
+
+    Returns by kind and burst the rate of deliveries as a share of that of the first kind.
+    """
     servers = [Server(kind, QUIET_S) for kind in kinds]
+    shares = {}
     try:
         groups = [await subscribe(server, arguments.sockets, Tally()) for server in servers]
         for server, group in zip(servers, groups, strict=True):
@@ -231,13 +240,15 @@ async def fan_outs(kinds: list[str], arguments: argparse.Namespace) -> None:
                 for _ in range(arguments.rounds)
             ]
             for at, kind in enumerate(kinds):
-                report(kind, burst, [turn[at] for turn in rounds], [turn[0] for turn in rounds])
+                shares[kind, burst] = report(kind, burst, [turn[at] for turn in rounds], [turn[0] for turn in rounds])
     finally:
         for server in servers:
             server.stop()
+    return shares
 
 
-def report(kind: str, burst: int, figures: list[Figures], floor: list[Figures]) -> None:
+def report(kind: str, burst: int, figures: list[Figures], floor: list[Figures]) -> float:
+    """Prints the medians; returns the share."""
     rate = statistics.median(f.per_cpu_s for f in figures) / 1000
     share = statistics.median(f.per_cpu_s / base.per_cpu_s for f, base in zip(figures, floor, strict=True))
     half = statistics.median(f.p50_ms for f in figures)
@@ -247,6 +258,7 @@ def report(kind: str, burst: int, figures: list[Figures], floor: list[Figures]) 
         f"to the last socket p50 {half:.1f} ms, p99 {tail:.1f} ms",
         flush=True,
     )
+    return share
 
 
 async def idles(kinds: list[str], arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ class Socket(asyncio.Protocol):
             return
         key = next(line for line in data.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
         accept = base64.b64encode(sha1(key.split(b":")[1].strip() + GUID).digest())
-        told = [b'{"type":"subscribed"}']
+        told = [b'{"type":"subscribed","epoch":1,"seq":0}']
         if b"&from=" in data[: data.find(b"\r\n")]:  # it has missed the newest
             told += [*newest, b'{"type":"caught_up"}']
         write = self.transport.write  # type: ignore[attr-defined]

@@ -108,7 +108,7 @@ class Assignment:
         while True:
             await asyncio.sleep(self._options.mark_s)
             for shard, owner in self._dispatcher.owners.items():
-                newest = owner.marks.newest
+                newest = owner.digests.marks.newest
                 if newest is not None and newest[0] != announced.get(shard):
                     announced[shard] = newest[0]
                     mark = Mark(self._mine.node, self._mine.incarnation, *newest)

@@ -16,7 +16,6 @@ from dispatcher.reading import Reading
 from dispatcher.running_group import GroupTools, RunningGroup
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.dead_letter_record import DeadLetter
-from headgate.core.inbox.cursors import MAX_ROWS
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, rights
 from headgate.core.wire.errors import Refusal
@@ -105,8 +104,8 @@ class ConsumerGroups:
             acked = group.window.acked if group is not None else stored.seq if stored is not None else 0
             named = True if form in ("seq", CURSOR) else None
             return self._reading.kept(row).first, Placed(acked, named, None)
-        if len(self._owner.inbox.users.cursors) >= MAX_ROWS:
-            raise Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for a new group")
+        if self._owner.inbox.users.cursors.is_full:
+            raise Refusal("overloaded", "this shard has as many cursors as it can hold, and no room for a new group")
         if form == CURSOR:
             return self._reading.kept(row).first, Placed(row.seq, False, "no_cursor")
         return self._reading.place(row, ask.position)

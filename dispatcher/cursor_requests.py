@@ -11,10 +11,10 @@ from typing import Final
 
 from dispatcher.announcements import Announcements
 from dispatcher.answering import answer_with, refuse
-from dispatcher.cursor_writer import Stored
+from dispatcher.inbox_writer import Stored
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.user_questions import UserAnswer, UserQuestions
-from headgate.core.inbox.cursors import MAX_ROWS, DeviceCursor, merged, row_key
+from headgate.core.inbox.cursors import DeviceCursor, merged
 from headgate.core.inbox.leases import key_of
 from headgate.core.wire.errors import CorruptRecord, Refusal
 from headgate.core.wire.inbox_record import encode_cursor
@@ -78,7 +78,7 @@ class CursorRequests:
                 raise Refusal("not_ready", "too many wait for this shard's inbox log", retry_after_ms=RETRY_MS)
         elif ask.lease is None:
             self._answer(peer, ask)
-        elif not self._has_room(ask.user_id, ask.topic_id):
+        elif not self._owner.inbox.users.cursors.has_room(ask.user_id, ask.device_id, ask.topic_id):
             raise _full()  # its cursor would never be stored, and what it refuses never sent again
         elif self._announcements.complete:
             self._lease(peer, ask, ask.lease)
@@ -150,7 +150,7 @@ class CursorRequests:
             stored(refusal)
 
         try:
-            self._owner.cursor_writer.write(entries, arrived)
+            self._owner.inbox.cursor_writer.write(entries, arrived)
         except Refusal:
             self._arrived(arriving)
             raise
@@ -196,7 +196,8 @@ class CursorRequests:
         if len(ask.cursors) > MAX_CURSORS:
             raise Refusal("bad_request", f"{len(ask.cursors)} cursors, expected at most {MAX_CURSORS}")
         # Those that are known move on all the same.
-        cursors = [cursor for cursor in ask.cursors if self._has_room(cursor.user_id, cursor.topic_id)]
+        rows = self._owner.inbox.users.cursors
+        cursors = [each for each in ask.cursors if rows.has_room(each.user_id, each.device_id, each.topic_id)]
         try:
             entries = [encode_cursor(cursor) for cursor in cursors]
         except CorruptRecord as error:
@@ -211,11 +212,6 @@ class CursorRequests:
         if not peer.open:
             return
         peer.send(CursorsMoved(ask.req) if refusal is None else refused_with(ask.req, refusal))
-
-    def _has_room(self, user_id: str, topic_id: str) -> bool:
-        """Returns whether a cursor of a user in a topic can be stored."""
-        rows = self._owner.inbox.users.cursors
-        return len(rows) < MAX_ROWS or row_key(user_id, topic_id) in rows
 
     def _given_up(self) -> Refusal:
         return Refusal("not_ready", f"shard {self._owner.number} was given up")
@@ -233,7 +229,7 @@ def _entry_of(ask: OpenCursor, cursor: Cursor | None) -> bytes | None:
 
 
 def _full() -> Refusal:
-    return Refusal("overloaded", f"this shard has {MAX_ROWS} cursors, and no room for more")
+    return Refusal("overloaded", "this shard has as many cursors as it can hold")
 
 
 def _replaced() -> Refusal:

@@ -7,38 +7,37 @@ from typing import Final, NamedTuple
 import structlog
 
 from dispatcher.announcements import Announcements
-from dispatcher.cursor_requests import CursorMessage, CursorRequests
 from dispatcher.lease import Lease
 from dispatcher.newer_epochs import NewerEpochs
-from dispatcher.peer import Peer
+from dispatcher.peer import GATEWAY, Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.shard_presence import LISTED, ShardPresence
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.unreachable_gateways import UnreachableGateways
 from dispatcher.user_questions import UserAnswer, UserQuestions
-from dispatcher.user_routes import UserMessage, UserRoutes
+from dispatcher.user_side import UserSide, UserSideMessage
 from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.marks import Mark
 from headgate.core.wire import link, link_direct, link_hello, link_members, link_presence
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_dead_letters import AskDeadLetters, ChangeDeadLetter
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
+from headgate.core.wire.link_inbox import AskInbox, AskMissed, AskMissedTopics
 from headgate.core.wire.link_messages import AskMessage
-from headgate.core.wire.link_stats import DeliveryReport, PublishReport
+from headgate.core.wire.link_stats import AskTop, DeliveryReport, PublishReport
 from headgate.core.wire.link_users import Redeem, Revocation, Revocations
 from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
 from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
 
-GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
-
-_LARGE = (link.Fetch, link.AskHistory, AskDeadLetters)
+_LARGE = (link.Fetch, link.AskHistory, AskDeadLetters, AskInbox, AskMissed, AskMissedTopics)
 _BY_SHARD = (
     *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
     *(link_presence.AttachPresence, link_presence.PresenceChanged, WatchEvents, EventsHappened),
-    *(AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport),
+    *(AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport, AskMissed, AskTop),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
 REVOKES_FROM: Final = 2  # the link version that knows revocations
@@ -75,6 +74,7 @@ class Dispatcher:
         self.claims: dict[int, link_hello.Owner] = {}
         self.owners: dict[int, ShardOwner] = {}
         self.peers: dict[Peer, None] = {}  # in the order they joined, so that a run can be repeated
+        self.unreachable = UnreachableGateways(self.peers, shell.clock)
         self.restoring: set[int] = set()  # shards on their way to being live here
         self.revoked = RevokedTokens()
         self._node = node
@@ -83,8 +83,7 @@ class Dispatcher:
         self._listed = listed
         self._apis: dict[int, ShardApi] = {}
         self._questions = UserQuestions()
-        self._user_routes: dict[int, UserRoutes] = {}  # of the shards served here
-        self._cursors: dict[int, CursorRequests] = {}  # of the same
+        self._user_sides: dict[int, UserSide] = {}  # of the shards served here
         self._marks: dict[int, Mark] = {}
         self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
 
@@ -105,8 +104,7 @@ class Dispatcher:
         )
         self._apis[owner.number] = ShardApi(owner, self._shell, self._creator, gateways, presence, self.load)
         announcers = Announcements[Destination](announcing, self.lease.held)
-        self._user_routes[owner.number] = UserRoutes(self._questions, announcers)
-        self._cursors[owner.number] = CursorRequests(owner, self._questions, announcers)
+        self._user_sides[owner.number] = UserSide(owner, self._questions, announcers, self._shell)
         self.announce([link_hello.Owner(owner.number, owner.epoch, self.address, True)])
 
     def stop_serving(self, number: int) -> None:
@@ -114,8 +112,7 @@ class Dispatcher:
         api = self._apis.pop(number, None)
         if api is not None:
             api.close()
-            self._user_routes.pop(number).close()
-            del self._cursors[number]
+            self._user_sides.pop(number).close()
         if self.owners.pop(number, None) is not None:
             self.announce([link_hello.Owner(number, 0, self.address, True)])
 
@@ -147,7 +144,7 @@ class Dispatcher:
         self._marks[shard] = mark
         owner = self.owners.get(shard)
         if owner is not None:
-            owner.compare(mark)
+            owner.digests.heard(mark)
 
     def mark_of(self, shard: int) -> Mark | None:
         """Returns the newest digest of a shard by another run."""
@@ -198,7 +195,7 @@ class Dispatcher:
         if isinstance(message, UserAnswer):
             self._questions.answered(peer, message)
             return
-        if isinstance(message, UserMessage | CursorMessage):
+        if isinstance(message, UserSideMessage):
             self._route_user(peer, message)
             return
         shard = self._shard_of(message)
@@ -210,24 +207,23 @@ class Dispatcher:
         else:
             api.handle(peer, message)
 
-    def _route_user(self, peer: Peer, message: UserMessage | CursorMessage) -> None:
+    def _route_user(self, peer: Peer, message: UserSideMessage) -> None:
         shard = getattr(message, "shard", None)
         if shard is None:
             shard = shard_of(topic_key(getattr(message, "user_id", "")), self.cluster.shards)
-        if shard not in self._user_routes:
+        if shard not in self._user_sides:
             peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
-        elif not peer.must_wait(large=False):
+        elif not peer.must_wait(large=_is_large(message)):
             self._handle_user(shard, peer, message)
         elif not peer.later(partial(self._handle_user, shard, peer, message)):
             peer.refuse(message, "overloaded", "too many requests wait on this link")
 
-    def _handle_user(self, shard: int, peer: Peer, message: UserMessage | CursorMessage) -> None:
-        if shard not in self._user_routes:
+    def _handle_user(self, shard: int, peer: Peer, message: UserSideMessage) -> None:
+        side = self._user_sides.get(shard)
+        if side is None:
             peer.refuse(message, "not_ready", f"shard {shard} is not served here now")
-        elif isinstance(message, CursorMessage):
-            self._cursors[shard].handle(peer, message)
         else:
-            self._user_routes[shard].handle(peer, message)
+            side.handle(peer, message)
 
     def _shard_of(self, message: link.Message) -> int:
         if isinstance(message, _BY_SHARD):
@@ -244,12 +240,13 @@ class Dispatcher:
         for revocations in self.revoked.chunks():
             _tell_revoked(peer, revocations)
         if peer.role == GATEWAY:
+            self.unreachable.linked(peer.name)
             for api in self._apis.values():
                 api.announcements.expect(peer)
                 if peer.knows_users:
                     api.presence.announcements.expect(peer)
-            for routes in self._user_routes.values() if peer.knows_users else ():
-                routes.announcements.expect(peer)
+            for side in self._user_sides.values() if peer.knows_users else ():
+                side.announcements.expect(peer)
         self._joined.put_nowait(peer)
 
     def _welcome(self, hello: link_hello.Hello) -> link_hello.Welcome | str:
@@ -270,6 +267,8 @@ class Dispatcher:
         """Forgets a link with its routes and what it waits for."""
         peer.closed()
         self.peers.pop(peer, None)
+        if peer.is_gateway:
+            self.unreachable.ended(peer.name, has_left=peer.has_left)
         for owner in self.owners.values():
             owner.left(peer)
         for api in self._apis.values():
@@ -277,10 +276,8 @@ class Dispatcher:
             api.presence.left(peer)
             api.event_watchers.left(peer)
             api.groups.left(peer)
-        for routes in self._user_routes.values():
-            routes.left(peer)
-        for cursors in self._cursors.values():
-            cursors.left(peer)
+        for side in self._user_sides.values():
+            side.left(peer)
         self._questions.left(peer)
 
 

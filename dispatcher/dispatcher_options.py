@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from headgate.core.wire.topic_settings import DEFAULTS, Settings
+
 FRAME_BYTES: Final = 4096 * 1024 * 1024
+TOP: Final = 10
 
 
 class SnapshotOptions(NamedTuple):
@@ -38,7 +41,9 @@ DEFAULT_HISTORY: Final = HistoryOptions()
 class ShardOptions(NamedTuple):
     """One shard. Its index file is in `folder` (None: in memory), with at most `frame_bytes` of frames.
 
-    `publish_per_topic_per_s` is the rate of topics that set none.
+    `publish_per_topic_per_s` is the rate of topics that set none, `usual` are all settings of such topics. A
+    topic stays as it is delivered for `hot_dwell_s` after a switch. Each list of the first topics and users has at most
+    `top` entries; 0: there are none.
     """
 
     folder: Path | None = None
@@ -48,6 +53,9 @@ class ShardOptions(NamedTuple):
     retry_s: float = 1.0  # after a fault of the log, the index file or a rebuild
     parked_retry_s: float = 15.0
     publish_per_topic_per_s: float = 100
+    usual: Settings = DEFAULTS
+    hot_dwell_s: float = 10.0
+    top: int = TOP
 
 
 class AssignmentOptions(NamedTuple):
@@ -62,7 +70,8 @@ class DispatcherOptions(NamedTuple):
 
     `frame_bytes` bounds the frames in each index file. A user's subscribes create at most `creations_per_user_per_min`
     topics a minute here (`topics.auto_create`), of the profile `profile`. A topic that sets no rate takes
-    `publish_per_topic_per_s`. At most `listed` users of a topic are listed in its presence.
+    `publish_per_topic_per_s`; `usual`, `hot_dwell_s` and `top` are as in `ShardOptions`. At most `listed` users of a
+    topic are listed in its presence.
     """
 
     node: str
@@ -75,9 +84,19 @@ class DispatcherOptions(NamedTuple):
     publish_per_topic_per_s: float = 100
     listed: int = 1_000
     profile: str = "durable"
+    usual: Settings = DEFAULTS
+    hot_dwell_s: float = 10.0
+    top: int = TOP
 
     @property
     def shard(self) -> ShardOptions:
         """The options of each shard."""
-        per_topic = self.publish_per_topic_per_s
-        return ShardOptions(self.folder, self.frame_bytes, self.snapshots, publish_per_topic_per_s=per_topic)
+        return ShardOptions(
+            self.folder,
+            self.frame_bytes,
+            self.snapshots,
+            publish_per_topic_per_s=self.publish_per_topic_per_s,
+            usual=self.usual,
+            hot_dwell_s=self.hot_dwell_s,
+            top=self.top,
+        )

@@ -11,7 +11,7 @@ from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.link import AttachTopic, Ended, Message
 from headgate.core.wire.link_members import Fence, TopicSettings
-from headgate.core.wire.topic_settings import effective
+from headgate.core.wire.topic_settings import Settings, effective
 
 FENCES: Final = 2  # the version of a link from which on a gateway knows fences
 
@@ -36,8 +36,10 @@ class Fences(Generic[H]):
     A gateway whose link is older cannot hold back messages of one user: its subscriptions to the topic end.
     """
 
-    def __init__(self, routes: Routes[H]) -> None:
+    def __init__(self, routes: Routes[H], usual: Settings) -> None:
+        """`usual` are the settings of topics that name none."""
         self._routes = routes
+        self._usual = usual
 
     def raise_for_user(self, change: MemberChanged) -> None:
         """Fences one user: where he is no member any longer, his subscriptions end without a question."""
@@ -54,7 +56,7 @@ class Fences(Generic[H]):
         Settings that were ever changed are sent too: the gateway may have missed that.
         """
         if row.version and gateway.version >= FENCES:
-            gateway.send(_settings(row))
+            gateway.send(self._settings(row))
         if topic.fence >= row.fence:
             return True
         if gateway.version < FENCES:
@@ -65,7 +67,7 @@ class Fences(Generic[H]):
 
     def update(self, row: Row) -> None:
         """Tells the gateways of a topic its settings after a change."""
-        settings = _settings(row)
+        settings = self._settings(row)
         for route in self._routes.hosts(row.topic_id):
             if route.gateway.version >= FENCES:
                 route.gateway.send(settings)
@@ -78,6 +80,5 @@ class Fences(Generic[H]):
                 self._routes.drop(route.gateway, route.topic_id)
                 route.gateway.send(Ended(fence.topic_id, fence.epoch, "forbidden"))
 
-
-def _settings(row: Row) -> TopicSettings:
-    return TopicSettings(row.topic_id, row.epoch, effective(row.settings), row.permissions)
+    def _settings(self, row: Row) -> TopicSettings:
+        return TopicSettings(row.topic_id, row.epoch, effective(row.settings, self._usual), row.permissions)

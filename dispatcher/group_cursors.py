@@ -65,7 +65,8 @@ class GroupCursor:
         cursor = Cursor(*self._ids, self._epoch, window.acked, window.above(), window.attempts())
         self._is_writing, self._is_urgent = True, False
         try:
-            self._owner.cursor_writer.write([encode_cursor(cursor)], lambda refusal: self._written(version, refusal))
+            writer = self._owner.inbox.cursor_writer
+            writer.write([encode_cursor(cursor)], lambda refusal: self._written(version, refusal))
         except Refusal as refusal:
             self._written(version, refusal)
 

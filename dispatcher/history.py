@@ -9,6 +9,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -27,7 +28,7 @@ from dispatcher.folding import (
 from dispatcher.index import HistoryIndex
 from dispatcher.index_changes import EditPlace
 from dispatcher.index_file import IndexFault, LastRecord, is_damage
-from dispatcher.page_builder import PageBuilder, SeqRange
+from dispatcher.page_builder import PageBuilder, SeqRange, take_now
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Recent, RecentMessage, recent_of
 from headgate.core.sequencer.effects import Deliver
@@ -36,8 +37,6 @@ from headgate.core.wire.message_changes import MessageChange
 BATCH_BYTES: Final = 1 << 20  # written at a time
 MAX_WAITING: Final = 100_000
 ANY_TOPIC: Final = 0  # no topic's epoch
-MAX_ABSENT: Final = 1 << 20
-ABSENT: Final = 15  # frames of one page that are read from the log at a time, where messages of it were edited
 
 logger = structlog.get_logger("dispatcher")
 T = TypeVar("T")
@@ -295,6 +294,13 @@ class History:
             return [(e.pos & item, e.epoch, e.seq) for e in self.recent.at_offset(offset)]
         return self._ask(lambda file: file.at_offset(offset), [])
 
+    def events(self, epoch: int, low: int, high: int) -> int:
+        """Returns how many seqs of [low, high) are events; all of them are here."""
+        first = self.recent.first(epoch) or high
+        old = self._ask(lambda file: file.events(epoch, low, min(high, first)), 0) if low < first else 0
+        new = islice(self.recent.following(epoch, max(low, first)), max(high - max(low, first), 0))
+        return old + sum(entry.change is not None for entry in new)
+
     def span(self, epoch: int, seq: int, count: int, max_bytes: int) -> SeqRange:
         """Returns at most `count` frames and `max_bytes`, at least one frame, from the first kept at or above `seq` on.
 
@@ -309,13 +315,13 @@ class History:
         begin = page.next_seq if page.span.frames else max(seq, self.recent.first(epoch) or 0)
         if self.recent.has(epoch, begin):
             for e in self.recent.following(epoch, begin):
-                if not _take(page, fold, kept_of(e)):
+                if not take_now(page, fold, kept_of(e)):
                     break
         return page.span
 
     def _from_file(self, file: HistoryIndex, page: PageBuilder, fold: Fold, epoch: int, count: int) -> None:
         for found in file.run(epoch, page.span.seq, count):
-            if not _take(page, fold, self._with_loaded(found)):
+            if not take_now(page, fold, self._with_loaded(found)):
                 return
 
     def _with_loaded(self, found: KeptMessage) -> KeptMessage:
@@ -386,12 +392,3 @@ class History:
                 self._waiting[epoch] = kept
             else:
                 del self._waiting[epoch]
-
-
-def _take(page: PageBuilder, fold: Fold, kept: KeptMessage) -> bool:
-    """Takes a message as it is now; returns whether there may be more."""
-    now = fold.now(kept)
-    if isinstance(now, bytes):
-        return not page.span.absent and page.take(kept.seq, kept.ts, now, folded=now is not kept.frame)
-    edited = len(now) > 1 or now[0][1] != kept.seq
-    return page.miss(now, ABSENT if edited else MAX_ABSENT)

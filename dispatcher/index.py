@@ -98,6 +98,11 @@ class HistoryIndex(IndexFile):
         rows = self._db.execute(_REPLIES[newest], (epoch, parent, low, high, most))
         return [int(seq) for (seq,) in rows]
 
+    def events(self, epoch: int, low: int, high: int) -> int:
+        """Returns how many seqs of [low, high) are events."""
+        counted = "SELECT count(*) FROM seqs WHERE epoch = ? AND seq >= ? AND seq < ? AND change != 0"
+        return int(self._db.execute(counted, (epoch, low, high)).fetchone()[0])
+
     def places_of(self, record_id: bytes) -> list[tuple[int, int]]:
         """Returns (epoch, seq) of all messages with an id: a topic that was recreated may have it twice."""
         rows = self._db.execute("SELECT epoch, seq FROM ids WHERE id = ?", (record_id,))

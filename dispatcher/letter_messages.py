@@ -4,7 +4,8 @@ import enum
 from collections.abc import Callable
 from typing import Final, Literal
 
-from dispatcher.history import ABSENT, Asker
+from dispatcher.history import Asker
+from dispatcher.page_builder import ABSENT
 from dispatcher.reading import Reading
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.rows import Row

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from dispatcher.dispatcher import GATEWAY, Dispatcher
+from dispatcher.dispatcher import Dispatcher
 from dispatcher.shard import LINK_BYTES
 from headgate.runtime.ports import Clock
 
@@ -27,5 +27,5 @@ class LoadMeter:
             begun = now
 
     def _sample(self, passed_s: float) -> None:
-        queued = [peer.queued for peer in self._dispatcher.peers if peer.role == GATEWAY]
+        queued = [peer.queued for peer in self._dispatcher.peers if peer.is_gateway]
         self._dispatcher.load.sample(passed_s, max(0.0, passed_s - SAMPLE_S), sum(queued), len(queued) * LINK_BYTES)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from dispatcher.shard import Destination, ShardOwner
-from headgate.core.inbox.users import UserTopic
+from headgate.core.inbox.memberships import UserTopic
 from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link_members, rights

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dispatcher.folding import Fold, KeptMessage, Place
-from dispatcher.history import ABSENT
 from dispatcher.index_changes import ChangeState, EditPlace
 from dispatcher.log_end import refuse_late
+from dispatcher.page_builder import ABSENT
 from dispatcher.reading import HISTORY_BYTES, Reading
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.sequencer.changed_messages import FIRST_VERSION

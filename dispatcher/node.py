@@ -8,12 +8,14 @@ from dispatcher.lease import Lease
 from dispatcher.ports import DispatcherMetrics
 from headgate.core.delivery.delivery_events import Listener
 from headgate.runtime.ports import Log, Shell
+from headgate.runtime.tracing import Tracing
 
 
 class Node(NamedTuple):
     """One for each process. A rebuild runs while it holds `rebuilding`: several at once would slow the live shards.
 
-    `event_listener` is called with the lifecycle events of all shards.
+    `event_listener` is called with the lifecycle events of all shards. `tracing` makes spans of traced
+    records.
     """
 
     log: Log
@@ -22,3 +24,4 @@ class Node(NamedTuple):
     options: ShardOptions
     rebuilding: asyncio.Semaphore
     event_listener: Listener | None = None
+    tracing: Tracing | None = None

@@ -15,8 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from headgate.core.sequencer.effects import TopicDeleted
-from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.direct_topics import is_direct
@@ -29,10 +28,8 @@ logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 1.0
 WAITING: Final = 10_000  # outputs of single records that are not in the log yet; at it the shard reads no further
-WAITING_MEMBERS: Final = 250_000  # the same for the members of deleted topics; they are in memory since they joined
 FLYING: Final = 1_000  # handed to the log and not acknowledged: about 200 KB
 SLICE: Final = 50  # handed over in one loop turn: about 1 ms
-PAGE: Final = 200  # members taken from a deleted topic at a time
 
 _OFFSET: Final = (1 << EPOCH_OFFSET_BITS) - 1
 
@@ -47,11 +44,10 @@ class InboxOutput(msgspec.Struct, frozen=True, gc=False):
 class _Group:
     """Many outputs that one record made. They are created only when they are handed to the log."""
 
-    __slots__ = ("flying", "is_taken", "left", "outputs")
+    __slots__ = ("flying", "is_taken", "outputs")
 
-    def __init__(self, outputs: Iterator[InboxOutput], members: int) -> None:
+    def __init__(self, outputs: Iterator[InboxOutput]) -> None:
         self.outputs = outputs
-        self.left = members  # of a deleted topic, not taken yet
         self.flying = 0
         self.is_taken = False
 
@@ -69,7 +65,6 @@ class Outputs:
         self._singles: deque[tuple[int, InboxOutput]] = deque()
         self._large: deque[tuple[int, _Group]] = deque()
         self._again: deque[tuple[int, InboxOutput]] = deque()  # refused by the log
-        self._members = 0  # of deleted topics, not taken yet
         self._flying = 0
         self._handle: asyncio.Handle | None = None
         self._pauses = False  # the log has just refused
@@ -93,24 +88,16 @@ class Outputs:
         found = MembershipRecord(change.topic_id, change.epoch, record.offset, now.role, *now[1:])
         self._add(InboxOutput(change.user_id, found))
 
-    def deleted(self, record: Record, gone: TopicDeleted) -> None:
-        """Adds the end of all memberships of a deleted topic."""
-        ended = MembershipRecord(gone.topic_id, gone.epoch, record.offset, joined_at=record.ts)
-        if gone.members is None:
-            self._add(InboxOutput(gone.owner_id, ended))
-        else:
-            self._add_large(_all_of(gone.members, ended), gone.members.count)
-
     def known(self, rows: Mapping[bytes, Row]) -> None:
         """Adds the creators of all topics: nobody wrote them down while the shard had its first logic."""
-        self._add_large(_creators(list(rows), rows), 0)
+        self._add_large(_creators(list(rows), rows))
 
     # -- how much waits
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits that no further records should be read."""
-        return len(self._waiting) >= WAITING or self._members >= WAITING_MEMBERS
+        return len(self._waiting) >= WAITING
 
     async def room(self) -> None:
         """Waits while `is_full`."""
@@ -139,9 +126,8 @@ class Outputs:
         self._singles.append((self._wait_for(None), output))
         self._continue()
 
-    def _add_large(self, outputs: Iterator[InboxOutput], members: int) -> None:
-        self._members += members
-        group = _Group(outputs, members)
+    def _add_large(self, outputs: Iterator[InboxOutput]) -> None:
+        group = _Group(outputs)
         self._large.append((self._wait_for(group), group))
         self._continue()
 
@@ -174,20 +160,13 @@ class Outputs:
             number, group = self._large[0]
             output = next(group.outputs, None)
             if output is not None:
-                self._count_taken(group)
+                group.flying += 1
                 return number, output
             self._large.popleft()
             group.is_taken = True
             if not group.flying:
                 self._ended(number)
         return None
-
-    def _count_taken(self, group: _Group) -> None:
-        group.flying += 1
-        if group.left:
-            group.left -= 1
-            self._members -= 1
-            self._moved.set()
 
     def _hand_over(self, number: int, output: InboxOutput) -> None:
         self._flying += 1
@@ -239,12 +218,3 @@ def _creators(keys: Iterable[bytes], rows: Mapping[bytes, Row]) -> Iterator[Inbo
         row = rows.get(key)
         if row is not None and not is_direct(row.topic_id):  # those were never without their outputs
             yield _first(row, row.owner_id, Shard.creator_of(row))
-
-
-def _all_of(members: Members, ended: MembershipRecord) -> Iterator[InboxOutput]:
-    """Yields the end of each membership, a page at a time."""
-    after = ""
-    while page := members.above(after, PAGE):
-        for user_id, _ in page:
-            yield InboxOutput(user_id, ended)
-        after = page[-1][0]

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from headgate.core.delivery.dead_letter_record import DeadLetter
 from headgate.core.delivery.delivery import MAX_ERROR, Status
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.delivery.lifecycle_events import Event, Outcome
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, Unusable
+from headgate.core.sequencer.heat import Switch
 from headgate.core.sequencer.routes import Routes
 from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.topic_changes import TopicUpdated
@@ -18,6 +20,8 @@ from headgate.core.wire.frames import message_id_in
 from headgate.core.wire.ids import id_text
 from headgate.core.wire.records import Record
 from headgate.core.wire.topic_settings import DEFAULTS
+
+logger = structlog.get_logger("dispatcher")
 
 TOPIC_CHARACTERS: Final = 128  # of a topic id; the key of a foreign record may be longer
 _DEFAULT: Final = DEFAULTS["strategy"]
@@ -120,6 +124,18 @@ class OwnerEvents:
         if self._events.on:
             name, row, at = EventName.STRATEGY_SWAPPED, effect.row, record.ts / 1_000
             event = Event(name, at, row.topic_id, None, None, 0, None, old=old, new=new, epoch=row.epoch)
+            self._events.emit(self._shard, event)
+
+    def switched(self, row: Row, switch: Switch, wall_ms: int) -> None:
+        """A topic went to the inbox or came back."""
+        self._events.count(EventName.MODE_SWITCHED, 1)
+        old, new, count = switch.old.mode, switch.new.mode, switch.count
+        logger.info("topic switched", shard=self._shard, topic=row.topic_id, mode=new, count=count)
+        if self._events.on:
+            name, at = EventName.MODE_SWITCHED, wall_ms / 1_000
+            event = Event(
+                name, at, row.topic_id, None, None, 0, None, subscribers=count, old=old, new=new, epoch=row.epoch
+            )
             self._events.emit(self._shard, event)
 
     def _enqueued(self, message: Deliver) -> None:

@@ -2,6 +2,10 @@
 
 from typing import Final, NamedTuple
 
+from dispatcher.folding import Fold, KeptMessage
+
+MAX_ABSENT: Final = 1 << 20
+ABSENT: Final = 15  # frames of one page that are read from the log at a time, where messages of it were edited
 FOLDED: Final = 250  # messages of a page that were put together from their changes: about 8 ms
 
 
@@ -59,3 +63,12 @@ class PageBuilder:
             return False
         self.span.absent.extend(absent)
         return True
+
+
+def take_now(page: PageBuilder, fold: Fold, kept: KeptMessage) -> bool:
+    """Takes a message as it is now; returns whether there may be more."""
+    now = fold.now(kept)
+    if isinstance(now, bytes):
+        return not page.span.absent and page.take(kept.seq, kept.ts, now, folded=now is not kept.frame)
+    edited = len(now) > 1 or now[0][1] != kept.seq
+    return page.miss(now, ABSENT if edited else MAX_ABSENT)

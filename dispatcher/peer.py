@@ -18,6 +18,7 @@ from headgate.runtime.ports import Link
 
 logger = structlog.get_logger("dispatcher")
 
+GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 LOW_BYTES: Final = LINK_BYTES // 4
 _NO_BACKLOG: Final[Mapping[str, int]] = {}
 MAX_WAITING: Final = 100_000  # requests of one link that wait for room; a gateway sends at most two for each session
@@ -43,6 +44,16 @@ class Peer:
     def name(self) -> str:
         """The node at the far end, for log lines; known after HELLO."""
         return self._wire.peer
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether the far end is a gateway; known after HELLO."""
+        return self.role == GATEWAY
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the link has ended because the far end's process stops."""
+        return self._wire.far_has_left
 
     @property
     def knows_users(self) -> bool:

@@ -18,8 +18,17 @@ class DispatcherMetrics(Protocol):
     def letters_evicted(self, count: int) -> None:
         """Counts open dead letters that had to make room for newer ones."""
 
+    def pointers(self, records: int) -> None:
+        """Counts pointer bundles that are in the inbox log."""
+
     def inbox_skipped(self) -> None:
         """Counts a record of the inbox log that cannot be read."""
+
+    def inbox_applied(self) -> None:
+        """Counts a record of the inbox log that was applied."""
+
+    def inbox_hints(self, count: int) -> None:
+        """Counts hints about new messages that connected users were sent."""
 
     def link_messages(self, direction: str, count: int = 1) -> None:
         """Counts messages on links; `direction` is "in" or "out"."""

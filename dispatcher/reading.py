@@ -7,8 +7,9 @@ called gone only where the log is known to have lost them.
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
+from dispatcher.folding import KeptMessage
 from dispatcher.page_builder import SeqRange
-from dispatcher.selection import Choice, Selection
+from dispatcher.selection import Choice, Selected, Selection
 from dispatcher.shard import ShardOwner
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
@@ -124,6 +125,20 @@ class Reading:
             ts=span.ts,
             frames=span.frames,
         )
+
+    def begin(self, row: Row, after_seq: int) -> int | None:
+        """Returns the first seq above a place that a reader may get; None until all messages from there on are here."""
+        first, known = self.kept(row)
+        return max(after_seq + 1, first) if known or after_seq + 1 >= first else None
+
+    def first_message(self, row: Row, low: int) -> tuple[KeptMessage | None, int]:
+        """Returns the oldest message from a seq on; without one, how far was looked, 0 for up to the newest."""
+        return self._sure(lambda: self._selection.first(row.epoch, low, row.seq + 1))
+
+    def messages(self, row: Row, low: int, limit: int, max_bytes: int) -> Selected | SeqRange:
+        """Returns the oldest messages from a seq on, without events, or a span whose frames have to be loaded."""
+        choice = Choice(low, row.seq + 1, limit, max_bytes, newest=False, parent=b"")
+        return self._sure(lambda: self._selection.page(row.epoch, choice))
 
     def history(self, row: Row, ask: link.AskHistory) -> link.HistoryPage | SeqRange:
         """Returns a page of history, or a span whose frames have to be loaded. Raises Refusal `gone`, `bad_request`."""

@@ -50,6 +50,16 @@ class RecoveredShard(NamedTuple):
     letters: OpenLetters
 
 
+class RestoredChain(NamedTuple):
+    """The state that a chain of snapshots gives; without a chain all is empty."""
+
+    chain: list[Chunk]
+    shard: Shard
+    rows: dict[bytes, Row]
+    users: UserTopics
+    letters: OpenLetters
+
+
 Worked = Callable[[str, float], None]
 
 
@@ -78,12 +88,12 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
 
     Raises ShardLost, NotConfigured, NewerSnapshot, LogUnavailable.
     """
-    chain, shard, rows, (users, letters) = await _newest_state(log, number, worked)
+    chain, shard, rows, users, letters = await _newest_state(log, number, worked)
     bounds = await log.bounds(LogName.MESSAGES, number)
     written = await first_config(log, number)
     config = shard.config or written
     if config is None:
-        raise NotConfigured(f"shard {number} has no config record; run `headgate init`")
+        raise NotConfigured(f"shard {number} has no config record; {_mend(bounds)}")
     inbox = await log.bounds(LogName.INBOX, number)
     users.next_offset = inbox_start(number, shard, users.next_offset if chain else None, inbox)
     writer = SnapshotWriter(pairs_of(users, letters))
@@ -112,6 +122,12 @@ def inbox_start(number: int, shard: Shard, saved: int | None, inbox: Bounds) -> 
     )
 
 
+def _mend(bounds: Bounds) -> str:
+    if not bounds.end:
+        return "run `headgate init`"
+    return "its beginning and its snapshots are gone; see 'A shard is parked' in docs/operations.md"
+
+
 def pairs_of(users: UserTopics, letters: OpenLetters) -> Pairs:
     """Returns all that other wings keep in the snapshots of a shard."""
     return JoinedPairs(users, {PREFIX: letters})
@@ -137,15 +153,25 @@ async def _topics_of(rows: dict[bytes, Row]) -> TopicList:
     return topics
 
 
-async def _newest_state(
-    log: Log, number: int, worked: Worked
-) -> tuple[list[Chunk], Shard, dict[bytes, Row], tuple[UserTopics, OpenLetters]]:
-    """Restores the newest chain that can be restored and that the log continues. Raises ShardLost.
-
-    A snapshot ends behind transaction markers and whatever else takes an offset without being a record for us, so an
-    offset that the log no longer has was a record.
-    """
+async def _newest_state(log: Log, number: int, worked: Worked) -> RestoredChain:
+    """Restores the newest chain that can be restored and that the log continues. Raises ShardLost."""
     first = (await log.bounds(LogName.MESSAGES, number)).first
+    found, highest = await newest_restorable(log, number, first, worked)
+    if not found.chain and highest >= 0:
+        raise ShardLost(
+            f"shard {number}: its newest snapshot ends at offset {highest} and the log begins at {first}: what stood "
+            "between was removed before anybody applied it; see 'A shard is parked' in docs/operations.md"
+        )
+    return found
+
+
+async def newest_restorable(log: Log, number: int, first: int, worked: Worked) -> tuple[RestoredChain, int]:
+    """Restores the newest chain that can be restored and ends at `first` or above.
+
+    Returns also the highest offset at which a chain below `first` ends, -1 where there is none. A snapshot ends behind
+    transaction markers and whatever else takes an offset without being a record for us, so an offset that the log no
+    longer has was a record.
+    """
     skip: list[bytes] = []
     highest = -1
     while chain := await newest_chain(log, number, skip):
@@ -154,14 +180,9 @@ async def _newest_state(
             if end.offset >= first:
                 users, letters = UserTopics(), OpenLetters()
                 shard, rows = await restore_in_slices(chain, worked, pairs_of(users, letters))
-                return chain, shard, rows, (users, letters)
+                return RestoredChain(chain, shard, rows, users, letters), highest
             highest = max(highest, end.offset)
         except BrokenChain as error:
             logger.error("a snapshot cannot be restored, an older one is used", shard=number, why=str(error))
         skip.append(end.name)
-    if highest >= 0:
-        raise ShardLost(
-            f"shard {number}: its newest snapshot ends at offset {highest} and the log begins at {first}: what stood "
-            "between was removed before anybody applied it; see 'A shard is parked' in docs/operations.md"
-        )
-    return [], Shard(), {}, (UserTopics(), OpenLetters())
+    return RestoredChain([], Shard(), {}, UserTopics(), OpenLetters()), highest

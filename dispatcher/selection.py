@@ -1,12 +1,15 @@
 """Pages of history that leave some messages out: events (`kinds=message`), or all but the replies to one message."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
-from dispatcher.history import ABSENT, History
-from dispatcher.page_builder import SeqRange
+from dispatcher.folding import KeptMessage
+from dispatcher.history import History
+from dispatcher.page_builder import ABSENT, SeqRange
 
 SCAN_ROWS: Final = 20_000  # messages and events looked at for one page: about 10 ms
+LEAST_ROWS: Final = 100  # of them that are read first; nearly all are messages mostly
 _SPARSE: Final = 4  # of so many messages of the topic less than one is wanted: then each is asked for alone
 
 
@@ -25,10 +28,14 @@ class Choice(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """Frames ascending in seq. `edge` is the last seq looked at where a bound was reached before the limit, else 0."""
+    """Frames ascending in seq. `edge` is the last seq looked at where a bound was reached before the limit, else 0.
+
+    `last` is the seq of the frame that was taken last, 0 without frames.
+    """
 
     frames: list[bytes]
     edge: int
+    last: int = 0
 
 
 class Selection:
@@ -52,13 +59,21 @@ class Selection:
             if not isinstance(now, bytes):
                 if not frames:
                     return SeqRange(seq, [], [], now[:ABSENT])
-                return Selected(_ascending(frames, choice), last)
+                return Selected(_ascending(frames, choice), last, last)
             size += len(now)
             if frames and size > choice.max_bytes:
-                return Selected(_ascending(frames, choice), last)
+                return Selected(_ascending(frames, choice), last, last)
             frames.append(now)
             last = seq
-        return Selected(_ascending(frames, choice), edge)
+        return Selected(_ascending(frames, choice), edge, last)
+
+    def first(self, epoch: int, low: int, above: int) -> tuple[KeptMessage | None, int]:
+        """Returns the oldest message in [low, above); without one, how far was looked, 0 for all of it."""
+        seqs, edge = self._seqs(epoch, Choice(low, above, 1, 0, newest=False, parent=b""))
+        found = self._history.get(epoch, seqs[0]) if seqs else None
+        if found is None and seqs:
+            return None, seqs[0]  # it left meanwhile
+        return found, edge
 
     def _seqs(self, epoch: int, choice: Choice) -> tuple[list[int], int]:
         """Returns the seqs of a page in the order in which they are wanted, and its edge."""
@@ -79,18 +94,23 @@ class Selection:
         low, above, limit, _, newest, parent = part
         if parent:
             return self._history.replies(epoch, parent, low, above, limit, newest=newest), 0
-        rows = self._history.listed(epoch, low, above, SCAN_ROWS, newest=newest)
-        edge = rows[-1][0] if len(rows) == SCAN_ROWS else 0
-        return [seq for seq, is_message in rows if is_message], edge
+        seqs, looked, most = list[int](), 0, min(max(limit, LEAST_ROWS), SCAN_ROWS)
+        while True:
+            rows = self._history.listed(epoch, low, above, most, newest=newest)
+            seqs += [seq for seq, is_message in rows if is_message]
+            looked += len(rows)
+            if len(rows) < most or len(seqs) >= limit:
+                return seqs, 0
+            if looked >= SCAN_ROWS:
+                return seqs, rows[-1][0]
+            low, above = (low, rows[-1][0]) if newest else (rows[-1][0] + 1, above)
+            most = SCAN_ROWS - looked
 
     def _new(self, epoch: int, part: Choice) -> tuple[list[int], int]:
         """Those in memory: they are few enough to look at all."""
-        seqs = [
-            e.seq
-            for e in self._history.recent.following(epoch, part.low)
-            if e.seq < part.above and e.change is None and part.parent in (b"", e.parent)
-        ]
-        return (seqs[::-1] if part.newest else seqs), 0
+        entries = islice(self._history.recent.following(epoch, part.low), part.above - part.low)
+        wanted = (e.seq for e in entries if e.change is None and part.parent in (b"", e.parent))
+        return (list(wanted)[::-1] if part.newest else list(islice(wanted, part.limit))), 0
 
 
 def _ascending(frames: Sequence[bytes], choice: Choice) -> list[bytes]:

@@ -11,9 +11,11 @@ from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.folder import IndexFolder
+from dispatcher.inbox_backlogs import InboxBacklogs
 from dispatcher.load_meter import LoadMeter
 from dispatcher.logic_raising import LogicRaising
 from dispatcher.node import Node
+from dispatcher.node_tops import NodeTops
 from dispatcher.peer import Peer
 from dispatcher.ports import DispatcherMetrics
 from dispatcher.retention import Retention
@@ -21,12 +23,15 @@ from dispatcher.revocation_reader import RevocationReader
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.throttling import Throttling
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.topic_sizes import TopicSizes
 from headgate.core.delivery.delivery_events import Listener
 from headgate.core.sequencer.claims import Claim
+from headgate.core.sequencer.heat import Heat
 from headgate.core.wire.control import LOGIC, Config
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Link, Log, LogError, Shell
+from headgate.runtime.tracing import Tracing
 
 logger = structlog.get_logger("dispatcher")
 
@@ -51,17 +56,22 @@ class DispatcherService:
         log: Log,
         shell: Shell[DispatcherMetrics],
         event_listener: Listener | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """`event_listener` is called with the lifecycle events of all shards."""
+        """`event_listener` is called with the lifecycle events of all shards; `tracing` makes spans of records."""
         self._options = options
         self._folder = IndexFolder(options.folder) if options.folder is not None else None
         self._log = log
         self._shell = shell
         creator = TopicCreator(log, shell.clock, shell.rng, options.creations_per_user_per_min, options.profile)
         self.dispatcher = Dispatcher(options.node, options.address, shell, creator, options.listed)
-        self._throttling = Throttling(self.dispatcher, shell.clock)
+        self.throttling = Throttling(self.dispatcher, shell.clock)
         self._load_meter = LoadMeter(self.dispatcher, shell.clock)
-        self._node = Node(log, self.dispatcher.lease, shell, options.shard, asyncio.Semaphore(1), event_listener)
+        self.backlogs = InboxBacklogs(self.dispatcher)
+        self.sizes = TopicSizes(self.dispatcher)
+        self.tops = NodeTops(self.dispatcher, options.top)
+        rebuilding = asyncio.Semaphore(1)
+        self._node = Node(log, self.dispatcher.lease, shell, options.shard, rebuilding, event_listener, tracing)
         self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
@@ -102,9 +112,13 @@ class DispatcherService:
             tasks.create_task(assignment.keep_lease(), name="lease")
             tasks.create_task(assignment.announce_marks(), name="marks")
             tasks.create_task(retention.run(), name="retention")
-            tasks.create_task(self._throttling.run(), name="throttling")
+            tasks.create_task(self.throttling.run(), name="throttling")
             tasks.create_task(logic.run(), name="logic")
             tasks.create_task(self._load_meter.run(), name="load")
+            tasks.create_task(self.dispatcher.unreachable.run(), name="unreachable")
+            tasks.create_task(self.backlogs.run(), name="inbox-backlogs")
+            tasks.create_task(self.sizes.run(), name="topic-sizes")
+            tasks.create_task(self.tops.run(), name="top-lists")
             tasks.create_task(self._revocations.run(), name="revocations")
             if self._folder is not None:
                 tasks.create_task(self._sweep(self._folder), name="index-files")
@@ -189,6 +203,13 @@ class DispatcherService:
     def open_letters(self) -> int:
         """Returns the number of dead letters of the shards served here that are not being replayed."""
         return sum(owner.letters.store.open_count for owner in self.dispatcher.owners.values())
+
+    def topics(self, heat: Heat) -> int:
+        """Returns how many topics of the shards served here are delivered in this way."""
+        owners = self.dispatcher.owners.values()
+        if heat is Heat.DIRECT:  # nothing is kept of most of them
+            return sum(len(owner.rows) for owner in owners) - self.topics(Heat.PACED) - self.topics(Heat.INBOX)
+        return sum(owner.heats.number_of(heat) for owner in owners)
 
     def lag(self) -> int:
         """Returns the number of records that are in the log and not applied yet."""

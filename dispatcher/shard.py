@@ -9,8 +9,9 @@ import structlog
 from dispatcher.amendments import Amendments
 from dispatcher.arrivals import Arrivals
 from dispatcher.counted_messages import CountedMessages
-from dispatcher.cursor_writer import CursorWriter
 from dispatcher.dead_letters import DeadLetters
+from dispatcher.digest_comparison import DigestComparison
+from dispatcher.duplicate_seqs import with_seqs
 from dispatcher.fences import Fences
 from dispatcher.history import History
 from dispatcher.index_file import last_record_of
@@ -21,8 +22,11 @@ from dispatcher.log_pages import LogPages
 from dispatcher.node import Node
 from dispatcher.outputs import Outputs
 from dispatcher.owner_events import OwnerEvents
+from dispatcher.pointers import Pointers
+from dispatcher.record_traces import RecordTraces
 from dispatcher.recovery import RecoveredShard
 from dispatcher.topic_creations import PendingTopics
+from dispatcher.topic_heats import TopicHeats
 from dispatcher.topic_queues import TopicQueues
 from dispatcher.topic_tallies import TopicTallies
 from dispatcher.user_inbox import UserInbox
@@ -31,22 +35,21 @@ from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.inbox.leases import Leases
 from headgate.core.sequencer.apply import Applied, apply_many
 from headgate.core.sequencer.effects import Deliver, Effect, MessageChanged, TopicCreated, TopicDeleted, Unusable
-from headgate.core.sequencer.marks import Disagreement, Mark, Marks
+from headgate.core.sequencer.heat import Heat, Switch
+from headgate.core.sequencer.marks import Mark
 from headgate.core.sequencer.recent_verdicts import RecentVerdicts
 from headgate.core.sequencer.routes import Route, Routes
 from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
-from headgate.core.sequencer.window import SEQ_UNKNOWN
 from headgate.core.wire.control import MEMBERS_LOGIC
-from headgate.core.wire.envelope import decode
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
 from headgate.core.wire.message_changes import ReactToMessage, RedactMessage
 from headgate.core.wire.records import Batch, LogName, Record, slices
-from headgate.core.wire.verdict import Code, Verdict
+from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import LogUnavailable
 
 logger = structlog.get_logger("dispatcher")
@@ -125,34 +128,36 @@ class ShardOwner:
         self.snapshot_offset = max(found.writer.offset, 0)  # messages below it may be dropped
         self.inbox_snapshot_offset = max(found.writer.inbox_offset, 0)  # the same for the inbox log
         self.routes: Routes[Destination] = Routes()
-        self.fences = Fences(self.routes)
+        self._traces: RecordTraces[Destination] = RecordTraces(node.tracing, self.routes, number)
+        self.fences = Fences(self.routes, node.options.usual)
         self.events = DeliveryEvents(node.shell.metrics.lifecycle_events)
         self.events.listen(node.event_listener)
         self.verdicts = RecentVerdicts()
         self.dead_letters = DeadLetters(log, number)
         self.outputs = Outputs(log, number, found.config.shards)
+        self.pointers = Pointers(
+            *(log, number, found.config.shards), found.rows, found.shard.members, node.shell.metrics.pointers
+        )
         self.history = History(found.first, found.shard.next_offset, node.options.history)
         self.amendments = Amendments(self.routes, self.history)
         self.pages = LogPages(log, number, self.history, node.options.history.read_bytes)
         self.log_end = LogEnd(log, number)
         self.pending_topics = PendingTopics()
         self.arrivals: Arrivals[Destination] = Arrivals()
-        self.marks = Marks(found.shard.next_offset)
+        self.digests = DigestComparison(number, found.shard.next_offset, node.shell.metrics)
         self.topic_rates = TopicRates(found.rows, node.options.publish_per_topic_per_s)
         self.queues: TopicQueues[Destination] = TopicQueues(found.rows, self.routes)
         self.owner_events = OwnerEvents(number, self.events, self.routes, self.queues.depth)
-        self.tallies = TopicTallies(found.rows, found.writer.touch)
+        self.heats = TopicHeats(found.rows, found.shard, self.routes, node, self._switched)
+        self.tallies = TopicTallies(found.rows, found.writer.touch, node.options.top, node.shell.clock.wall_ms)
         self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
         self.lag = 0  # records in the log that are not applied yet
         self.closed = False
-        self._log = log
-        self._lease = node.lease
-        self._shell = node.shell
+        self._log, self._lease, self._shell = log, node.lease, node.shell
         self._topic_changed = topic_changed
         self._end, self._logic = found.end, found.shard.logic
         self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._shell.metrics)
-        self.cursor_writer = CursorWriter(log, number, self.inbox)
         self.leases: Leases[Destination] = Leases()
         self.letters = LetterLog(
             *(log, number, found.letters, found.writer, self.caught_up),
@@ -162,7 +167,7 @@ class ShardOwner:
         )
         self.on_attach: Callable[[Destination, str], None] = lambda peer, topic_id: None
         if mark is not None:
-            self.compare(mark)
+            self.digests.heard(mark)
 
     # -- the log
 
@@ -188,6 +193,7 @@ class ShardOwner:
             await asyncio.sleep(0)
             await self.dead_letters.room()
             await self.outputs.room()
+            await self.pointers.room()
             while self.history.overfull:  # noqa: ASYNC110 - the file takes a batch each turn
                 await asyncio.sleep(0)
         if batch.next_offset > self.shard.next_offset:  # over transaction markers too
@@ -203,9 +209,8 @@ class ShardOwner:
 
         A log that is only silent is not at its end: a shard that went live then would call good positions `ahead`.
         """
-        if self.shard.config is None:
-            return False
-        return batch.next_offset >= min(self._end, batch.end if batch.stable is None else batch.stable)
+        stable = batch.end if batch.stable is None else batch.stable
+        return self.shard.config is not None and batch.next_offset >= min(self._end, stable)
 
     # -- records
 
@@ -215,10 +220,12 @@ class ShardOwner:
         watched = self.events.on
         for record, applied in apply_many(self.shard, self.rows, records):
             self._take_one(record, applied)
+            if record.trace is not None:
+                self._traces.applied(record, applied)
             if watched:
                 self.owner_events.enqueued(applied.effects)
-            if record.offset >= self.marks.due:
-                self._compared(self.marks.add(self.shard.next_offset, self.shard.digest.value))
+            if record.offset >= self.digests.marks.due:
+                self.digests.reached(self.shard.next_offset, self.shard.digest.value)
             for verdict in applied.verdicts:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
@@ -244,29 +251,13 @@ class ShardOwner:
             self.outputs.known(self.rows)
         self._logic = self.shard.logic
 
-    def compare(self, mark: Mark) -> None:
-        """Compares the decisions of this node with those of another, now or once this node has read that far."""
-        self._compared(self.marks.heard(mark))
-
-    def _compared(self, found: Disagreement | None) -> None:
-        """Reports two nodes that decided differently: a fault of ours, or a log that was changed."""
-        if found is None:
-            return
-        self._shell.metrics.disagreed()
-        logger.error(
-            "two nodes decided differently",
-            shard=self.number,
-            below=found.offset,
-            ours=found.ours.hex(),
-            other=found.theirs.node,
-            theirs=found.theirs.digest.hex(),
-        )
-
     def _take_one(self, record: Record, applied: Applied) -> None:
         if applied.effects:
             self.writer.touch(record.key or b"")
             if type(applied.effects[0]) is Deliver:  # then all are
                 self.topic_rates.count(record, len(applied.effects))
+                self.tallies.tops.published(applied.effects[0].topic_id, len(applied.effects), record.ts)
+                self.pointers.moved(record.key or b"", record.ts)
         for effect in applied.effects:
             if type(effect) is Deliver:
                 if self.counted:
@@ -278,20 +269,7 @@ class ShardOwner:
                 self._take_change(record, effect)
             else:
                 self._take_rare(record, effect)
-        self.verdicts.put(record.offset, self._with_seqs(record, applied.verdicts))
-
-    def _with_seqs(self, record: Record, verdicts: list[Verdict]) -> list[Verdict]:
-        """Looks up the seqs of duplicates in the history where the window does not know them."""
-        if not any(v.code == Code.DUPLICATE and v.seq == SEQ_UNKNOWN for v in verdicts):
-            return verdicts
-        envelope = decode(record.value or b"")
-        ids = [item.id for item in envelope.items] or [envelope.id]
-        return [
-            Verdict(v.code, self.history.seq_of(record_id, v.epoch) or SEQ_UNKNOWN, v.epoch)
-            if v.seq == SEQ_UNKNOWN
-            else v
-            for v, record_id in zip(verdicts, ids, strict=True)
-        ]
+        self.verdicts.put(record.offset, with_seqs(self.history, record, applied.verdicts))
 
     def _take_rare(self, record: Record, effect: Effect) -> None:
         if isinstance(effect, Unusable):
@@ -304,11 +282,13 @@ class ShardOwner:
             self.topics.remove(effect.topic_id, effect.epoch)
             self.letters.deleted(effect.topic_id, effect.epoch)
             self.topic_rates.deleted(effect.topic_id)
+            self.tallies.tops.deleted(effect.topic_id)
             self.send_open()
             for peer in self.routes.drop_topic(effect.topic_id):
                 peer.send(Ended(effect.topic_id, effect.epoch, "deleted"))
             self.history.forget(record.offset, effect.epoch)
-            self.outputs.deleted(record, effect)
+            self.pointers.deleted(record.key or b"", effect)
+            self.heats.deleted(effect.topic_id)
             self._topic_changed(effect.topic_id)
         elif isinstance(effect, MemberChanged):
             self._take_member(record, effect)
@@ -320,6 +300,7 @@ class ShardOwner:
             self.fences.update(effect.row)
             if effect.fence:
                 self.fences.raise_for_all(effect.row)
+            self.heats.changed(effect.row)
 
     def _letter_added(self, letter: DeadLetter, is_new: bool) -> None:
         self.tallies.dead_lettered(letter.topic, letter.epoch)
@@ -335,6 +316,7 @@ class ShardOwner:
             self.letters.redacted(effect.event, effect.change.target_seq)
         self.amendments.add(effect)
         self.routes.push(effect.event)
+        self.pointers.moved(record.key or b"", record.ts)
 
     def _take_created(self, key: bytes, row: Row) -> None:
         self.topics.add(row.topic_id, row.epoch)
@@ -344,6 +326,7 @@ class ShardOwner:
         for user_id, _ in members:
             self.writer.touch(MemberKey(key, user_id))
         self.outputs.created(row, members or [(row.owner_id, self.shard.creator_of(row))])
+        self.heats.changed(row)
 
     def _take_member(self, record: Record, effect: MemberChanged) -> None:
         key = record.key or b""
@@ -351,9 +334,11 @@ class ShardOwner:
         self.writer.touch(MemberKey(key, self.rows[key].owner_id))  # the first change makes the creator an entry too
         self._topic_changed(effect.topic_id, effect.user_id)
         self.outputs.changed(record, effect)
+        self.pointers.member_changed(key, effect)
         if effect.fence:
             self.send_open()  # what came before the fence goes out before it
             self.fences.raise_for_user(effect)
+        self.heats.changed(self.rows[key])
 
     def attach(self, peer: Destination, topic: AttachTopic) -> None:
         """Serves a gateway's subscriptions to a topic from its cursor on; ends them where the topic does not exist.
@@ -365,9 +350,22 @@ class ShardOwner:
             peer.send(Ended(topic.topic_id, topic.epoch, "deleted"))
         elif peer.open and self.fences.admits(peer, topic, row):
             route = self.routes.add(peer, topic.topic_id, row.epoch, topic.cursor, topic.count)
+            self.heats.attached(peer, row)
+            self.heats.changed(row)
             if not row.ephemeral and topic.cursor < row.seq:
                 peer.fall_behind(self, route)
             self.on_attach(peer, topic.topic_id)
+
+    def _switched(self, row: Row, switch: Switch) -> None:
+        """A topic is delivered in another way from here on."""
+        key = topic_key(row.topic_id)
+        self.writer.touch(key)
+        self.send_open()  # what came before the switch goes out before it
+        self.heats.tell(row)
+        if switch.is_of_mode:
+            self.pointers.switched(key, switch.new is Heat.INBOX)
+            self.owner_events.switched(row, switch, self._shell.clock.wall_ms())
+            self._topic_changed(row.topic_id)
 
     def send_open(self) -> None:
         """Sends the open batches, after what changed in them; a congested link's routes fall behind instead."""
@@ -387,6 +385,7 @@ class ShardOwner:
     def left(self, peer: Destination) -> None:
         """Forgets a closed link: its routes, and what it waited for."""
         self.routes.drop_gateway(peer)
+        self.heats.lost_gateway()
         self.arrivals.left(peer)
         self.verdicts.forget(peer)
         self.history.left(peer)
@@ -397,4 +396,5 @@ class ShardOwner:
     def close(self) -> None:
         """The shard is released: nothing more is answered from here."""
         self.closed = True
-        self.cursor_writer.close()
+        self.heats.close()
+        self.inbox.close()

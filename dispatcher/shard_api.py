@@ -16,10 +16,13 @@ from dispatcher.history import ANY_TOPIC
 from dispatcher.letter_messages import LetterMessages
 from dispatcher.letter_requests import LetterRequests
 from dispatcher.log_end import refuse_late
+from dispatcher.mark_requests import MarkRequests
 from dispatcher.member_requests import MemberRequests
 from dispatcher.message_requests import MessageRequests
+from dispatcher.missed_requests import MissedRequests
 from dispatcher.page_builder import SeqRange
 from dispatcher.ports import DispatcherMetrics
+from dispatcher.read_receipts import ReadReceipts
 from dispatcher.reading import Reading
 from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.relays import Relays
@@ -69,6 +72,7 @@ class ShardApi:
         self._tickets = RedeemedTickets(shell.clock.wall_ms())
         messages = LetterMessages(owner, self._reading)
         self.groups = ConsumerGroups(owner, self._reading, messages, shell, announcements, self.handle)
+        self._receipts = ReadReceipts(owner)
         letters = LetterRequests(owner, messages, shell.clock, self.handle_later)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
@@ -85,6 +89,9 @@ class ShardApi:
             **self.event_watchers.handlers,
             **TypingRelay(owner, shell.clock).handlers,
             **MessageRequests(owner, self._reading, self.handle_later, answer_with).handlers,
+            **MarkRequests(owner, self._reading, self.handle_later, answer_with).handlers,
+            **MissedRequests(owner, self._reading).handlers,
+            **self._receipts.handlers,
             **letters.handlers,
             **self.groups.handlers,
             **Relays(owner, shell, load, self._row, self._subscribers_known).handlers,
@@ -118,6 +125,7 @@ class ShardApi:
         self.announcements.close()
         self.presence.close()
         self.event_watchers.close()
+        self._receipts.close()
 
     # -- users
 
@@ -145,8 +153,8 @@ class ShardApi:
             created_at=row.created_at,
             subscriber_count=self._owner.routes.count(row.topic_id),
             member_count=self._owner.shard.member_count(topic_key(row.topic_id)),
-            mode="direct",
-            settings=effective(row.settings),
+            mode=self._owner.heats.get(row).mode,
+            settings=effective(row.settings, self._owner.heats.usual),
             version=row.version,
         )
 
@@ -194,6 +202,7 @@ class ShardApi:
         owner = self._owner
         if attach.first:
             owner.routes.drop_gateway(peer)
+            owner.heats.lost_gateway()
             owner.arrivals.left(peer)
             self.event_watchers.attached(peer)
         for topic in attach.topics:
@@ -209,6 +218,7 @@ class ShardApi:
     def _leave(self, peer: Destination, leave: link.Leave) -> None:
         if not self._owner.arrivals.leave(peer, leave.topic_id, leave.epoch, leave.count):
             self._owner.routes.leave(peer, leave.topic_id, leave.epoch, leave.count)
+            self._owner.heats.changed_id(leave.topic_id)
 
     def _subscribe(self, peer: Destination, ask: link.AskSubscribe, *, at_end: bool = False) -> None:
         check_topic_id(ask.topic_id)
@@ -269,6 +279,7 @@ class ShardApi:
         """Adds the route and answers: what is applied so far is before the answer, everything later behind it."""
         owner, role = self._owner, self._role(ask.caller, row)
         owner.routes.add(peer, row.topic_id, row.epoch, row.seq)
+        owner.heats.changed(row)
         users = self.presence.granted(peer, ask, row, role)
         owner.owner_events.subscribed(row, ask.caller.user_id, self._shell.clock.wall_ms())
         peer.send(
@@ -282,11 +293,12 @@ class ShardApi:
                 count=owner.routes.count(row.topic_id),
                 resumed=placed.resumed,
                 reason=placed.reason,
-                settings=effective(row.settings),
+                settings=effective(row.settings, owner.heats.usual),
                 fence=row.fence,
                 member=role is not None,
                 users=users,
                 group=ask.group,
+                heat=str(owner.heats.get(row)),
             )
         )
         if ask.group:

@@ -160,6 +160,7 @@ class ShardRunner:
             await asyncio.sleep(0)
         owner.history.close()
         owner.outputs.close()
+        owner.pointers.close()
 
     async def _go_live(self, owner: ShardOwner, keeper: IndexKeeper) -> None:
         await owner.caught_up.wait()
@@ -169,6 +170,7 @@ class ShardRunner:
         logger.info("shard live", shard=self.number, epoch=self.epoch, offset=owner.shard.next_offset)
         self.life.step(ShardEvent.CAUGHT_UP)
         self._dispatcher.restoring.discard(self.number)
+        owner.heats.begin()
         self._dispatcher.serve(owner)
 
     async def _rebuild(self, owner: ShardOwner, rebuild: Rebuild) -> None:

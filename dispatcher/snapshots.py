@@ -7,7 +7,6 @@ slice in each of them it would take ten slices longer.
 import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import aclosing, closing
-from itertools import chain
 from typing import Final
 
 import structlog
@@ -15,7 +14,7 @@ import structlog
 from dispatcher.node import Node
 from dispatcher.old_snapshots import OldSnapshots
 from dispatcher.shard import ShardOwner
-from headgate.core.sequencer.snapshot import name_of
+from headgate.core.sequencer.snapshot import ends, name_of
 from headgate.core.sequencer.snapshot_check import BadSnapshot, BaseCheck
 from headgate.core.sequencer.snapshot_writer import PairKey
 from headgate.core.wire.errors import BrokenChain
@@ -209,12 +208,11 @@ class Snapshots:
         self._note_written()  # not before the check: records below it may be dropped
 
     async def _expire(self) -> None:
-        """Forgets topics that users left, and cursors, of which the inbox log has no record any more."""
+        """Forgets what users left, and what belonged to it, of which the inbox log has no record any more."""
         owner = self._owner
         keep_ms = self._log.keep_ms.get(LogName.INBOX, KEEP_MS[LogName.INBOX])
         now_ms = self._clock.wall_ms()
-        cursors = owner.inbox.users.expire_cursors(now_ms, keep_ms, owner.leases.is_held)
-        for gone in chain(owner.inbox.users.expire(now_ms - keep_ms), cursors):
+        for gone in owner.inbox.users.expire(now_ms, keep_ms, owner.leases.is_held):
             for key in gone:
                 owner.writer.touch(PairKey(key))
             await asyncio.sleep(0)
@@ -238,8 +236,10 @@ class Snapshots:
         return names
 
     async def _append(self, value: bytes, names: list[bytes]) -> None:
-        await self._owner.dead_letters.safe()
-        await self._owner.outputs.safe()
+        if ends(value):  # without its last chunk the others mean nothing
+            await self._owner.dead_letters.safe()
+            await self._owner.outputs.safe()
+            await self._owner.pointers.safe()
         await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
         names.append(name_of(value))
 

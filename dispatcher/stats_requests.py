@@ -10,11 +10,13 @@ from headgate.core.wire import rights
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link_stats import (
     AskStats,
+    AskTop,
     DeliveryReport,
     FlushTopic,
     PublishReport,
     ReleaseHeld,
     StatsAnswer,
+    TopAnswer,
     TopicFlushed,
     TopicPublishes,
     TopicStats,
@@ -36,6 +38,7 @@ class StatsRequests:
             PublishReport: self._published,
             AskStats: self._stats,
             FlushTopic: self._flush,
+            AskTop: self._top,
         }
 
     def _delivered(self, peer: Destination, report: DeliveryReport) -> None:
@@ -77,6 +80,10 @@ class StatsRequests:
                 ),
             )
         )
+
+    def _top(self, peer: Destination, ask: AskTop) -> None:
+        tops = self._owner.tallies.tops
+        peer.send(TopAnswer(ask.req, tops.size, tops.lists))
 
     def _flush(self, peer: Destination, ask: FlushTopic) -> None:
         row = self._row_of(ask.topic_id)

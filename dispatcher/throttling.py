@@ -32,9 +32,15 @@ class Throttling:
     def __init__(self, dispatcher: Dispatcher, clock: Clock) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
+        self.depths: dict[int, int] = {}  # shard: messages that wait in its queues
         self._told: dict[Peer, int] = {}  # the number of ingests, as each was told
         self._numbered: dict[int, int] = {}  # the offset of each shard, as told last
         self._numbered_to: set[Peer] = set()
+
+    @property
+    def deepest_shard(self) -> int:
+        """Messages that wait in the queues of one shard, the deepest."""
+        return max(self.depths.values(), default=0)
 
     async def run(self) -> None:
         """Tells what is due, until cancelled."""
@@ -74,10 +80,13 @@ class Throttling:
             for ingest in ingests:
                 for news in owner.queues.news(ingest, backlog.get(number, ())):
                     ingest.send(news)
+        owners = self._dispatcher.owners.items()
+        self.depths = {number: owner.queues.all(backlog.get(number, ())) for number, owner in owners}
 
     def tick(self) -> None:
         """Tells every linked ingest what has changed, and one that is new everything."""
         if not self._dispatcher.lease.held():  # after a pause: it may own nothing any longer
+            self.depths = {}
             return
         linked = [peer for peer in self._dispatcher.peers if peer.role == INGEST]
         served = self._served()

@@ -65,6 +65,10 @@ class TopicQueues(Generic[L]):
         waiting = sum(count for ingest, count in self._waiting.get(topic_id, {}).items() if ingest is not but)
         return waiting + self._on_links(topic_id)
 
+    def all(self, backlog: Iterable[str]) -> int:
+        """Returns the depths of all topics together; `backlog` are those of which messages wait on links."""
+        return sum(self.depth(topic_id) for topic_id in dict.fromkeys((*self._waiting, *backlog)))
+
     def require(self, row: Row) -> None:
         """Raises Refusal `queue_full` for an ephemeral topic whose messages wait on a link."""
         depth, limit = self._on_links(row.topic_id), _limit_of(row)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from dispatcher.shard_tops import ShardTops
 from headgate.core.sequencer.rows import Row, Tally
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link_stats import TopicDelivered, TopicPublishes
@@ -10,10 +11,13 @@ from headgate.core.wire.link_stats import TopicDelivered, TopicPublishes
 class TopicTallies:
     """The tallies in the rows of a shard, by topic key; `touch` notes that a row differs from the newest snapshot.
 
-    What is told of another epoch than the topic's is dropped.
+    What is told of another epoch than the topic's is dropped. `tops` has lists of at most `top` of the first topics.
     """
 
-    def __init__(self, rows: Mapping[bytes, Row], touch: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, rows: Mapping[bytes, Row], touch: Callable[[bytes], None], top: int, wall_ms: Callable[[], int]
+    ) -> None:
+        self.tops = ShardTops(top, wall_ms)
         self._rows = rows
         self._touch = touch
 
@@ -25,6 +29,7 @@ class TopicTallies:
             tally.latency_ms += told.latency_ms
             tally.failed += told.failed
             tally.retried += told.retried
+            self.tops.failed(told.topic_id, told.failed)
 
     def rejected(self, told: TopicPublishes) -> None:
         """Takes how many publishes an ingest refused."""
@@ -34,6 +39,7 @@ class TopicTallies:
 
     def relayed(self, row: Row) -> None:
         """A message of an ephemeral topic was sent on."""
+        self.tops.relayed(row.topic_id)
         tally = self._of(row.topic_id, row.epoch)
         if tally is not None:
             tally.relayed += 1

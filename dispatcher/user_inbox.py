@@ -1,4 +1,4 @@
-"""Reads the inbox log of one shard: which topics its users are members of, and the cursors of their devices."""
+"""Reads the inbox log of one shard: its users' memberships, the heads of their topics, cursors and read marks."""
 
 import asyncio
 from collections import deque
@@ -7,17 +7,21 @@ from typing import Final
 
 import structlog
 
+from dispatcher.inbox_writer import InboxWriter
 from dispatcher.log_follower import FollowerActions, LogFollower
 from dispatcher.ports import DispatcherMetrics
-from headgate.core.inbox.users import UserTopics
+from headgate.core.inbox.users import InboxChanges, UserTopics
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
+from headgate.core.wire.inbox_record import records_of_cursors, records_of_marks
 from headgate.core.wire.records import LogName, Record
 from headgate.runtime.ports import Log
 
 logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 0.5
+
+Listener = Callable[[InboxChanges], None]
 
 
 class UserInbox:
@@ -42,6 +46,9 @@ class UserInbox:
         self._number = number
         self._writer = writer
         self._metrics = metrics
+        self.cursor_writer = InboxWriter(log, number, "cursors", records_of_cursors, self.when_applied)
+        self.mark_writer = InboxWriter(log, number, "read marks", records_of_marks, self.when_applied)
+        self._listeners: list[Listener] = []
         self._reading: deque[tuple[int, Callable[[], None]]] = deque()  # by offset, in the order of the appends
 
     @property
@@ -60,6 +67,16 @@ class UserInbox:
         else:
             self._reading.append((offset, again))
 
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` with what each record changes from now on, once everything before has been read."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """The shard is released: what waits for the log is refused, and nobody is told of anything any longer."""
+        self._listeners.clear()
+        self.cursor_writer.close()
+        self.mark_writer.close()
+
     async def follow_log(self) -> None:
         """Applies the log's records as they come, until cancelled. Raises OffsetGone, which parks the shard."""
         await self.follower.follow()
@@ -67,13 +84,17 @@ class UserInbox:
     def _take(self, records: Sequence[Record]) -> None:
         for record in records:
             try:
-                changed = self.users.apply(record)
+                changes = self.users.apply(record)
             except CorruptRecord as error:
                 self._metrics.inbox_skipped()
                 logger.warning("inbox record skipped", shard=self._number, offset=record.offset, why=str(error))
                 continue
-            for key in changed:
+            self._metrics.inbox_applied()
+            for key in changes.keys:
                 self._writer.touch(PairKey(key))
+            if self.is_complete:
+                for listener in self._listeners:
+                    listener(changes)
 
     def _release(self) -> None:
         """Calls those whose records are applied."""

@@ -54,6 +54,23 @@ class UserRoutes:
         """Returns how many connections a user has on all gateways."""
         return sum(users.get(user_id, 0) for users in self._users.values())
 
+    @property
+    def connected(self) -> int:
+        """How many users are connected, one on two gateways counted twice."""
+        return sum(map(len, self._users.values()))
+
+    def users(self) -> list[str]:
+        """Returns the connected users, one on two gateways twice."""
+        return [user_id for users in self._users.values() for user_id in users]
+
+    def is_connected(self, user_id: str) -> bool:
+        """Returns whether a user is connected anywhere."""
+        return any(user_id in users for users in self._users.values())
+
+    def gateways_of(self, user_id: str) -> list[Destination]:
+        """Returns the gateways where a user is connected."""
+        return [gateway for gateway, users in self._users.items() if user_id in users]
+
     def _take(self, peer: Destination, message: UserMessage) -> None:
         if isinstance(message, AttachUsers):
             self._attach(peer, message)
@@ -110,7 +127,7 @@ class UserRoutes:
         self._ask(ask.user_id, lambda req: AskConnections(req, ask.user_id), done)
 
     def _ask(self, user_id: str, build: Callable[[int], UserQuestion], done: Done) -> None:
-        self._questions.ask([gateway for gateway, users in self._users.items() if user_id in users], build, done)
+        self._questions.ask(self.gateways_of(user_id), build, done)
 
 
 def _merged(pages: list[ConnectionsAnswer]) -> tuple[list[Connection], bool]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from bench.capacity import capacity_tables
 from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
@@ -70,6 +71,7 @@ def demo_output() -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "breaker": lambda: diagram(breaker.BREAKER_TRANSITIONS, breaker.BreakerState.CLOSED),
+    "capacity": capacity_tables,
     "circuit": lambda: diagram(flat(circuit.TRANSITIONS), circuit.CircuitState.CLOSED),
     "commands": command_lines,
     "delivery": lambda: diagram(delivery.TRANSITIONS, delivery.Status.CREATED),

@@ -9,6 +9,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.app import make_app
+from gateway.delivery_traces import DeliveryTraces
 from gateway.gateway_options import GatewayOptions
 from gateway.protocol import GatewayProtocol
 from gateway.server_shared import ServerShared
@@ -18,7 +19,7 @@ from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.user_requests import UserRequests
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.fanout.write_counts import WriteCounts
-from headgate.core.wire.link import FromOwner, Message
+from headgate.core.wire.link import FromOwner, Message, Messages
 from headgate.core.wire.link_dead_letters import Redeliver
 from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.link_events import WatchEvents
@@ -34,6 +35,7 @@ from headgate.runtime.tokens import Authenticator
 
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
 _WAKE_S: Final = 0.01  # topics whose strategies wait for times so close together are looked at once
+_SWEEP_OUT_SLICES: Final = 1_000  # that a drain waits at most for sweeps over large topics: 2 s, 200,000 sockets
 _CURSOR_SLICES: Final = 20  # how long it waits behind them until the log has their cursors: 1 s
 
 
@@ -46,7 +48,9 @@ class GatewayService:
         directory: Directory,
         authenticator: Authenticator,
         shell: Shell[GatewayMetrics],
+        traces: DeliveryTraces | None = None,
     ) -> None:
+        self._traces = traces
         self._shell = shell
         self._directory = directory
         self._authenticator = authenticator
@@ -63,6 +67,8 @@ class GatewayService:
             self._moment(),
             auto_create=options.auto_create,
             draw=shell.rng.random,
+            clock=shell.clock.now,
+            pace=options.pace,
         )
         self.users = UserRequests(self.hub, options.node)
         self.counts = WriteCounts(self.hub.feeds, directory)
@@ -85,6 +91,8 @@ class GatewayService:
         else:
             if isinstance(message, Redeliver):  # its delivery and its timeout begin now
                 self.hub.advance(self._moment())
+            if self._traces is not None and isinstance(message, Messages) and message.traces:
+                self._traces.arrived(message)
             self.hub.on_push(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -141,10 +149,14 @@ class GatewayService:
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""
         self.sessions.begin_drain()
-        for feed in self.hub.feeds.values():
-            self.hub.held.flush(feed)
+        for feed in list(self.hub.feeds.values()):
+            if feed.blocks is None:
+                self.hub.held.flush(feed)
+            else:
+                self.hub.write_out(feed)
         await asyncio.sleep(0)  # what strategies hold is written first
         clock = self._shell.clock
+        await self._sweep_out()
         sessions = self.hub.connections.all()
         begin = clock.now()
         told = 0
@@ -161,11 +173,18 @@ class GatewayService:
         self.hub.counts.report()
         await self._store_cursors()
 
+    async def _sweep_out(self) -> None:
+        """Waits a short while until the sweeps over large topics are over."""
+        for _ in range(_SWEEP_OUT_SLICES):
+            if not self.hub.sweeps:
+                return
+            await asyncio.sleep(0)
+
     async def _store_cursors(self) -> None:
-        """Waits a short while until the log has the cursors of the sessions that were ended."""
+        """Waits a short while until the log has the cursors and read marks of the sessions that were ended."""
         for _ in range(_CURSOR_SLICES):
             await asyncio.sleep(_SLICE_S)
-            if not self.hub.acknowledging.reports.is_pending:
+            if not (self.hub.acknowledging.reports.is_pending or self.hub.audience.reads.is_pending):
                 return
 
     def _schedule(self) -> None:
@@ -183,6 +202,8 @@ class GatewayService:
 
     def _flush(self) -> None:
         self.hub.flush(self._moment())
+        if self._traces is not None:
+            self._traces.flushed(self._shell.clock.wall_ms())
         self.counts.report()
         self._plan_wake()
 

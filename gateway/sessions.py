@@ -108,18 +108,22 @@ class Sessions:
     def start_websocket(self, session: Session, head: Head, then: Callable[[], None]) -> None:
         """Writes the preface and `welcome` and subscribes to the topics of the query.
 
-        Without a credential it writes the preface only and waits for an `auth` frame. Calls `then` once it has done so,
-        now or when the caller is known: until then no frame of the client's must be handed in.
+        While an owner is asked for the first topic they wait for its answer, and go out with it in one write;
+        the session's next visit (`Deadlines`) and anything from the client end that wait. Without a credential
+        it writes the preface only and waits for an `auth` frame. Calls `then` once it has done so, now or when
+        the caller is known: until then no frame of the client's must be handed in.
         """
         self._hub.pending.want(session, _wanted(head, self.limits.topics_allowed))
 
         def known(caller: Identity | Refusal | None) -> None:
             self._begin(session, caller)
-            session.release()  # before anything that the client's first frames cause
+            if not self._hub.pending.awaits_answer(session):
+                session.release()
             then()
 
         self.callers.identify(head, known)
-        session.release()  # it does not wait for a caller who is known later
+        if session.is_unknown:
+            session.release()  # it does not wait for a caller who is known later
 
     def _begin(self, session: Session, caller: Identity | Refusal | None) -> None:
         if session.closed:

@@ -133,6 +133,7 @@ class WebSocketStream(Stream):
         if self.ended or session is None:
             return
         self.shared.sessions.heard(session)
+        session.release()  # before anything that these bytes cause
         self._parse(session, data)
 
     def end(self, code: int, reason: str) -> None:

@@ -8,13 +8,15 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import check_topic_id, id_bytes
 from headgate.core.wire.link import HistoryPage
 from headgate.core.wire.timestamps import rfc3339
-from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
+from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply, reply
 from headgate.runtime.http.queries import DEFAULT_PAGE, MAX_PAGE, integer
 from ingest import channel_vocabulary as vocabulary
 from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, seq_of
+from ingest.inbox_marks import InboxMarks, read_mark
 from ingest.message_updates import MessageUpdates, Target
 from ingest.pages import read_page, write_page
 from ingest.publish import PublishEndpoint
+from ingest.rates import Rates
 
 _PLACE: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")  # the epoch and the seq of the last message of a page
 
@@ -22,10 +24,31 @@ _PLACE: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")  # the epoch and the seq 
 class AliasEndpoints:
     """Translates requests and answers; what they do is done elsewhere."""
 
-    def __init__(self, publish: PublishEndpoint, history: HistoryEndpoint, updates: MessageUpdates) -> None:
+    def __init__(
+        self,
+        publish: PublishEndpoint,
+        history: HistoryEndpoint,
+        updates: MessageUpdates,
+        marks: InboxMarks,
+        rates: Rates,
+    ) -> None:
         self._publish = publish
         self._history = history
         self._updates = updates
+        self._marks = marks
+        self._rates = rates
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by name."""
+        return {
+            "alias_send": self.send,
+            "alias_messages": self.messages,
+            "alias_edit": self.edit,
+            "alias_delete": self.delete,
+            "alias_react": self.react,
+            "alias_ack": self.ack,
+        }
 
     async def send(self, call: Call) -> Reply:
         """POST /send_message: a publish to the topic `channel_id`. Raises Refusal."""
@@ -69,6 +92,18 @@ class AliasEndpoints:
         name = check_reaction(vocabulary.string(members, "reaction"))
         removed = vocabulary.flag(members, "remove")
         return NO_CONTENT._replace(headers=await self._updates.react(call, _target(members), name, removed=removed))
+
+    async def ack(self, call: Call) -> Reply:
+        """POST /ack: a device got a message, or the user has read it, and those before it. Raises Refusal."""
+        members = call.json_object()
+        message_id = members.get("message_id")
+        if not isinstance(message_id, str):
+            raise Refusal("bad_request", "message_id must be a string")
+        raw_id = id_bytes(message_id)
+        self._rates.read(call.caller)
+        place = await self._marks.resolve_message(call.caller, raw_id)
+        await self._marks.store(call.caller, read_mark(call, members), place)
+        return NO_CONTENT
 
 
 def _target(members: vocabulary.Members) -> Target:

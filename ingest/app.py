@@ -17,10 +17,12 @@ from ingest.dead_letter_endpoints import DeadLetterEndpoints
 from ingest.direct_endpoint import DirectEndpoint
 from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
+from ingest.inbox_endpoints import InboxEndpoints
 from ingest.message_endpoints import MessageEndpoints
 from ingest.publish import PublishEndpoint
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
+from ingest.top_endpoint import TopEndpoint
 from ingest.topic_members import MemberHandlers
 from ingest.topic_stats import TopicStatsHandlers
 from ingest.topic_subscribers import SubscriberHandlers
@@ -71,6 +73,8 @@ def handlers_of(
     events: EventStreams,
     letters: DeadLetterEndpoints,
     stats: TopicStatsHandlers,
+    inbox: InboxEndpoints,
+    top: TopEndpoint,
 ) -> dict[str, Handler]:
     """Returns the handlers by name."""
     return {
@@ -94,11 +98,6 @@ def handlers_of(
         "redact_message": messages.redact,
         "add_reaction": messages.react,
         "remove_reaction": messages.unreact,
-        "alias_send": aliases.send,
-        "alias_messages": aliases.messages,
-        "alias_edit": aliases.edit,
-        "alias_delete": aliases.delete,
-        "alias_react": aliases.react,
         "redirect_stream": redirect_stream,
         "create_ticket": tickets.create,
         "create_revocation": revocations.create,
@@ -112,6 +111,9 @@ def handlers_of(
         "replay_dead_letter": letters.replay,
         "topic_stats": stats.show,
         "flush_topic": stats.flush,
+        "show_top": top.show,
+        **aliases.handlers,
+        **inbox.handlers,
     }
 
 

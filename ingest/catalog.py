@@ -16,7 +16,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Guarded, may_see, unknown_topic
-from headgate.core.wire.topic_settings import PROFILES, effective
+from headgate.core.wire.topic_settings import DEFAULTS, PROFILES, Settings, effective
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
 from ingest.known_roles import KnownRole, KnownRoles
@@ -26,7 +26,6 @@ FRESH_S: Final = 2.0
 STALE_S: Final = 60.0
 MAX_TOPICS: Final = 100_000  # about 55 MB with the usual settings, 200 MB with others
 INGEST: Final = Caller("hg:ingest", publish=("*",), subscribe=("*",), admin=True, service=True)
-_USUAL: Final = {profile: effective({"profile": profile}) for profile in PROFILES}
 
 
 class Known(NamedTuple):
@@ -53,9 +52,11 @@ class _Entry(NamedTuple):
 class Catalog:
     """The cache. A missing topic is not remembered: once it is created elsewhere, the next question finds it."""
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    def __init__(self, directory: Directory, clock: Clock, usual: Settings = DEFAULTS) -> None:
+        """`usual` are the settings of topics that name none."""
         self._directory = directory
         self._clock = clock
+        self._usual = {profile: effective({"profile": profile}, usual) for profile in PROFILES}
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
         self._next_mark = 0
         self._roles = KnownRoles()
@@ -198,7 +199,7 @@ class Catalog:
         return unknown_topic(topic_id)
 
     def _keep(self, topic_id: str, caller: Caller, answer: TopicAnswer) -> Known:
-        info, role, now = _with_shared_settings(answer.info), role_of(answer, caller.user_id), self._clock.now()
+        info, role, now = self._with_shared_settings(answer.info), role_of(answer, caller.user_id), self._clock.now()
         before = self._entries.get(topic_id)
         if before is not None and before.known.info.epoch == info.epoch:
             mark = before.mark
@@ -214,6 +215,13 @@ class Catalog:
             return known
         self._roles.put(topic_id, caller.user_id, role, now, mark)
         return known._replace(role=role)
+
+    def _with_shared_settings(self, info: TopicInfo) -> TopicInfo:
+        """Saves memory: the settings are most of an entry, and nearly always the defaults."""
+        usual = self._usual.get(info.profile)
+        if info.settings == usual:
+            info.settings = usual
+        return info
 
 
 def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) -> Known | None:
@@ -231,11 +239,3 @@ def role_of(answer: TopicAnswer, user_id: str) -> Role | None:
         return Role(answer.role) if answer.role else None
     except ValueError:
         return None
-
-
-def _with_shared_settings(info: TopicInfo) -> TopicInfo:
-    """Saves memory: the settings are most of an entry, and nearly always the defaults."""
-    usual = _USUAL.get(info.profile)
-    if info.settings == usual:
-        info.settings = usual
-    return info

@@ -1,4 +1,4 @@
-"""Fields that requests for control operations have in common: names, permissions, roles, users, Idempotency-Key."""
+"""Fields of requests for control operations: names, permissions, retention, roles, users, Idempotency-Key."""
 
 from typing import Final
 
@@ -6,6 +6,7 @@ from headgate.core.publish.body import check_client_msg_id
 from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.member_roles import Role
+from headgate.core.wire.topic_settings import Settings
 from headgate.runtime.http.call import Call
 from headgate.runtime.token_claims import is_user_id
 
@@ -25,6 +26,14 @@ def check_permissions(permissions: object) -> str:
     if not isinstance(permissions, str) or permissions not in rights.PERMISSIONS:
         raise Refusal("bad_request", f"permissions must be one of {', '.join(rights.PERMISSIONS)}")
     return permissions
+
+
+def check_retention(settings: Settings, kept_ms: int) -> None:
+    """Raises Refusal `bad_request` for a `retention_ms` above `kept_ms`: the log keeps messages no longer."""
+    asked = settings.get("retention_ms")
+    if asked is not None and asked > kept_ms:
+        detail = f"settings.retention_ms must be at most {kept_ms}: so long the log keeps messages (log.retention_ms)"
+        raise Refusal("bad_request", detail)
 
 
 def check_role(role: object) -> Role:

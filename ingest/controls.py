@@ -81,6 +81,7 @@ class Controls:
             raise Refusal("log_unavailable", str(error)) from None
         except AppendUnknown as error:
             self._handed_over(record_id, fingerprint)
+            self._metrics.unacknowledged(self._clock.now() - started)
             raise Refusal("outcome_unknown", str(error), topic_id=topic_id) from None
         except RecordTooLarge as error:
             raise Refusal("too_large", str(error)) from None

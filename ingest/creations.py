@@ -8,7 +8,12 @@ from ingest.catalog import Catalog
 from ingest.controls import ControlOutcome
 
 
-async def as_created(catalog: Catalog, creation: CreateTopic, outcome: ControlOutcome) -> TopicInfo:
+async def as_created(
+    catalog: Catalog,
+    creation: CreateTopic,
+    outcome: ControlOutcome,
+    usual: topic_settings.Settings = topic_settings.DEFAULTS,
+) -> TopicInfo:
     """Returns the topic that a creation made; this one may be a repeat of it, with another time and body."""
     epoch = outcome.verdict.epoch
     try:
@@ -17,6 +22,6 @@ async def as_created(catalog: Catalog, creation: CreateTopic, outcome: ControlOu
         info = None
     if info is not None and info.epoch == epoch:
         return info
-    settings = topic_settings.effective(creation.settings)
+    settings = topic_settings.effective(creation.settings, usual)
     about = (creation.name, creation.permissions, creation.owner_id, outcome.ts)
     return TopicInfo(creation.topic_id, epoch, 0, *about, 0, 0, "direct", settings)

@@ -184,11 +184,7 @@ class DurablePublishes:
                     self._recent.refused(publish.key, publish.entry)
         elif acknowledgement.cancelled() or error is not None:
             self._queues.lost(info, count)
-            for publish in append.publishes:
-                # Also one whose id ingest made: the client reads it in the 504 and may repeat it.
-                entry = publish.entry or self._recent.attempt(publish.key, publish.fingerprint, append, now)
-                publish.entry = entry
-                self._recent.unknown(publish.key, entry, now)
+            self._unresolved(append, now)
         else:
             self._metrics.appended(1, now - append.started)
             offset, ts = acknowledgement.result()
@@ -197,6 +193,15 @@ class DurablePublishes:
                 if publish.entry is not None:
                     place = LogPlace(append.shard, offset, item, ts)
                     self._recent.acknowledged(publish.key, publish.entry, place, now)
+
+    def _unresolved(self, append: Append, now: float) -> None:
+        """Notes publishes of which nobody knows whether they are in the log."""
+        self._metrics.unacknowledged(now - append.started)
+        for publish in append.publishes:
+            # Also one whose id ingest made: the client reads it in the 504 and may repeat it.
+            entry = publish.entry or self._recent.attempt(publish.key, publish.fingerprint, append, now)
+            publish.entry = entry
+            self._recent.unknown(publish.key, entry, now)
 
 
 def _place_of(pending: PendingAppend, offset: int) -> LogPlace:

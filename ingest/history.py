@@ -11,9 +11,10 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import AskHistory, HistoryPage
 from headgate.runtime.http.call import Call, Reply
 from headgate.runtime.http.queries import Query, integer, page_limit
-from headgate.runtime.ports import Clock
+from headgate.runtime.ports import Shell
 from ingest.access import Access
 from ingest.owners import OUTCOME_S, OwnerQueries
+from ingest.ports import IngestMetrics
 from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
@@ -39,11 +40,12 @@ class Range(NamedTuple):
 class HistoryEndpoint:
     """Answers with pages of a topic's history."""
 
-    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates, clock: Clock) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates, shell: Shell[IngestMetrics]) -> None:
         self._access = access
         self._owners = owners
         self._rates = rates
-        self._clock = clock
+        self._clock = shell.clock
+        self._metrics = shell.metrics
 
     async def page(self, call: Call) -> Reply:
         """GET: answers with one page. Raises Refusal."""
@@ -57,9 +59,11 @@ class HistoryEndpoint:
         wanted = query()
         if info.is_ephemeral:
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
-        if wanted.kinds or wanted.parent_id:
-            return await self._some(call, topic_id, wanted)
-        return await self._whole(call, topic_id, wanted)
+        began = self._clock.now()
+        ask = self._some if wanted.kinds or wanted.parent_id else self._whole
+        page = await ask(call, topic_id, wanted)
+        self._metrics.history_read(self._clock.now() - began)
+        return page
 
     async def _some(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
         """Returns a whole page from which messages are left out; an owner's answer ends at its bounds, at an `edge`."""

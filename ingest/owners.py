@@ -68,6 +68,19 @@ class OwnerQueries:
         except TimeoutError:
             raise away(shard) from None
 
+    async def store(self, shard: int, build: Callable[[int], Request]) -> Answer:
+        """Returns the answer to a request that stores something and may be repeated. Raises Refusal.
+
+        That is `not_ready` while the owner is away, and `outcome_unknown` where it does not answer: with one `ask`
+        before it that takes OUTCOME_S at most.
+        """
+        try:
+            async with asyncio.timeout(OUTCOME_S - ASK_S):
+                return await self._directory.ask(shard, build)
+        except TimeoutError:
+            detail = f"the owner of shard {shard} has not answered; it may be stored, and may be sent again"
+            raise Refusal("outcome_unknown", detail) from None
+
     async def ask_many(self, questions: Sequence[Question]) -> list[Answer | Refusal]:
         """Returns the answer to each question that changes nothing, or its refusal; after ASK_S for all `not_ready`."""
         answers: list[Answer | Refusal] = []

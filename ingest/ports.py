@@ -25,6 +25,12 @@ class IngestMetrics(Protocol):
     def appended(self, count: int, seconds: float) -> None:
         """Counts records that the log has acknowledged, `seconds` after they were handed over."""
 
+    def unacknowledged(self, seconds: float) -> None:
+        """Counts the time of a record whose acknowledgement was waited for in vain for `seconds`."""
+
+    def history_read(self, seconds: float) -> None:
+        """Counts a request for history that was answered with a page after `seconds`."""
+
     def refused(self, code: str, detail: str) -> None:
         """Counts a request that was answered with a problem."""
 
@@ -36,6 +42,12 @@ class NoMetrics:
         """Counts nothing."""
 
     def appended(self, count: int, seconds: float) -> None:
+        """Counts nothing."""
+
+    def unacknowledged(self, seconds: float) -> None:
+        """Counts nothing."""
+
+    def history_read(self, seconds: float) -> None:
         """Counts nothing."""
 
     def refused(self, code: str, detail: str) -> None:

@@ -5,10 +5,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.link import Changed, Message
 from headgate.core.wire.link_events import EventsHappened
 from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
+from headgate.core.wire.topic_settings import DEFAULTS, Settings
 from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Handler
 from headgate.runtime.http.callers import Users
@@ -32,6 +34,8 @@ from ingest.durable import DurablePublishes
 from ingest.ephemeral import EphemeralPublishes
 from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
+from ingest.inbox_endpoints import InboxEndpoints
+from ingest.inbox_marks import InboxMarks
 from ingest.message_endpoints import MessageEndpoints
 from ingest.message_queries import MessageQueries
 from ingest.message_updates import MessageUpdates
@@ -46,12 +50,14 @@ from ingest.rates import RateLimits, Rates
 from ingest.reply_parents import ReplyParents
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
+from ingest.top_endpoint import TopEndpoint
 from ingest.topic_ids import TopicIds
 from ingest.topic_members import MemberHandlers
 from ingest.topic_stats import TopicStatsHandlers
 from ingest.topic_subscribers import SubscriberHandlers
 from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
+from ingest.traced_publishes import PublishTraces
 from ingest.user_connections import ConnectionHandlers
 
 
@@ -60,6 +66,8 @@ class IngestOptions(NamedTuple):
 
     auto_create: bool = False
     profile: str = "durable"  # of a topic that names none
+    usual: Settings = DEFAULTS  # settings of a topic that names none
+    kept_ms: int = MAX_INTEGER  # how long the log keeps messages: a topic's retention_ms is at most that
     redirect_streams: bool = True  # off in `dev`, where the gateway is on the same port
     owner_in_process: bool = False  # in `dev`: then every count is exact
     origins: tuple[str, ...] | None = None
@@ -86,14 +94,14 @@ class IngestService:
         directory: Directory,
         authenticator: Authenticator,
         shell: Shell[IngestMetrics],
+        trace: PublishTraces | None = None,
     ) -> None:
         clock, rng, metrics = shell
-        self._log = log
-        self._appender = appender
+        self._log, self._directory = log, directory
+        self._appender = appender if trace is None else trace.appends(appender)
         self._authenticator = authenticator
-        self._directory = directory
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
-        self._catalog, self._messages = Catalog(directory, clock), MessageQueries(self._owners)
+        self._catalog, self._messages = Catalog(directory, clock, options.usual), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
         self.queues = Queues(directory)
@@ -107,15 +115,18 @@ class IngestService:
             ids=TopicIds(rng, options.id_key),
             audit=audit,
             profile=options.profile,
+            usual=options.usual,
+            kept_ms=options.kept_ms,
         )
         self._events = EventStreams(directory, authenticator, rates, clock, rng)
         self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
-        history = HistoryEndpoint(access, self._owners, rates, clock)
+        history = HistoryEndpoint(access, self._owners, rates, shell)
         updates = self._updates(access, controls, audit, options.payload_bytes)
+        marks = InboxMarks(self._owners, self._messages)
         handlers = handlers_of(
             topics,
-            TopicUpdates(access, self._catalog, controls, rates, audit),
+            TopicUpdates(access, self._catalog, controls, rates, audit, options.usual, options.kept_ms),
             self._members(access, controls, audit),
             SubscriberHandlers(access, self._owners, rates),
             ConnectionHandlers(access, self._owners, rates, audit),
@@ -123,15 +134,17 @@ class IngestService:
             batches,
             history,
             MessageEndpoints(self._messages, updates, rates),
-            AliasEndpoints(publish, history, updates),
+            AliasEndpoints(publish, history, updates, marks, rates),
             TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
             DeadLetterEndpoints(self._owners, rates, audit),
             TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
+            InboxEndpoints(self._owners, marks, rates, clock),
+            TopEndpoint(self._owners, rates),
         )
-        self.app = self._app(handlers, options, metrics.refused)
+        self.app = self._app(handlers if trace is None else trace.handlers(handlers), options, metrics.refused)
 
     def _members(self, access: Access, controls: Controls, audit: AuditLog) -> MemberHandlers:
         return MemberHandlers(

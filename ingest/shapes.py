@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from headgate.core.wire import topic_settings
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.link_members import Member
 from headgate.core.wire.link_users import Connection
@@ -24,7 +23,7 @@ def topic_shown(info: TopicInfo) -> dict[str, Any]:
         "seq": info.seq,
         "epoch": info.epoch,
         "mode": info.mode,
-        "settings": topic_settings.shown(info.settings),
+        "settings": info.settings,
     }
 
 

@@ -19,7 +19,7 @@ from headgate.runtime.http.call import Call, Reply, reply
 from ingest.access import Access
 from ingest.audit import AuditLog
 from ingest.catalog import Catalog, Known
-from ingest.control_fields import check_key, check_name, check_permissions
+from ingest.control_fields import check_key, check_name, check_permissions, check_retention
 from ingest.controls import Controls
 from ingest.member_records import refusal_of, require_logic
 from ingest.owners import OUTCOME_S
@@ -42,12 +42,24 @@ class Changes(NamedTuple):
 class TopicUpdates:
     """The handler. The changes of one topic are made one after the other: at once they would make each other void."""
 
-    def __init__(self, access: Access, catalog: Catalog, controls: Controls, rates: Rates, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        access: Access,
+        catalog: Catalog,
+        controls: Controls,
+        rates: Rates,
+        audit: AuditLog,
+        usual: topic_settings.Settings,
+        kept_ms: int,
+    ) -> None:
+        """`usual` are the defaults of the installation, `kept_ms` is how long the log keeps messages."""
         self._access = access
         self._catalog = catalog
         self._controls = controls
         self._rates = rates
         self._audit = audit
+        self._usual = usual
+        self._kept_ms = kept_ms
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by topic, while somebody has it
 
     async def update(self, call: Call) -> Reply:
@@ -59,7 +71,8 @@ class TopicUpdates:
             entry.change = described(changes)
             if is_direct(topic_id) and changes.permissions not in (None, PERMISSIONS):
                 raise Refusal("forbidden", f"the permissions of {topic_id} are {PERMISSIONS}; that never changes")
-            merged(known.info, changes)
+            if merged(known.info, changes, self._usual) is not None:
+                check_retention(changes.settings, self._kept_ms)
             check_key(call)
             record_id = self._controls.id_of("update", topic_id, call.caller, call.idempotency_key)
             asked = self._controls.require_same(record_id, call.idempotency_key, changes)
@@ -88,7 +101,7 @@ class TopicUpdates:
     async def _update(self, call: Call, known: Known, changes: Changes, record_id: bytes, asked: bytes) -> TopicInfo:
         epoch, topic_id = known.info.epoch, known.info.topic_id
         for _ in range(TRIES):
-            settings = merged(known.info, changes)
+            settings = merged(known.info, changes, self._usual)
             actor = rights.actor_of(call.caller, topic_id)
             record = UpdateTopic(topic_id, known.info.version, actor, changes.name, changes.permissions, settings)
             outcome = await self._controls.decide(topic_id, record, epoch, record_id, asked)
@@ -115,7 +128,7 @@ class TopicUpdates:
             now = None
         if now is not None and now.epoch == info.epoch:
             return now
-        settings = info.settings if record.settings is None else topic_settings.effective(record.settings)
+        settings = info.settings if record.settings is None else topic_settings.effective(record.settings, self._usual)
         name = record.name or info.name
         permissions = record.permissions or info.permissions
         return replace(info, name=name, permissions=permissions, settings=settings, version=version)
@@ -128,9 +141,9 @@ def read_changes(body: dict[str, Any]) -> Changes:
     return Changes(name, permissions, body.get("settings"), "settings" in body)
 
 
-def merged(info: TopicInfo, changes: Changes) -> topic_settings.Settings | None:
+def merged(info: TopicInfo, changes: Changes, usual: topic_settings.Settings) -> topic_settings.Settings | None:
     """Returns the overrides after the changes, None where no setting changes. Raises Refusal."""
-    return topic_settings.change(info.settings, changes.settings) if changes.has_settings else None
+    return topic_settings.change(info.settings, changes.settings, usual) if changes.has_settings else None
 
 
 def _busy(topic_id: str) -> Refusal:

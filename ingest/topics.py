@@ -15,7 +15,7 @@ from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest.access import Access
 from ingest.audit import AuditLog
 from ingest.catalog import Catalog
-from ingest.control_fields import check_key, check_name, check_permissions
+from ingest.control_fields import check_key, check_name, check_permissions, check_retention
 from ingest.controls import Controls
 from ingest.creations import as_created
 from ingest.done_operations import DoneOperations
@@ -42,8 +42,13 @@ class TopicHandlers:
         ids: TopicIds,
         audit: AuditLog,
         profile: str,
+        usual: topic_settings.Settings,
+        kept_ms: int,
     ) -> None:
-        """`profile` is the setting `topics.profile`."""
+        """`profile` is the setting `topics.profile`, `usual` are the defaults of the installation.
+
+        `kept_ms` is how long the log keeps messages.
+        """
         self._access = access
         self._catalog = catalog
         self._controls = controls
@@ -52,6 +57,8 @@ class TopicHandlers:
         self._ids = ids
         self._audit = audit
         self._profile = profile
+        self._usual = usual
+        self._kept_ms = kept_ms
         self._deleted = DoneOperations()
 
     async def create(self, call: Call) -> Reply:
@@ -140,8 +147,8 @@ class TopicHandlers:
         name = check_name(body.get("name"))
         permissions = body.get("permissions")
         permissions = "PUBLIC" if permissions is None else check_permissions(permissions)
-        settings = topic_settings.create(body.get("settings"), self._profile)
-        topic_settings.require_built(settings)
+        settings = topic_settings.create(body.get("settings"), self._profile, self._usual)
+        check_retention(settings, self._kept_ms)
         check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
@@ -150,7 +157,7 @@ class TopicHandlers:
         outcome = await self._controls.decide(topic_id, creation, 0, record_id, asked)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
-            return await as_created(self._catalog, creation, outcome)
+            return await as_created(self._catalog, creation, outcome, self._usual)
         raise await self._exists(call.caller, topic_id, outcome.verdict.epoch)
 
     async def _exists(self, caller: Caller, topic_id: str, epoch: int) -> Refusal:

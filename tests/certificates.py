@@ -30,11 +30,16 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
+        self.renewed(self.ca, 10 * DAY)
+
+    def renewed(self, path: Path, life: datetime.timedelta) -> Path:
+        """Writes the authority's own certificate, of the same key and good for `life`; returns `path`."""
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        built = _builder(self._name, self._name, self._key, (-DAY, 10 * DAY))
+        built = _builder(self._name, self._name, self._key, (-DAY, life))
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         built = built.add_extension(usage, critical=True)
-        self.ca.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
 
     def sign(
         self,

@@ -10,6 +10,7 @@ from headgate.core.wire import (
     link,
     link_acks,
     link_dead_letters,
+    link_inbox,
     link_members,
     link_presence,
     link_users,
@@ -33,6 +34,7 @@ from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import OnAnswer
 from headgate.runtime.system import SystemClock
 from tests.cursors_twin import CursorsTwin
+from tests.marks_twin import MarksTwin
 from tests.presence_twin import PresenceTwin
 
 SHARDS = 4
@@ -82,6 +84,7 @@ class Owners(MemoryDirectory):
         self.announced: list[link_users.AttachUsers | link_users.UsersChanged] = []
         self.presence = PresenceTwin(self.topics, self._push, _role, self.shard_of)
         self.cursors = CursorsTwin(self._push)
+        self.marks = MarksTwin(self._find, _role)
         self.answers: list[link_users.SubscriptionsEnded | link_users.ConnectionsAnswer] = []
         self.lose = False  # the owner sends no live messages
         self.redeemed: set[str] = set()  # tickets that were used
@@ -130,7 +133,7 @@ class Owners(MemoryDirectory):
         if isinstance(message, link_users.SubscriptionsEnded | link_users.ConnectionsAnswer):
             self.answers.append(message)
             return
-        if self.cursors.take(message):
+        if self.cursors.take(message) or self.marks.take(message):
             return
         self.asked.append(message)
         if isinstance(message, link.Leave):
@@ -226,6 +229,8 @@ class Owners(MemoryDirectory):
         try:
             if isinstance(request, link_acks.CursorRequest | link_dead_letters.GiveUp):
                 return self.cursors.ask(request)
+            if isinstance(request, link_inbox.ResolveMark | link_inbox.MoveMarks):
+                return self.marks.ask(request)
             return getattr(self, "_" + type(request).__name__)(request)  # type: ignore[no-any-return]
         except Refusal as refusal:
             return link.Refused(request.req, refusal.code, refusal.detail, refusal.extra)
@@ -359,37 +364,3 @@ class Owners(MemoryDirectory):
 
     def _AskCount(self, ask: link.AskCount) -> link.Answer:
         return link.Counts(ask.req, [self._find(topic_id).count for topic_id in ask.topic_ids])
-
-
-class Numbers:
-    """Metrics that are only counted."""
-
-    def __init__(self) -> None:
-        self.deliveries: dict[str, int] = {}
-        self.seconds: list[float] = []
-        self.gaps: dict[str, int] = {}
-        self.refusals: list[str] = []
-        self.details: list[str] = []
-        self.links = 0
-        self.events: dict[str, int] = {}
-        self.again = 0
-
-    def redelivered(self, count: int) -> None:
-        self.again += count
-
-    def delivered(self, profile: str, count: int, seconds: float) -> None:
-        self.deliveries[profile] = self.deliveries.get(profile, 0) + count
-        self.seconds.append(seconds)
-
-    def gap(self, reason: str, count: int) -> None:
-        self.gaps[reason] = self.gaps.get(reason, 0) + count
-
-    def lifecycle_events(self, name: str, count: int) -> None:
-        self.events[name] = self.events.get(name, 0) + count
-
-    def link_messages(self, direction: str, count: int) -> None:
-        self.links += count
-
-    def refused(self, code: str, detail: str) -> None:
-        self.refusals.append(code)
-        self.details.append(detail)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPORTED = ("headgate", "ingest", "dispatcher", "gateway", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+EXPORTED = (
+    *("headgate", "ingest", "dispatcher", "gateway", "examples/chat"),
+    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"),
+)
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input")
 
 
@@ -45,6 +48,9 @@ def test_wheel_holds_all_packages_and_no_test(wheel: Path) -> None:
     for package in tops:
         sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
         assert sources <= set(names)
+    chat = {path.name for path in (ROOT / "examples" / "chat").iterdir()}
+    assert {"index.html", "chat.js", "headgate-client.min.js"} <= chat
+    assert chat == {name.rpartition("/")[2] for name in names if name.startswith("headgate/cli/chat/")}
 
 
 def test_wheel_gives_the_command(wheel: Path, tmp_path: Path) -> None:
@@ -54,3 +60,6 @@ def test_wheel_gives_the_command(wheel: Path, tmp_path: Path) -> None:
     assert "publish" in run(command, "--help", cwd=tmp_path, PYTHONPATH=str(site))
     version = run(command, "--version", cwd=tmp_path, PYTHONPATH=str(site))
     assert version.startswith("headgate 0.") or version.startswith("headgate 1.")
+    found = "from headgate.cli.chat_page import chat_folder; print(chat_folder())"
+    said = run(sys.executable, "-c", found, cwd=tmp_path, PYTHONPATH=str(site))
+    assert said.strip() == str(site / "headgate" / "cli" / "chat")

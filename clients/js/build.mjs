@@ -7,9 +7,10 @@ import { build } from "esbuild";
 
 /** Members that only modules of this package use, and that are no member of anything on the wire. */
 const INTERNAL = [
-  "acknowledged", "acksChanged", "ackDue", "ackTold", "askId", "asking", "caughtUp", "drained", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
+  "acked", "acknowledged", "answered", "bearer", "connection", "expire", "gone", "leave", "publisher", "report", "urls", "wake",
+  "acksChanged", "ackDue", "ackTold", "askId", "asking", "askRefused", "caughtUp", "isHalfFree", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
   "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
-  "ownId", "passes", "queued", "refreshable", "refused", "renewable", "retried", "sendSpare", "silent", "untold",
+  "ownId", "jitter", "passes", "queued", "ready", "refreshable", "renewable", "reset", "retried", "sendSpare", "silent", "untold",
 ];
 const packageOfTsc = createRequire(import.meta.url).resolve("typescript/package.json");
 rmSync("dist", { recursive: true, force: true });

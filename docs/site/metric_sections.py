@@ -4,7 +4,8 @@ from typing import Final
 
 from prometheus_client.core import Metric
 
-from headgate.runtime.metrics import ALL, SECONDS, Metrics, Part
+from headgate.runtime.metric_families import SECONDS
+from headgate.runtime.metrics import ALL, Metrics, Part
 
 ROLES: Final[tuple[Part, ...]] = ("ingest", "dispatcher", "gateway")
 _OF_THE_BUCKET: Final = {"le"}

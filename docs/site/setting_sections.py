@@ -14,7 +14,6 @@ import annotated_types
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from headgate.runtime import settings_model
 from headgate.runtime.settings import ENV_PREFIX
 from headgate.runtime.settings_model import Model
 
@@ -53,7 +52,7 @@ def _section(setting: Setting) -> str:
 
 def settings_of(model: type[BaseModel] = Model, prefix: str = "") -> Iterator[Setting]:
     """Yields every setting below a group, in the order of the model."""
-    meanings = _meanings().get(model.__name__, {})
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         kind = field.annotation
         if inspect.isclass(kind) and issubclass(kind, BaseModel):
@@ -65,13 +64,11 @@ def settings_of(model: type[BaseModel] = Model, prefix: str = "") -> Iterator[Se
 
 
 @cache
-def _meanings() -> dict[str, dict[str, str]]:
-    """Returns the string below each field, by class and field."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(settings_model)).body:
-        if isinstance(node, ast.ClassDef):
-            found[node.name] = dict(_below(node))
-    return found
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Returns the string below each field of a group."""
+    (node,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(node, ast.ClassDef)
+    return dict(_below(node))
 
 
 def _below(node: ast.ClassDef) -> Iterator[tuple[str, str]]:

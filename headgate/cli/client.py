@@ -45,6 +45,12 @@ class Answer(NamedTuple):
         detail = self.body[:200].decode("utf-8", "replace").strip() or "an answer without a body"
         return {"status": self.status, "code": f"http_{self.status}", "detail": " ".join(detail.split())}
 
+    @property
+    def retry_after_s(self) -> float:
+        """The seconds of the header Retry-After; 0 without one."""
+        text = self.headers.get("Retry-After", "")
+        return float(text) if text.isascii() and text.isdigit() else 0.0
+
 
 class Client:
     """Requests to one server, closed at the end of a `with`. Not for concurrent use."""

@@ -55,6 +55,7 @@ class Follower:
                 token=token_of(settings),
                 retry_first=False,
                 trust_env=False,
+                transport="websocket",
                 on_frame=self._on_frame if frames else None,
             )
         except ValueError as error:

@@ -17,8 +17,9 @@ def greeting(settings: Settings, port: int, *, durable: bool, address: str) -> s
     who = "Anybody may do anything (auth.mode open)." if is_open else "Callers need a token (auth.mode jwt)."
     mint = "" if is_open else "TOKEN=$(headgate token mint --sub me)  # with the same auth.secret\n"
     token = "" if is_open else '-H "Authorization: Bearer $TOKEN" '
+    chat = f"  Chat       http://{base}/  (open it in two browsers)\n" if settings.dev.demo else ""
     return f"""headgate dev is serving.
-  HTTP       http://{base}/api/v1/topics
+{chat}  HTTP       http://{base}/api/v1/topics
   WebSocket  ws://{base}/ws/subscribe?topic_id=hello
   SSE        http://{base}/sse/subscribe?topic_id=hello
   Metrics    http://{authority(settings.admin.host or "127.0.0.1", settings.admin.port)}/metrics

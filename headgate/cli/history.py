@@ -1,7 +1,7 @@
 """`headgate history`: prints what a topic keeps, one item a line."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import typer
@@ -13,6 +13,15 @@ from headgate.cli.output import Output, compact, fields, note
 from headgate.core.wire.payload import parts, without_lone
 
 _PAGE: Final = 1_000  # the most the server answers at once
+
+
+class MessagePage(msgspec.Struct):
+    """An answer with messages, each as it came."""
+
+    messages: list[msgspec.Raw]
+
+
+Page = TypeVar("Page", bound=MessagePage)
 
 
 def history(
@@ -51,12 +60,21 @@ def message_line(frame: dict[str, Any]) -> Text:
     )
 
 
+def read_page(body: bytes, kind: type[Page]) -> Page:
+    """Reads a page whose messages stay as they came, also those that msgspec refuses."""
+    stand_in = without_lone(body) if b"\\u" in body else body
+    page = msgspec.json.decode(stand_in, type=kind)
+    if stand_in != body:
+        (listed,) = (part for part in parts(body) if part.startswith(b'"messages"'))
+        page.messages = [msgspec.Raw(text) for text in parts(listed.partition(b":")[2])]
+    return page
+
+
 class _FrameHead(msgspec.Struct):
     seq: int
 
 
-class _HistoryPage(msgspec.Struct):
-    messages: list[msgspec.Raw]
+class _HistoryPage(MessagePage, kw_only=True):
     last_seq: int
     complete: bool = True
 
@@ -67,7 +85,7 @@ def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> It
     asked = left if after_seq is None else min(left, _PAGE)  # the newest are one page; the server refuses more
     while True:
         answer = client.get(topic_path(topic, "/messages"), {"after_seq": after_seq, "limit": asked})
-        page = _read_page(accepted(answer))
+        page = read_page(accepted(answer), _HistoryPage)
         if not (page.complete or told):
             note("the index is still being rebuilt: older messages may be missing")
             told = True
@@ -79,16 +97,6 @@ def _frames(client: Client, topic: str, after_seq: int | None, limit: int) -> It
         if after_seq >= page.last_seq:
             return
         asked = min(left, _PAGE)
-
-
-def _read_page(body: bytes) -> _HistoryPage:
-    """Reads a page whose messages stay as they came, also those that msgspec refuses."""
-    stand_in = without_lone(body) if b"\\u" in body else body
-    page = msgspec.json.decode(stand_in, type=_HistoryPage)
-    if stand_in != body:
-        (listed,) = (part for part in parts(body) if part.startswith(b'"messages"'))
-        page.messages = [msgspec.Raw(text) for text in parts(listed.partition(b":")[2])]
-    return page
 
 
 def _seq(frame: bytes) -> int:

@@ -63,6 +63,12 @@ def of(context: typer.Context) -> Invocation:
     return found
 
 
+def reason_of(error: OSError) -> str:
+    """Returns what a person needs of it: the file that it is about, if any, and what is wrong."""
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{error.filename}: {what}"
+
+
 def needs_command(context: typer.Context) -> None:
     """The callback of a group: without one of its commands the usage goes to standard error, exit status 2."""
     if context.invoked_subcommand is None:

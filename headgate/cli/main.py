@@ -10,28 +10,36 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from headgate.cli import dead_letter_commands, member_commands, message_commands, topics
+from headgate.cli import dead_letter_commands, inbox_commands, member_commands, message_commands, topics
+from headgate.cli.backup_commands import backup, restore
 from headgate.cli.config import config
 from headgate.cli.connection_list import connections
-from headgate.cli.demo import demo
+from headgate.cli.demo import demo as demonstrations
 from headgate.cli.direct import direct
+from headgate.cli.doctor import doctor
 from headgate.cli.event_watch import events
 from headgate.cli.history import history
 from headgate.cli.invocation import (
     CommandFailed,
     Invocation,
+    StreamUrl,
+    Token,
+    Url,
     WrongCommand,
     nearest_flag,
     needs_command,
     of,
+    reason_of,
     split_settings,
 )
 from headgate.cli.output import ReaderGone, let_go
 from headgate.cli.presence_list import presence
 from headgate.cli.publish import publish
+from headgate.cli.recover_command import recover
 from headgate.cli.subscribe import subscribe
 from headgate.cli.ticket import ticket
 from headgate.cli.token import app as token
+from headgate.cli.top_list import top
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.settings import Role, Settings, SettingsError, resolve
 from headgate.runtime.sockets import ANY
@@ -39,6 +47,10 @@ from headgate.runtime.sockets import ANY
 SERVERS: Final = "Servers"
 CLIENTS: Final = "Commands that talk to a server"
 OTHERS: Final = "Others"
+_MODULES: Final[dict[Role, str]] = {  # that run a role
+    "canary": "headgate.cli.canary",
+    "gateway": "headgate.cli.gateway_workers",
+}
 EPILOG: Final = """To begin, in three terminals:
   headgate dev
   headgate subscribe hello
@@ -117,9 +129,11 @@ def dev(
     data: Annotated[
         str | None, _data("The folder for all data. Without it and without log.url, all is lost at the end.")
     ] = None,
+    demo_chat: Annotated[bool, typer.Option("--demo", help="Serve the example chat at /, for browsers.")] = False,
 ) -> int:
     """Runs everything in one process, on one port and without Kafka: the way to begin."""
-    return _run(context, "dev", {"dev.port": port, "dev.host": host, "dev.data": data})
+    demo = "true" if demo_chat else None
+    return _run(context, "dev", {"dev.port": port, "dev.host": host, "dev.data": data, "dev.demo": demo})
 
 
 @app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
@@ -148,9 +162,13 @@ def gateway(
     context: typer.Context,
     port: Annotated[str | None, _port(8081)] = None,
     host: Annotated[str | None, _host(ANY)] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Processes that share the port: one for each core.", show_default=False),
+    ] = None,
 ) -> int:
     """Runs the stream side: WebSocket and SSE. Needs --cluster.dispatchers HOST:PORT, and no Kafka."""
-    return _run(context, "gateway", {"gateway.port": port, "gateway.host": host})
+    return _run(context, "gateway", {"gateway.port": port, "gateway.host": host, "gateway.workers": workers})
 
 
 @app.command(rich_help_panel=SERVERS, epilog=SERVER_EPILOG)
@@ -159,21 +177,34 @@ def init(context: typer.Context) -> int:
     return _run(context, "init", {})
 
 
+@app.command(rich_help_panel=OTHERS, epilog=SERVER_EPILOG)
+def canary(context: typer.Context, url: Url = None, stream_url: StreamUrl = None, token: Token = None) -> int:
+    """Publishes and follows its own topics all the time, and serves latency and loss as metrics. Signs its tokens
+    with auth.secret where no token is given."""
+    return _run(context, "canary", {"client.url": url, "client.stream_url": stream_url, "client.token": token})
+
+
 app.command(rich_help_panel=CLIENTS)(publish)
 app.command(rich_help_panel=CLIENTS)(subscribe)
 app.command(rich_help_panel=CLIENTS)(history)
 app.add_typer(topics.app, name="topics", rich_help_panel=CLIENTS)
 app.add_typer(member_commands.app, name="members", rich_help_panel=CLIENTS)
 app.add_typer(message_commands.app, name="messages", rich_help_panel=CLIENTS)
+app.add_typer(inbox_commands.app, name="inbox", rich_help_panel=CLIENTS)
 app.add_typer(dead_letter_commands.app, name="dead-letters", rich_help_panel=CLIENTS)
 app.command(rich_help_panel=CLIENTS)(direct)
 app.command(rich_help_panel=CLIENTS)(connections)
 app.command(rich_help_panel=CLIENTS)(presence)
+app.command(rich_help_panel=CLIENTS)(top)
 app.command(rich_help_panel=CLIENTS)(events)
 app.add_typer(token, name="token", rich_help_panel=OTHERS)
 app.command(rich_help_panel=CLIENTS)(ticket)
 app.command(rich_help_panel=OTHERS)(config)
-app.command(rich_help_panel=OTHERS)(demo)
+app.command("demo", rich_help_panel=OTHERS)(demonstrations)
+app.command(rich_help_panel=OTHERS)(doctor)
+app.command(rich_help_panel=OTHERS)(backup)
+app.command(rich_help_panel=OTHERS)(restore)
+app.command(rich_help_panel=OTHERS)(recover)
 
 
 def _obey(invocation: Invocation, rest: list[str]) -> int:
@@ -193,14 +224,14 @@ def _run(context: typer.Context, role: Role, short: dict[str, str | None]) -> in
         from headgate.runtime.logs.embedded import SettingsConflict  # noqa: PLC0415
         from headgate.runtime.tokens import BadAuthSettings  # noqa: PLC0415
 
-        run: Callable[[Settings], int] = getattr(import_module("headgate.cli.roles"), role)
+        run: Callable[[Settings], int] = getattr(import_module(_MODULES.get(role, "headgate.cli.roles")), role)
         try:
             with configured(role=role):
                 return run(settings)
         except (BadAuthSettings, SettingsConflict) as error:
             raise SettingsError(str(error)) from None
         except OSError as error:
-            raise CommandFailed(error.strerror or str(error)) from None
+            raise CommandFailed(reason_of(error)) from None
 
 
 @contextmanager

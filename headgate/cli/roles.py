@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import resource
 import secrets
 import socket
 import sys
 from collections.abc import Coroutine
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +16,19 @@ from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.service import DispatcherService
 from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
+from headgate.cli.chat_page import chat_folder
+from headgate.cli.connection_limits import connections_of, gateway_limits
+from headgate.cli.dispatcher_gauges import watch_dispatcher
 from headgate.cli.greeting import greeting
 from headgate.cli.invocation import CommandFailed
 from headgate.cli.token_checks import TokenChecks
-from headgate.core.client.limits import Limits
+from headgate.cli.traces import Traces
 from headgate.core.wire.errors import HeadgateError
 from headgate.runtime.appender import Appender
 from headgate.runtime.event_log import event_log
 from headgate.runtime.http.bounded import bounded
 from headgate.runtime.http.hosts import Hosts
+from headgate.runtime.http.page_files import PageFiles
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
@@ -47,9 +51,6 @@ PRIVATE_UMASK: Final = 0o077  # the log and the index hold everybody's messages:
 INGEST_DRAIN_S: Final = 8.0  # a publish takes at most 7 s, then it gets a 504
 INIT_S: Final = 30.0
 INIT_RETRY_S: Final = 1.0
-MAX_CONNECTIONS: Final = 100_000
-MIN_CONNECTIONS: Final = 64
-SPARE_DESCRIPTORS: Final = 256  # the log, links, files, the admin port
 
 
 class Parts:
@@ -63,6 +64,7 @@ class Parts:
         self.shell = Shell(self.clock, self.rng, self.metrics)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
+        self.traces = Traces(settings, role, self.node, self.metrics, self.clock, self.process)
         self.tokens = TokenChecks(settings, self.process, self.clock, self.rng)
 
     def log(self) -> tuple[Log, LogWatch]:
@@ -92,6 +94,8 @@ class Parts:
         options = IngestOptions(
             auto_create=bool(self.settings.topics.auto_create),
             profile=self.settings.topics.profile,
+            usual=self.settings.usual_of_topics(),
+            kept_ms=self.settings.log.retention_ms,
             redirect_streams=not in_dev,
             owner_in_process=in_dev,
             origins=self.settings.http.origins,
@@ -118,6 +122,7 @@ class Parts:
             directory=directory,
             authenticator=self.tokens.authenticator(),
             shell=Shell(self.clock, self.rng, self.metrics),
+            trace=self.traces.ingest,
         )
         directory.deliver_to(service)
         self.metrics.watch("queue_depth_max", service.queues.deepest)
@@ -139,9 +144,12 @@ class Parts:
             publish_per_topic_per_s=limits.publish_per_topic_per_s,
             listed=limits.subscribers_listed,
             profile=self.settings.topics.profile,
+            usual=self.settings.usual_of_topics(),
+            hot_dwell_s=self.settings.hot.dwell_s,
+            top=self.settings.metrics.top,
         )
         listener = event_log(self.settings.events.log_one_in, self.clock.now)
-        service = DispatcherService(options, log, Shell(self.clock, self.rng, self.metrics), listener)
+        service = DispatcherService(options, log, self.shell, listener, self.traces.dispatcher)
 
         async def start() -> None:
             await watch.opened.wait()
@@ -150,13 +158,7 @@ class Parts:
         self.process.task("dispatcher", start)
         self.process.checks["shards"] = service.not_ready
         self.process.checks["index"] = service.index_fault
-        self.metrics.watch("log_lag_records", service.lag)
-        self.metrics.watch("load", service.load)
-        self.metrics.watch("shards_without_index", service.shards_without_index)
-        self.metrics.watch("shards_history_incomplete", service.shards_filling)
-        self.metrics.watch("dead_letters_open", service.open_letters)
-        self.metrics.watch("snapshot_age_seconds", service.snapshot_age)
-        self.metrics.watch("window_ids", service.window_ids)
+        watch_dispatcher(self.metrics, service)
         return service
 
     def serve(self, server: HttpServer) -> None:
@@ -175,65 +177,40 @@ class Parts:
             listening=self.settings.dev.host,
             node=self.node,
         )
-        service = GatewayService(
-            options, directory, self.tokens.authenticator(), Shell(self.clock, self.rng, self.metrics)
-        )
+        service = GatewayService(options, directory, self.tokens.authenticator(), self.shell, self.traces.gateway)
         directory.deliver_to(service)
         service.hub.events.listen(event_log(self.settings.events.log_one_in, self.clock.now))
         self.process.task("gateway", service.run)
         self.process.checks["owners"] = directory.missing
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
         self.metrics.watch("sessions", lambda: service.hub.session_count)
+        self.metrics.watch("sessions_limit", lambda: options.limits.connections)
+        self.metrics.watch("sweeps_running", lambda: len(service.hub.sweeps))
         self.metrics.watch("subscriptions", lambda: service.hub.subscription_count)
         self.metrics.watch("acked_subscriptions", lambda: len(service.hub.acknowledging))
         self.metrics.watch("breakers_open", lambda: service.hub.acknowledging.open_breakers)
         return service
 
-    async def finish(self, hosts: Hosts | None = None) -> int:
-        """Runs the process on its admin port, which serves requests to these `hosts` only (None: to any)."""
+    async def finish(self, hosts: Hosts | None = None, supervisor: Connection | None = None) -> int:
+        """Runs the process on its admin port, which serves requests to these `hosts` only (None: to any).
+
+        A `supervisor` is told the port; when it is gone, the process drains.
+        """
         admin = self.settings.admin
-        return await self.process.run(admin.host or "127.0.0.1", admin.port, hosts)
+        host = admin.host or "127.0.0.1"
+        if supervisor is None:
+            return await self.process.run(host, admin.port, hosts)
+        loop, there = asyncio.get_running_loop(), supervisor.fileno()
 
+        def gone() -> None:
+            loop.remove_reader(there)
+            self.process.stopping.set()
 
-def connections_of(settings: Settings) -> int:
-    """Returns how many connections the port of a role may hold."""
-    given = settings.limits.connections
-    return descriptors_allow() if given is None else given
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """Returns the gateway's bounds as the settings have them."""
-    limits, heartbeat = settings.limits, settings.heartbeat
-    return Limits(
-        connections=connections_of(settings),
-        topics=limits.topics_per_connection,
-        frame_bytes=limits.inbound_frame_bytes,
-        control_per_s=limits.control_per_s,
-        control_burst=limits.control_burst,
-        control_patience_s=limits.control_abuse_s,
-        frames_per_s=limits.frames_per_s,
-        frames_burst=limits.frames_burst,
-        queue_bytes=limits.outbound_bytes,
-        queue_frames=limits.outbound_frames,
-        connections_per_user=limits.connections_per_user,
-        slow_messages=limits.slow_messages,
-        ack_window=limits.ack_window,
-        ack_breaker_failures=limits.ack_breaker_failures,
-        ack_breaker_s=limits.ack_breaker_s,
-        slow_bytes=limits.slow_bytes,
-        auth_s=limits.auth_deadline_s,
-        head_s=limits.request_deadline_s,
-        heartbeat_s=heartbeat.interval,
-        heartbeat_missed=heartbeat.missed_limit,
-    )
-
-
-def descriptors_allow() -> int:
-    """Returns how many connections the hard limit on file descriptors allows; `run` raises the soft limit to it."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, hard - SPARE_DESCRIPTORS))
+        loop.add_reader(there, gone)  # it sends nothing: this is the end of its pipe
+        try:
+            return await self.process.run(host, admin.port, hosts, supervisor.send)
+        finally:
+            loop.remove_reader(there)
 
 
 async def _ingest(settings: Settings) -> int:
@@ -269,14 +246,15 @@ async def _dispatcher(settings: Settings) -> int:
         await server.wait_closed()
 
 
-async def _gateway(settings: Settings) -> int:
+async def _gateway(settings: Settings, supervisor: Connection | None = None) -> int:
     parts = Parts(settings, "gateway", frozenset({"gateway"}))
     service = parts.gateway(parts.directory("gateway"))
     host, port, most = settings.gateway.host, settings.gateway.port, connections_of(settings)
-    server = HttpServer(host, port, service.app(), service.protocol, connections=most)
+    shared = supervisor is not None
+    server = HttpServer(host, port, service.app(), service.protocol, connections=most, shared=shared)
     parts.serve(server)
     logger.info("gateway listens", port=server.port)
-    return await parts.finish()
+    return await parts.finish(supervisor=supervisor)
 
 
 async def _dev(settings: Settings) -> int:
@@ -300,7 +278,8 @@ async def _dev(settings: Settings) -> int:
     gateway = parts.gateway(directories["gateway"])
     ingest = parts.ingest(log, directories["ingest"], in_dev=True)
     host, port, most = settings.dev.host, settings.dev.port, connections_of(settings)
-    server = HttpServer(host, port, gateway.app(ingest.app), gateway.protocol, connections=most)
+    inner = PageFiles(chat_folder()).before(ingest.app) if settings.dev.demo else ingest.app
+    server = HttpServer(host, port, gateway.app(inner), gateway.protocol, connections=most)
     parts.serve(server)
     parts.process.on_drain("shards", dispatcher.drain)
     parts.process.on_drain("log", log.close)
@@ -369,6 +348,11 @@ def dispatcher(settings: Settings) -> int:
 def gateway(settings: Settings) -> int:
     """Runs the stream side; returns the exit status."""
     return _run_role(_gateway(settings))
+
+
+def gateway_worker(settings: Settings, supervisor: Connection) -> int:
+    """Runs the stream side as one of several processes; returns the exit status."""
+    return _run_role(_gateway(settings, supervisor))
 
 
 def init(settings: Settings) -> int:

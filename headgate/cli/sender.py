@@ -83,7 +83,7 @@ class Sender:
     def _refused(self, answer: Answer, left: list[int], answers: list[bytes | None]) -> tuple[dict[int, bytes], float]:
         problem = msgspec.json.encode(answer.problem() | {"status": answer.status})
         if answer.status in WAIT_OUT:
-            return dict.fromkeys(left, problem), _seconds(answer)
+            return dict.fromkeys(left, problem), answer.retry_after_s
         for i in left:
             answers[i] = problem
         return {}, 0.0
@@ -95,7 +95,7 @@ def _sorted(answer: Answer, left: list[int], answers: list[bytes | None]) -> tup
     if len(results) != len(left):
         raise Unreachable("the server", f"it answered {len(results)} of {len(left)} items", connected=True)
     waiting: dict[int, bytes] = {}
-    after = _seconds(answer)
+    after = answer.retry_after_s
     for i, raw in zip(left, results, strict=True):
         head = msgspec.json.decode(raw, type=_AnswerHead)
         if head.status in WAIT_OUT:
@@ -104,8 +104,3 @@ def _sorted(answer: Answer, left: list[int], answers: list[bytes | None]) -> tup
         else:
             answers[i] = bytes(raw)
     return waiting, after
-
-
-def _seconds(answer: Answer) -> float:
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.0

@@ -12,7 +12,7 @@ from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.http.paths import Paths
 from headgate.runtime.http.problem import RETRY_AFTER_S
 from headgate.runtime.http.server import HttpServer
-from headgate.runtime.metrics import CONTENT_TYPE, Metrics
+from headgate.runtime.metrics import CONTENT_TYPE, OPENMETRICS_TYPE, Metrics
 
 CONNECTIONS: Final = 64  # of the descriptors that the process keeps back from its port
 
@@ -42,7 +42,9 @@ def make_app(metrics: Metrics, checks: Mapping[str, Check]) -> HttpApp:
             return reply({"ready": True, "checks": {}})
         return reply({"ready": False, "checks": failing}, 503, ((b"retry-after", b"%d" % RETRY_AFTER_S),))
 
-    async def numbers(_: Call) -> Reply:
+    async def numbers(call: Call) -> Reply:
+        if metrics.has_exemplars and call.accepts_openmetrics:
+            return Reply(200, metrics.render_openmetrics(), content_type=OPENMETRICS_TYPE.encode())
         return Reply(200, metrics.render(), content_type=CONTENT_TYPE.encode())
 
     handlers = {"live": live, "ready": ready, "metrics": numbers}

@@ -6,11 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from headgate.core.wire.ids import PRINTABLE_ASCII
+from headgate.runtime.tracing import TRACING
+
+REQUEST_ID: Final[ContextVar[bytes]] = ContextVar("request_id", default=b"")  # X-Request-Id, as it came
 REMIND_S: Final = 60.0  # a fault that lasts is logged again this often
 REPEAT_S: Final = 10.0
 REPEATING: Final = (  # loggers that repeat a line many times a second while a broker is away, or for a stranger
@@ -48,6 +53,7 @@ def configure(*, role: str, stream: TextIO | None = None, level: int = logging.I
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _stamp(role),
+        _add_request,
     ]
     structlog.configure(
         processors=[
@@ -142,6 +148,16 @@ def _stamp(role: str) -> Processor:
         return event
 
     return stamp
+
+
+def _add_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Names the request, and its trace, in the lines that are written while it is answered."""
+    request_id, trace_id = REQUEST_ID.get().decode("latin-1"), TRACING.get()
+    if PRINTABLE_ASCII.fullmatch(request_id):
+        event.setdefault("request_id", request_id)
+    if trace_id:
+        event["trace_id"] = trace_id
+    return event
 
 
 def _formatter(shared: list[Processor], *, readable: bool) -> logging.Formatter:

@@ -4,20 +4,23 @@ Counting is an addition to an integer: no Prometheus object is touched until som
 """
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from headgate.core.wire.errors import CODES
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.verdict import Code
+from headgate.runtime.canary_metrics import CanaryMetrics
+from headgate.runtime.metric_families import CounterFamily, HistogramFamily, Labels
 from headgate.runtime.refusals import RefusalLog
+from headgate.runtime.top_metrics import TopMetrics
 
-Part = Literal["ingest", "dispatcher", "gateway"]
+Part = Literal["ingest", "dispatcher", "gateway", "canary"]
 Gauge = Literal[
     "sessions",
     "subscriptions",
@@ -32,10 +35,27 @@ Gauge = Literal[
     "shards_history_incomplete",
     "dead_letters_open",
     "queue_depth_max",
+    "topics_direct",
+    "topics_paced",
+    "topics_inbox",
+    "gateways_unreachable",
+    "inbox_memberships",
+    "inbox_heads",
+    "inbox_marks",
+    "inbox_backlog_max",
+    "sweeps_running",
+    "ready",
+    "memory_limit_bytes",
+    "sessions_limit",
+    "shard_depth_max",
+    "members_max",
+    "topics_large",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-ALL: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway"))
+OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+ALL: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway", "canary"))
+SERVICES: Final[frozenset[Part]] = frozenset(("ingest", "dispatcher", "gateway"))
 PROFILES: Final = ("durable", "ephemeral")
 OUTCOMES: Final = (  # a refusal counts under its code; those that are rarer than these appear when they happen
     *("accepted", "duplicate", "shed", "bad_request", "invalid_payload", "too_large", "topic_not_found", "forbidden"),
@@ -51,47 +71,10 @@ DEAD_LETTER_REASONS: Final = (
 LOGS_READ: Final = ("messages", "messages-background", "snapshots", "snapshots-background")
 SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
 WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
-SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
+SHARD_DEPTH: Final = "Messages that wait in the queues of a shard; a series for each shard served here."
+READ: Final = "How long requests for history took that were answered with a page."
 EVENTS: Final = "Events in the life of messages; `delivering` to `retry_scheduled` are of acknowledged subscriptions."
-Labels = tuple[str, ...]
-
-
-class _Counter:
-    """A counter family; `start` are the label values that exist with 0 from the start."""
-
-    def __init__(self, name: str, text: str, labels: Labels, start: Iterable[Labels]) -> None:
-        self._name, self._text, self._labels = name, text, labels
-        self.values: dict[Labels, int] = dict.fromkeys(start, 0)
-
-    def add(self, labels: Labels, count: int) -> None:
-        self.values[labels] = self.values.get(labels, 0) + count
-
-    def family(self) -> Metric:
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, value in self.values.items():
-            family.add_metric(labels, value)
-        return family
-
-
-class _Histogram:
-    """A histogram family whose observations carry a weight."""
-
-    def __init__(self, name: str, text: str, labels: Labels, start: Iterable[Labels]) -> None:
-        self._name, self._text, self._labels = name, text, labels
-        self._counts: dict[Labels, list[int]] = {labels: [0] * (len(SECONDS) + 1) for labels in start}
-        self._sums: dict[Labels, float] = dict.fromkeys(self._counts, 0.0)
-
-    def observe(self, labels: Labels, count: int, seconds: float) -> None:
-        seconds = max(seconds, 0.0)
-        self._counts[labels][bisect_left(SECONDS, seconds)] += count
-        self._sums[labels] += seconds * count
-
-    def family(self) -> Metric:
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, counts in self._counts.items():
-            family.add_metric(labels, list(_cumulative(counts)), self._sums[labels])
-        return family
 
 
 class Metrics(Collector):
@@ -100,59 +83,60 @@ class Metrics(Collector):
     def __init__(self, parts: Set[Part] = ALL) -> None:
         profiles = _each(PROFILES)
         outcomes = [(outcome, profile) for outcome in OUTCOMES for profile in PROFILES]
-        self._publishes = _Counter(
+        self._publishes = CounterFamily(
             "headgate_publishes_total", "Messages offered by publishers.", ("outcome", "profile"), outcomes
         )
-        self._appends = _Counter("headgate_appends_total", "Records the log acknowledged.", (), [()])
-        self._append_seconds = _Histogram(
-            "headgate_append_seconds", "From hand-over to the log to its acknowledgement.", (), [()]
+        self._appends = CounterFamily("headgate_appends_total", "Records the log acknowledged.", (), [()])
+        self._append_seconds = HistogramFamily(
+            "headgate_append_seconds",
+            "From hand-over to the log to the acknowledgement, or to the wait's end.",
+            (),
+            [()],
         )
-        self._sequenced = _Counter(
+        self._sequenced = CounterFamily(
             "headgate_sequenced_total", "Messages decided by the owner.", ("verdict",), _each(VERDICTS)
         )
-        self._links = _Counter(
+        self._links = CounterFamily(
             "headgate_link_messages_total", "Messages on links between services.", ("direction",), _each(DIRECTIONS)
         )
-        self._deliveries = _Counter(
+        self._deliveries = CounterFamily(
             "headgate_deliveries_total", "Message frames handed to sockets.", ("profile",), profiles
         )
-        self._delivery_seconds = _Histogram(
+        self._delivery_seconds = HistogramFamily(
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
-        self._events = _Counter("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
-        self._redeliveries = _Counter("headgate_redeliveries_total", "Message frames sent again.", (), [()])
-        self._gaps = _Counter(
-            "headgate_gap_messages_total",
-            "Messages that a gap frame said are missing.",
-            ("reason",),
-            _each(GAP_REASONS),
-        )
+        self._events = CounterFamily("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
+        self._redeliveries = CounterFamily("headgate_redeliveries_total", "Message frames sent again.", (), [()])
+        self._flush_slices, self._sweeps = _sweep_histograms()
+        missing = "Messages that a gap frame said are missing."
+        self._gaps = CounterFamily("headgate_gap_messages_total", missing, ("reason",), _each(GAP_REASONS))
         self._dead_letters, self._letters_evicted = _dead_letter_counters()
-        self._snapshot_failures = _Counter(
+        self._snapshot_failures = CounterFamily(
             "headgate_snapshot_failures_total",
             "Snapshots that were not written.",
             ("reason",),
             _each(SNAPSHOT_FAILURES),
         )
-        self._slices = _Histogram(
+        self._slices = HistogramFamily(
             "headgate_slice_seconds", "How long one slice of background work held the loop.", ("work",), _each(WORKS)
         )
-        self._refusals = _Counter(
+        self._refusals = CounterFamily(
             "headgate_refusals_total",
             "Requests, frames and links that were refused, by code.",
             ("code",),
             _each((*CODES,)),
         )
         self._refusal_log = RefusalLog(time.monotonic)
-        self._inbox_skipped = _Counter(
-            "headgate_inbox_skipped_total", "Records of the inbox log that could not be read.", (), [()]
-        )
-        self._disagreements = _Counter(
-            "headgate_disagreements_total", "Digests of a shard in which this node and another differ.", (), [()]
-        )
+        self._disagreements, self._pointers = _owner_counters()
+        self._inbox_applied, self._inbox_skipped, self._inbox_hints = _inbox_counters()
+        self._read_seconds = HistogramFamily("headgate_read_seconds", READ, (), [()])
+        self.canary = CanaryMetrics()
+        self.top = TopMetrics()
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._reads: Callable[[], Mapping[str, int]] = dict
+        self._depths: Callable[[], Mapping[int, int]] = dict
         self._parts = parts
+        self.has_exemplars = False  # while the process makes spans
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -166,6 +150,22 @@ class Metrics(Collector):
         self._appends.add((), count)
         self._append_seconds.observe((), count, seconds)
 
+    def unacknowledged(self, seconds: float) -> None:
+        """Counts the time of a record whose acknowledgement was waited for in vain for `seconds`."""
+        self._append_seconds.observe((), 1, seconds)
+
+    def append_exemplar(self, seconds: float, trace_id: str) -> None:
+        """Names the trace of a record that the log acknowledged after `seconds`."""
+        self._append_seconds.exemplar((), seconds, trace_id)
+
+    def delivery_exemplar(self, profile: str, seconds: float, trace_id: str) -> None:
+        """Names the trace of a message that was written `seconds` after its append."""
+        self._delivery_seconds.exemplar((profile,), seconds, trace_id)
+
+    def history_read(self, seconds: float) -> None:
+        """Counts a request for history that was answered with a page after `seconds`."""
+        self._read_seconds.observe((), 1, seconds)
+
     def sequenced(self, verdict: str, count: int = 1) -> None:
         """Counts what `apply` decided, one a message."""
         self._sequenced.add((verdict,), count)
@@ -178,6 +178,14 @@ class Metrics(Collector):
         """Counts `count` message frames written `seconds` after the record's append (below 0 counts as 0)."""
         self._deliveries.add((profile,), count)
         self._delivery_seconds.observe((profile,), count, seconds)
+
+    def sliced(self, seconds: float) -> None:
+        """Counts one slice of the sweeps over large topics that held the loop for `seconds`."""
+        self._flush_slices.observe((), 1, seconds)
+
+    def swept(self, seconds: float) -> None:
+        """Counts messages that all subscribers of a large topic had `seconds` after the record's append."""
+        self._sweeps.observe((), 1, seconds)
 
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts events in the life of messages; `name` is one of `EventName`."""
@@ -216,9 +224,21 @@ class Metrics(Collector):
         """Counts a record of the inbox log that cannot be read."""
         self._inbox_skipped.add((), 1)
 
+    def inbox_applied(self) -> None:
+        """Counts a record of the inbox log that was applied."""
+        self._inbox_applied.add((), 1)
+
+    def inbox_hints(self, count: int) -> None:
+        """Counts hints about new messages that connected users were sent."""
+        self._inbox_hints.add((), count)
+
     def disagreed(self) -> None:
         """Counts a digest in which two nodes differ."""
         self._disagreements.add((), 1)
+
+    def pointers(self, records: int) -> None:
+        """Counts pointer bundles that are in the inbox log."""
+        self._pointers.add((), records)
 
     def watch(self, name: Gauge, read: Callable[[], float]) -> None:
         """Sets where a gauge's value is read when somebody asks; until then it is 0."""
@@ -228,18 +248,33 @@ class Metrics(Collector):
         """Sets where the log adapter's count of records read, by log, comes from."""
         self._reads = read
 
+    def watch_shards(self, read: Callable[[], Mapping[int, int]]) -> None:
+        """Sets where the depth of each shard served here, by its number, is read."""
+        self._depths = read
+
     def render(self) -> bytes:
         """Returns the text exposition (CONTENT_TYPE)."""
         return generate_latest(self._registry)
 
+    def render_openmetrics(self) -> bytes:
+        """Returns the exposition with exemplars (OPENMETRICS_TYPE), for a scraper that asks for OpenMetrics."""
+        text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # it has no types
+        return text
+
     def collect(self) -> Iterator[Metric]:
         """Yields every family that the parts of this process have; called by the registry."""
-        yield self._links.family()
         yield self._gauge("loop_lag_seconds", "How late the event loop runs what is due.")
-        yield self._refusals.family()
+        yield self._gauge("ready", "1 while /readyz says that the process is ready, else 0.")
+        yield self._gauge("memory_limit_bytes", "Memory that the process may use; 0 where nothing limits it.")
+        if self._parts & SERVICES:
+            yield self._links.family()
+            yield self._refusals.family()
+        if "canary" in self._parts:
+            yield from self.canary.families()
         if "ingest" in self._parts:
             yield self._publishes.family()
             yield self._gauge("queue_depth_max", "Messages that wait in the deepest queue of a topic.")
+            yield self._read_seconds.family()
         if self._parts & {"ingest", "dispatcher"}:
             yield self._appends.family()
             yield self._append_seconds.family()
@@ -256,8 +291,17 @@ class Metrics(Collector):
         yield self._letters_evicted.family()
         yield self._gauge("dead_letters_open", "Dead letters of deliveries that wait for a person.")
         yield self._disagreements.family()
-        yield self._inbox_skipped.family()
+        yield from self._inbox()
+        yield from self._heat()
+        yield from self.top.families()
         yield self._gauge("log_lag_records", "Records in the log that are not yet applied.")
+        yield self._gauge("shard_depth_max", "Messages that wait in the queues of one shard, the deepest served here.")
+        depths = GaugeMetricFamily("headgate_shard_depth", SHARD_DEPTH, labels=("shard",))
+        for shard, depth in sorted(self._depths().items()):
+            depths.add_metric((str(shard),), depth)
+        yield depths
+        yield self._gauge("members_max", "Members of the topic that has the most of them, of the shards served here.")
+        yield self._gauge("topics_large", "Topics with more than 5,000 members, of the shards served here.")
         yield self._gauge("load", "How much of the node's strength is in use: above 0.8 it sheds LOW messages.")
         yield self._gauge("snapshot_age_seconds", "How long the oldest change that no snapshot holds has waited.")
         yield self._gauge("window_ids", "Ids in the duplicate windows of the shards served here.")
@@ -265,14 +309,33 @@ class Metrics(Collector):
         yield self._gauge("shards_history_incomplete", "Shards that cannot answer yet for all that the log holds.")
         yield self._snapshot_failures.family()
         yield self._slices.family()
-        reads = _Counter("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))
+        reads = CounterFamily("headgate_log_records_read_total", "Records read, by log.", ("log",), _each(LOGS_READ))
         for log, count in self._reads().items():
             reads.add((log,), count)
         yield reads.family()
 
+    def _inbox(self) -> Iterator[Metric]:
+        yield self._inbox_applied.family()
+        yield self._inbox_skipped.family()
+        yield self._inbox_hints.family()
+        yield self._gauge("inbox_memberships", "Memberships of the users of the shards served here.")
+        yield self._gauge("inbox_heads", "Topics whose head the owners of these users know.")
+        yield self._gauge("inbox_marks", "Read marks of these users.")
+        yield self._gauge("inbox_backlog_max", "The largest number of unread messages of one of these users.")
+
+    def _heat(self) -> Iterator[Metric]:
+        yield self._pointers.family()
+        yield self._gauge("topics_direct", "Topics that are pushed directly: neither paced nor in the inbox.")
+        yield self._gauge("topics_paced", "Topics that gateways write in slices, and that are not in the inbox.")
+        yield self._gauge("topics_inbox", "Topics whose mode is inbox.")
+        yield self._gauge("gateways_unreachable", "Gateways whose link was lost, or takes nothing, and is not back.")
+
     def _gateway(self) -> Iterator[Metric]:
         yield self._deliveries.family()
         yield self._delivery_seconds.family()
+        yield self._flush_slices.family()
+        yield self._sweeps.family()
+        yield self._gauge("sweeps_running", "Large topics with messages on their way to their sockets.")
         yield self._redeliveries.family()
         yield self._gaps.family()
         yield self._gauge("acked_subscriptions", "Subscriptions that acknowledge their messages.")
@@ -280,6 +343,7 @@ class Metrics(Collector):
             "breakers_open", "Acknowledged subscriptions that get nothing now, because they kept failing."
         )
         yield self._gauge("sessions", "Client connections.")
+        yield self._gauge("sessions_limit", "Client connections that the gateway takes at most.")
         yield self._gauge("subscriptions", "Subscriptions: session x topic.")
 
     def _gauge(self, name: Gauge, text: str) -> Metric:
@@ -287,21 +351,42 @@ class Metrics(Collector):
         return GaugeMetricFamily(f"headgate_{name}", text, value=0.0 if read is None else read())
 
 
-def _dead_letter_counters() -> tuple[_Counter, _Counter]:
+def _owner_counters() -> tuple[CounterFamily, CounterFamily]:
+    differ = "Digests of a shard in which this node and another differ."
+    bundles = "Records of the inbox log that say how far topics are, one a shard of users and flush."
+    return (
+        CounterFamily("headgate_disagreements_total", differ, (), [()]),
+        CounterFamily("headgate_pointer_bundles_total", bundles, (), [()]),
+    )
+
+
+def _dead_letter_counters() -> tuple[CounterFamily, CounterFamily]:
     given_up = "Records and deliveries that were given up."
     made_room = "Open dead letters that made room for newer ones."
     return (
-        _Counter("headgate_dead_letters_total", given_up, ("reason",), _each(DEAD_LETTER_REASONS)),
-        _Counter("headgate_dead_letters_evicted_total", made_room, (), [()]),
+        CounterFamily("headgate_dead_letters_total", given_up, ("reason",), _each(DEAD_LETTER_REASONS)),
+        CounterFamily("headgate_dead_letters_evicted_total", made_room, (), [()]),
+    )
+
+
+def _inbox_counters() -> tuple[CounterFamily, CounterFamily, CounterFamily]:
+    return (
+        CounterFamily("headgate_inbox_applied_total", "Records of the inbox log that were applied.", (), [()]),
+        CounterFamily("headgate_inbox_skipped_total", "Records of the inbox log that could not be read.", (), [()]),
+        CounterFamily(
+            "headgate_inbox_hints_total", "Hints about new messages that connected users were sent.", (), [()]
+        ),
+    )
+
+
+def _sweep_histograms() -> tuple[HistogramFamily, HistogramFamily]:
+    slices = "How long one slice of the sweeps over large topics held the loop."
+    sweeps = "From the record's append time to the write to the last socket of a large topic."
+    return (
+        HistogramFamily("headgate_flush_slice_seconds", slices, (), [()]),
+        HistogramFamily("headgate_sweep_seconds", sweeps, (), [()]),
     )
 
 
 def _each(values: tuple[str, ...]) -> list[Labels]:
     return [(value,) for value in values]
-
-
-def _cumulative(counts: list[int]) -> Iterator[tuple[str, float]]:
-    total = 0
-    for bound, count in zip([*map(str, SECONDS), "+Inf"], counts, strict=True):
-        total += count
-        yield bound, float(total)

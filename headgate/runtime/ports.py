@@ -161,6 +161,7 @@ class Link(Protocol):
 
     peer: str  # the far end's node name once HELLO was exchanged; for log lines
     role: str  # the role that a client proved when the link was opened; "" within one process
+    far_has_left: bool  # once the link has ended: whether the far end closed it because its process stops
 
     def deliver_to(self, on_messages: OnMessages = ignore, on_close: OnClose = ignore) -> None:
         """Names the functions that this end calls, on the loop. A later call replaces them.

@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from headgate.runtime.admin import AdminServer, Check
+from headgate.runtime.doctor.machine import memory_limit
 from headgate.runtime.http.hosts import Hosts
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Clock
@@ -44,6 +45,8 @@ class Process:
         self._lag = 0.0
         self._next_measure: asyncio.TimerHandle | None = None
         metrics.watch("loop_lag_seconds", lambda: self._lag)
+        metrics.watch("ready", lambda: float(all(check() is None for check in self.checks.values())))
+        metrics.watch("memory_limit_bytes", lambda: float(memory_limit() or 0))
 
     def task(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Adds a task of the process; when it fails, the process ends with exit status 1."""
@@ -57,12 +60,22 @@ class Process:
         """Adds a call that SIGTERM makes at once, before the first step."""
         self._first.append(call)
 
-    async def run(self, admin_host: str, admin_port: int, hosts: Hosts | None = None) -> int:
-        """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken."""
+    async def run(
+        self,
+        admin_host: str,
+        admin_port: int,
+        hosts: Hosts | None = None,
+        listening: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Runs until a signal and returns 0. A task's failure is raised; OSError where the admin port is taken.
+
+        `listening` is called with the admin port.
+        """
         admin = AdminServer(admin_host, admin_port, self._metrics, self.checks, hosts)
+        listening(admin.port)
         loop = asyncio.get_running_loop()
         try:
-            with _signals(loop, self.stopping.set):
+            with signals(loop, self.stopping.set):
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(admin.serve(), name="admin")
                     for name, run in self._tasks:
@@ -111,7 +124,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
+def signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
     """Lets SIGTERM and SIGINT make `call`, as often as they come; puts the handlers before back at the end."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

@@ -5,13 +5,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from headgate.runtime.http.origins import is_entry
 from headgate.runtime.logs.options import parse_url, without_password
 
 _HTTP_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 _KEY_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?")
+
+
+class SettingsGroup(BaseModel):
+    """A level of names. Values never change after start; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def is_loopback(host: str) -> bool:

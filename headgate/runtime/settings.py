@@ -12,21 +12,19 @@ from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 
 from headgate.core.wire.errors import HeadgateError
 from headgate.core.wire.records import LogName
+from headgate.core.wire.topic_settings import hot_exit_below, usual_with
 from headgate.runtime.http.origins import LOOPBACK
 from headgate.runtime.logs.options import LogOptions, without_password
 from headgate.runtime.setting_types import is_loopback
 from headgate.runtime.settings_model import Model
+from headgate.runtime.sockets import ANY
 
-Role = Literal["dev", "ingest", "dispatcher", "gateway", "init"]
+Role = Literal["dev", "ingest", "dispatcher", "gateway", "init", "canary"]
 ENV_PREFIX: Final = "HEADGATE_"
 MASK: Final = "****"
 _FILE_SUFFIX: Final = "_file"
-_EMBEDDED_ONLY: Final = ("log.messages_s", "log.dead_letters_s")
 MIN_SECRET_BYTES: Final = 32  # RFC 7518 section 3.2: a key of at least the hash's size; a shorter one can be guessed
-_NOT_BUILT: Final = (
-    "gateway.publish",
-    *("hot.enter", "hot.exit"),
-)
+_NOT_BUILT: Final = ("gateway.publish",)
 
 
 class SettingsError(HeadgateError):
@@ -58,12 +56,19 @@ class Settings(Model):
         if log.url is None:
             raise SettingsError("log.url is not set; it is memory:, sqlite:PATH or kafka://host:port,host:port")
         keep_ms = {
-            LogName.MESSAGES: int(log.messages_s * 1_000),
-            LogName.INBOX: int(log.messages_s * 1_000),
-            LogName.DEAD_LETTERS: int(log.dead_letters_s * 1_000),
+            LogName.MESSAGES: log.retention_ms,
+            LogName.INBOX: log.retention_ms,
+            LogName.DEAD_LETTERS: log.dead_letters_retention_ms,
         }
         return LogOptions(
-            log.url, log.prefix, log.shards, log.replication, log.memory_bytes, keep_ms, log.security.options()
+            log.url,
+            log.prefix,
+            log.shards,
+            log.replication,
+            log.memory_bytes,
+            keep_ms,
+            log.security.options(),
+            keep_bytes=log.retention_bytes,
         )
 
     def token_secrets(self) -> tuple[str | None, str | None]:
@@ -84,6 +89,10 @@ class Settings(Model):
         if self.auth.secret is None:
             return None
         return hmac.digest(self.auth.secret.get_secret_value().encode(), b"headgate cluster 1", "sha256")
+
+    def usual_of_topics(self) -> dict[str, Any]:
+        """Returns the settings of a topic that names none."""
+        return usual_with(self.hot.enter, _or(self.hot.exit, hot_exit_below(self.hot.enter)))
 
     def topic_id_key(self) -> bytes:
         """Returns the key of made topic ids, the same on every ingest; empty where there is no secret."""
@@ -121,6 +130,7 @@ def resolve(settings: Settings, role: Role) -> Settings:
         "topics": {"auto_create": _or(settings.topics.auto_create, role == "dev")},
         "http": {"origins": _or(settings.http.origins, (LOOPBACK,) if role == "dev" else ())},
         "admin": {"host": _or(settings.admin.host, _admin_host(settings, role))},
+        "hot": {"exit": _or(settings.hot.exit, hot_exit_below(settings.hot.enter))},
     }
     if role == "dev" and settings.dev.data is not None and settings.source("dispatcher.data") == "default":
         updates["dispatcher"] = {"data": settings.dev.data}
@@ -139,7 +149,7 @@ def advertised(settings: Settings, port: int) -> str:
     if settings.dispatcher.advertise is not None:
         return settings.dispatcher.advertise
     name = socket.gethostname()
-    if is_loopback(settings.dispatcher.host) or not _resolves(name):
+    if is_loopback(settings.dispatcher.host) or not resolves(name):
         name = "127.0.0.1"
     return f"{name}:{port}"
 
@@ -275,10 +285,12 @@ def _plain(value: Any) -> Any:
 
 
 def _check_log(settings: Settings, role: Role) -> None:
-    for name in _EMBEDDED_ONLY:
-        if (settings.log.url or "").startswith("kafka://") and settings.source(name) != "default":
-            raise SettingsError(f"{name} is of embedded logs; in Kafka set the topic's retention.ms")
-    if role in ("dev", "gateway") or (settings.log.url or "").startswith("kafka://"):
+    is_kafka = (settings.log.url or "").startswith("kafka://")
+    if settings.log.retention_bytes is not None and not is_kafka and role not in ("gateway", "canary"):
+        raise SettingsError(
+            "log.retention_bytes is for Kafka; log.retention_ms and log.memory_bytes bound embedded logs"
+        )
+    if role in ("dev", "gateway", "canary") or is_kafka:
         return
     seen = f"is {without_password(settings.log.url)}" if settings.log.url else "is not set"
     raise SettingsError(f"headgate {role} needs log.url kafka://host:port,... and it {seen}; headgate dev embeds a log")
@@ -293,13 +305,14 @@ def _admin_host(settings: Settings, role: Role) -> str:
         "ingest": settings.ingest.host,
         "dispatcher": settings.dispatcher.host,
         "gateway": settings.gateway.host,
+        "canary": ANY,
     }
     return hosts.get(role, "127.0.0.1")
 
 
 def _auth_mode(settings: Settings, role: Role, local: bool) -> str:
     auth = settings.auth
-    if role == "init":
+    if role in ("init", "canary"):
         return auth.mode or "jwt"
     if auth.mode == "open" and not local:
         raise SettingsError(
@@ -330,7 +343,8 @@ def _why_jwt(settings: Settings, role: Role) -> str:
     return f"dev.host {settings.dev.host} can be reached from other machines"
 
 
-def _resolves(name: str) -> bool:
+def resolves(name: str) -> bool:
+    """Returns whether a host's name has an address here; asks the name server."""
     try:
         socket.getaddrinfo(name, None)
     except OSError:

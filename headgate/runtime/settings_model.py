@@ -1,11 +1,16 @@
 """The settings model: name, type, bounds and default of every setting. It knows no flag, variable or file."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from headgate.core.wire.ids import MAX_INTEGER
+from headgate.core.wire.link_stats import MAX_TOP
+from headgate.core.wire.records import LogName
+from headgate.runtime.limit_settings import MIB, DrainSettings, HeartbeatSettings, HotSettings, LimitsSettings
 from headgate.runtime.links.tls import TlsFiles
+from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.logs.options import LogSecurity
 from headgate.runtime.setting_types import (
     Address,
@@ -19,18 +24,10 @@ from headgate.runtime.setting_types import (
     Port,
     Seconds,
     Secret,
+    SettingsGroup,
     Text,
 )
 from headgate.runtime.sockets import ANY
-
-MIB: Final = 1024 * 1024
-DAY_S: Final = 86_400.0
-
-
-class SettingsGroup(BaseModel):
-    """A level of names. Values never change after start; an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SecuritySettings(SettingsGroup):
@@ -82,10 +79,12 @@ class LogSettings(SettingsGroup):
     """The replication of Kafka topics that are created. Unset: 3, or the number of brokers if smaller."""
     memory_bytes: Count = 256 * MIB
     """Bytes that `memory:` keeps. Above: old records are removed. Above twice this: publishes are refused."""
-    messages_s: Seconds = 7 * DAY_S
-    """Seconds that an embedded log keeps messages. In Kafka its `retention.ms` decides; setting this is refused."""
-    dead_letters_s: Seconds = 30 * DAY_S
-    """Seconds that an embedded log keeps dead letters. In Kafka the topic's `retention.ms` decides."""
+    retention_ms: Annotated[int, Field(ge=60_000, le=MAX_INTEGER)] = KEEP_MS[LogName.MESSAGES]
+    """Milliseconds that messages are kept. `headgate init` creates Kafka topics with it. Set it on ingests too."""
+    retention_bytes: Count | None = None
+    """Bytes that Kafka keeps of the messages of each shard, for `headgate init`. Unset: no bound but the time."""
+    dead_letters_retention_ms: Annotated[int, Field(ge=60_000, le=MAX_INTEGER)] = KEEP_MS[LogName.DEAD_LETTERS]
+    """Milliseconds that dead letters are kept, also for `headgate init`."""
     security: SecuritySettings = SecuritySettings()
 
 
@@ -125,6 +124,8 @@ class DevSettings(SettingsGroup):
     """The one port for HTTP, WebSocket and SSE. 0: any free port."""
     data: File | None = None
     """The folder that keeps everything. Unset, and no `log.url`: nothing survives the process."""
+    demo: bool = False
+    """Whether the example chat is served at `/`."""
 
 
 class IngestSettings(SettingsGroup):
@@ -145,6 +146,8 @@ class GatewaySettings(SettingsGroup):
     """The port to listen on. 0: any free port."""
     publish: bool = False
     """Not built yet: must be false. Later: whether clients may publish over their WebSocket."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share the port and the admin port; each keeps one core busy and has limits of its own."""
 
 
 class DispatcherSettings(SettingsGroup):
@@ -222,96 +225,6 @@ class HttpSettings(SettingsGroup):
     """Web pages that may call us, such as `https://app.example.com`. `*`: all. `loopback`: pages of this machine."""
 
 
-class HotSettings(SettingsGroup):
-    """Subscriber counts at which a topic goes to the inbox and back."""
-
-    enter: Count = 10_000
-    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves to the inbox."""
-    exit: Count = 8_000
-    """Not built yet: must be unset. Later: the number of subscribers at which a topic moves back."""
-
-
-class HeartbeatSettings(SettingsGroup):
-    """A connection is dead after `interval` x `missed_limit` seconds without a byte."""
-
-    interval: Seconds = 30.0
-    """Seconds between two pings to a client."""
-    missed_limit: Count = 2
-    """After this many intervals without a byte the connection is closed."""
-
-
-class LimitsSettings(SettingsGroup):
-    """The limits of docs/protocol.md, section 7, and the body sizes of section 0. Rates are per process."""
-
-    payload_bytes: Count = 65_536
-    """Largest payload of a message, in bytes of JSON text."""
-    body_bytes: Count = 256 * 1024
-    """Largest body of a request, except batches."""
-    batch_bytes: Count = 8 * MIB
-    """Largest body of a batch request."""
-    batch_items: Annotated[int, Field(ge=1, le=1_000)] = 1_000
-    """Most messages in one batch request."""
-    topics_per_connection: Annotated[int, Field(ge=1, le=1_000)] = 128
-    """Most topics that one WebSocket follows."""
-    connections: Count | None = None  # unset: what the file descriptor limit allows
-    """Most client connections of one gateway. Unset: what the limit on open files allows."""
-    connections_per_user: Count = 20
-    """Most connections of one user to one gateway."""
-    outbound_bytes: Count = MIB
-    """Bytes that may wait for one client's socket. Above: the session is parked."""
-    outbound_frames: Count = 1_000
-    """Frames that may wait for one client's socket. Above: the session is parked."""
-    slow_messages: Count = 10_000
-    """Messages that a client may be behind before the topic's `on_slow` applies."""
-    slow_bytes: Count = 64 * MIB
-    """Bytes that a client may be behind before the topic's `on_slow` applies."""
-    ack_window: Annotated[int, Field(ge=1, le=256)] = 256
-    """Messages of one acknowledged subscription that may be unacknowledged. Above: the subscription waits."""
-    ack_breaker_failures: Count = 10
-    """Failed deliveries in a row after which an acknowledged subscription gets nothing for `ack_breaker_s`."""
-    ack_breaker_s: Seconds = 30.0
-    """Seconds for which an acknowledged subscription that keeps failing gets nothing."""
-    inbound_frame_bytes: Count = 65_536
-    """Largest WebSocket frame from a client. Above: close code 1009."""
-    control_per_s: Seconds = 10.0
-    """Frames a second that one client may send, sustained."""
-    control_burst: Count = 150
-    """Frames that one client may send at once."""
-    control_abuse_s: Seconds = 10.0  # above the rate for so long: 4503
-    """Seconds above the rate after which the connection is closed with 4503."""
-    frames_per_s: Seconds = 100.0
-    """Frames of any kind (pings, pongs and fragments too) a second that one client may send. Above: 1008."""
-    frames_burst: Count = 1_000
-    """Frames of any kind that one client may send at once."""
-    subscribers_listed: Annotated[int, Field(ge=1, le=10_000)] = 1_000
-    """Most users of a topic that its presence lists; all are counted. A setting of dispatchers."""
-    auth_deadline_s: Seconds = 5.0
-    """Seconds in which a WebSocket without credentials must send `auth`."""
-    request_deadline_s: Seconds = 10.0
-    """Seconds for the head of a request to arrive, and again for its body."""
-    publish_per_user_per_min: Count = 100
-    """Messages a minute that one user may publish, sustained, through all ingests together."""
-    publish_per_topic_per_s: Count = 100
-    """Messages a second that a topic without a `rate_limit` of its own takes, sustained. Dispatchers need it too."""
-    creations_per_user_per_min: Count = 60
-    """Topics a minute that one user may create, and members that it may change, sustained."""
-    reads_per_user_per_min: Count = 600
-    """Requests for history, info and lists a minute of one user, sustained."""
-    held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
-    """Bytes of all requests that one ingest works on. Above: 503 `overloaded`. Keep it below the limit of its pod."""
-    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 64 * MIB  # at least two batches
-    """Bytes of the requests of one user that one ingest works on. Above: 503 `overloaded`."""
-
-
-class DrainSettings(SettingsGroup):
-    """A SIGTERM ends the role within `deadline_s`; its sessions are told over the first `spread_s` of it."""
-
-    deadline_s: Seconds = 20.0
-    """Seconds from SIGTERM to the end of the process, at most."""
-    spread_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    """Seconds over which a gateway spreads the `disconnect` frames, so that clients do not reconnect all at once."""
-
-
 class ClientSettings(SettingsGroup):
     """Commands that talk to a server. `stream_url` unset: `url`."""
 
@@ -321,6 +234,29 @@ class ClientSettings(SettingsGroup):
     """The gateway, if it is not at `url`."""
     token: Secret | None = None
     """The bearer token that commands send."""
+
+
+class CanarySettings(SettingsGroup):
+    """What `headgate canary` publishes and how it judges what comes back."""
+
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "headgate-canary"
+    """The first part of the ids of its topics: `-0`, `-1` and so on follow."""
+    topics: Annotated[int, Field(ge=1, le=64)] = 4
+    """Topics that it publishes to in turn. They are made where they do not exist."""
+    every_s: Annotated[float, Field(ge=0.01, le=60.0)] = 1.0
+    """Seconds from one message to the next."""
+    late_s: Annotated[float, Field(gt=0.0, le=600.0)] = 1.0
+    """A message that comes back after more seconds counts as late."""
+    lost_s: Annotated[float, Field(gt=0.0, le=600.0)] = 60.0
+    """An accepted message that has not come back after so many seconds counts as lost."""
+    run_s: Annotated[float, Field(ge=0.0, le=86_400.0)] = 0.0
+    """It publishes for so many seconds and ends with status 0 where all was well, else 1. 0: it never ends."""
+
+    @model_validator(mode="after")
+    def _late_before_lost(self) -> Self:
+        if self.late_s > self.lost_s:
+            raise ValueError(f"canary.late_s is {self.late_s:g} and must not be above canary.lost_s, {self.lost_s:g}")
+        return self
 
 
 class IndexSettings(SettingsGroup):
@@ -335,6 +271,22 @@ class EventsSettings(SettingsGroup):
 
     log_one_in: Count | None = None
     """If set, one lifecycle event in so many is a log line, at most 20 a second. It costs a little on every message."""
+
+
+class MetricsSettings(SettingsGroup):
+    """What dispatchers show of single topics and users."""
+
+    top: Annotated[int, Field(ge=0, le=MAX_TOP)] = 10
+    """Entries of each list of the first topics and users, in `/metrics` and `/api/v1/top`. 0: no id is shown there."""
+
+
+class TracingSettings(SettingsGroup):
+    """Spans of publishes whose header `traceparent` is sampled. Needs the extra `headgate[tracing]`."""
+
+    endpoint: HttpUrl | None = None
+    """Where spans are sent: OTLP over HTTP, such as `http://collector:4318/v1/traces`. Unset: nothing is traced."""
+    spans_per_s: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Spans of each name (publish, append, sequence, deliver) that a process makes a second. Above: left out."""
 
 
 class Model(SettingsGroup):
@@ -355,5 +307,8 @@ class Model(SettingsGroup):
     limits: LimitsSettings = LimitsSettings()
     drain: DrainSettings = DrainSettings()
     client: ClientSettings = ClientSettings()
+    canary: CanarySettings = CanarySettings()
     index: IndexSettings = IndexSettings()
     events: EventsSettings = EventsSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()

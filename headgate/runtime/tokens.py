@@ -17,7 +17,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from headgate.core.wire.errors import HeadgateError, Refusal
 from headgate.core.wire.link_users import Revocation
 from headgate.core.wire.revoked_tokens import MAX_REVOCATIONS, RevokedTokens
-from headgate.core.wire.rights import Caller, Identity
+from headgate.core.wire.rights import ANYBODY, Caller, Identity
 from headgate.runtime import token_claims as claim
 from headgate.runtime.jwks import JwksKeys
 from headgate.runtime.ports import Clock
@@ -32,7 +32,6 @@ MAX_TOKEN_BYTES: Final = 32 * 1024  # longer ones are refused before they are re
 MAX_CACHED: Final = 20_000  # verified tokens, about 1 KB each
 MAX_CACHED_BYTES: Final = 4 * 1024  # of one token: a longer one is verified each time
 FORGET_S: Final = 60.0  # how much longer a revocation is kept than its tokens are good: two leeways, and other clocks
-ANYBODY: Final = "anonymous"
 TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # RFC 8725 section 3.11; none is fine too
 _EVERYTHING: Final = ("*",)
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, RecursionError)

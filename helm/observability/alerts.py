@@ -1,73 +1,37 @@
-"""The alert rules, each with a case in which it fires and one in which it stays quiet.
+"""The alert rules, each with a case in which it fires and one in which it stays quiet."""
 
-`job="headgate"` and `role` are set where the metrics are scraped: compose/prometheus.yml and the chart's PodMonitor.
-A series is promtool's notation: `{0 0 0}x` style values at one a minute.
-"""
+from typing import Any, Final
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-from helm.observability.queries import LOST, P95, SENT, UNWRITTEN
-
-Severity = Literal["page", "urgent", "warn"]  # now, today, this week
-Series = dict[str, str]
+from helm.observability.alert import CANARY, DISPATCHER, GATEWAY, INGEST, Alert, Severity, above, buckets, up
+from helm.observability.capacity_alerts import CAPACITY
+from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95
 
 BEFORE: Final = "sum(headgate_sessions offset 10m)"
-RUNBOOK: Final = "docs/operations.md"
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One rule. `hold` is how long it must be true; the series are what its two tests see, `at` when they look."""
-
-    name: str
-    expr: str
-    hold: str
-    severity: Severity
-    summary: str
-    fires: Series
-    quiet: Series
-    at: str = "30m"
-
-    def rule(self) -> dict[str, Any]:
-        """Returns the rule as Prometheus reads it."""
-        return {
-            "alert": self.name,
-            "expr": self.expr,
-            "for": self.hold,
-            "labels": {"severity": self.severity},
-            "annotations": {"summary": self.summary, "runbook": f"{RUNBOOK}#{self.name.lower()}"},
-        }
-
-
-def up(role: str, *values: str) -> Series:
-    """Returns `up` of as many pods of a role."""
-    return {f'up{{job="headgate",role="{role}",instance="{role}-{n}"}}': v for n, v in enumerate(values)}
-
-
-def _lag(name: str, above: int, hold: str, severity: Severity) -> Alert:
-    series = 'headgate_log_lag_records{job="headgate",role="dispatcher",instance="dispatcher-0"}'
+def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) -> Alert:
+    """`lost` of `of` messages a minute is above the limit; half of it, by gaps and of the canary's, is not."""
+    gaps = f'headgate_gap_messages_total{{{GATEWAY},reason="slow_consumer"}}'
+    sent = f'headgate_deliveries_total{{{GATEWAY},profile="durable"}}'
+    accepted = f'headgate_canary_publishes_total{{{CANARY},outcome="accepted"}}'
+    missing, found = f"headgate_canary_lost_total{{{CANARY}}}", f"headgate_canary_found_total{{{CANARY}}}"
+    rare = f"0+{lost}x40"
     return Alert(
         name=name,
-        expr=f"max by (instance) (headgate_log_lag_records) > {above}",
-        hold=hold,
+        expr=f"{ANY_LOSS} > {above:.5g}",
+        hold="1m",
         severity=severity,
-        summary=f"{{{{ $labels.instance }}}} is {{{{ $value }}}} records behind its log (above {above})",
-        fires={series: f"{above + 1}x40"},
-        quiet={series: f"{above}x40"},
-    )
+        summary="{{ $value | humanizePercentage }} of the messages were skipped by a gap frame, or lost by the canary",
+        fires={gaps: "0x40", sent: "0+1000x40", accepted: f"0+{of}x40", missing: rare, found: "0x40"},
+        quiet={
+            gaps: rare, sent: f"0+{4 * lost / above:.0f}x40", accepted: "0+60x40", missing: "0+5x40", found: "0+5x40",
+        },
+    )  # fmt: skip
 
 
-def _latency(fast: int, slow: int) -> Series:
-    """Deliveries a minute that took below 0.2 s, and those that took up to 0.5 s."""
-    name = 'headgate_delivery_seconds_bucket{job="headgate",role="gateway",profile="durable",le="%s"}'
-    both = fast + slow
-    return {name % "0.2": f"0+{fast}x40", name % "0.5": f"0+{both}x40", name % "+Inf": f"0+{both}x40"}
-
-
-_GATEWAY: Final = 'job="headgate",role="gateway",instance="gateway-0"'
-_DISPATCHER: Final = 'job="headgate",role="dispatcher",instance="dispatcher-0"'
-_INGEST: Final = 'job="headgate",role="ingest",instance="ingest-0",profile="durable"'
+_DURABLE: Final = 'profile="durable"'
+_LAG: Final = "{{ $labels.instance }} is {{ $value }} records behind its log"
+_BACKLOG: Final = "A user of {{ $labels.instance }} has {{ $value }} unread messages"
 
 ALERTS: Final = (
     Alert(
@@ -80,60 +44,47 @@ ALERTS: Final = (
         severity="page",
         summary="Messages reach the gateways, sessions are open, and nothing is delivered",
         fires={
-            f'headgate_link_messages_total{{{_GATEWAY},direction="in"}}': "0+60x40",
-            f'headgate_deliveries_total{{{_GATEWAY},profile="durable"}}': "5x40",
-            f"headgate_sessions{{{_GATEWAY}}}": "10x40",
+            f'headgate_link_messages_total{{{GATEWAY},direction="in"}}': "0+60x40",
+            f'headgate_deliveries_total{{{GATEWAY},profile="durable"}}': "5x40",
+            f"headgate_sessions{{{GATEWAY}}}": "10x40",
         },
         quiet={
-            f'headgate_link_messages_total{{{_GATEWAY},direction="in"}}': "0+60x40",
-            f'headgate_deliveries_total{{{_GATEWAY},profile="durable"}}': "0+1x40",
-            f"headgate_sessions{{{_GATEWAY}}}": "10x40",
+            f'headgate_link_messages_total{{{GATEWAY},direction="in"}}': "0+60x40",
+            f'headgate_deliveries_total{{{GATEWAY},profile="durable"}}': "0+1x40",
+            f"headgate_sessions{{{GATEWAY}}}": "10x40",
         },
     ),
-    Alert(
-        name="HeadgateLoss",
-        expr=f"{LOST} / ({SENT} + {LOST}) > 0.001",
-        hold="1m",
-        severity="page",
-        summary="{{ $value | humanizePercentage }} of the messages were skipped by a gap frame (limit: 0.1 %)",
-        fires={
-            f'headgate_gap_messages_total{{{_GATEWAY},reason="slow_consumer"}}': "0+2x40",
-            f'headgate_deliveries_total{{{_GATEWAY},profile="durable"}}': "0+998x40",
-        },
-        quiet={
-            f'headgate_gap_messages_total{{{_GATEWAY},reason="slow_consumer"}}': "0+1x40",
-            f'headgate_deliveries_total{{{_GATEWAY},profile="durable"}}': "0+1999x40",
-        },
-    ),
+    _loss("HeadgateLoss", 0.001, "page", lost=2, of=1000),
+    _loss("HeadgateLossUrgent", 0.0005, "urgent", lost=1, of=1600),
+    _loss("HeadgateLossWarn", 0.0001, "warn", lost=1, of=8000),
     Alert(
         name="HeadgatePublishErrors",
-        expr=(
-            f"sum(rate(headgate_publishes_total{{{UNWRITTEN}}}[2m])) / sum(rate(headgate_publishes_total[2m])) > 0.1"
-        ),
+        expr=f"{ANY_UNWRITTEN} > 0.1",
         hold="1m",
         severity="page",
         summary="{{ $value | humanizePercentage }} of the publishes find no log or no owner (limit: 10 %)",
         fires={
-            f'headgate_publishes_total{{{_INGEST},outcome="accepted"}}': "0+80x40",
-            f'headgate_publishes_total{{{_INGEST},outcome="log_unavailable"}}': "0+20x40",
+            f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="accepted"}}': "0+80x40",
+            f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="log_unavailable"}}': "0+20x40",
         },
         quiet={
-            f'headgate_publishes_total{{{_INGEST},outcome="accepted"}}': "0+80x40",
-            f'headgate_publishes_total{{{_INGEST},outcome="rate_limited"}}': "0+90x40",
-            f'headgate_publishes_total{{{_INGEST},outcome="log_unavailable"}}': "0+5x40",
+            f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="accepted"}}': "0+80x40",
+            f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="rate_limited"}}': "0+90x40",
+            f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="log_unavailable"}}': "0+5x40",
         },
     ),
     Alert(
         name="HeadgateDispatchersDown",
         expr=(
-            '(sum(up{job="headgate",role="dispatcher"}) / count(up{job="headgate",role="dispatcher"}) < 0.2)'
-            ' or absent(up{job="headgate",role="dispatcher"})'
+            '(count((up{job="headgate",role="dispatcher"} == 1) unless on (instance) (headgate_ready == 0))'
+            " or vector(0))"
+            ' / (count(up{job="headgate",role="dispatcher"}) or vector(1)) < 0.2'
         ),
         hold="1m",
         severity="page",
-        summary="More than 80 % of the dispatchers do not answer",
-        fires=up("dispatcher", "0x40", "0x40"),
-        quiet=up("dispatcher", "1x40", "0x40"),
+        summary="More than 80 % of the dispatchers do not answer, or are not ready",
+        fires=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "0x40"},
+        quiet=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "1x40"},
     ),
     Alert(
         name="HeadgateGatewaysLost",
@@ -154,6 +105,15 @@ ALERTS: Final = (
         quiet=up("gateway", "1x40", "0x40"),
     ),
     Alert(
+        name="HeadgateGatewayUnreachable",
+        expr="max by (instance) (headgate_gateways_unreachable) > 0",
+        hold="2m",
+        severity="warn",
+        summary="{{ $labels.instance }} cannot reach {{ $value }} gateways; their clients find messages in the inbox",
+        fires={f"headgate_gateways_unreachable{{{DISPATCHER}}}": "0x10 1x30"},
+        quiet={f"headgate_gateways_unreachable{{{DISPATCHER}}}": "0x28 1x1 0x12"},
+    ),
+    Alert(
         name="HeadgateTargetDown",
         expr='up{job="headgate"} == 0',
         hold="30s",
@@ -168,8 +128,17 @@ ALERTS: Final = (
         hold="10m",
         severity="urgent",
         summary="95 % of the deliveries take up to {{ $value | humanizeDuration }} (limit: 0.4 s)",
-        fires=_latency(fast=0, slow=100),
-        quiet=_latency(fast=90, slow=10),
+        fires=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=0, slow=100),
+        quiet=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=90, slow=10),
+    ),
+    Alert(
+        name="HeadgateReplicationLag",
+        expr=f"{APPEND_P99} > 5",
+        hold="2m",
+        severity="urgent",
+        summary="1 % of the appends wait {{ $value | humanizeDuration }} or more for all in-sync replicas (limit: 5 s)",
+        fires=buckets("headgate_append_seconds", INGEST, fast=98, slow=2, bounds=("5.0", "10.0")),
+        quiet=buckets("headgate_append_seconds", INGEST, fast=995, slow=5, bounds=("5.0", "10.0")),
     ),
     Alert(
         name="HeadgateSessionsFalling",
@@ -177,12 +146,14 @@ ALERTS: Final = (
         hold="1m",
         severity="urgent",
         summary="{{ $value }} sessions: less than half of ten minutes ago",
-        fires={f"headgate_sessions{{{_GATEWAY}}}": "100x25 49x15"},
-        quiet={f"headgate_sessions{{{_GATEWAY}}}": "100x25 51x15"},
+        fires={f"headgate_sessions{{{GATEWAY}}}": "100x25 49x15"},
+        quiet={f"headgate_sessions{{{GATEWAY}}}": "100x25 51x15"},
     ),
-    _lag("HeadgateLogLagPage", 20_000, "1m", "page"),
-    _lag("HeadgateLogLagUrgent", 10_000, "1m", "urgent"),
-    _lag("HeadgateLogLag", 5_000, "5m", "warn"),
+    above("headgate_log_lag_records", 20_000, "HeadgateLogLagPage", "1m", "page", _LAG),
+    above("headgate_log_lag_records", 10_000, "HeadgateLogLagUrgent", "1m", "urgent", _LAG),
+    above("headgate_log_lag_records", 5_000, "HeadgateLogLag", "5m", "warn", _LAG),
+    above("headgate_inbox_backlog_max", 5_000, "HeadgateInboxBacklogUrgent", "5m", "urgent", _BACKLOG),
+    above("headgate_inbox_backlog_max", 1_000, "HeadgateInboxBacklog", "5m", "warn", _BACKLOG),
     Alert(
         name="HeadgateDeadLetters",
         expr="sum by (reason) (increase(headgate_dead_letters_total[15m])) > 0",
@@ -200,17 +171,12 @@ ALERTS: Final = (
         hold="10m",
         severity="warn",
         summary="{{ $value }} acknowledged subscriptions keep failing and get nothing",
-        fires={f"headgate_breakers_open{{{_GATEWAY}}}": "0x10 2x30"},
-        quiet={f"headgate_breakers_open{{{_GATEWAY}}}": "0x22 1x3 0x15"},
+        fires={f"headgate_breakers_open{{{GATEWAY}}}": "0x10 2x30"},
+        quiet={f"headgate_breakers_open{{{GATEWAY}}}": "0x22 1x3 0x15"},
     ),
-    Alert(
-        name="HeadgateSnapshotsOld",
-        expr="max by (instance) (headgate_snapshot_age_seconds) > 600",
-        hold="2m",
-        severity="urgent",
-        summary="{{ $labels.instance }} has written no snapshot of a shard for {{ $value | humanizeDuration }}",
-        fires={f"headgate_snapshot_age_seconds{{{_DISPATCHER}}}": "0+60x40"},
-        quiet={f"headgate_snapshot_age_seconds{{{_DISPATCHER}}}": "600x40"},
+    above(
+        "headgate_snapshot_age_seconds", 600, "HeadgateSnapshotsOld", "2m", "urgent",
+        "{{ $labels.instance }} has written no snapshot of a shard for {{ $value | humanizeDuration }}",
     ),
     Alert(
         name="HeadgateSnapshotsWrong",
@@ -218,10 +184,10 @@ ALERTS: Final = (
         hold="0s",
         severity="urgent",
         summary="A snapshot of {{ $labels.instance }} was too large or is not what was written: {{ $labels.reason }}",
-        fires={f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="too_large"}}': "0x25 1x15"},
+        fires={f'headgate_snapshot_failures_total{{{DISPATCHER},reason="too_large"}}': "0x25 1x15"},
         quiet={
-            f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="log"}}': "0+1x40",
-            f'headgate_snapshot_failures_total{{{_DISPATCHER},reason="content"}}': "2x40",
+            f'headgate_snapshot_failures_total{{{DISPATCHER},reason="log"}}': "0+1x40",
+            f'headgate_snapshot_failures_total{{{DISPATCHER},reason="content"}}': "2x40",
         },
     ),
     Alert(
@@ -242,8 +208,8 @@ ALERTS: Final = (
         hold="5m",
         severity="urgent",
         summary="{{ $labels.instance }} serves {{ $value }} shards without their index: no older history",
-        fires={f"headgate_shards_without_index{{{_DISPATCHER}}}": "1x40"},
-        quiet={f"headgate_shards_without_index{{{_DISPATCHER}}}": "0x20 1x2 0x20"},
+        fires={f"headgate_shards_without_index{{{DISPATCHER}}}": "1x40"},
+        quiet={f"headgate_shards_without_index{{{DISPATCHER}}}": "0x20 1x2 0x20"},
     ),
     Alert(
         name="HeadgateLoopLate",
@@ -251,8 +217,8 @@ ALERTS: Final = (
         hold="5m",
         severity="warn",
         summary="The event loop of {{ $labels.instance }} runs {{ $value | humanizeDuration }} late",
-        fires={f"headgate_loop_lag_seconds{{{_GATEWAY}}}": "0.3x40"},
-        quiet={f"headgate_loop_lag_seconds{{{_GATEWAY}}}": "0.2x40"},
+        fires={f"headgate_loop_lag_seconds{{{GATEWAY}}}": "0.3x40"},
+        quiet={f"headgate_loop_lag_seconds{{{GATEWAY}}}": "0.2x40"},
     ),
     Alert(
         name="HeadgateShedding",
@@ -260,10 +226,11 @@ ALERTS: Final = (
         hold="5m",
         severity="warn",
         summary="{{ $labels.instance }} has a load of {{ $value }}: it sheds LOW messages to ephemeral topics",
-        fires={f"headgate_load{{{_DISPATCHER}}}": "0.9x40"},
-        quiet={f"headgate_load{{{_DISPATCHER}}}": "0.7x40"},
+        fires={f"headgate_load{{{DISPATCHER}}}": "0.9x40"},
+        quiet={f"headgate_load{{{DISPATCHER}}}": "0.7x40"},
     ),
-)
+    *CAPACITY,
+)  # fmt: skip
 
 
 def rules() -> dict[str, Any]:
@@ -275,7 +242,7 @@ def rule_tests(rule_file: str) -> dict[str, Any]:
     """Returns promtool's test file: every alert fires in one case and stays quiet in its twin."""
     return {
         "rule_files": [rule_file],
-        "evaluation_interval": "30s",
+        "evaluation_interval": "1m",
         "tests": [_case(alert, fires) for alert in ALERTS for fires in (True, False)],
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from helm.observability.alerts import rule_tests, rules
-from helm.observability.dashboards import overview
+from helm.observability.dashboards import PAGES, dashboard
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILES: Final = ROOT / "helm" / "headgate" / "files"
@@ -20,5 +20,5 @@ def contents() -> dict[Path, str]:
     return {
         RULES: _NOTE + json.dumps(rules(), indent=2) + "\n",
         RULE_TESTS: _NOTE + json.dumps(rule_tests("../../helm/headgate/files/alerts.yaml"), indent=2) + "\n",
-        DASHBOARDS / "overview.json": json.dumps(overview(), indent=2) + "\n",
+        **{DASHBOARDS / f"{page.name}.json": json.dumps(dashboard(page), indent=2) + "\n" for page in PAGES},
     }

@@ -13,10 +13,11 @@ from hashlib import blake2b
 import pytest
 
 from dispatcher.dead_letters import WAITING_BYTES, DeadLetters
-from dispatcher.outputs import FLYING, WAITING, Outputs
+from dispatcher.outputs import WAITING, Outputs
+from dispatcher.pointers import ROUND, Pointers
 from headgate.core.sequencer.digest import Digest
-from headgate.core.sequencer.effects import TopicDeleted, Unusable
-from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.effects import Unusable
+from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.recent_verdicts import BLOCK_MESSAGES, KEPT_MESSAGES, WAITERS, RecentVerdicts
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.snapshot import CHUNK_BYTES
@@ -171,21 +172,32 @@ async def test_memberships_on_their_way_stop_the_shards_reading_at_their_number(
             await outputs.room()
 
 
-async def test_members_of_deleted_topics_stop_the_shards_reading_at_their_number(
+async def test_pointers_that_the_log_does_not_take_stop_the_shards_reading_at_their_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dispatcher.outputs.WAITING_MEMBERS", 25_000)
-    outputs = Outputs(_AwayLog(), 0, 64)  # type: ignore[arg-type]  # nothing else is used
-    with at_most(25_000 * 112 * 2 + FLYING * 2_000):  # the members themselves, and those that were handed over
-        for n in range(3):
-            members = Members(1)
-            for user in range(15_000):
-                members.put(f"user-{user:06}", Membership(Role.MEMBER, user, user, 1_700_000_000_000 + user))
-            assert outputs.is_full == (n == 2)
-            outputs.deleted(Record(n, 1, b"k", b""), TopicDeleted("t", 1, "o", members))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await outputs.room()
+    """Topics wait, however many messages they get: the longest ids, each with its creator."""
+    monkeypatch.setattr("dispatcher.pointers.WAITING", 25_000)
+    rows: dict[bytes, Row] = {}
+    for n in range(30_000):
+        key = b"%0128d" % n
+        rows[key] = Row(key.decode(), 1 << 45, 5, "n", "PUBLIC", f"u{n}", 0, {})
+    pointers = Pointers(_AwayLog(), 0, 64, rows, {})  # type: ignore[arg-type]  # nothing else is used
+    with at_most(25_000 * 200 + 64 * ROUND * 600):
+        for _ in range(3):
+            for key in list(rows)[:12_000]:  # under way, and once more behind that
+                pointers.moved(key, 1 << 42)
+            await asyncio.wait_for(pointers.room(), 5)
+            await asyncio.sleep(0.1)
+        assert not pointers.is_full
+        for key in rows:
+            pointers.moved(key, 1 << 42)
+        room = asyncio.ensure_future(pointers.room())
+        while not pointers.is_full:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert not room.done()
+        room.cancel()
+    pointers.close()
 
 
 @pytest.mark.parametrize("base", [True, False])

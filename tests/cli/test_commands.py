@@ -19,6 +19,13 @@ from tests.cli.twin import Reply, Twin, refusal
 SECRET = "s" * 40
 
 
+def test_an_error_of_the_system_names_the_file_that_it_is_about(headgate: Headgate, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", "utf-8")
+    words = ("dispatcher", "--auth.secret", SECRET, "--log.url", "kafka://127.0.0.1:1", "--data")
+    done = headgate(*words, str(tmp_path / "file" / "data"))
+    assert (done.status, done.err) == (1, f"{tmp_path}/file/data: Not a directory\n")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

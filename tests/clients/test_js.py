@@ -1,6 +1,7 @@
 """The JavaScript client: its own tests, the protocol vectors, and faults after which all came once and in order."""
 
 import asyncio
+import gzip
 import json
 import signal
 import subprocess
@@ -25,6 +26,16 @@ from tests.vectors.tokens import SECRET as VECTOR_SECRET
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOPICS = ["room.a", "room.b", "room.c", "room.d"]
+FOLLOW = """
+import { Headgate } from "headgate-client";
+const headgate = new Headgate({ url: "URL", user: "empty" });
+await headgate.publish("empty.js", { text: "hello" });
+for await (const { seq, payload } of headgate.subscribe("empty.js", { from: "earliest" })) {
+  console.log(seq, payload);
+  break;
+}
+headgate.close();
+"""
 QUICK = {"firstDelayMs": 500, "maxDelayMs": 2_000, "quietMs": 1_500, "pongMs": 1_000, "connectMs": 3_000}
 
 
@@ -36,14 +47,26 @@ def test_the_clients_own_tests_pass() -> None:
     assert "# fail 0" in said or "fail 0" in said
 
 
-def test_the_package_installs_and_runs_in_an_empty_folder(tmp_path: Path) -> None:
+def test_the_package_installs_and_runs_in_an_empty_folder(served: Served, tmp_path: Path, figures: Figures) -> None:
     with packed(tmp_path) as home:
         code = "import { Headgate } from 'headgate-client'; import * as min from 'headgate-client/min'; "
         code += "console.log(typeof Headgate, typeof min.Headgate)"
         done = subprocess.run([node(), "--input-type=module", "-e", code], cwd=home, capture_output=True, check=True)
         assert done.stdout == b"function function\n"
         files = {path.name for path in (home / "node_modules" / "headgate-client" / "dist").iterdir()}
-        assert {"index.js", "index.d.ts", "headgate-client.min.js"} <= files
+        modules = {path.stem for path in (CLIENT / "src").iterdir()}
+        assert files == {f"{name}{end}" for name in modules for end in (".js", ".d.ts")} | {"headgate-client.min.js"}
+        package = home / "node_modules" / "headgate-client"
+        assert {path.name for path in package.iterdir()} == {"dist", "package.json", "README.md", "LICENSE"}
+        said = json.loads((package / "package.json").read_text("utf-8"))
+        assert (said["license"], said["engines"], said["type"]) == ("Apache-2.0", {"node": ">=20"}, "module")
+        follow = FOLLOW.replace("URL", served.url)
+        done = subprocess.run([node(), "--input-type=module", "-e", follow], cwd=home, capture_output=True, check=True)
+        assert done.stdout == b"1 { text: 'hello' }\n"
+        small = gzip.compress((package / "dist" / "headgate-client.min.js").read_bytes(), 9)
+        (archive,) = tmp_path.glob("headgate-client-*.tgz")
+        sizes = f"archive {archive.stat().st_size:,} bytes, minified and gzipped {len(small):,} bytes"
+        figures.say(f"headgate-client for npm: {sizes}")
         (home / "consumer.ts").write_bytes((CLIENT / "test" / "served" / "consumer.ts").read_bytes())
         checker = str(CLIENT / "node_modules" / "typescript" / "bin" / "tsc")
         options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--types", ""]

@@ -14,7 +14,7 @@ from tests.clients.python_streams import Peer, streams, until
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds."""
-    monkeypatch.setattr(connection_module, "Backoff", lambda rnd: Backoff(rnd, 0.02))
+    monkeypatch.setattr(connection_module, "Backoff", lambda rnd, tries: Backoff(rnd, 0.02, tries=tries))
 
 
 def settled(peer: Peer) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ from tests.vectors.tokens import sign
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds."""
-    monkeypatch.setattr(connection_module, "Backoff", lambda rnd: Backoff(rnd, 0.02))
+    monkeypatch.setattr(connection_module, "Backoff", lambda rnd, tries: Backoff(rnd, 0.02, tries=tries))
 
 
 async def test_a_static_token_is_a_header_and_a_ticket_is_in_the_url() -> None:

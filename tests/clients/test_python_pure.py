@@ -1,16 +1,14 @@
-"""The decisions of the Python client, on values: places, acknowledgements, close codes, states, what is sent when."""
+"""The decisions of the Python client, on values: places, acknowledgements, tokens, what is sent when."""
 
 from typing import Any
 
 import pytest
 
 from headgate_client.acks import RECENT, Acks
-from headgate_client.connection_state import TRANSITIONS, IllegalStep, State, Step, after
 from headgate_client.credentials import Credential, credential, expiry
 from headgate_client.frames import Message, encode, read
 from headgate_client.outbox import MAX_FRAMES, RATE_SHARE, Outbox, OutboxFull
-from headgate_client.position import Position, check_from
-from headgate_client.reconnection import LONGEST_WAIT_S, Backoff, after_close
+from headgate_client.position import Position, check_from, form_of
 from tests.vectors.tokens import sign
 
 EPOCH = 7
@@ -238,37 +236,12 @@ class TestOutbox:
         assert len(box) == 0
 
 
-class TestReconnection:
-    @pytest.mark.parametrize(
-        ("action", "codes"),
-        [
-            ("stop", (4400, 4401, 4403, 4408, 4409, 4499, 1002, 1007, 1009)),
-            ("backoff", (4500, 4503, 4508, 4529, 4599, 1001, 1006, 1012, 4999, 3000)),
-            ("now", (4600, 4601, 4602, 4610, 4699)),
-        ],
-    )
-    def test_the_class_of_a_close_code_says_what_to_do(self, action: str, codes: tuple[int, ...]) -> None:
-        assert {after_close(code) for code in codes} == {action}
-        assert {after_close(code, reconnect=False) for code in codes} == {"stop"}
-
-    def test_waits_grow_to_a_bound_with_full_jitter_and_never_below_what_the_server_asked(self) -> None:
-        highest = Backoff(lambda: 1.0)
-        assert [highest.next_s() for _ in range(6)] == [2.2, 4.4, 8.8, 17.6, LONGEST_WAIT_S, LONGEST_WAIT_S]
-        highest.reset()
-        assert highest.next_s(1_500) == pytest.approx(3.7)
-        assert Backoff(lambda: 0.0).next_s(700) == 0.7
-
-    def test_every_state_can_be_closed_and_no_other_step_leaves_the_end(self) -> None:
-        assert {after(state, Step.CLOSE) for state in State} == {State.CLOSED}
-        assert {step for state, step in TRANSITIONS if state is State.STOPPED} == {Step.CLOSE}
-        assert {step for state, step in TRANSITIONS if state is State.CLOSED} == {Step.CLOSE}
-
-    def test_a_step_that_the_table_does_not_have_is_an_error(self) -> None:
-        with pytest.raises(IllegalStep, match="opened while idle"):
-            after(State.IDLE, Step.OPENED)
-
-    def test_every_state_is_reached(self) -> None:
-        assert set(TRANSITIONS.values()) | {State.IDLE} == set(State)
+@pytest.mark.parametrize(
+    ("start", "form"), [("live", "live"), ({"epoch": 7, "seq": 3}, "7:3"), ({"ts": 5}, "ts:5"), ({"last": 0}, "last:0")]
+)
+def test_the_form_of_a_from_in_a_query_is_read_back(start: Any, form: str) -> None:
+    assert form_of(start) == form
+    assert check_from(form) == start
 
 
 class TestCredential:

@@ -29,7 +29,7 @@ from tests.clients.python_streams import Peer, ends, gives, streams, take, until
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds; the real ones are values in test_python_pure.py."""
-    monkeypatch.setattr(connection_module, "Backoff", lambda rnd: reconnection.Backoff(rnd, 0.02))
+    monkeypatch.setattr(connection_module, "Backoff", lambda rnd, tries: reconnection.Backoff(rnd, 0.02, tries=tries))
     monkeypatch.setattr(connection_module, "RESUBSCRIBE_S", 0.0)
 
 
@@ -79,11 +79,13 @@ async def test_a_busy_server_is_asked_again(status: int) -> None:
         assert await take(client.subscribe("a"), 1) == [1]
 
 
-async def test_a_refused_handshake_stops() -> None:
-    async with streams(gives("a", 1)) as server, Client(server.url, trust_env=False) as client:
+@pytest.mark.parametrize("how", [{"transport": "websocket"}, {"ack": True}])
+async def test_a_refused_handshake_stops_where_only_a_websocket_will_do(how: dict[str, Any]) -> None:
+    ack = how.pop("ack", False)
+    async with streams(gives("a", 1)) as server, Client(server.url, trust_env=False, **how) as client:
         server.refusals = [403]
-        with pytest.raises(ConnectionStopped, match="403"):
-            await take(client.subscribe("a"), 1)
+        with pytest.raises(ConnectionStopped, match=r"403.*acknowledgements need" if ack else "403"):
+            await take(client.subscribe("a", ack=ack), 1)
 
 
 async def test_of_several_servers_the_next_is_tried() -> None:

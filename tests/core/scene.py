@@ -17,7 +17,8 @@ from headgate.core.wire.link import FromOwner, Message
 from headgate.core.wire.link_deliveries import CountWritten
 from headgate.core.wire.position import from_query
 from headgate.core.wire.rights import Caller, Identity
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 
 class Tokens:

@@ -3,6 +3,8 @@
 Not collected by `make test`. HEADGATE_CRDS is a folder of CustomResourceDefinitions to apply first. With simulated
 nodes (kwok) every value set is installed; with real ones the chart runs, and this process has to reach the Services.
 HEADGATE_TEST_KAFKA_CLUSTER is a Kafka as pods reach it; without one, tests/deploy/kafka.yaml is started.
+HEADGATE_TEST_VALUES are more values of the chart. With HEADGATE_TEST_BEFORE, the chart of an earlier version, and
+HEADGATE_TEST_VALUES_BEFORE, such as its image, that version is upgraded to this one and comes back by the rollback.
 """
 
 import asyncio
@@ -185,9 +187,11 @@ def release(namespace: str, kafka: str) -> Callable[..., str]:
         "ingest.resources.requests.cpu=50m,dispatcher.resources.requests.cpu=50m,gateway.resources.requests.cpu=50m"
     )
     extra = os.environ.get("HEADGATE_TEST_VALUES", "")
+    before = os.environ.get("HEADGATE_TEST_BEFORE", str(CHART)), os.environ.get("HEADGATE_TEST_VALUES_BEFORE", extra)
 
     def call(verb: str, *more: str) -> str:
-        chart = (str(CHART), "--set", f"{values},{extra}".rstrip(",")) if verb in ("install", "upgrade") else ()
+        folder, given = before if verb == "install" else (str(CHART), extra)
+        chart = (folder, "--set", f"{values},{given}".rstrip(",")) if verb in ("install", "upgrade") else ()
         return helm(verb, "hg", *chart, "--namespace", namespace, *more, timeout_s=700)
 
     return call

@@ -18,7 +18,7 @@ import pytest
 from headgate.core.wire.rights import Caller
 from headgate.runtime.tokens import TokenKey, mint
 from tests.deploy.acknowledged import BROKEN, TOPIC, Watcher, fails_and_is_mended
-from tests.deploy.places import COMPOSE, ROOT
+from tests.deploy.places import BASE_IMAGE, COMPOSE, ROOT
 from tests.deploy.tools import run, wheel_tool
 from tests.deploy.traffic import Traffic
 from tests.e2e.harness import until
@@ -118,6 +118,23 @@ def test_nothing_of_the_repository_but_the_packages_is_inside() -> None:
     inside = "id -u; ls -A /var/lib/headgate /src /wheels /tools 2>/dev/null; command -v gcc || true"
     text = docker("run", "--rm", *LOCKED, IMAGE, "sh", "-c", inside)
     assert text.split() == ["10001", "/var/lib/headgate:"], text
+
+
+def test_labels_say_which_version_and_which_commit() -> None:
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
+    ours = {name.rpartition("image.")[2]: value for name, value in labels.items() if name.startswith("org.opencont")}
+    status, head = run("git", "rev-parse", "HEAD")
+    assert ours["version"] == IMAGE.rpartition(":")[2] and ours["base.name"].endswith(BASE_IMAGE)
+    assert status != 0 or ours["revision"] in (head.strip(), "unknown"), "built from another commit: make image"
+
+
+def test_the_list_of_components_is_what_can_be_imported() -> None:
+    listed = json.loads(docker("run", "--rm", *LOCKED, IMAGE, "cat", "/opt/headgate/sbom.cdx.json"))
+    code = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
+    there = set(docker("run", "--rm", *LOCKED, IMAGE, "/opt/headgate/bin/python", "-c", code).split())
+    components = [*listed["components"], listed["metadata"]["component"]]
+    assert {f"{each['name']}=={each['version']}" for each in components} == there
+    print(f"{len(components)} components")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.places import CHART, ROLES, ROOT, VALUE_SETS
+from tests.deploy.places import CHART, ROLES, VALUE_SETS
 from tests.deploy.rendered import RenderFailed, chart, container, mounts, pod_spec, workloads
 from tests.deploy.tools import run
 from tests.kafka.rights import Right, rights_on_page
@@ -44,6 +44,7 @@ REFUSED = (  # what is given on top of the minimal set, and words of the answer
     ("ports.admin=80", "/ports/admin"),
     ("ports.admin=808000", "/ports/admin"),
     ("drain.seconds=0", "/drain/seconds"),
+    ("dispatcher.partition=-1", "/dispatcher/partition"),
     ("dispatcher.persistence.size=much", "/dispatcher/persistence/size"),
     ("gateway.service.type=ExternalName", "/gateway/service/type"),
     ("gateway.keda.prometheus=prometheus", "/gateway/keda/prometheus"),
@@ -56,6 +57,8 @@ REFUSED = (  # what is given on top of the minimal set, and words of the answer
     ("extraEnv[0].value=x", "name"),
     ("monitoring.podMonitor.enabled=true", "networkPolicy.monitoring"),
     ("monitoring.podMonitor.interval=15", "/monitoring/podMonitor/interval"),
+    ("monitoring.prometheusRule.limits.HeadgateLoss=0", "/monitoring/prometheusRule/limits/HeadgateLoss"),
+    ("monitoring.prometheusRule.limits.HeadgateInboxBacklogs=9", "HeadgateInboxBacklogs"),
 )
 
 
@@ -212,10 +215,48 @@ def test_streams_and_the_rest_have_their_ways_in(helm: Path) -> None:
     assert set(paths.values()) <= services
 
 
+def test_the_canary_is_off_by_default_and_reaches_ingest_and_gateways_only(helm: Path) -> None:
+    assert "canary" not in workloads(chart(helm, SETS["production"]))
+    given = ("--set", "canary.enabled=true", "--set", r"canary.settings.canary\.every_s=0.5")
+    rendered = chart(helm, SETS["production"], *given)
+    canary = workloads(rendered)["canary"]
+    env = {entry["name"]: entry["value"] for entry in container(canary)["env"]}
+    assert env["HEADGATE_CANARY__EVERY_S"] == "0.5" and _keys(canary) == {"auth-secret"}
+    services = {f"http://{d['metadata']['name']}:80" for d in rendered if d["kind"] == "Service"}
+    assert {env["HEADGATE_CLIENT__URL"], env["HEADGATE_CLIENT__STREAM_URL"]} <= services
+    for document in (d for d in rendered if d["metadata"]["name"] == "hg-headgate-canary"):
+        kubernetes_validate.validate(document, MINORS[-1], strict=True)
+    policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in rendered
+                if d["kind"] == "NetworkPolicy"}  # fmt: skip
+    to = [rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+          for rule in policies["canary"]["egress"] if "to" in rule]  # fmt: skip
+    assert to == ["ingest", "gateway"]
+    pod = pod_spec(canary)
+    assert pod["securityContext"]["runAsNonRoot"] is True and pod["automountServiceAccountToken"] is False
+
+
+def test_a_canary_is_let_in_where_clients_are_named(helm: Path) -> None:
+    named = ("--set-json", 'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]')
+    rendered = chart(helm, SETS["minimal"], *named, "--set", "canary.enabled=true")
+    for policy in (d for d in rendered if d["kind"] == "NetworkPolicy"):
+        if policy["metadata"]["labels"]["app.kubernetes.io/component"] in ("ingest", "gateway"):
+            peers = policy["spec"]["ingress"][0]["from"]
+            assert peers[1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "canary"
+
+
 def test_scalers_leave_the_number_of_pods_alone(helm: Path) -> None:
     found = workloads(chart(helm, SETS["production"]))
     assert "replicas" not in found["ingest"]["spec"] and "replicas" not in found["gateway"]["spec"]
     assert workloads(chart(helm, SETS["minimal"]))["gateway"]["spec"]["replicas"] == 2
+
+
+def test_an_upgrade_of_dispatchers_can_stop_at_a_pod(helm: Path) -> None:
+    def update(*arguments: str) -> dict[str, Any]:
+        strategy: dict[str, Any] = workloads(chart(helm, SETS["minimal"], *arguments))["dispatcher"]["spec"]
+        return dict(strategy["updateStrategy"])
+
+    assert update() == {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
+    assert update("--set", "dispatcher.partition=1")["rollingUpdate"] == {"partition": 1}
 
 
 def test_strimzi_resources_follow_what_the_cluster_serves(helm: Path) -> None:
@@ -239,6 +280,17 @@ def test_strimzi_topics_are_those_that_init_makes(helm: Path) -> None:
         spec = topics[f"headgate.{log.value}"]
         assert {key: str(value) for key, value in spec["config"].items()} == topic_configs(log, 3)
         assert spec["partitions"] == (1 if log is LogName.REVOCATIONS else 64) and spec["replicas"] == 3
+
+
+def test_how_long_messages_are_kept_is_a_value_of_the_chart(helm: Path) -> None:
+    values = ("--set", "kafka.retentionMs=3600000", "--set", "kafka.retentionBytes=1000000")
+    rendered = chart(helm, SETS["production"], *values)
+    topics = {d["spec"]["topicName"]: d["spec"]["config"] for d in rendered if d["kind"] == "KafkaTopic"}
+    for log, kept in (("messages", (3_600_000, 1_000_000)), ("inbox", (3_600_000, -1))):
+        config = topics[f"headgate.{log}"]
+        assert (int(config["retention.ms"]), int(config["retention.bytes"])) == kept
+    ingest = workloads(rendered)["ingest"]["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "HEADGATE_LOG__RETENTION_MS", "value": "3600000"} in ingest["env"]
 
 
 def test_a_kafka_user_for_each_role_has_the_rights_on_the_page(helm: Path) -> None:
@@ -307,14 +359,6 @@ def test_schema_and_readme_know_every_value() -> None:
     rows = set(re.findall(r"^\| ([\w.]+) \|", readme, re.MULTILINE))
     missing = {name for name in _leaves(values) if not any(name == row or name.startswith(f"{row}.") for row in rows)}
     assert missing == set(), "run helm-docs"
-
-
-def test_versions_are_the_projects() -> None:
-    parsed = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
-    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
-    assert parsed["appVersion"] == parsed["version"] == version
-    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
-    assert f"headgate:{version}" in compose
 
 
 def _names(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -38,6 +38,19 @@ def test_the_recipe_is_pinned_and_locked() -> None:
     assert "HEALTHCHECK" in text and "ENTRYPOINT" not in text, "the command selects the role"
 
 
+def test_the_image_says_what_it_is_and_lists_what_is_in_it() -> None:
+    text = DOCKERFILE.read_text("utf-8")
+    labels = set(re.findall(r"org\.opencontainers\.image\.([a-z.]+)=", text))
+    assert labels == {
+        *("title", "description", "licenses", "base.name"),
+        *("version", "revision", "created", "source"),
+    }
+    passed = set(re.findall(r"--build-arg ([A-Z]+)=", (ROOT / "Makefile").read_text("utf-8")))
+    assert passed == set(re.findall(r"^ARG ([A-Z]+)=unknown$", text, re.MULTILINE))
+    made, compared, runs = (text.index(part) for part in ("cyclonedx-py environment", "release.sbom", "\nLABEL"))
+    assert made < compared < runs, "the build ends where the list is not what the lock file says"
+
+
 def test_only_what_is_copied_reaches_the_engine() -> None:
     let_in = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*) \S+$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
@@ -61,6 +74,14 @@ def test_compose_and_its_schema_take_the_file(compose: Path, tmp_path: Path) -> 
 def test_core_services_start_without_a_profile(compose: Path, services: dict[str, Any]) -> None:
     assert set(compose_services(compose)) == CORE
     assert set(services) == CORE | OBSERVING
+
+
+def test_the_canary_has_a_profile_and_is_scraped_where_it_runs(compose: Path) -> None:
+    canary = compose_services(compose, "canary")["canary"]
+    assert canary["command"] == ["headgate", "canary"] and canary["read_only"] is True
+    assert set(_secrets({"canary": canary})["canary"]) == {"HEADGATE_AUTH__SECRET"}
+    config = yaml.safe_load((ROOT / "compose" / "prometheus.yml").read_text("utf-8"))
+    assert config["scrape_configs"][0]["dns_sd_configs"] == [{"names": ["canary"], "type": "A", "port": 9090}]
 
 
 def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:

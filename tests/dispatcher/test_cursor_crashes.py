@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.cursor_writer import CursorWriter
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
+from dispatcher.inbox_writer import InboxWriter
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.inbox import cursors
 from headgate.core.inbox.cursors import FAMILY, DeviceCursor, DeviceCursors, merged
@@ -162,13 +162,13 @@ def test_after_crashes_at_every_append_the_cursors_are_what_was_answered_and_sen
 
 def _answered_early(patch: pytest.MonkeyPatch) -> None:
     """A cursor is answered before the log has it."""
-    write = CursorWriter.write
+    write = InboxWriter.write
 
-    def early(writer: CursorWriter, entries: list[bytes], stored: Callable[[Any], None]) -> None:
+    def early(writer: InboxWriter, entries: list[bytes], stored: Callable[[Any], None]) -> None:
         stored(None)
         write(writer, entries, lambda refusal: None)
 
-    patch.setattr(CursorWriter, "write", early)
+    patch.setattr(InboxWriter, "write", early)
 
 
 def _not_in_deltas(patch: pytest.MonkeyPatch) -> None:

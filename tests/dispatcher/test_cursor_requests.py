@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import cursor_requests, cursor_writer, log_follower, user_inbox, user_questions
+from dispatcher import inbox_writer, log_follower, user_inbox, user_questions
 from headgate.core.wire.inbox_record import RECORD_BYTES, MembershipRecord, encode_inbox
 from headgate.core.wire.link import Refused
 from headgate.core.wire.link_acks import (
@@ -90,7 +90,7 @@ async def test_what_the_log_does_not_take_is_refused_and_may_come_again(
 
 @pytest.mark.parametrize("bound", ["WAITING", "WAITING_BYTES"])
 async def test_what_waits_for_the_log_is_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor_writer, bound, 2 if bound == "WAITING" else 150)
+    monkeypatch.setattr(inbox_writer, bound, 2 if bound == "WAITING" else 150)
     async with cursors_bed() as bed:
         bed.log.latency = lambda name, shard: 0.05
         reqs = [bed.move(0, cursor(5, f"u{n}")) for n in range(3)]
@@ -119,28 +119,6 @@ async def test_a_cursor_that_nobody_could_read_back_is_refused_and_harms_no_othe
         assert refused(bed.gateways[0].sent[0], "bad_request") == bad
         assert bed.gateways[0].sent.pop() == CursorsMoved(good)
         assert bed.stored("bob") is not None
-
-
-async def test_a_full_shard_moves_the_cursors_it_has_and_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor_requests, "MAX_ROWS", 2)
-    async with cursors_bed() as bed:
-        await bed.moved(cursor(1, "u0"), cursor(1, "u1"))
-        req = bed.move(0, cursor(2, "u0"), cursor(2, "u2"), cursor(2, "u1"))
-        assert refused(bed.found(0), "overloaded") == req
-        await bed.moved(cursor(1, "u0"))
-        assert bed.stored("u0") == cursor(2, "u0") and bed.stored("u2") is None
-
-
-async def test_a_full_shard_gives_no_lease_to_whom_it_could_not_store_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor_requests, "MAX_ROWS", 1)
-    async with cursors_bed() as bed:
-        await bed.moved(cursor(1, "u0"))
-        req = bed.open(0, lease("one", 1))
-        assert refused(bed.found(0), "overloaded") == req
-        bed.open(0)
-        assert bed.found(0).cursor is None
-        bed.open(0, lease("two", 1, "u0"), "u0")
-        assert bed.found(0).cursor == cursor(1, "u0")
 
 
 async def test_a_shard_that_is_given_up_refuses_what_waits() -> None:
@@ -238,7 +216,7 @@ async def test_a_second_session_gets_the_cursor_of_the_first_which_has_ended_bef
 async def test_a_last_cursor_that_is_not_in_the_log_yet_is_known_to_the_next(
     full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor_writer, "WAITING", 0 if full else 9)
+    monkeypatch.setattr(inbox_writer, "WAITING", 0 if full else 9)
     async with cursors_bed() as bed:
         bed.log.latency = lambda name, shard: 0.02
         bed.open(0, lease("a", 1))
@@ -351,50 +329,3 @@ async def test_a_lease_of_another_cursor_than_the_question_is_refused() -> None:
     async with cursors_bed() as bed:
         bed.api.handle(bed.gateways[0], OpenCursor(1, "ann", "phone", "t", lease("a", 1, topic="u")))
         assert refused(bed.found(0), "bad_request") == 1
-
-
-# -- announced
-
-
-@pytest.mark.parametrize("first", [0, 1])
-async def test_of_two_announced_leases_the_newer_holds_and_the_other_session_ends(first: int) -> None:
-    async with cursors_bed() as bed:
-        leases = [lease("old", 1), lease("new", 2)]
-        for at in (first, 1 - first):
-            bed.api.handle(bed.gateways[at], AttachCursors(0, True, True, [leases[at]]))
-        assert bed.asked_to_end(0) == ReplaceSubscription(0, lease("old", 1))
-        assert bed.gateways[1].sent == [] and bed.owner.leases.has(bed.gateways[1], lease("new", 2))
-
-
-async def test_a_gateway_that_announces_again_replaces_what_it_announced() -> None:
-    async with cursors_bed() as bed:
-        one = bed.gateways[0]
-        bed.api.handle(one, AttachCursors(0, True, True, [lease("a", 1), lease("b", 1, topic="u")]))
-        bed.api.handle(one, AttachCursors(0, True, False, [lease("c", 1, topic="v")]))
-        bed.api.handle(one, AttachCursors(0, False, True, [lease("d", 1, topic="w")]))
-        assert [bed.owner.leases.is_held("ann", "phone", topic) for topic in "tuvw"] == [False, False, True, True]
-        bed.api.handle(one, ReleaseCursor("ann", "phone", "v", "other"))
-        bed.api.handle(one, ReleaseCursor("ann", "phone", "w", "d"))
-        assert [bed.owner.leases.is_held("ann", "phone", topic) for topic in "vw"] == [True, False]
-
-
-async def test_who_comes_back_at_once_finds_what_is_still_on_its_way_to_the_log() -> None:
-    async with cursors_bed() as bed:
-        first = lease("one", 1)
-        bed.open(0, first)
-        bed.gateways[0].sent.clear()
-        bed.move(0, cursor(5, attempts=[(6, 2)]))
-        bed.api.handle(bed.gateways[0], ReleaseCursor("ann", "phone", "t", "one"))
-        bed.open(1, lease("two", 2))
-        assert bed.found(1).cursor == cursor(5, attempts=[(6, 2)])
-        await until(lambda: bed.gateways[0].sent)
-        assert isinstance(bed.found(0), CursorsMoved)
-        assert bed.stored() == cursor(5, attempts=[(6, 2)])
-
-
-async def test_what_the_log_did_not_take_is_not_on_its_way_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with cursors_bed() as bed:
-        await bed.moved(cursor(2))
-        monkeypatch.setattr(cursor_writer, "WAITING", 0)
-        refused(bed.gateways[0].sent.pop() if bed.move(0, cursor(5)) else None, "overloaded")
-        assert bed.stored() == cursor(2)

@@ -14,7 +14,7 @@ from tests.contract.virtual import VirtualLoop, run
 
 class Peer:
     def __init__(self, role: str, queued: int) -> None:
-        self.role = role
+        self.is_gateway = role == "gateway"
         self.queued = queued
 
 

@@ -1,4 +1,4 @@
-"""Whatever a crash cuts off, the users' side has the members of the topics once the next owners have read the logs."""
+"""Whatever a crash cuts off, the users' side has the members of the topics, and where they are, afterwards."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,12 +8,14 @@ import pytest
 
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.outputs import Outputs
+from dispatcher.pointers import Pointers
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_runner import ShardRunner
+from headgate.core.inbox.memberships import UserTopic
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot_writer import MemberKey, SnapshotWriter
 from headgate.core.wire.control import Control, CreateTopic, DeleteTopic, RemoveMember, SetMember, encode_body
-from headgate.core.wire.envelope import encode_control
+from headgate.core.wire.envelope import Item, encode_control, encode_message
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.memory_store import MemoryStore
@@ -28,7 +30,8 @@ TOPICS = [f"t{n}" for n in (0, 1, 2, 3, 6, 8)]  # three of each shard
 OPTIONS = ShardOptions(snapshots=SnapshotOptions(check_s=0.01, least_s=0.0, interval_s=0.03, changes=3, base_s=0.3))
 LATENCY = {LogName.INBOX: 0.05, LogName.SNAPSHOTS: 0.01, LogName.MESSAGES: 0.001}
 WATCHED = (LogName.INBOX, LogName.SNAPSHOTS)
-Memberships = set[tuple[str, str, str, int]]  # user, topic, role, epoch
+Place = tuple[int, int, int]  # epoch, seq and n of a topic
+Memberships = set[tuple[str, str, str, Place]]  # user, topic, role
 
 
 class Crashing(FaultyLog):
@@ -74,19 +77,25 @@ class Cluster:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def append(self, topic: str, control: Control, epoch: int) -> int:
+    def append(self, topic: str, control: Control | None, epoch: int) -> int:
         key = topic_key(topic)
-        value = encode_control(encode_body(control), epoch, random_id(key, self.rng.entropy(12)))
+        record_id = random_id(key, self.rng.entropy(12))
+        if control is None:
+            value = encode_message(Item(record_id, 0, b'"payload":1}'), epoch)
+        else:
+            value = encode_control(encode_body(control), epoch, record_id)
         part = self.store.parts[LogName.MESSAGES, shard_of(key, SHARDS)]
         return (1 << 44) | part.add(self.loop.wall_ms(), key, value).offset
 
     async def write(self, stop: asyncio.Event, rounds: int = 70) -> None:
-        """Writes random changes of members of some topics, one every 10 ms, until a crash."""
+        """Writes random messages and changes of members of some topics, one every 10 ms, until a crash."""
         epochs: dict[str, int] = {}
         for _ in range(rounds):
             topic, user = self.rng.choice(TOPICS), self.rng.choice(USERS)
             if topic not in epochs:
                 epochs[topic] = self.append(topic, CreateTopic(topic, topic, "PRIVATE", "ann"), 0)
+            elif self.rng.random() < 0.3:
+                self.append(topic, None, epochs[topic])
             elif self.rng.random() < 0.08:
                 self.append(topic, DeleteTopic(topic), epochs.pop(topic))
             elif self.rng.random() < 0.4:
@@ -109,11 +118,12 @@ class Cluster:
             await asyncio.sleep(3)
             for owner in self.owners():
                 await owner.outputs.safe()
-            await asyncio.sleep(3)
+                await owner.pointers.safe()
+            await asyncio.sleep(3)  # long enough for what waits for the next flush
 
     def of_topics(self) -> Memberships:
         return {
-            (user, row.topic_id, found.role, row.epoch)
+            (user, row.topic_id, found.role, (row.epoch, row.seq, row.n))
             for owner in self.owners()
             for key, row in owner.rows.items()
             for user, found in owner.shard.members_above(key, row, "", 99)
@@ -121,12 +131,18 @@ class Cluster:
 
     def of_users(self) -> Memberships:
         return {
-            (user, topic, found.role, found.epoch)
+            (user, topic, found.role, self._head(owner, topic, found))
             for owner in self.owners()
             for user in (*USERS, "ann")
             for topic, found in owner.inbox.users.topics_of(user, "", 99)
             if shard_of(user.encode(), SHARDS) == owner.number
         }
+
+    def _head(self, owner: ShardOwner, topic: str, found: UserTopic) -> Place:
+        """Where the users' side has a topic: where the member joined, if nothing came since."""
+        head = owner.inbox.users.heads.find(topic)
+        joined = found.epoch, found.joined_seq, found.joined_n
+        return joined if head is None else max(joined, (head.epoch, head.seq, head.n))
 
 
 async def sides_after_a_crash(loop: VirtualLoop, at: int, *, arrives: bool) -> tuple[Memberships, Memberships, int]:
@@ -168,6 +184,14 @@ def _lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Outputs, "safe", safe)
 
 
+def _no_pointers(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot does not wait for the pointers before it."""
+
+    async def safe(pointers: Pointers) -> None: ...
+
+    patch.setattr(Pointers, "safe", safe)
+
+
 def _not_written(patch: pytest.MonkeyPatch) -> None:
     """A leave is applied live, and no delta has it."""
     touch = SnapshotWriter.touch
@@ -179,7 +203,7 @@ def _not_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotWriter, "touch", forgetful)
 
 
-@pytest.mark.parametrize("plant", [_lost, _not_written])
+@pytest.mark.parametrize("plant", [_lost, _no_pointers, _not_written])
 def test_planted_faults_are_seen(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     for at in range(1, 90):

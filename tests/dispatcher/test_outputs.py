@@ -9,8 +9,7 @@ import pytest
 from dispatcher import outputs as module
 from dispatcher.outputs import Outputs
 from headgate.core.inbox.users import UserTopics
-from headgate.core.sequencer.effects import TopicDeleted
-from headgate.core.sequencer.members import Members, Membership
+from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.wire.control import LOGIC_KEY, MEMBERS_LOGIC, MESSAGES_LOGIC, Logic
@@ -39,11 +38,8 @@ def record(offset: int) -> Record:
     return Record(offset, 1_000 + offset, b"t", b"")
 
 
-def members(count: int) -> Members:
-    found = Members(EPOCH)
-    for n in range(count):
-        found.put(f"u{n:06}", Membership(Role.MEMBER, 0, 0, 1))
-    return found
+def rows_of(count: int) -> dict[bytes, Row]:
+    return {b"%d" % n: Row(str(n), make_epoch(1, n), 0, "", "PUBLIC", "ann", n, {}) for n in range(count)}
 
 
 async def a_log(**given: Any) -> FaultyLog:
@@ -115,18 +111,6 @@ async def test_a_direct_topic_is_written_for_both_and_not_again_when_the_logic_i
     }
 
 
-@virtual
-async def test_a_deleted_topic_ends_each_membership_and_a_lonely_creators_too(patch: pytest.MonkeyPatch) -> None:
-    log = await a_log()
-    outputs = Outputs(log, 0, SHARDS)
-    outputs.deleted(record(8), TopicDeleted("t", EPOCH, "ann", members(1_000)))
-    outputs.deleted(record(9), TopicDeleted("s", EPOCH, "ann", None))
-    await outputs.safe()
-    found = await written(log)
-    assert found.pop("ann") == [MembershipRecord("s", EPOCH, 9, joined_at=1_009)]
-    assert found == {f"u{n:06}": [MembershipRecord("t", EPOCH, 8, joined_at=1_008)] for n in range(1_000)}
-
-
 class Counting:
     """A log whose appends end when the test says so; it counts those of each loop turn."""
 
@@ -157,7 +141,7 @@ async def test_many_outputs_are_handed_over_in_slices_and_a_join_does_not_wait_b
 ) -> None:
     log = Counting()
     outputs = Outputs(log, 0, SHARDS)  # type: ignore[arg-type]  # only appends
-    outputs.deleted(record(8), TopicDeleted("t", EPOCH, "ann", members(5_000)))
+    outputs.known(rows_of(5_000))
     await log.turns_of(30)
     assert max(log.turns.values()) == module.SLICE
     assert len(log.futures) == module.FLYING, "no more is under way at once"
@@ -226,27 +210,21 @@ async def test_what_the_log_refuses_is_tried_again_once_a_second_and_the_newest_
 
 
 @virtual
-async def test_reading_pauses_at_either_bound_and_goes_on_below_it(patch: pytest.MonkeyPatch) -> None:
+async def test_reading_pauses_at_the_bound_and_goes_on_below_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "WAITING", 20)
-    patch.setattr(module, "WAITING_MEMBERS", 1_000)
     log = await a_log()
     log.reach = Reach.REFUSED
-    for large in (False, True):
-        outputs = Outputs(log, 0, SHARDS)
-        for n in range(30):
-            assert outputs.is_full == (n >= (2 if large else 20))
-            if large:
-                outputs.deleted(record(n), TopicDeleted("t", EPOCH, "ann", members(500)))
-            else:
-                outputs.changed(record(n), change(f"u{n}"))
-        room = asyncio.ensure_future(outputs.room())
-        await asyncio.sleep(0.5)
-        assert not room.done()
-        log.reach = Reach.OK
-        await asyncio.wait_for(room, 5)
-        await outputs.safe()
-        assert not outputs.is_full
-        log.reach = Reach.REFUSED
+    outputs = Outputs(log, 0, SHARDS)
+    for n in range(30):
+        assert outputs.is_full == (n >= 20)
+        outputs.changed(record(n), change(f"u{n}"))
+    room = asyncio.ensure_future(outputs.room())
+    await asyncio.sleep(0.5)
+    assert not room.done()
+    log.reach = Reach.OK
+    await asyncio.wait_for(room, 5)
+    await outputs.safe()
+    assert not outputs.is_full
 
 
 @virtual
@@ -267,7 +245,7 @@ async def test_a_released_shard_writes_no_more(patch: pytest.MonkeyPatch) -> Non
 async def test_the_creators_of_old_topics_are_written_down_unless_they_are_gone(patch: pytest.MonkeyPatch) -> None:
     log = await a_log()
     outputs = Outputs(log, 0, SHARDS)
-    rows = {b"%d" % n: Row(str(n), make_epoch(1, n), 0, "", "PUBLIC", "ann", n, {}) for n in range(500)}
+    rows = rows_of(500)
     outputs.known(rows)
     del rows[b"499"]
     await outputs.safe()

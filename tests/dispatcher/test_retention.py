@@ -136,11 +136,13 @@ async def test_the_first_record_not_older_is_found(log: Log, clock: Calendar) ->
 
 
 def test_kafka_keeps_as_long_by_the_topics_own_retention() -> None:
-    from headgate.runtime.logs.kafka_init import _KEPT  # noqa: PLC0415
+    from headgate.runtime.logs.kafka_init import topic_configs  # noqa: PLC0415
     from headgate.runtime.logs.kafka_log import KafkaLog  # noqa: PLC0415 - aiokafka is slow to import
 
     assert KafkaLog.keep_ms == {}
-    assert {log: _KEPT[log]["retention.ms"] for log in KEEP_MS} == {log: str(ms) for log, ms in KEEP_MS.items()}
+    assert {log: topic_configs(log, 3)["retention.ms"] for log in KEEP_MS} == {
+        log: str(ms) for log, ms in KEEP_MS.items()
+    }
 
 
 async def test_dead_letters_never_fill_a_memory_log() -> None:

@@ -6,17 +6,22 @@ from headgate.core.wire import link, link_ephemeral
 from headgate.core.wire.control import DeleteTopic
 from headgate.core.wire.link_stats import (
     AskStats,
+    AskTop,
     DeliveryReport,
     FlushTopic,
     PublishReport,
     ReleaseHeld,
     StatsAnswer,
+    TopAnswer,
+    TopEntry,
     TopicDelivered,
     TopicFlushed,
     TopicPublishes,
     TopicStats,
+    TopLists,
 )
 from headgate.core.wire.rights import Caller
+from tests.dispatcher.bed import CLOCK
 from tests.dispatcher.members_bed import ADMIN, Far, MembersBed
 from tests.dispatcher.test_relays import Relaying
 
@@ -75,6 +80,36 @@ async def test_the_queue_is_what_others_wait_for_and_the_slowest_link() -> None:
     assert bed.stats().stats.queued == 327
     bed.owner.left(first)
     assert bed.stats().stats.queued == 27
+
+
+async def test_the_lists_of_the_hour_are_answered_and_a_deleted_topic_leaves_them() -> None:
+    bed = Bed()
+    bed.hosting()
+    bed.feed(bed.message(), bed.message())
+    bed.tell(DeliveryReport(0, [TopicDelivered("t", bed.row.epoch, 6, 300, failed=5)]))
+    tops, now_ms = bed.owner.tallies.tops, CLOCK.wall_ms()
+    assert bed.ask(AskTop(1, 0)) == TopAnswer(1, 10, TopLists()), "until they are made"
+    tops.count_hour()
+    lists = bed.ask(AskTop(1, 0)).lists
+    assert (lists.messages, lists.failures) == ([], [TopEntry("t", 5)]), "the messages are of 1970"
+    tops.published("t", 2, now_ms)
+    tops.count_hour()
+    assert bed.ask(AskTop(1, 0)).lists.messages == [TopEntry("t", 2)]
+    bed.feed(bed.control(DeleteTopic("t")))
+    tops.count_hour()
+    assert bed.ask(AskTop(1, 0)).lists == TopLists()
+
+
+async def test_records_and_relays_of_the_hour_are_counted_unless_that_is_off() -> None:
+    bed, off = Relaying(), Relaying()
+    off.owner.tallies.tops.size = 0
+    for each in (bed, off):
+        record = each.message()
+        each.feed(record._replace(ts=CLOCK.wall_ms()))
+        each.relay()
+        each.owner.tallies.tops.count_hour()
+    assert {entry.id: entry.count for entry in bed.owner.tallies.tops.lists.messages} == {"t": 1, "e": 1}
+    assert off.owner.tallies.tops.lists == TopLists()
 
 
 async def test_they_are_gone_with_the_topic() -> None:

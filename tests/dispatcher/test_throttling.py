@@ -214,6 +214,8 @@ async def test_ingests_are_told_what_waits_elsewhere() -> None:
     await bed.tick()
     await bed.tick()
     assert of(Queued, second) == [Queued([QueuedElsewhere("t", 7, 60)])] and not of(Queued, first)
+    assert bed.throttling.deepest_shard == 60 and sum(bed.throttling.depths.values()) == 60
     near.close("gone")
     await bed.tick()
     assert of(Queued, second)[1:] == [Queued([QueuedElsewhere("t", 7, 0)])]
+    assert bed.throttling.deepest_shard == 0 and not any(bed.throttling.depths.values())

@@ -11,7 +11,8 @@ from dispatcher.recovery import ShardLost, inbox_start
 from dispatcher.retention import Retention
 from dispatcher.shard_runner import ShardRunner
 from dispatcher.user_inbox import UserInbox
-from headgate.core.inbox.users import UserTopics, pair_key
+from headgate.core.inbox.memberships import pair_key
+from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.rows import Shard
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter

@@ -11,6 +11,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
+    "examples/chat/README.md",
     "examples/replay/README.md",
     "helm/headgate/README.md",
 )

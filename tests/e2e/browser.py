@@ -5,29 +5,19 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
-import pytest
 from websockets.asyncio.client import ClientConnection, connect
+
+from tests.e2e.chromium import chromium
 
 START_S: Final = 30.0
 _LISTENS: Final = re.compile(r"DevTools listening on (ws://\S+)")
 _PAGE: Final = b"<!doctype html><title>page</title>"
-
-
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-def installed() -> str:
-    """Returns the browser's path; the test is skipped where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
-    return CHROMIUM
 
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -77,7 +67,7 @@ class Browser:
         self._next = 0
 
     async def __aenter__(self) -> Self:
-        path = installed()
+        path = await asyncio.to_thread(chromium)
         rules = ",".join(f"MAP {name} 127.0.0.1" for name in self._names)
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         flags += ["--remote-debugging-port=0", f"--user-data-dir={self._folder / 'profile'}", "--no-proxy-server"]

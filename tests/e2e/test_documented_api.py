@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from headgate.runtime.api.openapi import openapi_document
-from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, RECIPES, STRANGER, USED_KEY, Recipe
+from tests.e2e.api_recipes import ADMIN, GREEDY, LITTLE, NOBODY, OWNER, PUBLISHER, RECIPES, STRANGER, USED_KEY, Recipe
 from tests.e2e.prepared_letters import write_letters
 from tests.vectors.served import Served
 from tests.vectors.tokens import SECRET, sign
@@ -52,7 +52,7 @@ class Scene:
         self.messages = {"$unknown": "00000000-0000-8000-8000-000000000000"}  # by the names that recipes use
         self._tokens = {
             who: sign({"claims": {"headgate": CLAIMS.get(who, {})}}, who)
-            for who in (OWNER, STRANGER, LITTLE, GREEDY, ADMIN)
+            for who in (OWNER, STRANGER, PUBLISHER, LITTLE, GREEDY, ADMIN)
         }
         self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=ANSWER_S, trust_env=False)
         self.session = requests.Session()
@@ -96,6 +96,7 @@ class Scene:
         self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
         self._done(OWNER, "POST", "/topics", {"name": "n"}, {"Idempotency-Key": "used"})
         self._done(OWNER, "PUT", "/topics/open/members/anna", {"role": "member"}, {"Idempotency-Key": "used"})
+        self._done(OWNER, "PUT", f"/topics/writable/members/{PUBLISHER}", {"role": "publisher"})
         for name in ("mine", "draft", "draft2", "draft3", "doomed", "doomed2", "redacted"):
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")

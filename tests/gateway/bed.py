@@ -20,7 +20,8 @@ from headgate.runtime.http.heads import HeadBudget
 from headgate.runtime.jwks import JwksKeys
 from headgate.runtime.ports import Clock, Shell
 from headgate.runtime.tokens import Authenticator, TokenKey, mint
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 SECRET = "a secret of at least thirty-two bytes"
 UPGRADE = (

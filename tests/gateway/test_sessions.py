@@ -14,7 +14,7 @@ from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Refused, Request
 from headgate.core.wire.rights import Caller, Identity
-from tests.gateway.bed import UPGRADE, Bed, code_of, head, request
+from tests.gateway.bed import Bed, code_of, head
 
 BOB = Caller("bob", publish=("b*",), subscribe=("*",))
 
@@ -159,18 +159,6 @@ async def test_a_websocket_session_writes_its_preface_welcome_and_the_answers_in
     pipe, _ = opened(bed, ("topic_id", "nope"), ("topic_id", "a"), ("presence", "false"))
     assert pipe.written.startswith(b"101\x81")
     assert [frame["type"] for frame in pipe.frames] == ["welcome", "error", "subscribed"]
-
-
-async def test_handshake_welcome_and_the_first_answer_of_an_owner_who_answers_at_once_are_one_write() -> None:
-    bed = Bed()
-    bed.owners.create("a")
-    wire = bed.asked(request("GET", "/connect?topic_id=a", *UPGRADE))
-    assert wire.writes == 1 and wire.written.startswith(b"HTTP/1.1 101") and b'"subscribed"' in wire.written
-    bed.owners.slow = True
-    late = bed.asked(request("GET", "/connect?topic_id=a&from=earliest", *UPGRADE))
-    assert late.writes == 1 and late.written.startswith(b"HTTP/1.1 101") and b'"welcome"' in late.written
-    bed.owners.deliver()
-    assert late.writes == 2 and late.written.endswith(b'"caught_up","topic_id":"a","seq":0}'), "subscribed came with it"
 
 
 async def test_without_a_credential_only_the_preface_is_written_and_auth_has_its_deadline() -> None:

@@ -51,6 +51,7 @@ def test_a_log_that_is_away(reach: Reach, code: str) -> None:
         parts.log.reach = reach
         with pytest.raises(Refusal, match=code):
             await parts.controls.change("t", CREATION, 0, bytes(16))
+        assert len(parts.metrics.waited_in_vain) == (code == "outcome_unknown")
 
     play(scene)
 

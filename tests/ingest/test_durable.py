@@ -9,6 +9,8 @@ from headgate.core.wire.envelope import decode
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskCount, AskVerdict
 from headgate.core.wire.records import LogName
+from headgate.runtime.appender import TICK_S
+from headgate.runtime.logs.embedded import APPEND_WAIT_S
 from headgate.runtime.testing.faulty_log import Reach
 from tests.ingest.parts import ACCEPTED, Parts, play, publish
 
@@ -86,12 +88,14 @@ def test_an_unknown_outcome_stays_unresolved_also_with_an_id_that_ingest_made(ms
         with pytest.raises(Refusal, match="outcome_unknown"):
             await parts.durable.answer(pending, ACCEPTED)
         assert one.entry is not None and one.entry.state is PublishState.UNRESOLVED
+        assert parts.metrics.waited_in_vain == [pytest.approx(APPEND_WAIT_S, abs=TICK_S)], "it is a slow append"
         again = publish(info, msg_id=one.client_msg_id)
         assert parts.durable.admit(again) is None and again.entry is one.entry
         parts.log.reach = Reach.REFUSED
         (pending,) = parts.durable.hand_over([again])
         with pytest.raises(Refusal, match="an earlier attempt may be in the log"):
             await parts.durable.answer(pending, ACCEPTED)
+        assert len(parts.metrics.waited_in_vain) == 1, "one that was refused took no time"
 
     play(scene)
 

@@ -70,7 +70,7 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
         info = await parts.topic("t")
         await parts.topic("e", profile="ephemeral")
         parts.durable.hand_over([publish(info, b"%d" % at) for at in range(3)])
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
         with MemoryBudget().share() as share:
             share.open("ana", 0)
             request = Call(ANA, {"topic_id": "t"}, {}, b"", "", None, b"", share)
@@ -81,6 +81,7 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
                 await endpoint.page(request._replace(path_parameters={"topic_id": "e"}))
         assert [message["payload"] for message in json.loads(answer.body)["messages"]] == [0, 1, 2]
         assert len(parts.asked(AskHistory)) == 1
+        assert parts.metrics.pages == 1, "only what was answered with a page is measured"
 
     play(scene)
 
@@ -119,7 +120,7 @@ def test_a_page_with_gaps_is_asked_for_until_it_is_whole(
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
         questions, parts.owner._AskHistory = scripted(pages)  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
         answer = await endpoint.page(call()._replace(query={"limit": "4", "kinds": "message", **query}))
         assert [message["seq"] for message in json.loads(answer.body)["messages"]] == seqs
         assert [(q.after_seq, q.before_seq, q.since_ts, q.limit) for q in questions] == asked
@@ -134,7 +135,7 @@ def test_a_page_with_gaps_ends_where_the_index_cannot_answer_yet() -> None:
         rest = some(10, 30)
         rest.complete = False
         asked, parts.owner._AskHistory = scripted([some(60, 70), rest])  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
         body = json.loads((await endpoint.page(call()._replace(query={"kinds": "message"}))).body)
         assert ([message["seq"] for message in body["messages"]], body["complete"]) == ([30, 70], False)
         assert len(asked) == 2
@@ -146,7 +147,7 @@ def test_a_page_with_gaps_of_a_topic_that_was_made_again_is_not_put_together() -
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
         _, parts.owner._AskHistory = scripted([some(60, 70), some(0, 5, epoch=10)])  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.clock)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
         with pytest.raises(Refusal, match="not_ready"):
             await endpoint.page(call()._replace(query={"parent_message_id": id_text(bytes(16))}))
 

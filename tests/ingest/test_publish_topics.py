@@ -4,8 +4,10 @@ import pytest
 
 from headgate.core.publish.body import PublishBody
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.link import AskTopic
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.topic_settings import DEFAULTS
 from ingest.audit import AuditLog
 from ingest.publish_topics import PublishTopics
 from ingest.rates import RateLimits
@@ -27,6 +29,8 @@ def targets_of(parts: Parts) -> PublishTopics:
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
         profile="durable",
+        usual=DEFAULTS,
+        kept_ms=MAX_INTEGER,
     )
     return PublishTopics(parts.access, topics, parts.clock)
 

@@ -6,7 +6,9 @@ import pytest
 
 from headgate.core.wire.control import DeleteTopic
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.topic_settings import DEFAULTS
 from ingest import done_operations as module
 from ingest.audit import AuditLog
 from ingest.shapes import topic_created, topic_shown
@@ -25,6 +27,8 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
         profile="durable",
+        usual=DEFAULTS,
+        kept_ms=MAX_INTEGER,
     )
 
 

@@ -15,7 +15,8 @@ from headgate.runtime.http.server import HttpServer
 from headgate.runtime.ports import Shell
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, TokenKey, mint
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 SECRET = "a secret of at least thirty-two bytes"
 

@@ -51,10 +51,9 @@ from headgate.runtime.testing.faulty_log import FaultyLog
 from headgate.runtime.tokens import Authenticator, TokenKey, mint
 from ingest.service import IngestOptions, IngestService
 from tests.contract.virtual import SeededRng, VirtualLoop, run
-from tests.integration.message_book import MessageBook
+from tests.integration.message_book import MessageBook, cut
 
 SECRET = "a secret of at least thirty-two bytes"
-HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
 
 
 class Owner:
@@ -253,14 +252,6 @@ class Owner:
         return link_ephemeral.Relayed(ask.req, self.counts.get(ask.topic_id, 0))
 
 
-def cut(frames: list[bytes]) -> list[bytes]:
-    """One answer of an owner ends at a number of bytes."""
-    size, count = 0, 0
-    while count < len(frames) and (size := size + len(frames[count])) <= HISTORY_BYTES:
-        count += 1
-    return frames[: max(count, 1)]
-
-
 class TwinDirectory(MemoryDirectory):
     """Asks the owner at the next loop turn. `up` and `mute` (asked, never answered) are what tests set."""
 
@@ -305,13 +296,20 @@ class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
         self.refusals: dict[str, int] = {}
-        self.records = 0
+        self.records = self.pages = 0
+        self.waited_in_vain: list[float] = []  # seconds
+
+    def history_read(self, seconds: float) -> None:
+        self.pages += 1
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         self.published[outcome, profile] = self.published.get((outcome, profile), 0) + count
 
     def appended(self, count: int, seconds: float) -> None:
         self.records += count
+
+    def unacknowledged(self, seconds: float) -> None:
+        self.waited_in_vain.append(seconds)
 
     def refused(self, code: str, detail: str) -> None:
         self.refusals[code] = self.refusals.get(code, 0) + 1
@@ -320,13 +318,15 @@ class CountedMetrics:
 class World:
     """One ingest (and more by `another`) with its owner; `ana` is the user of requests that name none."""
 
+    owner_type: type[Owner] = Owner
+
     def __init__(self, mode: str = "jwt", **options: Any) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.clock = loop
         self.rng = SeededRng(1)
         self.store = MemoryStore(self.clock, self.rng)
-        self.owner = Owner(self.store)
+        self.owner = self.owner_type(self.store)
         self.mode = mode
         self.ingests: list[IngestService] = []
         self.ingest, self.log, self.directory, self.metrics = self.another(**options)

@@ -14,7 +14,8 @@ from headgate.core.wire.rights import may_administer, may_publish, may_see, may_
 if TYPE_CHECKING:
     from tests.integration.ingest_twin import Owner
 
-Place = tuple[int, int]  # epoch, seq
+HISTORY_BYTES = 8 * 1024 * 1024  # as dispatcher.answering has it
+Place = tuple[str, int, int]  # topic, epoch, seq
 
 
 class MessageBook:
@@ -31,11 +32,11 @@ class MessageBook:
     def delivered(self, message: Deliver, offset: int) -> None:
         self._messages[message.id] = message
         self._at[message.id] = offset << 10 | message.item
-        self._versions[message.epoch, message.seq] = [MessageVersion(1, payload_in(message.frame), 0)]
+        self._versions[_place(message)] = [MessageVersion(1, payload_in(message.frame), 0)]
 
     def changed(self, effect: MessageChanged) -> None:
         event, change = effect.event, effect.change
-        place = (event.epoch, change.target_seq)
+        place = (event.topic_id, event.epoch, change.target_seq)
         state, versions = self._states.get(place, MessageState()), self._versions[place]
         if isinstance(change, EditMessage):
             payload = payload_in(event.frame)
@@ -55,7 +56,7 @@ class MessageBook:
         return delivered.id in self._messages
 
     def now(self, message: Deliver) -> bytes:
-        return amended_frame(message.frame, self._states.get((message.epoch, message.seq), MessageState()))
+        return amended_frame(message.frame, self._states.get(_place(message), MessageState()))
 
     def answer(self, ask: AskMessage) -> MessageAnswer:
         message = self._messages.get(ask.message_id)
@@ -70,7 +71,7 @@ class MessageBook:
             raise Refusal("not_in_profile", "ephemeral")
         if message is None or (message.topic_id, message.epoch) != (topic_id, row.epoch):
             raise Refusal("message_not_found", "no")
-        state = self._states.get((message.epoch, message.seq), MessageState())
+        state = self._states.get(_place(message), MessageState())
         own = b'"publisher_id":"%b"' % ask.caller.user_id.encode() in message.frame
         self._require(ask, row, own=own)
         return MessageAnswer(
@@ -85,12 +86,13 @@ class MessageBook:
             self._is_settled(ask, message, state),
             self._owner.logic_of(topic_key(topic_id)),
             self.now(message),
-            self._versions[message.epoch, message.seq] if ask.versions else [],
+            self._versions[_place(message)] if ask.versions else [],
         )
 
     def _require_use(self, ask: AskMessage, row: Row) -> None:
         role = self._owner.role(ask.caller, row)
         wants = {"read": may_subscribe, "react": may_subscribe, "unreact": may_subscribe, "reply": may_publish}
+        wants["reposition"] = may_subscribe
         if ask.purpose in wants and not wants[ask.purpose](ask.caller, row, role):
             raise Refusal("forbidden", "no")
 
@@ -109,9 +111,21 @@ class MessageBook:
             return False
         if state.redacted:
             raise Refusal("immutable", "redacted")
-        reactions = self._reactions.get((message.epoch, message.seq), set())
+        reactions = self._reactions.get(_place(message), set())
         is_there = (ask.name, ask.caller.user_id) in reactions
         names = {name for name, _ in reactions}
         if ask.purpose == "react" and ask.name not in names and len(names) >= MAX_NAMES:
             raise Refusal("limit_reached", "so many names")
         return is_there == (ask.purpose == "react")
+
+
+def cut(frames: list[bytes]) -> list[bytes]:
+    """One answer of an owner ends at a number of bytes."""
+    size, count = 0, 0
+    while count < len(frames) and (size := size + len(frames[count])) <= HISTORY_BYTES:
+        count += 1
+    return frames[: max(count, 1)]
+
+
+def _place(message: Deliver) -> Place:
+    return message.topic_id, message.epoch, message.seq

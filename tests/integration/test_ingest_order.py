@@ -13,7 +13,7 @@ LARGE = b"x" * (256 * 1024 + 1)
 
 def test_path_and_method_come_before_everything() -> None:
     async def scene(world: World) -> None:
-        for path in ("/api/v1/nothing", "/api/v1/topics/t/publish/", "/", "/api/v1/topics/", "/api/v1/inbox/ack"):
+        for path in ("/api/v1/nothing", "/api/v1/topics/t/publish/", "/", "/api/v1/topics/", "/api/v1/inbox/none"):
             problem(await world.call("POST", path, None, content=LARGE), 404, "not_found")
         answer = await world.call("PUT", PUBLISH.format("t"), None, content=LARGE)
         problem(answer, 405, "method_not_allowed")

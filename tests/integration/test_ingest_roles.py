@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from headgate.cli.connection_limits import gateway_limits
 from headgate.cli.greeting import greeting
-from headgate.cli.roles import Parts, gateway_limits
+from headgate.cli.roles import Parts
 from headgate.runtime import settings
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.settings import Role, Settings
@@ -62,3 +63,10 @@ def test_the_curls_of_the_greeting_carry_a_token_where_one_is_needed(mode: str) 
     assert all(('-H "Authorization: Bearer $TOKEN"' in line) == (mode == "jwt") for line in curls)
     minted = [line for line in said.splitlines() if line.startswith("TOKEN=$(headgate token mint --sub me")]
     assert len(minted) == 2 * (mode == "jwt")
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_the_greeting_says_where_the_chat_is(demo: bool) -> None:
+    env: dict[str, Any] = {"DEV__DEMO": "true"} if demo else {}
+    said = greeting(of(**env), 8080, durable=False, address="memory:")
+    assert ("http://127.0.0.1:8080/  (open" in said) == demo

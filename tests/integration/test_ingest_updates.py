@@ -84,8 +84,9 @@ def test_it_takes_effect_at_once_on_every_ingest() -> None:
         ({"settings": []}, 400, "bad_request", "settings"),
         ({"settings": {"colour": 1}}, 400, "bad_request", "settings.colour"),
         ({"settings": {"presence": "x"}}, 400, "bad_request", "settings.presence"),
-        ({"settings": {"hot_enter": 7_000}}, 400, "bad_request", "settings.hot_enter is not built"),
-        ({"settings": {"hot_enter": 20}}, 400, "bad_request", "settings.hot_enter is not built"),
+        ({"settings": {"hot_enter": 8_000}}, 400, "bad_request", "settings.hot_exit must be below settings.hot_enter"),
+        ({"settings": {"hot_exit": 10_000}}, 400, "bad_request", "settings.hot_exit must be below"),
+        ({"settings": {"paced_above": 0}}, 400, "bad_request", "settings.paced_above"),
         ({"settings": {"on_slow": "conflate"}}, 400, "bad_request", "settings.on_slow"),
         ({"settings": {"profile": "ephemeral"}}, 422, "immutable", "settings.profile"),
         ({"name": "new", "settings": {"colour": 1}}, 400, "bad_request", "settings.colour"),
@@ -229,6 +230,21 @@ def test_a_repeat_after_504_changes_nothing_again() -> None:
         problem(await patch(world, {"name": "n"}, headers={"Idempotency-Key": "x" * 129}), 400, "bad_request")
 
     play(scene)
+
+
+def test_a_retention_above_the_logs_is_refused_and_names_it() -> None:
+    async def scene(world: World) -> None:
+        too_long = {"retention_ms": 60_001}
+        refused = await world.call("POST", "/api/v1/topics", json={"name": "n", "topic_id": "t", "settings": too_long})
+        assert "60000" in problem(refused, 400, "bad_request")["detail"]
+        await world.create("t", settings={"retention_ms": 60_000})
+        assert "60000" in problem(await patch(world, {"settings": too_long}), 400, "bad_request")["detail"]
+        assert (await patch(world, {"settings": {"retention_ms": 59_999}})).json()["settings"]["retention_ms"] == 59_999
+        for others in ({"retention_ms": 60_000}, {"retention_ms": None}, {"presence": "none"}):
+            assert (await patch(world, {"settings": others})).status_code == 200
+        assert version_of(world) == 4
+
+    play(scene, kept_ms=60_000)
 
 
 def test_another_body_under_a_key_is_a_conflict() -> None:

@@ -223,3 +223,17 @@ async def opened(options: LogOptions) -> AsyncIterator[KafkaLog]:
         yield log
     finally:
         await log.close()
+
+
+async def test_topics_are_made_with_the_retention_of_the_settings(options: LogOptions) -> None:
+    keep_ms = {LogName.MESSAGES: 3_600_000, LogName.INBOX: 3_600_000, LogName.DEAD_LETTERS: 60_000}
+    await init_kafka(replace(options, keep_ms=keep_ms, keep_bytes=1_000_000))
+    async with admin_of(options) as admin:
+        configs = await admin.configs([f"{options.prefix}.{log.value}" for log in LogName])
+    kept = {log: configs[f"{options.prefix}.{log.value}"] for log in LogName}
+    assert {log: kept[log]["retention.ms"] for log in keep_ms} == {log: str(ms) for log, ms in keep_ms.items()}
+    assert kept[LogName.MESSAGES]["retention.bytes"] == "1000000"
+    assert {kept[log]["retention.bytes"] for log in LogName if log is not LogName.MESSAGES} == {"-1"}
+    assert (kept[LogName.SNAPSHOTS]["retention.ms"], kept[LogName.SNAPSHOTS]["retention.bytes"]) == ("-1", "-1")
+    again = await init_kafka(options)
+    assert len(again.drift) == 4, "init with other settings says what differs, and alters nothing"

@@ -106,3 +106,30 @@ async def test_a_log_that_is_closed_says_so(log: KafkaLog) -> None:
         await waiting
     with pytest.raises(LogUnavailable, match="closed"):
         await log.bounds(INBOX, 0)
+
+
+async def test_a_burst_of_new_readers_of_empty_partitions_is_not_deaf_to_the_first_record(
+    kafka_bootstrap: str, log_prefix: str
+) -> None:
+    """Each new assignment leaves a fetch at the broker that answers when its time is over, one behind the other."""
+    options = LogOptions(f"kafka://{kafka_bootstrap}", log_prefix, shards=24)
+    await init_kafka(options)
+    log = KafkaLog(options)
+    await log.open()
+    reading = []
+    try:
+        for shard in range(24):
+            reader = await log.reader(LogName.MESSAGES, shard, (await log.bounds(LogName.MESSAGES, shard)).end)
+            reading.append(asyncio.create_task(read_until(reader, lambda batch: bool(batch.records))))
+            await asyncio.sleep(0.02 if shard else 2)  # the consumer is there when the burst begins
+        began = asyncio.get_running_loop().time()
+        await log.append(LogName.MESSAGES, 23, b"k", b"first")  # the fetches before the last do not ask for it
+        await asyncio.wait_for(reading[23], 10)
+        assert asyncio.get_running_loop().time() - began < 3, (
+            "5 s when each fetch waited for 500 ms, and each change was made at once"
+        )
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        await log.close()

@@ -62,7 +62,7 @@ def test_the_data_consumer(isolation: str) -> None:
         "auto_offset_reset": "none",
         "isolation_level": isolation,
         "fetch_min_bytes": 1,
-        "fetch_max_wait_ms": 500,
+        "fetch_max_wait_ms": 100,
         "max_partition_fetch_bytes": 262_144,
         "check_crcs": True,
     }

@@ -101,6 +101,24 @@ async def test_requests_on_a_lost_link_are_refused_not_forgotten() -> None:
         await task
 
 
+@pytest.mark.parametrize("end", ["stops", "closes", "is cut"])
+async def test_only_a_process_that_stops_says_that_it_has_left(end: str) -> None:
+    async with serving() as (address, far):
+        wire = await open_link(address, Credentials(SECRET), "gateway", "g1", RNG)
+        task = asyncio.create_task(wire.run())
+        await asyncio.sleep(0)  # a task that was never begun closes nothing
+        await until(lambda: far.links)
+        if end == "stops":
+            task.cancel()
+        elif end == "closes":
+            wire.close("a fault")
+        else:
+            wire._connection.transport.abort()
+        await asyncio.wait([task])
+        await until(lambda: far.reasons)
+        assert far.links[0].far_has_left is (end == "stops")
+
+
 async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
     async with serving() as (address, far):
         wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)

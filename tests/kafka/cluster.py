@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,14 +37,23 @@ class KafkaCluster:
     """
 
     def __init__(
-        self, nodes: int = 1, *, first_port: int | None = None, secured: settings.Secured | None = None
+        self,
+        nodes: int = 1,
+        *,
+        first_port: int | None = None,
+        secured: settings.Secured | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        """Set up, start nothing. `first_port`: clients' port of node 1, the others follow; by default any free ones."""
+        """Set up, start nothing. `first_port`: clients' port of node 1, the others follow; by default any free ones.
+
+        `more` are settings of every node that count before ours.
+        """
         if nodes not in SIZES:
             raise ValueError(f"a test cluster has {SIZES} nodes, not {nodes}")
         self._size = nodes
         self._first_port = first_port
         self._secured = secured
+        self._more = dict(more or {})
         self._secure_ports: tuple[int, ...] = ()
         self._held: list[HeldPorts] = []
         self._owner = os.getpid()
@@ -119,7 +128,7 @@ class KafkaCluster:
         for ports, home in zip(placed, homes, strict=True):
             home.mkdir()
             (home / "server.properties").write_text(
-                settings.server(ports, placed, home / "data", self._secured), "utf-8"
+                settings.server(ports, placed, home / "data", self._secured, self._more), "utf-8"
             )
         format_nodes(java, homes, () if self._secured is None else self._secured.format_arguments)
         self.nodes = tuple(

@@ -91,8 +91,14 @@ class Secured:
         }
 
 
-def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path, secured: Secured | None = None) -> str:
-    """The server.properties of one combined node with a static controller quorum."""
+def server(
+    node: NodePorts,
+    all_nodes: Sequence[NodePorts],
+    data: Path,
+    secured: Secured | None = None,
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """The server.properties of one combined node with a static controller quorum; `more` counts before ours."""
     voters = ",".join(f"{each.node_id}@127.0.0.1:{each.controller}" for each in all_nodes)
     own = {
         "process.roles": "broker,controller",
@@ -110,7 +116,7 @@ def server(node: NodePorts, all_nodes: Sequence[NodePorts], data: Path, secured:
             own[name] += f",SECURE://127.0.0.1:{node.secure}"
         own["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
         own |= secured.properties()
-    return properties(own | common(len(all_nodes)))
+    return properties(own | common(len(all_nodes)) | dict(more or {}))
 
 
 def properties(settings: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from headgate.core.wire import link, link_hello
+from headgate.core.wire.link_inbox import HintTopic, UserHint, UserHints, UserRead
 from headgate.core.wire.link_users import (
     AskConnections,
     EndSubscriptions,
@@ -158,6 +159,23 @@ async def test_what_the_owner_of_a_users_shard_sends_is_no_answer_to_a_question_
     owner.far.send(SubscriptionsEnded(1, 2))
     await settle()
     assert answers == [SubscriptionsEnded(1, 2)]
+
+
+async def test_news_of_inboxes_are_taken_from_the_owner_of_the_users_shard() -> None:
+    directory, user = make()
+    owner, other = Node(directory, "owner", 20), Node(directory, "other", 10)
+    await settle()
+    mine = named(directory, 0)
+    elsewhere = next(name for name in map(str, range(99)) if directory.shard_of(name) != 0)
+    news: list[link.Message] = [
+        UserRead(mine, elsewhere, 3, 1),
+        UserHints([UserHint(mine, [HintTopic(elsewhere, 3, 1)])]),
+    ]
+    for message in (*news, UserHints([])):
+        other.far.send(message)  # it was replaced
+        owner.far.send(message)
+    await settle()
+    assert user.pushed == news
 
 
 async def test_what_any_dispatcher_may_say_comes_from_every_one() -> None:

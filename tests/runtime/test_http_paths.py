@@ -5,7 +5,7 @@ import pytest
 from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply
 from headgate.runtime.http.endpoints import ENDPOINTS, AnswerShape, Body, Endpoint, Role, endpoints_of
 from headgate.runtime.http.paths import Paths
-from headgate.runtime.settings_model import LimitsSettings
+from headgate.runtime.limit_settings import LimitsSettings
 
 BOUNDS = {"limits.body_bytes": 10, "limits.batch_bytes": 20}
 

@@ -5,9 +5,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headgate.runtime.metrics import Metrics, Part
 
-LINKS = {"headgate_link_messages_total", "headgate_loop_lag_seconds", "headgate_refusals_total"}
+PROCESS = {"headgate_loop_lag_seconds", "headgate_ready", "headgate_memory_limit_bytes"}
+LINKS = PROCESS | {"headgate_link_messages_total", "headgate_refusals_total"}
+CANARY = PROCESS | {
+    "headgate_canary_publishes_total",
+    "headgate_canary_delivery_seconds_count",
+    *(
+        f"headgate_canary_{name}_total"
+        for name in ("received", "late", "lost", "found", "repeated", "disordered", "skipped", "restarts")
+    ),
+}
 APPENDS = {"headgate_appends_total", "headgate_append_seconds_count"}
-INGEST = LINKS | APPENDS | {"headgate_publishes_total", "headgate_queue_depth_max"}
+INGEST = LINKS | APPENDS | {"headgate_publishes_total", "headgate_queue_depth_max", "headgate_read_seconds_count"}
 DISPATCHER = LINKS | APPENDS | {
     "headgate_lifecycle_events_total",
     "headgate_sequenced_total",
@@ -17,6 +26,12 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_dead_letters_open",
     "headgate_inbox_skipped_total",
     "headgate_load",
+    "headgate_inbox_applied_total",
+    "headgate_inbox_backlog_max",
+    "headgate_inbox_heads",
+    "headgate_inbox_hints_total",
+    "headgate_inbox_marks",
+    "headgate_inbox_memberships",
     "headgate_log_lag_records",
     "headgate_log_records_read_total",
     "headgate_shards_history_incomplete",
@@ -25,16 +40,28 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_snapshot_age_seconds",
     "headgate_snapshot_failures_total",
     "headgate_window_ids",
+    "headgate_topics_direct",
+    "headgate_topics_paced",
+    "headgate_topics_inbox",
+    "headgate_pointer_bundles_total",
+    "headgate_gateways_unreachable",
+    "headgate_shard_depth_max",
+    "headgate_members_max",
+    "headgate_topics_large",
 }  # fmt: skip
 GATEWAY = LINKS | {
     "headgate_lifecycle_events_total",
     "headgate_deliveries_total",
     "headgate_delivery_seconds_count",
     "headgate_redeliveries_total",
+    "headgate_flush_slice_seconds_count",
+    "headgate_sweep_seconds_count",
+    "headgate_sweeps_running",
     "headgate_acked_subscriptions",
     "headgate_breakers_open",
     "headgate_gap_messages_total",
     "headgate_sessions",
+    "headgate_sessions_limit",
     "headgate_subscriptions",
 }
 
@@ -59,6 +86,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
         ({"ingest"}, INGEST),
         ({"dispatcher"}, DISPATCHER),
         ({"gateway"}, GATEWAY),
+        ({"canary"}, CANARY),
         ({"ingest", "dispatcher", "gateway"}, INGEST | DISPATCHER | GATEWAY),
     ],
 )
@@ -123,6 +151,10 @@ def test_appends_count_records() -> None:
     assert value(metrics, "headgate_appends_total") == value(metrics, "headgate_append_seconds_count") == 4
     assert value(metrics, "headgate_append_seconds_bucket", le="0.005") == 0
     assert value(metrics, "headgate_append_seconds_bucket", le="0.01") == 4
+    metrics.unacknowledged(6.0)
+    assert value(metrics, "headgate_appends_total") == 4
+    assert value(metrics, "headgate_append_seconds_bucket", le="5.0") == 4, "who waits in vain is not quick"
+    assert value(metrics, "headgate_append_seconds_bucket", le="10.0") == 5
 
 
 def test_gauges_and_reads_are_asked_for_when_shown() -> None:

@@ -215,3 +215,11 @@ async def test_a_server_cancelled_while_it_starts_is_closed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await serving
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_readiness_is_a_metric_too() -> None:
+    metrics = Metrics(frozenset({"gateway"}))
+    process = Process("gateway", metrics, SystemClock(), 1.0)
+    assert b"headgate_ready 1.0" in metrics.render()
+    process.checks["log"] = lambda: "no log"
+    assert b"headgate_ready 0.0" in metrics.render()

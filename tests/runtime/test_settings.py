@@ -11,10 +11,7 @@ from headgate.runtime.settings import NAMES, Role, Settings, SettingsError, adve
 KAFKA = {"log.url": "kafka://a:9092,b:9092"}
 SECRET = {"auth.secret": "s" * 32}
 JWKS = {"auth.jwks_url": "https://id.example/keys?tenant=1"}
-NOT_BUILT = [
-    ("gateway.publish", "true"),
-    *(("hot.enter", "5"), ("hot.exit", "4")),
-]
+NOT_BUILT = [("gateway.publish", "true")]
 
 
 def entry(settings: Settings, name: str) -> tuple[object, str]:
@@ -155,6 +152,20 @@ def test_what_is_not_built_says_so(name: str, value: str) -> None:
     load({"gateway.publish": "false"}, None, {})
 
 
+def test_a_topic_goes_to_the_inbox_and_back_where_the_settings_say_so() -> None:
+    for flags, bounds in [
+        ({}, (10_000, 8_000)),
+        ({"hot.enter": "50"}, (50, 40)),
+        ({"hot.enter": "50", "hot.exit": "0"}, (50, 0)),
+        ({"hot.enter": "50000"}, (50_000, 8_000)),
+    ]:
+        settings = load(flags, None, {})
+        usual = settings.usual_of_topics()
+        assert (usual["hot_enter"], usual["hot_exit"]) == bounds
+        assert entry(resolve(settings, "dev"), "hot.exit")[0] == bounds[1]
+    assert "hot.exit is 50 and must be below hot.enter" in refused({"hot.enter": "50", "hot.exit": "50"})
+
+
 def test_a_secret_never_stands_in_an_error(tmp_path: Path) -> None:
     path = tmp_path / "headgate.toml"
     path.write_text("[auth]\nsecret = 12345678\n")
@@ -291,13 +302,19 @@ def test_log_options_carry_the_credentials() -> None:
     assert (options.security.user, options.security.password, options.url) == ("u", "p", KAFKA["log.url"])
 
 
-def test_how_long_an_embedded_log_keeps_records_is_a_setting_and_kafka_has_its_own() -> None:
-    settings = resolve(load({"log.messages_s": "3600", "log.dead_letters_s": "60"}, None, {}), "dev")
-    keep_ms = settings.log_options().keep_ms
-    assert keep_ms == {LogName.MESSAGES: 3_600_000, LogName.INBOX: 3_600_000, LogName.DEAD_LETTERS: 60_000}
-    default = resolve(load({}, None, {}), "dev").log_options().keep_ms
-    assert default == KEEP_MS
-    assert "retention.ms" in refused_by("ingest", {**KAFKA, **SECRET, "log.messages_s": "3600"})
+def test_how_long_messages_are_kept_is_a_setting_of_every_log() -> None:
+    flags = {"log.retention_ms": "3600000", "log.dead_letters_retention_ms": "60000"}
+    for settings in (resolve(load(flags, None, {}), "dev"), load(KAFKA | flags, None, {})):
+        keep_ms = settings.log_options().keep_ms
+        assert keep_ms == {LogName.MESSAGES: 3_600_000, LogName.INBOX: 3_600_000, LogName.DEAD_LETTERS: 60_000}
+    assert resolve(load({}, None, {}), "dev").log_options().keep_ms == KEEP_MS
+    assert "log.retention_ms" in refused_by("dev", {"log.retention_ms": "59999"})
+
+
+def test_a_bound_in_bytes_is_kafkas() -> None:
+    flags = {"log.retention_bytes": "1000000"}
+    assert load(KAFKA | flags, None, {}).log_options().keep_bytes == 1_000_000
+    assert "log.retention_bytes is for Kafka" in refused_by("dev", flags)
 
 
 @pytest.mark.parametrize("given", [("ca",), ("certificate",), ("key",), ("certificate", "key"), ("server_name",)])

@@ -8,6 +8,7 @@ from unittest import mock
 
 from dispatcher.fences import Fences
 from dispatcher.old_snapshots import OldSnapshots
+from dispatcher.pointers import Pointers
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_api import ShardApi
 from dispatcher.shard_presence import ShardPresence
@@ -306,6 +307,19 @@ class StaleRing(Bugs):
             yield
 
 
+class NoPointers(Bugs):
+    """A snapshot does not wait for the pointers before it, and they are late."""
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Patches the wait away, and lets pointers be written after the snapshot."""
+
+        async def safe(pointers: Pointers) -> None: ...
+
+        with mock.patch.object(Pointers, "safe", safe), mock.patch("dispatcher.pointers.FLUSH_S", 5.0):
+            yield
+
+
 class Planted(NamedTuple):
     """A bug, the invariant it breaks, what its witness must say, and the few seeds of a scene that show it."""
 
@@ -338,5 +352,6 @@ PLANTED: Final = {
     "a takeover that keeps two timers": Planted(TwoTimers(), "A2", "took over", range(ACKS, ACKS + 6)),
     "a cursor that passes before the letter": Planted(PassesBeforeTheLetter(), "A1", "lost", range(ACKS, ACKS + 30)),
     "a failure that a crash forgets": Planted(ForgottenFailure(), "A1", "attempts", range(ACKS, ACKS + 30)),
+    "a snapshot ahead of its pointers": Planted(NoPointers(), "I1", "the inbox of", range(20)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }

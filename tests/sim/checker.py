@@ -287,4 +287,4 @@ def ids_of(frames: Iterable[dict[str, object]]) -> dict[int, str]:
 
 def _decided(row: Row | None) -> Row | None:
     """Returns a row without what does not come from the log."""
-    return None if row is None else replace(row, tally=None)
+    return None if row is None else replace(row, tally=None, heat="")

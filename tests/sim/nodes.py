@@ -14,8 +14,10 @@ from dispatcher.service import DispatcherService
 from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.pace import DEFAULT_PACE, Pace
 from headgate.core.fanout.wheel import TICK_S
 from headgate.core.wire.link import Attached, FromAnyDispatcher, FromOwner, Message
+from headgate.core.wire.link_inbox import InboxNews
 from headgate.core.wire.link_stats import Queued
 from headgate.core.wire.link_users import Throttled
 from headgate.core.wire.records import LogName
@@ -230,7 +232,7 @@ class HighestEpoch:
 
     def on_push(self, epoch: int, message: Message) -> None:
         """Looks and hands on."""
-        if isinstance(message, FromOwner | FromAnyDispatcher):  # about users: no stream of messages
+        if isinstance(message, FromOwner | FromAnyDispatcher | InboxNews):  # about users: no stream of messages
             self._user.on_push(epoch, message)
             return
         if isinstance(message, Attached):
@@ -334,7 +336,7 @@ class GatewayNode(ClientNode):
         if world.plan.is_wide:  # no reader is so slow that its policy may leave something out
             limits = msgspec.structs.replace(limits, slow_messages=1 << 40, slow_bytes=1 << 40, stalled_s=1e6)
         self.service = GatewayService(
-            GatewayOptions(limits=limits, auto_create=world.plan.auto_create),
+            GatewayOptions(limits=limits, auto_create=world.plan.auto_create, pace=_pace(world.plan.slice_sockets)),
             self.directory,
             _authenticator(world),
             Shell(world.loop, world.rng(f"node:{node}"), _NoCounts()),
@@ -355,6 +357,13 @@ class GatewayNode(ClientNode):
         cut, self.on_crash = self.on_crash, {}
         for callback in cut.values():
             callback()
+
+
+def _pace(slice_sockets: int) -> Pace:
+    """Slices so small that sweeps of a few sockets are interleaved with everything else."""
+    if not slice_sockets:
+        return DEFAULT_PACE
+    return Pace(plain_sockets=0, block_sockets=min(slice_sockets, 2), slice_sockets=slice_sockets)
 
 
 def _authenticator(world: "World") -> Authenticator:

@@ -71,6 +71,7 @@ class Plan:
     ackers: int = 0  # devices that acknowledge
     warm: bool = False  # index files outlive a crash
     wall_rate: float = 1.0  # seconds of wall time a second of the loop
+    slice_sockets: int = 0  # sockets of a slice: all topics are swept in slices; 0: they are written at once
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -114,7 +115,7 @@ _WIDE_KINDS: Final[Kinds] = {
 def draw(seed: int, skip: frozenset[int] = frozenset()) -> Plan:
     """Returns the plan of a seed."""
     rng = SimRng(f"{seed}:plan")
-    plan = Plan(seed, skip)
+    plan = Plan(seed, skip, slice_sockets=SimRng(f"{seed}:slices").choice((0, 1, 2, 3)))
     _draw_sizes(plan, rng)
     if seed >= ACKS:
         _acknowledge(plan, rng)

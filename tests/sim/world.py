@@ -18,7 +18,7 @@ from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Clock, Log
-from tests.sim import bounds, faults, letters, presence
+from tests.sim import bounds, faults, inboxes, letters, presence
 from tests.sim.ackers import Acker
 from tests.sim.checker import Checker, ids_of
 from tests.sim.clients import Client
@@ -232,6 +232,7 @@ class World:
         await self._last_records()
         await presence.check(self)
         await letters.check(self)
+        await inboxes.check(self)
         Checker(self).check({topic_id: ids_of(frames) for topic_id, frames in self.told.items()})
         self._check_gaps()
         self.violations += [Violation("X1", text) for text in self.loop.complaints]

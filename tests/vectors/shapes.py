@@ -31,6 +31,7 @@ KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "<int>": _is_int,
     "<list>": lambda value: isinstance(value, list),
     "<ms>": _is_now,
+    "<number>": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
     "<object>": lambda value: isinstance(value, dict),
     "<rfc3339>": lambda value: isinstance(value, str) and _RFC3339.fullmatch(value) is not None,
     "<string>": lambda value: isinstance(value, str) and value != "",

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -160,10 +160,19 @@ class Run:
         else:
             await socket.send(_bytes_of(step["send_binary"]), text=False)
 
+    async def _next(self, step: Step, within_s: float, shapes: Sequence[Any] = ()) -> str | bytes:
+        """Returns the next frame; an `inbox` frame, which comes at any time, only where a shape is of one."""
+        hints = any(shape.get("type") == "inbox" for shape in shapes)
+        async with asyncio.timeout(within_s):
+            while True:
+                text = await self._socket(step).recv()
+                if hints or not isinstance(text, str) or not text.startswith('{"type":"inbox",'):
+                    return text
+
     async def frame(self, step: Step) -> None:
         """`frame`: the next one; `frames`: the next ones, in order."""
         for shape in step["frames"] if "frames" in step else [step["frame"]]:
-            text = await asyncio.wait_for(self._socket(step).recv(), step.get("within_s", WAIT_S))
+            text = await self._next(step, step.get("within_s", WAIT_S), [shape])
             assert isinstance(text, str), "a binary frame came"
             got = json.loads(text)
             assert_shape(got, shape, "frame")
@@ -174,7 +183,7 @@ class Run:
         """`unordered`: the next frames have these shapes, in any order."""
         shapes = list(step["unordered"])
         while shapes:
-            got = json.loads(await asyncio.wait_for(self._socket(step).recv(), WAIT_S))
+            got = json.loads(await self._next(step, WAIT_S, shapes))
             fitting = [shape for shape in shapes if not differences(got, shape)]
             assert fitting, f"{got} is none of {shapes}"
             shapes.remove(fitting[0])
@@ -182,7 +191,7 @@ class Run:
     async def closed(self, step: Step) -> None:
         """`closed`: no frame but pings, then a close with this code."""
         try:
-            text = await asyncio.wait_for(self._socket(step).recv(), step.get("within_s", WAIT_S))
+            text = await self._next(step, step.get("within_s", WAIT_S))
         except ConnectionClosed as closed:
             code = None if closed.rcvd is None else closed.rcvd.code
             assert code == step["closed"], f"closed with {code} instead of {step['closed']}"
@@ -195,7 +204,7 @@ class Run:
             if "stream" in step:
                 event = await self._streams[step["stream"]].event(step["silence_ms"] / 1_000)
                 raise AssertionError(f"an event came: {event and event.data}")
-            text = await asyncio.wait_for(self._socket(step).recv(), step["silence_ms"] / 1_000)
+            text = await self._next(step, step["silence_ms"] / 1_000)
         except TimeoutError:
             return
         raise AssertionError(f"a frame came: {text!r}")

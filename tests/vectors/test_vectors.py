@@ -189,6 +189,7 @@ async def test_heartbeat(served: Callable[[str], Served]) -> None:
         ("2026-01-01T00:00:00Z", "<rfc3339>"),
         (0, "<epoch>"),
         (True, "<int>"),
+        (True, "<number>"),
     ],
 )
 def test_a_shape_sees_a_difference(got: Any, shape: Any) -> None:

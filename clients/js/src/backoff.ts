@@ -12,6 +12,8 @@ export function verdictOf(code: number): Verdict {
 /** Exponential back-off with full jitter: any time from 0 to a window that doubles. */
 export class Backoff {
   private _failures = 0;
+  /** The part of its window that the next wait takes, where the server told one (`welcome`): it spreads its clients. */
+  jitter?: number;
 
   /**
    * `firstMs` is the first window. `tries` is how many tries have the same window: with several addresses each is tried
@@ -27,7 +29,9 @@ export class Backoff {
   /** Returns the milliseconds to wait before the next try, on top of what the server asked for. */
   next(retryAfterMs = 0): number {
     const doublings = Math.min(Math.floor(this._failures++ / this._tries), 30);
-    return retryAfterMs + this._random() * Math.min(this._maxMs, this._firstMs * 2 ** doublings);
+    const part = this.jitter ?? this._random();
+    this.jitter = undefined;
+    return retryAfterMs + part * Math.min(this._maxMs, this._firstMs * 2 ** doublings);
   }
 
   /** After a success: the next window is the first one again. */

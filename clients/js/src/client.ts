@@ -8,7 +8,7 @@ import { Http, type CallOptions } from "./http.js";
 import { Publisher, type Publishing } from "./publish.js";
 import type { ConnectionState } from "./states.js";
 import { Subscription, type Host } from "./subscription.js";
-import type { Echo, Frame, Message, PublishOptions, SubscribeOptions } from "./types.js";
+import type { Echo, Frame, InboxPage, InboxTopic, Message, PublishOptions, Read, SubscribeOptions } from "./types.js";
 
 export interface HeadgateOptions {
   /** Base address of the HTTP API. Default: that of the page. */
@@ -53,8 +53,10 @@ export interface ClientEvents {
   state: (state: ConnectionState, error?: HeadgateError) => void;
   /** One's own messages, from the call of `publish` on. */
   echo: (echo: Echo) => void;
-  /** The device has missed messages: a hint to pull. */
-  inbox: (topics: { topic_id: string; head_seq: number; unread: number }[]) => void;
+  /** Topics that this client does not follow have new messages: a hint to read the inbox. It may be lost. */
+  inbox: (topics: Pick<InboxTopic, "topic_id" | "head_seq" | "unread">[]) => void;
+  /** Somebody has read what this user published, or this user has read on another device. It may be lost. */
+  read: (read: Read) => void;
   /** The token expires and no function was given: call `setToken`. */
   token_expiring: (in_ms: number) => void;
   /** What went wrong and is handled here, or was thrown by a callback. */
@@ -87,30 +89,28 @@ export class Headgate {
   private _shown: "online" | "away" = "online";
 
   constructor(options: HeadgateOptions = {}) {
-    const { firstDelayMs = 2_800, maxDelayMs = 30_000 } = options;
-    const url = trimmed(options.url ?? (globalThis as { location?: Location }).location?.origin ?? "");
-    for (const address of [url, options.streamUrl ?? url].flat()) new URL(address); // throws TypeError: no address
+    const { firstDelayMs = 2_800, maxDelayMs = 30_000, connectMs = 10_000, quietMs = 25_000, pongMs = 5_000 } = options;
+    const { transport = "auto", device_id, url: given, streamUrl } = options;
+    const { publishTimeoutMs: timeoutMs = 60_000, publishMessages: messages = 1_000, publishBytes: bytes = 4 * 2 ** 20 } = options;
+    const url = trimmed(given ?? (globalThis as { location?: Location }).location?.origin ?? "");
+    const urls = [streamUrl ?? url].flat().map(trimmed);
+    for (const address of [url, ...urls]) new URL(address); // throws TypeError: no address
     const brought = { WebSocket: options.WebSocket as WebSocketClass | undefined, fetch: options.fetch };
     this._env = realEnv({ ...brought, ...options.env });
     this._credentials = new Credentials(options.token, options.ticket, options.user);
-    this._http = new Http(this._env, url, this._credentials, { firstMs: 1_000, maxMs: maxDelayMs });
+    this._http = new Http(this._env, url, this._credentials, maxDelayMs);
     this._awayWhenHidden = options.awayWhenHidden === true;
-    const bounds = {
-      timeoutMs: options.publishTimeoutMs ?? 60_000,
-      messages: options.publishMessages ?? 1_000,
-      bytes: options.publishBytes ?? 4 * 2 ** 20,
-    };
+    const bounds = { timeoutMs, messages, bytes };
     this._publisher = new Publisher(this._env, this._http, bounds, (echo) => this._emit("echo", echo));
-    this._host = this._hostOfSubscriptions(options.device_id);
     const connection: ConnectionOptions = {
-      urls: [options.streamUrl ?? url].flat().map(trimmed),
-      transport: options.transport ?? "auto",
-      device_id: options.device_id,
+      urls,
+      transport,
+      device_id,
       firstDelayMs,
       maxDelayMs,
-      connectMs: options.connectMs ?? 10_000,
-      quietMs: options.quietMs ?? 25_000,
-      pongMs: options.pongMs ?? 5_000,
+      connectMs,
+      quietMs,
+      pongMs,
     };
     this._connection = new Connection(this._env, connection, this._credentials, {
       onReady: () => this._onReady(),
@@ -120,6 +120,7 @@ export class Headgate {
       onError: (error) => this._emit("error", error),
       needsWebSocket: () => [...this._subscriptions.values()].some((subscription) => subscription.acked),
     });
+    this._host = this._hostOfSubscriptions(device_id);
     this._stopListening = this._env.page.listen((event) => {
       if (this._awayWhenHidden && (event === "hidden" || event === "visible")) this.status(AWAY[event]);
     });
@@ -144,7 +145,7 @@ export class Headgate {
 
   /** Follows a topic. One subscription a topic: a second one throws `already_subscribed`. */
   subscribe<Payload = any>(topic_id: string, options: SubscribeOptions<Payload> = {}): Subscription<Payload> {
-    if (this.state === "closed") throw new HeadgateError("closed", "the client is closed");
+    if (this.state === "closed") throw new HeadgateError("closed");
     if (this._subscriptions.has(topic_id)) throw new HeadgateError("already_subscribed", topic_id);
     const subscription = new Subscription<Payload>(this._host, topic_id, options);
     this._subscriptions.set(topic_id, subscription);
@@ -167,8 +168,27 @@ export class Headgate {
     topic_id: string,
     query: { after_seq?: number; before_seq?: number; since_ts?: number; kinds?: "message"; parent_message_id?: string; limit?: number } = {},
   ): Promise<{ messages: Message[]; epoch: number; first_seq: number; last_seq: number; complete: boolean }> {
-    const path = `/api/v1/topics/${encodeURIComponent(topic_id)}/messages`;
-    return this._http.retried(() => this._http.call("GET", path, { query }), 60_000, () => this.state !== "closed");
+    return this._asked("GET", `/api/v1/topics/${encodeURIComponent(topic_id)}/messages`, { query });
+  }
+
+  /** Reads one page of the topics in which the user is a member: what is there, what this device has, what he has read. */
+  inbox(query: { limit?: number; page?: string } = {}): Promise<InboxPage> {
+    return this._asked("GET", "/api/v1/inbox", { query: { device_id: this._host.device_id, ...query } });
+  }
+
+  /** Reads messages that this device has missed, topic by topic; `more`: acknowledge these and ask again. */
+  inboxMessages(query: { limit?: number } = {}): Promise<{ messages: Message[]; more: boolean }> {
+    return this._asked("GET", "/api/v1/inbox/messages", { query: { device_id: this._host.device_id, ...query } });
+  }
+
+  /** Moves the cursor of this device (`delivered`), or what the user has read, up to `seq`. Never back. */
+  ackInbox(topic_id: string, seq: number, kind: "delivered" | "read" = "delivered"): Promise<void> {
+    return this._asked("POST", "/api/v1/inbox/ack", { body: { device_id: this._host.device_id, topic_id, seq, kind } });
+  }
+
+  /** Says that the user has read a topic up to `seq`, over HTTP and with retries. */
+  markRead(topic_id: string, seq: number): Promise<void> {
+    return this.ackInbox(topic_id, seq, "read");
   }
 
   /** Sends any other request of the HTTP API, once; returns its JSON. Throws HeadgateError. */
@@ -197,6 +217,11 @@ export class Headgate {
     this._cancelRefresh();
     this._stopListening();
     this._connection.close();
+  }
+
+  /** Does a request that may be repeated until it is answered. */
+  private _asked(method: string, path: string, options: CallOptions): Promise<any> {
+    return this._http.retried(() => this._http.call(method, path, options), 60_000, () => this.state !== "closed");
   }
 
   private _emit(name: keyof ClientEvents, ...values: unknown[]): void {
@@ -229,12 +254,13 @@ export class Headgate {
     else if (frame.type === "welcome") this.user_id = (frame.user_id as string | undefined) ?? this.user_id;
     else if (frame.type === "token_expiring") this._onTokenExpiring(Number(frame.in_ms));
     else if (frame.type === "inbox") this._emit("inbox", frame.topics);
+    else if (frame.type === "read") this._emit("read", frame);
     else if (subscription && !this._leaving.has(subscription.topic_id)) subscription.onFrame(frame, bytes);
   }
 
   private _onError(frame: Frame, subscription: Subscription | undefined): void {
     const error = errorOfFrame(frame);
-    if (subscription && frame.id !== undefined && frame.id === subscription.askId) subscription.refused(error);
+    if (subscription && frame.id !== undefined && frame.id === subscription.askId) subscription.askRefused(error);
     else this._emit("error", error);
   }
 
@@ -292,10 +318,9 @@ export class Headgate {
         if (due && due.untold >= ACK_AT_ONCE) this._acknowledge(subscription);
         this._cancelAcks ??= this._env.after(ACK_EVERY_MS, () => this._acknowledgeAll());
       },
-      send: (frame) => this._connection.send(frame),
-      request: (frame) => this._connection.request(frame),
+      connection: this._connection,
       history: (topic_id, query) => this.history(topic_id, query),
-      ownId: (message_id) => this._publisher.ownId(message_id),
+      publisher: this._publisher,
       report: (error) => this._emit("error", error),
       gone: (subscription) => {
         if (this._subscriptions.get(subscription.topic_id) === subscription) this._subscriptions.delete(subscription.topic_id);

@@ -99,7 +99,7 @@ export class Connection {
 
   close(): void {
     if (this.state === "closed") return;
-    this._end("close", new HeadgateError("closed", "the client is closed"));
+    this._end("close", new HeadgateError("closed"));
     this._stopListening();
   }
 
@@ -128,7 +128,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const id = this.newId();
       if (this._requests.size >= MAX_WAITING || !this.send({ ...frame, id })) {
-        return reject(new HeadgateError("connection_lost", "there is no connection", true));
+        return reject(connectionLost());
       }
       this._requests.set(id, { resolve, reject });
     });
@@ -152,7 +152,6 @@ export class Connection {
       if (this.state !== "fetching") return;
       this._move("fetched");
       const url = options.urls[this._tries % options.urls.length]!;
-      const device: Record<string, string> = options.device_id ? { device_id: options.device_id } : {};
       this._cancelTimer = env.after(options.connectMs, () => this._onClosed(1006));
       let mine: Transport | undefined = undefined;
       const current = () => mine === this._transport;
@@ -167,7 +166,7 @@ export class Connection {
       };
       if (!streams && !env.WebSocket) throw new HeadgateError("needs_websocket", "pass a WebSocket class");
       mine = this._transport = own
-        ? openWebSocket(env.WebSocket!, url, own.bearer, { ...own.query, ...device }, on)
+        ? openWebSocket(env.WebSocket!, url, own.bearer, { ...own.query, device_id: options.device_id }, on)
         : openStreams(env, url, who, on);
     } catch (error) {
       if (this.state !== "fetching" && this.state !== "opening") return;
@@ -202,6 +201,7 @@ export class Connection {
     this._cancelTimer();
     this._openedAt = this._env.now();
     this._renewed = false;
+    this._backoff.jitter = frame.reconnect_jitter as number;
     if (this._transport?.silent) {
       this._everOpen = true;
       this._failedSockets = 0;
@@ -289,7 +289,7 @@ export class Connection {
     this.ready = false;
     transport?.close();
     this._outbox = [];
-    const lost = error ?? new HeadgateError("connection_lost", "the connection was lost", true);
+    const lost = error ?? connectionLost();
     for (const waiting of this._requests.values()) waiting.reject(lost);
     this._requests.clear();
     this._on.onLost(error);
@@ -303,4 +303,8 @@ export class Connection {
     }
     if (event !== "hidden") this._probe(); // the network changed, or the machine slept
   }
+}
+
+function connectionLost(): HeadgateError {
+  return new HeadgateError("connection_lost", undefined, true);
 }

@@ -29,7 +29,7 @@ export class Cursor {
   }
 
   /** Applies the frame `subscribed` to what was asked. Returns what will never come because of it. */
-  granted(frame: Frame, asked: From): Missing | null {
+  answered(frame: Frame, asked: From): Missing | null {
     const had = this._seq !== undefined || (typeof asked === "object" && "seq" in asked);
     const before = this.position;
     this._known = true;

@@ -39,12 +39,12 @@ export interface Env {
 /** Returns the real world, with what the caller brings. */
 export function realEnv(brought: Partial<Env> = {}): Env {
   return {
-    now: () => Date.now(),
+    now: Date.now,
     after: (ms, run) => {
       const timer = setTimeout(run, ms);
       return () => clearTimeout(timer);
     },
-    random: () => Math.random(),
+    random: Math.random,
     uuid,
     fetch: (input, init) => globalThis.fetch(input, init),
     WebSocket: globalThis.WebSocket as WebSocketClass | undefined,
@@ -53,9 +53,8 @@ export function realEnv(brought: Partial<Env> = {}): Env {
   };
 }
 
-/** `crypto.randomUUID` is there only in secure contexts; a page on http has `getRandomValues`. */
+/** 128 random bits. `crypto.randomUUID` is there only in secure contexts; a page on http has `getRandomValues`. */
 function uuid(): string {
-  if (crypto.randomUUID) return crypto.randomUUID();
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

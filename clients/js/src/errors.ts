@@ -17,7 +17,7 @@ export class HeadgateError extends Error {
 
   constructor(
     readonly code: string,
-    detail: string,
+    detail = "",
     /** Whether the same may succeed later. */
     readonly retryable = false,
     more: Partial<Pick<HeadgateError, "status" | "close_code" | "retry_after_ms" | "problem">> = {},
@@ -30,7 +30,7 @@ export class HeadgateError extends Error {
 
 /** Returns the error of an `error` frame. */
 export function errorOfFrame(frame: Record<string, unknown>): HeadgateError {
-  return new HeadgateError(String(frame.code), String(frame.message ?? ""), frame.retryable === true, {
+  return new HeadgateError(String(frame.code), frame.message as string | undefined, frame.retryable === true, {
     retry_after_ms: Number(frame.retry_after_ms) || 0,
     problem: frame,
   });

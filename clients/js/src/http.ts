@@ -4,6 +4,7 @@ import { Backoff } from "./backoff.js";
 import type { Credentials } from "./credentials.js";
 import type { Env } from "./env.js";
 import { HeadgateError } from "./errors.js";
+import { addressOf } from "./transport.js";
 
 export interface CallOptions {
   /** Sent as JSON. */
@@ -14,6 +15,8 @@ export interface CallOptions {
 
 /** One try is given up after this; the server answers a publish within 10 s. */
 const TRY_MS = 20_000;
+/** The first window of the back-off. */
+const FIRST_MS = 1_000;
 
 export class Http {
   private readonly _waits = new Set<() => void>();
@@ -22,7 +25,7 @@ export class Http {
     private readonly _env: Env,
     private readonly _url: string,
     private readonly _credentials: Credentials,
-    private readonly _backoff: { firstMs: number; maxMs: number },
+    private readonly _maxMs: number,
   ) {}
 
   /** Sends one request, a second one where a token that can be renewed was refused. Throws HeadgateError. */
@@ -43,12 +46,12 @@ export class Http {
   async retried<T>(run: () => Promise<T>, timeoutMs: number, alive: () => boolean = () => true): Promise<T> {
     const { _env: env } = this;
     const until = env.now() + timeoutMs;
-    const backoff = new Backoff(env.random, this._backoff.firstMs, this._backoff.maxMs);
+    const backoff = new Backoff(env.random, FIRST_MS, this._maxMs);
     let unknown: HeadgateError | undefined; // a try that may have been heard
     for (;;) {
       let failure: HeadgateError;
       try {
-        if (!alive()) throw new HeadgateError("closed", "the client is closed");
+        if (!alive()) throw new HeadgateError("closed");
         return await run();
       } catch (error) {
         if (!(error instanceof HeadgateError) || !error.retryable || !alive()) throw error;
@@ -88,8 +91,7 @@ export class Http {
   }
 
   private async _once(method: string, path: string, { body, query = {}, headers = {} }: CallOptions): Promise<any> {
-    const url = new URL(this._url + path);
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
+    const { href } = addressOf(this._url + path, query);
     const abort = new AbortController();
     const cancel = this._env.after(TRY_MS, () => abort.abort());
     try {
@@ -98,7 +100,7 @@ export class Http {
         init.body = JSON.stringify(body);
         init.headers = { ...init.headers, "Content-Type": "application/json" };
       }
-      const answer = await this._env.fetch(url.href, { ...init, signal: abort.signal, cache: "no-store" });
+      const answer = await this._env.fetch(href, { ...init, signal: abort.signal, cache: "no-store" });
       if (!answer.ok) throw await problemOf(answer);
       const text = await answer.text();
       return text ? JSON.parse(text) : undefined;
@@ -117,7 +119,7 @@ export async function problemOf(answer: Response): Promise<HeadgateError> {
   const { status } = answer;
   const code = problem.code ?? (status === 504 ? "outcome_unknown" : `http_${status}`); // of a proxy
   const retryable = problem.retryable ?? (status >= 500 || status === 429 || status === 408);
-  return new HeadgateError(code, problem.detail ?? "", retryable, {
+  return new HeadgateError(code, problem.detail, retryable, {
     status,
     problem,
     retry_after_ms: (Number(answer.headers.get("Retry-After")) || 0) * 1000,

@@ -42,8 +42,8 @@ export class Publisher {
     const bytes = (JSON.stringify(payload) ?? "").length;
     if (this._closed || this._waiting >= this._bounds.messages || this._waitingBytes + bytes > this._bounds.bytes) {
       const error = this._closed
-        ? new HeadgateError("closed", "the client is closed")
-        : new HeadgateError("queue_full", "too many publishes wait", true);
+        ? new HeadgateError("closed")
+        : new HeadgateError("queue_full", "too many publishes", true);
       return Object.assign(Promise.reject(error), { client_msg_id });
     }
     this._waiting += 1;

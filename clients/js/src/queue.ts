@@ -15,7 +15,7 @@ export class Queue<T> {
   }
 
   /** Whether half of both bounds is free. */
-  get drained(): boolean {
+  get isHalfFree(): boolean {
     return this.length <= this._maxItems / 2 && this._bytes <= this._maxBytes / 2;
   }
 

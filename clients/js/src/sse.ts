@@ -4,7 +4,7 @@ import { verdictOf } from "./backoff.js";
 import type { Env } from "./env.js";
 import { EventParser, type StreamEvent } from "./event_parser.js";
 import { problemOf } from "./http.js";
-import type { Transport, TransportEvents } from "./transport.js";
+import { addressOf, type Transport, type TransportEvents } from "./transport.js";
 import type { Frame, From } from "./types.js";
 
 /** The server sends a comment every 15 s. */
@@ -43,7 +43,7 @@ export function openStreams(
     streams.clear();
   };
 
-  const refuse = (topic_id: string, id: unknown, code: string, message: string, retryable: boolean, ms = 0) =>
+  const refuse = (topic_id: string, id: unknown, code: string, message: string | undefined, retryable: boolean, ms = 0) =>
     tell({ type: "error", id, topic_id, code, message, retryable, retry_after_ms: ms });
 
   const onEvent = (topic_id: string, stream: Stream, { event, data }: StreamEvent): number | undefined => {
@@ -52,8 +52,7 @@ export function openStreams(
       const code = Number(frame.code);
       if (code === 4610 || verdictOf(code) === "stop") return code;
       stream.ended = true;
-      const retryable = true;
-      refuse(topic_id, stream.id, "connection_lost", String(frame.reason), retryable, Number(frame.retry_after_ms) || 0);
+      refuse(topic_id, stream.id, "connection_lost", String(frame.reason), true, Number(frame.retry_after_ms) || 0);
       return undefined;
     }
     stream.live = true;
@@ -81,14 +80,12 @@ export function openStreams(
     const { topic_id, id, from, presence, device_id } = frame as Frame & Record<"topic_id" | "device_id", string> & { from: From };
     const stream: Stream = { id, abort: new AbortController(), live: false, ended: false };
     streams.set(topic_id, stream);
-    const address = new URL(`${url}/sse/subscribe`);
-    const asked = { topic_id, from: formOf(from), ...(presence === false && { presence: "false" }) };
     try {
       const { bearer, query } = await who();
-      const all = { ...query, ...(device_id && { device_id }), ...asked };
-      for (const [name, value] of Object.entries(all)) address.searchParams.set(name, value);
+      const asked = { ...query, device_id, topic_id, from: formOf(from), presence: presence === false ? false : undefined };
+      const { href } = addressOf(`${url}/sse/subscribe`, asked);
       const headers: Record<string, string> = bearer ? { Authorization: `Bearer ${bearer}` } : {};
-      const answer = await env.fetch(address.href, { headers, signal: stream.abort.signal, cache: "no-store" });
+      const answer = await env.fetch(href, { headers, signal: stream.abort.signal, cache: "no-store" });
       if (!answer.ok) {
         const { code, message, retryable, status, retry_after_ms } = await problemOf(answer);
         stream.ended = true;
@@ -103,12 +100,12 @@ export function openStreams(
     streams.delete(topic_id);
     if (stream.ended) return;
     if (![...streams.values()].some((other) => other.live)) return end(1006);
-    refuse(topic_id, id, "connection_lost", "the stream was cut", true);
+    refuse(topic_id, id, "connection_lost", undefined, true);
   };
 
   const send = (frame: Frame) => {
     const { type, id, topic_id } = frame as Frame & { topic_id: string };
-    if (type === "subscribe") return void open(frame);
+    if (type === "subscribe" && !frame.ack) return void open(frame);
     if (type === "unsubscribe") {
       streams.get(topic_id)?.abort.abort();
       streams.delete(topic_id);

@@ -9,7 +9,7 @@ export function after<State extends string, Event extends string>(
   event: Event,
 ): State {
   const next = table[state][event];
-  if (!next) throw new Error(`the event ${event} is not known in the state ${state}`);
+  if (!next) throw new Error(`${event} is not known in the state ${state}`);
   return next;
 }
 

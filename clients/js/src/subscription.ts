@@ -2,9 +2,11 @@
 
 import { Acks } from "./acks.js";
 import { Backoff } from "./backoff.js";
+import type { Connection } from "./connection.js";
 import { Cursor, type Missing } from "./cursor.js";
 import type { Env } from "./env.js";
 import { HeadgateError } from "./errors.js";
+import type { Publisher } from "./publish.js";
 import { Queue } from "./queue.js";
 import { after, SUBSCRIPTION, type SubscriptionEvent, type SubscriptionState } from "./states.js";
 import type { Frame, From, Message, Position, Presence, SubscribeOptions } from "./types.js";
@@ -19,13 +21,11 @@ export interface Host {
   leave(topic_id: string): void;
   /** Something may be acknowledged. */
   acksChanged(subscription: Subscription): void;
-  /** Sends a frame; returns false when the connection is not open. */
-  send(frame: Frame): boolean;
-  /** Sends a frame with an id and waits for its answer. */
-  request(frame: Frame): Promise<Frame>;
+  /** Sends frames, with an answer or without. */
+  readonly connection: Pick<Connection, "send" | "request">;
   /** Reads from history, with retries. */
   history(topic_id: string, query: Record<string, number>): Promise<{ messages: Message[]; complete?: boolean }>;
-  ownId(message_id: string): string | undefined;
+  readonly publisher: Pick<Publisher, "ownId">;
   report(error: unknown): void;
   /** It has ended here. */
   gone(subscription: Subscription): void;
@@ -99,7 +99,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
     const { seq } = message;
     if (!acks.nack(seq) || this.state !== "live") return;
     const frame = { type: "nack", topic_id, seq, ...(reason && { reason: reason.slice(0, 200) }) };
-    this._host.request(frame).then(
+    this._host.connection.request(frame).then(
       () => acks.heard(seq),
       () => {}, // the next session begins below it
     );
@@ -108,24 +108,24 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   /** Acknowledges what is due and waits until the cursor is in the server's log. */
   async flush(): Promise<void> {
     for (let seq = this._acks?.due(); seq; seq = this._acks?.due()) {
-      await this._host.request({ type: "ack", topic_id: this.topic_id, seq });
+      await this._host.connection.request({ type: "ack", topic_id: this.topic_id, seq });
       this._acks?.told(seq);
     }
   }
 
-  /** Sets the device's read cursor; done when it is in the server's log. */
-  async read(seq: number): Promise<void> {
-    await this._host.request({ type: "read", topic_id: this.topic_id, seq });
+  /** Says that the user has read the topic up to `seq`, on all of his devices; done when it is in the server's log. */
+  async markRead(seq: number): Promise<void> {
+    await this._host.connection.request({ type: "read", topic_id: this.topic_id, seq });
   }
 
   /** Tells the other users that this one is typing. At most once a second is passed on; nothing waits for it. */
   typing(): void {
-    if (this.state === "live") this._host.send({ type: "typing", topic_id: this.topic_id });
+    if (this.state === "live") this._host.connection.send({ type: "typing", topic_id: this.topic_id });
   }
 
   /** Asks who follows the topic. */
   async presence(): Promise<Presence> {
-    return (await this._host.request({ type: "presence", topic_id: this.topic_id })) as unknown as Presence;
+    return (await this._host.connection.request({ type: "presence", topic_id: this.topic_id })) as unknown as Presence;
   }
 
   /** Ends it. Messages that wait here are dropped. */
@@ -169,7 +169,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   }
 
   /** @internal The server refused the subscribe frame, or a stream of its own was lost. */
-  refused(error: HeadgateError): void {
+  askRefused(error: HeadgateError): void {
     if (this.state === "ended") return;
     if (!error.retryable) return this.end(error);
     this._move("lost");
@@ -214,7 +214,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   /** Says what was handled, and leaves. */
   private _depart(event: SubscriptionEvent): void {
     for (let due = this.ackDue(); due; due = this.ackDue()) {
-      this._host.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
+      this._host.connection.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
       this.ackTold(due.seq);
     }
     this._move(event);
@@ -224,7 +224,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   private _granted(frame: Frame): void {
     this._move("granted");
     this._backoff.reset();
-    const missing = this._cursor.granted(frame, this._asked);
+    const missing = this._cursor.answered(frame, this._asked);
     const epoch = frame.profile === "ephemeral" ? undefined : (frame.epoch as number | undefined);
     if (this._epoch !== undefined && this._epoch !== epoch) {
       this._acks?.reset();
@@ -288,7 +288,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   private async _take(): Promise<Item | undefined> {
     for (;;) {
       const item = this._queue.shift();
-      if (this.state === "paused" && this._queue.drained) {
+      if (this.state === "paused" && this._queue.isHalfFree) {
         this._move("drained");
         this._host.ask(this);
       }
@@ -315,7 +315,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
         }
         const { message } = item;
         this._handed(item.epoch, message.seq);
-        const client_msg_id = this._host.ownId(message.message_id);
+        const client_msg_id = this._host.publisher.ownId(message.message_id);
         if (client_msg_id) message.client_msg_id = client_msg_id;
         yield message;
         this._finished(message);

@@ -18,3 +18,10 @@ export interface TransportEvents {
   /** It ended by itself. */
   onClosed(code: number): void;
 }
+
+/** Returns an address with a query; members that are undefined are left out. */
+export function addressOf(url: string, query: Record<string, string | number | boolean | undefined>): URL {
+  const address = new URL(url);
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) address.searchParams.set(name, String(value));
+  return address;
+}

@@ -80,6 +80,33 @@ export interface Presence {
   changed?: PresenceUser[];
 }
 
+/**
+ * A user has read a topic up to `seq`: another member who read what this user published, or this user on another device
+ * (with `unread`).
+ */
+export interface Read {
+  topic_id: string;
+  user_id: string;
+  seq: number;
+  unread?: number;
+}
+
+/** A topic of the inbox. `cursor_seq` is how far this device is, `read_seq` how far the user has read on any. */
+export interface InboxTopic {
+  topic_id: string;
+  mode: "direct" | "inbox";
+  head_seq: number;
+  cursor_seq: number;
+  read_seq: number;
+  unread: number;
+}
+
+/** A page of the inbox; pass `next_page` as `page`. The last one has null. */
+export interface InboxPage {
+  topics: InboxTopic[];
+  next_page: string | null;
+}
+
 /** Where a message of one's own is: shown at once as `pending`, then `published` with its `seq`, or `failed`. */
 export interface Echo<Payload = any> {
   state: "pending" | "published" | "failed";

@@ -1,7 +1,7 @@
 /** A WebSocket as a transport. */
 
 import type { WebSocketClass } from "./env.js";
-import type { Transport, TransportEvents } from "./transport.js";
+import { addressOf, type Transport, type TransportEvents } from "./transport.js";
 import type { Frame } from "./types.js";
 
 const OPEN = 1;
@@ -20,15 +20,11 @@ export function openWebSocket(
   WebSocket: WebSocketClass,
   url: string,
   bearer: string | undefined,
-  query: Record<string, string>,
+  query: Record<string, string | undefined>,
   on: TransportEvents,
 ): Transport {
-  const address = new URL(`${url}/ws/subscribe`);
-  address.protocol = address.protocol.replace("http", "ws");
-  for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
-  const socket = bearer
-    ? new WebSocket(address.href, ["headgate.v1", `bearer.${bearer}`])
-    : new WebSocket(address.href, ["headgate.v1"]);
+  const { href } = addressOf(`${url.replace(/^http/, "ws")}/ws/subscribe`, query);
+  const socket = new WebSocket(href, bearer ? ["headgate.v1", `bearer.${bearer}`] : ["headgate.v1"]);
   socket.onmessage = ({ data }) => {
     const frame = parsed(data);
     if (!frame) return on.onClosed(1006);

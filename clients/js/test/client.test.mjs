@@ -1,7 +1,7 @@
 // The client in a world without time: connection, resume, gaps, acknowledgements, bounds, credentials.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answer, message, settle, World } from "./fake.mjs";
+import { answer, message, minified, settle, World } from "./fake.mjs";
 
 /** A world with one followed topic, granted; `got` collects the payloads that the application was given. */
 async function following(options = {}, clientOptions = {}, worldOptions = {}) {
@@ -401,7 +401,7 @@ test("64 handled messages are acknowledged without waiting", async () => {
   assert.equal(world.socket.last("ack").seq, 64);
 });
 
-test("frames that wait for the rate, and requests without an answer, are bounded", async () => {
+test("frames that wait for the rate, and requests without an answer, are bounded", { skip: minified }, async () => {
   const { world, client, sub } = await following();
   const taken = Array.from({ length: 2_000 }, (_, t) => client._connection.send({ type: "ping", t }));
   assert.equal(taken.filter(Boolean).length, world.socket.of("ping").length + 512);
@@ -444,7 +444,7 @@ test("presence, typing, read, status", async () => {
   const asked = sub.presence();
   world.socket.say({ type: "presence", id: world.socket.last("presence").id, topic_id: "t", subscribers: [], count: 4 });
   assert.equal((await asked).count, 4);
-  const read = sub.read(3);
+  const read = sub.markRead(3);
   world.socket.say({ type: "error", id: world.socket.last("read").id, topic_id: "t", code: "unknown_type", message: "", retryable: false });
   await assert.rejects(read, { code: "unknown_type" });
   client.status("away");
@@ -453,6 +453,31 @@ test("presence, typing, read, status", async () => {
   const lost = sub.presence();
   world.socket.end(1006);
   await assert.rejects(lost, { code: "connection_lost", retryable: true });
+});
+
+test("what is new in the inbox and who has read what are told, of topics that are followed and of others", async () => {
+  const told = [];
+  const { world, client, sub } = await following({ onPresence: () => assert.fail("no presence") });
+  client.on("inbox", (topics) => told.push(topics));
+  client.on("read", (read) => told.push([read.topic_id, read.user_id, read.seq, read.unread]));
+  world.socket.say({ type: "inbox", topics: [{ topic_id: "other", head_seq: 4, unread: 2 }] });
+  world.socket.say({ type: "read", topic_id: "t", user_id: "bob", seq: 3 });
+  world.socket.say({ type: "read", topic_id: "other", user_id: "ann", seq: 4, unread: 0 });
+  assert.deepEqual(told, [[{ topic_id: "other", head_seq: 4, unread: 2 }], ["t", "bob", 3, undefined], ["other", "ann", 4, 0]]);
+  const marked = sub.markRead(3);
+  const { id, ...frame } = world.socket.last("read");
+  assert.deepEqual(frame, { type: "read", topic_id: "t", seq: 3 });
+  world.socket.say({ type: "ok", id });
+  assert.equal(await marked, undefined);
+});
+
+test("over event streams an acknowledged subscription is refused, it is not followed without acknowledgements", async () => {
+  const world = new World();
+  const ends = [];
+  const client = world.client({ transport: "sse" });
+  client.subscribe("t", { ack: true, onMessage: () => {}, onEnd: ({ code }) => ends.push(code) });
+  await settle();
+  assert.deepEqual([ends, world.requests.length], [["needs_websocket"], 0]);
 });
 
 test("a token goes into the subprotocol, a ticket into the query and is fetched each time, a user too", async () => {
@@ -552,7 +577,7 @@ test("a callback that throws is reported and stops nothing", async () => {
   assert.deepEqual([got, world.errors.map(String)], [[1], ["Error: mine"]]);
 });
 
-test("without a WebSocket class: event streams, and a stop where a subscription needs one", async () => {
+test("without a WebSocket class: event streams, and a stop where a subscription needs one", { skip: minified }, async () => {
   const world = new World();
   const client = world.client();
   client._env.WebSocket = undefined;

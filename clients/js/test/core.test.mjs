@@ -1,5 +1,6 @@
 // The pure parts: tables, back-off, queue, rate, cursor, acknowledgements, event streams.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Acks } from "../dist/acks.js";
 import { Backoff, verdictOf } from "../dist/backoff.js";
@@ -19,22 +20,62 @@ test("a table leads to states that it has, and an unknown event raises", () => {
   assert.deepEqual(Object.keys(CONNECTION.closed), ["close"]);
 });
 
+const policy = JSON.parse(readFileSync("../../tests/clients/reconnect_policy.json", "utf8")); // shared with the Python client
+
+/** The random source that the policy names. */
+function seeded(seed) {
+  let x = seed;
+  return () => (x = (1_664_525 * x + 1_013_904_223) % 2 ** 32) / 2 ** 32;
+}
+
 test("close codes: the class alone decides", () => {
-  const verdicts = { stop: [1002, 1007, 1009, 4400, 4401, 4403, 4408, 4409, 4499], back_off: [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 4500, 4503, 4508, 4529, 4599, 4399, 4700], at_once: [4600, 4601, 4602, 4610, 4699] };
-  for (const [verdict, codes] of Object.entries(verdicts)) for (const code of codes) assert.equal(verdictOf(code), verdict, code);
+  for (const [verdict, codes] of Object.entries(policy.verdicts)) for (const code of codes) assert.equal(verdictOf(code), verdict, code);
 });
 
 test("back-off: full jitter in a window that doubles up to its bound, on top of what the server asks", () => {
-  const low = new Backoff(() => 0, 1000, 8000);
-  const high = new Backoff(() => 0.999, 1000, 8000);
-  for (const window of [1000, 2000, 4000, 8000, 8000]) {
-    assert.equal(low.next(), 0);
-    assert.equal(Math.round(high.next()), window * 0.999);
+  const { first_ms, max_ms, windows_ms, waits } = policy;
+  for (const [addresses, windows] of Object.entries(windows_ms)) {
+    const low = new Backoff(() => 0, first_ms, max_ms, Number(addresses));
+    const high = new Backoff(() => 1, first_ms, max_ms, Number(addresses));
+    assert.deepEqual(windows.map(() => high.next()), windows);
+    assert.deepEqual(new Set(windows.map(() => low.next())), new Set([0]));
+    high.reset();
+    assert.equal(high.next(300), windows[0] + 300);
   }
-  high.reset();
-  assert.equal(Math.round(high.next(300)), 1299);
-  const two = new Backoff(() => 1, 1000, 8000, 2);
-  assert.deepEqual([two.next(), two.next(), two.next()], [1000, 1000, 2000]);
+  const drawn = new Backoff(seeded(waits.seed), first_ms, max_ms, waits.addresses);
+  for (const { retry_after_ms, wait_ms } of waits.each) assert.equal(Math.round(drawn.next(retry_after_ms) * 1000) / 1000, wait_ms);
+});
+
+test("back-off: the first wait after a welcome is the part of the window that it tells", () => {
+  const { jitters, waits_ms, addresses } = policy.told;
+  const backoff = new Backoff(() => 0.5, policy.first_ms, policy.max_ms, addresses);
+  const waits = jitters.map((jitter) => {
+    backoff.jitter = jitter;
+    return backoff.next();
+  });
+  assert.deepEqual(waits, waits_ms);
+  assert.equal(backoff.next(), policy.max_ms / 2, "it is told for one wait");
+});
+
+test("back-off: all clients come back spread and soon where welcome told their jitters", () => {
+  const { clients, of, largest_share_in_100_ms, p95_ms } = policy.spread_by_welcome;
+  const waits = Array.from({ length: clients }, (_, n) => {
+    const backoff = new Backoff(() => 0, policy.first_ms, policy.max_ms);
+    backoff.jitter = ((n + 1) * ((Math.sqrt(5) - 1) / 2)) % 1;
+    return backoff.next();
+  }).sort((a, b) => a - b);
+  const most = Math.max(...waits.map((from) => waits.filter((wait) => wait >= from && wait < from + 100).length));
+  assert.ok(most / of <= largest_share_in_100_ms, `${most} of ${of}`);
+  assert.ok(waits[Math.floor(clients * 0.95)] <= p95_ms, `${waits[Math.floor(clients * 0.95)]}`);
+});
+
+test("back-off: the clients of one of two gateways that dies come back spread, and soon", () => {
+  const { seed, clients, of, largest_share_in_100_ms, p95_ms } = policy.spread;
+  const random = seeded(seed);
+  const waits = Array.from({ length: clients }, () => new Backoff(random, policy.first_ms, policy.max_ms).next()).sort((a, b) => a - b);
+  const most = Math.max(...waits.map((from) => waits.filter((wait) => wait >= from && wait < from + 100).length));
+  assert.ok(most / of <= largest_share_in_100_ms, `${most} of ${of}`);
+  assert.ok(waits[Math.floor(clients * 0.95)] <= p95_ms);
 });
 
 test("queue: bounded by messages and by bytes, in order, drained below half", () => {
@@ -46,9 +87,9 @@ test("queue: bounded by messages and by bytes, in order, drained below half", ()
   assert.ok(!queue.push(5, 0));
   assert.equal(queue.shift(), 1);
   assert.ok(!queue.push(5, 26), "bytes");
-  assert.ok(!queue.drained);
+  assert.ok(!queue.isHalfFree);
   assert.equal(queue.shift(), 2);
-  assert.ok(queue.drained);
+  assert.ok(queue.isHalfFree);
   for (let n = 0; n < 1000; n += 1) (queue.push(n, 1), queue.shift());
   assert.equal(queue.length, 2);
   queue.clear();
@@ -71,18 +112,18 @@ test("cursor: each from has its place before the first message came", () => {
   for (const [from, seq] of places) {
     const cursor = new Cursor(from, false);
     assert.deepEqual(cursor.ask(), from);
-    assert.equal(cursor.granted(subscribed(typeof from === "object" ? { resumed: true } : {}), from), null);
+    assert.equal(cursor.answered(subscribed(typeof from === "object" ? { resumed: true } : {}), from), null);
     assert.deepEqual(cursor.ask(), { epoch: 7, seq }, JSON.stringify(from));
   }
   for (const from of [{ ts: 5 }, { last: 3 }, "cursor"]) {
     const cursor = new Cursor(from, false);
-    cursor.granted(subscribed(), from);
+    cursor.answered(subscribed(), from);
     assert.deepEqual(cursor.ask(), from, "not known yet");
     assert.equal(cursor.judge(8), "new");
     cursor.take(8);
     assert.deepEqual(cursor.ask(), { epoch: 7, seq: 8 });
     const quiet = new Cursor(from, false);
-    quiet.granted(subscribed(), from);
+    quiet.answered(subscribed(), from);
     quiet.caughtUp(10);
     assert.deepEqual(quiet.ask(), { epoch: 7, seq: 10 }, "nothing was replayed");
   }
@@ -90,7 +131,7 @@ test("cursor: each from has its place before the first message came", () => {
 
 test("cursor: repeats are dropped, a number that was left out is said", () => {
   const cursor = new Cursor("live", false);
-  cursor.granted(subscribed(), "live");
+  cursor.answered(subscribed(), "live");
   assert.equal(cursor.judge(10), "repeat");
   assert.equal(cursor.judge(11), "new");
   assert.deepEqual(cursor.judge(13), { from_seq: 11, to_seq: 12, count: 2, reason: "missing", recoverable: true });
@@ -99,10 +140,10 @@ test("cursor: repeats are dropped, a number that was left out is said", () => {
 
 test("cursor: an acknowledged session begins where the server's cursor is, which may lie further on", () => {
   const cursor = new Cursor("cursor", true);
-  cursor.granted(subscribed({ resumed: true }), "cursor");
+  cursor.answered(subscribed({ resumed: true }), "cursor");
   cursor.take(3);
   assert.equal(cursor.judge(5).reason, "missing");
-  cursor.granted(subscribed({ resumed: true }), "cursor");
+  cursor.answered(subscribed({ resumed: true }), "cursor");
   assert.equal(cursor.judge(3), "repeat");
   assert.equal(cursor.judge(9), "new");
   cursor.take(9);
@@ -111,7 +152,7 @@ test("cursor: an acknowledged session begins where the server's cursor is, which
 
 test("cursor: gap frames, clipped to what was not taken", () => {
   const cursor = new Cursor("live", false);
-  cursor.granted(subscribed(), "live");
+  cursor.answered(subscribed(), "live");
   const gap = { from_seq: 11, to_seq: 14, count: 4, reason: "slow_consumer", recoverable: true };
   assert.deepEqual(cursor.gap({ type: "gap", ...gap }), gap);
   cursor.take(12);
@@ -124,7 +165,7 @@ test("cursor: gap frames, clipped to what was not taken", () => {
 test("cursor: a resume that is refused", () => {
   const resumed = (more) => {
     const cursor = new Cursor({ epoch: 6, seq: 90 }, false);
-    return [cursor.granted(subscribed({ resumed: false, ...more }), { epoch: 6, seq: 90 }), cursor.ask()];
+    return [cursor.answered(subscribed({ resumed: false, ...more }), { epoch: 6, seq: 90 }), cursor.ask()];
   };
   assert.deepEqual(resumed({ reason: "epoch_changed" })[0].reason, "epoch_changed");
   assert.deepEqual(resumed({ reason: "epoch_changed" })[1], { epoch: 7, seq: 2 });

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { HeadgateError } from "../dist/index.js";
-import { answer, settle, World } from "./fake.mjs";
+import { answer, HeadgateError, settle, World } from "./fake.mjs";
 
 const published = (seq, more = {}) => answer(200, { message_id: `m-${seq}`, seq, epoch: 7, ...more });
 const problem = (status, code, retryable, headers) => answer(status, { code, retryable, detail: "x", status }, headers);
@@ -290,6 +289,38 @@ test("acknowledged subscriptions stay with WebSockets", async () => {
     await world.pass(world.next);
   }
   assert.deepEqual([world.sockets.length, world.requests.length], [5, 0]);
+});
+
+test("the inbox: pages, missed messages, cursors and read marks, for this device", async () => {
+  const world = new World();
+  const client = world.client({ device_id: "phone" });
+  const page = client.inbox({ limit: 2, page: "p2" });
+  await settle();
+  assert.equal(world.requests[0].url.search, "?device_id=phone&limit=2&page=p2");
+  assert.equal(world.requests[0].url.pathname, "/api/v1/inbox");
+  const topics = [{ topic_id: "t", mode: "direct", head_seq: 9, cursor_seq: 7, read_seq: 4, unread: 5 }];
+  world.requests[0].resolve(answer(200, { topics, next_page: null }));
+  assert.deepEqual(await page, { topics, next_page: null });
+  const missed = client.inboxMessages({ limit: 5 });
+  await settle();
+  world.requests[1].resolve(answer(503, { code: "not_ready", retryable: true }));
+  await world.pass(1_000);
+  assert.equal(world.requests[2].url.href, "http://server.test/api/v1/inbox/messages?device_id=phone&limit=5");
+  world.requests[2].resolve(answer(200, { messages: [{ seq: 8 }], more: false }));
+  assert.deepEqual(await missed, { messages: [{ seq: 8 }], more: false });
+  const done = [client.ackInbox("t", 8), client.markRead("t", 7)];
+  await settle();
+  const bodies = [{ device_id: "phone", topic_id: "t", seq: 8, kind: "delivered" }, { device_id: "phone", topic_id: "t", seq: 7, kind: "read" }];
+  assert.deepEqual(world.requests.slice(3).map(({ json }) => json), bodies);
+  for (const { resolve, method, url } of world.requests.slice(3)) {
+    assert.equal(`${method} ${url.pathname}`, "POST /api/v1/inbox/ack");
+    resolve({ ...answer(204), text: async () => "" });
+  }
+  assert.deepEqual(await Promise.all(done), [undefined, undefined]);
+  const refused = client.markRead("t", 1);
+  await settle();
+  world.requests.at(-1).resolve(answer(404, { code: "topic_not_found", retryable: false }));
+  await assert.rejects(refused, { code: "topic_not_found" });
 });
 
 test("the minified file is below 10 KB gzipped and says so in the README; the package has no dependencies", () => {

@@ -90,6 +90,13 @@ class Nack(NamedTuple):
     reason: str
 
 
+class MarkRead(NamedTuple):
+    """The user has read a topic up to `seq`."""
+
+    topic_id: str
+    seq: int
+
+
 class RequestPresence(NamedTuple):
     """A request for a topic's `presence` frame."""
 
@@ -114,7 +121,7 @@ class Ping(NamedTuple):
     t: Any
 
 
-Command = Auth | Subscribe | Unsubscribe | Ack | Nack | RequestPresence | SetStatus | SayTyping | Ping
+Command = Auth | Subscribe | Unsubscribe | Ack | Nack | MarkRead | RequestPresence | SetStatus | SayTyping | Ping
 
 
 def open_envelope(data: bytes) -> ClientFrameHead:
@@ -296,10 +303,8 @@ def _ping(members: Mapping[str, Any]) -> Ping:
     return Ping(members.get("t", msgspec.UNSET))
 
 
-def _read(members: Mapping[str, Any]) -> Command:
-    _topic(members)
-    _seq(members.get("seq"))
-    raise Refusal("unknown_type", "this frame type is not built yet")
+def _read(members: Mapping[str, Any]) -> MarkRead:
+    return MarkRead(_topic(members), _seq(members.get("seq")))
 
 
 def _seq(value: Any) -> int:

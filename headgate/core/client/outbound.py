@@ -22,6 +22,7 @@ class _Welcome(msgspec.Struct, tag_field="type", tag="welcome", omit_defaults=Tr
     connection_id: str = ""
     user_id: str = ""
     server_time: int = -1
+    reconnect_jitter: float = -1.0
 
 
 class _Subscribed(msgspec.Struct, tag_field="type", tag="subscribed", omit_defaults=True, gc=False):
@@ -77,9 +78,11 @@ def welcome_end(limits: Limits, beat_s: float) -> bytes:
     return b"," + _encode({"heartbeat": beat, "limits": limits.told()})[1:]
 
 
-def welcome(connection_id: str, user_id: str, server_time: int, end: bytes, frame_id: FrameId = None) -> ClientFrame:
+def welcome(
+    connection_id: str, user_id: str, server_time: int, jitter: float, end: bytes, frame_id: FrameId = None
+) -> ClientFrame:
     """The first frame of a connection, with its `welcome_end`; it echoes the id of an `auth` frame."""
-    begin = _encode(_Welcome(frame_id, connection_id, user_id, server_time))
+    begin = _encode(_Welcome(frame_id, connection_id, user_id, server_time, jitter))
     return ClientFrame("welcome", begin[:-1] + end)
 
 
@@ -157,6 +160,17 @@ def presence_diff(
 def typing(topic_id: str, user_id: str) -> ClientFrame:
     """Somebody else types in a topic."""
     return _frame("typing", None, topic_id=topic_id, user_id=user_id)
+
+
+def read(topic_id: str, user_id: str, seq: int, unread: int | None) -> ClientFrame:
+    """A user has read a topic up to `seq`; `unread` is for his own sessions, None for those of publishers."""
+    told = {} if unread is None else {"unread": unread}
+    return _frame("read", None, topic_id=topic_id, user_id=user_id, seq=seq, **told)
+
+
+def inbox(topics: list[dict[str, Any]]) -> ClientFrame:
+    """New messages in topics that the session does not follow: items of `topic_id`, `head_seq` and `unread`."""
+    return _frame("inbox", None, topics=topics)
 
 
 def ok(frame_id: FrameId) -> ClientFrame:

@@ -1,4 +1,4 @@
-"""The ten events in the life of a message, as listeners of the in-process broker and of the network get them."""
+"""The events in the life of a message, and of its topic, as listeners of the broker and of the network get them."""
 
 import enum
 
@@ -33,14 +33,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     attempts: int
     status: Status | None
     queue_length: int | None = None  # message_enqueued, backpressure: messages in the topic's queue
-    subscribers: int | None = None  # delivered: 0 when nobody was subscribed; message_enqueued: how many will get it
+    # delivered: 0 when nobody was subscribed; message_enqueued: how many will get it; mode_switched: the topic's count
+    subscribers: int | None = None
     delay_s: float | None = None  # retry_scheduled
     error: str | None = None  # failed, dead_letter
     reason: str | None = None  # dead_letter; batch_flush: size, delay, flush or swap
     outcome: Outcome | None = None  # backpressure
     size: int | None = None  # batch_flush; backpressure on the network: how many an ingest refused, where it did
-    old: str | None = None  # strategy_swapped
-    new: str | None = None  # strategy_swapped
+    old: str | None = None  # strategy_swapped, mode_switched
+    new: str | None = None  # strategy_swapped, mode_switched
     trace: str | None = None  # the publisher's W3C traceparent
     epoch: int | None = None  # network: of the topic
     seq: int | None = None  # network: of the message

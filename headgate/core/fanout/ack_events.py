@@ -1,6 +1,6 @@
 """What happens to acknowledged deliveries: counted always, in a topic's statistics, and as events for who watches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from headgate.core.delivery.ack_window import Failure, Sending
@@ -35,13 +35,13 @@ class AckEvents:
         self._redelivered = redelivered
         self._moment = moment
 
-    def sent_new(self, feed: TopicFeed, piece: Piece) -> None:
-        """A piece is being written to all acknowledged subscriptions in step."""
-        if not feed.acked:
+    def sent_new(self, feed: TopicFeed, subscriptions: Collection[Subscription], piece: Piece) -> None:
+        """A piece is being written to acknowledged subscriptions in step."""
+        if not subscriptions:
             return
-        self._events.count(EventName.DELIVERING, len(feed.acked) * len(piece.frames))
+        self._events.count(EventName.DELIVERING, len(subscriptions) * len(piece.frames))
         if self._wants(feed, EventName.DELIVERING):
-            for subscription in feed.acked:
+            for subscription in subscriptions:
                 for seq, frame in enumerate(piece.frames, piece.seq):
                     self._delivering(subscription, seq, message_id_in(frame), 1)
 

@@ -4,7 +4,7 @@ The window of a subscription decides what may be sent (`headgate.core.delivery.a
 and here is done what follows. A message costs nothing here; a subscription has one entry in the gateway's wheel.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -196,11 +196,14 @@ class Acknowledging:
 
     # The flush
 
-    def fit(self, feed: TopicFeed, piece: Piece) -> list[Session]:
-        """Counts the piece that `feed` writes now as sent. Who has no room leaves the step; returns those sessions."""
-        last, now, draw = feed.sent, self._clock(), self._tools.draw
+    def fit(self, feed: TopicFeed, members: Collection[Subscription], piece: Piece) -> list[Session]:
+        """Counts the piece that `feed` writes to `members` now as sent. Who has no room leaves the step.
+
+        Returns their sessions; `members` are one of the feed's groups or blocks.
+        """
+        last, now, draw = piece.seq + len(piece.frames) - 1, self._clock(), self._tools.draw
         full: list[SubscriptionAcks] = []
-        for subscription in feed.acked:
+        for subscription in members:
             acks = subscription.acks
             assert isinstance(acks, SubscriptionAcks)
             if not acks.window.send_new(last, now, draw):
@@ -209,7 +212,7 @@ class Acknowledging:
                 self.plan(acks)
         for acks in full:
             self._go_back(acks)
-        self._events.sent_new(feed, piece)
+        self._events.sent_new(feed, members, piece)
         return [acks.subscription.session for acks in full]
 
     # Time

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from headgate.core.client import outbound
 from headgate.core.client.limits import FETCHES, Limits
-from headgate.core.fanout.feed import Piece
+from headgate.core.fanout.feed import Piece, fitting
 from headgate.core.fanout.ports import Acks, GatewayMetrics, Upstream
 from headgate.core.fanout.replay_pieces import Replayed, ReplayPieces, replayed_of
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
@@ -142,6 +142,16 @@ class CatchUp:
         if not behind and not session.paused:
             self._behind.pop(session, None)
         return Pumped(fetches, False) if fetches else _NOTHING
+
+    def run_ahead(self, subscription: Subscription, wall_ms: int) -> None:
+        """Writes a piece of the pending to a subscription in step, which then is above what others have."""
+        feed = subscription.feed
+        subscription.step_out()
+        self.admit(subscription)
+        count = fitting(feed.pending, 0, self._limits)
+        piece = Piece(feed.sent + 1, feed.pending_ts[:count], feed.pending[:count])
+        self._hold(subscription, replayed_of(feed, piece, subscription.session.framing), wall_ms)
+        subscription.session.release()
 
     def page(self, subscription: Subscription, answer: Answer, wall_ms: int) -> bool:
         """Takes the answer to a fetch; true when the session should be pumped.

@@ -6,6 +6,7 @@ from headgate.core.client.inbound import (
     Auth,
     BadFrame,
     ClientFrameHead,
+    MarkRead,
     Nack,
     Ping,
     RequestPresence,
@@ -85,7 +86,7 @@ class Commands:
             self._unsubscribe(session, command.topic_id, frame.id)
         elif isinstance(command, Ack | Nack):
             self._hub.ack(session, command, moment, frame.id)
-        elif isinstance(command, RequestPresence | SetStatus | SayTyping):
+        elif isinstance(command, RequestPresence | SetStatus | SayTyping | MarkRead):
             self._show(session, command, moment, frame.id)
         elif frame.type == "refresh" or self._tokens.open:  # a client may always begin with `auth`
             self._refresh(session, command, moment, frame.id)
@@ -116,9 +117,13 @@ class Commands:
             raise _not_followed(topic_id)
 
     def _show(
-        self, session: Session, command: RequestPresence | SetStatus | SayTyping, moment: Moment, frame_id: FrameId
+        self,
+        session: Session,
+        command: RequestPresence | SetStatus | SayTyping | MarkRead,
+        moment: Moment,
+        frame_id: FrameId,
     ) -> None:
-        """Does what a client wants to know or to show of who is there. Raises Refusal."""
+        """Does what a client wants to know or to show of who is there and what was read. Raises Refusal."""
         if isinstance(command, SetStatus):
             self._hub.audience.presence.set_status(session, away=command.away)
             if frame_id is not None:
@@ -129,6 +134,8 @@ class Commands:
             raise _not_followed(command.topic_id)
         if isinstance(command, SayTyping):
             self._hub.audience.typing.say(session, subscription, frame_id, moment.now)
+        elif isinstance(command, MarkRead):
+            self._hub.audience.reads.read(session, subscription, command.seq, frame_id)
         else:
             self._hub.audience.presence.ask(session, subscription, frame_id)
 

@@ -1,5 +1,6 @@
 """The sessions of one gateway, by user and by the shard of the user."""
 
+import math
 from collections.abc import Callable, Iterable
 
 from headgate.core.fanout.session import Session
@@ -7,6 +8,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 
 _Sessions = Session | dict[Session, None]  # who has one session, as most have, costs one entry
+_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, without the whole part, fill 0 to 1 evenly however many there are
 _NOWHERE = -1  # the shard of users while the number of shards is not known
 
 
@@ -23,6 +25,7 @@ class Connections:
         self._users: dict[int, dict[str, _Sessions]] = {}  # the users that were admitted, by shard
         self._changed: dict[int, dict[str, None]] = {}  # users with one session more or less, by shard
         self._devices: dict[Session, str] = {}  # of those that named one
+        self._greeted = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -88,6 +91,11 @@ class Connections:
             users[user_id] = {before: None, session: None}
         self._note(shard, user_id)
         return True
+
+    def jitter(self) -> float:
+        """Returns the next client's `reconnect_jitter`, from 0 to 1: those of all clients are spread evenly."""
+        self._greeted += 1
+        return round(self._greeted * _GOLDEN % 1.0, 4)
 
     def too_many(self, user_id: str, elsewhere: int) -> list[Session]:
         """Returns the newest sessions of a user that are above the bound with those `elsewhere`; none of a service."""

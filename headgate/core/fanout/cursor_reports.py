@@ -4,16 +4,15 @@ What an owner has not stored stays dirty and is sent again. Cursors merge, so a 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Final
 
 from headgate.core.client import outbound
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.shard_batches import ShardBatches
 from headgate.core.fanout.subscription_acks import SubscriptionAcks
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, Request
 from headgate.core.wire.link_acks import MAX_CURSORS, Cursor, CursorsMoved, MoveCursors, ReleaseCursor
 
 MAX_WAITING: Final = 256  # frames of a subscription that wait for the log: ten a second may come for half a minute
@@ -32,12 +31,12 @@ class CursorReports:
         self._releases: list[tuple[int, ReleaseCursor]] = []
         self._released: set[tuple[str, str, str]] = set()  # whose they are
         self._is_scheduled = False
-        self._under_way = 0
+        self._batches = ShardBatches(upstream, MAX_CURSORS, self._take, MoveCursors, self._stored, CursorsMoved)
 
     @property
     def is_pending(self) -> bool:
         """Whether a cursor is not stored yet."""
-        return bool(self._dirty or self._under_way or self._is_scheduled)
+        return bool(self._dirty or self._batches.under_way or self._is_scheduled)
 
     def changed(self, acks: SubscriptionAcks, *, urgent: bool = False) -> None:
         """A cursor has moved, or is to be stored for the first time."""
@@ -80,7 +79,7 @@ class CursorReports:
             return
         self._is_scheduled = False
         urgent, self._urgent = self._urgent, {}
-        self._send(acks for acks in urgent if acks in self._dirty)
+        self._batches.send(acks for acks in urgent if acks in self._dirty)
         releases, self._releases = self._releases, []
         self._released.clear()
         for shard, release in releases:
@@ -94,7 +93,7 @@ class CursorReports:
     def look(self) -> None:
         """Sends all that is dirty; called about once a second."""
         if self._dirty:
-            self._send(list(self._dirty))
+            self._batches.send(list(self._dirty))
         while len(self._ended) > MAX_ENDED:
             oldest, _ = self._ended.popitem(last=False)
             self._dirty.pop(oldest, None)
@@ -105,42 +104,20 @@ class CursorReports:
             self._is_scheduled = True
             self._schedule()
 
-    def _send(self, moved: Iterable[SubscriptionAcks]) -> None:
-        by_shard: dict[int, list[SubscriptionAcks]] = {}
-        for acks in moved:
-            by_shard.setdefault(acks.shard, []).append(acks)
-        for shard, group in by_shard.items():
-            if self._upstream.linked(shard):
-                for at in range(0, len(group), MAX_CURSORS):
-                    self._ask(shard, group[at : at + MAX_CURSORS])
+    def _take(self, acks: SubscriptionAcks) -> Cursor:
+        self._dirty.pop(acks, None)
+        return acks.cursor()
 
-    def _ask(self, shard: int, group: list[SubscriptionAcks]) -> None:
-        cursors: list[Cursor] = []
-        versions: list[tuple[SubscriptionAcks, int]] = []
-        for acks in group:
-            self._dirty.pop(acks, None)
-            cursors.append(acks.cursor())
-            versions.append((acks, acks.version))
-
-        def build(req: int) -> Request:
-            return MoveCursors(req, shard, cursors)
-
-        self._under_way += 1
-        self._upstream.request(shard, build, partial(self._moved, versions))
-
-    def _moved(self, versions: list[tuple[SubscriptionAcks, int]], answer: Answer) -> None:
-        self._under_way -= 1
-        stored = isinstance(answer, CursorsMoved)
-        for acks, version in versions:
-            if not stored:
-                if not acks.subscription.is_over or acks in self._ended:  # else it was forgotten meanwhile
-                    self._dirty[acks] = None
-                continue
-            acks.store(version)
-            if acks not in self._dirty:
-                self._ended.pop(acks, None)
-            if acks.waiting:
-                self._answer(acks)
+    def _stored(self, acks: SubscriptionAcks, version: int, is_stored: bool) -> None:
+        if not is_stored:
+            if not acks.subscription.is_over or acks in self._ended:  # else it was forgotten meanwhile
+                self._dirty[acks] = None
+            return
+        acks.store(version)
+        if acks not in self._dirty:
+            self._ended.pop(acks, None)
+        if acks.waiting:
+            self._answer(acks)
 
     def _answer(self, acks: SubscriptionAcks) -> None:
         assert acks.waiting is not None

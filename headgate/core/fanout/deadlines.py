@@ -57,6 +57,8 @@ class Deadlines:
         """Does what is due for one session and returns when to come again."""
         if session.caller is None:
             return now + _VISIT_S if session.deadline is None else session.deadline
+        if session.preface and session.framing is WEBSOCKET:
+            session.release()  # the first topic's owner takes its time: the client hears `welcome` before
         self._warn(session, now)
         if not session.paused and not session.took(now):
             # Nothing is written to a parked session, so a stalled socket can be told from an idle one.
@@ -82,7 +84,7 @@ class Deadlines:
 
     def _beat(self, session: Session, now: float) -> float:
         every = outbound.beats_every(session.framing, self._limits)
-        if now - session.beat_at >= every and not session.preface:  # a preface waits for the owner's answer
+        if now - session.beat_at >= every and not session.preface:  # an event stream's waits for the owner's answer
             session.beat(now)
         due = min(now + _VISIT_S, max(session.beat_at + every, now + TICK_S))
         return due if session.expires is None else min(due, session.expires)

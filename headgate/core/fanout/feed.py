@@ -5,7 +5,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from headgate.core.client.limits import Limits
 from headgate.core.delivery.strategy import strategy_of
+from headgate.core.fanout.blocks import Blocks, Group
 from headgate.core.fanout.hold import Hold
+from headgate.core.fanout.pace import DEFAULT_PACE, DIRECT, Pace
 from headgate.core.fanout.piece_counts import PieceCounts
 from headgate.core.wire.amended_frames import amend
 from headgate.core.wire.link import Attach, AttachTopic, Fetch, Request
@@ -101,7 +103,8 @@ class Feed(Generic[S]):
     In step are `sockets` (WebSockets that follow this topic only), `shared` (WebSockets that follow several),
     `streams` (SSE) and `acked` (WebSockets that acknowledge, whose windows have room), each with the function that
     writes to it; all others are in `behind`. `waiting` indexes those of `behind` that the next flush must look at: a
-    flush costs nothing for the rest.
+    flush costs nothing for the rest. `blocks` has those in step of a topic that is swept in slices, in place of the
+    four groups; None for others. `heat` is that of the topic (`headgate.core.wire.link_inbox.TopicHeat`).
 
     `hold` is of a topic whose strategy holds messages, None for others. `counts` are of messages whose publishers wait
     for their delivery, None for none. `fence` is the number of the
@@ -109,12 +112,20 @@ class Feed(Generic[S]):
     """
 
     __slots__ = (
-        "acked", "behind", "counts", "durable", "epoch", "fence", "head", "hold", "hole", "on_slow", "pending",
-        "pending_ts", "retry", "ring", "sent", "shard", "shared", "size", "sockets", "streams", "topic_id", "waiting",
+        "_pace", "acked", "behind", "blocks", "counts", "durable", "epoch", "fence", "head", "heat", "hold", "hole",
+        "on_slow", "pending", "pending_ts", "retry", "ring", "sent", "shard", "shared", "size", "sockets", "streams",
+        "topic_id", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self, topic_id: str, shard: int, epoch: int, head: int, settings: dict[str, Any], fence: int = 0
+        self,
+        topic_id: str,
+        shard: int,
+        epoch: int,
+        head: int,
+        settings: dict[str, Any],
+        fence: int = 0,
+        pace: Pace = DEFAULT_PACE,
     ) -> None:
         self.topic_id = topic_id
         self.shard = shard
@@ -135,6 +146,9 @@ class Feed(Generic[S]):
         self.behind: dict[S, None] = {}
         self.waiting: dict[S, None] = {}
         self.counts: PieceCounts | None = None
+        self.blocks: Blocks[S] | None = None
+        self.heat = DIRECT
+        self._pace = pace
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Takes the topic's effective settings; `profile` never changes."""
@@ -159,6 +173,8 @@ class Feed(Generic[S]):
     @property
     def in_step(self) -> int:
         """How many sockets the next flush writes to."""
+        if self.blocks is not None:
+            return len(self.blocks)
         return len(self.sockets) + len(self.shared) + len(self.streams) + len(self.acked)
 
     @property
@@ -184,19 +200,29 @@ class Feed(Generic[S]):
 
     def live(self) -> list[S]:
         """Returns the subscriptions in step."""
+        if self.blocks is not None:
+            return list(self.blocks)
         return [*self.sockets, *self.shared, *self.streams, *self.acked]
 
     def begin(self, subscription: S) -> None:
         """Takes a new subscription; it is out of step."""
         self.behind[subscription] = None
 
-    def step_in(self, subscription: S, group: dict[S, Write], write: Write) -> None:
-        """Moves a subscription from `behind` into `group`, one of the four groups in step."""
+    def step_in(self, subscription: S, group: Group, write: Write) -> None:
+        """Moves a subscription that was written all up to `sent` from `behind` into one of the groups in step."""
         del self.behind[subscription]
-        group[subscription] = write
+        if self.blocks is not None:
+            self.blocks.add(subscription, group, write, self.sent)
+            return
+        self._groups[group][subscription] = write
+        if self.in_step > self._pace.plain_sockets:
+            self._divide()
 
     def share(self, subscription: S) -> None:
         """Moves a subscription in step from `sockets` to `shared`; one of another group stays there."""
+        if self.blocks is not None:
+            self.blocks.share(subscription)
+            return
         write = self.sockets.pop(subscription, None)
         if write is not None:
             self.shared[subscription] = write
@@ -207,13 +233,49 @@ class Feed(Generic[S]):
         self.behind[subscription] = None
 
     def remove(self, subscription: S) -> None:
-        """Forgets a subscription, which is in one group or in `behind`."""
+        """Forgets a subscription, which is in step or in `behind`."""
+        if self.blocks is not None and self.blocks.remove(subscription):
+            return
         if self.sockets.pop(subscription, None) is None:
             self.shared.pop(subscription, None)
             self.streams.pop(subscription, None)
             self.acked.pop(subscription, None)
             self.behind.pop(subscription, None)
             self.waiting.pop(subscription, None)
+
+    def cursor_of(self, subscription: S) -> int:
+        """Returns the number of the newest message written to a subscription in step."""
+        return self.sent if self.blocks is None else self.blocks.cursor(subscription)
+
+    def lowest_in_step(self) -> int:
+        """Returns the number up to which all in step have what they get."""
+        return self.head if self.blocks is None else self.blocks.lowest(self.head)
+
+    def warm(self, heat: str) -> None:
+        """Takes the topic's heat: all but `direct` is swept in slices from now on."""
+        self.heat = heat
+        if heat != DIRECT and self.blocks is None:
+            self._divide()
+
+    def gather(self) -> None:
+        """No sweep runs: where few are left in a topic in `direct` heat, it is written without slices again."""
+        blocks = self.blocks
+        if blocks is not None and self.heat == DIRECT and len(blocks) <= self._pace.plain_sockets // 2:
+            self.blocks = None
+            for subscription, group, write in blocks.everyone():
+                self._groups[group][subscription] = write
+
+    @property
+    def _groups(self) -> tuple[dict[S, Write], ...]:
+        return self.sockets, self.shared, self.streams, self.acked
+
+    def _divide(self) -> None:
+        """Puts those in step into blocks."""
+        self.blocks = Blocks(self._pace.block_sockets)
+        for group, members in zip(Group, self._groups, strict=True):
+            for subscription, write in members.items():
+                self.blocks.add(subscription, group, write, self.sent)
+            members.clear()
 
     def append(self, seq: int, ts: list[int], frames: list[bytes]) -> bool:
         """Takes messages from the link; false when some before them are missing: `hole` is then the last of those.
@@ -272,6 +334,8 @@ class Feed(Generic[S]):
         """Continues at `seq`: the messages below it will never come. Nothing may be pending."""
         self.head = self.sent = seq - 1
         self.ring = Ring(seq)
+        if self.blocks is not None:
+            self.blocks.skip(self.sent)
 
 
 def fitting(frames: list[bytes], at: int, limits: Limits) -> int:

@@ -1,29 +1,33 @@
 """The fan-out itself: pending messages become one write a socket.
 
 Nothing happens per delivery but the write: frames are framed once a message, joined once a topic, and the same bytes
-go to every subscriber in step.
+go to every subscriber in step. Topics that are large or hot are swept in slices, behind the others
+(`headgate.core.fanout.sweeps`).
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.delivered_events import tell_delivered
-from headgate.core.fanout.feed import Piece, Write
+from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.held_messages import HeldMessages
+from headgate.core.fanout.pace import DEFAULT_PACE, Pace
 from headgate.core.fanout.ports import GatewayMetrics, Moment
+from headgate.core.fanout.ring_memory import RingMemory
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.socket_writes import SocketWrites
+from headgate.core.fanout.sweeps import Fit, Sweeps, SweepTools
 from headgate.core.wire.link_messages import Amended
 
 
 class Flush:
-    """The feeds with pending messages, and the rings of all feeds. `schedule` asks the shell for one `run`.
+    """The feeds with pending messages. `schedule` asks the shell for one `run`.
 
-    `fit` is called before a piece is written to a feed with acknowledged subscriptions in step: it takes those out of
-    step that have no room, and returns their sessions.
+    `fit` is called before a piece is written to acknowledged subscriptions in step, with those: it takes the ones out
+    of step that have no room, and returns their sessions. `clock` returns monotonic seconds: it measures slices.
     """
 
     def __init__(
@@ -33,7 +37,9 @@ class Flush:
         catchup: CatchUp,
         schedule: Callable[[], None],
         events: DeliveryEvents,
-        fit: Callable[[TopicFeed, Piece], list[Session]],
+        fit: Fit,
+        clock: Callable[[], float],
+        pace: Pace = DEFAULT_PACE,
     ) -> None:
         self._events = events
         self.held = HeldMessages(self.add, events)
@@ -43,12 +49,13 @@ class Flush:
         self._catchup = catchup
         self._schedule = schedule
         self._fit = fit
+        self._clock = clock
         self._scheduled = False
         self._dirty: dict[TopicFeed, None] = {}
-        # The feed that was written longest ago first; a plain dict would scan for its first key.
-        self._rings: OrderedDict[TopicFeed, None] = OrderedDict()
-        self._ring_bytes = 0
-        self.failures = 0
+        self.rings = RingMemory(limits)
+        self._writes = SocketWrites()
+        tools = SweepTools(self.add, self.held, self.rings, self._writes, self._counts, metrics, events, fit)
+        self.sweeps = Sweeps(limits, pace, clock, tools)
         self._full: list[Session] = []
 
     @property
@@ -56,69 +63,94 @@ class Flush:
         """Whether a `run` was asked for."""
         return self._scheduled
 
+    @property
+    def failures(self) -> int:
+        """How many writes raised."""
+        return self._writes.failures
+
     def add(self, feed: TopicFeed) -> None:
         """Takes a feed with pending messages; the first of a loop turn schedules the flush."""
         self._dirty[feed] = None
-        if not self._scheduled:
-            self._scheduled = True
-            self._schedule()
+        self._ask_for_run()
 
     def run(self, moment: Moment) -> Generator[list[Session]]:
-        """Writes everything pending that is not held, one piece of each feed after the other.
+        """Writes everything pending that is not held, one piece of each small feed after the other, then one slice.
 
         Yields after each round the sessions to pump before the next, while the rings still hold what they need.
         """
-        wall_ms = moment.wall_ms
-        dirty, self._dirty = self.held.released(self._dirty, moment), {}
+        began, wall_ms = self._clock(), moment.wall_ms
+        added, self._dirty = self._dirty, {}
+        dirty = self.held.released(self._without_large(added), moment)
         try:
             while dirty:
                 pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
                 again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces, wall_ms)
                 if again:
                     yield again
-                dirty = [feed for feed in dirty if feed.pending and feed.is_ready]
+                dirty = self._without_large(feed for feed in dirty if feed.pending and feed.is_ready)
+            if self.sweeps.is_due:
+                yield from self.sweeps.run(moment, began)
         finally:  # also where a pump fails: the rest is written in the next turn
             self._dirty |= dict.fromkeys(feed for feed in dirty if feed.is_ready)
-            self._scheduled = bool(self._dirty)
+            self._scheduled = bool(self._dirty) or self.sweeps.is_due
             if self._scheduled:
                 self._schedule()
 
-    def write_out(self, feed: TopicFeed, wall_ms: int) -> Iterator[list[Session]]:
-        """Writes everything that one feed has pending, held or not, now; yields as `run` does."""
+    def write_out(self, feed: TopicFeed, wall_ms: int) -> Generator[list[Session]]:
+        """Writes everything that one feed has pending, held or not, now; yields as `run` does.
+
+        A feed that is swept gets it behind its sweep: it is in its ring when this returns.
+        """
         self._dirty.pop(feed, None)
+        if feed.blocks is not None:
+            self.sweeps.write_out(feed, wall_ms)
+            self._ask_for_run()
+            return
         self.held.write_out(feed, wall_ms)
-        while feed.pending:
+        while feed.pending and feed.blocks is None:
             again = self._write_one(feed, self._take(feed, wall_ms))
             if again:
                 yield again
+        if feed.pending:  # who was pumped has made it a large one
+            yield from self.write_out(feed, wall_ms)
+
+    def finish(self, feed: TopicFeed, moment: Moment) -> Generator[list[Session]]:
+        """Writes everything that one feed has, as `write_out`, and ends its sweep in this turn."""
+        yield from self.write_out(feed, moment.wall_ms)
+        yield from self.sweeps.finish(feed, moment)
 
     def amend(self, feed: TopicFeed, message: Amended) -> None:
-        """Replaces what a feed holds of a message that was changed, in its ring and among the pending."""
-        before = feed.ring.size
-        feed.amend(message.seq, message.frame, redacted=message.redacted, limits=self._limits)
-        if feed in self._rings:
-            self._ring_bytes += feed.ring.size - before
+        """Replaces what a feed holds of a message that was changed: in its ring, its sweep and among the pending."""
+        self.rings.amend(feed, message)
+        self.sweeps.amend(feed, message)
 
     def forget(self, feed: TopicFeed) -> None:
         """The feed ended, or begins anew: frees its ring, and drops pending messages that nobody is left to get."""
         self._dirty.pop(feed, None)
         self.held.release(feed)
+        self.sweeps.forget(feed)
         feed.pending, feed.pending_ts = [], []
-        if feed in self._rings:
-            del self._rings[feed]
-            self._ring_bytes -= feed.ring.clear()
+        self.rings.forget(feed)
+
+    def _ask_for_run(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule()
+
+    def _without_large(self, feeds: Iterable[TopicFeed]) -> list[TopicFeed]:
+        """Returns the small ones of the feeds; the others are swept."""
+        small: list[TopicFeed] = []
+        large: list[TopicFeed] = []
+        for feed in feeds:
+            (small if feed.blocks is None else large).append(feed)
+        if large:
+            self.sweeps.want(large)
+        return small
 
     def _take(self, feed: TopicFeed, wall_ms: int) -> Piece:
-        before = feed.ring.size
-        piece = feed.take(self._limits)
-        self._ring_bytes += feed.ring.size - before
-        self._rings[feed] = None
-        self._rings.move_to_end(feed)
-        while self._ring_bytes > self._limits.rings_bytes:
-            oldest, _ = self._rings.popitem(last=False)
-            self._ring_bytes -= oldest.ring.clear()
+        piece = self.rings.take(feed)
         if feed.acked:
-            self._full += self._fit(feed, piece)
+            self._full += self._fit(feed, feed.acked, piece)
         count = feed.in_step
         if count:
             delivered, profile = self._metrics.delivered, feed.profile
@@ -134,7 +166,7 @@ class Flush:
     def _write_one(self, feed: TopicFeed, piece: Piece) -> list[Session]:
         if feed.sockets or feed.shared or feed.acked:
             writers = [*feed.sockets.values(), *feed.shared.values(), *feed.acked.values()]
-            self._write(writers, _joined(feed, piece))
+            self._writes.write(writers, _joined(feed, piece))
         self._write_streams(feed, piece)
         return self._taken_full() + flushed(feed)
 
@@ -144,7 +176,7 @@ class Flush:
         for feed, piece in pieces:
             if feed.sockets or feed.shared or feed.acked:
                 data = _joined(feed, piece)
-                self._write([*feed.sockets.values()], data)
+                self._writes.write([*feed.sockets.values()], data)
                 _collect(feed.shared, data, joins)
                 _collect(feed.acked, data, joins)  # its session may follow others: one write, or a park loses the rest
             self._write_streams(feed, piece)
@@ -152,7 +184,7 @@ class Flush:
         for session, join in joins.items():
             data = join[0] if len(join) == 1 else b"".join(join)
             if len(join) == 1 or len(data) <= self._limits.piece_bytes:
-                self._write((session.outlet.write,), data)
+                self._writes.write((session.outlet.write,), data)
             else:
                 self._set_back(session, pieces, wall_ms)
                 again.append(session)
@@ -179,18 +211,7 @@ class Flush:
     def _write_streams(self, feed: TopicFeed, piece: Piece) -> None:
         if feed.streams:
             data = SSE.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames)
-            self._write([*feed.streams.values()], data)
-
-    def _write(self, writers: list[Write] | tuple[Write], data: bytes) -> None:
-        """One write a socket. One that raises harms no other."""
-        rest = iter(writers)
-        while True:
-            try:
-                for write in rest:
-                    write(data)
-                return
-            except Exception:  # a transport that broke; its session ends by connection_lost
-                self.failures += 1
+            self._writes.write([*feed.streams.values()], data)
 
 
 def _joined(feed: TopicFeed, piece: Piece) -> bytes:

@@ -53,8 +53,14 @@ class Presence:
 
     # Subscriptions
 
-    def level(self, pending: PendingSubscribe) -> int:
-        """Returns `AskSubscribe.presence`: 0 where the gateway watches the topic already."""
+    def prepare(self, pending: PendingSubscribe) -> int:
+        """Tells the owner who else has come or gone here, so that it counts them in its answer to a subscribe.
+
+        Returns `AskSubscribe.presence`: 0 where the gateway watches the topic already.
+        """
+        feed = self._feeds.get(pending.topic_id)
+        if feed is not None:
+            self._local.announce_small(feed)
         return NO_PRESENCE if pending.topic_id in self._replicas else pending.subscribe.presence
 
     def gives_back(self, pending: PendingSubscribe, answer: Answer) -> bool:

@@ -3,17 +3,20 @@
 from headgate.core.client import outbound
 from headgate.core.client.framing import ClientFrame
 from headgate.core.fanout.feed import Feed
+from headgate.core.fanout.pace import Pace, known_heat
 from headgate.core.fanout.pending import PendingSubscribe
 from headgate.core.fanout.ports import GatewayMetrics
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.wire.link import Subscribed
 
 
-def new_feed(pending: PendingSubscribe, answer: Subscribed) -> TopicFeed:
+def new_feed(pending: PendingSubscribe, answer: Subscribed, pace: Pace) -> TopicFeed:
     """Returns the feed of a topic that nobody here followed; an ephemeral topic is counted from 1."""
     head = answer.seq if answer.settings.get("profile", "durable") == "durable" else 0
     assert pending.shard is not None, "the owner of a shard has answered"
-    return Feed(pending.topic_id, pending.shard, answer.epoch, head, answer.settings, answer.fence)
+    feed: TopicFeed = Feed(pending.topic_id, pending.shard, answer.epoch, head, answer.settings, answer.fence, pace)
+    feed.warm(known_heat(answer.heat))
+    return feed
 
 
 def begin_of(pending: PendingSubscribe, answer: Subscribed, feed: TopicFeed) -> tuple[int, int | None]:

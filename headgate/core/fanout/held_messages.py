@@ -1,4 +1,4 @@
-"""Messages that the strategies of topics hold back on this gateway, and when to ask a strategy again.
+"""Messages that are held back on this gateway by the strategies of topics, and when to ask a strategy again.
 
 A feed whose topic is delivered at once has no `Hold`, and costs nothing here. Of the others the newest pending messages
 are held: they stay among the pending ones of their feed, in order, so that a change of a message, the end of the topic
@@ -11,7 +11,7 @@ from typing import Final
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.delivery.lifecycle_events import Event
 from headgate.core.delivery.strategy import Held, ImmediateDeliveryStrategy
-from headgate.core.delivery.timers import Timers
+from headgate.core.delivery.timers import Timer, Timers
 from headgate.core.fanout.hold import Hold
 from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import TopicFeed
@@ -28,6 +28,7 @@ class HeldMessages:
         self._add = add
         self._events = events
         self._timers: Timers[TopicFeed] = Timers()
+        self._planned: dict[TopicFeed, Timer[TopicFeed]] = {}
         self._size = 0
 
     @property
@@ -43,7 +44,14 @@ class HeldMessages:
     def wake(self, now: float) -> None:
         """Has the feeds flushed whose time has come."""
         while (feed := self._timers.pop(now)) is not None:
+            self._planned.pop(feed, None)
             self._add(feed)
+
+    def plan(self, feed: TopicFeed, due: float) -> None:
+        """Has a feed flushed at `due` that is swept no sooner."""
+        timer = self._planned.get(feed)
+        if timer is None or not timer.live:
+            self._planned[feed] = self._timers.at(due, feed)
 
     def flush(self, feed: TopicFeed) -> None:
         """Lets go of all that a feed holds, at the end of the loop turn."""
@@ -59,6 +67,9 @@ class HeldMessages:
 
     def release(self, feed: TopicFeed) -> None:
         """Holds nothing of a feed any longer: its messages are dropped."""
+        planned = self._planned.pop(feed, None)
+        if planned is not None:
+            self._timers.cancel(planned)
         if feed.hold is not None:
             feed.hold.is_open = False
             self._settle(feed, feed.hold, 0, 0, None)

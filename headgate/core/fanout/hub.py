@@ -4,7 +4,7 @@ Messages come in by `on_push` and wait in their feed; the first of a loop turn a
 (catch-up, pending subscribes, gap repair, renewals, deadlines) decide and return what to do; the hub does it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -24,22 +24,22 @@ from headgate.core.fanout.audience import Audience
 from headgate.core.fanout.catchup import CatchUp, Due
 from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
-from headgate.core.fanout.feed import attach, page_request
+from headgate.core.fanout.endings import Endings
+from headgate.core.fanout.feed import attach
 from headgate.core.fanout.feed_input import FeedInput
+from headgate.core.fanout.feed_news import FeedNews, News
 from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
+from headgate.core.fanout.pace import DEFAULT_PACE, DIRECT, Pace, known_heat
 from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
+from headgate.core.fanout.pumping import Pumping
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscribing import SubscribeActions, Subscribing
 from headgate.core.fanout.user_announcements import UserAnnouncements
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
-from headgate.core.wire.link_dead_letters import Redeliver
-from headgate.core.wire.link_groups import GroupMessages
-from headgate.core.wire.link_members import Fence, TopicSettings
-from headgate.core.wire.link_messages import Amended
+from headgate.core.wire.link import Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 from headgate.core.wire.rights import Identity
 
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
@@ -50,7 +50,7 @@ class Hub:
 
     `schedule` asks the shell to call `flush` at the end of the loop turn, `later` to call a function after so many
     seconds. `moment` is the time of the call, where a method takes it. An owner's message carries no time: it is judged
-    by the newest that the hub was given.
+    by the newest that the hub was given. `clock` returns monotonic seconds, for slices; without it they are counted.
     """
 
     def __init__(
@@ -64,8 +64,11 @@ class Hub:
         *,
         auto_create: bool = False,
         draw: Draw = no_jitter,
+        clock: Callable[[], float] = float,
+        pace: Pace = DEFAULT_PACE,
     ) -> None:
         self._moment = moment
+        self._pace = pace
         self.limits = limits
         self.upstream = upstream
         self.metrics = metrics
@@ -73,39 +76,34 @@ class Hub:
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
         self.counts = self.catchup.counts
+        too_slow, wall_ms = partial(self.disconnect, code=4508), lambda: self._moment.wall_ms
+        self._pumping = Pumping(limits, upstream, self.catchup, too_slow, wall_ms)
+        self._pump = self._pumping.pump
         self.pending = PendingSubscribes(limits)
         self.deadlines = Deadlines(limits, self.catchup, moment.now)
         self.events = DeliveryEvents(metrics.lifecycle_events)
         replace = partial(self.unsubscribe, reason="replaced")
-        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now, lambda: self._moment.wall_ms)
+        do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now, wall_ms)
         tell = AckEvents(self.events, self.counts, metrics.redelivered, lambda: self._moment)
         self.acknowledging = Acknowledging(limits, upstream, tell, self.catchup, self.deadlines, draw, do_acks)
-        self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, self.acknowledging.fit)
-        self.held = self._flush.held
-        self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._write_out, self._pump_all)
+        fit = self.acknowledging.fit
+        self._flush = Flush(limits, metrics, self.catchup, schedule, self.events, fit, clock, pace)
+        self.held, self.sweeps = self._flush.held, self._flush.sweeps
+        self._endings = Endings(self.sweeps, schedule, self.unsubscribe, self._flush.forget)
+        self._input = FeedInput(limits, upstream, self._flush, self.catchup, self._finish, self._pumping.pump_all)
         self.connections = Connections(limits.connections_per_user, upstream.shard_of_user)
         self._users = UserAnnouncements(self.connections, upstream)
         self._announcing = AnnouncementPace(schedule, later)
-        self.audience = Audience(self.feeds, upstream, schedule, self._announcing.want)
+        self.audience = Audience(self.feeds, upstream, self.connections, schedule, self._announcing.want)
         permit, forbid = self.audience.presence.permit, partial(self.unsubscribe, reason="forbidden")
-        do = FenceActions(self._write_out, forbid, self._pump, permit)
+        do = FenceActions(self.write_out, self._pumping.bring_up, forbid, self._pump, permit)
         self._fences = FenceHolds(upstream, self.connections, self.catchup, do)
         self.renewals = self._fences.renewals
+        self._news = FeedNews(self._flush, self._input, self._fences, self.acknowledging, self.audience)
+        before = self.acknowledging.reports.before_opening
+        ask = SubscribeActions(self._grant, self.refuse, self.disconnect, self.drop, before, lambda: self._moment)
         self._subscribing = Subscribing(
-            self.pending,
-            self.feeds,
-            upstream,
-            metrics,
-            self.audience,
-            SubscribeActions(
-                self._grant,
-                self.refuse,
-                self.disconnect,
-                self.drop,
-                self.acknowledging.reports.before_opening,
-                lambda: self._moment,
-            ),
-            auto_create=auto_create,
+            self.pending, self.feeds, upstream, metrics, self.audience, ask, auto_create=auto_create
         )
         ask_again = WaitActions(self._subscribing.ask, self._subscribing.deny, self._subscribing.proceed)
         self._waits = OwnerWaits(upstream, self.pending, self.renewals, ask_again)
@@ -130,9 +128,9 @@ class Hub:
             feed = self.feeds.get(message.topic_id)
             if feed is not None and feed.epoch <= message.epoch:
                 self._end_feed(feed, message.reason)
-        elif isinstance(message, Fence | TopicSettings | Amended | Redeliver | GroupMessages):
+        elif isinstance(message, News):
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
-                self._take_rare(feed, message)
+                self._news.take(feed, message)
         else:
             self.audience.receive(message)
 
@@ -140,25 +138,14 @@ class Hub:
         """Takes the time; called before `on_push` of a message that is judged by more than the newest tick."""
         self._moment = moment
 
-    def _take_rare(self, feed: TopicFeed, message: Fence | TopicSettings | Amended | Redeliver | GroupMessages) -> None:
-        if isinstance(message, Fence):
-            self._fences.take(feed, message)
-        elif isinstance(message, Redeliver | GroupMessages):
-            self.acknowledging.redeliver(feed, message)
-        elif isinstance(message, Amended):
-            self._flush.amend(feed, message)
-            self.acknowledging.groups.amend(message)
-        else:
-            self._input.configure(feed, message.settings)
-            self.acknowledging.configure(feed)
-            self.renewals.want(self.audience.presence.configure(feed, message))
-
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
         if not up:
             return
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
         self.acknowledging.attach(shard, self.pending.leases())
+        for feed in hosted:
+            feed.warm(DIRECT)  # the owner names those that are not
         for announcement in attach(shard, hosted):
             self.upstream.send(shard, announcement)
         self._users.attach(shard)  # behind the leases: once the owner has heard all users it gives new ones
@@ -182,13 +169,15 @@ class Hub:
         try:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
                 with closing(self._flush.run(moment)) as rounds:
-                    self._pump_all(rounds)
+                    self._pumping.pump_all(rounds)
         finally:
             if self._announcing.take():
                 self._users.announce()
                 self.audience.presence.announce()
             self.acknowledging.reports.announce()
-            self.audience.flush()
+            self.audience.flush(moment.now)
+            if self._endings:
+                self._endings.write()
 
     def resume(self, session: Session, moment: Moment) -> None:
         """The socket takes bytes again."""
@@ -196,27 +185,13 @@ class Hub:
         session.resume()
         self._pump(session)
 
-    def _write_out(self, feed: TopicFeed) -> None:
-        """Writes what one feed has pending, before the end of the turn."""
-        self._pump_all(self._flush.write_out(feed, self._moment.wall_ms))
+    def write_out(self, feed: TopicFeed) -> None:
+        """Writes what one feed has pending, held or not; of one that is swept it is in the ring when this returns."""
+        self._pumping.pump_all(self._flush.write_out(feed, self._moment.wall_ms))
 
-    def _pump_all(self, rounds: Iterable[list[Session]]) -> None:
-        for sessions in rounds:
-            for session in sessions:
-                self._pump(session)
-
-    def _pump(self, session: Session) -> None:
-        pumped = self.catchup.pump(session, self._moment.wall_ms)
-        for subscription in pumped.fetches:
-            feed = subscription.feed
-            build = partial(page_request, feed, subscription.cursor, self.limits)
-            self.upstream.request(feed.shard, build, partial(self._page, subscription))
-        if pumped.too_slow:
-            self.disconnect(session, 4508)
-
-    def _page(self, subscription: Subscription, answer: Answer) -> None:
-        if self.catchup.page(subscription, answer, self._moment.wall_ms):
-            self._pump(subscription.session)
+    def _finish(self, feed: TopicFeed) -> None:
+        """Writes what one feed has to all, before the end of the turn."""
+        self._pumping.pump_all(self._flush.finish(feed, self._moment))
 
     # Sessions
 
@@ -233,7 +208,7 @@ class Hub:
             return False
         self._announcing.want()
         session.identify(identity, moment)
-        session.greet(moment.wall_ms, self._welcome_ends[session.framing], frame_id)
+        session.greet(moment.wall_ms, self.connections.jitter(), self._welcome_ends[session.framing], frame_id)
         return True
 
     def turn_away(self, session: Session, user_id: str) -> None:
@@ -270,7 +245,7 @@ class Hub:
         for subscription in list(session.subscriptions.values()):
             self._detach(subscription)
         self.catchup.drop(session)
-        self.audience.presence.drop(session)
+        self.audience.drop(session)
 
     def refuse(self, session: Session, refusal: Refusal, frame_id: FrameId, topic_id: str | None) -> None:
         """Answers a frame with `error`; the connection stays."""
@@ -279,17 +254,21 @@ class Hub:
 
     def _end_feed(self, feed: TopicFeed, reason: str) -> None:
         """The topic is gone, and its owner has no route to forget: every subscription ends."""
-        self._write_out(feed)
-        self._let_go(feed)
-        for subscription in feed.subscriptions():
-            self.unsubscribe(subscription, reason)
+        self.write_out(feed)
+        if feed.blocks is None:
+            self._let_go(feed)
+            for subscription in feed.subscriptions():
+                self.unsubscribe(subscription, reason)
+        else:
+            self._leave_out(feed)
+            self._endings.add(feed, reason)
 
     def _detach(self, subscription: Subscription) -> None:
         feed = subscription.feed
         self.catchup.forget(subscription)
         self.acknowledging.end(subscription)
         subscription.end()
-        self.audience.presence.end(subscription)
+        self.audience.end(subscription)
         self.subscription_count -= 1
         if self.feeds.get(feed.topic_id) is not feed:
             return  # ended by the owner, who has forgotten it
@@ -298,8 +277,12 @@ class Hub:
             self._let_go(feed)
 
     def _let_go(self, feed: TopicFeed) -> None:
-        self.feeds.pop(feed.topic_id, None)
+        self._leave_out(feed)
         self._flush.forget(feed)
+
+    def _leave_out(self, feed: TopicFeed) -> None:
+        """The topic is not followed here any longer."""
+        self.feeds.pop(feed.topic_id, None)
         self._input.forget(feed)
         self.audience.presence.forget(feed.topic_id)
 
@@ -363,8 +346,9 @@ class Hub:
             self._end_feed(feed, "deleted")
             feed = None
         if feed is None:
-            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer)
+            feed = self.feeds[pending.topic_id] = grants.new_feed(pending, answer, self._pace)
             return feed
+        feed.warm(known_heat(answer.heat))
         self._input.configure(feed, answer.settings)
         self.acknowledging.configure(feed)
         if answer.fence > feed.fence:
@@ -384,7 +368,7 @@ class Hub:
         if moment.now - self._looked_at >= _EVERY_S:
             self._looked_at = moment.now
             self._look(moment.now)
-        self.audience.presence.tick(moment.now)
+        self.audience.tick(moment.now)
 
     def _look(self, now: float) -> None:
         """Does what is due about once a second: what waits for an owner, gaps, sessions out of step."""

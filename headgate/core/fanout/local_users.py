@@ -11,6 +11,7 @@ from headgate.core.fanout.session import Subscription, TopicFeed
 from headgate.core.wire.link_presence import AttachPresence, PresenceChanged, TopicUsers, UserPresence
 
 CHUNK: Final = 1_000  # users and topics of one message: about 50 KB on the link
+FEW: Final = 100  # users here of a topic whose changes are told before its next subscribe, not up to 2 ms later
 CHUNKS: Final = 2  # of one shard or topic and `announce`, where all have to be told: a few milliseconds
 
 
@@ -106,6 +107,14 @@ class LocalUsers:
                 del self._feeds[feed]
         for shard, topics in shards.items():
             self._send(shard, topics)
+
+    def announce_small(self, feed: TopicFeed) -> None:
+        """Tells what has changed if it is about a topic of few users, whose next subscribe must not overtake it.
+
+        In a crowd nobody can say who came first, and a message for each would cost a fifth of a connect.
+        """
+        if feed in self._changed and len(self._feeds[feed]) <= FEW:
+            self.announce_changes()
 
     def _change(self, subscription: Subscription, connections: int, away: int) -> None:
         feed, caller = subscription.feed, subscription.session.caller

@@ -4,7 +4,8 @@ Nothing is sent from here. The hub asks the owner for what `ask`, `next` and `re
 `answered`, and does what that returns.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from headgate.core.client.inbound import Subscribe
@@ -21,6 +22,7 @@ from headgate.core.wire.position import Position
 PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
 _NO_TOPICS: Final[frozenset[str]] = frozenset()
+_NO_ASKED: Final[Mapping[str, "PendingSubscribe"]] = MappingProxyType({})
 
 QueryTopic = tuple[str, Subscribe | Refusal]  # the topic id as the query has it, and what it asks for
 
@@ -315,6 +317,10 @@ class PendingSubscribes:
         for pending in held:
             pending.move(SubscriptionEvent.ASK_AGAIN)
         return held
+
+    def awaits_answer(self, session: Session) -> bool:
+        """Returns whether an owner is being asked for a topic of a session's."""
+        return any(pending.asked for pending in self._asked.get(session, _NO_ASKED).values())
 
     def count(self, session: Session) -> int:
         """Returns how many topics of a session are asked for, or wait in its query."""

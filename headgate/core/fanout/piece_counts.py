@@ -55,10 +55,10 @@ class PieceCounts:
             count.count += in_step
             count.is_flushed = count.is_new = True
 
-    def wrote(self, first: int, last: int) -> None:
-        """A piece was written to one subscriber out of step."""
+    def wrote(self, first: int, last: int, subscribers: int = 1) -> None:
+        """A piece was written to one subscriber out of step, or to so many in a slice of a sweep."""
         for count in self._of(first, last):
-            count.count += 1
+            count.count += subscribers
 
     def set_back(self, cursor: int) -> None:
         """A subscriber in step did not get what is above `cursor` after all; it will get it later."""

@@ -96,6 +96,12 @@ class GatewayMetrics(Protocol):
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts what happened to acknowledged deliveries."""
 
+    def sliced(self, seconds: float) -> None:
+        """Counts a slice of the sweeps over large topics, which held the loop so long."""
+
+    def swept(self, seconds: float) -> None:
+        """Counts a sweep over a large topic: so long after the append of a piece's oldest message all had it."""
+
     def redelivered(self, count: int) -> None:
         """Counts message frames that were sent again."""
 

@@ -8,11 +8,12 @@ from headgate.core.client.framing import WEBSOCKET, ClientFrame, Framing
 from headgate.core.client.inbound import Allowance
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import CLOSE_REASONS, FrameId, disconnect, welcome
+from headgate.core.fanout.blocks import Group
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.ports import Acks, Moment, Outlet
 from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.rights import Caller, Identity
+from headgate.core.wire.rights import Caller, Identity, may_be_told_of
 
 
 class Session:
@@ -78,6 +79,12 @@ class Session:
         """Whether it is being found out who opened it: then no frame of the client's is taken."""
         return self.caller is None and self.deadline is None and not self.closed
 
+    def may_be_told_of(self, topic_id: str) -> bool:
+        """Whether hints may name a topic of the user's: a ticket for topics, or a token with `only`, must name it."""
+        if self.caller is None or (self.topics is not None and topic_id not in self.topics):
+            return False
+        return may_be_told_of(self.caller, topic_id)
+
     def await_auth(self, deadline: float) -> None:
         """Gives the client until `deadline` to send `auth`."""
         self.deadline = deadline
@@ -96,13 +103,13 @@ class Session:
 
     # What it writes
 
-    def greet(self, wall_ms: int, end: bytes, frame_id: FrameId) -> None:
+    def greet(self, wall_ms: int, jitter: float, end: bytes, frame_id: FrameId) -> None:
         """Writes `welcome` with its `welcome_end`, but behind an answer to the request that was not written yet.
 
         An SSE stream's waits for the owner's answer.
         """
         assert self.caller is not None
-        hello = welcome(self.connection_id, self.caller.user_id, wall_ms, end, frame_id)
+        hello = welcome(self.connection_id, self.caller.user_id, wall_ms, jitter, end, frame_id)
         if self.framing is WEBSOCKET and not self.preface:
             self.emit(hello)
         else:
@@ -296,11 +303,11 @@ class Subscription(Life):
         self.move(SubscriptionEvent.CATCH_UP)
         feed, session = self.feed, self.session
         if self.acks is not None:
-            group = feed.acked
+            group = Group.ACKED
         elif session.framing is not WEBSOCKET:
-            group = feed.streams
+            group = Group.STREAMS
         else:
-            group = feed.sockets if session.follows == 1 else feed.shared
+            group = Group.SOCKETS if session.follows == 1 else Group.SHARED
         feed.step_in(self, group, session.outlet.write)
         target, self.target = self.target, None
         return target
@@ -308,8 +315,8 @@ class Subscription(Life):
     def step_out(self, cursor: int | None = None) -> None:
         """Parks at the newest message written, or at `cursor` when the last piece was not written to it."""
         self.move(SubscriptionEvent.PARK)
+        self.cursor = self.feed.cursor_of(self) if cursor is None else cursor
         self.feed.step_out(self)
-        self.cursor = self.feed.sent if cursor is None else cursor
         self.mark = self.feed.size
 
     def go_back(self, cursor: int) -> None:
@@ -342,7 +349,7 @@ class Subscription(Life):
     def fence(self) -> None:
         """Holds it behind the newest message written to it; its feed has nothing pending."""
         if self.in_step:
-            self.cursor = self.feed.sent
+            self.cursor = self.feed.cursor_of(self)
             self.mark = self.feed.size
         self.move(SubscriptionEvent.FENCE)
         self.feed.step_out(self)

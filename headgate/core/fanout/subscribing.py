@@ -91,7 +91,7 @@ class Subscribing:
             self._pending.hold(pending)
             return
         pending.place(shard)
-        build = partial(pending.request, create=self._auto_create, level=self._audience.presence.level(pending))
+        build = partial(pending.request, create=self._auto_create, level=self._audience.presence.prepare(pending))
         self._upstream.request(shard, build, partial(self._answered, pending))
 
     def _open_cursor(self, pending: PendingSubscribe) -> None:

@@ -87,7 +87,8 @@ class WriteCounts:
 
 
 def _lowest_cursor(feed: TopicFeed) -> int:
-    """Returns the number up to which all subscribers out of step have what they get; -1 where they are too many."""
+    """Returns the number up to which all subscribers have what they get; -1 where too many are out of step."""
     if len(feed.behind) > LOOKED_THROUGH:
         return -1
-    return min((subscription.cursor for subscription in feed.behind), default=feed.head + 1)
+    behind = min((subscription.cursor for subscription in feed.behind), default=feed.head + 1)
+    return min(behind, feed.lowest_in_step())

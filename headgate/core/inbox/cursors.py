@@ -1,7 +1,6 @@
 """The cursors of a shard's users: how far each device has come in each topic. Merged by maximum, in any order.
 
-The devices of a user in a topic are one packed row, the one that was heard of last at its end. A row is what a snapshot
-holds too, as a pair; its key begins with FAMILY, which no user id does.
+The devices of a user in a topic are one packed row, the one that was heard of last at its end.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from headgate.core.wire.errors import CorruptRecord
+from headgate.core.inbox.packed_rows import SLICE_ROWS, PackedRows, packed, user_topic_key, user_topic_of
 from headgate.core.wire.inbox_record import CursorEntry
 from headgate.core.wire.link_acks import WINDOW
 from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
@@ -18,7 +17,7 @@ FAMILY: Final = b"\0c"  # of keys
 DEVICES: Final = 100  # of a user in a topic; the newest are kept
 ROW_BYTES: Final = 65_536  # of the same; at least eight devices, however much of their messages failed
 MAX_ROWS: Final = 1_000_000  # of a shard: no further user and topic gets a cursor
-SLICE_ROWS: Final = 2_000  # a few milliseconds
+MAX_BYTES: Final = 268_435_456  # of a shard's rows: beyond it no further device gets a cursor either
 REFRESHED: Final = 8  # the part of the time to keep after which the cursor of a device that is here counts as new
 
 IsHeld = Callable[[str, str, str], bool]  # of user, device, topic
@@ -37,10 +36,6 @@ class DeviceCursor(msgspec.Struct, array_like=True, gc=False):
     heard_s: int
     above: list[int] = []
     attempts: list[tuple[int, int]] = []
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[list[DeviceCursor]] = msgspec.msgpack.Decoder(list[DeviceCursor])
 
 
 def merged(one: DeviceCursor, other: DeviceCursor) -> DeviceCursor:
@@ -83,17 +78,23 @@ class Expiry:
         return [device for device in devices if device.heard_s >= self._since_s or device.epoch == epoch]
 
 
-class DeviceCursors:
-    """Cursors by user and topic; the length is the number of its rows."""
+class DeviceCursors(PackedRows[list[DeviceCursor]]):
+    """Cursors by user and topic. `size` is the bytes of all rows."""
 
     def __init__(self) -> None:
-        self._rows: dict[bytes, bytes] = {}
+        super().__init__(list[DeviceCursor], "cursors")
+        self.size = 0
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for a further user and topic."""
+        return len(self) >= MAX_ROWS or self.size >= MAX_BYTES
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
+    def has_room(self, user_id: str, device_id: str, topic_id: str) -> bool:
+        """Returns whether a cursor can be stored. One that is known moves on even where there is room for no other."""
+        if self.size >= MAX_BYTES:
+            return self.find(user_id, device_id, topic_id) is not None
+        return not self.is_full or row_key(user_id, topic_id) in self
 
     def merge(self, entry: CursorEntry, ts: int) -> bytes:
         """Takes a cursor of a record that was appended at `ts` (Unix milliseconds); returns the key of its row."""
@@ -101,77 +102,51 @@ class DeviceCursors:
         found = DeviceCursor(entry.device_id, entry.epoch, entry.seq, ts // 1_000, entry.above, entry.attempts)
         known = found
         others = []
-        for device in self._devices(key):
+        for device in self.row(key) or ():
             if device.device_id == entry.device_id:
                 known = device
             else:
                 others.append(device)
-        self._rows[key] = _packed([*others, merged(known, found)])
+        row = _packed([*others, merged(known, found)])
+        self.size += len(row) - len(self._rows.get(key, b""))
+        self._rows[key] = row
         return key
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Takes a row of a snapshot; None takes it away. Raises CorruptRecord."""
+        before = len(self._rows.get(key, b""))
+        super().load(key, value)
+        self.size += len(self._rows.get(key, b"")) - before
 
     def find(self, user_id: str, device_id: str, topic_id: str) -> DeviceCursor | None:
         """Returns a cursor, None where none is stored."""
-        devices = self._devices(row_key(user_id, topic_id))
+        devices = self.row(row_key(user_id, topic_id)) or ()
         return next((device for device in devices if device.device_id == device_id), None)
 
     def expire(self, rule: Expiry) -> Iterator[list[bytes]]:
         """Forgets cursors by a rule; yields the keys of the rows that changed, a slice at a time."""
-        keys = list(self._rows)
-        for at in range(0, len(keys), SLICE_ROWS):
-            yield [key for key in keys[at : at + SLICE_ROWS] if self._expire_in(key, rule)]
+        for keys in self.keys(SLICE_ROWS):
+            yield [key for key in keys if self._expire_in(key, rule)]
 
     def _expire_in(self, key: bytes, rule: Expiry) -> bool:
         """Returns whether a row changed."""
-        devices = self._devices(key)
-        if all(device.heard_s >= rule.refresh_s for device in devices):
+        devices = self.row(key)
+        if devices is None or all(device.heard_s >= rule.refresh_s for device in devices):
             return False
-        kept = rule.kept(*ids_of(key), devices)
+        kept = rule.kept(*user_topic_of(FAMILY, key), devices)
         before, now = self._rows[key], _packed(kept)
         self.load(key, now if kept else None)
         return now != before
 
-    def _devices(self, key: bytes) -> list[DeviceCursor]:
-        row = self._rows.get(key)
-        return [] if row is None else _decoder.decode(row)
-
-    # As pairs of a snapshot
-
-    def keys(self, size: int) -> Iterator[list[bytes]]:
-        """Yields the keys of all rows, at most `size` at a time; anything may change between two of them."""
-        keys = list(self._rows)
-        for at in range(0, len(keys), size):
-            yield keys[at : at + size]
-
-    def encoded(self, key: bytes) -> bytes | None:
-        """Returns a row, None for one that is not there."""
-        return self._rows.get(key)
-
-    def load(self, key: bytes, value: bytes | None) -> None:
-        """Takes a row of a snapshot; None takes it away. Raises CorruptRecord."""
-        if value is None:
-            self._rows.pop(key, None)
-            return
-        try:
-            _decoder.decode(value)
-        except msgspec.DecodeError as error:
-            raise CorruptRecord(f"the snapshot's cursors of {ids_of(key)}: {error}") from None
-        self._rows[key] = value
-
 
 def row_key(user_id: str, topic_id: str) -> bytes:
     """Returns the key of the cursors of a user in a topic."""
-    return b"%b%b\0%b" % (FAMILY, user_id.encode(), topic_id.encode())
-
-
-def ids_of(key: bytes) -> tuple[str, str]:
-    """Returns the user id and the topic id of a key."""
-    user_id, _, topic_id = key[len(FAMILY) :].partition(b"\0")
-    return user_id.decode(), topic_id.decode()
+    return user_topic_key(FAMILY, user_id, topic_id)
 
 
 def _packed(devices: list[DeviceCursor]) -> bytes:
     """Returns a row of the devices at the end of the list, as many as the bounds allow."""
     devices = devices[-DEVICES:]
-    while len(row := _encoder.encode(devices)) > ROW_BYTES:
+    while len(row := packed(devices)) > ROW_BYTES:
         del devices[0]
     return row

@@ -111,6 +111,12 @@ class Routes(Generic[G]):
             batch.frames.append(message.frame)
             route.sent = seq
 
+    def trace(self, message: Deliver, context: bytes) -> None:
+        """Has the trace context of a message that was pushed go with it, where it is in an open batch."""
+        for route in self.hosts(message.topic_id):
+            if route.open is not None and route.sent == message.seq:
+                route.open.traces = {**(route.open.traces or {}), message.seq: context}
+
     def take(self) -> list[tuple[G, Messages]]:
         """Closes and returns the open batches, in the order in which they were begun."""
         batches = [(route.gateway, route.open) for route in self._open if route.open is not None]

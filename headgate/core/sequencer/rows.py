@@ -32,7 +32,8 @@ class Row(msgspec.Struct, array_like=True, gc=False):
 
     `seq` is the newest given in this epoch, 0 before the first message; `others` of them went to what is no message.
     `version` counts changes of name, permissions and settings; `fence` counts records after which somebody may do less.
-    `tally` is None until something was told.
+    `tally` is None until something was told. `heat` is how the topic was delivered, for its next owner; "" is `direct`.
+    `apply` neither reads nor writes the two.
     """
 
     topic_id: str
@@ -47,6 +48,7 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     fence: int = 0
     others: int = 0
     tally: Tally | None = None
+    heat: str = ""
 
     @property
     def n(self) -> int:

@@ -39,6 +39,7 @@ HEADER: Final = struct.Struct(">3sBHBxIQQ16s")
 
 BASE: Final = 1  # flag: of a base, which needs no other snapshot
 END: Final = 2  # flag: the last chunk of a snapshot; it has the rest
+_FLAGS_AT: Final = 6
 
 
 class Rest(msgspec.Struct, array_like=True):
@@ -142,6 +143,11 @@ def seal(shard: int, logic: int, flags: int, floor: int, offset: int, prev: byte
 def name_of(value: bytes) -> bytes:
     """Returns the name of a sealed chunk."""
     return value[-NAME_BYTES:]
+
+
+def ends(value: bytes) -> bool:
+    """Returns whether a sealed chunk is the last of a snapshot."""
+    return bool(value[_FLAGS_AT] & END)
 
 
 def read_chunk(at: int, value: bytes | None) -> Chunk | None:

@@ -1,4 +1,4 @@
-"""The names of the ten lifecycle events of a message, and which of them somebody asks for."""
+"""The names of the lifecycle events: ten of a message and one of a topic; and which of them somebody asks for."""
 
 import enum
 from typing import Final
@@ -9,7 +9,7 @@ MAX_TOPICS: Final = 100  # of one filter; the union of several that name more as
 
 
 class EventName(enum.StrEnum):
-    """The ten kinds of event."""
+    """The kinds of event."""
 
     SUBSCRIBER_ADDED = "subscriber_added"
     MESSAGE_ENQUEUED = "message_enqueued"
@@ -21,6 +21,7 @@ class EventName(enum.StrEnum):
     STRATEGY_SWAPPED = "strategy_swapped"
     BACKPRESSURE = "backpressure"
     BATCH_FLUSH = "batch_flush"
+    MODE_SWITCHED = "mode_switched"  # of a topic, on the network only
 
 
 class EventFilter(LinkStruct):

@@ -1,10 +1,17 @@
 """The message frame: the client's JSON, built once from a record's tail for all transports."""
 
+import re
 from typing import Final
+
+import msgspec
 
 from headgate.core.wire.timestamps import rfc3339
 
 _ID: Final = b'"message_id":"'
+_PUBLISHER: Final = re.compile(
+    rb'\{"type":"message","topic_id":"[^"]*","seq":\d+,"ts":\d+,"message_id":"[^"]*",'
+    rb'"publisher_id":("(?:[^"\\]|\\.)*")'
+)
 
 
 def message_id_in(frame: bytes) -> str | None:
@@ -14,6 +21,18 @@ def message_id_in(frame: bytes) -> str | None:
     """
     at = frame.find(_ID) + len(_ID)
     return None if at < len(_ID) else frame[at : frame.index(b'"', at)].decode()
+
+
+def publisher_in(frame: bytes) -> str:
+    """Returns who published a durable message, "" where its frame does not say so in the place where we write it.
+
+    The frame is not parsed: all before the payload is the server's.
+    """
+    found = _PUBLISHER.match(frame)
+    try:
+        return "" if found is None else msgspec.json.decode(found[1], type=str)
+    except msgspec.DecodeError:  # a record written by hand
+        return ""
 
 
 def message_frame(topic_id: str, seq: int, ts: int, tail: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """Records of the inbox log, as JSON an operator can read in Kafka.
 
-A membership has the user id as its key and is an output of a topic's owner: it names where it comes from. Cursors of
-many users of the shard are one record without a key. Both may come twice or late: whoever reads them keeps the newest
-membership by source and the maximum of cursors, so order and repeats do not matter.
+A membership has the user id as its key and is an output of a topic's owner: it names where it comes from. Cursors and
+read marks of many users of the shard, and heads of many topics, are one record without a key. All may come twice or
+late: whoever reads them keeps the newest membership by source and the maximum of the others, so order and repeats do
+not matter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.link_acks import WINDOW, Cursor
 from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
+from headgate.core.wire.link_inbox import ReadMark
 
 MEMBERSHIP_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
 RECORD_BYTES: Final = 65_536
@@ -58,12 +60,54 @@ class CursorsRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="
     cursors: list[CursorEntry]
 
 
-InboxRecord = MembershipRecord | CursorsRecord
+class HeadEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where a topic is: `n` messages up to `seq`, the newest appended at `ts` (Unix milliseconds).
+
+    `hot` is whether it is delivered by `inbox`. With `gone` it was deleted: all memberships of the epoch have ended.
+    """
+
+    topic_id: _Id
+    epoch: _Number
+    seq: _Number
+    n: _Number
+    ts: _Number = 0
+    hot: bool = False
+    gone: bool = False
+
+
+class HeadsRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="heads"):
+    """Topics of one shard that moved: a pointer bundle of at most RECORD_BYTES.
+
+    `shard` is the topics'; the record is in the shard of users who are members of them. Of two heads of a topic the
+    higher (epoch, seq) holds, and `gone` ends an epoch.
+    """
+
+    shard: int
+    heads: list[HeadEntry]
+
+
+class MarkEntry(msgspec.Struct, frozen=True, gc=False):
+    """A user has read a topic up to `seq`; see `link_inbox.ReadMark`."""
+
+    user_id: _UserId
+    topic_id: _Id
+    epoch: _Number
+    seq: _Number
+    n: _Number
+
+
+class MarksRecord(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="marks"):
+    """Read marks of users of the shard, at most RECORD_BYTES."""
+
+    marks: list[MarkEntry]
+
+
+InboxRecord = MembershipRecord | CursorsRecord | HeadsRecord | MarksRecord
+
+_Entry = CursorEntry | HeadEntry | MarkEntry
 
 _decoder: msgspec.json.Decoder[InboxRecord] = msgspec.json.Decoder(InboxRecord)
-_entry_decoder: msgspec.json.Decoder[CursorEntry] = msgspec.json.Decoder(CursorEntry)
 _encoder = msgspec.json.Encoder()
-_BEGIN: Final = b'{"op":"cursors","cursors":['
 _END: Final = b"]}"
 
 
@@ -95,27 +139,52 @@ def encode_cursor(cursor: Cursor) -> bytes:
     if max(len(cursor.above), len(cursor.attempts)) > most:
         raise CorruptRecord(f"a cursor with more than {most} numbers")
     ids = cursor.user_id, cursor.device_id, cursor.topic_id
-    entry = _encoder.encode(CursorEntry(*ids, cursor.epoch, cursor.seq, cursor.above, cursor.attempts))
-    try:
-        _entry_decoder.decode(entry)
-    except msgspec.DecodeError as error:
-        raise CorruptRecord(f"a cursor: {error}") from None
-    return entry
+    return _entry(CursorEntry(*ids, cursor.epoch, cursor.seq, cursor.above, cursor.attempts))
+
+
+def encode_head(head: HeadEntry) -> bytes:
+    """Returns one entry of a record of heads: at most 1 KB. Raises CorruptRecord for one that nobody would take."""
+    return _entry(head)
+
+
+def encode_mark_entry(mark: ReadMark) -> bytes:
+    """Returns one entry of a record of read marks: at most 2 KB. Raises CorruptRecord as `encode_cursor` does."""
+    return _entry(MarkEntry(mark.user_id, mark.topic_id, mark.epoch, mark.seq, mark.n))
 
 
 def records_of_cursors(entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yields as few records as hold the entries, in order, each with the number of its entries."""
+    return _records(b'{"op":"cursors","cursors":[', entries)
+
+
+def records_of_heads(shard: int, entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Does the same with heads of topics of a shard."""
+    return _records(b'{"op":"heads","shard":%d,"heads":[' % shard, entries)
+
+
+def records_of_marks(entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Does the same with read marks."""
+    return _records(b'{"op":"marks","marks":[', entries)
+
+
+def _entry(entry: _Entry) -> bytes:
+    value = _encoder.encode(entry)
+    try:
+        msgspec.json.decode(value, type=type(entry))
+    except msgspec.DecodeError as error:
+        raise CorruptRecord(f"{type(entry).__name__}: {error}") from None
+    return value
+
+
+def _records(begin: bytes, entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yields records of at most RECORD_BYTES."""
     some: list[bytes] = []
-    size = len(_BEGIN) + len(_END)
+    size = empty = len(begin) + len(_END)
     for entry in entries:
         if some and size + len(entry) + 1 > RECORD_BYTES:
-            yield _record_of(some), len(some)
-            some, size = [], len(_BEGIN) + len(_END)
+            yield b"".join((begin, b",".join(some), _END)), len(some)
+            some, size = [], empty
         some.append(entry)
         size += len(entry) + 1
     if some:
-        yield _record_of(some), len(some)
-
-
-def _record_of(entries: list[bytes]) -> bytes:
-    return b"".join((_BEGIN, b",".join(entries), _END))
+        yield b"".join((begin, b",".join(some), _END)), len(some)

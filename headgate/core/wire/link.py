@@ -17,6 +17,7 @@ from headgate.core.wire import (
     link_events,
     link_groups,
     link_hello,
+    link_inbox,
     link_members,
     link_messages,
     link_presence,
@@ -95,7 +96,7 @@ class Subscribed(LinkStruct, tag=13):
     `settings` are the topic's effective settings.
     `fence` is the topic's newest fence; `member` is whether the caller is a member. `users` is how many different users
     there are, the caller included; -1 where presence is off or not for him, None from an owner that does not count.
-    `group` is the one that was joined, and `cursor` then where it is.
+    `group` is the one that was joined, and `cursor` then where it is. `heat` is as in `link_inbox.TopicHeat`.
     """
 
     req: int
@@ -112,6 +113,7 @@ class Subscribed(LinkStruct, tag=13):
     member: bool = False
     users: int | None = None
     group: str = ""
+    heat: str = "direct"
 
 
 class Leave(LinkStruct, tag=14):
@@ -149,13 +151,17 @@ class Page(LinkStruct, tag=16):
 
 
 class Messages(LinkStruct, tag=17):
-    """Live messages of a durable topic, once a gateway: consecutive seqs from `seq` on; `ts` are their append times."""
+    """Live messages of a durable topic, once a gateway: consecutive seqs from `seq` on; `ts` are their append times.
+
+    `traces` are the `traceparent` of the traced ones among them, by seq.
+    """
 
     topic_id: str
     epoch: int
     seq: int
     ts: list[int]
     frames: list[bytes]
+    traces: dict[int, bytes] | None = None
 
 
 class EphemeralMessages(LinkStruct, tag=18):
@@ -335,13 +341,14 @@ Request = (
     | link_members.MemberRequest | link_messages.MessageRequest | link_presence.PresenceRequest | link_users.UserRequest
     | link_direct.DirectRequest | link_deliveries.DeliveryRequest
     | link_acks.CursorRequest | link_dead_letters.DeadLetterRequest | link_stats.StatsRequest
-    | link_groups.GroupRequest
+    | link_groups.GroupRequest | link_inbox.InboxRequest
 )  # fmt: skip
 Answer = (
     Subscribed | Page | TopicAnswer | TopicsAnswer | Counts | Verdicts | HistoryPage | link_ephemeral.Relayed | Refused
     | link_members.MembersReply | link_messages.MessageReply | link_presence.PresenceReply | link_users.UserReply
     | link_direct.DirectReply | link_deliveries.DeliveryReply
     | link_acks.CursorReply | link_dead_letters.DeadLetterReply | link_stats.StatsReply | link_groups.GroupReply
+    | link_inbox.InboxReply
 )  # fmt: skip
 Message = (
     Request | Answer | link_hello.Greeting | Attach | Attached | Leave | Messages | EphemeralMessages
@@ -353,6 +360,7 @@ Message = (
     | link_events.EventAnnouncement
     | link_stats.StatsReport | link_stats.StatsPush
     | link_groups.GroupAnnouncement | link_groups.GroupPush
+    | link_inbox.InboxReport | link_inbox.InboxPush | link_inbox.InboxNews
 )  # fmt: skip
 SinceVersion2 = (
     link_members.AskMember | link_members.AskMembers | link_members.AskMemberships
@@ -364,4 +372,5 @@ SinceVersion2 = (
     | link_events.EventAnnouncement
     | link_stats.StatsRequest | link_stats.StatsReport
     | link_groups.GroupRequest | link_groups.GroupAnnouncement
+    | link_inbox.InboxRequest | link_inbox.InboxReport
 )  # fmt: skip

@@ -6,6 +6,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_struct import LinkStruct
 from headgate.core.wire.rights import Caller
 
+MAX_TOP: Final = 100  # entries of a list of the first
 MAX_REPORTED: Final = 1_000  # topics of one report
 TOLD_SHARE: Final = 50  # a part of a topic's `queue_limit`: what waits is told from there on
 
@@ -131,8 +132,43 @@ class ReleaseHeld(LinkStruct, tag=138):
     epoch: int
 
 
-StatsRequest = AskStats | FlushTopic
-StatsReply = StatsAnswer | TopicFlushed
+class AskTop(LinkStruct, tag=139):
+    """Asks the owner of a shard for its lists of the first. Answer: TopAnswer or Refused."""
+
+    req: int
+    shard: int
+
+
+class TopEntry(LinkStruct):
+    """A topic or a user, and a number; the true one may be above it by up to `error`."""
+
+    id: str
+    count: int
+    error: int = 0
+
+
+class TopLists(LinkStruct):
+    """The first of a shard, largest first, each list with MAX_TOP entries at most: topics, and users by backlog.
+
+    `messages` and `failures` are of the last hour, as far as the shard was owned here.
+    """
+
+    members: list[TopEntry] = []  # noqa: RUF012 - msgspec copies it
+    messages: list[TopEntry] = []  # noqa: RUF012
+    failures: list[TopEntry] = []  # noqa: RUF012
+    backlogs: list[TopEntry] = []  # noqa: RUF012
+
+
+class TopAnswer(LinkStruct, tag=142):
+    """Answer to AskTop. `size` is how many entries a list of this owner has at most: the setting `metrics.top`."""
+
+    req: int
+    size: int
+    lists: TopLists
+
+
+StatsRequest = AskStats | FlushTopic | AskTop
+StatsReply = StatsAnswer | TopicFlushed | TopAnswer
 StatsReport = DeliveryReport | PublishReport  # of a gateway or an ingest, to the owner of a shard
 StatsPush = Queued | ReleaseHeld  # of a topic's owner, to an ingest or a gateway
 FromAnyDispatcher = Numbered

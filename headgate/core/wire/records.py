@@ -20,12 +20,16 @@ class LogName(enum.StrEnum):
 
 
 class Record(NamedTuple):
-    """A record: `offset` in its part, `ts` its append time in Unix milliseconds, raw `key` and `value`."""
+    """A record: `offset` in its part, `ts` its append time in Unix milliseconds, raw `key` and `value`.
+
+    `trace` is the header `traceparent` that it carries, as it came.
+    """
 
     offset: int
     ts: int
     key: bytes | None
     value: bytes | None
+    trace: bytes | None = None
 
 
 class Appended(NamedTuple):

@@ -10,6 +10,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import RESERVED_PREFIXES, TOPIC_ID
 from headgate.core.wire.member_roles import ANYONE, Right, Role, has, rights_in
 
+ANYBODY: Final = "anonymous"  # the user of open mode without a name: all who give none
 PERMISSIONS: Final = tuple(ANYONE)
 _PREFIX: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:-]{0,127})?\*")  # of a topic id; "*" alone is every topic
 
@@ -132,6 +133,14 @@ def may_know_presence(caller: Caller, topic: Guarded, role: Role | None) -> bool
 def may_inspect(caller: Caller, topic: Guarded, role: Role | None) -> bool:
     """Returns whether the caller may read a topic's description; with `only` the token must name a use of it."""
     return not caller.only or rights_of(caller, topic, role) is not Right.NONE
+
+
+def may_be_told_of(caller: Caller, topic_id: str) -> bool:
+    """Returns whether the caller's inbox may name a topic of which he is a member.
+
+    With `only` the token must name a use of it.
+    """
+    return not caller.only or given_by_token(caller, topic_id) is not Right.NONE
 
 
 def may_create(caller: Caller, topic_id: str) -> bool:

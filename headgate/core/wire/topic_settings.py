@@ -1,7 +1,7 @@
 """The settings of a topic (docs/protocol.md, section 2): checked, merged, and shown with their defaults.
 
 The *overrides* of a topic are stored: the settings that differ from the defaults. Readers get the *effective* settings,
-the whole table.
+the whole table. `usual` are the defaults of an installation: those of `usual_with`, alike on ingests and dispatchers.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ MAX_BATCH_DELAY_MS: Final = 60_000  # a message held for longer than the heartbe
 MAX_ATTEMPTS: Final = 1_000
 MAX_RETRY_MS: Final = 86_400_000  # the duplicate window's age: a later attempt might be a second delivery
 _HOT_EXIT_SHARE: Final = (4, 5)  # below the default only where hot_enter leaves no room for it
+_HEAT: Final = frozenset({"paced_above", "hot_enter", "hot_exit"})
 
 DEFAULT_RETRY: Final[Settings] = {
     "max_attempts": 5,
@@ -36,6 +37,7 @@ DEFAULTS: Final[Settings] = {
     "retry": DEFAULT_RETRY,
     "on_slow": "disconnect",
     "presence": "count",  # in a durable topic
+    "paced_above": 1_000,
     "hot_enter": 10_000,
     "hot_exit": 8_000,
     "rate_limit": {"per_s": 100, "burst": 200},
@@ -44,17 +46,37 @@ DEFAULTS: Final[Settings] = {
     "retention_messages": None,
 }
 
-NOT_BUILT: Final = ("hot_enter", "hot_exit")
 PRESENCE: Final = {"durable": "count", "ephemeral": "list"}  # the default of each profile
 
 
-def effective(overrides: Settings) -> Settings:
-    """Returns the whole table: every setting with its value. The nested objects are shared: do not change them."""
-    full = _defaults_of(overrides)
-    if "hot_enter" in overrides:
-        part, whole = _HOT_EXIT_SHARE
-        full["hot_exit"] = max(1, min(full["hot_exit"], overrides["hot_enter"] * part // whole))
-    return full | overrides
+def usual_with(hot_enter: int, hot_exit: int) -> Settings:
+    """Returns the defaults of an installation with these bounds of hot topics."""
+    return DEFAULTS | {"hot_enter": hot_enter, "hot_exit": hot_exit}
+
+
+def hot_exit_below(hot_enter: int, hot_exit: int = DEFAULTS["hot_exit"]) -> int:
+    """Returns `hot_exit`, or four fifths of `hot_enter` where that is lower."""
+    part, whole = _HOT_EXIT_SHARE
+    return min(hot_exit, hot_enter * part // whole)
+
+
+def effective(overrides: Settings, usual: Settings = DEFAULTS) -> Settings:
+    """Returns the whole table: every setting with its value. The nested objects are shared: do not change them.
+
+    A `hot_exit` that is not below `hot_enter`, because the installation changed its default, is four fifths of it.
+    """
+    full = _full(overrides, usual)
+    if full["hot_exit"] >= full["hot_enter"]:
+        full["hot_exit"] = hot_exit_below(full["hot_enter"])
+    return full
+
+
+def heat_bounds(overrides: Settings, usual: Settings = DEFAULTS) -> tuple[int, int, int]:
+    """Returns the effective `paced_above`, `hot_enter` and `hot_exit`: without a table, for most topics set none."""
+    if overrides.keys().isdisjoint(_HEAT):
+        return usual["paced_above"], usual["hot_enter"], usual["hot_exit"]
+    full = effective(overrides, usual)
+    return full["paced_above"], full["hot_enter"], full["hot_exit"]
 
 
 def presence_of(overrides: Settings) -> str:
@@ -63,7 +85,7 @@ def presence_of(overrides: Settings) -> str:
     return mode
 
 
-def create(settings: object, profile: str = "durable") -> Settings:
+def create(settings: object, profile: str = "durable", usual: Settings = DEFAULTS) -> Settings:
     """Returns the overrides of a new topic, from the member `settings` of a create. Raises Refusal `bad_request`.
 
     `profile` is what a topic is that names none: the setting `topics.profile`.
@@ -71,44 +93,31 @@ def create(settings: object, profile: str = "durable") -> Settings:
     named = {} if settings is None else settings
     if isinstance(named, dict) and named.get("profile") is None:
         named = named | {"profile": profile}
-    return merge({}, named, new=True)
+    return merge({}, named, usual, new=True)
 
 
-def overrides_of(settings: Settings) -> Settings:
+def overrides_of(settings: Settings, usual: Settings = DEFAULTS) -> Settings:
     """Returns the overrides that make these effective settings."""
-    named = {name: settings[name] for name in ("profile", "hot_enter") if settings[name] != DEFAULTS[name]}
-    base = effective(named)
+    named = {name: settings[name] for name in ("profile", "hot_enter") if settings[name] != usual[name]}
+    base = effective(named, usual)
     return named | {name: value for name, value in settings.items() if value != base[name]}
 
 
-def change(settings: Settings, changes: object) -> Settings:
+def change(settings: Settings, changes: object, usual: Settings = DEFAULTS) -> Settings:
     """Returns the overrides of a topic after `changes` to its effective settings, key by key; null restores a default.
 
-    `hot_exit` stays as it is where only `hot_enter` changes. Raises Refusal `bad_request` naming the setting, also for
-    one that has no effect yet, and `immutable` for another `profile`.
+    `hot_exit` stays as it is where only `hot_enter` changes. Raises Refusal `bad_request` naming the setting, and
+    `immutable` for another `profile`.
     """
     if not isinstance(changes, dict):
         raise _bad("settings", "an object")
-    require_built({name: value for name, value in changes.items() if value is not None})
-    overrides = overrides_of(settings)
+    overrides = overrides_of(settings, usual)
     if "hot_enter" in changes and "hot_exit" not in changes:
         overrides["hot_exit"] = settings["hot_exit"]
-    return merge(overrides, changes)
+    return merge(overrides, changes, usual)
 
 
-def require_built(overrides: Settings) -> None:
-    """Raises Refusal `bad_request` for a setting that has no effect yet: none is accepted and ignored."""
-    for name, value in overrides.items():
-        if name in NOT_BUILT and value != DEFAULTS[name]:
-            raise Refusal("bad_request", f"settings.{name} is not built yet; leave it out")
-
-
-def shown(settings: Settings) -> Settings:
-    """Returns the effective settings that have an effect."""
-    return {name: value for name, value in settings.items() if name not in NOT_BUILT}
-
-
-def merge(overrides: Settings, changes: object, *, new: bool = False) -> Settings:
+def merge(overrides: Settings, changes: object, usual: Settings = DEFAULTS, *, new: bool = False) -> Settings:
     """Returns the overrides after `changes`, key by key; null restores a default.
 
     Raises Refusal `bad_request` naming the setting, and `immutable` for another `profile`, unless the topic is `new`.
@@ -126,24 +135,30 @@ def merge(overrides: Settings, changes: object, *, new: bool = False) -> Setting
             merged[name] = _CHECKS[name](f"settings.{name}", value)
     if not new and merged.get("profile", "durable") != overrides.get("profile", "durable"):
         raise Refusal("immutable", "settings.profile is fixed at creation; make another topic")
-    _check_together(merged)
-    base = _defaults_of(merged)
+    _check_together(_full(merged, usual))
+    base = _defaults_of(merged, usual)
     return {name: value for name, value in merged.items() if name == "hot_exit" or value != base[name]}
 
 
-def _defaults_of(overrides: Settings) -> Settings:
+def _full(overrides: Settings, usual: Settings) -> Settings:
+    full = _defaults_of(overrides, usual)
+    if "hot_enter" in overrides:
+        full["hot_exit"] = hot_exit_below(overrides["hot_enter"], full["hot_exit"])
+    return full | overrides
+
+
+def _defaults_of(overrides: Settings, usual: Settings) -> Settings:
     """Returns the defaults of a topic of this profile."""
     profile = overrides.get("profile", "durable")
-    return DEFAULTS | {"on_slow": ON_SLOW[profile][0], "presence": PRESENCE[profile]}
+    return usual | {"on_slow": ON_SLOW[profile][0], "presence": PRESENCE[profile]}
 
 
-def _check_together(merged: Settings) -> None:
-    full = effective(merged)
+def _check_together(full: Settings) -> None:
     allowed = ON_SLOW[full["profile"]]
     if full["on_slow"] not in allowed:
         raise _bad("settings.on_slow", f"one of {', '.join(allowed)} in a topic of profile {full['profile']}")
-    if full["hot_exit"] > full["hot_enter"]:
-        raise _bad("settings.hot_exit", f"at most settings.hot_enter, {full['hot_enter']}")
+    if full["hot_exit"] >= full["hot_enter"]:
+        raise _bad("settings.hot_exit", f"below settings.hot_enter, {full['hot_enter']}")
 
 
 def _bad(name: str, expected: str) -> Refusal:
@@ -233,6 +248,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "retry": _retry,
     "on_slow": _one_of(*ON_SLOW["ephemeral"]),
     "presence": _one_of("none", "count", "list"),
+    "paced_above": _integer(1),
     "hot_enter": _integer(1),
     "hot_exit": _integer(0),
     "rate_limit": _rate_limit,

@@ -238,6 +238,36 @@ class ConnectionList(msgspec.Struct):
     complete: bool
 
 
+class TopTopic(msgspec.Struct):
+    """A topic, and how many it has."""
+
+    topic_id: TopicIdText
+    count: Count
+
+
+class FrequentTopicItem(TopTopic):
+    """A topic, and how many it had in the last hour; the true number may be above it by up to `error`."""
+
+    error: Count
+
+
+class TopUser(msgspec.Struct):
+    """A user, and how many messages are unread in the user's inbox."""
+
+    user_id: UserIdText
+    count: Count
+
+
+class TopAnswerBody(msgspec.Struct):
+    """The first topics and users, largest first; not `complete` where the owner of a shard did not answer."""
+
+    topic_members: list[TopTopic]
+    topic_messages_per_hour: list[FrequentTopicItem]
+    topic_failures: list[FrequentTopicItem]
+    inbox_backlog: list[TopUser]
+    complete: bool
+
+
 class SubscriptionsEndedAnswer(msgspec.Struct):
     """How many subscriptions ended."""
 
@@ -279,3 +309,32 @@ class ChannelPage(msgspec.Struct):
 
     messages: list[ChannelMessage]
     next_page: NextPage
+
+
+class InboxItem(msgspec.Struct):
+    """A topic of the caller. `cursor_seq` is where the device is, `read_seq` what the user has read.
+
+    `unread` counts messages above `read_seq`; edits, redactions and reactions do not count.
+    """
+
+    topic_id: TopicIdText
+    epoch: Epoch
+    mode: Literal["direct", "inbox"]
+    head_seq: Seq
+    cursor_seq: Seq
+    read_seq: Seq
+    unread: Count
+
+
+class InboxPage(msgspec.Struct):
+    """Topics of the caller, ascending by id; a page may have fewer than `limit`."""
+
+    topics: list[InboxItem]
+    next_page: NextPage
+
+
+class MissedMessagesAnswer(msgspec.Struct):
+    """Messages above the device's cursors, topic after topic, by their oldest; with `more` there are others."""
+
+    messages: list[MessageFrame]
+    more: bool

@@ -92,6 +92,13 @@ class NackFrame(ClientFrameType, tag="nack", kw_only=True):
     reason: str | UnsetType = UNSET
 
 
+class ReadFrame(ClientFrameType, tag="read", kw_only=True):
+    """The user has read the topic up to `seq`. With an `id` the answer is `ok`, once the mark is in the log."""
+
+    topic_id: TopicIdText
+    seq: Annotated[int, Meta(ge=0)]
+
+
 class PresenceFrame(ClientFrameType, tag="presence", kw_only=True):
     """Asks who follows a topic. Answer: `presence`."""
 
@@ -123,6 +130,7 @@ CLIENT_FRAMES = (
     UnsubscribeFrame,
     AckFrame,
     NackFrame,
+    ReadFrame,
     PresenceFrame,
     TypingFrame,
     StatusFrame,

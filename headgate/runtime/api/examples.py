@@ -32,6 +32,8 @@ BODIES: Final[dict[str, Any]] = {
     "alias_edit": {"message_id": MESSAGE, "content": "b", "version": 1},
     "alias_delete": {"message_id": MESSAGE},
     "alias_react": {"message_id": MESSAGE, "reaction": "like"},
+    "alias_ack": {"message_id": MESSAGE, "device_id": "phone"},
+    "ack_inbox": {"device_id": "phone", "topic_id": ROOM, "seq": 2, "kind": "read"},
 }
 FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
     frames.AuthFrame: {"type": "auth", "token": "eyJ..."},
@@ -45,6 +47,7 @@ FRAMES: Final[dict[type[frames.ClientFrameType], dict[str, Any]]] = {
     frames.UnsubscribeFrame: {"type": "unsubscribe", "topic_id": ROOM},
     frames.AckFrame: {"type": "ack", "id": 1, "topic_id": ROOM, "seq": 1},
     frames.NackFrame: {"type": "nack", "id": 2, "topic_id": ROOM, "seq": 1, "reason": "x"},
+    frames.ReadFrame: {"type": "read", "id": 3, "topic_id": ROOM, "seq": 1},
     frames.PresenceFrame: {"type": "presence", "id": 1, "topic_id": ROOM},
     frames.TypingFrame: {"type": "typing", "id": 1, "topic_id": ROOM},
     frames.StatusFrame: {"type": "status", "id": 1, "state": "away"},

@@ -9,12 +9,14 @@ from headgate.core.wire.ids import MAX_INTEGER
 from headgate.runtime.api.value_types import (
     AttachmentItem,
     ClientMsgIdText,
+    DeviceIdText,
     MessageIdText,
     MessageKeyText,
     NameText,
     PermissionsName,
     ReactionName,
     RoleName,
+    Seq,
     TopicIdText,
     UserIdText,
     Version,
@@ -138,3 +140,26 @@ class ReactRequest(msgspec.Struct, omit_defaults=True):
     message_id: MessageIdText
     reaction: ReactionName
     remove: bool | UnsetType = UNSET
+
+
+AckKind = Annotated[
+    Literal["delivered", "read"],
+    Meta(description="`delivered` where it is left out: for the device, not for the user."),
+]
+
+
+class InboxAckRequest(msgspec.Struct, omit_defaults=True):
+    """The device has got the topic up to `seq`, or the user has read it; above the head it is the head."""
+
+    topic_id: TopicIdText
+    seq: Seq
+    device_id: DeviceIdText | UnsetType | None = UNSET
+    kind: AckKind | UnsetType = UNSET
+
+
+class AckMessageRequest(msgspec.Struct, omit_defaults=True):
+    """The device has got a message and those before it, or the user has read them; in the channel vocabulary."""
+
+    message_id: MessageIdText
+    device_id: DeviceIdText | UnsetType | None = UNSET
+    kind: AckKind | UnsetType = UNSET

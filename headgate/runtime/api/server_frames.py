@@ -51,6 +51,9 @@ class WelcomeFrame(ServerFrameType, tag="welcome", kw_only=True):
     connection_id: Annotated[str, Meta(min_length=1, max_length=64)]
     user_id: UserIdText
     server_time: UnixMilliseconds
+    reconnect_jitter: Annotated[
+        float, Meta(ge=0, le=1, description="The part of its first window that this client waits before it comes back.")
+    ]
     heartbeat: Heartbeat
     limits: dict[str, int | float]
 
@@ -150,6 +153,29 @@ class TypingNotice(ServerFrameType, tag="typing", kw_only=True):
     user_id: UserIdText
 
 
+class ReadNotice(ServerFrameType, tag="read", kw_only=True):
+    """A user has read the topic: this user on another session (`unread`), or a reader of this user's messages."""
+
+    topic_id: TopicIdText
+    user_id: UserIdText
+    seq: Annotated[int, Meta(ge=0)]
+    unread: Annotated[int, Meta(ge=0, description="Only of the user's own reading.")] | UnsetType = UNSET
+
+
+class NewsOfTopic(msgspec.Struct):
+    """A topic with new messages; `unread` counts those above the read mark."""
+
+    topic_id: TopicIdText
+    head_seq: Annotated[int, Meta(ge=0)]
+    unread: Count
+
+
+class InboxNotice(ServerFrameType, tag="inbox", kw_only=True):
+    """New messages in topics that this connection does not follow: a hint to pull, at most one a second."""
+
+    topics: Annotated[list[NewsOfTopic], Meta(min_length=1, max_length=100)]
+
+
 class ErrorFrame(ServerFrameType, tag="error", kw_only=True):
     """A frame was refused; the connection stays."""
 
@@ -209,6 +235,8 @@ SERVER_FRAMES = (
     PresenceAnswerFrame,
     PresenceDiffFrame,
     TypingNotice,
+    ReadNotice,
+    InboxNotice,
     ErrorFrame,
     TokenExpiringFrame,
     DisconnectFrame,

@@ -23,7 +23,8 @@ class Call(NamedTuple):
     Where the endpoint is for anyone, `caller` is NOBODY and `query` is empty. `path_parameters` are percent-decoded, by
     name. `share` counts the bytes that the answer holds beyond the body. `peer` is the address of the other end of the
     connection, a proxy's where one is between; `request_id` is the header X-Request-Id as it came. Both are for logs.
-    `identity` says of which token the caller is.
+    `identity` says of which token the caller is. `trace` is the header `traceparent` as it came.
+    `accepts_openmetrics`: a scraper that reads exemplars asks.
     """
 
     caller: Caller
@@ -37,6 +38,8 @@ class Call(NamedTuple):
     peer: str = ""
     request_id: bytes = b""
     identity: Identity = Identity(NOBODY)
+    trace: bytes = b""
+    accepts_openmetrics: bool = False
 
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""

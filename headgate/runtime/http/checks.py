@@ -12,6 +12,7 @@ from headgate.runtime.http.callers import Users, text_of
 from headgate.runtime.http.memory_budget import Share
 from headgate.runtime.http.paths import Found, ServedEndpoint
 from headgate.runtime.http.queries import read_query
+from headgate.runtime.logging import REQUEST_ID
 
 _SAFE: Final = frozenset({"GET", "HEAD"})  # methods that change nothing
 
@@ -48,6 +49,8 @@ class Checks:
             users.check_page(headers)
         if users is None or served.is_for_anyone:
             call = Call(NOBODY, parameters, {}, request.scope["query_string"], "", None, b"", request.share)
+            if b"openmetrics" in headers.get(b"accept", b""):
+                call = call._replace(accepts_openmetrics=True)
         else:
             call = await self._call(request, users, served, parameters)
         return await served.handler(call)
@@ -68,6 +71,8 @@ class Checks:
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
         client, request_id = scope.get("client"), headers.get(b"x-request-id", b"")
+        if request_id:
+            REQUEST_ID.set(request_id)  # of this request's task
         peer = client[0] if client else ""
-        caller = identity.caller
-        return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id, identity)
+        caller, trace = identity.caller, headers.get(b"traceparent", b"")
+        return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id, identity, trace)

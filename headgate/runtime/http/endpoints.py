@@ -11,6 +11,7 @@ EVENT_STREAM: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 TOPICS: Final = "/api/v1/topics"
 LETTERS: Final = "/api/v1/dead-letters"
+INBOX: Final = "/api/v1/inbox"
 TOPIC: Final = "/api/v1/topics/{topic_id}"
 MEMBERS: Final = f"{TOPIC}/members"
 MESSAGE: Final = f"{TOPIC}/messages/{{message_id}}"
@@ -99,10 +100,14 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("ingest", "GET", f"{TOPIC}/subscribe", "redirect_stream", AnswerShape(307), query=_SSE, who="anyone"),
     Endpoint("ingest", "GET", "/api/v1/events", "watch_events", _EVENTS, query=("topic_id", "event", "token")),
+    Endpoint("ingest", "GET", "/api/v1/top", "show_top"),
     Endpoint("ingest", "GET", LETTERS, "list_dead_letters", query=("topic_id", *_PAGE)),
     Endpoint("ingest", "GET", f"{LETTERS}/{{id}}", "show_dead_letter"),
     Endpoint("ingest", "DELETE", f"{LETTERS}/{{id}}", "purge_dead_letter", _NO_CONTENT),
     Endpoint("ingest", "POST", f"{LETTERS}/{{id}}/replay", "replay_dead_letter", AnswerShape(202)),
+    Endpoint("ingest", "GET", INBOX, "list_inbox", query=("device_id", *_PAGE)),
+    Endpoint("ingest", "GET", f"{INBOX}/messages", "missed_messages", query=("device_id", "limit")),
+    Endpoint("ingest", "POST", f"{INBOX}/ack", "ack_inbox", _NO_CONTENT, Body()),
     Endpoint("ingest", "GET", "/openapi.json", "openapi", who="anyone"),
     Endpoint("ingest", "GET", "/asyncapi.json", "asyncapi", who="anyone"),
     Endpoint("ingest", "POST", "/send_message", "alias_send", AnswerShape(), Body()),
@@ -110,6 +115,7 @@ ENDPOINTS: Final = (
     Endpoint("ingest", "POST", "/edit_message", "alias_edit", AnswerShape(), Body()),
     Endpoint("ingest", "POST", "/delete_message", "alias_delete", _NO_CONTENT, Body()),
     Endpoint("ingest", "POST", "/react", "alias_react", _NO_CONTENT, Body()),
+    Endpoint("ingest", "POST", "/ack", "alias_ack", _NO_CONTENT, Body()),
     Endpoint("gateway", "GET", f"{TOPIC}/subscribe", "", _EVENTS, query=_SSE),
     Endpoint("gateway", "DELETE", f"{TOPIC}/subscribe", "end_subscriptions", AnswerShape(), _END, ("connection_id",)),
     Endpoint("gateway", "GET", "/sse/subscribe", "", _EVENTS, query=("topic_id", *_SSE)),

@@ -56,10 +56,17 @@ class HttpServer:
     """
 
     def __init__(
-        self, host: str, port: int, app: Any, protocol: Factory = BoundedHttp, *, connections: int = CONNECTIONS
+        self,
+        host: str,
+        port: int,
+        app: Any,
+        protocol: Factory = BoundedHttp,
+        *,
+        connections: int = CONNECTIONS,
+        shared: bool = False,
     ) -> None:
-        """Binds. Raises OSError whose message names the address."""
-        self._socket = listen(host, port, BACKLOG)
+        """Binds, `shared` with other processes. Raises OSError whose message names the address."""
+        self._socket = listen(host, port, BACKLOG, shared=shared)
         self._config = uvicorn.Config(
             app,
             http=_Places(protocol, connections).make,  # type: ignore[arg-type]  # a factory will do

@@ -12,6 +12,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
 from headgate.core.wire.link_acks import ReplaceSubscription
 from headgate.core.wire.link_events import EventsHappened, WatchEvents
+from headgate.core.wire.link_inbox import UserHints, UserRead
 from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import (
     AskConnections,
@@ -27,6 +28,11 @@ from headgate.runtime.ports import Link
 logger = structlog.get_logger("links")
 
 CACHED_TOPICS: Final = 100_000
+
+# A union costs more to make than to ask, and these are asked for every message.
+_PushOrRequest = Revocations | link.FromOwner | ReplaceSubscription
+_OfAllShards = Revocations | Numbered
+_ByShard = link.Attached | WatchEvents | EventsHappened
 
 
 class Served(NamedTuple):
@@ -180,11 +186,14 @@ class LinkDirectory:
                 logger.exception("a message from a dispatcher failed", peer=wire.peer, kind=type(message).__name__)
 
     def _on_message(self, wire: Link, message: link.Message) -> None:
+        if type(message) is link.Messages:  # nearly all
+            self._push(wire, message)
+            return
         req = getattr(message, "req", None)
         if isinstance(message, Ingests):
             self._ingests[wire] = message.count
             self._tell_ingests()
-        elif isinstance(message, Revocations | link.FromOwner | ReplaceSubscription):
+        elif isinstance(message, _PushOrRequest):
             self._push(wire, message)
         elif req is not None:
             self._answer(req, message)
@@ -207,7 +216,7 @@ class LinkDirectory:
         """
         if self._user is None:
             return
-        if isinstance(message, Revocations | Numbered):
+        if isinstance(message, _OfAllShards):
             self._user.on_push(0, message)
             return
         served = self._served.get(self._shard_of_push(message))
@@ -215,11 +224,13 @@ class LinkDirectory:
             self._user.on_push(served.epoch, message)
 
     def _shard_of_push(self, message: link.Message) -> int:
-        if isinstance(message, link.Attached | WatchEvents | EventsHappened):
+        if type(message) is link.Messages:
+            return self.shard_of(message.topic_id)
+        if isinstance(message, _ByShard):
             return message.shard
-        if isinstance(message, UsersElsewhere):
+        if isinstance(message, UsersElsewhere | UserHints):
             return self.shard_of_user(message.users[0].user_id) if message.users else -1
-        if isinstance(message, EndSubscriptions | AskConnections):
+        if isinstance(message, EndSubscriptions | AskConnections | UserRead):
             return self.shard_of_user(message.user_id)
         if isinstance(message, ReplaceSubscription):
             return self.shard_of_user(message.lease.user_id)

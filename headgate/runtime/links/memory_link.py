@@ -19,6 +19,7 @@ class MemoryLink:
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.role = ""  # nobody has to prove one within a process
+        self.far_has_left = False
         self.pending_bytes = 0
         self.closed = False
         self._on_messages: OnMessages = ignore

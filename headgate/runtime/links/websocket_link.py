@@ -11,6 +11,7 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.frames import CloseCode
 
 from headgate.core.wire import linkcodec
 from headgate.core.wire.errors import HeadgateError
@@ -44,6 +45,7 @@ class WebSocketLink:
         self._on_close: OnClose = ignore
         self.peer = peer
         self.role = proven.role
+        self.far_has_left = False
         self._sent_seal, self._received_seal = proven.sent, proven.received
         self._connection = connection
         self._out: list[bytes] = []
@@ -101,16 +103,19 @@ class WebSocketLink:
         """Carries messages until the far end is gone or `close` was called."""
         writer = asyncio.ensure_future(self._write())
         reader = asyncio.ensure_future(self._read())
+        code = CloseCode.GOING_AWAY  # cancelled: the process stops
         try:
             await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            code = CloseCode.NORMAL_CLOSURE
         finally:
             for task in (writer, reader):
                 task.cancel()
             ends = await asyncio.gather(reader, writer, return_exceptions=True)
             reason = self._reason or _fault(ends) or self._far_end()
+            self.far_has_left = self._connection.close_code == CloseCode.GOING_AWAY
             self.close(reason)
             with contextlib.suppress(Exception):
-                await self._connection.close(1000, _short(reason))
+                await self._connection.close(code, _short(reason))
             self._on_close(reason)
 
     def _far_end(self) -> str:

@@ -9,22 +9,42 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAuthorizationFailedError, for_code
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.structs import TopicPartition
 
-from headgate.runtime.logs.kafka_connect import KafkaDeployment, no_right, reached
+from headgate.runtime.logs.kafka_connect import KafkaDeployment, no_right, reached, reason
 from headgate.runtime.ports import LogUnavailable
 
 ALREADY_EXISTS: Final = 36
+COORDINATOR_S: Final = 15.0
+COORDINATOR_POLL_S: Final = 0.5
 _NO_ERROR: Final = 0
+_NO_COORDINATOR: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+
+
+class NoDescribeConfigs(LogUnavailable):
+    """The Kafka user may not read the settings of a topic."""
 
 
 class KafkaTopic(NamedTuple):
-    """The state of a Kafka topic: its partitions, how many have a leader, and the fewest replicas of any."""
+    """The state of a Kafka topic: its partitions, how many have a leader; the fewest replicas, and in sync, of any."""
 
     partitions: int
     led: int
     replication: int
+    in_sync: int
 
 
 class KafkaAdmin:
@@ -53,11 +73,15 @@ class KafkaAdmin:
                 partitions = topic["partitions"]
                 led = sum(partition["leader"] >= 0 for partition in partitions)
                 replication = min((len(partition["replicas"]) for partition in partitions), default=0)
-                present[topic["topic"]] = KafkaTopic(len(partitions), led, replication)
+                in_sync = min((len(partition["isr"]) for partition in partitions), default=0)
+                present[topic["topic"]] = KafkaTopic(len(partitions), led, replication, in_sync)
         return present
 
     async def configs(self, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
-        """Returns the configuration of topics; a topic that was just created may be missing. Raises LogUnavailable."""
+        """Returns the configuration of topics; a topic that was just created may be missing.
+
+        Raises LogUnavailable, NoDescribeConfigs.
+        """
         client = await self._start()
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         found: dict[str, dict[str, str | None]] = {}
@@ -66,7 +90,28 @@ class KafkaAdmin:
                 if error_code == _NO_ERROR:
                     found[name] = {entry[0]: entry[1] for entry in entries}
                 elif error_code == TopicAuthorizationFailedError.errno:
-                    raise LogUnavailable(f"{self._deployment.address}: {no_right('DescribeConfigs', f'topic {name}')}")
+                    why = no_right("DescribeConfigs", f"topic {name}")
+                    raise NoDescribeConfigs(f"{self._deployment.address}: {why}")
+        return found
+
+    async def broker_configs(self) -> dict[str, dict[str, str | None] | None]:
+        """Returns the configuration of every broker by its node id, None of one that does not answer.
+
+        Empty without the right to read them. Raises LogUnavailable.
+        """
+        client = await self._start()
+        cluster = await reached(self._deployment, client.describe_cluster())
+        found: dict[str, dict[str, str | None] | None] = {}
+        for node in sorted(str(each["node_id"]) for each in cluster["brokers"]):
+            wanted = [ConfigResource(ConfigResourceType.BROKER, node)]
+            try:
+                responses = await reached(self._deployment, client.describe_configs(wanted))
+            except LogUnavailable:
+                found[node] = None
+                continue
+            for error_code, _, _, name, entries in (each for response in responses for each in response.resources):
+                if error_code == _NO_ERROR:
+                    found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 
     async def create(self, name: str, partitions: int, replication: int, configs: Mapping[str, str]) -> bool:
@@ -83,6 +128,31 @@ class KafkaAdmin:
             if error_code == ALREADY_EXISTS:
                 return False
         return True
+
+    async def group_members(self, group_id: str) -> list[str]:
+        """Returns the hosts of a consumer group's members; empty for one that does not exist. Raises LogUnavailable.
+
+        Asks again for COORDINATOR_S seconds while the group has no coordinator: a Kafka that never had a group makes
+        the topic for them then, and one whose broker has died chooses another.
+        """
+        client = await self._start()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + COORDINATOR_S
+        while True:
+            try:
+                found = await _described(client, group_id)
+            except _NO_COORDINATOR as error:
+                if loop.time() > deadline:
+                    raise LogUnavailable(f"{self._deployment.address}: {reason(error)}") from error
+                await asyncio.sleep(COORDINATOR_POLL_S)
+            except GroupAuthorizationFailedError:
+                raise LogUnavailable(
+                    f"{self._deployment.address}: {no_right('Describe', f'group {group_id}')}"
+                ) from None
+            except (KafkaError, OSError, TimeoutError) as error:
+                raise LogUnavailable(f"{self._deployment.address}: group {group_id}: {reason(error)}") from error
+            else:
+                return found
 
     async def delete_records(self, partition: TopicPartition, before: int) -> None:
         """Forgets the records of a partition before an offset. Raises LogUnavailable."""
@@ -108,3 +178,14 @@ class KafkaAdmin:
                     raise
                 self._client = client
             return self._client
+
+
+async def _described(client: AIOKafkaAdminClient, group_id: str) -> list[str]:
+    """Returns the hosts of a group's members. Raises KafkaError."""
+    hosts: list[str] = []
+    for response in await client.describe_consumer_groups([group_id]):
+        for group in response.to_object()["groups"]:
+            if group["error_code"] != _NO_ERROR:
+                raise for_code(group["error_code"])(group_id)
+            hosts += [member["client_host"].removeprefix("/") for member in group["members"]]
+    return hosts

@@ -5,7 +5,10 @@ the live consumer does. So a shard that restores never delays the others. A read
 partition: it joins a consumer with the first read that finds the buffer empty. It leaves the history consumer when it
 has caught up, and the live consumer when it does not keep up.
 
-aiokafka drops the positions of all partitions with every `assign()`, so each is followed by a `seek()` of every one.
+aiokafka drops the positions of all partitions with every `assign()`, so each is followed by a `seek()` of every one. It
+also forgets the fetch under way, which the broker goes on to answer before the next one on that connection: where there
+is nothing to read, after `fetch_max_wait_ms`. Ten changes in a row made a new node deaf for 5 s. So that wait is short,
+and changes are collected for as long.
 """
 
 import asyncio
@@ -24,14 +27,18 @@ from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached, reason
 from headgate.runtime.logs.kafka_stop import stopped
 from headgate.runtime.ports import LogUnavailable
+from headgate.runtime.tracing import HEADER
 
 MAX_POLL_RECORDS: Final = 2_000  # without a bound one getmany returned 62,000, and the loop was blocked meanwhile
 POLL_MS: Final = 1_000
+FETCH_WAIT_MS: Final = 100
+ASSIGN_S: Final = FETCH_WAIT_MS / 1_000  # between two assignments; the first after a pause is made at once
 FETCH_RETRY_S: Final = 0.5
 LIVE_RECORDS: Final = 20_000  # buffered for one reader: half a second of a busy shard, then it catches up by itself
 LIVE_BYTES: Final = 16 << 20
 HISTORY_RECORDS: Final = 4_000
 HISTORY_BYTES: Final = 2 << 20
+_HEADER_BYTES: Final = 256  # of a traceparent; version 00 has 55
 
 _log = logging.getLogger("headgate.log.kafka")
 
@@ -45,7 +52,7 @@ def consumer_arguments(deployment: KafkaDeployment, isolation: str = "read_commi
         "auto_offset_reset": "none",
         "isolation_level": isolation,
         "fetch_min_bytes": 1,
-        "fetch_max_wait_ms": 500,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
         "max_partition_fetch_bytes": 262_144,
         "check_crcs": True,
     }
@@ -85,7 +92,8 @@ class PartitionBuffer:
         at = self.fetched
         for r in records:
             if r.offset >= at:
-                self._records.append(Record(r.offset, r.timestamp, r.key, r.value))
+                trace = _trace_of(r.headers) if r.headers else None
+                self._records.append(Record(r.offset, r.timestamp, r.key, r.value, trace))
                 self._bytes += len(r.value or b"") + len(r.key or b"")
         self.advance(records[-1].offset + 1, None)
         self.wake()
@@ -143,6 +151,7 @@ class SharedConsumer:
         self._buffers: dict[TopicPartition, list[PartitionBuffer]] = {}  # as assigned
         self._joining: list[PartitionBuffer] = []  # must not be fed before the seek to where they stand
         self._scheduled = False
+        self._assigned_at = float("-inf")
         self._wanted = asyncio.Event()
         self._reminder = Reminder(time.monotonic)
 
@@ -192,13 +201,15 @@ class SharedConsumer:
                 self._task = asyncio.get_running_loop().create_task(self._run(consumer), name="headgate-kafka-consumer")
 
     def _reassign(self) -> None:
-        """Makes the changes of one tick one assignment: each costs the fetch under way."""
+        """Makes the changes of some time one assignment: each costs the fetch under way."""
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._assign)
+            loop = asyncio.get_running_loop()
+            loop.call_at(max(loop.time(), self._assigned_at + ASSIGN_S), self._assign)
 
     def _assign(self) -> None:
         self._scheduled = False
+        self._assigned_at = asyncio.get_running_loop().time()
         consumer = self._consumer
         if consumer is None:
             return
@@ -293,6 +304,12 @@ class SharedConsumer:
         known = isinstance(error, KafkaError)
         if self._reminder.is_due(why if known else ""):  # a missing right on each topic is a fault of its own
             _log.error("%s: reading fails: %s", self._deployment.address, why, exc_info=not known)
+
+
+def _trace_of(headers: Sequence[tuple[str, bytes]]) -> bytes | None:
+    """Returns a record's `traceparent`, if it has one of a length that can be right."""
+    found = next((value for name, value in headers if name == HEADER), None)
+    return found if found is not None and len(found) <= _HEADER_BYTES else None
 
 
 async def started(deployment: KafkaDeployment, arguments: dict[str, Any]) -> AIOKafkaConsumer:

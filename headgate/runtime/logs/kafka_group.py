@@ -22,6 +22,7 @@ from headgate.runtime.logs.kafka_stop import stopped
 from headgate.runtime.ports import LogUnavailable
 
 POLL_MS: Final = 5_000  # well below max_poll_interval_ms: a member that does not poll is removed
+SESSION_MS: Final = 6_000  # Kafka's least by default: a dispatcher that dies is missed after so long
 REJOIN_RETRY_S: Final = 1.0
 
 _log = logging.getLogger("headgate.log.kafka")
@@ -36,7 +37,7 @@ def group_arguments(deployment: KafkaDeployment) -> dict[str, Any]:
         "group_id": deployment.group_id,
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
-        "session_timeout_ms": 6_000,
+        "session_timeout_ms": SESSION_MS,
         "heartbeat_interval_ms": 500,
         "max_poll_interval_ms": 30_000,
         "rebalance_timeout_ms": 10_000,

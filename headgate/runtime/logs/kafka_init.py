@@ -6,6 +6,7 @@ a topic: Kafka's alter_configs would reset all other settings to their defaults.
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,23 +27,10 @@ HIDDEN_S: Final = 3.0  # a topic that was just created is listed within millisec
 POLL_S: Final = 0.1
 OTHER_S: Final = 3.0  # for another init that created the topics and has not written yet
 GENERATION: Final = 1
+_COMPACTED: Final = (LogName.OWNERSHIP, LogName.REVOCATIONS)
 
-_FIXED: Final = ("cleanup.policy", "message.timestamp.type")  # a log that differs here does not work
-_DRIFTING: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")  # an operator's to decide: only reported
-
-
-def _kept_for(ms: int) -> dict[str, str]:
-    return {"cleanup.policy": "delete", "retention.ms": str(ms), "retention.bytes": "-1"}
-
-
-_KEPT: Final = {
-    LogName.MESSAGES: _kept_for(KEEP_MS[LogName.MESSAGES]),
-    LogName.INBOX: _kept_for(KEEP_MS[LogName.INBOX]),
-    LogName.SNAPSHOTS: _kept_for(-1),
-    LogName.OWNERSHIP: {"cleanup.policy": "compact"},
-    LogName.DEAD_LETTERS: _kept_for(KEEP_MS[LogName.DEAD_LETTERS]),
-    LogName.REVOCATIONS: {"cleanup.policy": "compact"},
-}
+FIXED: Final = ("cleanup.policy", "message.timestamp.type")  # a log that differs here does not work
+DRIFTING: Final = ("retention.ms", "retention.bytes", "min.insync.replicas")  # an operator's to decide: only reported
 
 
 class InitConflict(SettingsConflict):
@@ -77,18 +65,24 @@ async def init_kafka(options: LogOptions) -> InitReport:
     admin = KafkaAdmin(deployment)
     try:
         report = await _plan(deployment, admin, options)
-        await _create(deployment, admin, report)
-        await _await_ready(deployment, admin, report)
+        await _create(deployment, admin, report, options)
+        await _await_ready(deployment, admin, report, options)
     finally:
         await admin.close()
     await _configure(options, report)
     return report
 
 
-def topic_configs(log: LogName, replication: int) -> dict[str, str]:
-    """Returns the settings a log's topic is created with."""
+def topic_configs(
+    log: LogName, replication: int, keep_ms: Mapping[LogName, int] = KEEP_MS, keep_bytes: int | None = None
+) -> dict[str, str]:
+    """Returns the settings a log's topic is created with; `keep_ms` and `keep_bytes` are those of `LogOptions`."""
+    kept = {"cleanup.policy": "compact"}
+    if log not in _COMPACTED:
+        size = keep_bytes if log is LogName.MESSAGES and keep_bytes is not None else -1
+        kept = {"cleanup.policy": "delete", "retention.ms": str(keep_ms.get(log, -1)), "retention.bytes": str(size)}
     return {
-        **_KEPT[log],
+        **kept,
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": "2" if replication >= MAX_REPLICATION else "1",
     }
@@ -106,7 +100,7 @@ async def _plan(deployment: KafkaDeployment, admin: KafkaAdmin, options: LogOpti
     for log in LogName:
         topic = deployment.topic(log)
         if topic in found:
-            _check(report, log, topic, configs.get(topic, {}))
+            _check(report, log, topic, configs.get(topic, {}), options)
             if found[topic].replication < replication:
                 report.drift.append(f"{topic} has {found[topic].replication} replicas, {replication} would be usual")
     return report
@@ -132,31 +126,32 @@ def _agreed_shards(deployment: KafkaDeployment, found: dict[str, KafkaTopic], wa
     return expected
 
 
-def _check(report: InitReport, log: LogName, topic: str, configs: dict[str, str | None]) -> None:
-    wanted = topic_configs(log, report.replication)
-    for name in _FIXED:
+def _check(report: InitReport, log: LogName, topic: str, configs: dict[str, str | None], options: LogOptions) -> None:
+    wanted = topic_configs(log, report.replication, options.keep_ms, options.keep_bytes)
+    for name in FIXED:
         if configs.get(name) != wanted[name]:
             raise InitConflict(
                 f"{topic} has {name}={configs.get(name)}, expected {wanted[name]}. Headgate does not alter topics:"
                 f" kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
                 f" {name}={wanted[name]}, or use another log.prefix"
             )
-    for name in _DRIFTING:
+    for name in DRIFTING:
         if name in wanted and configs.get(name) != wanted[name]:
             report.drift.append(f"{topic} has {name}={configs.get(name)}, init would set {wanted[name]}")
 
 
-async def _create(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport) -> None:
+async def _create(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport, options: LogOptions) -> None:
     found = await admin.topics([deployment.topic(log) for log in LogName])
     for log in LogName:
         topic = deployment.topic(log)
         if topic not in found:
             parts = parts_of(log, report.shards)
-            if await admin.create(topic, parts, report.replication, topic_configs(log, report.replication)):
+            configs = topic_configs(log, report.replication, options.keep_ms, options.keep_bytes)
+            if await admin.create(topic, parts, report.replication, configs):
                 report.created.append(topic)
 
 
-async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport) -> None:
+async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: InitReport, options: LogOptions) -> None:
     """Waits until every partition has a leader, then checks the created topics. Raises LogUnavailable, InitConflict."""
     started = asyncio.get_running_loop().time()
     names = [deployment.topic(log) for log in LogName]
@@ -180,7 +175,7 @@ async def _await_ready(deployment: KafkaDeployment, admin: KafkaAdmin, report: I
     _agreed_shards(deployment, found, report.shards)
     for log in LogName:
         if deployment.topic(log) in report.created:
-            _check(report, log, deployment.topic(log), configs[deployment.topic(log)])
+            _check(report, log, deployment.topic(log), configs[deployment.topic(log)], options)
 
 
 async def _configure(options: LogOptions, report: InitReport) -> None:
@@ -236,7 +231,7 @@ async def _present(log: KafkaLog, shard: int) -> Config | None:
         raise InitConflict(
             f"{log.deployment.topic(LogName.MESSAGES)}[{shard}] holds offsets {bounds.first} to {bounds.end - 1}"
             " without a config record, at its beginning or in a snapshot: something else wrote there before init, or"
-            " the snapshots are lost; use another log.prefix, or restore a backup"
+            " the snapshots are lost; use another log.prefix, restore a backup, or declare the loss (headgate recover)"
         )
     return config
 

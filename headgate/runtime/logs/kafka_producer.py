@@ -31,6 +31,7 @@ from headgate.runtime.logs.embedded import (
 from headgate.runtime.logs.kafka_connect import KafkaDeployment, reached, reason
 from headgate.runtime.logs.kafka_stop import stopped
 from headgate.runtime.ports import AppendUnknown, LogError, LogUnavailable, RecordTooLarge
+from headgate.runtime.tracing import APPENDING, HEADER
 
 BATCH_BYTES: Final = 131_072
 PARTITION_BYTES: Final = 8 << 20  # queued and not yet acknowledged in one partition; above it appends are refused
@@ -128,9 +129,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         batches = queue.batches
         batch = batches[-1] if batches else None
-        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=_NO_HEADERS) is None:
+        trace = APPENDING.get()
+        headers = _NO_HEADERS if trace is None else [(HEADER, trace)]
+        if batch is None or batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
             batch = _Batch(self._builder(), loop.time())
-            batch.builder.append(timestamp=None, key=key, value=value, headers=_NO_HEADERS)
+            batch.builder.append(timestamp=None, key=key, value=value, headers=headers)
             batches.append(batch)
         future: asyncio.Future[Appended] = loop.create_future()
         batch.futures.append(future)

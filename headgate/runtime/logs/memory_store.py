@@ -17,6 +17,7 @@ from headgate.runtime.logs.embedded import (
 )
 from headgate.runtime.logs.memory_group import Coordinator
 from headgate.runtime.ports import Clock, OffsetGone, Rng
+from headgate.runtime.tracing import APPENDING
 
 MEMORY_BYTES: Final = 256 << 20
 HARD_LIMIT: Final = 2  # times memory_bytes: above it publishes are refused, so a log nobody truncates stays bounded
@@ -48,7 +49,7 @@ class LogPart:
 
     def add(self, ts: int, key: bytes | None, value: bytes | None) -> Appended:
         """Appends a record and wakes all waiters."""
-        self._records.append(Record(self.end, ts, key, value))
+        self._records.append(Record(self.end, ts, key, value, APPENDING.get()))
         self._count(_size(key, value))
         self.end += 1
         if self._most is not None and self._bytes > self._most:

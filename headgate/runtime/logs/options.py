@@ -48,8 +48,9 @@ class LogOptions:
     shards: int | None = None
     replication: int | None = None
     memory_bytes: int = 256 << 20
-    keep_ms: Mapping[LogName, int] = field(default_factory=lambda: KEEP_MS)  # of embedded logs
+    keep_ms: Mapping[LogName, int] = field(default_factory=lambda: KEEP_MS)  # in Kafka of topics that are created
     security: LogSecurity = LogSecurity()
+    keep_bytes: int | None = None  # of messages a shard, in Kafka
 
 
 class SqliteUrl(NamedTuple):

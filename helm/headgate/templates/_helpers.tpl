@@ -94,6 +94,11 @@ cluster-secret
 {{- $security := $kafka.security -}}
 - {name: HEADGATE_LOG__URL, value: {{ printf "kafka://%s" (required "set kafka.bootstrap to host:port,host:port" $kafka.bootstrap) | quote }}}
 - {name: HEADGATE_LOG__PREFIX, value: {{ $kafka.prefix | quote }}}
+- {name: HEADGATE_LOG__RETENTION_MS, value: {{ $kafka.retentionMs | int64 | quote }}}
+- {name: HEADGATE_LOG__DEAD_LETTERS_RETENTION_MS, value: {{ $kafka.deadLettersRetentionMs | int64 | quote }}}
+{{- with $kafka.retentionBytes }}
+- {name: HEADGATE_LOG__RETENTION_BYTES, value: {{ . | int64 | quote }}}
+{{- end }}
 {{- if ne $security.protocol "PLAINTEXT" }}
 - {name: HEADGATE_LOG__SECURITY__PROTOCOL, value: {{ $security.protocol }}}
 {{- end }}

@@ -11,6 +11,7 @@ from headgate.core.client.inbound import (
     Allowance,
     Auth,
     BadFrame,
+    MarkRead,
     Nack,
     Ping,
     RequestPresence,
@@ -59,6 +60,7 @@ def test_good_frames() -> None:
     )
     assert read(type="unsubscribe", topic_id="a", more=1) == Unsubscribe("a")
     assert read(type="presence", topic_id="a") == RequestPresence("a")
+    assert read(type="read", topic_id="a", seq=2**53 - 1) == MarkRead("a", 2**53 - 1)
     assert read(type="ping", t=None) == Ping(None) and read(type="ping") == Ping(msgspec.UNSET)
 
 
@@ -83,6 +85,8 @@ def test_good_frames() -> None:
         ({"type": "ack", "topic_id": "a", "seq": True}, "bad_request"),
         ({"type": "ack", "seq": 0}, "bad_request"),
         ({"type": "read", "topic_id": "a"}, "bad_request"),
+        ({"type": "read", "topic_id": "a", "seq": 2**53}, "bad_request"),
+        ({"type": "read", "topic_id": "/", "seq": 1}, "invalid_topic_id"),
         ({"type": "nack", "topic_id": "a", "seq": "1"}, "bad_request"),
         ({"type": "typing"}, "bad_request"),
         ({"type": "status"}, "bad_request"),

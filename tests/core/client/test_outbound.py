@@ -24,8 +24,9 @@ def granted(profile: str, resumed: bool | None = None, reason: str | None = None
 
 
 def test_welcome() -> None:
-    frame = members(outbound.welcome("c", "bob", 5, outbound.welcome_end(Limits(), 30.0), "x"))
-    assert set(frame) == {"id", "connection_id", "user_id", "server_time", "heartbeat", "limits"}
+    frame = members(outbound.welcome("c", "bob", 5, 0.0, outbound.welcome_end(Limits(), 30.0), "x"))
+    named = {"id", "connection_id", "user_id", "server_time", "reconnect_jitter", "heartbeat", "limits"}
+    assert set(frame) == named and frame["reconnect_jitter"] == 0
     assert frame["heartbeat"] == {"interval_ms": 30_000, "timeout_ms": 60_000} and isinstance(frame["limits"], dict)
 
 
@@ -53,6 +54,9 @@ def test_the_small_ones() -> None:
     assert members(outbound.caught_up("a", 5)) == {"topic_id": "a", "seq": 5}
     assert members(outbound.unsubscribed("a", "deleted")) == {"topic_id": "a", "reason": "deleted"}
     assert members(outbound.presence("a", 2)) == {"topic_id": "a", "subscribers": [], "count": 2}
+    assert members(outbound.read("a", "bob", 5, 0)) == {"topic_id": "a", "user_id": "bob", "seq": 5, "unread": 0}
+    assert members(outbound.read("a", "bob", 5, None)) == {"topic_id": "a", "user_id": "bob", "seq": 5}
+    assert members(outbound.inbox([{"topic_id": "a"}])) == {"topics": [{"topic_id": "a"}]}
     assert members(outbound.token_expiring(9)) == {"in_ms": 9}
     assert members(outbound.refreshed(1)) == {"id": 1}
     assert members(outbound.pong(None, msgspec.UNSET)) == {}

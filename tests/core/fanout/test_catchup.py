@@ -11,7 +11,8 @@ from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.link import Page, Refused
 from tests.core.scene import Pipe, Scene
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 EPOCH = 7
 FRAME = b'{"type":"message","seq":%d}'

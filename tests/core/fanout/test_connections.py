@@ -1,5 +1,7 @@
 """The sessions of a gateway, by user and shard."""
 
+from itertools import pairwise
+
 import pytest
 
 from headgate.core.fanout.connections import Connections
@@ -128,3 +130,15 @@ def test_who_has_one_session_more_or_less_is_told_once() -> None:
     connections.close(sessions[1])
     connections.close(opened(connections))
     assert connections.take_changed() == {1: [("eve", 0)]} and connections.take_changed() == {}
+
+
+@pytest.mark.parametrize("count", [7, 600, 1_000])
+def test_the_jitters_of_all_clients_are_spread_evenly(count: int) -> None:
+    connections = connections_of()
+    for _ in range(3):  # however many came before
+        connections.jitter()
+    jitters = sorted(connections.jitter() for _ in range(count))
+    assert jitters[0] >= 0 and jitters[-1] <= 1
+    assert max(after - before for before, after in pairwise(jitters)) < 3 / count
+    most = max(sum(begin <= jitter < begin + 1 / 28 for jitter in jitters) for begin in jitters)
+    assert most <= count / 28 + 3

@@ -11,7 +11,8 @@ from headgate.core.fanout.deadlines import Deadlines, Ending
 from headgate.core.fanout.session import Session
 from headgate.core.wire.rights import Caller, Identity
 from tests.core.scene import Pipe, Scene
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 
 class Watch:
@@ -112,6 +113,17 @@ def test_a_preface_waits_for_the_owner_and_not_for_a_heartbeat() -> None:
     watch.session.put(b"x")
     watch.run(20)
     assert watch.pipe.data.startswith(b"HEADx:\n\n")
+
+
+def test_the_preface_of_a_websocket_whose_user_is_known_waits_until_the_first_visit() -> None:
+    watch = Watch(preface=b"HEAD")
+    watch.identify()
+    assert watch.pipe.data == b""
+    watch.run(0.5)
+    assert watch.pipe.data == b"HEAD"
+    unknown = Watch(preface=b"HEAD")
+    unknown.run(1)
+    assert unknown.pipe.data == b""
 
 
 def test_a_socket_that_took_nothing_is_parked_and_one_that_moves_is_not() -> None:

@@ -61,7 +61,7 @@ def test_nothing_after_a_removal_reaches_him_and_everything_before_it_does() -> 
 
 
 def test_planted_fault_a_fence_before_the_last_frames_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Hub, "_write_out", lambda hub, feed: None)
+    monkeypatch.setattr(Hub, "write_out", lambda hub, feed: None)
     ann, ben = leaves_between_two_messages(Scene())
     assert payloads(ann) == [] and payloads(ben) == ["before", "after"]
 

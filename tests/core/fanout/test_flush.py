@@ -12,7 +12,8 @@ from headgate.core.fanout.ports import Moment
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from tests.core.scene import Pipe, Scene
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 FRAME = b'{"type":"message","seq":%d}'
 
@@ -29,7 +30,8 @@ class Bench:
         self.flush = Flush(
             *(self.limits, self.numbers, self.catchup, self._schedule),
             DeliveryEvents(self.numbers.lifecycle_events),
-            lambda _feed, _piece: [],
+            lambda _feed, _members, _piece: [],
+            float,
         )
 
     def _schedule(self) -> None:
@@ -196,7 +198,7 @@ def test_a_feed_that_ended_before_its_turn_is_not_kept() -> None:
         bench.publish(feed, 1)
     bench.flush.forget(ended)
     bench.run()
-    assert list(bench.flush._rings) == [kept]
+    assert list(bench.flush.rings) == [kept]
 
 
 @pytest.mark.parametrize(("size", "writes"), [(1_000, 1), (1_001, 0)])

@@ -74,6 +74,18 @@ def test_the_first_frame_lists_all_and_its_reader_and_comes_before_messages() ->
     assert [frame["type"] for frame in ann.frames()] == ["welcome", "subscribed", "presence", "message"]
 
 
+def test_the_first_frame_counts_who_came_in_the_same_moment_and_is_not_told_yet() -> None:
+    scene = scene_of("count")
+    pipes = []
+    for user in ("ann", "bob", "cid"):
+        pipe = scene.socket(user=user)
+        assert pipe.session is not None
+        scene.hub.subscribe(pipe.session, Subscribe("a", from_query("live"), 1), scene.moment)  # and no turn passes
+        pipes.append(pipe)
+    scene.turn()
+    assert [first(pipe)[1] for pipe in pipes] == [1, 2, 3]
+
+
 def test_a_state_that_came_for_a_client_who_has_gone_is_shown_to_nobody() -> None:
     scene = scene_of()
     scene.owners.presence.elsewhere("a", "eve", 1)

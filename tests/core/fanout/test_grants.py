@@ -9,11 +9,13 @@ from headgate.core.client import outbound
 from headgate.core.client.framing import ClientFrame
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.grants import begin_of, first_frames, new_feed
+from headgate.core.fanout.pace import DEFAULT_PACE
 from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.session import TopicFeed
 from headgate.core.wire.link import Subscribed
 from headgate.core.wire.position import Position
 from tests.core.scene import Scene
-from tests.owners_twin import Numbers
+from tests.numbers_twin import Numbers
 
 LIVE, SEQ = None, Position("seq", 7, 3)
 
@@ -30,11 +32,21 @@ def granted(cursor: int = 9, reason: str | None = None, **settings: Any) -> Subs
     return Subscribed(1, "a", 7, 9, 2, cursor, 5, None, reason, {"profile": "durable", **settings})
 
 
+def _feed(answer: Subscribed | None = None) -> TopicFeed:
+    return new_feed(pending(), answer or granted(), DEFAULT_PACE)
+
+
+@pytest.mark.parametrize(("heat", "known"), [("direct", "direct"), ("inbox", "inbox"), ("tepid", "direct")])
+def test_a_feed_begins_with_the_topic_s_heat(heat: str, known: str) -> None:
+    feed = _feed(msgspec.structs.replace(granted(), heat=heat))
+    assert feed.heat == known and (feed.blocks is None) == (known == "direct")
+
+
 def test_a_durable_feed_begins_at_the_head_and_an_ephemeral_one_is_counted_from_one() -> None:
-    durable, ephemeral = new_feed(pending(), granted()), new_feed(pending(), granted(profile="ephemeral"))
+    durable, ephemeral = _feed(), _feed(granted(profile="ephemeral"))
     assert (durable.head, durable.shard, durable.epoch, durable.ring.first) == (9, 2, 7, 10)
     assert (ephemeral.head, ephemeral.ring.first) == (0, 1)
-    unnamed = new_feed(pending(), msgspec.structs.replace(granted(), settings={}, fence=6))
+    unnamed = _feed(msgspec.structs.replace(granted(), settings={}, fence=6))
     assert (unnamed.head, unnamed.durable, unnamed.fence) == (9, True, 6)
 
 
@@ -50,7 +62,7 @@ def test_a_durable_feed_begins_at_the_head_and_an_ephemeral_one_is_counted_from_
 def test_where_a_subscription_begins(position: Position | None, profile: str, expected: tuple[int, int | None]) -> None:
     one = pending(position)
     answer = granted(cursor=4, profile=profile)
-    feed = new_feed(one, answer)
+    feed = new_feed(one, answer, DEFAULT_PACE)
     feed.head = 20
     assert begin_of(one, answer, feed) == expected
 

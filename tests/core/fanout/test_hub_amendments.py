@@ -34,9 +34,9 @@ def test_who_catches_up_from_the_ring_gets_a_message_as_it_is_now() -> None:
         scene.publish("a", BIG + str(n))
         scene.turn()
     assert slow.paused
-    before = scene.hub._flush._ring_bytes
+    before = scene.hub._flush.rings.size
     scene.hub.on_push(1, amended(scene, 200, b'"new"', redacted=True))
-    assert scene.hub._flush._ring_bytes == scene.hub.feeds["a"].ring.size < before
+    assert scene.hub._flush.rings.size == scene.hub.feeds["a"].ring.size < before
     slow.stuck = False
     slow.drain()
     scene.pass_time(2)
@@ -61,4 +61,4 @@ def test_an_event_in_a_repaired_gap_changes_what_the_ring_holds() -> None:
     scene.turn()
     ring = scene.hub.feeds["a"].ring
     assert len(ring.frames) == 4 and b"secret" not in b"".join(ring.frames)
-    assert scene.hub._flush._ring_bytes == ring.size == sum(map(len, ring.frames))
+    assert scene.hub._flush.rings.size == ring.size == sum(map(len, ring.frames))

@@ -9,6 +9,7 @@ from headgate.core.wire.link_acks import AttachCursors
 from headgate.core.wire.link_users import AttachUsers
 from headgate.core.wire.rights import Caller
 from tests.core.fanout.acking import AckScene
+from tests.core.fanout.sweeping import SweepScene, served
 from tests.core.scene import Scene
 
 
@@ -212,3 +213,22 @@ def test_a_new_owner_hears_the_lease_of_a_subscribe_that_its_topic_has_not_grant
     scene.owners.regain_owners()
     (lease,) = [lease for attach in scene.cursors.attached for lease in attach.leases]
     assert lease == scene.cursors.leases["bob", "default", "a"]
+
+
+def test_a_topic_is_direct_until_its_new_owner_says_otherwise() -> None:
+    scene = SweepScene()
+    pipes = scene.crowd(4)
+    scene.owners.create("b")
+    scene.socket("b")
+    for topic in ("a", "b"):
+        scene.heat("inbox", topic)
+    scene.publish("a", "begun")
+    scene.slice()
+    scene.owners.come()  # in the middle of a sweep
+    assert [scene.feed(topic).heat for topic in ("a", "b")] == ["direct", "direct"]
+    scene.heat("paced", "b")
+    scene.turn()
+    assert scene.feed("b").heat == "paced" and served(pipes) == [1] * 4
+    scene.publish("a", "next")
+    scene.turn()
+    assert served(pipes) == [2] * 4, "no pause of an inbox topic between two sweeps"

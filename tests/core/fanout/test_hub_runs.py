@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from headgate.core.client.limits import Limits
+from headgate.core.fanout.pace import DEFAULT_PACE, Pace
 from tests.core.scene import Pipe, Scene
 
 TOPICS = ("a", "b", "c")
@@ -15,10 +16,10 @@ STEPS = 300
 class Run:
     """A seeded schedule over six subscribers of three topics."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pace: Pace) -> None:
         self.chance = random.Random(seed)
         limits = Limits(ring_frames=20, ring_bytes=20_000, slow_messages=100_000, stalled_s=1e9, heartbeat_s=1e9)
-        self.scene = Scene(limits)
+        self.scene = Scene(limits, pace=pace)
         self.scene.owners.slow = seed % 2 == 1
         for topic in TOPICS:
             self.scene.owners.create(topic)
@@ -73,9 +74,10 @@ class Run:
         self.scene.pass_time(1)
 
 
+@pytest.mark.parametrize("pace", [DEFAULT_PACE, Pace(plain_sockets=1, block_sockets=1, slice_sockets=1)])
 @pytest.mark.parametrize("seed", range(12))
-def test_whoever_follows_continuously_gets_each_message_once_in_order(seed: int) -> None:
-    run = Run(seed)
+def test_whoever_follows_continuously_gets_each_message_once_in_order(seed: int, pace: Pace) -> None:
+    run = Run(seed, pace)
     for _ in range(STEPS):
         run.step()
     run.settle()

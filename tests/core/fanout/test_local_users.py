@@ -32,7 +32,8 @@ def counts(scene: Scene, topic: str = "a") -> dict[str, int]:
     return {} if found is None else {user.user_id: user.connections for user in found.listed()}
 
 
-def test_what_changes_in_one_turn_is_told_at_its_end_and_once() -> None:
+def test_what_changes_in_one_turn_is_told_at_its_end_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_users, "FEW", 0)
     scene = scene_of("a")
     pipes = [scene.socket("a", user=f"u{n % 3}") for n in range(9)]
     assert told(scene) == []
@@ -43,6 +44,21 @@ def test_what_changes_in_one_turn_is_told_at_its_end_and_once() -> None:
     assert counts(scene) == {"u0": 1, "u1": 2, "u2": 2} and len(told(scene)) == 3
     scene.turn()
     assert told(scene) == []
+
+
+def test_what_changes_in_a_small_topic_is_told_before_the_next_subscribe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_users, "FEW", 2)
+    scene = scene_of("a", "b")
+    scene.socket("a", user="ann")
+    scene.socket("b", user="eve")
+    assert told(scene) == []
+    scene.socket("a", user="bob")
+    assert [user.user_id for user in told(scene)] == ["ann", "eve"]
+    scene.socket("a", user="cid")
+    scene.socket("a", user="dan")
+    assert [user.user_id for user in told(scene)] == ["bob"], "it has three users now: a crowd"
+    scene.turn()
+    assert [user.user_id for user in told(scene)] == ["cid", "dan"]
 
 
 def test_who_comes_and_goes_in_one_turn_is_gone_also_where_he_was_the_only_one() -> None:
@@ -73,6 +89,8 @@ def test_a_topic_left_by_all_and_followed_again_in_one_turn_has_the_one_who_foll
 def test_a_user_is_away_when_all_of_his_connections_are() -> None:
     scene = scene_of("a")
     one, two = scene.socket("a", user="ann"), scene.socket("a", user="ann")
+    scene.turn()
+    told(scene)
     for pipe in (one, two):
         scene.say(pipe, type="status", state="away")
         scene.turn()

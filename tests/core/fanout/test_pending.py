@@ -82,6 +82,15 @@ def test_an_owner_that_is_away_is_asked_again_when_it_is_linked() -> None:
     assert pending.resend(SHARD) == [] and pending.waiting() == [OTHER]
 
 
+def test_an_answer_is_awaited_while_the_owner_is_asked_and_not_while_it_is_away() -> None:
+    pending, who = PendingSubscribes(Limits()), session()
+    assert not pending.awaits_answer(who)
+    of_a = asked(pending, who)
+    assert pending.awaits_answer(who) and not pending.awaits_answer(session("eve"))
+    pending.hold(of_a)
+    assert not pending.awaits_answer(who)
+
+
 def test_what_is_held_for_no_known_shard_is_asked_again_with_any_owner() -> None:
     pending, who = PendingSubscribes(Limits()), session()
     one = pending.ask(who, subscribe("a"), None, 0.0)

@@ -9,7 +9,8 @@ from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.tokens import Authenticator
-from tests.owners_twin import Numbers, Owners
+from tests.numbers_twin import Numbers
+from tests.owners_twin import Owners
 
 PAIRS = [
     (ports.Upstream, LinkDirectory),

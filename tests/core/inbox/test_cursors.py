@@ -159,3 +159,17 @@ def test_rows_carry_everything_into_another_object() -> None:
     assert len(other) == 1 and other.encoded(keys[0]) is None
     with pytest.raises(CorruptRecord, match="ann"):
         other.load(keys[0], b"\x93")
+
+
+@given(st.lists(st.tuples(entries, st.integers(0, 9)), max_size=20))
+def test_the_size_is_that_of_all_rows(found: list[tuple[CursorEntry, int]]) -> None:
+    rows, copy = DeviceCursors(), DeviceCursors()
+    for entry, second in found:
+        key = rows.merge(entry, second * 1_000)
+        copy.load(key, rows.encoded(key))
+    list(rows.expire(Expiry(10_000, 5_000, lambda user, topic: 8, lambda *ids: False)))
+    for some in copy.keys(2):
+        for key in some:
+            copy.load(key, rows.encoded(key))
+    sizes = [len(rows.encoded(key) or b"") for some in rows.keys(100) for key in some]
+    assert rows.size == copy.size == sum(sizes)

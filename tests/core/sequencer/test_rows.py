@@ -24,7 +24,7 @@ def test_a_row_is_an_array_in_the_order_of_its_fields() -> None:
     """Snapshots hold rows: a field may be appended, never moved."""
     raw = msgspec.msgpack.encode(ROW)
     array = ["t", 7, 3, "Name", "PUBLIC", "ann", 1_000, {"retention_messages": 5}]
-    assert msgspec.msgpack.decode(raw) == [*array, 0, 0, 0, None]
+    assert msgspec.msgpack.decode(raw) == [*array, 0, 0, 0, None, ""]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(array), type=Row) == ROW  # as written before members
     assert msgspec.msgpack.decode(raw, type=Row) == ROW
 

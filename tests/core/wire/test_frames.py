@@ -8,6 +8,7 @@ from headgate.core.wire.frames import (
     frame_again,
     message_frame,
     message_id_in,
+    publisher_in,
     replayed_frame,
 )
 
@@ -26,6 +27,17 @@ def test_the_id_of_a_message_is_found_whatever_its_payload_holds() -> None:
     for frame in (message_frame("t", 7, 9, odd), ephemeral_frame("t", 9, odd), edit_frame("t", 7, 9, odd), odd):
         assert message_id_in(frame) == "m-1"
     assert message_id_in(b"{}") is None
+
+
+def test_the_publisher_is_read_where_the_server_wrote_it_and_nowhere_else() -> None:
+    def frame(tail: bytes) -> bytes:
+        return message_frame("t", 7, 9, tail)
+
+    assert publisher_in(frame(b'"message_id":"m","publisher_id":"a\\"b","payload":{"n":1e999,"s":"\\ud800"}}')) == 'a"b'
+    inner = b'{"message_id":"x","publisher_id":"eve"}'
+    assert publisher_in(frame(b'"message_id":"m","payload":%b}' % inner)) == ""
+    assert publisher_in(frame(b'"message_id":"m","publisher_id":"\\ud800","payload":1}')) == ""
+    assert publisher_in(b"{}") == ""
 
 
 def test_an_ephemeral_message_has_no_seq() -> None:

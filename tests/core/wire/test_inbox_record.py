@@ -9,13 +9,22 @@ from headgate.core.wire.inbox_record import (
     MEMBERSHIP_BYTES,
     RECORD_BYTES,
     CursorsRecord,
+    HeadEntry,
+    HeadsRecord,
+    MarkEntry,
+    MarksRecord,
     MembershipRecord,
     decode_inbox,
     encode_cursor,
+    encode_head,
     encode_inbox,
+    encode_mark_entry,
     records_of_cursors,
+    records_of_heads,
+    records_of_marks,
 )
 from headgate.core.wire.link_acks import MAX_CURSORS, WINDOW, Cursor
+from headgate.core.wire.link_inbox import ReadMark
 
 
 def test_an_operator_can_read_a_membership_in_the_log() -> None:
@@ -103,3 +112,53 @@ def test_cursors_of_any_length_are_cut_into_records_and_none_is_lost() -> None:
 def test_a_cursor_that_no_reader_would_take_never_gets_into_a_record(cursor: Cursor) -> None:
     with pytest.raises(CorruptRecord):
         encode_cursor(cursor)
+
+
+def test_an_operator_can_read_heads_in_the_log() -> None:
+    heads = [HeadEntry("room", 7, 5, 4, 1_000, True), HeadEntry("old", 3, 2, 2, gone=True)]
+    ((value, count),) = records_of_heads(6, [encode_head(head) for head in heads])
+    assert (value, count) == (
+        b'{"op":"heads","shard":6,"heads":[{"topic_id":"room","epoch":7,"seq":5,"n":4,"ts":1000,"hot":true},'
+        b'{"topic_id":"old","epoch":3,"seq":2,"n":2,"gone":true}]}',
+        2,
+    )
+    assert decode_inbox(value) == HeadsRecord(6, heads)
+
+
+def test_an_operator_can_read_marks_in_the_log() -> None:
+    ((value, count),) = records_of_marks([encode_mark_entry(ReadMark("ann", "room", 7, 5, 4))])
+    assert (value, count) == (
+        b'{"op":"marks","marks":[{"user_id":"ann","topic_id":"room","epoch":7,"seq":5,"n":4}]}',
+        1,
+    )
+    assert decode_inbox(value) == MarksRecord([MarkEntry("ann", "room", 7, 5, 4)])
+
+
+def test_heads_and_marks_of_any_length_are_cut_into_records_and_none_is_lost() -> None:
+    heads = [encode_head(HeadEntry(f"{n:0128}", MOST, MOST, MOST, MOST, True, True)) for n in range(2_000)]
+    marks = [encode_mark_entry(ReadMark("\U0001f600" * 128, f"{n:0128}", MOST, MOST, MOST)) for n in range(500)]
+    for records in (list(records_of_heads(1_023, heads)), list(records_of_marks(marks))):
+        assert len(records) > 1 and max(len(value) for value, _ in records) <= RECORD_BYTES
+        for value, count in records:
+            found = decode_inbox(value)
+            assert isinstance(found, HeadsRecord | MarksRecord)
+            assert len(found.heads if isinstance(found, HeadsRecord) else found.marks) == count
+    assert max(map(len, heads)) <= 1_024 and max(map(len, marks)) <= 2_048
+    assert list(records_of_heads(0, [])) == list(records_of_marks([])) == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [HeadEntry("", 1, 1, 1), HeadEntry("t\0", 1, 1, 1), HeadEntry("t", -1, 1, 1), HeadEntry("t", 1, MOST + 1, 1)],
+)
+def test_a_head_that_no_reader_would_take_never_gets_into_a_record(head: HeadEntry) -> None:
+    with pytest.raises(CorruptRecord):
+        encode_head(head)
+
+
+@pytest.mark.parametrize(
+    "mark", [ReadMark("", "t", 1, 1, 1), ReadMark("u", "\0", 1, 1, 1), ReadMark("u", "t", 1, 1, MOST + 1)]
+)
+def test_a_mark_that_no_reader_would_take_never_gets_into_a_record(mark: ReadMark) -> None:
+    with pytest.raises(CorruptRecord):
+        encode_mark_entry(mark)

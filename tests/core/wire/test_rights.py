@@ -76,6 +76,13 @@ def test_creating_is_for_anyone_but_an_only_token_without_a_pattern() -> None:
     assert rights.may_create(Caller("u", publish=("x*",), only=True), "xy")
 
 
+def test_an_inbox_names_all_topics_of_a_member_but_to_an_only_token_those_that_it_names() -> None:
+    for caller in (OWNER, ADMIN, Caller("bob", subscribe=("abc",))):
+        assert rights.may_be_told_of(caller, "xyz")
+    assert rights.may_be_told_of(ONLY_SUB, "abc") and not rights.may_be_told_of(ONLY_SUB, "abcd")
+    assert rights.may_be_told_of(Caller("bob", publish=("a*",), only=True), "abcd")
+
+
 def test_a_private_topic_answers_a_stranger_like_one_that_is_not_there() -> None:
     with pytest.raises(Refusal) as hidden:
         rights.require(False, STRANGER, Topic("abc", "PRIVATE"), None, "publish to")

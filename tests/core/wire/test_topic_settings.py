@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from headgate.core.wire import topic_settings
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.topic_settings import (
     DEFAULTS,
     change,
     create,
     effective,
+    heat_bounds,
     merge,
     overrides_of,
     presence_of,
-    require_built,
-    shown,
+    usual_with,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "http.md"
@@ -80,7 +79,7 @@ def test_presence_is_kept_where_it_is_not_the_default_of_the_profile() -> None:
         {"profile": "ephemeral", "on_slow": "conflate"},
         {"strategy": {"kind": "batched", "max_messages": 10, "max_delay_ms": 50}},
         {"retry": {"max_attempts": 1, "kind": "fixed", "first_ms": 10, "max_ms": 10, "jitter": 0}},
-        {"on_slow": "drop_oldest", "presence": "list", "hot_enter": 50, "hot_exit": 40},
+        {"on_slow": "drop_oldest", "presence": "list", "paced_above": 60, "hot_enter": 50, "hot_exit": 40},
         {"rate_limit": {"per_s": 0.5, "burst": 1}, "queue_limit": 1, "retention_ms": 60_000, "retention_messages": 5},
     ],
 )
@@ -107,7 +106,10 @@ def test_takes_every_setting(settings: dict[str, Any]) -> None:
         ({"on_slow": "conflate"}, "settings.on_slow"),
         ({"presence": "some"}, "settings.presence"),
         ({"hot_enter": True}, "settings.hot_enter"),
-        ({"hot_enter": 10, "hot_exit": 11}, "settings.hot_exit"),
+        ({"hot_enter": 0}, "settings.hot_enter"),
+        ({"hot_enter": 10, "hot_exit": 10}, "settings.hot_exit"),
+        ({"hot_exit": 10_000}, "settings.hot_exit"),
+        ({"paced_above": 0}, "settings.paced_above"),
         ({"rate_limit": {"per_s": 0}}, "settings.rate_limit.per_s"),
         ({"rate_limit": {"burst": 1.5}}, "settings.rate_limit.burst"),
         ({"queue_limit": 0}, "settings.queue_limit"),
@@ -142,25 +144,28 @@ def test_profile_is_immutable() -> None:
 
 def test_hot_exit_follows_a_low_hot_enter() -> None:
     assert effective({"hot_enter": 5})["hot_exit"] == 4
-    assert effective({"hot_enter": 1})["hot_exit"] == 1
+    assert effective({"hot_enter": 1})["hot_exit"] == 0
     assert effective({"hot_enter": 50_000})["hot_exit"] == 8_000
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"hot_enter": 5}, "settings.hot_enter"),
-        ({"hot_exit": 5}, "settings.hot_exit"),
-    ],
-)
-def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(Refusal, match=f"{named}.* not built yet"):
-        require_built(create(settings))
-    require_built(create({"retry": {"max_attempts": 3}, "hot_exit": 8_000, "presence": "none", "retention_ms": 5}))
-    assert set(shown(DEFAULTS)) == {
-        *("profile", "retry", "strategy", "on_slow", "presence", "rate_limit", "queue_limit", "retention_ms"),
-        "retention_messages",
-    }
+def test_an_installation_has_bounds_of_its_own_for_topics_that_set_none() -> None:
+    usual = usual_with(5_000, 4_000)
+    shown = effective({}, usual)
+    assert (shown["paced_above"], shown["hot_enter"], shown["hot_exit"]) == (1_000, 5_000, 4_000)
+    assert overrides_of(shown, usual) == {} == change(shown, {}, usual)
+    assert create({"hot_enter": 5_000, "hot_exit": 4_000}, usual=usual) == {"hot_exit": 4_000}
+    assert change(shown, {"hot_enter": 10_000}, usual) == {"hot_enter": 10_000, "hot_exit": 4_000}
+    with pytest.raises(Refusal, match=r"hot_exit must be below settings\.hot_enter, 5000"):
+        change(shown, {"hot_exit": 5_000}, usual)
+    assert effective({"hot_exit": 8_000}, usual)["hot_exit"] == 4_000, "stored when the default was another"
+
+
+def test_the_bounds_of_heat_are_those_of_the_effective_settings() -> None:
+    usual = usual_with(5_000, 4_000)
+    for overrides in ({}, {"queue_limit": 5}, {"hot_enter": 5}, {"paced_above": 7}, {"hot_exit": 8_000}):
+        for base in (DEFAULTS, usual):
+            full = effective(overrides, base)
+            assert heat_bounds(overrides, base) == (full["paced_above"], full["hot_enter"], full["hot_exit"])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,7 @@ def test_a_setting_that_nothing_obeys_is_refused_and_not_shown(settings: dict[st
         {"hot_enter": 5},
         {"hot_enter": 50_000, "hot_exit": 10},
         {"hot_exit": 0},
+        {"paced_above": 20_000},
         {"retention_ms": 5, "rate_limit": {"per_s": 1, "burst": 1}},
     ],
 )
@@ -193,17 +199,16 @@ def test_a_change_is_merged_into_effective_settings() -> None:
         change(settings, {"profile": None})
 
 
-def test_a_change_of_what_nothing_obeys_is_refused_and_its_default_may_be_restored() -> None:
-    for changes in ({"hot_exit": 5}, {"hot_enter": "x"}, {"presence": ["list"]}):
+def test_a_bad_change_is_refused_and_a_default_may_be_restored() -> None:
+    for changes in ({"hot_exit": 10_000}, {"hot_enter": "x"}, {"presence": ["list"]}, {"paced_above": 1.5}):
         with pytest.raises(Refusal, match="bad_request"):
             change(effective({}), changes)
     assert change(effective({"hot_exit": 5}), {"hot_exit": None, "presence": "count"}) == {}
 
 
-def test_hot_enter_alone_is_checked_against_the_present_hot_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_settings, "NOT_BUILT", ())
+def test_hot_enter_alone_is_checked_against_the_present_hot_exit() -> None:
     with pytest.raises(Refusal, match=r"settings\.hot_exit"):
-        change(effective({}), {"hot_enter": 7_999})
+        change(effective({}), {"hot_enter": 8_000})
     assert effective(change(effective({}), {"hot_enter": 9_000})) == effective({"hot_enter": 9_000, "hot_exit": 8_000})
     assert change(effective({}), {"hot_enter": 100, "hot_exit": 50}) == {"hot_enter": 100, "hot_exit": 50}
     low = effective({"hot_enter": 100, "hot_exit": 50})

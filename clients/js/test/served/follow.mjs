@@ -1,7 +1,8 @@
 // An application on the client, for tests that inflict faults. Takes its orders as JSON in the first argument and writes
-// what it was given, one JSON object a line. A line on standard input ends it.
+// what it was given, one JSON object a line. A line on standard input ends it. With `keep` messages are not written as they
+// come but counted, and written at the end, one line a client and topic.
 //
-// {module, name, url, stream_urls, tokens, secret, token_life_s, topics, one_topic_of, clients, transport, from, ack, fail_every, options,
+// {module, name, url, stream_urls, tokens, secret, token_life_s, topics, one_topic_of, clients, transport, from, ack, fail_every, keep, options,
 // publish: {topic, count, every_ms}}
 import { createHmac } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -29,6 +30,7 @@ function application(number) {
   client.on("state", (state, error) => say({ on: "state", who, state, at: Date.now(), ...(error && { error: String(error) }) }));
   client.on("error", (error) => say({ on: "error", who, error: String(error) }));
   const epochs = {};
+  const kept = {};
   const failed = new Set(); // the first delivery of these failed
   for (const topic of orders.one_topic_of ? [orders.one_topic_of[number % orders.one_topic_of.length]] : topics) {
     client.subscribe(topic, {
@@ -36,26 +38,34 @@ function application(number) {
       ...(orders.ack && { ack: orders.ack }),
       onSubscribed: ({ epoch }) => {
         epochs[topic] = epoch;
-        say({ on: "subscribed", who, topic });
+        say({ on: "subscribed", who, topic, at: Date.now() });
       },
       onMessage: ({ seq, message_id, payload, attempt }) => {
         if (orders.fail_every && seq % orders.fail_every === 0 && !failed.has(seq)) {
           failed.add(seq);
           throw new Error("not yet"); // a nack: it comes again
         }
+        if (orders.keep) return keep((kept[topic] ??= []), [epochs[topic], seq, payload.number, message_id]);
         say({ on: "message", who, topic, epoch: epochs[topic], seq, message_id, payload, attempt });
       },
       onGap: ({ refetch: _, ...gap }) => void say({ on: "gap", who, ...gap }),
       onEnd: (error) => error && say({ on: "end", who, topic, error: String(error) }),
     });
   }
-  return client;
+  return { client, tell: () => Object.entries(kept).forEach(([topic, messages]) => say({ on: "kept", who, topic, messages })) };
 }
+
+let count = 0;
+function keep(messages, message) {
+  messages.push(message);
+  count += 1;
+}
+if (orders.keep) setInterval(() => say({ on: "count", count }), 500).unref();
 
 const all = Array.from({ length: clients }, (_, number) => application(number));
 
 async function publishes({ topic, count, every_ms = 0 }) {
-  const [client] = all;
+  const [{ client }] = all;
   for (let number = 0; number < count; number += 1) {
     const { seq, message_id } = await client.publish(topic, { number });
     say({ on: "published", topic, number, seq, message_id });
@@ -65,6 +75,6 @@ async function publishes({ topic, count, every_ms = 0 }) {
 
 if (publish) publishes(publish).catch((error) => say({ on: "failed", error: String(error) }));
 createInterface({ input: process.stdin }).once("line", () => {
-  for (const client of all) client.close();
+  for (const { client, tell } of all) (client.close(), tell());
   process.stdin.destroy(); // a client that is closed leaves nothing that keeps the process alive
 });

@@ -33,6 +33,7 @@ const KINDS = {
   "<int>": Number.isInteger,
   "<list>": Array.isArray,
   "<ms>": (value) => Number.isInteger(value) && Math.abs(value - Date.now()) < DAY_MS,
+  "<number>": (value) => typeof value === "number",
   "<object>": (value) => value !== null && typeof value === "object" && !Array.isArray(value),
   "<rfc3339>": (value) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(value),
   "<string>": (value) => typeof value === "string" && value !== "",

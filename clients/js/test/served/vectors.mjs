@@ -118,8 +118,11 @@ class Run {
     must(Object.keys(step).every((name) => known.includes(name)), "a request that no client sends");
     must(!Object.keys(step.headers ?? {}).some((name) => !/^(Idempotency-Key|X-Headgate-User)$/.test(name)), "odd headers");
     const token = step.as && this.names[`token:${step.as}`];
-    const client = new Headgate({ url: this.url, ...(token && { token }) });
     const [method, target] = step.http.split(" ");
+    const device_id = /\/inbox/.test(target) && (step.json?.device_id ?? new URL(target, this.url).searchParams.get("device_id"));
+    const user = /\/inbox/.test(target) && new URL(target, this.url).searchParams.get("user");
+    const who = { ...(token && { token }), ...(user && { user }), ...(typeof device_id === "string" && { device_id }) };
+    const client = new Headgate({ url: this.url, ...who });
     must(method !== "HEAD", "a request that no client sends");
     let got;
     let status = 200;
@@ -138,6 +141,8 @@ class Run {
 
   async request(client, method, target, step) {
     const [path, query] = target.split("?");
+    const inbox = this.inbox(client, `${method} ${path}`, Object.fromEntries(new URLSearchParams(query)), step.json);
+    if (inbox && !step.headers) return inbox();
     const publishes = /^\/api\/v1\/topics\/([^/]+)\/publish$/.exec(path);
     const waits = new URLSearchParams(query);
     const plain = step.json && typeof step.json === "object" && "payload" in step.json && !step.headers;
@@ -146,6 +151,15 @@ class Run {
     }
     const { payload, ...options } = step.json; // by the client's publish, as an application would
     return client.publish(decodeURIComponent(publishes[1]), payload, { ...options, wait: waits.get("wait") ?? "accepted", timeoutMs: 1 });
+  }
+
+  /** The inbox by the client's own methods, where an application could ask so. */
+  inbox(client, what, { device_id: _, user: __, ...query }, json) {
+    const { topic_id, seq, kind } = json ?? {};
+    if (what === "GET /api/v1/inbox") return () => client.inbox(query);
+    if (what === "GET /api/v1/inbox/messages") return () => client.inboxMessages(query);
+    const typed = typeof topic_id === "string" && Number.isInteger(seq) && /^(delivered|read)$/.test(kind);
+    return what === "POST /api/v1/inbox/ack" && typed && (() => client.ackInbox(topic_id, seq, kind));
   }
 
   ws(step) {
@@ -202,6 +216,7 @@ class Run {
     } else if (type === "unsubscribe" && sub) sub.close();
     else if (type === "presence" && sub) quiet(sub.presence());
     else if (type === "typing" && sub && !("id" in send)) sub.typing();
+    else if (type === "read" && sub && "id" in send && Number.isInteger(send.seq)) quiet(sub.markRead(send.seq));
     else if (type === "refresh" && typeof send.token === "string") actor.client.setToken(send.token);
     else if (type === "status" && "id" in send === false && typeof send.state === "string") actor.client.status(send.state);
     else {

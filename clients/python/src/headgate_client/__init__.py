@@ -14,6 +14,7 @@ from headgate_client.errors import (
     Unreachable,
 )
 from headgate_client.frames import CaughtUp, Event, Gap, Message, Presence, PresenceDiff, Subscribed, Typing
+from headgate_client.inbox import InboxHint, InboxPage, InboxTopic, MissedMessages, ReadReceipt
 from headgate_client.outbox import OutboxFull
 from headgate_client.publishing import Outgoing, Published
 from headgate_client.reading import Page
@@ -28,7 +29,11 @@ __all__ = [
     "CredentialsFailed",
     "Event",
     "Gap",
+    "InboxHint",
+    "InboxPage",
+    "InboxTopic",
     "Message",
+    "MissedMessages",
     "OutboxFull",
     "Outgoing",
     "Page",
@@ -36,6 +41,7 @@ __all__ = [
     "PresenceDiff",
     "Problem",
     "Published",
+    "ReadReceipt",
     "RequestFailed",
     "State",
     "SubscribeRefused",

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from headgate_client import reading
+from headgate_client import inbox, reading
 from headgate_client.api import PATIENCE_S, Api
 from headgate_client.connection import Stream
 from headgate_client.connection_state import State
@@ -12,9 +12,11 @@ from headgate_client.credentials import Credentials, Fetch
 from headgate_client.errors import Problem
 from headgate_client.feed import QUEUE_BYTES, QUEUE_MESSAGES, Feed, Queue, Wish, wish_of
 from headgate_client.frames import Frame, Gap, Message
+from headgate_client.inbox import InboxHint, InboxPage, InboxTopic, MarkKind, MissedMessages, ReadReceipt
 from headgate_client.position import From, check_from
 from headgate_client.publishing import Outgoing, Published, Wait, publish, publish_batch
 from headgate_client.subscription import HeldSubscription, OnEvent, OnGap, Subscription
+from headgate_client.transport import Wanted
 from headgate_client.worker import DRAIN_S, Handler, Worker
 
 USER_AGENT = "headgate-client-python"
@@ -43,8 +45,11 @@ class Client:
         patience_s: float = PATIENCE_S,
         retry_first: bool = True,
         trust_env: bool = True,
+        transport: Wanted = "auto",
         on_state: Callable[[State], None] | None = None,
         on_frame: Callable[[Frame, bytes], None] | None = None,
+        on_inbox: Callable[[list[InboxHint]], None] | None = None,
+        on_read: Callable[[ReadReceipt], None] | None = None,
     ) -> None:
         """`url` is where HTTP is served, `stream_url` where WebSockets are, by default the same; of several the next is
         tried when one does not answer.
@@ -52,9 +57,12 @@ class Client:
         One of `token`, `ticket` (for streams only) and `credentials`, an async function that returns a token or a
         `Ticket` and is asked again before the token expires. `user` is for a server in open mode. `device_id` names the
         cursor of subscriptions with `ack`. `patience_s`: how long a request over HTTP is repeated. Without
-        `retry_first` the first connection must succeed. `trust_env`: use a proxy that the environment names. `on_state`
-        is called when the connection's state changes, `on_frame` for each frame as it came; neither may block. Raises
-        ValueError.
+        `retry_first` the first connection must succeed. `trust_env`: use a proxy that the environment names.
+        `transport`: "websocket" or "sse" only, or event streams where no WebSocket can be opened (`auto`).
+
+        `on_state` is called when the connection's state changes, `on_frame` for each frame as it came, `on_inbox` with
+        topics that are not followed and have new messages, `on_read` when somebody has read what this user published,
+        or this user on another device; none may block. Raises ValueError.
         """
         urls = _urls(url)
         headers = {"User-Agent": USER_AGENT} | ({} if user is None else {"X-Headgate-User": user})
@@ -66,9 +74,13 @@ class Client:
             {} if user is None else {"X-Headgate-User": user},
             retry_first=retry_first,
             trust_env=trust_env,
+            transport=transport,
             on_state=on_state,
             on_frame=on_frame,
+            on_news=self._news,
         )
+        self._on_inbox = on_inbox
+        self._on_read = on_read
         self._device_id = device_id
         self._bounds = (queue_messages, queue_bytes)
         self._patience_s = patience_s
@@ -197,6 +209,32 @@ class Client:
         """Iterates over what history still has of a gap: `on_gap=client.refetch`."""
         return reading.refetch(self._api, gap)
 
+    async def inbox(self, *, limit: int | None = None, page: str | None = None) -> InboxPage:
+        """Reads one page of the topics of which the user is a member, with what this device and this user have missed.
+
+        Raises Problem, Unreachable.
+        """
+        return await inbox.page(self._api, {"device_id": self._device_id, "limit": limit, "page": page})
+
+    def inbox_topics(self) -> AsyncIterator[InboxTopic]:
+        """Iterates over all pages of the inbox."""
+        return inbox.topics(self._api, self._device_id)
+
+    async def inbox_messages(self, *, limit: int | None = None) -> MissedMessages:
+        """Reads messages that this device has missed, topic by topic. Raises Problem, Unreachable."""
+        return await inbox.missed(self._api, {"device_id": self._device_id, "limit": limit})
+
+    async def ack_inbox(self, topic_id: str, seq: int, kind: MarkKind = "delivered") -> None:
+        """Moves the cursor of this device (`delivered`), or what the user has read (`read`), up to `seq`; never back.
+
+        Returns when it is stored. Raises Problem (`topic_not_found` for one who is no member), Unreachable.
+        """
+        await inbox.move(self._api, self._device_id, topic_id, seq, kind)
+
+    async def mark_read(self, topic_id: str, seq: int) -> None:
+        """Says that the user has read a topic up to `seq`, on all of his devices. Raises as `ack_inbox` does."""
+        await self.ack_inbox(topic_id, seq, "read")
+
     async def request(
         self,
         method: str,
@@ -216,6 +254,12 @@ class Client:
     def set_status(self, state: Literal["online", "away"]) -> None:
         """Shows the user as online or away in presence lists; nothing is sent without a connection."""
         self._stream.send({"type": "status", "state": state})
+
+    def _news(self, frame: Frame) -> None:
+        if frame["type"] == "inbox" and self._on_inbox is not None:
+            self._on_inbox(InboxHint.of_frame(frame))
+        if frame["type"] == "read" and self._on_read is not None:
+            self._on_read(ReadReceipt.of_frame(frame))
 
     def _wish(
         self, start: From, ack: bool | str, presence: bool | None, device_id: str | None, group: str | None

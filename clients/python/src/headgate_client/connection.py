@@ -1,16 +1,11 @@
-"""The connection of a client: opens WebSockets one after the other, and hands the frames of each topic to its feed."""
+"""The connection of a client: opens one transport after the other, and hands the frames of each topic to its feed."""
 
 import asyncio
 import contextlib
 import logging
-import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
-from urllib.parse import quote
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from headgate_client.connection_state import State, Step, after
 from headgate_client.credentials import Credential, Credentials
@@ -23,21 +18,31 @@ from headgate_client.errors import (
     SubscriptionEnded,
     Unreachable,
 )
+from headgate_client.event_streams import LOST_STREAM, EventStreams
 from headgate_client.feed import Feed
 from headgate_client.frames import Frame
 from headgate_client.outbox import Outbox
-from headgate_client.reconnection import TOKEN_EXPIRED, UNAUTHENTICATED, Action, Backoff, after_close
+from headgate_client.reconnection import (
+    AT_ONCE_AFTER_S,
+    STABLE_S,
+    TOKEN_EXPIRED,
+    UNAUTHENTICATED,
+    Action,
+    Backoff,
+    after_close,
+)
 from headgate_client.session import Room, Session
+from headgate_client.transport import OPEN_S, NotOpened, Transport, TransportChoice, Wanted, Way
+from headgate_client.websocket import WebSocketTransport
 
-OPEN_S: Final = 10.0
 CLOSE_S: Final = 5.0
-MAX_FRAME: Final = 4 * 1024 * 1024  # the largest payload a server may be set to, with room
 RESUBSCRIBE_S: Final = 1.0
+NEWS: Final = frozenset({"inbox", "read"})
 _log = logging.getLogger("headgate_client")
 
 
 class Stream:
-    """Follows topics over one WebSocket at a time, from the first subscribe to `close`. For one event loop."""
+    """Follows topics over one connection at a time, from the first subscribe to `close`. For one event loop."""
 
     def __init__(
         self,
@@ -47,8 +52,10 @@ class Stream:
         *,
         retry_first: bool = True,
         trust_env: bool = True,
+        transport: Wanted = "auto",
         on_state: Callable[[State], None] | None = None,
         on_frame: Callable[[Frame, bytes], None] | None = None,
+        on_news: Callable[[Frame], None] | None = None,
     ) -> None:
         """`urls` are base URLs (http or https), tried in turn. Without `retry_first` the first connection must succeed.
         `trust_env`: a proxy that the environment names is used."""
@@ -61,13 +68,15 @@ class Stream:
         self._headers = headers
         self._retry_first = retry_first
         self._proxy: Literal[True] | None = True if trust_env else None
+        self._choice = TransportChoice(transport)
         self._on_state = on_state
         self._on_frame = on_frame
+        self._on_news = on_news  # frames about topics whether they are followed or not
         self._at = 0  # the place in `_urls`, counted on
         self._outbox = Outbox()
         self._room = Room()
         self._room.ask(lambda: any(feed.queue.is_full for feed in self.feeds.values()))
-        self._backoff = Backoff(random.random)
+        self._backoff = Backoff(random.random, tries=len(self._urls))
         self._unauthenticated = 0  # in a row
         self._reached = False
         self._closing = False  # no further connection is opened
@@ -149,61 +158,61 @@ class Stream:
             return self._failed(error)
         self._step(Step.FETCHED)
         url = self._urls[self._at % len(self._urls)]
+        way = self._choice.next(needs_websocket=self._needs_websocket())
         try:
-            socket = await self._open(url, used)
-        except InvalidStatus as error:
-            return self._status(error, used)
-        except InvalidURI as error:
-            return self._refused(Unreachable(str(error)))
-        except (OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError) as error:
-            self._at += 1
-            return self._failed(Unreachable(f"cannot reach {url}: {plain(error)}"))
+            transport = await self._open(way, url, used)
+        except Unreachable as error:
+            return self._refused(error)
+        except NotOpened as error:
+            return self._not_opened(way, url, error)
         self._reached = True
+        self._choice.opened(way)
         self._step(Step.OPENED)
-        return self._ended(await self._serve(socket, used), used)
+        return self._ended(await self._serve(transport, used), used)
 
-    async def _open(self, base: str, used: Credential | None) -> ClientConnection:
-        url = f"ws{base.removeprefix('http').rstrip('/')}/ws/subscribe"
-        headers = dict(self._headers)
-        if used is not None and used.is_ticket:
-            url = f"{url}?ticket={quote(used.text, safe='')}"
-        elif used is not None:
-            headers["Authorization"] = f"Bearer {used.text}"
-        return await connect(
-            url,
-            additional_headers=headers,
-            compression=None,  # the server does not negotiate it
-            max_size=MAX_FRAME,
-            open_timeout=OPEN_S,
-            close_timeout=1.0,
-            proxy=self._proxy,
-            ping_interval=None,  # Session does it: it knows when the socket is not read
-        )
+    async def _open(self, way: Way, url: str, used: Credential | None) -> Transport:
+        if way == "websocket":
+            return await WebSocketTransport.open(url, self._headers, used, self._proxy)
+        first = iter([used])  # what was fetched already
 
-    async def _serve(self, socket: ClientConnection, used: Credential | None) -> int:
-        self._outbox.opened(asyncio.get_running_loop().time())
-        session = self.session = Session(socket, self._outbox, self._room, self._credentials, used, self._take)
+        async def who() -> Credential | None:
+            return next(first, None) or await self._credentials.get(streams=True)
+
+        return await EventStreams.open(url, self._headers, who, trust_env=self._proxy is not None)
+
+    def _needs_websocket(self) -> bool:
+        return any(feed.acks is not None for feed in self.feeds.values())
+
+    async def _serve(self, transport: Transport, used: Credential | None) -> int:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._outbox.opened(began)
+        session = self.session = Session(transport, self._outbox, self._room, self._credentials, used, self._take)
         for feed in self.feeds.values():
             session.put(feed.subscribe())
         try:
-            return await session.run()
+            # A task of its own: the task of a TaskGroup that ends by a fault counts as cancelled afterwards, and before
+            # Python 3.11.3 a later asyncio.timeout raises CancelledError then (python/cpython#102780).
+            return await asyncio.create_task(session.run(), name="headgate-session")
         finally:
             self.session = None
             self._leaving.clear()
-            self._last, self._served = session.last, session.served
+            self._last, self._served, self._lasted_s = session.last, session.served, loop.time() - began
+            self._backoff.spread(session.jitter)
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
             for feed in self.feeds.values():
                 feed.lost()
-            socket.transport.abort()
+            await transport.abort()
 
     def _ended(self, code: int, used: Credential | None) -> Step:
         """Decides by the close code and the `disconnect` frame."""
         last = self._last
         code = int(last.get("code") or code)
-        if self._served:
+        if self._lasted_s >= STABLE_S:
             self._backoff.reset()
+        if self._served:
             self._unauthenticated = 0
         action: Action = after_close(code, reconnect=last.get("reconnect"))
         if code in (UNAUTHENTICATED, TOKEN_EXPIRED):
@@ -215,20 +224,21 @@ class Stream:
         if action == "stop":
             return self._refused(ConnectionStopped(code, reason))
         self._at += 1
-        if action == "now" and (self._served or code == UNAUTHENTICATED):
+        if action == "now" and (self._lasted_s >= AT_ONCE_AFTER_S or code in (UNAUTHENTICATED, TOKEN_EXPIRED)):
             return Step.MOVED
         return self._failed(Unreachable(f"the connection was lost: {code} {reason}"), last.get("retry_after_ms"))
 
-    def _status(self, error: InvalidStatus, used: Credential | None) -> Step:
-        """Decides by an HTTP answer to the handshake: 4xx would come again, but for 408 and 429."""
-        status = error.response.status_code
-        self._reached = True
-        failure = Unreachable(f"the WebSocket was refused with HTTP {status}")
-        if 400 <= status < 500 and status not in (408, 429):
-            return self._refused(ConnectionStopped(status, "an HTTP answer in place of a WebSocket"))
+    def _not_opened(self, way: Way, url: str, error: NotOpened) -> Step:
+        """Decides where there was no answer, or an HTTP answer in place of the connection."""
+        self._reached = self._reached or error.status is not None
+        if self._choice.not_opened(way, error, needs_websocket=self._needs_websocket()):
+            _log.info("%s; event streams are tried", error)
+            return Step.FAILED
+        if error.is_final and error.status is not None:
+            more = " (acknowledgements need a WebSocket)" if self._needs_websocket() else ""
+            return self._refused(ConnectionStopped(error.status, f"{error}{more}"))
         self._at += 1
-        after_s = error.response.headers.get("Retry-After", "")
-        return self._failed(failure, int(after_s) * 1_000 if after_s.isdigit() else None)
+        return self._failed(Unreachable(f"cannot reach {url}: {error}"), error.retry_after_ms)
 
     def _failed(self, error: ClientError, at_least_ms: int | None = None) -> Step:
         if not (self._retry_first or self._reached):
@@ -244,6 +254,9 @@ class Stream:
     def _take(self, frame: Frame, text: bytes) -> None:
         if self._on_frame is not None:
             self._on_frame(frame, text)
+        if frame["type"] in NEWS:
+            self._tell_news(frame)
+            return
         topic_id = frame.get("topic_id", "")
         feed = self.feeds.get(topic_id)
         if feed is None or topic_id in self._leaving:
@@ -258,7 +271,16 @@ class Stream:
         elif (again := feed.take(frame, text)) is not None:
             self.send({"type": "ack", "topic_id": feed.topic_id, "seq": again})
 
+    def _tell_news(self, frame: Frame) -> None:
+        try:
+            if self._on_news is not None and "id" not in frame:
+                self._on_news(frame)
+        except Exception as error:  # of the application: the connection must not end of it
+            _log.error("a function for %s failed", frame["type"], exc_info=error)
+
     def _error(self, feed: Feed, frame: Frame) -> None:
+        if frame.get("code") == LOST_STREAM:
+            feed.lost()
         if feed.live.is_set():
             _log.warning("%s: %s: %s", feed.topic_id, frame.get("code"), frame.get("message"))
             return  # of an ack or a request: the subscription stays
@@ -309,12 +331,3 @@ class Stream:
             with contextlib.suppress(Exception):
                 self._step(Step.CLOSE)
             self._end_all(self.error)
-
-
-def plain(error: BaseException) -> str:
-    """Returns why something could not be reached, in a few words."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # asyncio puts the address in place of the reason
-    return str(error) or type(error).__name__

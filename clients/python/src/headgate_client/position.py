@@ -29,6 +29,15 @@ def check_from(value: From) -> From:
     )
 
 
+def form_of(value: From) -> str:
+    """Returns the form of a query string."""
+    if isinstance(value, str):
+        return value
+    if "epoch" in value:
+        return f"{value['epoch']}:{value['seq']}"
+    return ",".join(f"{name}:{number}" for name, number in value.items())
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

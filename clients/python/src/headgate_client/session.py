@@ -1,4 +1,4 @@
-"""One WebSocket: reads frames while there is room, sends what waits, keeps the connection alive, renews the token."""
+"""One connection: reads frames while there is room, sends what waits, keeps the connection alive, renews the token."""
 
 import asyncio
 import itertools
@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
 from headgate_client.credentials import Credential, Credentials
 from headgate_client.errors import CredentialsFailed, RequestFailed
-from headgate_client.frames import Frame, encode, read
+from headgate_client.frames import Frame, read
 from headgate_client.outbox import Outbox
-from headgate_client.reconnection import LOST
+from headgate_client.transport import Transport, TransportEnded
 
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 10.0
@@ -55,11 +52,11 @@ class Room:
 
 
 class Session:
-    """An open WebSocket. `last` is the `disconnect` frame, once it has come."""
+    """An open connection. `last` is the `disconnect` frame, once it has come."""
 
     def __init__(
         self,
-        socket: ClientConnection,
+        transport: Transport,
         outbox: Outbox,
         room: Room,
         credentials: Credentials,
@@ -67,7 +64,7 @@ class Session:
         take: Callable[[Frame, bytes], None],
     ) -> None:
         """`take` gets every frame that is not an answer to `ask`."""
-        self._socket = socket
+        self._transport = transport
         self._outbox = outbox
         self._room = room
         self._credentials = credentials
@@ -81,21 +78,24 @@ class Session:
         self._told: dict[Any, Callable[[], None]] = {}
         self.last: Frame = {}
         self._frames = 0  # read
-        self.served = False  # it did something for us: the next connection may come at once
+        self.served = False  # a topic was granted: the credentials are good
+        self.jitter: object = None  # of `welcome`: see `Backoff.spread`
 
     async def run(self) -> int:
         """Serves until the connection ends. Returns the close code, 1006 when there was none."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for part in (self._read(), self._send(), self._live(), self._renew()):
+                for part in (self._read(), self._send()):
                     tasks.create_task(part)
-        except* (ConnectionClosed, OSError):
+                if self._transport.two_way:
+                    tasks.create_task(self._live())
+                    tasks.create_task(self._renew())
+        except* (TransportEnded, OSError):
             pass  # the close code says why
         finally:
             self._idle.set()  # nothing more can be sent
             self._fail_asked("the connection was lost")
-        received = self._socket.protocol.close_rcvd
-        return LOST if received is None else received.code
+        return self._transport.close_code
 
     def put(self, frame: Frame) -> None:
         """Sends a frame when its turn comes. Raises OutboxFull."""
@@ -131,12 +131,12 @@ class Session:
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("%d frames were not sent before the end", len(self._outbox))
-        await self._socket.close()
+        await self._transport.close()
 
     async def _read(self) -> None:
         while True:
             await self._room.wait()
-            text = await self._socket.recv(decode=False)
+            text = await self._transport.recv()
             self._frames += 1
             try:
                 frame = read(text)
@@ -151,7 +151,7 @@ class Session:
         if kind == "disconnect":
             self.last = frame
         elif kind == "welcome":
-            limits = frame.get("limits", {})
+            limits, self.jitter = frame.get("limits", {}), frame.get("reconnect_jitter")
             if "control_frames_per_s" in limits and "control_frames_burst" in limits:
                 self._outbox.limits(limits["control_frames_per_s"], limits["control_frames_burst"])
         elif kind == "token_expiring" and self._credentials.renew_in_s is None:  # else we know it better
@@ -173,7 +173,7 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             while (frame := self._outbox.take(loop.time())) is not None:
-                await self._socket.send(encode(frame))
+                await self._transport.send(frame)
                 if frame["type"] == "ack":
                     await asyncio.sleep(ACK_PAUSE_S)  # further ones become one
             self._put.clear()
@@ -190,18 +190,19 @@ class Session:
         while True:
             await asyncio.sleep(PING_EVERY_S)
             if not self._room.is_open:
-                await self._socket.pong()
+                await self._transport.pong()
                 continue
             before = (self._frames, self._room.times_shut)
-            pong = await self._socket.ping()
-            try:
-                await asyncio.wait_for(pong, PING_TIMEOUT_S)
-            except TimeoutError:
-                # The pong may stand behind messages that were not read yet; those that were read are life too.
-                if self._room.is_open and before == (self._frames, self._room.times_shut):
-                    _log.info("nothing came for %.0f s: the connection is given up", PING_TIMEOUT_S)
-                    self._socket.transport.abort()
-                    return
+            pong = await self._transport.ping()
+            await asyncio.wait([pong], timeout=PING_TIMEOUT_S)
+            if pong.done():
+                if pong.cancelled() or pong.exception() is not None:
+                    raise TransportEnded
+            # The pong may stand behind messages that were not read yet; those that were read are life too.
+            elif self._room.is_open and before == (self._frames, self._room.times_shut):
+                _log.info("nothing came for %.0f s: the connection is given up", PING_TIMEOUT_S)
+                await self._transport.abort()
+                return
 
     async def _renew(self) -> None:
         while self._credentials.can_renew:

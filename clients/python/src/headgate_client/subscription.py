@@ -111,6 +111,13 @@ class Subscription:
         """Tells the others that this user is writing; lost when there is no connection."""
         self._stream.send({"type": "typing", "topic_id": topic_id or next(iter(self._feeds))})
 
+    async def mark_read(self, seq: int, topic_id: str | None = None) -> None:
+        """Says that the user has read a topic up to `seq`, on all of his devices; returns when it is stored.
+
+        Raises RequestFailed, also when there is no connection; `Client.mark_read` repeats it over HTTP.
+        """
+        await self._stream.ask({"type": "read", "topic_id": topic_id or next(iter(self._feeds)), "seq": seq})
+
     @property
     def missed(self) -> int:
         """How many messages gaps named so far."""

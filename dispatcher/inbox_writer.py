@@ -1,19 +1,17 @@
-"""Writes cursors of a shard's users to its inbox log: those of one loop turn in as few records as hold them.
+"""Writes cursors and read marks of a shard's users to its inbox log: those of a loop turn in as few records as can be.
 
-A cursor counts as stored once this shard has read it back: who is told so, and asks then, is given it.
+One counts as stored once this shard has read it back: who is told so, and asks then, is given it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
 import structlog
 
-from dispatcher.user_inbox import UserInbox
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.inbox_record import records_of_cursors
 from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.ports import Log, LogError
 
@@ -23,6 +21,8 @@ WAITING: Final = 10_000  # requests that are not stored yet
 WAITING_BYTES: Final = 8 * 1024 * 1024  # of their entries
 RETRY_MS: Final = 1_000
 
+RecordsOf = Callable[[Iterable[bytes]], Iterator[tuple[bytes, int]]]  # as `records_of_cursors`
+WhenApplied = Callable[[int, Callable[[], None]], None]  # as `UserInbox.when_applied`
 Stored = Callable[[Refusal | None], None]  # None: all of it is stored
 
 
@@ -37,20 +37,22 @@ class _Write:
         self.stored: Stored | None = stored
 
 
-class CursorWriter:
-    """The cursors of one shard on their way to the log."""
+class InboxWriter:
+    """The cursors, or the read marks, of one shard on their way to the log. `what` names them in plain words."""
 
-    def __init__(self, log: Log, number: int, inbox: UserInbox) -> None:
+    def __init__(self, log: Log, number: int, what: str, records_of: RecordsOf, when_applied: WhenApplied) -> None:
         self._log = log
         self._number = number
-        self._inbox = inbox
+        self._what = what
+        self._records_of = records_of
+        self._when_applied = when_applied
         self._open: deque[tuple[bytes, _Write]] = deque()  # entries of this loop turn
         self._writes: dict[_Write, None] = {}
         self._bytes = 0
         self._handle: asyncio.Handle | None = None
 
     def write(self, entries: list[bytes], stored: Stored) -> None:
-        """Writes entries of `encode_cursor`; calls `stored` once, with the reason where they may not be in the log.
+        """Writes entries as bytes; calls `stored` once, with the reason where they may not be in the log.
 
         Raises Refusal `overloaded` where too much waits.
         """
@@ -59,7 +61,8 @@ class CursorWriter:
             return
         size = sum(map(len, entries))
         if len(self._writes) >= WAITING or self._bytes + size > WAITING_BYTES:
-            raise Refusal("overloaded", "too many cursors of this shard wait for the log", retry_after_ms=RETRY_MS)
+            why = f"too many {self._what} of this shard wait for the log"
+            raise Refusal("overloaded", why, retry_after_ms=RETRY_MS)
         write = _Write(len(entries), size, stored)
         self._writes[write] = None
         self._bytes += size
@@ -78,7 +81,7 @@ class CursorWriter:
     def _append(self) -> None:
         self._handle = None
         taken, self._open = self._open, deque()
-        for value, count in records_of_cursors([entry for entry, _ in taken]):
+        for value, count in self._records_of([entry for entry, _ in taken]):
             writes = [taken.popleft()[1] for _ in range(count)]
             future = self._log.append(LogName.INBOX, self._number, None, value)
             future.add_done_callback(partial(self._appended, writes))
@@ -86,11 +89,11 @@ class CursorWriter:
     def _appended(self, writes: list[_Write], done: "asyncio.Future[Appended]") -> None:
         error = None if done.cancelled() else done.exception()
         if error is None and not done.cancelled():
-            self._inbox.when_applied(done.result().offset, partial(self._applied, writes))
+            self._when_applied(done.result().offset, partial(self._applied, writes))
             return
         if error is not None and not isinstance(error, LogError):
-            logger.error("cursors cannot be written", shard=self._number, why=str(error))
-        refusal = Refusal("not_ready", f"the log cannot take cursors now: {error}", retry_after_ms=RETRY_MS)
+            logger.error("inbox records cannot be written", shard=self._number, what=self._what, why=str(error))
+        refusal = Refusal("not_ready", f"the log cannot take {self._what} now: {error}", retry_after_ms=RETRY_MS)
         for write in writes:
             self._end(write, refusal)
 

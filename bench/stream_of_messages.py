@@ -1,0 +1,64 @@
+"""Messages to topics on schedule, over HTTP, whether earlier ones were answered or not; each says when it was due."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from bench.latency import quantile
+from tests.e2e.clients import Publisher
+
+GRACE_S = 30.0
+
+
+class Messages:
+    """Publishes `per_s` messages a second in all, to the topics in turn, from `async with` to its end."""
+
+    def __init__(self, admin: Publisher, topics: Sequence[str], per_s: float) -> None:
+        self.took_ms: list[float] = []
+        self._admin = admin
+        self._topics = topics
+        self._per_s = per_s
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._stop.set()
+        if kind is None:
+            await asyncio.wait_for(self._task, GRACE_S)
+        self._task.cancel()
+
+    async def last_seq(self, topic: str) -> int:
+        """Returns the number of a topic's newest message."""
+        answer = await self._admin.call("GET", f"/api/v1/topics/{topic}")
+        assert answer.status == 200, answer
+        seq: int = answer.body["seq"]
+        return seq
+
+    def __str__(self) -> str:
+        quantiles = ", ".join(f"p{q * 100:g} {quantile(self.took_ms, q):.1f} ms" for q in (0.5, 0.95, 0.99))
+        return f"{len(self.took_ms)} answered 200, {quantiles}"
+
+    async def _run(self) -> None:
+        begun = time.time() + 0.05
+        async with asyncio.TaskGroup() as tasks:
+            for n in count():
+                due = begun + n / self._per_s
+                await asyncio.sleep(max(0.0, due - time.time()))
+                if self._stop.is_set():
+                    return
+                tasks.create_task(self._send(self._topics[n % len(self._topics)], n, due))
+
+    async def _send(self, topic: str, n: int, due: float) -> None:
+        answer = await self._admin.publish(topic, {"n": n, "at": due})
+        assert answer.status == 200, answer
+        self.took_ms.append((time.time() - due) * 1_000)

@@ -1,0 +1,13 @@
+"""One write a socket."""
+
+from headgate.core.fanout.socket_writes import SocketWrites
+
+
+def test_a_socket_that_raises_stops_no_other() -> None:
+    writes, got = SocketWrites(), list[bytes]()
+
+    def broken(_data: bytes) -> None:
+        raise OSError
+
+    writes.write([got.append, broken, got.append, broken, got.append], b"x")
+    assert got == [b"x"] * 3 and writes.failures == 2
