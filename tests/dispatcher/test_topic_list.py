@@ -42,4 +42,4 @@ def test_a_page_costs_what_it_holds() -> None:
         page = topics.above(f"t{n * 990:06d}", "t")
         assert next(page) == f"t{n * 990 + 1:06d}"
         assert next(page) == f"t{n * 990 + 2:06d}"
-    assert time.process_time() - started < 0.05  # 100 scans of all take seconds
+    assert time.process_time() - started < 0.5  # 100 scans of all take seconds

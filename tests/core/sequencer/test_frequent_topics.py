@@ -2,7 +2,7 @@
 
 import tracemalloc
 from collections import Counter
-from time import perf_counter
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,8 +123,8 @@ def test_at_200_000_topics_memory_is_bounded_and_a_step_costs_the_same() -> None
     tracemalloc.stop()
     assert len(hour) <= SLOTS * COUNTERS and used < 700_000
     assert hour.most(1, NOW + (2 * SLOTS - 1) * SLOT_MS)[0].topic_id == "busy"
-    began = perf_counter()
+    began = process_time()
     for topic_id in topics:
         hour.add(topic_id, 1, NOW + 2 * HOUR)
-    assert perf_counter() - began < 2.0, "10 microseconds a message, all to other topics; measured: 0.3"
+    assert process_time() - began < 2.0, "10 microseconds a message, all to other topics; measured: 0.3"
     assert len(hour) <= SLOTS * COUNTERS
