@@ -37,7 +37,7 @@ class CanaryMetrics:
             BOUNDS,
         )
         self._counters = {
-            name: CounterFamily(f"headgate_canary_{name}_total", text, (), [()])
+            name: CounterFamily(f"headgate_canary_{name}_total", text)
             for name, text in (
                 ("received", "Messages that came back, each counted once."),
                 ("late", "Messages that came back after more than canary.late_s."),

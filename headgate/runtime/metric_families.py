@@ -6,15 +6,15 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
 
-SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels = tuple[str, ...]
 
 
 class CounterFamily:
-    """A counter family; `start` are the label values that exist with 0 from the start."""
+    """A counter family; `start` are the label values that exist with 0 from the start. Without labels there is one."""
 
-    def __init__(self, name: str, text: str, labels: Labels, start: Iterable[Labels]) -> None:
+    def __init__(self, name: str, text: str, labels: Labels = (), start: Iterable[Labels] = ((),)) -> None:
         self._name, self._text, self._labels = name, text, labels
         self.values: dict[Labels, int] = dict.fromkeys(start, 0)
 
@@ -34,7 +34,12 @@ class HistogramFamily:
     """A histogram family whose observations carry a weight."""
 
     def __init__(
-        self, name: str, text: str, labels: Labels, start: Iterable[Labels], bounds: tuple[float, ...] = SECONDS
+        self,
+        name: str,
+        text: str,
+        labels: Labels = (),
+        start: Iterable[Labels] = ((),),
+        bounds: tuple[float, ...] = SECONDS,
     ) -> None:
         self._name, self._text, self._labels, self._bounds = name, text, labels, bounds
         self._counts: dict[Labels, list[int]] = {labels: [0] * (len(bounds) + 1) for labels in start}

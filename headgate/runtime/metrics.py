@@ -86,12 +86,9 @@ class Metrics(Collector):
         self._publishes = CounterFamily(
             "headgate_publishes_total", "Messages offered by publishers.", ("outcome", "profile"), outcomes
         )
-        self._appends = CounterFamily("headgate_appends_total", "Records the log acknowledged.", (), [()])
+        self._appends = CounterFamily("headgate_appends_total", "Records the log acknowledged.")
         self._append_seconds = HistogramFamily(
-            "headgate_append_seconds",
-            "From hand-over to the log to the acknowledgement, or to the wait's end.",
-            (),
-            [()],
+            "headgate_append_seconds", "From hand-over to the log to the acknowledgement, or to the wait's end."
         )
         self._sequenced = CounterFamily(
             "headgate_sequenced_total", "Messages decided by the owner.", ("verdict",), _each(VERDICTS)
@@ -106,10 +103,9 @@ class Metrics(Collector):
             "headgate_delivery_seconds", "From the record's append time to the write.", ("profile",), profiles
         )
         self._events = CounterFamily("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
-        self._redeliveries = CounterFamily("headgate_redeliveries_total", "Message frames sent again.", (), [()])
+        self._redeliveries = CounterFamily("headgate_redeliveries_total", "Message frames sent again.")
         self._flush_slices, self._sweeps = _sweep_histograms()
-        missing = "Messages that a gap frame said are missing."
-        self._gaps = CounterFamily("headgate_gap_messages_total", missing, ("reason",), _each(GAP_REASONS))
+        self._gaps, self._skipped = _gap_counters()
         self._dead_letters, self._letters_evicted = _dead_letter_counters()
         self._snapshot_failures = CounterFamily(
             "headgate_snapshot_failures_total",
@@ -129,7 +125,7 @@ class Metrics(Collector):
         self._refusal_log = RefusalLog(time.monotonic)
         self._disagreements, self._pointers = _owner_counters()
         self._inbox_applied, self._inbox_skipped, self._inbox_hints = _inbox_counters()
-        self._read_seconds = HistogramFamily("headgate_read_seconds", READ, (), [()])
+        self._read_seconds = HistogramFamily("headgate_read_seconds", READ)
         self.canary = CanaryMetrics()
         self.top = TopMetrics()
         self._gauges: dict[Gauge, Callable[[], float]] = {}
@@ -195,9 +191,11 @@ class Metrics(Collector):
         """Counts message frames that an acknowledged subscription was sent again."""
         self._redeliveries.add((), count)
 
-    def gap(self, reason: str, count: int) -> None:
-        """Counts messages that a gap frame named."""
+    def gap(self, reason: str, count: int, *, durable: bool) -> None:
+        """Counts messages that a gap frame named; durable ones that were too fast for a client are a loss."""
         self._gaps.add((reason,), count)
+        if durable and reason == "slow_consumer":
+            self._skipped.add((), count)
 
     def refused(self, code: str, detail: str) -> None:
         """Counts a refused request, frame or link; now and then one is a log line."""
@@ -338,6 +336,7 @@ class Metrics(Collector):
         yield self._gauge("sweeps_running", "Large topics with messages on their way to their sockets.")
         yield self._redeliveries.family()
         yield self._gaps.family()
+        yield self._skipped.family()
         yield self._gauge("acked_subscriptions", "Subscriptions that acknowledge their messages.")
         yield self._gauge(
             "breakers_open", "Acknowledged subscriptions that get nothing now, because they kept failing."
@@ -355,8 +354,17 @@ def _owner_counters() -> tuple[CounterFamily, CounterFamily]:
     differ = "Digests of a shard in which this node and another differ."
     bundles = "Records of the inbox log that say how far topics are, one a shard of users and flush."
     return (
-        CounterFamily("headgate_disagreements_total", differ, (), [()]),
-        CounterFamily("headgate_pointer_bundles_total", bundles, (), [()]),
+        CounterFamily("headgate_disagreements_total", differ),
+        CounterFamily("headgate_pointer_bundles_total", bundles),
+    )
+
+
+def _gap_counters() -> tuple[CounterFamily, CounterFamily]:
+    missing = "Messages that a gap frame said are missing."
+    skipped = "Messages of durable topics that were not sent to slow subscribers, who can fetch them."
+    return (
+        CounterFamily("headgate_gap_messages_total", missing, ("reason",), _each(GAP_REASONS)),
+        CounterFamily("headgate_skipped_messages_total", skipped),
     )
 
 
@@ -365,17 +373,15 @@ def _dead_letter_counters() -> tuple[CounterFamily, CounterFamily]:
     made_room = "Open dead letters that made room for newer ones."
     return (
         CounterFamily("headgate_dead_letters_total", given_up, ("reason",), _each(DEAD_LETTER_REASONS)),
-        CounterFamily("headgate_dead_letters_evicted_total", made_room, (), [()]),
+        CounterFamily("headgate_dead_letters_evicted_total", made_room),
     )
 
 
 def _inbox_counters() -> tuple[CounterFamily, CounterFamily, CounterFamily]:
     return (
-        CounterFamily("headgate_inbox_applied_total", "Records of the inbox log that were applied.", (), [()]),
-        CounterFamily("headgate_inbox_skipped_total", "Records of the inbox log that could not be read.", (), [()]),
-        CounterFamily(
-            "headgate_inbox_hints_total", "Hints about new messages that connected users were sent.", (), [()]
-        ),
+        CounterFamily("headgate_inbox_applied_total", "Records of the inbox log that were applied."),
+        CounterFamily("headgate_inbox_skipped_total", "Records of the inbox log that could not be read."),
+        CounterFamily("headgate_inbox_hints_total", "Hints about new messages that connected users were sent."),
     )
 
 
@@ -383,8 +389,8 @@ def _sweep_histograms() -> tuple[HistogramFamily, HistogramFamily]:
     slices = "How long one slice of the sweeps over large topics held the loop."
     sweeps = "From the record's append time to the write to the last socket of a large topic."
     return (
-        HistogramFamily("headgate_flush_slice_seconds", slices, (), [()]),
-        HistogramFamily("headgate_sweep_seconds", sweeps, (), [()]),
+        HistogramFamily("headgate_flush_slice_seconds", slices),
+        HistogramFamily("headgate_sweep_seconds", sweeps),
     )
 
 

@@ -19,7 +19,7 @@ CANARY: Final = 'job="headgate",role="canary",instance="canary-0"'
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One rule. `hold` is how long it must be true; the series are what its two tests see, `at` when they look."""
+    """One rule. `hold` is how long it must be true; the series are what its tests see, `at` when they look."""
 
     name: str
     expr: str
@@ -29,6 +29,8 @@ class Alert:
     fires: Series
     quiet: Series
     at: str = "30m"
+    also_fires: tuple[Series, ...] = ()
+    also_quiet: tuple[Series, ...] = ()
 
     def rule(self) -> dict[str, Any]:
         """Returns the rule as Prometheus reads it."""

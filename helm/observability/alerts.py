@@ -1,17 +1,19 @@
-"""The alert rules, each with a case in which it fires and one in which it stays quiet."""
+"""The alert rules, each with cases in which it fires and in which it stays quiet."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
-from helm.observability.alert import CANARY, DISPATCHER, GATEWAY, INGEST, Alert, Severity, above, buckets, up
+from helm.observability.alert import CANARY, DISPATCHER, GATEWAY, INGEST, Alert, Series, Severity, above, buckets, up
 from helm.observability.capacity_alerts import CAPACITY
-from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95
+from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95, healthy
 
+EPHEMERAL_SENT: Final = f'headgate_deliveries_total{{{GATEWAY},profile="ephemeral"}}'
 BEFORE: Final = "sum(headgate_sessions offset 10m)"
 
 
 def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) -> Alert:
     """`lost` of `of` messages a minute is above the limit; half of it, by gaps and of the canary's, is not."""
-    gaps = f'headgate_gap_messages_total{{{GATEWAY},reason="slow_consumer"}}'
+    gaps = f"headgate_skipped_messages_total{{{GATEWAY}}}"
     sent = f'headgate_deliveries_total{{{GATEWAY},profile="durable"}}'
     accepted = f'headgate_canary_publishes_total{{{CANARY},outcome="accepted"}}'
     missing, found = f"headgate_canary_lost_total{{{CANARY}}}", f"headgate_canary_found_total{{{CANARY}}}"
@@ -23,6 +25,7 @@ def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) ->
         severity=severity,
         summary="{{ $value | humanizePercentage }} of the messages were skipped by a gap frame, or lost by the canary",
         fires={gaps: "0x40", sent: "0+1000x40", accepted: f"0+{of}x40", missing: rare, found: "0x40"},
+        also_fires=({gaps: rare, sent: f"0+{of - lost}x40", EPHEMERAL_SENT: "0+1000000x40"},),
         quiet={
             gaps: rare, sent: f"0+{4 * lost / above:.0f}x40", accepted: "0+60x40", missing: "0+5x40", found: "0+5x40",
         },
@@ -30,6 +33,7 @@ def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) ->
 
 
 _DURABLE: Final = 'profile="durable"'
+_DEV: Final = up("dev", "1x40") | {'headgate_ready{job="headgate",role="dev",instance="dev-0"}': "1x40"}
 _LAG: Final = "{{ $labels.instance }} is {{ $value }} records behind its log"
 _BACKLOG: Final = "A user of {{ $labels.instance }} has {{ $value }} unread messages"
 
@@ -66,6 +70,7 @@ ALERTS: Final = (
         fires={
             f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="accepted"}}': "0+80x40",
             f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="log_unavailable"}}': "0+20x40",
+            f'headgate_publishes_total{{{INGEST},profile="ephemeral",outcome="accepted"}}': "0+9000x40",
         },
         quiet={
             f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="accepted"}}': "0+80x40",
@@ -75,32 +80,35 @@ ALERTS: Final = (
     ),
     Alert(
         name="HeadgateDispatchersDown",
-        expr=(
-            '(count((up{job="headgate",role="dispatcher"} == 1) unless on (instance) (headgate_ready == 0))'
-            " or vector(0))"
-            ' / (count(up{job="headgate",role="dispatcher"}) or vector(1)) < 0.2'
-        ),
+        expr=f"({healthy('dispatcher')}) < 0.2",
         hold="1m",
         severity="page",
         summary="More than 80 % of the dispatchers do not answer, or are not ready",
         fires=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "0x40"},
         quiet=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "1x40"},
+        also_fires=(up("dispatcher", "1x25 stale _x14") | up("gateway", "1x40"),),
+        also_quiet=(_DEV,),
     ),
     Alert(
         name="HeadgateGatewaysLost",
-        expr='sum(up{job="headgate",role="gateway"}) / count(up{job="headgate",role="gateway"}) < 0.3',
+        expr=f"({healthy('gateway')}) < 0.3",
         hold="1m",
         severity="page",
-        summary="Below 30 % of the gateways answer",
-        fires=up("gateway", "1x40", "0x40", "0x40", "0x40"),
+        summary="Below 30 % of the gateways answer and are ready",
+        fires=up("gateway", "1x40", "1x25 stale _x14", "1x25 stale _x14", "0x40"),
         quiet=up("gateway", "1x40", "0x40", "0x40"),
+        also_fires=(
+            up("gateway", "1x40") | {f"headgate_ready{{{GATEWAY}}}": "0x40"},
+            up("gateway", "1x5 stale _x34") | up("dispatcher", "1x40"),
+        ),
+        also_quiet=(_DEV,),
     ),
     Alert(
         name="HeadgateGatewaysHalfDown",
-        expr='sum(up{job="headgate",role="gateway"}) / count(up{job="headgate",role="gateway"}) < 0.5',
+        expr=f"({healthy('gateway')}) < 0.5",
         hold="1m",
         severity="urgent",
-        summary="More than half of the gateways do not answer",
+        summary="More than half of the gateways do not answer, or are not ready",
         fires=up("gateway", "1x40", "0x40", "0x40"),
         quiet=up("gateway", "1x40", "0x40"),
     ),
@@ -128,8 +136,8 @@ ALERTS: Final = (
         hold="10m",
         severity="urgent",
         summary="95 % of the deliveries take up to {{ $value | humanizeDuration }} (limit: 0.4 s)",
-        fires=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=0, slow=100),
-        quiet=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=90, slow=10),
+        fires=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=94, slow=6, bounds=("0.4", "0.5")),
+        quiet=buckets("headgate_delivery_seconds", f"{GATEWAY},{_DURABLE}", fast=96, slow=4, bounds=("0.4", "0.5")),
     ),
     Alert(
         name="HeadgateReplicationLag",
@@ -142,11 +150,12 @@ ALERTS: Final = (
     ),
     Alert(
         name="HeadgateSessionsFalling",
-        expr=f"sum(headgate_sessions) < 0.5 * {BEFORE} and {BEFORE} > 20",
+        expr=f"(sum(headgate_sessions) or vector(0)) < 0.5 * {BEFORE} and {BEFORE} > 20",
         hold="1m",
         severity="urgent",
         summary="{{ $value }} sessions: less than half of ten minutes ago",
         fires={f"headgate_sessions{{{GATEWAY}}}": "100x25 49x15"},
+        also_fires=({f"headgate_sessions{{{GATEWAY}}}": "100x25 stale _x14"},),
         quiet={f"headgate_sessions{{{GATEWAY}}}": "100x25 51x15"},
     ),
     above("headgate_log_lag_records", 20_000, "HeadgateLogLagPage", "1m", "page", _LAG),
@@ -239,16 +248,22 @@ def rules() -> dict[str, Any]:
 
 
 def rule_tests(rule_file: str) -> dict[str, Any]:
-    """Returns promtool's test file: every alert fires in one case and stays quiet in its twin."""
+    """Returns promtool's test file: cases in which each alert fires, and in which it stays quiet."""
     return {
         "rule_files": [rule_file],
         "evaluation_interval": "1m",
-        "tests": [_case(alert, fires) for alert in ALERTS for fires in (True, False)],
+        "tests": [case for alert in ALERTS for case in _cases(alert)],
     }
 
 
-def _case(alert: Alert, fires: bool) -> dict[str, Any]:
-    series = alert.fires if fires else alert.quiet
+def _cases(alert: Alert) -> Iterator[dict[str, Any]]:
+    for series in (alert.fires, *alert.also_fires):
+        yield _case(alert, series, fires=True)
+    for series in (alert.quiet, *alert.also_quiet):
+        yield _case(alert, series, fires=False)
+
+
+def _case(alert: Alert, series: Series, *, fires: bool) -> dict[str, Any]:
     firing = f'count by (alertname, severity) (ALERTS{{alertname="{alert.name}",alertstate="firing"}})'
     count = 1 if fires else 0
     labels = f'{{alertname="{alert.name}",severity="{alert.severity}"}}'

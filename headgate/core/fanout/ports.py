@@ -90,7 +90,7 @@ class GatewayMetrics(Protocol):
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         """Counts `count` message frames written `seconds` after their append."""
 
-    def gap(self, reason: str, count: int) -> None:
+    def gap(self, reason: str, count: int, *, durable: bool) -> None:
         """Counts messages that a gap frame named."""
 
     def lifecycle_events(self, name: str, count: int) -> None:
