@@ -8,7 +8,7 @@ class Numbers:
         self.deliveries: dict[str, int] = {}
         self.seconds: list[float] = []
         self.gaps: dict[str, int] = {}
-        self.lost = 0
+        self.missed = 0
         self.refusals: list[str] = []
         self.details: list[str] = []
         self.links = 0
@@ -30,9 +30,9 @@ class Numbers:
         self.deliveries[profile] = self.deliveries.get(profile, 0) + count
         self.seconds.append(seconds)
 
-    def gap(self, reason: str, count: int, *, durable: bool) -> None:
+    def gap(self, reason: str, count: int, *, missed: bool) -> None:
         self.gaps[reason] = self.gaps.get(reason, 0) + count
-        self.lost += count * (durable and reason == "slow_consumer")
+        self.missed += count * missed
 
     def lifecycle_events(self, name: str, count: int) -> None:
         self.events[name] = self.events.get(name, 0) + count

@@ -105,7 +105,7 @@ class Metrics(Collector):
         self._events = CounterFamily("headgate_lifecycle_events_total", EVENTS, ("event",), _each((*EventName,)))
         self._redeliveries = CounterFamily("headgate_redeliveries_total", "Message frames sent again.")
         self._flush_slices, self._sweeps = _sweep_histograms()
-        self._gaps, self._skipped = _gap_counters()
+        self._gaps, self._missed = _gap_counters()
         self._dead_letters, self._letters_evicted = _dead_letter_counters()
         self._snapshot_failures = CounterFamily(
             "headgate_snapshot_failures_total",
@@ -191,11 +191,11 @@ class Metrics(Collector):
         """Counts message frames that an acknowledged subscription was sent again."""
         self._redeliveries.add((), count)
 
-    def gap(self, reason: str, count: int, *, durable: bool) -> None:
-        """Counts messages that a gap frame named; durable ones that were too fast for a client are a loss."""
+    def gap(self, reason: str, count: int, *, missed: bool) -> None:
+        """Counts messages that a gap frame named. `missed`: durable ones that it would have got, had all been well."""
         self._gaps.add((reason,), count)
-        if durable and reason == "slow_consumer":
-            self._skipped.add((), count)
+        if missed:
+            self._missed.add((), count)
 
     def refused(self, code: str, detail: str) -> None:
         """Counts a refused request, frame or link; now and then one is a log line."""
@@ -336,7 +336,7 @@ class Metrics(Collector):
         yield self._gauge("sweeps_running", "Large topics with messages on their way to their sockets.")
         yield self._redeliveries.family()
         yield self._gaps.family()
-        yield self._skipped.family()
+        yield self._missed.family()
         yield self._gauge("acked_subscriptions", "Subscriptions that acknowledge their messages.")
         yield self._gauge(
             "breakers_open", "Acknowledged subscriptions that get nothing now, because they kept failing."
@@ -361,10 +361,10 @@ def _owner_counters() -> tuple[CounterFamily, CounterFamily]:
 
 def _gap_counters() -> tuple[CounterFamily, CounterFamily]:
     missing = "Messages that a gap frame said are missing."
-    skipped = "Messages of durable topics that were not sent to slow subscribers, who can fetch them."
+    missed = "Messages of durable topics that connected subscribers were not sent: they were too slow, or it is lost."
     return (
         CounterFamily("headgate_gap_messages_total", missing, ("reason",), _each(GAP_REASONS)),
-        CounterFamily("headgate_skipped_messages_total", skipped),
+        CounterFamily("headgate_missed_messages_total", missed),
     )
 
 

@@ -5,11 +5,13 @@ A series is promtool's notation: `{0 0 0}x` style values at one a minute.
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Final, Literal
 
 Severity = Literal["page", "urgent", "warn", "info"]  # now, today, this week, good to know
 Series = dict[str, str]
 
+_MINUTES: Final = {"s": 1 / 60, "m": 1, "h": 60}
 RUNBOOK: Final = "docs/operations.md"
 DISPATCHER: Final = 'job="headgate",role="dispatcher",instance="dispatcher-0"'
 GATEWAY: Final = 'job="headgate",role="gateway",instance="gateway-0"'
@@ -31,6 +33,11 @@ class Alert:
     at: str = "30m"
     also_fires: tuple[Series, ...] = ()
     also_quiet: tuple[Series, ...] = ()
+
+    @property
+    def hold_minutes(self) -> int:
+        """How many evaluations, one a minute, find it true before it fires."""
+        return ceil(int(self.hold[:-1]) * _MINUTES[self.hold[-1]])
 
     def rule(self) -> dict[str, Any]:
         """Returns the rule as Prometheus reads it."""

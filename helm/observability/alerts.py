@@ -13,7 +13,7 @@ BEFORE: Final = "sum(headgate_sessions offset 10m)"
 
 def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) -> Alert:
     """`lost` of `of` messages a minute is above the limit; half of it, by gaps and of the canary's, is not."""
-    gaps = f"headgate_skipped_messages_total{{{GATEWAY}}}"
+    gaps = f"headgate_missed_messages_total{{{GATEWAY}}}"
     sent = f'headgate_deliveries_total{{{GATEWAY},profile="durable"}}'
     accepted = f'headgate_canary_publishes_total{{{CANARY},outcome="accepted"}}'
     missing, found = f"headgate_canary_lost_total{{{CANARY}}}", f"headgate_canary_found_total{{{CANARY}}}"
@@ -33,6 +33,7 @@ def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) ->
 
 
 _DURABLE: Final = 'profile="durable"'
+_WANTED: Final = 'kube_deployment_spec_replicas{namespace="live",deployment="events-headgate-gateway"}'
 _DEV: Final = up("dev", "1x40") | {'headgate_ready{job="headgate",role="dev",instance="dev-0"}': "1x40"}
 _LAG: Final = "{{ $labels.instance }} is {{ $value }} records behind its log"
 _BACKLOG: Final = "A user of {{ $labels.instance }} has {{ $value }} unread messages"
@@ -86,7 +87,10 @@ ALERTS: Final = (
         summary="More than 80 % of the dispatchers do not answer, or are not ready",
         fires=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "0x40"},
         quiet=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "1x40"},
-        also_fires=(up("dispatcher", "1x25 stale _x14") | up("gateway", "1x40"),),
+        also_fires=(
+            up("dispatcher", "1x25 stale _x14") | up("gateway", "1x40"),
+            up("dispatcher", "1x5 stale _x34") | up("gateway", "1x40") | up("dev", "0x40"),
+        ),
         also_quiet=(_DEV,),
     ),
     Alert(
@@ -100,8 +104,9 @@ ALERTS: Final = (
         also_fires=(
             up("gateway", "1x40") | {f"headgate_ready{{{GATEWAY}}}": "0x40"},
             up("gateway", "1x5 stale _x34") | up("dispatcher", "1x40"),
+            up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x40"},
         ),
-        also_quiet=(_DEV,),
+        also_quiet=(_DEV, up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x8 1x32"}),
     ),
     Alert(
         name="HeadgateGatewaysHalfDown",
@@ -264,14 +269,19 @@ def _cases(alert: Alert) -> Iterator[dict[str, Any]]:
 
 
 def _case(alert: Alert, series: Series, *, fires: bool) -> dict[str, Any]:
+    """One case of promtool. Where the alert fires, it has to have been pending for as long as it holds."""
     firing = f'count by (alertname, severity) (ALERTS{{alertname="{alert.name}",alertstate="firing"}})'
-    count = 1 if fires else 0
     labels = f'{{alertname="{alert.name}",severity="{alert.severity}"}}'
+    expected = [(firing, labels, 1)] if fires else [(firing, "", 0)]
+    if fires and alert.hold_minutes:
+        pending = f'max(count_over_time(ALERTS{{alertname="{alert.name}",alertstate="pending"}}[5h]))'
+        expected.append((pending, "{}", alert.hold_minutes))
     return {
         "name": f"{alert.name} {'fires' if fires else 'stays quiet'}",
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
-            {"expr": firing, "eval_time": alert.at, "exp_samples": [{"labels": labels, "value": count}] * count}
+            {"expr": query, "eval_time": alert.at, "exp_samples": [{"labels": labels, "value": value}] * bool(value)}
+            for query, labels, value in expected
         ],
     }

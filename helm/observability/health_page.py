@@ -32,7 +32,8 @@ _TRAFFIC: Final = (
             ("sent a second", 'sum(rate(headgate_publishes_total{outcome="accepted"}[$__rate_interval]))'),
             ("delivered a second", "sum(rate(headgate_deliveries_total[$__rate_interval]))"),
         ),
-        "Accepted messages, and message frames handed to sockets.", "ops",
+        "Messages accepted over HTTP (those of Kafka producers are in Sequenced by verdict), and frames handed to sockets.",
+        "ops",
     ),
     Panel(
         "Messages a second, 24 h rolling",
@@ -86,7 +87,7 @@ _LATENCY: Final = (
 _LOSS: Final = (
     Panel(
         "Loss", (("gap frames", LOSS), ("canary", CANARY_LOSS)),
-        "Share of messages that a gap frame skipped, and of the canary's that did not come back. "
+        "Share of durable messages that connected subscribers were not sent, and of the canary's that did not come back. "
         "Target below 0.01 %, alert 0.05 %, page 0.1 %.",
         "percentunit", thresholds=_OF_LOSS,
     ),

@@ -3,11 +3,17 @@
 from typing import Final
 
 # Durable messages a second: ephemeral ones may be skipped, and those below the retention are not lost but old.
-LOST: Final = "sum(rate(headgate_skipped_messages_total[5m]))"
+LOST: Final = "sum(rate(headgate_missed_messages_total[5m]))"
 SENT: Final = 'sum(rate(headgate_deliveries_total{profile="durable"}[5m]))'
 LOSS: Final = f"{LOST} / ({SENT} + {LOST} > 0)"  # a share; no value while nothing is sent
-P95: Final = "histogram_quantile(0.95, sum by (le) (rate(headgate_delivery_seconds_bucket[5m])))"  # seconds
+# Seconds; the slower profile's, since many quick deliveries of one must not hide slow ones of the other.
+P95: Final = "max(histogram_quantile(0.95, sum by (le, profile) (rate(headgate_delivery_seconds_bucket[5m]))))"
 APPEND_P99: Final = "histogram_quantile(0.99, sum by (le) (rate(headgate_append_seconds_bucket[5m])))"  # seconds
+# What kube-state-metrics says of the chart's workloads, whose names end like this unless `fullnameOverride` is set.
+REPLICAS: Final = {
+    "gateway": 'kube_deployment_spec_replicas{deployment=~".*headgate.*gateway"}',
+    "dispatcher": 'kube_statefulset_replicas{statefulset=~".*headgate.*dispatcher"}',
+}
 UNWRITTEN: Final = 'profile="durable",outcome=~"log_unavailable|outcome_unknown|not_ready"'  # without log or owner
 TO_WRITE: Final = 'profile="durable",outcome=~"accepted|log_unavailable|outcome_unknown|not_ready"'
 _CANARY_GONE: Final = "sum(increase(headgate_canary_lost_total[5m])) - sum(increase(headgate_canary_found_total[5m]))"
@@ -16,15 +22,17 @@ CANARY_LOSS: Final = f"clamp_min({_CANARY_GONE}, 0) / ({_CANARY_SENT} > 0)"  # a
 
 
 def healthy(role: str) -> str:
-    """Returns the share of a role's processes that answer and are ready: of the most there were in ten minutes.
+    """Returns the share of a role's processes that answer and are ready; no value for `headgate dev` alone.
 
-    0 where there is none any more. No value for `headgate dev`, which is all roles in one.
+    It is a share of the replicas that are asked for, where kube-state-metrics tells them, and else of the most there
+    were in ten minutes. Where there is none, and other roles are: 0.
     """
     there = f'up{{job="headgate",role="{role}"}}'
+    ready = f"{there} == 1 unless on (instance) (max by (instance) (headgate_ready) == 0)"
+    any_role = 'count(up{job="headgate",role=~"ingest|dispatcher|gateway"})'
     return (
-        f"(count(({there} == 1) unless on (instance) (headgate_ready == 0)) or vector(0))"
-        f" / (max_over_time(count({there})[10m:1m]) or vector(1))"
-        ' unless on () count(up{job="headgate",role="dev"})'
+        f"(count({ready}) or vector(0))"
+        f" / (sum({REPLICAS[role]}) or max_over_time(count({there})[10m:1m]) or 0 * {any_role} + 1)"
     )
 
 

@@ -28,7 +28,11 @@ SCRAPED = {"up"} | {
 DISKS = {"kubelet_volume_stats_used_bytes", "kubelet_volume_stats_capacity_bytes"}
 DISKS |= {"node_filesystem_avail_bytes", "node_filesystem_size_bytes"}
 SCRAPED |= DISKS
-SCRAPED_LABELS = {"job", "role", "instance"} | {"namespace", "persistentvolumeclaim", "mountpoint"}
+REPLICAS = {"kube_deployment_spec_replicas", "kube_statefulset_replicas"}  # of kube-state-metrics
+SCRAPED |= REPLICAS
+SCRAPED_LABELS = (
+    {"job", "role", "instance"} | {"namespace", "persistentvolumeclaim", "mountpoint"} | {"deployment", "statefulset"}
+)
 TESTS_S = 240.0  # forecasts look at hours of measurements
 WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 QUOTED = re.compile(r'"[^"]*"')
@@ -49,7 +53,9 @@ def exported() -> dict[str, set[str]]:
 
 def series_of(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Every series that a query names, with the labels it selects by."""
-    for name, selector in re.findall(r"\b((?:headgate|process|kubelet|node)_\w+|up)\b(?:\{([^}]*)\})?", expression):
+    for name, selector in re.findall(
+        r"\b((?:headgate|process|kubelet|node|kube)_\w+|up)\b(?:\{([^}]*)\})?", expression
+    ):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", QUOTED.sub("", selector)))
 
 
@@ -122,7 +128,20 @@ def test_a_rule_test_with_the_twins_swapped_fails_for_each_alert(promtool: Path,
     (tmp_path / "always.yaml").write_text(re.sub(r'"for": "[^"]*"', '"for": "0s"', always), "utf-8")
     swapped.write_text(text.replace(str(RULES), str(tmp_path / "always.yaml")), "utf-8")
     status, out = run(promtool, "test", "rules", swapped, timeout_s=TESTS_S)
-    assert status != 0 and out.count("exp:") == QUIET_CASES, "every quiet case notices an alert that always fires"
+    assert status != 0 and out.count("exp: nil") == QUIET_CASES, "every quiet case notices an alert that always fires"
+
+
+def test_a_firing_case_notices_an_alert_that_waits_less_long(promtool: Path, tmp_path: Path) -> None:
+    (tmp_path / "hasty.yaml").write_text(
+        re.sub(r'"for": "(?!0s|30s|1m)[^"]*"', '"for": "1m"', RULES.read_text("utf-8")), "utf-8"
+    )
+    cases = tmp_path / "cases.yaml"
+    cases.write_text(
+        RULE_TESTS.read_text("utf-8").replace("../../helm/headgate/files/alerts.yaml", "hasty.yaml"), "utf-8"
+    )
+    status, out = run(promtool, "test", "rules", cases, timeout_s=TESTS_S)
+    patient = sum(1 + len(alert.also_fires) for alert in ALERTS if alert.hold_minutes > 1)
+    assert status != 0 and out.count("exp: {} ") == patient > 15, out
 
 
 def test_promtool_reads_the_scrape_configuration(promtool: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ GATEWAY = LINKS | {
     "headgate_acked_subscriptions",
     "headgate_breakers_open",
     "headgate_gap_messages_total",
-    "headgate_skipped_messages_total",
+    "headgate_missed_messages_total",
     "headgate_sessions",
     "headgate_sessions_limit",
     "headgate_subscriptions",
@@ -119,15 +119,14 @@ def test_counters_add_up() -> None:
     metrics.publish("accepted", "durable")
     metrics.sequenced("duplicate")
     metrics.link_messages("out", 5)
-    metrics.gap("slow_consumer", 7, durable=True)
-    metrics.gap("slow_consumer", 90, durable=False)
-    metrics.gap("retention", 800, durable=True)
+    metrics.gap("slow_consumer", 7, missed=True)
+    metrics.gap("slow_consumer", 90, missed=False)
     metrics.dead_letter("corrupt")
     assert value(metrics, "headgate_publishes_total", outcome="accepted", profile="durable") == 4
     assert value(metrics, "headgate_sequenced_total", verdict="duplicate") == 1
     assert value(metrics, "headgate_link_messages_total", direction="out") == 5
     assert value(metrics, "headgate_gap_messages_total", reason="slow_consumer") == 97
-    assert value(metrics, "headgate_skipped_messages_total") == 7
+    assert value(metrics, "headgate_missed_messages_total") == 7
     assert value(metrics, "headgate_dead_letters_total", reason="corrupt") == 1
 
 

@@ -355,7 +355,7 @@ class CatchUp:
         """Writes a gap, both ends included; `reason` is `retention` or `slow_consumer`."""
         feed = subscription.feed
         count = to_seq - from_seq + 1
-        self.metrics.gap(reason, count, durable=feed.durable)
+        self.metrics.gap(reason, count, missed=feed.durable)
         if feed.durable:
             again = reason == "slow_consumer"
             frame = outbound.gap(feed.topic_id, feed.epoch, from_seq, to_seq, reason=reason, recoverable=again)

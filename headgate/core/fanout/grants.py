@@ -35,7 +35,7 @@ def first_frames(
         frames.append(presence)
     if answer.reason == "expired" and position is not None and answer.cursor > position.number:
         lost_from = position.number + 1
-        metrics.gap("retention", answer.cursor - lost_from + 1, durable=True)
+        metrics.gap("retention", answer.cursor - lost_from + 1, missed=False)
         frames.append(
             outbound.gap(topic_id, answer.epoch, lost_from, answer.cursor, reason="retention", recoverable=False)
         )

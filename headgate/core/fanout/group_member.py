@@ -149,7 +149,7 @@ class GroupMember:
         feed, session = self.subscription.feed, self.subscription.session
         if message.lost[1]:
             first, last = message.lost
-            self._tools.metrics.gap("retention", last - first + 1, durable=True)
+            self._tools.metrics.gap("retention", last - first + 1, missed=True)
             session.emit(outbound.gap(feed.topic_id, feed.epoch, first, last, reason="retention", recoverable=False))
         if message.frames:
             for seq in message.seqs:

@@ -90,8 +90,8 @@ class GatewayMetrics(Protocol):
     def delivered(self, profile: str, count: int, seconds: float) -> None:
         """Counts `count` message frames written `seconds` after their append."""
 
-    def gap(self, reason: str, count: int, *, durable: bool) -> None:
-        """Counts messages that a gap frame named."""
+    def gap(self, reason: str, count: int, *, missed: bool) -> None:
+        """Counts messages that a gap frame named. `missed`: durable ones that it would have got, had all been well."""
 
     def lifecycle_events(self, name: str, count: int) -> None:
         """Counts what happened to acknowledged deliveries."""
