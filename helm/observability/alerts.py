@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from helm.observability.alert import CANARY, DISPATCHER, GATEWAY, INGEST, Alert, Series, Severity, above, buckets, up
 from helm.observability.capacity_alerts import CAPACITY
-from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95, healthy
+from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95, REPLICAS_BEHIND, healthy
 
 EPHEMERAL_SENT: Final = f'headgate_deliveries_total{{{GATEWAY},profile="ephemeral"}}'
 BEFORE: Final = "sum(headgate_sessions offset 10m)"
@@ -152,6 +152,15 @@ ALERTS: Final = (
         summary="1 % of the appends wait {{ $value | humanizeDuration }} or more for all in-sync replicas (limit: 5 s)",
         fires=buckets("headgate_append_seconds", INGEST, fast=98, slow=2, bounds=("5.0", "10.0")),
         quiet=buckets("headgate_append_seconds", INGEST, fast=995, slow=5, bounds=("5.0", "10.0")),
+    ),
+    Alert(
+        name="HeadgateReplicasBehind",
+        expr=f"{REPLICAS_BEHIND} > 0",
+        hold="10m",
+        severity="warn",
+        summary="{{ $value }} partitions of Kafka have a replica that is not in sync",
+        fires={"kafka_server_replicamanager_underreplicatedpartitions{pod=\"kafka-0\"}": "0x10 3x30"},
+        quiet={"kafka_server_replicamanager_underreplicatedpartitions{pod=\"kafka-0\"}": "0x22 3x3 0x15"},
     ),
     Alert(
         name="HeadgateSessionsFalling",

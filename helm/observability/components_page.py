@@ -3,7 +3,7 @@
 from typing import Final
 
 from helm.observability.panels import ROLE, Page, Panel, quantiles, rates, top_ten
-from helm.observability.queries import APPEND_P99
+from helm.observability.queries import APPEND_P99, REPLICAS_BEHIND
 
 _SLICES: Final = "headgate_slice_seconds_bucket"
 
@@ -51,8 +51,13 @@ _STORE: Final = (
     ),
     Panel(
         "Replication lag", (("p99", APPEND_P99),),
-        "Every append waits for all in-sync replicas, so replication takes no longer than this. Urgent above 5 s.", "s",
+        "An append waits for all replicas in sync: the slowest of them takes this long. Urgent above 5 s.", "s",
         thresholds=((1.0, "yellow"), (5.0, "red")),
+    ),
+    Panel(
+        "Replicas that are behind", (("partitions", REPLICAS_BEHIND),),
+        "Partitions with a replica that fell out of sync, of Kafka's own exporter; appends no longer wait for it.",
+        thresholds=((1.0, "red"),),
     ),
     Panel(
         "Age of snapshots", (("{{instance}}", "headgate_snapshot_age_seconds"),),

@@ -32,7 +32,7 @@ _TRAFFIC: Final = (
             ("sent a second", 'sum(rate(headgate_publishes_total{outcome="accepted"}[$__rate_interval]))'),
             ("delivered a second", "sum(rate(headgate_deliveries_total[$__rate_interval]))"),
         ),
-        "Messages accepted over HTTP (those of Kafka producers are in Sequenced by verdict), and frames handed to sockets.",
+        "Accepted over HTTP (what Kafka producers write is in Sequenced by verdict), and frames handed to sockets.",
         "ops",
     ),
     Panel(
@@ -87,8 +87,8 @@ _LATENCY: Final = (
 _LOSS: Final = (
     Panel(
         "Loss", (("gap frames", LOSS), ("canary", CANARY_LOSS)),
-        "Share of durable messages that connected subscribers were not sent, and of the canary's that did not come back. "
-        "Target below 0.01 %, alert 0.05 %, page 0.1 %.",
+        "Share of durable messages that connected subscribers were not sent, and of the canary's that did "
+        "not come back. Target below 0.01 %, alert 0.05 %, page 0.1 %.",
         "percentunit", thresholds=_OF_LOSS,
     ),
     Panel(

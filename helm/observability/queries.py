@@ -14,6 +14,8 @@ REPLICAS: Final = {
     "gateway": 'kube_deployment_spec_replicas{deployment=~".*headgate.*gateway"}',
     "dispatcher": 'kube_statefulset_replicas{statefulset=~".*headgate.*dispatcher"}',
 }
+# What Kafka's own exporter says; Strimzi's has this name.
+REPLICAS_BEHIND: Final = "sum(kafka_server_replicamanager_underreplicatedpartitions)"
 UNWRITTEN: Final = 'profile="durable",outcome=~"log_unavailable|outcome_unknown|not_ready"'  # without log or owner
 TO_WRITE: Final = 'profile="durable",outcome=~"accepted|log_unavailable|outcome_unknown|not_ready"'
 _CANARY_GONE: Final = "sum(increase(headgate_canary_lost_total[5m])) - sum(increase(headgate_canary_found_total[5m]))"

@@ -29,7 +29,7 @@ DISKS = {"kubelet_volume_stats_used_bytes", "kubelet_volume_stats_capacity_bytes
 DISKS |= {"node_filesystem_avail_bytes", "node_filesystem_size_bytes"}
 SCRAPED |= DISKS
 REPLICAS = {"kube_deployment_spec_replicas", "kube_statefulset_replicas"}  # of kube-state-metrics
-SCRAPED |= REPLICAS
+SCRAPED |= REPLICAS | {"kafka_server_replicamanager_underreplicatedpartitions"}  # and of Kafka's exporter
 SCRAPED_LABELS = (
     {"job", "role", "instance"} | {"namespace", "persistentvolumeclaim", "mountpoint"} | {"deployment", "statefulset"}
 )
@@ -54,7 +54,7 @@ def exported() -> dict[str, set[str]]:
 def series_of(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Every series that a query names, with the labels it selects by."""
     for name, selector in re.findall(
-        r"\b((?:headgate|process|kubelet|node|kube)_\w+|up)\b(?:\{([^}]*)\})?", expression
+        r"\b((?:headgate|process|kubelet|node|kube|kafka)_\w+|up)\b(?:\{([^}]*)\})?", expression
     ):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", QUOTED.sub("", selector)))
 

@@ -40,6 +40,8 @@ ROWS: list[tuple[str, str, str, dict[str, str], tuple[float, ...]]] = [
      {"appended": "sum(rate(headgate_appends_total[$__rate_interval]))",
             "{{log}}": "sum by (log) (rate(headgate_log_records_read_total[$__rate_interval])) > 0",}, ()),
     ("S4-DASH-8", "components", "Replication lag", {"p99": f"histogram_quantile(0.99, {APPEND}"}, (1.0, 5.0)),
+    ("S4-DASH-8", "components", "Replicas that are behind",
+     {"partitions": "sum(kafka_server_replicamanager_underreplicatedpartitions)"}, (1.0,)),
     ("S4-DASH-9", "topics", "Top ten by members",
      {"{{topic_id}}": "topk(10, max by (topic_id) (headgate_top_topic_members))"}, ()),
     ("S4-DASH-10", "topics", "Top ten by messages an hour",
