@@ -61,9 +61,10 @@ class HistoryEndpoint:
             raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
         began = self._clock.now()
         ask = self._some if wanted.kinds or wanted.parent_id else self._whole
-        page = await ask(call, topic_id, wanted)
-        self._metrics.history_read(self._clock.now() - began)
-        return page
+        try:
+            return await ask(call, topic_id, wanted)
+        finally:  # a store that does not answer is a slow one
+            self._metrics.history_read(self._clock.now() - began)
 
     async def _some(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
         """Returns a whole page from which messages are left out; an owner's answer ends at its bounds, at an `edge`."""

@@ -73,7 +73,7 @@ SNAPSHOT_FAILURES: Final = ("too_large", "log", "content")
 WORKS: Final = ("snapshot", "check", "restore", "index", "rebuild")
 
 SHARD_DEPTH: Final = "Messages that wait in the queues of a shard; a series for each shard served here."
-READ: Final = "How long requests for history took that were answered with a page."
+READ: Final = "How long requests for history took, those too that nobody answered."
 EVENTS: Final = "Events in the life of messages; `delivering` to `retry_scheduled` are of acknowledged subscriptions."
 
 
@@ -159,7 +159,7 @@ class Metrics(Collector):
         self._delivery_seconds.exemplar((profile,), seconds, trace_id)
 
     def history_read(self, seconds: float) -> None:
-        """Counts a request for history that was answered with a page after `seconds`."""
+        """Counts a request for history that ended after `seconds`, with a page or without."""
         self._read_seconds.observe((), 1, seconds)
 
     def sequenced(self, verdict: str, count: int = 1) -> None:

@@ -1,5 +1,6 @@
 """ingest.history: what a query asks for, which seqs a page has, and its JSON."""
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -81,7 +82,30 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
                 await endpoint.page(request._replace(path_parameters={"topic_id": "e"}))
         assert [message["payload"] for message in json.loads(answer.body)["messages"]] == [0, 1, 2]
         assert len(parts.asked(AskHistory)) == 1
-        assert parts.metrics.pages == 1, "only what was answered with a page is measured"
+        assert len(parts.metrics.reads) == 1, "only what an owner was asked for is measured"
+
+    play(scene)
+
+
+def test_the_time_of_a_read_is_measured_also_where_nobody_answers() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+
+        async def slow(*_: object) -> HistoryPage:
+            await asyncio.sleep(0.3)
+            return some(0, 1)
+
+        async def silent(*_: object) -> HistoryPage:
+            await asyncio.sleep(2.0)
+            raise Refusal("not_ready", "nobody is there")
+
+        endpoint._whole = slow  # type: ignore[method-assign,assignment]
+        await endpoint.page(call())
+        endpoint._whole = silent  # type: ignore[method-assign,assignment]
+        with pytest.raises(Refusal, match="not_ready"):
+            await endpoint.page(call())
+        assert parts.metrics.reads == pytest.approx([0.3, 2.0])
 
     play(scene)
 

@@ -296,11 +296,11 @@ class CountedMetrics:
     def __init__(self) -> None:
         self.published: dict[tuple[str, str], int] = {}
         self.refusals: dict[str, int] = {}
-        self.records = self.pages = 0
+        self.records, self.reads = 0, list[float]()  # seconds
         self.waited_in_vain: list[float] = []  # seconds
 
     def history_read(self, seconds: float) -> None:
-        self.pages += 1
+        self.reads.append(seconds)
 
     def publish(self, outcome: str, profile: str, count: int = 1) -> None:
         self.published[outcome, profile] = self.published.get((outcome, profile), 0) + count
