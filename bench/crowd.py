@@ -232,6 +232,11 @@ class Crowd:
                 process.kill()
             await process.wait()
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes."""
+        return [process.pid for process in self._processes]
+
     async def open(self, topic: str, users: list[str]) -> float:
         """Lets each of these users follow, spread over processes and gateways; returns the seconds it took."""
         shares = [users[n :: self._count] for n in range(self._count)]

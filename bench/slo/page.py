@@ -9,16 +9,27 @@ from typing import Final
 
 import msgspec
 
-from bench.slo.rows import LEVELS, PAGES, Found, ServiceLevel, is_met
+from bench.slo.rows import LEVELS, PAGES, Found, ServiceLevel, is_met, min_scale_of
+from bench.slo.sums import sums
 
 HEAD: Final = """# Service levels, as measured
 
 `python -m bench.slo` writes this page (`--list` says what there is to run): real Kafka, one process a role, open loop,
 latency from when each message was due, each delivery of each socket checked. Clients, servers and Kafka share the
-machine. A run replaces its own rows. Misses come first.
+machine. A run replaces its own rows, and only at the scale that a row asks for. Misses come first. Where the machine is
+too small for a target, the [last section](#beyond-this-machine) has the sum.
 
 | row | target | figure | met | scale | command | machine | date |
 |---|---|---|---|---|---|---|---|
+"""
+BEYOND: Final = """
+## Beyond this machine
+
+Computed from the figures that were measured here; each line names them. What cannot be seen on one machine (a network
+between the parts, Kafka with several brokers) is in none of them.
+
+| row | sum | from |
+|---|---|---|
 """
 
 
@@ -32,21 +43,27 @@ class Entry(msgspec.Struct):
     date: str
 
 
-def keep(found: Sequence[Found], command: str, folder: Path = PAGES) -> None:
-    """Adds what was found, and writes the page."""
+def keep(found: Sequence[Found], run: str, scale: float, folder: Path = PAGES) -> list[str]:
+    """Adds what was found, and writes the page; returns the figures that the scale is too small for."""
     path = folder / "slo.json"
     entries = msgspec.json.decode(path.read_bytes(), type=dict[str, Entry]) if path.exists() else {}
     machine = f"{os.cpu_count()} cores, {_memory_gib()} GiB, Linux {platform.release().partition('-')[0]}"
-    for figure, value, scale in found:
-        entries[figure] = Entry(value, scale, command, machine, time.strftime("%Y-%m-%d"))
+    command = f"python -m bench.slo --only {run} --scale {scale:g}"
+    small = [figure for figure, _, _ in found if scale < min_scale_of(figure, run)]
+    for figure, value, text in found:
+        if figure not in small:
+            entries[figure] = Entry(value, text, command, machine, time.strftime("%Y-%m-%d"))
     path.write_bytes(msgspec.json.format(msgspec.json.encode(entries, order="sorted")) + b"\n")
     (folder / "slo.md").write_text(page(entries), "utf-8")
+    return small
 
 
 def page(entries: dict[str, Entry]) -> str:
     """Returns the page in Markdown."""
     lines = [_line(level, entries.get(level.figure)) for level in LEVELS]
-    return HEAD + "".join(line for _, line in sorted(lines, key=lambda pair: pair[0]))
+    table = HEAD + "".join(line for _, line in sorted(lines, key=lambda pair: pair[0]))
+    beyond = [f"| {' | '.join(line)} |\n" for line in sums({name: entry.value for name, entry in entries.items()})]
+    return table + BEYOND + "".join(beyond)
 
 
 def _line(level: ServiceLevel, entry: Entry | None) -> tuple[int, str]:

@@ -1,0 +1,122 @@
+"""The run `sizes`: bytes of a message in Kafka and in the index, of a member, and of a user in a list of presence.
+
+bench/capacity.py computes with the sizes of single parts; this measures them where they lie, on a whole deployment.
+"""
+
+import asyncio
+import base64
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from bench.crowd import Crowd
+from bench.log_dirs import topic_bytes
+from bench.slo.place import RATES, Place, dues, open_loop, progress, resident_of
+from bench.slo.rows import Found
+from bench.slo.sums import DAY
+
+AVERAGE: Final = 578.0  # messages a second: 50 M a day
+SECONDS: Final = 40.0
+TOPICS: Final = 100
+PAYLOAD: Final = 1_024 - len('{"at":1764200000.1234567,"v":""}')
+MEMBERS: Final = 20_000
+PRESENT: Final = 7_000
+SETTLED_S: Final = 8.0  # the index is written behind the log
+
+
+async def sizes(place: Place) -> list[Found]:
+    """1 KB messages at 578 a second, members over HTTP, sockets in topics with and without a list of presence."""
+    log_bytes, all_bytes, index_bytes, per_log = await _messages(place)
+    members, member_bytes = await _members(place)
+    users, present_bytes = await _present(place)
+    day = DAY * (all_bytes + index_bytes) / 1e9
+    in_lists = f"dispatcher and gateways; {users:,} sockets in a topic with a list against as many without"
+    return [
+        Found("log_bytes", round(log_bytes), f"a 1,024-byte payload in Kafka, one copy; {per_log}"),
+        Found("index_bytes", round(index_bytes), f"index files of the dispatcher; {per_log}"),
+        Found("log_day_gb", round(day, 1), f"all logs in one copy and the index files; {per_log}"),
+        Found("member_bytes", round(member_bytes), f"resident memory of the dispatcher; {members:,} members"),
+        Found("present_bytes", round(present_bytes), f"resident memory of {in_lists}"),
+    ]
+
+
+async def _messages(place: Place) -> tuple[float, float, float, str]:
+    """Returns bytes a message in the messages log, in all logs and in the index files, and a text with each log."""
+    topics = [f"sizes-{n}" for n in range(TOPICS)]
+    for topic in topics:
+        answer = await place.admin.create(topic, settings=RATES)
+        assert answer.status == 201, answer
+    rng = random.Random(1)  # text that cannot be compressed
+    values = [base64.b64encode(rng.randbytes(PAYLOAD)).decode()[:PAYLOAD] for _ in range(64)]
+
+    async def one(n: int, due: float) -> None:
+        answer = await place.admin.publish(topics[n % TOPICS], {"at": round(due, 7), "v": values[n % len(values)]})
+        assert answer.status == 200, answer
+
+    due = dues((AVERAGE, max(5.0, SECONDS * place.scale)))
+    logs, index = await topic_bytes(place.deployment.bootstrap), _index_bytes(place)
+    await open_loop("sizes", due, one)
+    await asyncio.sleep(SETTLED_S)
+    grown = await topic_bytes(place.deployment.bootstrap)
+    grown.subtract(logs)
+    numbered = sum([await place.seq(topic) for topic in topics])
+    assert numbered == len(due), f"{numbered} messages of {len(due)}"
+    prefix, count = place.deployment.prefix, len(due)
+    own = Counter({name.removeprefix(f"{prefix}."): size for name, size in grown.items() if name.startswith(prefix)})
+    each = ", ".join(f"{name} {size / count:,.0f}" for name, size in own.most_common() if size)
+    text = f"{count:,} messages at {AVERAGE:g}/s; bytes a message in each log: {each}"
+    return own["messages"] / count, own.total() / count, (_index_bytes(place) - index) / count, text
+
+
+def _index_bytes(place: Place) -> int:
+    folders: list[Path] = [place.deployment.index(dispatcher) for dispatcher in place.deployment.dispatchers]
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+
+
+async def _members(place: Place) -> tuple[int, float]:
+    """Returns how many members were added, and what one costs the dispatcher."""
+    topics, count = await place.topics("members", 10), max(500, round(MEMBERS * place.scale))
+    before, left = 0, iter(range(-count // 10, count))  # the first tenth is not measured
+
+    async def worker() -> None:
+        nonlocal before
+        for n in left:
+            before = resident_of(place.deployment.dispatchers) if n == 0 else before
+            path = f"/api/v1/topics/{topics[n % len(topics)]}/members/user-{n}"
+            answer = await place.admin.call("PUT", path, {"role": "subscriber"})
+            assert answer.status == 200, answer
+
+    await asyncio.gather(*(worker() for _ in range(32)))
+    grown = resident_of(place.deployment.dispatchers) - before
+    answers = [await place.admin.call("GET", f"/api/v1/topics/{topic}/members", limit=1) for topic in topics]
+    total, wanted = sum(answer.body["count"] for answer in answers), count + -(-count // 10)
+    assert wanted <= total <= wanted + len(topics), f"{total} members of {wanted}"  # an owner may be a member
+    progress(f"{total:,} members")
+    return count, 1_024 * grown / count
+
+
+async def _present(place: Place) -> tuple[int, float]:
+    """Returns how many sockets there were in each topic, and what a user in a list of presence costs more."""
+    count, grown = max(200, round(PRESENT * place.scale)), dict[str, int]()
+    roles = [*place.deployment.dispatchers, *place.deployment.gateways]
+    for name in ("warm", "none", "list"):
+        answer = await place.admin.create(
+            f"presence-{name}", settings=RATES | {"presence": name.replace("warm", "list")}
+        )
+        assert answer.status == 201, answer
+    async with Crowd(place.gateways, 2) as crowd:
+        await crowd.open("presence-warm", [f"warm-{n}" for n in range(count // 2)])
+        for name in ("none", "list"):
+            topic = f"presence-{name}"
+            await asyncio.sleep(2.0)
+            before = resident_of(roles)
+            await crowd.open(topic, [f"{name}-{n}" for n in range(count)])
+            await asyncio.sleep(2.0)
+            grown[name] = resident_of(roles) - before
+            await place.admin.publish(topic, {"at": time.time()})
+            await crowd.report(topic, await place.seq(topic))
+        answer = await place.admin.call("GET", "/api/v1/topics/presence-list/subscribers", limit=1)
+        assert answer.body["count"] == count, f"{answer.body['count']} are present of {count}"
+    return count, 1_024 * (grown["list"] - grown["none"]) / count
