@@ -59,8 +59,8 @@ async def topics(place: Place) -> list[Found]:
     topic_bytes = 1_024 * (last - first) / (many - few)
     text = "; ".join(map(str, steps))
     history = (
-        f"created in {took:.0f} s over HTTP, {len(made) / took:,.0f} a second; all listed in {listed_s:.1f} s; a message "
-        f"to each; one of two dispatchers killed: all live after {recovered_s:.1f} s, all listed in "
+        f"created in {took:.0f} s over HTTP, {len(made) / took:,.0f} a second; all listed in {listed_s:.1f} s; a "
+        f"message to each; one of two dispatchers killed: all live after {recovered_s:.1f} s, all listed in "
         f"{listed_again_s:.1f} s, and the next message of each has the next number"
     )
     load = f"highest by lowest; {SAMPLE} topics of ten sockets, {PER_S:g} messages/s; {text}"

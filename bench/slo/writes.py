@@ -38,7 +38,7 @@ async def writes(place: Place) -> list[Found]:
         due = dues(*parts)
         took = await open_loop("writes", due, one)
         late = await _checked(place, crowd, topics, sent)
-    steady, bursts = _split(took, due, length)
+    steady, bursts = splits(took, due, length)
     seconds = max(at + ms / 1_000 for ms, at in zip(took, due, strict=True))
     wanted, offered = BATCH * len(due), BATCH * len(due) / (length * minutes)
     each = f"batches of {BATCH}, {wanted:,} messages of 1 KB in {length * minutes:.0f} s, {offered:,.0f}/s on average"
@@ -65,7 +65,7 @@ async def _checked(place: Place, crowd: Crowd, topics: list[str], sent: Counter[
     return late
 
 
-def _split(took: list[float], due: list[float], length: float) -> tuple[list[float], list[float]]:
+def splits(took: list[float], due: list[float], length: float) -> tuple[list[float], list[float]]:
     """Returns the milliseconds of the steady parts and those of the bursts."""
     parts: tuple[list[float], list[float]] = [], []
     for ms, at in zip(took, due, strict=True):
