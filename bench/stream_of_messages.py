@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 from types import TracebackType
@@ -13,6 +14,19 @@ from tests.e2e.clients import Publisher
 GRACE_S = 30.0
 
 
+async def newest_seq(admin: Publisher, topic: str, published: int) -> int:
+    """Returns the number of a topic's newest message, once it is `published` at least. Raises AssertionError."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        answer = await admin.call("GET", f"/api/v1/topics/{topic}")
+        assert answer.status == 200, answer
+        seq: int = answer.body["seq"]
+        if seq >= published:
+            return seq
+        assert time.monotonic() < deadline, f"{topic}: {seq} messages have a number, {published} were answered 200"
+        await asyncio.sleep(0.02)
+
+
 class Messages:
     """Publishes `per_s` messages a second in all, to the topics in turn, from `async with` to its end."""
 
@@ -21,10 +35,14 @@ class Messages:
         self._admin = admin
         self._topics = topics
         self._per_s = per_s
+        self._before: dict[str, int] = {}
+        self._sent = Counter[str]()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        for topic in self._topics:
+            self._before[topic] = await newest_seq(self._admin, topic, 0)
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -38,11 +56,8 @@ class Messages:
         self._task.cancel()
 
     async def last_seq(self, topic: str) -> int:
-        """Returns the number of a topic's newest message."""
-        answer = await self._admin.call("GET", f"/api/v1/topics/{topic}")
-        assert answer.status == 200, answer
-        seq: int = answer.body["seq"]
-        return seq
+        """Returns the number of a topic's newest message, once all that were answered have one."""
+        return await newest_seq(self._admin, topic, self._before[topic] + self._sent[topic])
 
     def __str__(self) -> str:
         quantiles = ", ".join(f"p{q * 100:g} {quantile(self.took_ms, q):.1f} ms" for q in (0.5, 0.95, 0.99))
@@ -61,4 +76,5 @@ class Messages:
     async def _send(self, topic: str, n: int, due: float) -> None:
         answer = await self._admin.publish(topic, {"n": n, "at": due})
         assert answer.status == 200, answer
+        self._sent[topic] += 1
         self.took_ms.append((time.time() - due) * 1_000)

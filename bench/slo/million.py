@@ -20,6 +20,7 @@ PER_CELL: Final = 18_000  # of 20,000 descriptors
 PART: Final = 3_000  # sockets of a cell between two looks at the memory
 AT_ONCE: Final = 2  # cells that are filled at a time
 OPENING: Final = 0.5  # of the minutes that the run has; the restart has the rest
+GROUPS: Final = 12  # of gateways, restarted one after the other
 LAST_S: Final = 120.0  # for a message to all
 TOPIC: Final = "million"
 WHY: Final = {
@@ -40,7 +41,6 @@ class Cells:
         self.clients: list[RawClient] = []
         self.empty_kb: dict[str, int] = {}
         self.opened_s = 0.0
-        self.sent: list[int] = []
         self.machine_kb, self.kernel_kb = used_kb(), kernel_kb()
 
     @property
@@ -77,19 +77,11 @@ class Cells:
         Raises AssertionError when a socket did not get it.
         """
         cpu, due = cpu_of(self.gateways), time.time()
-        seq = await self.publish()
+        seq = await self.place.message(TOPIC)
         parts = await self.all("wait", seq, LAST_S)
         count = sum(part["count"] for part in parts)
         assert count == self.sockets, f"{count:,} of {self.sockets:,} sockets had message {seq}"
         return max(part["at"] for part in parts) - due, 1e6 * (cpu_of(self.gateways) - cpu) / count
-
-    async def publish(self) -> int:
-        """Publishes one message; returns its number."""
-        answer = await self.place.admin.publish(TOPIC, {"at": time.time()}, wait="sequenced")
-        assert answer.status == 200, answer
-        seq: int = answer.body["seq"]
-        self.sent.append(seq)
-        return seq
 
     def bytes_each(self) -> tuple[float, float, float]:
         """Returns bytes of a connection: in its gateway, in the kernel for one of its ends, of the machine for both."""
@@ -167,7 +159,7 @@ async def _fill_cells(cells: Cells, pairs: Sequence[tuple[Role, RawClient]], sha
 
 async def _restart(cells: Cells, deadline: float) -> str:
     """Drains group after group, its sockets come back on the group before, and starts it again; returns a text."""
-    full, size, done = list(cells.gateways), max(1, len(cells.gateways) // 8), 0
+    full, size, done = list(cells.gateways), max(1, len(cells.gateways) // GROUPS), 0
     spare, worst, begun = [await cells.gateway() for _ in range(size)], 0.0, time.monotonic()
     for at in range(0, len(full), size):
         if time.monotonic() > deadline:
@@ -197,7 +189,7 @@ async def _moved(cells: Cells, group: Sequence[Role], ports: list[int], *, repla
     while True:
         over = ended.done()
         if replay:
-            await cells.publish()
+            await cells.place.message(TOPIC)
             replay = False
         parts = await cells.all("back", ports)
         worst, back = max(worst, *(part["p95_s"] for part in parts)), back + sum(part["back"] for part in parts)

@@ -117,12 +117,14 @@ async def _offered(place: Place, crowd: Crowd, load: Load, topics: list[str], pe
         assert all(result["status"] == 200 for result in results), results[0]
 
     due = dues((max(per_s / each / load.batch, 1.0), seconds))
+    had = {topic: await place.seq(topic) for topic in topics}
     clients = [os.getpid(), *crowd.pids]
     before = machine_cpu_s(), sum(map(cpu_s, clients)), cpu_of(gateways)
     await open_loop(load.name, due, one)
     late = Report([])
-    for topic in topics:
-        late += await crowd.report(topic, await place.seq(topic))
+    for n, topic in enumerate(topics):
+        published = load.batch * len(range(n, len(due), len(topics)))
+        late += await crowd.report(topic, await place.seq(topic, had[topic] + published))
     machine, theirs, own = (
         machine_cpu_s() - before[0],
         sum(map(cpu_s, clients)) - before[1],

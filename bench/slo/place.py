@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bench.cpu import cpu_s
+from bench.stream_of_messages import newest_seq
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import Deployment, Role, token
 
@@ -53,9 +54,13 @@ class Place(NamedTuple):
         answer = await self.admin.create(name, settings=RATES)
         assert answer.status == 201, answer
 
-    async def seq(self, topic: str) -> int:
-        """Returns the number of a topic's newest message."""
-        answer = await self.admin.call("GET", f"/api/v1/topics/{topic}")
+    async def seq(self, topic: str, published: int = 0) -> int:
+        """Returns the number of a topic's newest message, once it is `published` at least."""
+        return await newest_seq(self.admin, topic, published)
+
+    async def message(self, topic: str) -> int:
+        """Publishes a message that is due now; returns its number."""
+        answer = await self.admin.publish(topic, {"at": time.time()}, wait="sequenced")
         assert answer.status == 200, answer
         seq: int = answer.body["seq"]
         return seq

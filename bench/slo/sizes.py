@@ -6,7 +6,6 @@ bench/capacity.py computes with the sizes of single parts; this measures them wh
 import asyncio
 import base64
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -23,14 +22,18 @@ TOPICS: Final = 100
 PAYLOAD: Final = 1_024 - len('{"at":1764200000.1234567,"v":""}')
 MEMBERS: Final = 20_000
 PRESENT: Final = 7_000
-SETTLED_S: Final = 8.0  # the index is written behind the log
 
 
 async def sizes(place: Place) -> list[Found]:
     """1 KB messages at 578 a second, members over HTTP, sockets in topics with and without a list of presence."""
-    log_bytes, all_bytes, index_bytes, per_log = await _messages(place)
+    empty = _index_bytes(place)
+    log_bytes, all_bytes, count, per_log = await _messages(place)
     members, member_bytes = await _members(place)
     users, present_bytes = await _present(place)
+    for dispatcher in place.deployment.dispatchers:  # what is in write-ahead logs goes into the index files
+        dispatcher.sigterm()
+        assert await dispatcher.ended(60) == 0, dispatcher.errors()[-1_000:]
+    index_bytes = (_index_bytes(place) - empty) / count
     day = DAY * (all_bytes + index_bytes) / 1e9
     in_lists = f"dispatcher and gateways; {users:,} sockets in a topic with a list against as many without"
     return [
@@ -42,8 +45,8 @@ async def sizes(place: Place) -> list[Found]:
     ]
 
 
-async def _messages(place: Place) -> tuple[float, float, float, str]:
-    """Returns bytes a message in the messages log, in all logs and in the index files, and a text with each log."""
+async def _messages(place: Place) -> tuple[float, float, int, str]:
+    """Returns bytes a message in the messages log and in all logs, how many there were, and a text with each log."""
     topics = [f"sizes-{n}" for n in range(TOPICS)]
     for topic in topics:
         answer = await place.admin.create(topic, settings=RATES)
@@ -56,23 +59,24 @@ async def _messages(place: Place) -> tuple[float, float, float, str]:
         assert answer.status == 200, answer
 
     due = dues((AVERAGE, max(5.0, SECONDS * place.scale)))
-    logs, index = await topic_bytes(place.deployment.bootstrap), _index_bytes(place)
+    logs = await topic_bytes(place.deployment.bootstrap)
     await open_loop("sizes", due, one)
-    await asyncio.sleep(SETTLED_S)
     grown = await topic_bytes(place.deployment.bootstrap)
     grown.subtract(logs)
-    numbered = sum([await place.seq(topic) for topic in topics])
-    assert numbered == len(due), f"{numbered} messages of {len(due)}"
+    published = [len(range(n, len(due), TOPICS)) for n in range(TOPICS)]
+    numbered = [await place.seq(topic, count) for topic, count in zip(topics, published, strict=True)]
+    assert numbered == published, f"{sum(numbered)} messages of {len(due)}"
     prefix, count = place.deployment.prefix, len(due)
     own = Counter({name.removeprefix(f"{prefix}."): size for name, size in grown.items() if name.startswith(prefix)})
     each = ", ".join(f"{name} {size / count:,.0f}" for name, size in own.most_common() if size)
     text = f"{count:,} messages at {AVERAGE:g}/s; bytes a message in each log: {each}"
-    return own["messages"] / count, own.total() / count, (_index_bytes(place) - index) / count, text
+    return own["messages"] / count, own.total() / count, count, text
 
 
 def _index_bytes(place: Place) -> int:
+    """Returns the size of all index files."""
     folders: list[Path] = [place.deployment.index(dispatcher) for dispatcher in place.deployment.dispatchers]
-    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*.db"))
 
 
 async def _members(place: Place) -> tuple[int, float]:
@@ -115,8 +119,7 @@ async def _present(place: Place) -> tuple[int, float]:
             await crowd.open(topic, [f"{name}-{n}" for n in range(count)])
             await asyncio.sleep(2.0)
             grown[name] = resident_of(roles) - before
-            await place.admin.publish(topic, {"at": time.time()})
-            await crowd.report(topic, await place.seq(topic))
+            await crowd.report(topic, await place.message(topic))
         answer = await place.admin.call("GET", "/api/v1/topics/presence-list/subscribers", limit=1)
         assert answer.body["count"] == count, f"{answer.body['count']} are present of {count}"
     return count, 1_024 * (grown["list"] - grown["none"]) / count

@@ -56,7 +56,7 @@ async def _checked(place: Place, crowd: Crowd, topics: list[str], sent: Counter[
     late = Report([])
     progress("checking every topic's number and every follower")
     for topic in topics:
-        seq = await place.seq(topic)
+        seq = await place.seq(topic, sent[topic])
         assert seq == sent[topic], f"{topic}: {seq} messages of {sent[topic]}"
     for topic in topics[:FOLLOWED]:
         late += await crowd.report(topic, sent[topic])

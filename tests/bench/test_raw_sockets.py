@@ -52,11 +52,12 @@ def sockets() -> Iterator[RawSockets]:
     made = RawSockets("127.0.0.1", "t", SECRET, 1 << 40)
     yield made
     made.epoll.close()
-    while Pair.made:
-        pair = Pair.made.pop()
+    for pair in Pair.made:
         pair.end.close()
-        if pair.descriptor in made.opening or made.had[pair.descriptor] >= 0:
-            os.close(pair.descriptor)  # one that was lost is closed
+    for descriptor in {pair.descriptor for pair in Pair.made}:
+        if descriptor in made.opening or made.had[descriptor] >= 0:
+            os.close(descriptor)  # one that was lost is closed
+    Pair.made.clear()
 
 
 @pytest.mark.parametrize("size", [1, 3, 60, 1_000])
