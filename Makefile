@@ -34,7 +34,7 @@ soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 gameday: $(VENV)/.dev ## which alerts fire after how long: faults on a real Kafka and Prometheus, 10 minutes; writes docs/project/game-day.md
 	$(BIN)/python -m tests.gameday --write
 
-slo: $(VENV)/.dev ## measures the service levels, 30 minutes; writes docs/project/slo.md: ONLY=history for one run, SCALE=0.1
+slo: $(VENV)/.dev ## measures the service levels, 75 minutes; writes docs/project/slo.md: ONLY=history for one run, SCALE=0.1
 	$(BIN)/python -m bench.slo $(if $(ONLY),--only $(ONLY)) --scale $(or $(SCALE),1)
 
 bench: $(VENV)/.dev ## what has become dearer: ratios to floor programs beside those of bench/ratchet.toml, 5 minutes

@@ -2,7 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
+
+from bench.slo.rows import PAGES
 
 SUBSCRIBERS: Final = 1_000_000
 TOPICS: Final = 100_000
@@ -13,12 +17,12 @@ CHURN: Final = 100_000  # connects and as many disconnects a minute
 DAYS: Final = 30  # of a month
 
 
-class Sum(NamedTuple):
-    """A line: the rows that it is for, the figures that it takes, and how."""
+class Sum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of the page: the rows that it is for, which sum it is, and the figures that go in."""
 
     rows: str
+    name: str
     figures: tuple[str, ...]
-    text: Callable[..., str]
 
 
 def _million(most: float, gateway: float, kernel: float, per_s: float) -> str:
@@ -78,19 +82,11 @@ def _members(member: float) -> str:
     return f"{total:,} memberships (ten topics for each of a million users): {total * member / 1e9:.1f} GB"
 
 
-SUMS: Final = (
-    Sum("S1-SLO-1, S0-NFR-4", ("sockets_most", "gateway_bytes", "kernel_bytes", "connects_per_s"), _million),
-    Sum(
-        "S1-SLO-3",
-        ("write_per_gateway_cpu_s", "write_per_servers_cpu_s", "burst_per_servers_cpu_s", "deliveries_per_s"),
-        _peak,
-    ),
-    Sum("S1-SLO-6", ("connect_us", "churn_highest"), _churn),
-    Sum("S1-SLO-7, S4-SLO-3", ("waiting_minutes", "dispatcher_s"), _kills),
-    Sum("S1-CAP-5", ("topic_bytes", "socket_bytes", "present_bytes"), _state),
-    Sum("S4-CAP-3", ("log_bytes", "index_bytes"), _log),
-    Sum("S1-CAP-1, S0-NFR-4", ("member_bytes",), _members),
-)
+_TEXTS: Final[dict[str, Callable[..., str]]] = {
+    "connections": _million, "peak": _peak, "churn": _churn, "kills": _kills, "state": _state, "log": _log,
+    "members": _members,
+}  # fmt: skip
+SUMS: Final = msgspec.json.decode((PAGES / "slo_sums.json").read_bytes(), type=tuple[Sum, ...])
 
 
 def sums(values: Mapping[str, float]) -> list[tuple[str, str, str]]:
@@ -104,4 +100,4 @@ def _line(each: Sum, values: Mapping[str, float]) -> tuple[str, str, str]:
         return each.rows, f"not measured yet: {', '.join(missing)}", ""
     taken = [values[name] for name in each.figures]
     pairs = zip(each.figures, taken, strict=True)
-    return each.rows, each.text(*taken), ", ".join(f"`{name}` {value:,.10g}" for name, value in pairs)
+    return each.rows, _TEXTS[each.name](*taken), ", ".join(f"`{name}` {value:,.10g}" for name, value in pairs)
