@@ -46,7 +46,7 @@ RUNS: Final[dict[str, Run]] = {
     "kills": Run(kills, 4, lambda _: Shape(ingests=2, dispatchers=2, gateways=2)),
     "topics": Run(topics, 10, lambda _: Shape(dispatchers=2)),
     "sizes": Run(sizes, 4),
-    "peak": Run(peak, 8),
+    "peak": Run(peak, 11),
     "crowd": Run(crowd, 10, for_crowd),
     "million": Run(million, 15, lambda _: Shape(gateways=1, settings={"heartbeat.interval": 120})),
 }

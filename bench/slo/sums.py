@@ -35,12 +35,13 @@ def _million(most: float, gateway: float, kernel: float, per_s: float) -> str:
     )
 
 
-def _peak(gateway: float, servers: float, bursts: float, machine: float) -> str:
+def _peak(gateway: float, servers: float, bursts: float, small: float, machine: float) -> str:
     return (
-        f"{PEAK:,} deliveries a second with a write each: {PEAK / gateway:.1f} gateway cores, "
+        f"{PEAK:,} deliveries a second of single messages to large topics: {PEAK / gateway:.1f} gateway cores, "
         f"{PEAK / servers:.1f} cores with the other services and Kafka; planned with half of a core, "
-        f"{math.ceil(2 * PEAK / servers)}. With twelve messages a write {PEAK / bursts:.1f} cores of all services. "
-        f"This machine, clients included, does {machine:,.0f} a second"
+        f"{math.ceil(2 * PEAK / servers)}. With twelve messages a request {PEAK / bursts:.1f} cores; in topics of ten, "
+        f"a request for each ten deliveries, {PEAK / small:.0f}. This machine, clients included, does {machine:,.0f} a "
+        "second"
     )
 
 

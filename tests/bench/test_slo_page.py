@@ -86,13 +86,14 @@ def test_the_gateways_of_a_crowd_can_lose_one_and_have_descriptors_for_all(scale
 
 
 def test_a_sum_says_what_it_was_made_from_and_what_is_missing() -> None:
-    half = {"write_per_gateway_cpu_s": 100_000.0, "write_per_servers_cpu_s": 50_000.0, "deliveries_per_s": 400_000.0}
+    half = {"single_per_gateway_cpu_s": 100_000.0, "single_per_servers_cpu_s": 50_000.0, "deliveries_per_s": 400_000.0}
+    half |= {"small_per_servers_cpu_s": 10_000.0}
     place = [each.name for each in SUMS].index("peak")
     assert sums(half)[place][1:] == ("not measured yet: burst_per_servers_cpu_s", "")
     _, text, taken = sums(half | {"burst_per_servers_cpu_s": 500_000.0})[place]
     assert "10.0 gateway cores, 20.0 cores" in text
     assert "half of a core, 40" in text
-    assert "`write_per_gateway_cpu_s` 100,000" in taken
+    assert "`single_per_gateway_cpu_s` 100,000" in taken
 
 
 def test_a_million_connections_are_computed_from_the_bytes_of_one() -> None:

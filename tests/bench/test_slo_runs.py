@@ -11,6 +11,7 @@ from bench.log_dirs import sizes_in
 from bench.slo.crowds import Churned
 from bench.slo.kills import Waits
 from bench.slo.many_topics import sizes_at
+from bench.slo.peak import Rate, best_of
 from bench.slo.place import dues, open_loop
 from bench.slo.writes import splits
 
@@ -75,6 +76,18 @@ def test_a_step_of_the_churn_holds_when_both_limits_do_and_nobody_failed(
 def test_a_step_without_a_connect_or_a_message_does_not_hold() -> None:
     assert not Churned(10_000, Counter(), [], report(1), 1.0).good
     assert not Churned(10_000, Counter({1: 1}), [], Report([]), 1.0).good
+
+
+def rate(per_s: float, ms: int, last_s: float) -> Rate:
+    late = Report([{"late": {str(ms): 100}, "last": {"1": last_s}, "faults": []}])
+    return Rate(per_s, late, 100, 1.0, 1.0, 1.0)
+
+
+def test_a_rate_is_fast_below_50_ms_and_holds_within_a_second() -> None:
+    fast, slow, lost = rate(10, 49, 0.9), rate(20, 50, 0.9), rate(30, 49, 1.0)
+    assert best_of([fast, slow, lost]) == (fast, slow)
+    assert best_of([slow, lost]) == (slow, slow)
+    assert best_of([lost]) is None
 
 
 def test_topics_are_measured_at_three_sizes_and_the_largest() -> None:
