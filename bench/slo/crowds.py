@@ -29,6 +29,7 @@ class Churned:
         self.failed = failed
         self.count = took.total()
         self.subscribe_p95 = quantile_of(took, 0.95)
+        self.subscribe_ms = f"p50 {quantile_of(took, 0.5)}, p99 {quantile_of(took, 0.99)}"
         self.message_p95 = beside.quantile(0.95)
         self.cpu_us = 1e6 * cpu_s / max(1, self.count)
 
@@ -41,8 +42,8 @@ class Churned:
     def __str__(self) -> str:
         faults = f", {len(self.failed)} failed ({self.failed[0]})" if self.failed else ""
         return (
-            f"{self.per_minute:,.0f} a minute: subscribe p95 {self.subscribe_p95} ms, messages p95 "
-            f"{self.message_p95} ms, {self.cpu_us:.0f} us of all services for each{faults}"
+            f"{self.per_minute:,.0f} a minute: subscribe p95 {self.subscribe_p95} ms ({self.subscribe_ms}), messages "
+            f"p95 {self.message_p95} ms, {self.cpu_us:.0f} us of all services for each{faults}"
         )
 
 
