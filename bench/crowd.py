@@ -43,7 +43,7 @@ class Process:
 
         async def connect(n: int, user: str) -> None:
             async with gate:
-                mine.append(await self._connect(topic, stream, user, n, gateways))
+                mine.append(await self._connect(request(topic, user), stream, n, gateways))
 
         first = 0 if mine else 1  # one of them begins the stream, before the others
         if first:
@@ -54,16 +54,18 @@ class Process:
     async def churn(self, topic: str, users: list[str], gateways: list[str], per_s: float) -> dict[str, Any]:
         """Connects these on schedule, and closes as many, the oldest first.
 
-        Returns the milliseconds from when each was due until it followed, and why others were not let in.
+        Returns the milliseconds from when each was due until it followed, and why others were not let in. Tokens are
+        signed before the first is due: a real client has its own.
         """
         stream, mine = self.streams[topic], self.followers[topic]
+        requests = [request(topic, user) for user in users]
         took, failed, begun = Counter[int](), list[str](), time.monotonic()
 
-        async def turn(n: int, user: str) -> None:
+        async def turn(n: int, wish: bytes) -> None:
             due = begun + n / per_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             try:
-                mine.append(await self._connect(topic, stream, user, n, gateways))
+                mine.append(await self._connect(wish, stream, n, gateways))
                 took[int((time.monotonic() - due) * 1_000)] += 1
             except (OSError, TimeoutError) as error:
                 failed.append(repr(error))
@@ -72,7 +74,7 @@ class Process:
             stream.faults += ["a socket was closed by its gateway"] * oldest.lost
             oldest.transport.close()
 
-        await asyncio.gather(*(turn(n, user) for n, user in enumerate(users)))
+        await asyncio.gather(*(turn(n, wish) for n, wish in enumerate(requests)))
         return {"took": took, "failed": failed}
 
     async def come_back(self, topic: str, gateways: list[str], spread_s: float) -> dict[str, Any]:
@@ -93,17 +95,18 @@ class Process:
 
         async def back(n: int, before: Follower) -> None:
             await asyncio.sleep(before.lost_at + random.uniform(0, spread_s) - time.monotonic())
-            mine.append(await self._connect(topic, stream, f"back-{n}", n, gateways, before))
+            wish = request(topic, f"back-{n}", before.place)
+            mine.append(await self._connect(wish, stream, n, gateways, before))
             took[int((time.monotonic() - before.lost_at) * 1_000)] += 1
 
         await asyncio.gather(*(back(n, before) for n, before in enumerate(lost)))
         return {"took": took, "failed": []}
 
     async def _connect(
-        self, topic: str, stream: Stream, user: str, n: int, gateways: list[str], before: Follower | None = None
+        self, wish: bytes, stream: Stream, n: int, gateways: list[str], before: Follower | None = None
     ) -> Follower:
         host, port = gateways[n % len(gateways)].split(":")
-        follower = Follower(request(topic, user, before.place if before else ""), stream, before)
+        follower = Follower(wish, stream, before)
         source = self.sources[n // len(gateways) % len(self.sources)], 0
         async with asyncio.timeout(OPEN_S):
             loop = asyncio.get_running_loop()
