@@ -2,8 +2,9 @@
 
 A crowd follows topics on any gateways. Of each topic a process keeps the bytes that its sockets got, once: what a
 socket gets must be these very bytes, from the message behind its `subscribed` on, so every message once and in order.
-The payload's `at` is when the message was due (Unix seconds); latency counts from there. Each process connects from two
-loopback addresses of its own: an address has 28,000 ports, and a process here 20,000 descriptors.
+The payload's `at` is when the message was due (Unix seconds); latency counts from there. Each process connects from
+loopback addresses of its own: an address has 28,000 ports, a closed socket keeps its port for a minute, and where half
+are in use the kernel searches long for a free one.
 
 `python -m bench.crowd NUMBER` is one of the processes: JSON lines in, and one for each of them out.
 """
@@ -24,6 +25,7 @@ from bench.follower import Follower, Stream, request
 from tests.e2e.harness import environment
 
 WAVE: Final = 100  # connects under way in a process
+SOURCES: Final = 8  # addresses of a process
 OPEN_S: Final = 120.0
 CATCH_UP_S: Final = 60.0
 
@@ -32,7 +34,7 @@ class Process:
     """The sockets of one process, by topic."""
 
     def __init__(self, number: int) -> None:
-        self.sources = f"127.0.{number}.2", f"127.0.{number}.3"
+        self.sources = [f"127.0.{number}.{n}" for n in range(2, 2 + SOURCES)]
         self.streams: dict[str, Stream] = {}
         self.followers: dict[str, list[Follower]] = {}
 

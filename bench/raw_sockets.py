@@ -23,6 +23,7 @@ WAVE = 100  # connects under way
 WAIT_S = 0.5
 CONNECT_S = 20.0
 BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>: the port is chosen with the connect, so that every gateway has all of them
+SOURCES = 4  # addresses: from one with 14,000 connections to a gateway the kernel searches long for a free port
 READ_BYTES = 1 << 16
 IN = select.EPOLLIN
 
@@ -39,8 +40,9 @@ class Opening:
 class RawSockets:
     """All sockets of the process, and the messages that they got."""
 
-    def __init__(self, source: str, topic: str, secret: str, expires_at: int) -> None:
-        self.source, self.topic, self.secret, self.expires_at = source, topic, secret.encode(), expires_at
+    def __init__(self, network: str, topic: str, secret: str, expires_at: int) -> None:
+        """`network` is the first three numbers of its addresses."""
+        self.network, self.topic, self.secret, self.expires_at = network, topic, secret.encode(), expires_at
         self.epoll = select.epoll()
         self.had = array("l", [-1]) * (1 << 15)  # messages by descriptor; -1: it does not follow yet
         self.frames: list[bytes] = []
@@ -150,7 +152,7 @@ class RawSockets:
         made = socket.socket()
         try:
             made.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)
-            made.bind((self.source, 0))
+            made.bind((f"{self.network}.{2 + self.made % SOURCES}", 0))
             made.settimeout(CONNECT_S)
             made.connect(("127.0.0.1", port))
             made.sendall(self._request(had))
@@ -173,7 +175,7 @@ class RawSockets:
 
     def _token(self) -> str:
         """Signs a token (RFC 7519, HS256) of a user of its own."""
-        claims = {"sub": f"{self.source}-{self.made}", "headgate": {"service": True}, "exp": self.expires_at}
+        claims = {"sub": f"{self.network}-{self.made}", "headgate": {"service": True}, "exp": self.expires_at}
         signed = b".".join(_base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
         return (signed + b"." + _base64(hmac.digest(self.secret, signed, "sha256"))).decode()
 

@@ -15,7 +15,7 @@ LINE_BYTES: Final = 1 << 22
 
 
 class RawClient:
-    """Very many sockets of one topic from a loopback address of their own. `open` is how many follow."""
+    """Very many sockets of one topic from loopback addresses of their own. `open` is how many follow."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.open = 0
@@ -24,8 +24,8 @@ class RawClient:
     @classmethod
     async def start(cls, number: int, topic: str) -> "RawClient":
         """Starts the process."""
-        source = f"127.1.{number // 200}.{number % 200 + 2}"
-        command = [sys.executable, "-I", "-S", str(SCRIPT), source, topic, SECRET, str(int(time.time()) + LIFE_S)]
+        network = f"127.1.{number}"
+        command = [sys.executable, "-I", "-S", str(SCRIPT), network, topic, SECRET, str(int(time.time()) + LIFE_S)]
         pipe = asyncio.subprocess.PIPE
         return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES))
 
