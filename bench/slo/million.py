@@ -130,7 +130,7 @@ async def _fill(cells: Cells, wanted: int, deadline: float) -> tuple[str, int, f
         ahead = min(AT_ONCE, -(-(wanted - cells.sockets) // PER_CELL))
         pairs = [await cells.cell() for _ in range(ahead)]
         share = min(PER_CELL, -(-(wanted - cells.sockets) // ahead))
-        stopped = await _fill_cells(cells, pairs, share, deadline)
+        stopped = await fill_cells(cells, pairs, share, deadline)
         if not few and (stopped or cells.sockets >= wanted / 10):
             few = cells.sockets
             first_s, first_us = await cells.message()
@@ -138,7 +138,7 @@ async def _fill(cells: Cells, wanted: int, deadline: float) -> tuple[str, int, f
     return stopped or "the number that was asked for", few, first_us
 
 
-async def _fill_cells(cells: Cells, pairs: Sequence[tuple[Role, RawClient]], share: int, deadline: float) -> str:
+async def fill_cells(cells: Cells, pairs: Sequence[tuple[Role, RawClient]], share: int, deadline: float) -> str:
     """Fills these; returns what stopped it, or nothing."""
     for at in range(0, share, PART):
         begun = time.monotonic()
