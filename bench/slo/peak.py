@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from bench.cpu import cpu_s
 from bench.crowd import Crowd, Report
-from bench.slo.place import RATES, Place, cpu_of, dues, machine_cpu_s, open_loop, progress
+from bench.slo.place import RATES, Place, cpu_of, descendants, dues, machine_cpu_s, open_loop, progress
 from bench.slo.rows import Found
 
 SECONDS: Final = 5.0
@@ -44,7 +44,7 @@ class Rate(NamedTuple):
     late: Report
     deliveries: int
     gateways_s: float
-    servers_s: float  # all that is no client: services, Kafka, what else the machine does
+    servers_s: float  # services and Kafka
     machine_s: float
 
     @property
@@ -144,14 +144,15 @@ async def _offered(place: Place, crowd: Crowd, load: Load, topics: list[str], pe
     due = dues((max(per_s / each / load.batch, 1.0), seconds))
     had = {topic: await place.seq(topic) for topic in topics}
     clients = [os.getpid(), *crowd.pids]
-    before = machine_cpu_s(), sum(map(cpu_s, clients)), cpu_of(gateways)
+    servers = [pid for pid in descendants() if pid not in clients]
+    before = machine_cpu_s(), sum(map(cpu_s, servers)), cpu_of(gateways)
     await open_loop(load.name, due, one)
     late = Report([])
     for n, topic in enumerate(topics):
         published = load.batch * len(range(n, len(due), len(topics)))
         late += await crowd.report(topic, await place.seq(topic, had[topic] + published))
-    machine, theirs = machine_cpu_s() - before[0], sum(map(cpu_s, clients)) - before[1]
+    machine, services = machine_cpu_s() - before[0], sum(map(cpu_s, servers)) - before[1]
     own, wanted = cpu_of(gateways) - before[2], len(due) * load.batch * each
     assert late.late.total() == wanted, f"{late.late.total()} deliveries of {wanted}"
     took = seconds + max(0.0, max(late.last) - seconds / len(due))
-    return Rate(wanted / took, late, wanted, own, max(machine - theirs, own), machine)
+    return Rate(wanted / took, late, wanted, own, services, machine)

@@ -1,6 +1,8 @@
 """Where a run takes place, its open loop, and what /proc says of its processes and of the machine."""
 
 import asyncio
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -136,6 +138,18 @@ async def created(place: Place, topics: Sequence[str], at_once: int = 64) -> flo
 def cpu_of(roles: Iterable[Role]) -> float:
     """Returns for how many seconds these processes have run."""
     return sum(cpu_s(role.pid) for role in roles if role.pid is not None)
+
+
+def descendants() -> list[int]:
+    """Returns the processes that this one started, and theirs: services, clients, and Kafka where it is ours."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has ended
+            children.setdefault(int(file.read_text().rpartition(")")[2].split()[1]), []).append(int(file.parent.name))
+    found = [os.getpid()]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
 
 
 def machine_cpu_s() -> float:

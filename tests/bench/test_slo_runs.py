@@ -1,6 +1,9 @@
 """What the runs of the service levels decide: when a send is due, which step of a churn holds, which sizes."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -12,7 +15,7 @@ from bench.slo.crowds import Churned
 from bench.slo.kills import Waits
 from bench.slo.many_topics import sizes_at
 from bench.slo.peak import Rate, best_of
-from bench.slo.place import dues, open_loop
+from bench.slo.place import descendants, dues, open_loop
 from bench.slo.writes import splits
 
 
@@ -105,6 +108,15 @@ def test_a_wait_counts_to_the_last_reader_and_from_when_it_was_due() -> None:
     waits.found = [(100.0, 0.2), (105.0, 3.0), (111.0, 9.0)]
     assert waits.longest(100.0, 110.0) == 3.0
     assert waits.longest(112.0, 120.0) == 0.0
+
+
+def test_processes_of_this_one_are_found_and_others_are_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in descendants()
+        assert os.getpid() not in descendants()
+        assert os.getppid() not in descendants()
+        child.communicate(b"\n")
+    assert child.pid not in descendants()
 
 
 def test_bytes_of_partitions_are_added_by_topic() -> None:
