@@ -91,6 +91,7 @@ def test_a_rate_is_fast_below_50_ms_and_holds_within_a_second() -> None:
     assert best_of([fast, slow, lost]) == (fast, slow)
     assert best_of([slow, lost]) == (slow, slow)
     assert best_of([lost]) is None
+    assert best_of([fast._replace(refused=1)]) is None
 
 
 def test_topics_are_measured_at_three_sizes_and_the_largest() -> None:
