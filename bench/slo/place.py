@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bench.cpu import cpu_s
-from bench.stream_of_messages import newest_seq
+from bench.stream_of_messages import newest_seq, publish_once
 from tests.e2e.clients import Publisher
 from tests.e2e.harness import Deployment, Role, token
 
@@ -62,7 +62,7 @@ class Place(NamedTuple):
 
     async def message(self, topic: str) -> int:
         """Publishes a message that is due now; returns its number."""
-        answer = await self.admin.publish(topic, {"at": time.time()}, wait="sequenced")
+        answer = await publish_once(self.admin, topic, {"at": time.time()}, wait="sequenced")
         assert answer.status == 200, answer
         seq: int = answer.body["seq"]
         return seq
