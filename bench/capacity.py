@@ -1,53 +1,39 @@
-"""What an installation of a given size needs, as arithmetic. `python -m bench.capacity`
+"""What an installation of a given size needs, as arithmetic. `python -m bench.capacity [--connections N --rate R ...]`
 
-Prints the tables of docs/system-design.md. Three kinds of numbers go in: sizes that this file encodes with the code of
-the services, figures that another bench measured (docs/project/performance.md, docs/bounds.md), and assumptions about
-the users. It measures no time itself.
+Prints the tables of docs/system-design.md and docs/how-to/sizing.md, or with `--connections` the sizing of your
+case. Three kinds of numbers go in (bench/figures.py): sizes encoded with the code of the services, figures that another
+bench measured (docs/project/performance.md, docs/bounds.md), and assumptions about the users. It measures no time.
 """
 
+import argparse
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from headgate.core.client.framing import SSE, WEBSOCKET
-from headgate.core.publish.body import frame_tail, read_publish
-from headgate.core.wire.envelope import Item, encode_message
-from headgate.core.wire.frames import message_frame
-from headgate.core.wire.inbox_record import HeadEntry, encode_head
-
-EPOCH: Final = (1 << 44) | 1_764_200_000_000
-NOW_MS: Final = 1_764_200_000_000
-DAY_S: Final = 86_400
-REPLICAS: Final = 3
-KEPT_DAYS: Final = 7
-PEAK: Final = 10  # times the average: requirements name 578/s on average and up to 6,000/s
-BUSY: Final = 0.5  # the part of a core that is planned with
-PER_PROCESS: Final = 10_000  # connections of a gateway process; so many were measured idle
-OBJECT_BYTES: Final = 1_024  # of a payload
-
-
-class Figure(NamedTuple):
-    """A measured figure: its value, what it is, and the command that measures it."""
-
-    value: float
-    what: str
-    command: str
-
-
-PUBLISH_US: Final = Figure(140, "us of CPU of an ingest for a publish over HTTP", "docs/project/performance.md")
-NUMBER_US: Final = Figure(16.5, "us of CPU of an owner for a message, index included", "python -m bench.sequencer")
-WRITE_US: Final = Figure(5.4, "us of CPU of a gateway for a delivery of its own write", "python -m bench.fanout")
-CONNECT_US: Final = Figure(136, "us of CPU of a gateway for a connect and subscribe", "python -m bench.fanout")
-CONNECTION: Final = Figure(2_050, "bytes of an idle connection in a gateway", "python -m bench.fanout")
-TOPIC: Final = Figure(997, "bytes of a topic at its owner", "python -m bench.topics")
-MEMBER: Final = Figure(105, "bytes of a member at the topic's owner", "python -m bench.members")
-MEMBERSHIP: Final = Figure(520, "bytes of a membership at the user's owner", "python -m bench.inbox_rows")
-HEAD: Final = Figure(240, "bytes of a head at the user's owner", "python -m bench.inbox_rows")
-CURSOR: Final = Figure(192, "bytes of a device's cursor", "python -m bench.cursors")
-MARK: Final = Figure(210, "bytes of a read mark", "python -m bench.inbox_rows")
-PRESENT: Final = Figure(300, "bytes of a user in a list of presence", "python -m bench.presence_owner")
-FIGURES: Final = (
-    PUBLISH_US, NUMBER_US, WRITE_US, CONNECT_US, CONNECTION, TOPIC, MEMBER, MEMBERSHIP, HEAD, CURSOR, MARK, PRESENT,
-)  # fmt: skip
+from bench import sizing
+from bench.figures import (
+    BUSY,
+    CONNECT_US,
+    CONNECTION,
+    DAY_S,
+    FIGURES,
+    INDEX_BYTES,
+    INDEX_FACTOR,
+    KEPT_DAYS,
+    NUMBER_US,
+    OBJECT_BYTES,
+    PEAK,
+    PER_PROCESS,
+    PRESENT,
+    PUBLISH_US,
+    REPLICAS,
+    WRITE_US,
+    Figure,
+    Sizes,
+    gb,
+    mbit,
+    sizes,
+    state_bytes,
+)
 
 
 class Plan(NamedTuple):
@@ -79,28 +65,6 @@ PLANS: Final = (
 )
 
 
-class Sizes(NamedTuple):
-    """Bytes of one message of OBJECT_BYTES in each place, and of one head in a pointer bundle."""
-
-    record: int
-    frame: int
-    sse: int
-    head: int
-
-
-def sizes() -> Sizes:
-    """Encodes a message and a head as the services do."""
-    body = read_publish(b'{"payload":"%b"}' % (b"x" * (OBJECT_BYTES - 2)), 65_536)
-    tail = frame_tail(bytes(range(16)), "user-1234567", body)
-    frame = message_frame("channel:1234567", 123_456, NOW_MS, tail)
-    return Sizes(
-        record=len(encode_message(Item(bytes(range(16)), 0, tail), EPOCH)),
-        frame=len(WEBSOCKET.messages(EPOCH, 123_456, [frame])),
-        sse=len(SSE.messages(EPOCH, 123_456, [frame])),
-        head=len(encode_head(HeadEntry("channel:1234567", EPOCH, 123_456, 123_000, NOW_MS))),
-    )
-
-
 def capacity_tables() -> str:
     """Returns the tables in Markdown."""
     size = sizes()
@@ -119,22 +83,12 @@ def capacity_tables() -> str:
 
 
 def _memory(plan: Plan) -> float:
-    members = plan.users * plan.memberships
-    of_topic = plan.users * TOPIC.value + members * MEMBER.value
-    return of_topic + members * (MEMBERSHIP.value + HEAD.value + CURSOR.value + MARK.value)
+    return state_bytes(plan.users, plan.users * plan.memberships)
 
 
 def _cores(per_s: float, each: Figure) -> str:
     cores = per_s * each.value / 1e6
     return f"{cores:.2f}; planned with half of a core: {max(2, round(cores / BUSY + 0.5))}"
-
-
-def _gb(amount: float) -> str:
-    return f"{amount / 1e9:,.1f} GB" if amount < 1e12 else f"{amount / 1e12:,.2f} TB"
-
-
-def _mbit(amount: float) -> str:
-    return f"{amount * 8 / 1e6:,.0f} Mbit/s"
 
 
 _ROWS: Final[tuple[tuple[str, Callable[[Plan, Sizes], str]], ...]] = (
@@ -146,25 +100,37 @@ _ROWS: Final[tuple[tuple[str, Callable[[Plan, Sizes], str]], ...]] = (
     ("dispatcher: cores at the peak", lambda p, s: _cores(p.peak, NUMBER_US)),
     ("gateway: cores at the peak", lambda p, s: _cores(p.peak * p.memberships, WRITE_US)),
     ("gateway processes for the connections", lambda p, s: f"{-(-p.connected // PER_PROCESS):,}"),
-    ("memory of the connections", lambda p, s: _gb(p.connected * CONNECTION.value)),
+    ("memory of the connections", lambda p, s: gb(p.connected * CONNECTION.value)),
     ("a tenth of them reconnects in a minute: gateway cores",
      lambda p, s: f"{p.connected / 600 * CONNECT_US.value / 1e6:.2f}"),
-    ("dispatchers: memory of topics, members, inbox, cursors, marks", lambda p, s: _gb(_memory(p))),
-    ("of that a shard", lambda p, s: f"{_gb(_memory(p) / p.shards)} in {p.shards:,} shards"),
+    ("dispatchers: memory of topics, members, inbox, cursors, marks", lambda p, s: gb(_memory(p))),
+    ("of that a shard", lambda p, s: f"{gb(_memory(p) / p.shards)} in {p.shards:,} shards"),
     ("cursors a shard (bound: 1,000,000)", lambda p, s: f"{p.users * p.memberships // p.shards:,}"),
-    ("presence, where every connected user is in one list", lambda p, s: _gb(p.connected * PRESENT.value)),
-    ("payloads a day", lambda p, s: _gb(p.daily * p.a_day * OBJECT_BYTES)),
-    ("messages log a day, one copy", lambda p, s: _gb(p.daily * p.a_day * s.record)),
+    ("presence, where every connected user is in one list", lambda p, s: gb(p.connected * PRESENT.value)),
+    ("payloads a day", lambda p, s: gb(p.daily * p.a_day * OBJECT_BYTES)),
+    ("messages log a day, one copy", lambda p, s: gb(p.daily * p.a_day * s.record)),
     (f"messages log, {KEPT_DAYS} days, {REPLICAS} replicas",
-     lambda p, s: _gb(p.daily * p.a_day * s.record * KEPT_DAYS * REPLICAS)),
-    ("the same kept for a year", lambda p, s: _gb(p.daily * p.a_day * s.record * 365 * REPLICAS)),
+     lambda p, s: gb(p.daily * p.a_day * s.record * KEPT_DAYS * REPLICAS)),
+    ("the same kept for a year", lambda p, s: gb(p.daily * p.a_day * s.record * 365 * REPLICAS)),
     ("history index files, 7 days (1.5 times the frames; bound: 6 GiB a shard)",
-     lambda p, s: _gb(min(p.daily * p.a_day * s.frame * KEPT_DAYS * 1.5, p.shards * 6 * 2**30))),
-    ("inbox log at the peak, at most (10 heads a message)", lambda p, s: _mbit(p.peak * p.memberships * s.head)),
-    ("network into the ingests, peak", lambda p, s: _mbit(p.peak * s.record)),
-    ("network out of the gateways, peak", lambda p, s: _mbit(p.peak * p.memberships * s.frame)),
+     lambda p, s: gb(min(p.daily * p.a_day * s.frame * KEPT_DAYS * INDEX_FACTOR, p.shards * INDEX_BYTES))),
+    ("inbox log at the peak, at most (10 heads a message)", lambda p, s: mbit(p.peak * p.memberships * s.head)),
+    ("network into the ingests, peak", lambda p, s: mbit(p.peak * s.record)),
+    ("network out of the gateways, peak", lambda p, s: mbit(p.peak * p.memberships * s.frame)),
 )  # fmt: skip
 
 
+def main() -> None:
+    """Prints the tables of the documentation, or the sizing of what is given."""
+    parser = argparse.ArgumentParser(prog="python -m bench.capacity", description=__doc__)
+    sizing.add_arguments(parser)
+    given = parser.parse_args()
+    if given.connections is None:
+        print(capacity_tables())
+        print(sizing.sizing_table())
+    else:
+        print(sizing.own_table(given))
+
+
 if __name__ == "__main__":
-    print(capacity_tables())
+    main()

@@ -99,8 +99,9 @@ class Assignment:
         claim, known = decode_claim(record.value), self._newest.get(shard)
         epoch = make_epoch(self._dispatcher.cluster.generation, record.offset)
         if claim is not None and (known is None or epoch > known.epoch):
+            is_known = any(newest.claim.incarnation == claim.incarnation for newest in self._newest.values())
             self._newest[shard] = NewestClaim(epoch, claim)
-            self._dispatcher.claimed(Owner(shard, epoch, claim.address))
+            self._dispatcher.claimed(Owner(shard, epoch, claim.address), is_known=is_known)
 
     async def announce_marks(self) -> None:
         """Appends the newest mark of each served shard from time to time; other nodes compare theirs with it."""

@@ -40,6 +40,7 @@ _BY_SHARD = (
     *(AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport, AskMissed, AskTop),
 )
 _BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
+HINTS_S: Final = 0.2
 REVOKES_FROM: Final = 2  # the link version that knows revocations
 
 
@@ -82,6 +83,7 @@ class Dispatcher:
         self._creator = creator
         self._listed = listed
         self._apis: dict[int, ShardApi] = {}
+        self._hints: dict[str, link_hello.Owner] = {}  # by address: claims that links are told of together
         self._questions = UserQuestions()
         self._user_sides: dict[int, UserSide] = {}  # of the shards served here
         self._marks: dict[int, Mark] = {}
@@ -133,11 +135,25 @@ class Dispatcher:
 
     # -- what other nodes have written
 
-    def claimed(self, claim: link_hello.Owner) -> None:
-        """Takes the newest claim of a shard; links learn where another owner listens."""
+    def claimed(self, claim: link_hello.Owner, *, is_known: bool = False) -> None:
+        """Takes the newest claim of a shard; links learn where another owner listens.
+
+        They learn it at once of a process that had no claim (`is_known` false), else within HINTS_S: a node that dies
+        makes all others claim, and each of them tells each link.
+        """
         self.claims[claim.shard] = claim
-        if claim.address != self.address:
+        if claim.address == self.address:
+            return
+        if not is_known:
             self.announce([claim])
+            return
+        if not self._hints:
+            asyncio.get_running_loop().call_later(HINTS_S, self._announce_hints)
+        self._hints[claim.address] = claim
+
+    def _announce_hints(self) -> None:
+        hints, self._hints = self._hints, {}
+        self.announce(list(hints.values()))
 
     def marked(self, shard: int, mark: Mark) -> None:
         """Takes the newest digest of a shard by another run; the owner compares it with its own."""
@@ -260,8 +276,9 @@ class Dispatcher:
         if cluster.id and hello.generation > cluster.generation:
             return f"log generation {hello.generation} here {cluster.generation}"
         served = [link_hello.Owner(owner.number, owner.epoch, self.address, True) for owner in self.owners.values()]
-        others = [claim for claim in self.claims.values() if claim.address != self.address]
-        return link_hello.Welcome(high, self._node, cluster.id, cluster.generation, cluster.shards, served + others)
+        hints = {claim.address: claim for claim in self.claims.values() if claim.address != self.address}
+        owners = [*served, *hints.values()]
+        return link_hello.Welcome(high, self._node, cluster.id, cluster.generation, cluster.shards, owners)
 
     def _closed(self, peer: Peer, _reason: str) -> None:
         """Forgets a link with its routes and what it waits for."""

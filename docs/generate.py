@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.capacity import capacity_tables
+from bench.sizing import sizing_table
 from docs.site.command_lines import command_lines
 from docs.site.diagrams import diagram, flat
 from docs.site.error_tables import error_table
@@ -81,6 +82,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "publishes": lambda: diagram(flat(recent_publishes.TRANSITIONS), recent_publishes.PublishState.IN_FLIGHT),
     "settings": setting_sections,
     "shard": lambda: diagram(flat(shard_state.TRANSITIONS), shard_state.ShardState.CLAIMING),
+    "sizing": sizing_table,
     "subscription": lambda: diagram(flat(subscription.TRANSITIONS), subscription.SubscriptionState.ASKED),
     "vectors": step_table,
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bench.fleet.fleet import Fleet
 
 LOG_S: Final = 0.002  # an append, and the read of a record behind it
+START_S: Final = 2.0  # not all processes of a role are up at the same moment
 MANY: Final = 1e9
 
 
@@ -123,6 +124,7 @@ class LinkedProcess:
         self._finding = asyncio.create_task(self._find(), name=self.traffic.name)
 
     async def _find(self) -> None:
+        await asyncio.sleep(START_S * self._rng.random())
         hints = self.directory.hints
         while True:
             for address in (*self.fleet.seeds(), *hints.failures):

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest import mock
 
 from dispatcher.assignment import Assignment
-from dispatcher.dispatcher import Cluster
+from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
+from headgate.core.wire.link_hello import Owner
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import Reader
@@ -127,6 +129,22 @@ async def test_nothing_is_claimed_before_all_old_claims_are_read() -> None:
         assert await claims(log) == ["other"] * 20, "it claimed, and did not know yet what stands"
         log.go.set()
         await until(["other"] * 20 + ["me"], log)
+
+
+async def test_only_the_first_claim_of_a_process_is_news() -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    told: list[tuple[str, bool]] = []
+
+    def claimed(_dispatcher: Dispatcher, claim: Owner, *, is_known: bool) -> None:
+        told.append((claim.address, is_known))
+
+    with mock.patch.object(Dispatcher, "claimed", claimed):
+        async with owning(log, ToldGroup(None)), asyncio.timeout(5):
+            for run in ("run", "run", "run-2"):  # the third: the process was restarted
+                await log.append(LogName.OWNERSHIP, 0, b"0", encode_claim(Claim("other", run, "other:1")))
+            while len(told) < 3:
+                await asyncio.sleep(0.01)
+    assert told == [("other:1", False), ("other:1", True), ("other:1", False)]
 
 
 async def test_a_node_that_is_no_member_claims_nothing_back_and_stops() -> None:

@@ -179,6 +179,33 @@ async def test_only_claims_of_other_nodes_are_announced() -> None:
     assert far.got == []
 
 
+async def test_claims_of_known_processes_are_announced_together_one_for_each_address() -> None:
+    dispatcher = a_dispatcher()
+    far = Far(dispatcher)
+    await far.answer()
+    for shard in range(3):
+        dispatcher.claimed(link_hello.Owner(shard, 8 + shard, "other:1"), is_known=True)
+    dispatcher.claimed(link_hello.Owner(3, 20, "third:1"), is_known=True)
+    dispatcher.claimed(link_hello.Owner(4, 21, "new:1"))
+    hints = [link_hello.Owner(2, 10, "other:1"), link_hello.Owner(3, 20, "third:1")]
+    assert [await far.answer(), await far.answer()] == [
+        link_hello.Owners([link_hello.Owner(4, 21, "new:1")]),
+        link_hello.Owners(hints),
+    ]
+    assert far.got == []
+    dispatcher.claimed(link_hello.Owner(0, 30, "other:1"), is_known=True)
+    assert await far.answer() == link_hello.Owners([link_hello.Owner(0, 30, "other:1")])
+
+
+async def test_a_welcome_names_each_other_address_once() -> None:
+    dispatcher = a_dispatcher()
+    for shard in range(3):
+        dispatcher.claimed(link_hello.Owner(shard, 8 + shard, "other:1"))
+    welcome = await Far(dispatcher).answer()
+    assert isinstance(welcome, link_hello.Welcome)
+    assert welcome.owners == [link_hello.Owner(2, 10, "other:1")]
+
+
 async def test_a_changed_topic_is_told_to_ingests_alone() -> None:
     dispatcher = a_dispatcher()
     gateway, ingest = Far(dispatcher), Far(dispatcher, "ingest")

@@ -1,0 +1,298 @@
+"""How many processes, cores, bytes and brokers a number of connections needs, each sum with its inputs.
+
+The tables of docs/how-to/sizing.md, and with arguments of `python -m bench.capacity` those of another case.
+"""
+
+import argparse
+from collections.abc import Callable
+from math import ceil, log2
+from typing import Final, NamedTuple
+
+from bench.figures import (
+    BUSY,
+    CONNECT_US,
+    CONNECTION,
+    CURSOR,
+    DAY_S,
+    DISPATCHER,
+    GATEWAY,
+    HEAD,
+    INDEX_BYTES,
+    INDEX_FACTOR,
+    INGEST,
+    KAFKA_BYTES,
+    KEPT_DAYS,
+    LINK,
+    LINK_US,
+    MARK,
+    MEMBER,
+    MEMBERSHIP,
+    NUMBER_US,
+    OBJECT_BYTES,
+    PEAK,
+    PER_PROCESS,
+    PUBLISH_US,
+    REPLICAS,
+    TOPIC,
+    WRITE_US,
+    Sizes,
+    gb,
+    mbit,
+    sizes,
+    state_bytes,
+)
+
+GIB: Final = 2**30
+LEAST: Final = 2  # processes of a role, so that one may die
+LEAST_BROKERS: Final = 3
+LEAST_SHARDS: Final = 64  # the default of `headgate init`
+CURSORS: Final = 1_000_000  # of a shard: the bound
+LOGS: Final = 5  # with a partition for each shard; the sixth, of revocations, has one
+ON_A_BROKER: Final = 4_000  # replicas of partitions: advice of Kafka's makers, not measured here
+BACK_S: Final = 60  # in which a tenth of the connections comes back at once
+
+
+class Case(NamedTuple):
+    """What an operator knows or assumes. A user has `memberships`; each topic as many members as they make."""
+
+    connections: int
+    rate: float  # messages a second at the peak
+    receivers: float  # connected ones of a message
+    users: int
+    topics: int
+    memberships: float
+    payload: int
+    days: float
+    shards: int  # 0: as many as the sums say
+    sockets: int  # of a gateway process
+    memory_gib: float  # of a dispatcher process
+
+    @property
+    def state(self) -> float:
+        """Bytes of all topics, memberships, heads, cursors and marks."""
+        return state_bytes(self.topics, self.users * self.memberships)
+
+    @property
+    def chosen_shards(self) -> int:
+        """Shards: given, or the next power of two for the bound of cursors and for the dispatchers."""
+        cursors = ceil(self.users * self.memberships / CURSORS)
+        return self.shards or 2 ** ceil(log2(max(LEAST_SHARDS, cursors, self.dispatchers)))
+
+    @property
+    def ingest_cpu(self) -> float:
+        """Cores that are busy."""
+        return self.rate * PUBLISH_US.value / 1e6
+
+    @property
+    def ingests(self) -> int:
+        """Processes."""
+        return max(LEAST, ceil(self.ingest_cpu / BUSY))
+
+    @property
+    def number_cpu(self) -> float:
+        """Cores that number messages."""
+        return self.rate * NUMBER_US.value / 1e6
+
+    @property
+    def dispatchers(self) -> int:
+        """Processes: for the memory or for the CPU, whichever is more."""
+        room = self.memory_gib * GIB - DISPATCHER.value - self.gateways * LINK.value
+        return max(LEAST, ceil(self.state / room), ceil(self.number_cpu / BUSY))
+
+    @property
+    def deliveries(self) -> float:
+        """Deliveries a second at the peak."""
+        return self.rate * self.receivers
+
+    @property
+    def gateway_cpu(self) -> float:
+        """Cores that are busy at the peak, while a tenth of the clients comes back within a minute."""
+        back = self.connections / 10 / BACK_S
+        return (self.deliveries * WRITE_US.value + back * CONNECT_US.value) / 1e6
+
+    @property
+    def gateways(self) -> int:
+        """Processes: for the connections or for the CPU, whichever is more."""
+        return max(LEAST, ceil(self.connections / self.sockets), ceil(self.gateway_cpu / BUSY))
+
+    @property
+    def gateway_bytes(self) -> float:
+        """Bytes of a gateway process."""
+        return GATEWAY.value + self.connections / self.gateways * CONNECTION.value + self.dispatchers * LINK.value
+
+    @property
+    def dispatcher_bytes(self) -> float:
+        """Bytes of a dispatcher process."""
+        return DISPATCHER.value + self.state / self.dispatchers + (self.gateways + self.ingests) * LINK.value
+
+    @property
+    def links(self) -> int:
+        """Links between gateways or ingests and dispatchers."""
+        return (self.gateways + self.ingests) * self.dispatchers
+
+    @property
+    def copies(self) -> float:
+        """Copies of a message to gateways: its receivers are on different ones, at worst."""
+        return min(self.receivers, self.gateways)
+
+    @property
+    def partitions(self) -> int:
+        """Partitions of all logs, replicas not counted."""
+        return LOGS * self.chosen_shards + 1
+
+    def written(self, size: Sizes) -> float:
+        """Bytes a second into Kafka at the peak, one copy: messages, and at most one head for each member."""
+        members = self.users * self.memberships / max(self.topics, 1)
+        return self.rate * (size.record + members * size.head)
+
+    def brokers(self, size: Sizes) -> int:
+        """Brokers: for the bytes or for the partitions, whichever is more."""
+        of_bytes = self.written(size) * REPLICAS / (KAFKA_BYTES.value * BUSY)
+        return max(LEAST_BROKERS, ceil(of_bytes), ceil(self.partitions * REPLICAS / ON_A_BROKER))
+
+    def log_bytes(self, size: Sizes) -> float:
+        """Bytes of the messages log, all replicas."""
+        return self.rate / PEAK * DAY_S * self.days * size.record * REPLICAS
+
+    def index_bytes(self, size: Sizes) -> float:
+        """Bytes of all index files."""
+        kept = self.rate / PEAK * DAY_S * self.days * size.frame * INDEX_FACTOR
+        return min(kept, self.chosen_shards * INDEX_BYTES)
+
+    @property
+    def cores(self) -> int:
+        """Cores of our processes: a process uses one at most."""
+        return self.ingests + self.dispatchers + self.gateways
+
+    @property
+    def memory(self) -> float:
+        """Bytes of our processes."""
+        of_gateways = self.gateways * self.gateway_bytes
+        return self.ingests * INGEST.value + self.dispatchers * self.dispatcher_bytes + of_gateways
+
+
+def case_of(connections: int) -> Case:
+    """Returns the assumed case for so many connections."""
+    users = 10 * connections
+    return Case(connections, connections / 100, 10, users, users, 10, OBJECT_BYTES, KEPT_DAYS, 0, PER_PROCESS, 16)
+
+
+CASES: Final = tuple(case_of(connections) for connections in (100_000, 1_000_000, 10_000_000))
+
+
+def sizing_table(cases: tuple[Case, ...] = CASES) -> str:
+    """Returns the table in Markdown: a column for each case, and how each row was computed."""
+    heads = [f"{case.connections:,} connections" for case in cases]
+    measured = [sizes(case.payload) for case in cases]
+    lines = [
+        "| " + " | ".join([what, *(value(c, s) for c, s in zip(cases, measured, strict=True)), how]) + " |"
+        for what, value, how in _ROWS
+    ]
+    return "\n".join([
+        "| | " + " | ".join(heads) + " | the sum |", "|---" * (len(cases) + 2) + "|", *lines, "",
+    ])  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the inputs of one's own case."""
+    parser.add_argument("--connections", type=int, help="connected clients at the peak")
+    parser.add_argument("--rate", type=float, help="messages a second at the peak; default: connections / 100")
+    parser.add_argument("--receivers", type=float, default=10, help="connected receivers of a message")
+    parser.add_argument("--users", type=int, help="default: 10 for each connection")
+    parser.add_argument("--topics", type=int, help="default: as many as users")
+    parser.add_argument("--memberships", type=float, default=10, help="topics of a user")
+    parser.add_argument("--payload", type=int, default=OBJECT_BYTES, help="bytes")
+    parser.add_argument("--days", type=float, default=KEPT_DAYS, help="how long messages are kept")
+    parser.add_argument("--shards", type=int, default=0, help="default: as many as the sums say")
+    parser.add_argument("--sockets", type=int, default=PER_PROCESS, help="connections of a gateway process")
+    parser.add_argument("--dispatcher-gib", type=float, default=16, help="memory of a dispatcher process")
+
+
+def own_table(given: argparse.Namespace) -> str:
+    """Returns the table of the case that the arguments tell."""
+    usual = case_of(given.connections)
+    users = usual.users if given.users is None else given.users
+    case = Case(
+        given.connections,
+        usual.rate if given.rate is None else given.rate,
+        given.receivers,
+        users,
+        users if given.topics is None else given.topics,
+        given.memberships,
+        given.payload,
+        given.days,
+        given.shards,
+        given.sockets,
+        given.dispatcher_gib,
+    )
+    notes = "".join(f"\n{note}\n" for note in _notes(case))
+    return sizing_table((case,)) + notes
+
+
+def _notes(case: Case) -> list[str]:
+    notes = []
+    cursors = ceil(case.users * case.memberships / case.chosen_shards)
+    if cursors > CURSORS:
+        notes.append(f"BOUND: {cursors:,} cursors a shard, at most {CURSORS:,}: take more shards.")
+    if case.dispatchers > case.chosen_shards:
+        notes.append(f"BOUND: {case.dispatchers} dispatchers for {case.chosen_shards} shards: take more shards.")
+    return notes
+
+
+def _gib(amount: float) -> str:
+    return f"{amount / GIB:,.1f} GiB" if amount >= GIB / 10 else f"{amount / GIB:,.2f} GiB"
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds:,.2f}"
+
+
+_ROWS: Final[tuple[tuple[str, Callable[[Case, Sizes], str], str], ...]] = (
+    ("messages a second, peak", lambda c, s: f"{c.rate:,.0f}", "`--rate`; assumed: one for 100 connections"),
+    ("connected receivers of a message", lambda c, s: f"{c.receivers:g}", "`--receivers`; assumed"),
+    ("users", lambda c, s: f"{c.users:,}", "`--users`; assumed: 10 for each connection"),
+    ("topics", lambda c, s: f"{c.topics:,}", "`--topics`; assumed: as many as users"),
+    ("memberships of a user", lambda c, s: f"{c.memberships:g}", "`--memberships`; assumed"),
+    ("bytes of a payload; days kept", lambda c, s: f"{c.payload:,}; {c.days:g}", "`--payload`, `--days`"),
+    ("deliveries a second, peak", lambda c, s: f"{c.deliveries:,.0f}", "messages x receivers"),
+    ("**gateways**: processes", lambda c, s: f"**{c.gateways:,}**",
+     f"the larger of connections / {PER_PROCESS:,} (`--sockets`) and cores / {BUSY:g}; at least {LEAST}"),
+    ("cores that they use", lambda c, s: _us(c.gateway_cpu),
+     f"deliveries x {WRITE_US.value:g} us + connections / 10 / {BACK_S} s x {CONNECT_US.value:g} us"),
+    ("memory of one", lambda c, s: _gib(c.gateway_bytes),
+     f"{GATEWAY.value / 1e6:.0f} MB + its connections x {CONNECTION.value:,g} B + dispatchers x {LINK.value:,g} B"),
+    ("**dispatchers**: processes", lambda c, s: f"**{c.dispatchers:,}**",
+     f"the larger of state / memory of one (`--dispatcher-gib`, 16) and cores / {BUSY:g}; at least {LEAST}"),
+    ("state: topics, members, inbox, cursors, marks", lambda c, s: gb(c.state),
+     f"topics x {TOPIC.value:g} B + users x memberships x "
+     f"({MEMBER.value:g} + {MEMBERSHIP.value:g} + {HEAD.value:g} + {CURSOR.value:g} + {MARK.value:g}) B"),
+    ("cores that number messages", lambda c, s: _us(c.number_cpu), f"messages x {NUMBER_US.value:g} us"),
+    ("memory of one", lambda c, s: _gib(c.dispatcher_bytes),
+     f"{DISPATCHER.value / 1e6:.0f} MB + state / dispatchers + (gateways + ingests) x {LINK.value:,g} B"),
+    ("**ingests**: processes", lambda c, s: f"**{c.ingests:,}**", f"cores / {BUSY:g}; at least {LEAST}"),
+    ("cores that they use", lambda c, s: _us(c.ingest_cpu), f"messages x {PUBLISH_US.value:g} us"),
+    ("memory of one", lambda c, s: _gib(INGEST.value), "measured, with 10 messages a second of a hot topic"),
+    ("**shards**", lambda c, s: f"**{c.chosen_shards:,}**",
+     f"the next power of two of users x memberships / {CURSORS:,}; at least {LEAST_SHARDS} and one a dispatcher"),
+    ("links; of one dispatcher", lambda c, s: f"{c.links:,}; {c.gateways + c.ingests:,}",
+     "(gateways + ingests) x dispatchers"),
+    ("pings: cores of one dispatcher; of all", lambda c, s:
+     f"{(c.gateways + c.ingests) * LINK_US.value / 1e6:.3f}; {2 * c.links * LINK_US.value / 1e6:.2f}",
+     f"ends of links x {LINK_US.value:g} us a second"),
+    ("**brokers**", lambda c, s: f"**{c.brokers(s):,}**",
+     f"the larger of bytes x {REPLICAS} / ({KAFKA_BYTES.value / 1e6:g} MB x {BUSY:g}) and partitions x {REPLICAS} / "
+     f"{ON_A_BROKER:,}; at least {LEAST_BROKERS}"),
+    ("partitions", lambda c, s: f"{c.partitions:,}", f"{LOGS} logs x shards + 1 (revocations)"),
+    ("bytes into Kafka, peak, one copy", lambda c, s: mbit(c.written(s)),
+     "messages x (record + members x head), at most"),
+    ("network: into the ingests, peak", lambda c, s: mbit(c.rate * s.record), "messages x record"),
+    ("network: dispatchers to gateways, peak", lambda c, s: mbit(c.rate * c.copies * s.frame),
+     "messages x copies x frame; copies: the receivers, at most the gateways"),
+    ("network: out of the gateways, peak", lambda c, s: mbit(c.deliveries * s.frame), "deliveries x frame"),
+    (f"disk: messages log, {REPLICAS} replicas", lambda c, s: gb(c.log_bytes(s)),
+     f"messages / {PEAK} (average) x days x record x {REPLICAS}"),
+    ("disk: index files of the dispatchers", lambda c, s: gb(c.index_bytes(s)),
+     f"messages / {PEAK} x days x frame x {INDEX_FACTOR:g}; at most 6 GiB a shard"),
+    ("**all our processes**: cores", lambda c, s: f"**{c.cores:,}**", "one for each process"),
+    ("memory", lambda c, s: _gib(c.memory), "processes x memory of one"),
+)  # fmt: skip
