@@ -34,7 +34,8 @@ class UserRoutes:
     def __init__(self, questions: UserQuestions, announcements: Announcements[Destination]) -> None:
         self.announcements = announcements
         self._questions = questions
-        self._users: dict[Destination, dict[str, int]] = {}  # a gateway that leaves costs one step
+        self._users: dict[Destination, dict[str, int]] = {}  # their connections there
+        self._gateways: dict[str, tuple[Destination, ...]] = {}  # of a user: asked for with each hint
 
     def handle(self, peer: Destination, message: UserMessage) -> None:
         """Takes one message, answers it now or later. It never raises: a refusal is an answer too."""
@@ -43,7 +44,7 @@ class UserRoutes:
 
     def left(self, peer: Destination) -> None:
         """A link was closed: its users are not there any longer."""
-        self._users.pop(peer, None)
+        self._forget(peer)
         self.announcements.left(peer)
 
     def close(self) -> None:
@@ -52,24 +53,24 @@ class UserRoutes:
 
     def connections(self, user_id: str) -> int:
         """Returns how many connections a user has on all gateways."""
-        return sum(users.get(user_id, 0) for users in self._users.values())
+        return sum(self._users[gateway][user_id] for gateway in self._gateways.get(user_id, ()))
 
     @property
     def connected(self) -> int:
-        """How many users are connected, one on two gateways counted twice."""
-        return sum(map(len, self._users.values()))
+        """How many users are connected."""
+        return len(self._gateways)
 
     def users(self) -> list[str]:
-        """Returns the connected users, one on two gateways twice."""
-        return [user_id for users in self._users.values() for user_id in users]
+        """Returns the connected users."""
+        return list(self._gateways)
 
     def is_connected(self, user_id: str) -> bool:
         """Returns whether a user is connected anywhere."""
-        return any(user_id in users for users in self._users.values())
+        return user_id in self._gateways
 
-    def gateways_of(self, user_id: str) -> list[Destination]:
+    def gateways_of(self, user_id: str) -> tuple[Destination, ...]:
         """Returns the gateways where a user is connected."""
-        return [gateway for gateway, users in self._users.items() if user_id in users]
+        return self._gateways.get(user_id, ())
 
     def _take(self, peer: Destination, message: UserMessage) -> None:
         if isinstance(message, AttachUsers):
@@ -88,7 +89,7 @@ class UserRoutes:
 
     def _attach(self, peer: Destination, attach: AttachUsers) -> None:
         if attach.first:
-            self._users.pop(peer, None)
+            self._forget(peer)
         self._set(peer, attach.users)
         if attach.last:
             self.announcements.heard(peer)
@@ -101,14 +102,27 @@ class UserRoutes:
             before = users.get(route.user_id, 0)
             if route.connections > 0:
                 users[route.user_id] = route.connections
-            else:
-                users.pop(route.user_id, None)
+                if not before:
+                    self._gateways[route.user_id] = (*self._gateways.get(route.user_id, ()), peer)
+            elif users.pop(route.user_id, 0):
+                self._left(route.user_id, peer)
             if route.connections > before:
                 others = self.connections(route.user_id) - route.connections
                 if others:
                     elsewhere.append(UserRoute(route.user_id, others))
         if elsewhere:
             peer.send(UsersElsewhere(elsewhere))
+
+    def _forget(self, peer: Destination) -> None:
+        for user_id in self._users.pop(peer, ()):
+            self._left(user_id, peer)
+
+    def _left(self, user_id: str, peer: Destination) -> None:
+        others = tuple(gateway for gateway in self._gateways[user_id] if gateway is not peer)
+        if others:
+            self._gateways[user_id] = others
+        else:
+            del self._gateways[user_id]
 
     # -- questions
 

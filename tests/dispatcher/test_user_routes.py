@@ -1,5 +1,6 @@
 """The owner of a user's shard knows where the user is, and asks there."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -182,3 +183,26 @@ async def test_a_closed_link_is_not_served() -> None:
     shard.ingest.open = False
     shard.routes.handle(shard.ingest, AskConnections(1, "ann"))
     assert shard.ingest.sent == []
+
+
+async def test_what_is_known_of_a_user_is_what_the_gateways_have_said_last() -> None:
+    draw, shard = Random(7), announced(4)
+    said: list[dict[str, int]] = [{} for _ in shard.gateways]
+    for _ in range(2_000):
+        at, name, count = draw.randrange(4), f"u{draw.randrange(6)}", draw.randrange(3)
+        if draw.random() < 0.02:
+            said[at] = {}
+            shard.routes.left(shard.gateways[at])
+        elif draw.random() < 0.05:
+            said[at] = {name: 1}
+            shard.attach(at, **{name: 1})
+        else:
+            said[at] = {user: n for user, n in (said[at] | {name: count}).items() if n}
+            shard.change(at, **{name: count})
+        where = [gateway for gateway, users in zip(shard.gateways, said, strict=True) if name in users]
+        assert set(shard.routes.gateways_of(name)) == set(where)
+        assert len(shard.routes.gateways_of(name)) == len(where)
+        assert shard.routes.connections(name) == sum(users.get(name, 0) for users in said)
+        assert shard.routes.is_connected(name) == bool(where)
+        assert set(shard.routes.users()) == {user for users in said for user in users}
+        assert shard.routes.connected == len({user for users in said for user in users})
