@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 from bench.fleet.fleet import Fleet
 
-IDLE_S: Final = 10.0
+IDLE_S: Final = 5.0
 SPREAD_S: Final = 1.0
-AT_ONCE: Final = 10  # gateways that restart together: 1 in 10 of those that restart
+ROUNDS: Final = 4  # in which gateways restart: the next ones once those before are ready
 
 
 class Plan(NamedTuple):
@@ -68,8 +68,9 @@ class Run:
         async with self._step(f"add {plan.added} dispatchers"):
             await fleet.add_dispatchers(plan.added)
             await fleet.until("they own shards and are linked", lambda: fleet.is_spread() and fleet.is_routed())
-        async with self._step(f"restart {plan.restarted} gateways, {AT_ONCE} at a time"):
-            await fleet.restart_gateways(plan.restarted, AT_ONCE, SPREAD_S)
+        at_once = -(-plan.restarted // ROUNDS)
+        async with self._step(f"restart {plan.restarted} gateways, {at_once} at a time"):
+            await fleet.restart_gateways(plan.restarted, at_once, SPREAD_S)
             await fleet.until("their clients are back", lambda: fleet.is_routed() and fleet.is_subscribed())
         await fleet.stop_publishing()
         async with self._step("until every reader has every message"):
