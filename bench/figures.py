@@ -45,6 +45,8 @@ FIGURES: Final = (
     PUBLISH_US, NUMBER_US, WRITE_US, CONNECT_US, CONNECTION, TOPIC, MEMBER, MEMBERSHIP, HEAD, CURSOR, MARK, PRESENT,
 )  # fmt: skip
 LINK_US: Final = Figure(45, "us of CPU a second for an idle end of a link (pings)", "python -m bench.links")
+COPY_US: Final = Figure(28.4, "us of CPU of an end of a link for a message alone in its batch", "python -m bench.links")
+MORE_US: Final = Figure(3.7, "us of CPU of an end of a link for one of 20 in a batch", "python -m bench.links")
 LINK: Final = Figure(22_800, "bytes of an end of a link", "python -m bench.links")
 INGEST: Final = Figure(81e6, "bytes of an ingest process under load", "python -m bench.hot")
 GATEWAY: Final = Figure(83e6, "bytes of a gateway process with 2,500 connections", "python -m bench.hot")

@@ -12,6 +12,7 @@ from bench.figures import (
     BUSY,
     CONNECT_US,
     CONNECTION,
+    COPY_US,
     CURSOR,
     DAY_S,
     DISPATCHER,
@@ -27,6 +28,7 @@ from bench.figures import (
     MARK,
     MEMBER,
     MEMBERSHIP,
+    MORE_US,
     NUMBER_US,
     OBJECT_BYTES,
     PEAK,
@@ -49,6 +51,7 @@ LEAST_SHARDS: Final = 64  # the default of `headgate init`
 CURSORS: Final = 1_000_000  # of a shard: the bound
 LOGS: Final = 5  # with a partition for each shard; the sixth, of revocations, has one
 ON_A_BROKER: Final = 4_000  # replicas of partitions: advice of Kafka's makers, not measured here
+LEAST_CPU: Final = 0.05  # of a core, that is left for messages where links take nearly all
 BACK_S: Final = 60  # in which a tenth of the connections comes back at once
 
 
@@ -74,9 +77,9 @@ class Case(NamedTuple):
 
     @property
     def chosen_shards(self) -> int:
-        """Shards: given, or the next power of two for the bound of cursors and for the dispatchers."""
+        """Shards: given, or the next power of two for the bound of cursors."""
         cursors = ceil(self.users * self.memberships / CURSORS)
-        return self.shards or 2 ** ceil(log2(max(LEAST_SHARDS, cursors, self.dispatchers)))
+        return self.shards or 2 ** ceil(log2(max(LEAST_SHARDS, cursors)))
 
     @property
     def ingest_cpu(self) -> float:
@@ -89,15 +92,27 @@ class Case(NamedTuple):
         return max(LEAST, ceil(self.ingest_cpu / BUSY))
 
     @property
-    def number_cpu(self) -> float:
-        """Cores that number messages."""
-        return self.rate * NUMBER_US.value / 1e6
+    def copies(self) -> float:
+        """Copies of a message to gateways: its receivers are on different ones, at worst."""
+        return min(self.receivers, max(LEAST, ceil(self.connections / self.sockets)))
+
+    @property
+    def message_cpu(self) -> float:
+        """Cores of all dispatchers: they number messages, send copies, and take a report a second for each shard."""
+        reports = self.chosen_shards * self.gateways * MORE_US.value
+        return (self.rate * (NUMBER_US.value + self.copies * COPY_US.value) + reports) / 1e6
+
+    @property
+    def links_cpu(self) -> float:
+        """Cores of each dispatcher, however many there are: pings, and a batch of reports a second from each link."""
+        return (self.gateways + self.ingests) * (LINK_US.value + COPY_US.value) / 1e6
 
     @property
     def dispatchers(self) -> int:
         """Processes: for the memory or for the CPU, whichever is more."""
-        room = self.memory_gib * GIB - DISPATCHER.value - self.gateways * LINK.value
-        return max(LEAST, ceil(self.state / room), ceil(self.number_cpu / BUSY))
+        room = self.memory_gib * GIB - DISPATCHER.value - (self.gateways + self.ingests) * LINK.value
+        left = max(BUSY - self.links_cpu, LEAST_CPU)
+        return max(LEAST, ceil(self.state / room), ceil(self.message_cpu / left))
 
     @property
     def deliveries(self) -> float:
@@ -107,8 +122,8 @@ class Case(NamedTuple):
     @property
     def gateway_cpu(self) -> float:
         """Cores that are busy at the peak, while a tenth of the clients comes back within a minute."""
-        back = self.connections / 10 / BACK_S
-        return (self.deliveries * WRITE_US.value + back * CONNECT_US.value) / 1e6
+        back, copies = self.connections / 10 / BACK_S, self.rate * self.copies
+        return (self.deliveries * WRITE_US.value + copies * COPY_US.value + back * CONNECT_US.value) / 1e6
 
     @property
     def gateways(self) -> int:
@@ -129,11 +144,6 @@ class Case(NamedTuple):
     def links(self) -> int:
         """Links between gateways or ingests and dispatchers."""
         return (self.gateways + self.ingests) * self.dispatchers
-
-    @property
-    def copies(self) -> float:
-        """Copies of a message to gateways: its receivers are on different ones, at worst."""
-        return min(self.receivers, self.gateways)
 
     @property
     def partitions(self) -> int:
@@ -235,7 +245,9 @@ def _notes(case: Case) -> list[str]:
     if cursors > CURSORS:
         notes.append(f"BOUND: {cursors:,} cursors a shard, at most {CURSORS:,}: take more shards.")
     if case.dispatchers > case.chosen_shards:
-        notes.append(f"BOUND: {case.dispatchers} dispatchers for {case.chosen_shards} shards: take more shards.")
+        notes.append(f"BOUND: {case.dispatchers:,} dispatchers for {case.chosen_shards} shards: take more shards.")
+    if case.links_cpu > BUSY - LEAST_CPU:
+        notes.append("BOUND: the links alone take half a core of each dispatcher: take more --sockets a gateway.")
     return notes
 
 
@@ -258,27 +270,31 @@ _ROWS: Final[tuple[tuple[str, Callable[[Case, Sizes], str], str], ...]] = (
     ("**gateways**: processes", lambda c, s: f"**{c.gateways:,}**",
      f"the larger of connections / {PER_PROCESS:,} (`--sockets`) and cores / {BUSY:g}; at least {LEAST}"),
     ("cores that they use", lambda c, s: _us(c.gateway_cpu),
-     f"deliveries x {WRITE_US.value:g} us + connections / 10 / {BACK_S} s x {CONNECT_US.value:g} us"),
+     f"deliveries x {WRITE_US.value:g} us + messages x copies x {COPY_US.value:g} us + "
+     f"connections / 10 / {BACK_S} s x {CONNECT_US.value:g} us"),
     ("memory of one", lambda c, s: _gib(c.gateway_bytes),
      f"{GATEWAY.value / 1e6:.0f} MB + its connections x {CONNECTION.value:,g} B + dispatchers x {LINK.value:,g} B"),
     ("**dispatchers**: processes", lambda c, s: f"**{c.dispatchers:,}**",
-     f"the larger of state / memory of one (`--dispatcher-gib`, 16) and cores / {BUSY:g}; at least {LEAST}"),
+     f"the larger of state / memory of one (`--dispatcher-gib`, 16) and cores / ({BUSY:g} - its links); "
+     f"at least {LEAST}"),
     ("state: topics, members, inbox, cursors, marks", lambda c, s: gb(c.state),
      f"topics x {TOPIC.value:g} B + users x memberships x "
      f"({MEMBER.value:g} + {MEMBERSHIP.value:g} + {HEAD.value:g} + {CURSOR.value:g} + {MARK.value:g}) B"),
-    ("cores that number messages", lambda c, s: _us(c.number_cpu), f"messages x {NUMBER_US.value:g} us"),
+    ("copies of a message to gateways", lambda c, s: f"{c.copies:g}", "the receivers, at most the gateways"),
+    ("cores for messages, all dispatchers", lambda c, s: _us(c.message_cpu),
+     f"messages x ({NUMBER_US.value:g} us + copies x {COPY_US.value:g} us) + shards x gateways x {MORE_US.value:g} us "
+     "of reports"),
+    ("cores for links, each dispatcher", lambda c, s: _us(c.links_cpu),
+     f"(gateways + ingests) x ({LINK_US.value:g} us of pings + {COPY_US.value:g} us for a batch of reports)"),
     ("memory of one", lambda c, s: _gib(c.dispatcher_bytes),
      f"{DISPATCHER.value / 1e6:.0f} MB + state / dispatchers + (gateways + ingests) x {LINK.value:,g} B"),
     ("**ingests**: processes", lambda c, s: f"**{c.ingests:,}**", f"cores / {BUSY:g}; at least {LEAST}"),
     ("cores that they use", lambda c, s: _us(c.ingest_cpu), f"messages x {PUBLISH_US.value:g} us"),
     ("memory of one", lambda c, s: _gib(INGEST.value), "measured, with 10 messages a second of a hot topic"),
     ("**shards**", lambda c, s: f"**{c.chosen_shards:,}**",
-     f"the next power of two of users x memberships / {CURSORS:,}; at least {LEAST_SHARDS} and one a dispatcher"),
+     f"the next power of two of users x memberships / {CURSORS:,}; at least {LEAST_SHARDS}"),
     ("links; of one dispatcher", lambda c, s: f"{c.links:,}; {c.gateways + c.ingests:,}",
      "(gateways + ingests) x dispatchers"),
-    ("pings: cores of one dispatcher; of all", lambda c, s:
-     f"{(c.gateways + c.ingests) * LINK_US.value / 1e6:.3f}; {2 * c.links * LINK_US.value / 1e6:.2f}",
-     f"ends of links x {LINK_US.value:g} us a second"),
     ("**brokers**", lambda c, s: f"**{c.brokers(s):,}**",
      f"the larger of bytes x {REPLICAS} / ({KAFKA_BYTES.value / 1e6:g} MB x {BUSY:g}) and partitions x {REPLICAS} / "
      f"{ON_A_BROKER:,}; at least {LEAST_BROKERS}"),
@@ -287,7 +303,7 @@ _ROWS: Final[tuple[tuple[str, Callable[[Case, Sizes], str], str], ...]] = (
      "messages x (record + members x head), at most"),
     ("network: into the ingests, peak", lambda c, s: mbit(c.rate * s.record), "messages x record"),
     ("network: dispatchers to gateways, peak", lambda c, s: mbit(c.rate * c.copies * s.frame),
-     "messages x copies x frame; copies: the receivers, at most the gateways"),
+     "messages x copies x frame"),
     ("network: out of the gateways, peak", lambda c, s: mbit(c.deliveries * s.frame), "deliveries x frame"),
     (f"disk: messages log, {REPLICAS} replicas", lambda c, s: gb(c.log_bytes(s)),
      f"messages / {PEAK} (average) x days x record x {REPLICAS}"),
