@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -51,6 +52,7 @@ class Assignment:
         self._new_runner = new_runner
         self._options = options
         self._newest: dict[int, NewestClaim] = {}
+        self._claiming: Counter[str] = Counter()  # newest claims of each process, by its incarnation
         self._ends: dict[int, int] = {}  # where the claims of a shard ended when `watch` began to read them
         self._read: dict[int, int] = {}  # up to which offset they have been read
         self._runners: dict[int, tuple[ShardRunner, asyncio.Task[None]]] = {}
@@ -99,9 +101,18 @@ class Assignment:
         claim, known = decode_claim(record.value), self._newest.get(shard)
         epoch = make_epoch(self._dispatcher.cluster.generation, record.offset)
         if claim is not None and (known is None or epoch > known.epoch):
-            is_known = any(newest.claim.incarnation == claim.incarnation for newest in self._newest.values())
+            is_known = claim.incarnation in self._claiming
             self._newest[shard] = NewestClaim(epoch, claim)
+            self._count_claim(claim, known)
             self._dispatcher.claimed(Owner(shard, epoch, claim.address), is_known=is_known)
+
+    def _count_claim(self, claim: Claim, replaced: NewestClaim | None) -> None:
+        self._claiming[claim.incarnation] += 1
+        if replaced is not None:
+            before = replaced.claim.incarnation
+            self._claiming[before] -= 1
+            if not self._claiming[before]:
+                del self._claiming[before]
 
     async def announce_marks(self) -> None:
         """Appends the newest mark of each served shard from time to time; other nodes compare theirs with it."""
