@@ -1,4 +1,4 @@
-"""What the rows DASH-1 to DASH-12 of docs/project/requirements.md ask for is in the dashboards: panel, query and limits."""
+"""What the rows DASH-1 to DASH-12 of docs/project/requirements.md ask for is in the dashboards, with its limits."""
 
 import json
 from typing import Any
