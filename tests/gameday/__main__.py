@@ -45,13 +45,21 @@ async def _day(
     return played, wrong, checks
 
 
-def main() -> int:
-    """Runs it; the exit status says whether everything was as it should be."""
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns what was asked for. Exits with status 2 where a part of the faults would replace the whole page."""
     parser = argparse.ArgumentParser(prog="python -m tests.gameday", description=__doc__)
     parser.add_argument("--factor", type=float, default=0.1, help="of the times in the rules, 0.1 by default")
     parser.add_argument("--only", default="", help="only faults whose name matches this")
     parser.add_argument("--write", action="store_true", help=f"writes {PAGE.relative_to(ROOT)}")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.write and options.only:
+        parser.error("--write replaces the whole page, and --only plays a part of it: leave one of them out")
+    return options
+
+
+def main() -> int:
+    """Runs it; the exit status says whether everything was as it should be."""
+    options = options_of()
     faults = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     with KafkaCluster(1) as kafka, tempfile.TemporaryDirectory(prefix="headgate-gameday-") as folder:
         played, wrong, checks = asyncio.run(_day(Path(folder), kafka, options.factor, faults))

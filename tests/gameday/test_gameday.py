@@ -9,6 +9,7 @@ from helm.observability.alerts import ALERTS, rules
 from tests.deploy import tools
 from tests.deploy.conftest import needed
 from tests.e2e.harness import until
+from tests.gameday.__main__ import options_of
 from tests.gameday.day import Played, play
 from tests.gameday.faults import DISPATCHERS_KILLED, FAULTS
 from tests.gameday.fleet import Fleet
@@ -70,6 +71,13 @@ def test_promtool_reads_the_shortened_rules(tmp_path: Path, factor: float) -> No
 def test_every_alert_that_a_fault_has_to_raise_is_one_of_the_chart() -> None:
     assert {name for fault in FAULTS for name in fault.alerts} <= {each.name for each in ALERTS}
     assert len({name for fault in FAULTS for name in fault.alerts}) >= 5
+
+
+def test_a_part_of_the_faults_does_not_replace_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        options_of(["--write", "--only", "slow"])
+    assert refused.value.code == 2 and "leave one of them out" in capsys.readouterr().err
+    assert options_of(["--write"]).write and options_of(["--only", "slow"]).only == "slow"
 
 
 def test_a_course_is_from_the_fault_to_pending_and_firing_and_from_the_mend_to_its_end() -> None:
