@@ -14,6 +14,8 @@ from tests.gameday.reading import mark_read
 FILLER: Final = "filler"
 FROZEN_S: Final = 0.8
 THAWED_S: Final = 0.3
+SLICE_OFF_S: Final = 0.12  # with a tenth of the time most scrapes took more than their second
+SLICE_ON_S: Final = 0.04
 CHUNK: Final = bytes(1 << 20)
 
 Act = Callable[[Fleet], Awaitable[None]]
@@ -127,6 +129,25 @@ async def _quick(fleet: Fleet) -> None:
     await fleet.flood.leave()
 
 
+async def _throttled(fleet: Fleet) -> None:
+    fleet.rush.start()
+    fleet.work = asyncio.create_task(_throttle(fleet))
+
+
+async def _throttle(fleet: Fleet) -> None:
+    """Leaves the dispatchers a small share of their time, in slices so short that they answer all the while."""
+    while True:
+        await _frozen(fleet.deployment.dispatchers)
+        await asyncio.sleep(SLICE_OFF_S)
+        await _thawed(fleet.deployment.dispatchers)
+        await asyncio.sleep(SLICE_ON_S)
+
+
+async def _unthrottled(fleet: Fleet) -> None:
+    await _runs_on(fleet)
+    await fleet.rush.stop()
+
+
 DISPATCHERS_KILLED: Final = Fault(
     "every dispatcher killed", "started again",
     ("HeadgateTargetDown", "HeadgateDispatchersDown"),
@@ -160,6 +181,18 @@ FAULTS: Final = (
     ),
     Fault(
         "dispatchers that stutter", "they run on", ("HeadgateDeliverySlow", "HeadgateReadsSlow"), _stutters, _runs_on
+    ),
+    Fault(
+        "dispatchers slower than the publishers", "they run on, the publishers stop",
+        ("HeadgateLogLagUrgent", "HeadgateShardDepthUrgent", "HeadgateShardDepth"), _throttled, _unthrottled,
+    ),
+    Fault(
+        "a topic of 5,001 members", "it was deleted", ("HeadgateLargeTopic",),
+        lambda fleet: fleet.crowd.gather(), lambda fleet: fleet.crowd.leave(),
+    ),
+    Fault(
+        "two more sessions a second", "they left", ("HeadgateSessionsForecast",),
+        lambda fleet: fleet.guests.come(), lambda fleet: fleet.guests.leave(),
     ),
     # The last: it compares with what was an hour ago.
     Fault("four times the messages", "it ended", ("HeadgateVolumeTripled",), _floods, _flood_ends),

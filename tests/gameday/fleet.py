@@ -20,7 +20,8 @@ from tests.e2e.harness import Deployment, Role, Stage, token, until
 from tests.e2e.http import NoAnswer
 from tests.gameday.flood import OWNER, Flood, SlowClient
 from tests.gameday.reading import keep_read
-from tests.gameday.shorter import shorter_rules
+from tests.gameday.rush import Crowd, Guests, Rush
+from tests.gameday.shorter import LIMITS, shorter_rules
 from tests.gameday.timeline import Timeline
 from tests.kafka.cluster import KafkaCluster
 
@@ -54,6 +55,9 @@ class Fleet:
         self.traffic = Traffic(self._ingest.url, gateway, lambda sub: token(sub, service=True), topics=4, listeners=3)
         self.flood = Flood(self._ingest.url)
         self.slow = SlowClient(gateway)
+        self.rush = Rush(self._ingest.url)
+        self.crowd = Crowd(self._ingest.url)
+        self.guests = Guests(gateway)
         self._canary = self._canary_role()
 
     def _canary_role(self) -> Role:
@@ -128,7 +132,9 @@ class Fleet:
 
     def _rules(self) -> Path:
         rules = self.stage.folder / "rules.yml"
-        rules.write_text(json.dumps(shorter_rules(yaml.safe_load(RULES.read_text("utf-8")), self.factor)), "utf-8")
+        rules.write_text(
+            json.dumps(shorter_rules(yaml.safe_load(RULES.read_text("utf-8")), self.factor, LIMITS)), "utf-8"
+        )
         return rules
 
     async def _scraped(self, ask: Asking) -> bool:

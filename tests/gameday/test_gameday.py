@@ -13,7 +13,7 @@ from tests.gameday.__main__ import options_of
 from tests.gameday.day import Played, play
 from tests.gameday.faults import DISPATCHERS_KILLED, FAULTS
 from tests.gameday.fleet import Fleet
-from tests.gameday.shorter import seconds, shorter, shorter_rules
+from tests.gameday.shorter import LIMITS, seconds, shorter, shorter_rules
 from tests.gameday.table import page
 from tests.gameday.timeline import Course, Timeline
 
@@ -51,10 +51,17 @@ def test_every_time_of_the_rules_is_shortened_and_no_threshold_is() -> None:
     for short, real in zip(rule, ALERTS, strict=True):
         assert short["expr"].rsplit(" ", 1)[1] == real.expr.rsplit(" ", 1)[1], "the limit"
         hold = float(short["for"].removesuffix("ms").removesuffix("s"))
-        assert hold == (0 if real.hold == "0s" else max(seconds(real.hold) * 100, 1_000))
+        assert hold == (0 if real.hold == "0s" else min(max(seconds(real.hold) * 100, 1_000), 60_000))
     assert shorter("sum(rate(a[5m])) < 0.5 * sum(b offset 10m) > 20", 0.1) == (
         "sum(rate(a[30000ms])) < 0.5 * sum(b offset 60000ms) > 20"
     )
+    assert shorter("predict_linear(a[3d:1h], 604800) / b > 0.8", 0.1) == (
+        "predict_linear(a[72000ms:1000ms], 168) / b > 0.8"
+    )
+    lowered = shorter_rules(rules(), 0.1, LIMITS)["groups"][0]["rules"]
+    limits = {each["alert"]: float(each["expr"].rsplit(" ", 1)[1]) for each in lowered}
+    assert {name: limits[name] for name in LIMITS} == LIMITS
+    assert all(limits[real.name] == float(real.expr.rsplit(" ", 1)[1]) for real in ALERTS if real.name not in LIMITS)
     assert shorter("max_over_time(sum(a)[1h:1m] offset 10m)", 0.001) == (
         "max_over_time(sum(a)[6000ms:1000ms] offset 1000ms)"
     )
