@@ -14,7 +14,8 @@ rules of the chart. Written by `python -m tests.gameday --write`; run it again a
 All times of the rules (`for`, ranges, offsets, and `canary.lost_s`) were multiplied by {factor:g}, to no less than 1 s,
 a range to no less than 6 s, a `for` to no more than {longest:g} s. A forecast looks a week ahead, from three days of
 hours; here it looks 168 s ahead, from 72 s. Times that are in the server are the real ones: a link is missed
-after 10 s, a full disk is tried again every 30 s. Thresholds are the real ones too, but for these, which two cores do not reach in
+after 10 s, a full disk is tried again every 30 s. Thresholds are the real ones too, but for these, which two cores
+do not reach in
 minutes: {limits}. Prometheus scrapes and evaluates every second. In an installation alerts come later than here: by
 about `for`, and by what the window of a rate needs to pass the limit. The column *for* is that of the rule.
 
