@@ -9,12 +9,13 @@ IMAGE ?= headgate:0.1.0
 SOURCE ?= unknown
 KAFKA_PORT ?= 29092
 MINUTES ?= 30
+SEED ?= 7
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
   --no-emit-package headgate-client
 EDITABLE := --no-deps --no-build-isolation --editable . --editable clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test soak gameday slo bench attack mutants check lint docs format kafka image image-test chart cluster-test sbom release-files version lock clean
+.PHONY: help run demo test soak chaos gameday slo bench attack mutants check lint docs format kafka image image-test chart cluster-test sbom release-files version lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ test: $(VENV)/.dev ## every test, on real Kafka too
 
 soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+chaos: $(VENV)/.dev ## the same with SEED (7), for MINUTES (30); writes which fault struck when, what became of the messages, and availability: docs/project/chaos.md
+	$(BIN)/python -m tests.soak --seed $(SEED) --minutes $(MINUTES) --write
 
 gameday: $(VENV)/.dev ## which alerts fire after how long: faults on a real Kafka and Prometheus, 10 minutes; writes docs/project/game-day.md
 	$(BIN)/python -m tests.gameday --write

@@ -71,9 +71,9 @@ async def at_most(timeout_s: float, condition: Condition) -> float:
     return time.monotonic() - started
 
 
-def token(sub: str, **rights: Any) -> str:
+def token(sub: str, *, ttl_s: float = 3_600.0, **rights: Any) -> str:
     """Returns a bearer token; `service=True` lifts rates and the connections per user."""
-    return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=time.time(), ttl_s=3_600.0)
+    return mint(TokenKey(SECRET), Caller(sub, **rights), now_s=time.time(), ttl_s=ttl_s)
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
@@ -92,6 +92,7 @@ class Role:
         self.settings = dict(settings)
         self.stderr = home / f"{name}.err"
         self.stdout = home / f"{name}.out"
+        self.before: list[str] = []  # what the command line begins with: `env NAME=VALUE` and the like
         self._arguments = list(arguments)
         self._home = home
         self._earlier = 0  # characters of its standard error before the present start
@@ -131,7 +132,7 @@ class Role:
         return self
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "headgate.cli.main", *self._arguments]
+        command = [*self.before, sys.executable, "-m", "headgate.cli.main", *self._arguments]
         with self.stderr.open("ab") as err, self.stdout.open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command],

@@ -2,23 +2,28 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 CHUNK: Final = 65_536
 
+Caller = Callable[[int, int], str | None]  # of a connection, by its port there and ours
+
 
 class Partition:
     """Forwards connections to `target`. While `cut` nothing passes in either direction; then all goes on, in order.
 
-    Connections are accepted meanwhile, as the kernel of a host does whose packets come late.
+    Connections are accepted meanwhile, as the kernel of a host does whose packets come late. `caller` names who is at
+    the other end of a connection by its ports: then one caller can be cut off and the others not.
     """
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self, port: int, target: int, caller: Caller | None = None) -> None:
         self.port = port
         self._target = target
-        self._open = asyncio.Event()
-        self._open.set()
+        self._caller = caller
+        self._all = _gate()
+        self._gates: dict[str, asyncio.Event] = {}  # of each caller that was ever cut off
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -35,25 +40,39 @@ class Partition:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def cut(self) -> None:
-        """Lets nothing pass."""
-        self._open.clear()
+    def cut(self, *callers: str) -> None:
+        """Lets nothing pass; with `callers` nothing of theirs."""
+        for gate in self._of(callers):
+            gate.clear()
 
-    def heal(self) -> None:
-        """Lets all pass again, what has waited first."""
-        self._open.set()
+    def heal(self, *callers: str) -> None:
+        """Lets all pass again, what has waited first; with `callers` what is theirs."""
+        for gate in self._of(callers):
+            gate.set()
+
+    def _of(self, callers: Sequence[str]) -> list[asyncio.Event]:
+        return [self._gates.setdefault(name, _gate()) for name in callers] or [self._all]
+
+    async def _passes(self, caller: str | None) -> None:
+        """Waits until nothing is cut for this caller."""
+        gates = [self._all] if caller is None else [self._all, self._gates.setdefault(caller, _gate())]
+        while not all(gate.is_set() for gate in gates):
+            for gate in gates:
+                await gate.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        there_port = writer.get_extra_info("peername")[1]
+        caller = None if self._caller is None else self._caller(there_port, self.port)
         try:
-            await self._open.wait()
+            await self._passes(caller)
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             try:
                 async with asyncio.TaskGroup() as ways:
-                    ways.create_task(self._forward(reader, back))
-                    ways.create_task(self._forward(there, writer))
+                    ways.create_task(self._forward(reader, back, caller))
+                    ways.create_task(self._forward(there, writer, caller))
             finally:
                 back.transport.abort()
         except* OSError:
@@ -62,11 +81,17 @@ class Partition:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: str | None) -> None:
         while data := await reader.read(CHUNK):
-            await self._open.wait()
+            await self._passes(caller)
             writer.write(data)
             await writer.drain()
-        await self._open.wait()
+        await self._passes(caller)
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+
+def _gate() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate

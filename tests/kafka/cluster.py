@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,10 +43,13 @@ class KafkaCluster:
         first_port: int | None = None,
         secured: settings.Secured | None = None,
         more: Mapping[str, str] | None = None,
+        placed: Sequence[settings.NodePorts] = (),
+        before: Callable[[int], Sequence[str]] | None = None,
     ) -> None:
         """Set up, start nothing. `first_port`: clients' port of node 1, the others follow; by default any free ones.
 
-        `more` are settings of every node that count before ours.
+        `more` are settings of every node that count before ours. `placed`: ports that the caller holds, with proxies
+        before them. `before`: what the command line of a node begins with, by its number: `env NAME=VALUE`.
         """
         if nodes not in SIZES:
             raise ValueError(f"a test cluster has {SIZES} nodes, not {nodes}")
@@ -54,6 +57,8 @@ class KafkaCluster:
         self._first_port = first_port
         self._secured = secured
         self._more = dict(more or {})
+        self._placed = list(placed)
+        self._before = before or (lambda number: ())
         self._secure_ports: tuple[int, ...] = ()
         self._held: list[HeldPorts] = []
         self._owner = os.getpid()
@@ -130,13 +135,19 @@ class KafkaCluster:
             (home / "server.properties").write_text(
                 settings.server(ports, placed, home / "data", self._secured, self._more), "utf-8"
             )
+
+        def server(home: Path) -> tuple[str, ...]:
+            return "kafka.Kafka", str(home / "server.properties")
+
         format_nodes(java, homes, () if self._secured is None else self._secured.format_arguments)
         self.nodes = tuple(
-            KafkaNode(ports.node_id, ports.client, home, (*java, "kafka.Kafka", str(home / "server.properties")))
+            KafkaNode(ports.node_id, ports.client_told, home, (*self._before(ports.node_id), *java, *server(home)))
             for ports, home in zip(placed, homes, strict=True)
         )
 
     def _place(self) -> list[settings.NodePorts]:
+        if self._placed:
+            return self._placed
         first = self._first_port
         clients = HeldPorts.any(self._size) if first is None else HeldPorts.exactly(range(first, first + self._size))
         self._held.append(clients)

@@ -21,12 +21,27 @@ rootLogger.appenderRef.out.ref = out
 
 @dataclass(frozen=True, slots=True)
 class NodePorts:
-    """Where one combined node listens on 127.0.0.1."""
+    """Where one combined node listens on 127.0.0.1.
+
+    `client_front` and `controller_front` are where clients and other nodes are told to find it: a proxy's ports.
+    """
 
     node_id: int
     client: int
     controller: int
     secure: int = 0
+    client_front: int = 0
+    controller_front: int = 0
+
+    @property
+    def client_told(self) -> int:
+        """The port that clients and other nodes are told."""
+        return self.client_front or self.client
+
+    @property
+    def controller_told(self) -> int:
+        """The port of the controller that other nodes are told."""
+        return self.controller_front or self.controller
 
 
 def common(nodes: int) -> dict[str, str]:
@@ -99,7 +114,7 @@ def server(
     more: Mapping[str, str] | None = None,
 ) -> str:
     """The server.properties of one combined node with a static controller quorum; `more` counts before ours."""
-    voters = ",".join(f"{each.node_id}@127.0.0.1:{each.controller}" for each in all_nodes)
+    voters = ",".join(f"{each.node_id}@127.0.0.1:{each.controller_told}" for each in all_nodes)
     own = {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),
@@ -107,10 +122,12 @@ def server(
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listeners": f"PLAINTEXT://127.0.0.1:{node.client},CONTROLLER://127.0.0.1:{node.controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.client}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.client_told}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
     }
+    if node.controller_front:
+        own["advertised.listeners"] += f",CONTROLLER://127.0.0.1:{node.controller_front}"
     if secured is not None:
         for name in ("listeners", "advertised.listeners"):
             own[name] += f",SECURE://127.0.0.1:{node.secure}"

@@ -8,6 +8,7 @@ import msgspec
 
 from tests.e2e.clients import SseReader, Subscriber
 from tests.e2e.http import HttpAnswer
+from tests.soak.load import padding
 from tests.soak.subject import Findings, Reading, Subject
 
 AGAIN_S = 0.3
@@ -16,6 +17,7 @@ AGAIN_S = 0.3
 class _Payload(msgspec.Struct):
     life: int
     n: int
+    pad: str = ""
 
 
 class _Frame(msgspec.Struct):
@@ -27,6 +29,13 @@ class _Frame(msgspec.Struct):
 
 
 _frame = msgspec.json.Decoder(_Frame)
+
+
+def _take_into(reading: Reading, payload: _Payload) -> None:
+    if payload.pad == padding(payload.n):
+        reading.take(payload.life, payload.n)
+    else:
+        reading.changed(payload.life, payload.n)
 
 
 class SocketReader(Subscriber):
@@ -54,7 +63,7 @@ class SocketReader(Subscriber):
             return
         if frame.type == "message" and frame.payload is not None:
             self._cursors[frame.topic_id] = (self._cursors[frame.topic_id][0], frame.seq)
-            reading.take(frame.payload.life, frame.payload.n)
+            _take_into(reading, frame.payload)
         elif frame.type == "subscribed":
             self._subscribed(reading, msgspec.json.decode(text))
         elif frame.type in ("unsubscribed", "error"):
@@ -102,4 +111,4 @@ class StreamReader(SseReader):
         elif event == "message":
             frame = _frame.decode(data)
             assert frame.payload is not None
-            self.reading.take(frame.payload.life, frame.payload.n)
+            _take_into(self.reading, frame.payload)
