@@ -34,7 +34,7 @@ class Episode:
     state: str
     struck: float
     healed: float = math.inf
-    is_second: bool = False  # while another one lasts
+    is_second: bool = False  # another one lasts, or is healed and not yet over
 
     @property
     def account(self) -> str:

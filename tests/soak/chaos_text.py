@@ -26,7 +26,8 @@ STATES_TEXT: Final = f"""
 ## Which fault struck in which state
 
 The state just before the fault; where several hold, the rightmost counts. *readers behind*: something was acknowledged
-{DELIVERY_S:g} s ago and a reader does not have it.
+{DELIVERY_S:g} s ago and a reader does not have it. A quarter of the faults wait for a burst, a quarter for a topic
+being made again. A fault that strikes in one of the last three states counts as *two faults at once* below.
 """
 
 SHARES: Final = f"""

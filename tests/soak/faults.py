@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
 
-from tests.e2e.harness import ROOT, Deployment, Role
+from tests.e2e.harness import ROOT, Deployment, Role, until
 from tests.e2e.kafka_client import cut, ends
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.node import KafkaNode
@@ -24,9 +24,14 @@ from tests.soak.availability import Episode
 from tests.soak.interposer import Interposer
 from tests.soak.network import Network, broker_name
 from tests.soak.readers import SocketReader
-from tests.soak.states import Surroundings
+from tests.soak.states import AFTER, BURST, RECREATED, Surroundings
 
 EVERY_S: Final = (6.0, 16.0)
+SOON_S: Final = (0.5, 2.0)  # after a fault that may not be over
+SOON: Final = 0.15
+WAITED_FOR: Final = (None, None, BURST, RECREATED)
+WAITED_S: Final = 8.0
+STRUCK_S: Final = 30.0
 SECOND: Final = 0.15  # share of faults that strike while another one lasts
 SECOND_AFTER_S: Final = (0.3, 2.0)
 KEPT_S: Final = 120.0  # of messages: a snapshot comes every 30 s, and no client is away for longer
@@ -113,18 +118,22 @@ class Faults:
     async def run(self, stop: asyncio.Event) -> None:
         """Chooses, does, heals, waits. Every kind comes once before chance decides."""
         waiting = self._rng.sample(self.kinds, len(self.kinds))
-        while not await _within(stop, self._rng.uniform(*EVERY_S)):
-            kind = waiting.pop() if waiting else self._choice(self.kinds)
-            before = len(self.episodes)
-            async with asyncio.TaskGroup() as tasks:
-                first = tasks.create_task(self._inflict(kind))
-                if self._rng.random() < SECOND:
-                    await asyncio.sleep(self._rng.uniform(*SECOND_AFTER_S))
-                    if not first.done():
-                        others = [other for other in self.kinds if other.of_brokers != kind.of_brokers]
-                        tasks.create_task(self._inflict(self._choice(others), is_second=True))
-            for episode in self.episodes[before:]:
-                episode.healed = time.monotonic()
+        while not await _within(stop, self._rng.uniform(*(SOON_S if self._rng.random() < SOON else EVERY_S))):
+            await self._play(waiting.pop() if waiting else self._choice(self.kinds))
+
+    async def _play(self, kind: Kind) -> None:
+        """Inflicts one fault, and sometimes another while it lasts; returns when all is healed."""
+        before = len(self.episodes)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(self._inflict(kind))
+            if self._rng.random() < SECOND:
+                await until("it struck", lambda: len(self.episodes) > before, STRUCK_S)
+                await asyncio.sleep(self._rng.uniform(*SECOND_AFTER_S))
+                if not first.done():
+                    others = [other for other in self.kinds if other.of_brokers != kind.of_brokers]
+                    tasks.create_task(self._inflict(self._choice(others), is_second=True))
+        for episode in self.episodes[before:]:
+            episode.healed = time.monotonic()
 
     async def retain(self, stop: asyncio.Event) -> None:
         """Cuts the messages log behind KEPT_S, as retention does."""
@@ -141,8 +150,11 @@ class Faults:
         return self._rng.choices(kinds, [kind.weight for kind in kinds])[0]
 
     async def _inflict(self, kind: Kind, *, is_second: bool = False) -> None:
+        wanted = self._rng.choice(WAITED_FOR)
+        if wanted is not None and not is_second:
+            await self._scene.surroundings.comes(wanted, WAITED_S)
         state = await self._scene.surroundings.state(another=is_second)
-        episode = Episode(kind.name, state, time.monotonic(), is_second=is_second)
+        episode = Episode(kind.name, state, time.monotonic(), is_second=state in AFTER)
         self.episodes.append(episode)
         await kind.happen()
         episode.healed = time.monotonic()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from tests.e2e.harness import Role
+from tests.e2e.harness import Role, at_most
 from tests.e2e.http import Http, NoAnswer
 from tests.soak.load import Load
 from tests.soak.subject import Reading
@@ -17,6 +17,8 @@ RECREATED: Final = "a topic being made again"
 BEHIND: Final = "readers behind"
 NOT_READY: Final = "a process not ready"
 ANOTHER: Final = "another fault"
+IN_USE: Final = {BURST: "bursts", RECREATED: "recreates"}  # what a worker does then
+AFTER: Final = {NOT_READY, BEHIND, ANOTHER}  # an earlier fault is not over
 STATES: Final = (STEADY, BURST, RECREATED, BEHIND, NOT_READY, ANOTHER)  # the later one counts
 
 
@@ -28,17 +30,20 @@ class Surroundings:
         self._loads = loads
         self._readings = readings
 
+    async def comes(self, state: str, timeout_s: float) -> None:
+        """Waits for a state that comes by use, at most so long."""
+        await at_most(timeout_s, lambda: any(load.does == IN_USE[state] for load in self._loads))
+
     async def state(self, *, another: bool) -> str:
         """Returns the state; `another`: a fault is there already."""
         if another:
             return ANOTHER
-        ready = await asyncio.gather(*map(_is_ready, self._roles))
         does = {load.does for load in self._loads}
+        ready = await asyncio.gather(*map(_is_ready, self._roles))
         holds = {
             NOT_READY: not all(ready),
             BEHIND: any(reading.is_late for reading in self._readings()),
-            RECREATED: "recreates" in does,
-            BURST: "bursts" in does,
+            **{state: use in does for state, use in IN_USE.items()},
         }
         return next((state for state in reversed(STATES) if holds.get(state)), STEADY)
 
