@@ -28,7 +28,7 @@ class Partition:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_port=True)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_port=True)
         return self
 
     async def __aexit__(
@@ -60,12 +60,15 @@ class Partition:
             for gate in gates:
                 await gate.wait()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine: Python 3.11 writes a traceback for each that is cancelled in the end."""
         there_port = writer.get_extra_info("peername")[1]
         caller = None if self._caller is None else self._caller(there_port, self.port)
+        task = asyncio.create_task(self._serve(reader, writer, caller))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: str | None) -> None:
         try:
             await self._passes(caller)
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
@@ -78,7 +81,6 @@ class Partition:
         except* OSError:
             pass
         finally:
-            self._tasks.discard(task)
             writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: str | None) -> None:
