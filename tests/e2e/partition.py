@@ -62,8 +62,8 @@ class Partition:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine: Python 3.11 writes a traceback for each that is cancelled in the end."""
-        there_port = writer.get_extra_info("peername")[1]
-        caller = None if self._caller is None else self._caller(there_port, self.port)
+        peer = writer.get_extra_info("peername")  # None when it has gone already
+        caller = self._caller(peer[1], self.port) if self._caller is not None and peer is not None else None
         task = asyncio.create_task(self._serve(reader, writer, caller))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ import pytest
 from tests.e2e.harness import until
 from tests.e2e.partition import Partition
 from tests.kafka.ports import HeldPorts
+from tests.kafka.settings import NodePorts, server
 from tests.soak.callers import caller_of, naming
 from tests.soak.hog import MOST_MIB, size_mib
 from tests.soak.interposer import Interposer, compiled
+from tests.soak.network import Network
 
 CALLS = """
 import socket, sys
@@ -153,3 +155,45 @@ print(*found, took(lambda: os.write(pipe, b"x")))
 def test_a_hog_takes_half_of_what_is_free_and_at_most_its_bound() -> None:
     assert size_mib(1_000.0) == 500
     assert size_mib(100 * MOST_MIB) == MOST_MIB
+
+
+class _Known(Network):
+    """Processes of the test in place of brokers and roles."""
+
+    names: Mapping[str, int | None] = {}
+
+    def pids(self) -> Mapping[str, int | None]:
+        return self.names
+
+
+async def test_two_brokers_are_cut_off_from_each_other_on_every_way_and_roles_are_not() -> None:
+    async with AsyncExitStack() as stack:
+        network = await stack.enter_async_context(_Known(2, 0))
+        one = network.placed[0]
+        for port in (one.client, one.controller):
+            await stack.enter_async_context(await asyncio.start_server(_echo, "127.0.0.1", port))
+        fronts = (one.client_front, one.controller_front)
+
+        async def joins(name: str, port: int) -> Caller:
+            caller = await stack.enter_async_context(_caller(port))
+            network.names = {name: caller.pid}  # a caller is named when it connects: Python takes longer to start
+            assert await caller.say("here", 20) == "here"
+            return caller
+
+        others = [await joins("broker-2", port) for port in fronts]
+        role = await joins("gateway-0", one.client_front)
+        network.cut(["broker-2"], ["broker-1"])
+        for other in others:
+            assert await other.say("held", 0.3) is None
+        assert await role.say("b", 20) == "b"
+        network.heal(["broker-1"], ["broker-2"])
+        for other in others:
+            assert await other.hear(20) == "held"
+
+
+def test_brokers_behind_proxies_tell_the_ports_of_the_proxies() -> None:
+    placed = [NodePorts(1, 11, 12, 0, 13, 14), NodePorts(2, 21, 22, 0, 23, 24)]
+    lines = server(placed[0], placed, Path("data")).splitlines()
+    assert "listeners=PLAINTEXT://127.0.0.1:11,CONTROLLER://127.0.0.1:12" in lines
+    assert "advertised.listeners=PLAINTEXT://127.0.0.1:13,CONTROLLER://127.0.0.1:14" in lines
+    assert "controller.quorum.voters=1@127.0.0.1:14,2@127.0.0.1:24" in lines
