@@ -33,7 +33,7 @@ soak: $(VENV)/.dev ## random faults on three brokers for MINUTES (30)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 chaos: $(VENV)/.dev ## the same with SEED (7), for MINUTES (30); writes which fault struck when, what became of the messages, and availability: docs/project/chaos.md
-	$(BIN)/python -m tests.soak --seed $(SEED) --minutes $(MINUTES) --write
+	$(BIN)/python -m tests.soak --seed $(SEED) --minutes $(MINUTES) $(if $(RATE),--rate $(RATE)) --write
 
 gameday: $(VENV)/.dev ## which alerts fire after how long: faults on a real Kafka and Prometheus, 10 minutes; writes docs/project/game-day.md
 	$(BIN)/python -m tests.gameday --write

@@ -1,7 +1,8 @@
 """Which publishes and deliveries were within their deadlines, by the fault that was there, and what a month allows.
 
 A fault's window goes from when it struck until SETTLE_S after it was healed, or until the next one. An event belongs to
-the last fault that struck before the event's deadline passed and whose window had not ended when the event was due.
+the last fault that struck before the event's deadline passed and whose window had not ended when the event was due. Two
+faults of which one struck while the other lasted, or was not over, are counted apart from single ones.
 Its lost seconds are the share of late events in its windows times their length: a fault that makes half of all
 deliveries late for 10 s costs 5 s.
 """
@@ -35,11 +36,6 @@ class Episode:
     struck: float
     healed: float = math.inf
     is_second: bool = False  # another one lasts, or is healed and not yet over
-
-    @property
-    def account(self) -> str:
-        """Whose figures its window counts for."""
-        return TWO if self.is_second else self.kind
 
 
 class Timely:
@@ -115,13 +111,18 @@ class Timeline:
     def __init__(self, episodes: Sequence[Episode]) -> None:
         self._episodes = sorted(episodes, key=lambda each: each.struck)
         self._strikes = [each.struck for each in self._episodes]
+        nexts = [*self._strikes[1:], math.inf]
+        self._accounts = [
+            TWO if each.is_second or after < each.healed else each.kind
+            for each, after in zip(self._episodes, nexts, strict=False)
+        ]
 
     def account(self, due: float, deadline_s: float) -> str:
         """Returns whose figures an event counts for."""
         at = bisect_right(self._strikes, due + deadline_s) - 1
         if at < 0 or due > self._episodes[at].healed + SETTLE_S:
             return NONE
-        return self._episodes[at].account
+        return self._accounts[at]
 
     def shares(self, events: Timely, began: float, ended: float) -> dict[str, Share]:
         """Returns the share of each kind of fault, and of the time without one."""
@@ -139,7 +140,7 @@ class Timeline:
 
     def costs(self, publishes: Timely, deliveries: Timely, began: float, ended: float) -> dict[str, Cost]:
         """Returns what each kind of fault cost."""
-        played = Counter(each.account for each in self._episodes)
+        played = Counter(self._accounts)
         first = self.shares(publishes, began, ended)
         second = self.shares(deliveries, began, ended)
         kinds = sorted({*first, *second, *played})

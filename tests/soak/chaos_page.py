@@ -20,6 +20,7 @@ from tests.soak.availability import ALLOWED_S, MONTH_S, NONE, TARGET, TWO, Cost,
 from tests.soak.states import STATES
 
 FOLDER: Final = ROOT / "docs" / "project"
+CARRIED: Final = 0.999  # share in time, without a fault, from which on figures are of the faults
 VERDICTS: Final = ("lost", "repeated", "reordered", "invented", "refused and there", "gaps")
 
 # How often a month: assumed, for three dispatchers, two ingests, two gateways and three brokers. Two faults at once are
@@ -151,6 +152,10 @@ def _shares(costs: Mapping[str, Cost]) -> Iterator[str]:
         else:
             window = f"{seconds / max(cost.played, 1):.0f} s each"
             yield f"| {kind} | {cost.played} | {window} | {shares} | {cost.lost_s:.2f} s | {_count(cost.a_month)} |"
+
+    quiet = costs.get(NONE)
+    if quiet is not None and min(quiet.publishes.within, quiet.deliveries.within) < CARRIED:
+        yield text.SLOW
 
 
 def _month(costs: Mapping[str, Cost]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from typing import Final
 
 from tests.soak.availability import ALLOWED_S, DELIVERY_S, PUBLISH_S, SETTLE_S, TARGET
+from tests.soak.balancer import OUT_S
+from tests.soak.load import TIMEOUT_S
 
 HEAD: Final = """# Chaos and availability
 
@@ -10,8 +12,7 @@ Random faults on three dispatchers, two ingests, two gateways and three real Kaf
 them, while single messages and batches of up to 1,000 are published and topics are deleted and made again. Written by
 `make chaos SEED=7 MINUTES=30`; a run replaces the one of the same seed. Clients, processes and brokers
 share one machine, and wait for its cores: times are upper values. What each fault stands for is
-[below](#what-the-faults-stand-for).
-"""
+[below](#what-the-faults-stand-for)."""
 
 MESSAGES: Final = """
 ## What became of the messages
@@ -27,15 +28,22 @@ STATES_TEXT: Final = f"""
 
 The state just before the fault; where several hold, the rightmost counts. *readers behind*: something was acknowledged
 {DELIVERY_S:g} s ago and a reader does not have it. A quarter of the faults wait for a burst, a quarter for a topic
-being made again. A fault that strikes in one of the last three states counts as *two faults at once* below.
+being made again. A fault that strikes in one of the last three states counts as *two faults at once* below, and so
+does one that lasts when another strikes.
+"""
+
+SLOW: Final = """
+**The machine could not carry this load**: too much was late without any fault. The times above say more of the machine
+than of the faults; run it again on idle cores, or with a lower `RATE`.
 """
 
 SHARES: Final = f"""
 ## What was in time
 
 A publish is in time when a 200 comes within {PUBLISH_S:g} s after it was due, whatever was answered before: the client
-repeats at any ingest after 503, 504 or silence. A publish that could not be repeated, having no `client_msg_id`, is
-late. A delivery is in time when a reader has the message within {DELIVERY_S:g} s after the 200.
+repeats after 503, 504 or {TIMEOUT_S:g} s of silence, behind a balancer that leaves out for {OUT_S:g} s an ingest that
+answered so. A publish that could not be repeated, having no `client_msg_id`, is late. A delivery is in time when a
+reader has the message within {DELIVERY_S:g} s after the 200.
 
 A window goes from the fault until {SETTLE_S:g} s after it was healed, or until the next fault. *costs*: the larger
 share of what was late, times the length of a window: as many seconds without any service would be the same.

@@ -19,6 +19,7 @@ import msgspec
 from tests.e2e.clients import Answer, Publisher
 from tests.e2e.http import NoAnswer
 from tests.soak.availability import PUBLISH_S, Timely
+from tests.soak.balancer import Balancer
 from tests.soak.subject import Subject
 
 AGAIN_S: Final = (0.05, 0.5)
@@ -43,7 +44,7 @@ class Pace(NamedTuple):
     recreated: float
 
 
-BATCHES: Final = Pace(0.9, ((0.4, 1), (0.7, 50), (0.9, 500), (1.0, 1_000)), 0.02)
+BATCHES: Final = Pace(1.8, ((0.4, 1), (0.7, 50), (0.9, 500), (1.0, 1_000)), 0.02)
 
 
 def singles(every_s: float) -> Pace:
@@ -55,8 +56,9 @@ class Load:
     """One worker for some topics: one request at a time, so that the order within a topic is known."""
 
     def __init__(
-        self, name: str, urls: Sequence[str], token: str, subjects: Sequence[Subject], seed: int, pace: Pace
-    ) -> None:
+        self, name: str, urls: Sequence[str], token: str, subjects: Sequence[Subject], seed: int, pace: Pace,
+        balancer: Balancer | None = None,
+    ) -> None:  # fmt: skip
         self.answers: Counter[str] = Counter()
         self.acked = 0  # messages
         self.publishes = 0  # requests that were acknowledged
@@ -69,6 +71,7 @@ class Load:
         self._token = token
         self._subjects = subjects
         self._pace = pace
+        self._balancer = balancer or Balancer(len(urls))
         self._rng = random.Random(f"{seed}:{name}")
         self._publishers: list[Publisher] = []
         self._epochs: dict[str, tuple[int, int]] = {}  # of each topic: epoch, and the life it is of
@@ -191,12 +194,16 @@ class Load:
             await asyncio.sleep(self._rng.uniform(*AGAIN_S))
 
     async def _call(self, method: str, path: str, body: object) -> Answer | None:
+        number = self._balancer.choose(self._rng)
         try:
-            answer = await self._rng.choice(self._publishers).call(method, path, body)
+            answer = await self._publishers[number].call(method, path, body)
         except (NoAnswer, TimeoutError) as error:
             self.answers[type(error).__name__] += 1
+            self._balancer.failed(number)
             return None
         self.answers[str(answer.status)] += 1
+        if answer.status in (503, 504):
+            self._balancer.failed(number)
         return answer
 
 

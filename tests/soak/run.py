@@ -13,6 +13,7 @@ from typing import Final
 from tests.e2e.harness import Deployment, Stage, at_most, token
 from tests.kafka.cluster import KafkaCluster
 from tests.soak.availability import PUBLISH_S, Timely
+from tests.soak.balancer import Balancer
 from tests.soak.faults import Faults, Scene
 from tests.soak.figures import Memory
 from tests.soak.interposer import Interposer, compiled
@@ -142,17 +143,20 @@ async def run(soak: Soak, minutes: float) -> tuple[Memory, Faults]:
 
 
 def _staff(soak: Soak) -> None:
+    balancer = Balancer(len(soak.deployment.ingests))
     for worker in range(BATCH_WORKERS):
         own = [Subject(f"soak.{worker}.{n}") for n in range(TOPICS_OF_A_WORKER)]
-        _employ(soak, f"w{worker}", own, BATCHES)
+        _employ(soak, balancer, f"w{worker}", own, BATCHES)
     for worker in range(SINGLE_WORKERS):
-        _employ(soak, f"one{worker}", [Subject(f"soak.one.{worker}")], singles(SINGLE_WORKERS / soak.rate))
+        own = [Subject(f"soak.one.{worker}")]
+        _employ(soak, balancer, f"one{worker}", own, singles(SINGLE_WORKERS / soak.rate))
 
 
-def _employ(soak: Soak, name: str, own: list[Subject], pace: Pace) -> None:
+def _employ(soak: Soak, balancer: Balancer, name: str, own: list[Subject], pace: Pace) -> None:
     soak.subjects += own
     urls = [role.url for role in soak.deployment.ingests]
-    soak.loads.append(Load(name, urls, token(name, ttl_s=TOKEN_S, service=True), own, soak.seed, pace))
+    bearer = token(name, ttl_s=TOKEN_S, service=True)
+    soak.loads.append(Load(name, urls, bearer, own, soak.seed, pace, balancer))
 
 
 async def _subscribe(soak: Soak, stack: AsyncExitStack) -> None:

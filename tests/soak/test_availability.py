@@ -52,6 +52,14 @@ def test_an_event_counts_for_the_last_fault_before_its_deadline(due: float, acco
     assert _timeline().account(due, 1.0) == account
 
 
+def test_a_fault_that_lasts_when_another_strikes_is_one_of_two() -> None:
+    timeline = Timeline(
+        [Episode("broker killed", STEADY, 100.0, 110.0), Episode("gateway killed", ANOTHER, 105.0, 110.0, True)]
+    )
+    assert timeline.account(102.0, 1.0) == timeline.account(107.0, 1.0) == TWO
+    assert set(timeline.costs(Timely(1.0), Timely(5.0), 90.0, 130.0)) == {NONE, TWO}
+
+
 def test_a_fault_that_is_not_healed_has_no_end() -> None:
     assert Timeline([Episode("broker killed", STEADY, 0.0)]).account(1e6, 1.0) == "broker killed"
 
@@ -118,6 +126,13 @@ def test_a_run_replaces_the_one_of_the_same_seed_and_no_other(tmp_path: Path) ->
     assert "MINUTES=30`" not in text.partition("|")[2]
     zeros = "|  " * (len(STATES) - 1)
     assert f"| broker killed | 2 {zeros}| 2 |" in text, "both runs together"
+
+
+def test_the_page_says_when_the_machine_was_too_slow() -> None:
+    run = _run(7)
+    assert "could not carry" not in page([run])
+    late = run.costs | {NONE: Cost(0, Share(1_000, 2, 60.0), Share(1_000, 0, 60.0))}
+    assert "could not carry" in page([_run(7, costs=late)])
 
 
 def test_the_page_has_the_sums() -> None:

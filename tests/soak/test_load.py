@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from types import SimpleNamespace
 from typing import cast
@@ -9,6 +10,7 @@ from typing import cast
 import pytest
 
 from tests.e2e.clients import Answer
+from tests.soak.balancer import OUT_S, Balancer
 from tests.soak.load import AGAIN_S, BATCHES, Load, Pace, singles
 from tests.soak.states import ANOTHER, BURST, NOT_READY, RECREATED, STATES, STEADY, Surroundings
 from tests.soak.subject import Subject
@@ -97,6 +99,26 @@ async def test_publishes_are_due_while_one_takes_long() -> None:
     stop.set()
     await task
     assert dues[3] - dues[0] < 0.2, "due as planned, not when the one before was answered"
+
+
+def test_the_balancer_leaves_out_what_failed_for_a_while_and_never_all() -> None:
+    now, rng = 100.0, random.Random(7)
+    balancer = Balancer(3, lambda: now)
+
+    def chosen() -> set[int]:
+        return {balancer.choose(rng) for _ in range(100)}
+
+    assert chosen() == {0, 1, 2}
+    balancer.failed(1)
+    assert chosen() == {0, 2}
+    now += OUT_S - 0.1
+    balancer.failed(0)
+    balancer.failed(2)
+    assert chosen() == {0, 1, 2}
+    now += 0.1
+    assert chosen() == {1}
+    now += OUT_S
+    assert chosen() == {0, 1, 2}
 
 
 async def test_the_rightmost_state_that_holds_counts() -> None:
