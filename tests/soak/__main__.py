@@ -21,13 +21,12 @@ from tests.e2e.kafka_client import read_all
 from tests.kafka.cluster import KafkaCluster
 from tests.soak import chaos_page
 from tests.soak.availability import Timeline
-from tests.soak.chaos_page import VERDICTS, Run
+from tests.soak.chaos_page import RATE, VERDICTS, Run
 from tests.soak.faults import Faults, count_by_state
 from tests.soak.figures import folder_mb
 from tests.soak.network import Network
 from tests.soak.run import BROKERS, SHARDS, Soak, compiled_into, deployment_of, interposers, run
 
-RATE: Final = 200.0
 DISPATCHERS: Final = 3
 SNAPSHOTS_MB: Final = 48.0  # of all shards, beside the ids in their windows
 BASES: Final = 4 * 1.5  # of a shard: three are kept, one is under way, each with deltas of half its size
@@ -97,7 +96,7 @@ def _run_of(soak: Soak, faults: Faults, minutes: float, *, good: bool) -> Run:
         sum(load.publishes for load in soak.loads), soak.acked, soak.seen, sum(load.refused for load in soak.loads),
         {kind: soak.found.counts[kind] for kind in VERDICTS},
         {kind: dict(counts) for kind, counts in count_by_state(faults.episodes).items()},
-        costs, [] if soak.interposers else LEFT_OUT, good,
+        costs, [] if soak.interposers else LEFT_OUT, good, soak.rate,
     )  # fmt: skip
 
 

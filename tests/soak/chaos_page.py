@@ -20,6 +20,7 @@ from tests.soak.availability import ALLOWED_S, MONTH_S, NONE, TARGET, TWO, Cost,
 from tests.soak.states import STATES
 
 FOLDER: Final = ROOT / "docs" / "project"
+RATE: Final = 200.0  # single publishes a second
 CARRIED: Final = 0.999  # share in time, without a fault, from which on figures are of the faults
 VERDICTS: Final = ("lost", "repeated", "reordered", "invented", "refused and there", "gaps")
 
@@ -64,11 +65,13 @@ class Run(msgspec.Struct):
     costs: dict[str, Cost]
     left_out: list[str]
     kept: bool  # every promise, memory and disk included
+    rate: float = RATE
 
     @property
     def command(self) -> str:
         """What makes it again."""
-        return f"make chaos SEED={self.seed} MINUTES={self.minutes:g}"
+        rate = "" if self.rate == RATE else f" RATE={self.rate:g}"
+        return f"make chaos SEED={self.seed} MINUTES={self.minutes:g}{rate}"
 
 
 def machine() -> str:

@@ -142,3 +142,4 @@ def test_the_page_has_the_sums() -> None:
     assert "1 - 4 s / 2,628,000 s = **99.9998 %**: 5.8 nines" in text
     assert "Not played, and not in the sum: broker cut off from all," in text
     assert "left out slow disks" in text
+    assert _run(7, rate=50.0).command == "make chaos SEED=7 MINUTES=3 RATE=50"
