@@ -54,7 +54,7 @@ async def _disk(soak: Soak) -> tuple[list[str], bool]:
     return lines, bounded
 
 
-async def _soak(minutes: float, seed: int, rate: float, folder: Path) -> tuple[Run, list[str]]:
+async def _soak(minutes: float, seed: int, rate: float, only: str, folder: Path) -> tuple[Run, list[str]]:
     """Runs it on brokers of its own; returns what was found, and the lines that say the rest."""
     folder.mkdir(parents=True, exist_ok=True)
     library = compiled_into(folder)
@@ -73,7 +73,7 @@ async def _soak(minutes: float, seed: int, rate: float, folder: Path) -> tuple[R
         await network.join(deployment)
         await deployment.start(SHARDS)
         soak = Soak(deployment, cluster, network, found | more, seed, rate)
-        memory, faults = await run(soak, minutes)
+        memory, faults = await run(soak, minutes, only)
         memory_lines, flat = memory.lines()
         disk_lines, bounded = await _disk(soak)
         tracebacks = stage.tracebacks()
@@ -106,11 +106,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--rate", type=float, default=RATE, help="single publishes a second, besides batches")
+    parser.add_argument("--only", default="", help="only faults whose name matches this; not with --write")
     parser.add_argument("--keep", type=Path, help="a folder for what the processes write; by default it is deleted")
     parser.add_argument("--write", action="store_true", help="writes docs/project/chaos.md")
     options = parser.parse_args()
+    if options.only and options.write:
+        parser.error("--write is for all faults: leave out --only, or --write")
     with tempfile.TemporaryDirectory(prefix="headgate-soak-") as folder:
-        found, lines = asyncio.run(_soak(options.minutes, options.seed, options.rate, options.keep or Path(folder)))
+        keep = options.keep or Path(folder)
+        found, lines = asyncio.run(_soak(options.minutes, options.seed, options.rate, options.only, keep))
     print(chaos_page.page([found]), *lines, sep="\n")
     print("every promise kept" if found.kept else "NOT every promise kept", flush=True)
     if options.write:

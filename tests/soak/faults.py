@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 import shutil
 import signal
 import sys
@@ -75,7 +76,8 @@ class Faults:
     The last process of each role is frozen and cut off like the others, and never killed: its memory is looked at.
     """
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    def __init__(self, scene: Scene, seed: int, only: str = "") -> None:
+        """`only`: a pattern for the names of faults; raises ValueError when there is none such."""
         self.episodes: list[Episode] = []
         self.retained = 0
         self._scene = scene
@@ -84,7 +86,9 @@ class Faults:
         self._rng = random.Random(f"{seed}:faults")
         self._ends: deque[tuple[float, dict[int, int]]] = deque()
         self._busy: set[str] = set()  # processes that a fault has now
-        self.kinds = self._kinds()
+        self.kinds = [kind for kind in self._kinds() if re.search(only, kind.name)]
+        if not self.kinds:
+            raise ValueError(f"no fault is like {only!r}; there are {', '.join(kind.name for kind in self._kinds())}")
 
     def _kinds(self) -> list[Kind]:
         roles, cluster = self._deployment, self._cluster
@@ -129,8 +133,8 @@ class Faults:
             if self._rng.random() < SECOND:
                 await until("it struck", lambda: len(self.episodes) > before, STRUCK_S)
                 await asyncio.sleep(self._rng.uniform(*SECOND_AFTER_S))
-                if not first.done():
-                    others = [other for other in self.kinds if other.of_brokers != kind.of_brokers]
+                others = [other for other in self.kinds if other.of_brokers != kind.of_brokers]
+                if others and not first.done():
                     tasks.create_task(self._inflict(self._choice(others), is_second=True))
         for episode in self.episodes[before:]:
             episode.healed = time.monotonic()

@@ -111,7 +111,7 @@ def compiled_into(folder: Path) -> Path | None:
     return compiled(folder / "interposer")
 
 
-async def run(soak: Soak, minutes: float) -> tuple[Memory, Faults]:
+async def run(soak: Soak, minutes: float, only: str = "") -> tuple[Memory, Faults]:
     """Runs it; when it returns all is healed, and what never came is noted."""
     _staff(soak)
     memory = Memory(soak.deployment.roles, lambda: soak.acked)
@@ -126,7 +126,7 @@ async def run(soak: Soak, minutes: float) -> tuple[Memory, Faults]:
         scene = Scene(
             soak.deployment, soak.cluster, soak.network, soak.sockets, soak.interposers, surroundings
         )  # fmt: skip
-        faults = Faults(scene, soak.seed)
+        faults = Faults(scene, soak.seed, only)
         inflicting = tasks.create_task(faults.run(healed))
         retaining = tasks.create_task(faults.retain(stop))
         await asyncio.sleep(minutes * 60)
