@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.clients import Answer
 from tests.soak.balancer import OUT_S, Balancer
+from tests.soak.faults import Faults, Scene
 from tests.soak.load import AGAIN_S, BATCHES, Load, Pace, singles
 from tests.soak.states import ANOTHER, BURST, NOT_READY, RECREATED, STATES, STEADY, Surroundings
 from tests.soak.subject import Subject
@@ -119,6 +120,15 @@ def test_the_balancer_leaves_out_what_failed_for_a_while_and_never_all() -> None
     assert chosen() == {1}
     now += OUT_S
     assert chosen() == {0, 1, 2}
+
+
+def test_a_pattern_that_is_no_fault_says_which_there_are() -> None:
+    roles = SimpleNamespace(dispatchers=[], gateways=[], ingests=[])
+    scene = SimpleNamespace(deployment=roles, cluster=SimpleNamespace(nodes=()), interposers={})
+    assert {kind.name for kind in Faults(cast("Scene", scene), 7, "^broker killed$").kinds} == {"broker killed"}
+    assert not any("clock" in kind.name or "disk" in kind.name for kind in Faults(cast("Scene", scene), 7).kinds)
+    with pytest.raises(ValueError, match="there are dispatcher killed,"):
+        Faults(cast("Scene", scene), 7, "earthquake")
 
 
 async def test_the_rightmost_state_that_holds_counts() -> None:
