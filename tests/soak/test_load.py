@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.clients import Answer
 from tests.soak.balancer import OUT_S, Balancer
+from tests.soak.chaos_page import ASSUMED
 from tests.soak.faults import Faults, Scene
 from tests.soak.load import AGAIN_S, BATCHES, Load, Pace, singles
 from tests.soak.states import ANOTHER, BURST, NOT_READY, RECREATED, STATES, STEADY, Surroundings
@@ -129,6 +130,12 @@ def test_a_pattern_that_is_no_fault_says_which_there_are() -> None:
     assert not any("clock" in kind.name or "disk" in kind.name for kind in Faults(cast("Scene", scene), 7).kinds)
     with pytest.raises(ValueError, match="there are dispatcher killed,"):
         Faults(cast("Scene", scene), 7, "earthquake")
+
+
+def test_a_month_has_every_fault_that_is_played() -> None:
+    roles = SimpleNamespace(dispatchers=[], gateways=[], ingests=[])
+    scene = SimpleNamespace(deployment=roles, cluster=SimpleNamespace(nodes=()), interposers={"any": None})
+    assert {kind.name for kind in Faults(cast("Scene", scene), 7).kinds} == set(ASSUMED)
 
 
 async def test_the_rightmost_state_that_holds_counts() -> None:
