@@ -54,7 +54,8 @@ happens.
 NINES: Final = """
 ## How many nines
 
-How often faults come is assumed, not measured; put your own numbers in.
+How often faults come is assumed, not measured; put your own numbers in. What a fault costs is the mean of those above
+that were played alone: of one or two it says little.
 """
 
 _FAULTS: Final = (
