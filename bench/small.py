@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -120,29 +121,53 @@ class Follower(asyncio.Protocol):
         self.rest = data[end:]
 
 
-class Publisher:
-    """Posts batches over a few connections; each waits for its answer before it sends the next."""
+class Batch(NamedTuple):
+    """A batch to consecutive topics from `first` on, due at a time of the monotonic clock."""
 
-    def __init__(self, port: int) -> None:
+    first: int
+    due: float
+    body: bytes
+
+
+def all_taken(batch: Batch, head: bytes, answer: bytes) -> None:
+    """Ends the bench where a message was refused."""
+    if answer.count(b'"status":200') != BATCH:
+        raise SystemExit(f"a batch was answered {head!r} {answer[:500]!r}")
+
+
+class Publisher:
+    """Posts batches over a few connections; each waits for its answer, which `take` gets, before it sends the next.
+
+    A batch that could not be sent within `patience_s` of its time goes to `give_up`.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        take: Callable[[Batch, bytes, bytes], None] = all_taken,
+        patience_s: float = float("inf"),
+        give_up: Callable[[Batch], None] = lambda batch: None,
+    ) -> None:
         self.port = port
-        self.queue: asyncio.Queue[bytes] = asyncio.Queue()
-        self.published = 0
+        self.queue: asyncio.Queue[Batch] = asyncio.Queue()
+        self._take = take
+        self._patience_s = patience_s
+        self._give_up = give_up
 
     async def run(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while True:
-            body = await self.queue.get()
+            batch = await self.queue.get()
+            if time.monotonic() - batch.due > self._patience_s:
+                self._give_up(batch)
+                continue
             writer.write(
                 f"POST /api/v1/publish/batch HTTP/1.1\r\nHost: localhost:{self.port}\r\n".encode()
-                + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(batch.body), batch.body)
             )
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             size = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
-            answer = await reader.readexactly(size)
-            if answer.count(b'"status":200') != BATCH:
-                raise SystemExit(f"a batch was answered {head!r} {answer[:500]!r}")
-            self.published += BATCH
-            self.queue.task_done()
+            self._take(batch, head, await reader.readexactly(size))
 
 
 def body(first: int, due_us: int) -> bytes:
@@ -154,15 +179,15 @@ def body(first: int, due_us: int) -> bytes:
 class Turn:
     """A server with its sockets and publishers."""
 
-    def __init__(self, server: Small) -> None:
+    def __init__(self, server: Small, publisher: Publisher | None = None) -> None:
         self.server = server
         self.followers: list[Follower] = []
-        self.publisher = Publisher(server.port)
+        self.publisher = publisher or Publisher(server.port)
         self.senders: list[asyncio.Task[None]] = []
         self.next = 0
 
-    async def prepare(self) -> None:
-        self.senders = [asyncio.ensure_future(self.publisher.run()) for _ in range(SENDERS)]
+    async def prepare(self, senders: int = SENDERS) -> None:
+        self.senders = [asyncio.ensure_future(self.publisher.run()) for _ in range(senders)]
         loop, port = asyncio.get_running_loop(), self.server.port
         for at in range(0, SOCKETS, 100):
             new = [Follower(n, port) for n in range(at, at + 100)]
@@ -180,11 +205,7 @@ class Turn:
         for follower in self.followers:
             follower.late.clear()
         begin, cpu = time.monotonic() + 0.05, self.server.cpu_s()
-        for n in range(batches):
-            due = begin + n * BATCH / rate
-            await asyncio.sleep(max(due - time.monotonic(), 0))
-            self.publisher.queue.put_nowait(body(self.next, int(due * 1e6)))
-            self.next = (self.next + BATCH) % TOPICS
+        await self.offer(begin, rate, batches)
         wanted = before + batches * BATCH * SOCKETS * EACH // TOPICS
         deadline = time.monotonic() + LATE_S
         while sum(follower.count for follower in self.followers) < wanted:
@@ -197,6 +218,14 @@ class Turn:
         missing = wanted - before - got
         p95 = late[int(len(late) * 0.95)] if not missing else float("inf")
         return Load(rate, got, took, statistics.median(late), p95, cpu / max(got, 1) * 1e6)
+
+    async def offer(self, begin: float, rate: float, batches: int) -> None:
+        """Hands batches to the publisher, each at its time, whatever became of those before."""
+        for n in range(batches):
+            due = begin + n * BATCH / rate
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            self.publisher.queue.put_nowait(Batch(self.next, due, body(self.next, int(due * 1e6))))
+            self.next = (self.next + BATCH) % TOPICS
 
     async def highest(self, first: float, seconds: float) -> Load:
         """Returns the load at the highest rate whose p95 is below the limit, in steps."""
