@@ -78,22 +78,12 @@ class GatewayService:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
-        if isinstance(message, FromOwner):
-            self.users.receive(message, self._moment())
-        elif isinstance(message, CountWritten):
-            self.counts.begin(message, self._shell.clock.now())
-        elif isinstance(message, Revocations):
-            self.sessions.revoke(message.revocations)
-        elif isinstance(message, WatchEvents):
-            self.hub.events.watch(message.shard, message.wanted)
-        elif isinstance(message, ReleaseHeld):
-            self._release(message)
-        else:
-            if isinstance(message, Redeliver):  # its delivery and its timeout begin now
-                self.hub.advance(self._moment())
-            if self._traces is not None and isinstance(message, Messages) and message.traces:
+        if type(message) is Messages:  # nearly all
+            if self._traces is not None and message.traces:
                 self._traces.arrived(message)
             self.hub.on_push(shard_epoch, message)
+        else:
+            self._take_rare(shard_epoch, message)
 
     def on_owner(self, shard: int, up: bool) -> None:
         """See `headgate.runtime.links.port.DirectoryUser`."""
@@ -186,6 +176,22 @@ class GatewayService:
             await asyncio.sleep(_SLICE_S)
             if not (self.hub.acknowledging.reports.is_pending or self.hub.audience.reads.is_pending):
                 return
+
+    def _take_rare(self, shard_epoch: int, message: Message) -> None:
+        if isinstance(message, FromOwner):
+            self.users.receive(message, self._moment())
+        elif isinstance(message, CountWritten):
+            self.counts.begin(message, self._shell.clock.now())
+        elif isinstance(message, Revocations):
+            self.sessions.revoke(message.revocations)
+        elif isinstance(message, WatchEvents):
+            self.hub.events.watch(message.shard, message.wanted)
+        elif isinstance(message, ReleaseHeld):
+            self._release(message)
+        else:
+            if isinstance(message, Redeliver):  # its delivery and its timeout begin now
+                self.hub.advance(self._moment())
+            self.hub.on_push(shard_epoch, message)
 
     def _schedule(self) -> None:
         self._running_loop().call_soon(self._flush)

@@ -113,11 +113,13 @@ class BatchEndpoints:
             return _bare(refusal)
 
     def _item(self, raw: bytes) -> BatchItem:
-        body = self._body(raw)
-        if len(raw) > self._item_bytes and isinstance(body, Refusal):
+        is_large = len(raw) > self._item_bytes
+        found = None if is_large else self._reader.item(raw)
+        body = self._body(raw) if found is None else found[0]
+        if is_large and isinstance(body, Refusal):
             return BatchItem(body, body)  # too large: not even its topic is looked for
         try:
-            return BatchItem(body, check_topic_id(read_topic_id(raw)))
+            return BatchItem(body, check_topic_id(read_topic_id(raw) if found is None else found[1]))
         except Refusal as refusal:
             return BatchItem(body, _bare(refusal))
 

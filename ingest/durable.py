@@ -176,16 +176,9 @@ class DurablePublishes:
     def _ended(self, append: Append, acknowledgement: "asyncio.Future[Appended]") -> None:
         """Writes the outcome of an append into the memory; runs before anybody who waits for it."""
         now, info, count = self._clock.now(), append.publishes[0].info, len(append.publishes)
-        error = None if acknowledgement.cancelled() else acknowledgement.exception()
-        if isinstance(error, LogUnavailable | RecordTooLarge):
-            self._queues.lost(info, count)
-            for publish in append.publishes:
-                if publish.entry is not None:
-                    self._recent.refused(publish.key, publish.entry)
-        elif acknowledgement.cancelled() or error is not None:
-            self._queues.lost(info, count)
-            self._unresolved(append, now)
-        else:
+        cancelled = acknowledgement.cancelled()
+        error = None if cancelled else acknowledgement.exception()
+        if error is None and not cancelled:
             self._metrics.appended(1, now - append.started)
             offset, ts = acknowledgement.result()
             self._queues.appended(append.shard, offset, info, count)
@@ -193,6 +186,14 @@ class DurablePublishes:
                 if publish.entry is not None:
                     place = LogPlace(append.shard, offset, item, ts)
                     self._recent.acknowledged(publish.key, publish.entry, place, now)
+        elif isinstance(error, LogUnavailable | RecordTooLarge):
+            self._queues.lost(info, count)
+            for publish in append.publishes:
+                if publish.entry is not None:
+                    self._recent.refused(publish.key, publish.entry)
+        else:
+            self._queues.lost(info, count)
+            self._unresolved(append, now)
 
     def _unresolved(self, append: Append, now: float) -> None:
         """Notes publishes of which nobody knows whether they are in the log."""

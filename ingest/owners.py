@@ -29,6 +29,13 @@ class Question(NamedTuple):
 Subscriptions = asyncio.Future[int | None]  # of one topic; None when the owner cannot say
 
 
+class _Asking(NamedTuple):
+    """What one shard is asked for behind this loop turn: futures by topic, and the function that makes them."""
+
+    futures: dict[str, Subscriptions]
+    make: Callable[[], Subscriptions]
+
+
 class OwnerQueries:
     """Asks through a directory. Starts no task; each question has a timer."""
 
@@ -37,7 +44,7 @@ class OwnerQueries:
         self._directory = directory
         self._count_s = count_s
         self._clock = clock
-        self._counting: dict[int, dict[str, Subscriptions]] = {}  # asked in this loop turn, by shard and topic
+        self._counting: dict[int, _Asking] = {}  # asked in this loop turn, by shard
         self._returns: dict[int, asyncio.Event] = {}  # by shard, while somebody waits for its owner; set when it comes
 
     @property
@@ -148,11 +155,12 @@ class OwnerQueries:
         """
         asking = self._counting.get(shard)
         if asking is None:
-            asking = self._counting[shard] = {}
-            asyncio.get_running_loop().call_soon(self._ask_counts, shard)
-        future = asking.get(topic_id)
+            loop = asyncio.get_running_loop()  # once for all topics: each look is a system call (getpid)
+            asking = self._counting[shard] = _Asking({}, loop.create_future)
+            loop.call_soon(self._ask_counts, shard)
+        future = asking.futures.get(topic_id)
         if future is None:
-            future = asking[topic_id] = asyncio.get_running_loop().create_future()
+            future = asking.futures[topic_id] = asking.make()
         return future
 
     def on_owner(self, shard: int, up: bool) -> None:
@@ -162,7 +170,7 @@ class OwnerQueries:
             event.set()
 
     def _ask_counts(self, shard: int) -> None:
-        asking = self._counting.pop(shard)
+        asking = self._counting.pop(shard).futures
         timer: asyncio.TimerHandle | None = None
         if self._count_s is not None:
             timer = asyncio.get_running_loop().call_later(self._count_s, _resolve, asking, None)

@@ -6,6 +6,7 @@ from headgate.core.publish.body import PublishBody
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.call import Call
 from headgate.runtime.http.memory_budget import MemoryBudget
+from headgate.runtime.system import SystemRng
 from ingest.publish_reader import MAX_TIMEOUT_MS, PublishReader, client_msg_id_of
 from ingest.rates import FREE_BYTES, RateLimits
 from tests.ingest.parts import ANA, Parts, play
@@ -101,5 +102,16 @@ def test_an_id_is_made_where_none_is_given(of_body: str | None, of_request: str 
         assert (one.id == two.id) == is_given
         assert one.client_msg_id == (of_request or of_body or one.client_msg_id)
         assert is_given or len(one.client_msg_id) == 24
+
+    play(scene)
+
+
+def test_each_publish_without_an_id_gets_one_of_its_own() -> None:
+    async def scene(parts: Parts) -> None:
+        reader = PublishReader(parts.rates, parts.clock, SystemRng(), 10)
+        body, info = reader.body(b'{"payload":1}'), await parts.topic("t")
+        made = {reader.publish(info, ANA, body).client_msg_id for _ in range(300)}
+        assert len(made) == 300
+        assert all(len(bytes.fromhex(each)) == 12 for each in made)
 
     play(scene)

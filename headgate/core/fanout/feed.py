@@ -310,15 +310,20 @@ class Feed(Generic[S]):
 
         Some of them are not held (`is_ready`).
         """
-        count = fitting(self.pending, 0, limits)
-        if self.hold is not None:
-            count = min(count, len(self.pending) - self.hold.count)
-        piece = Piece(self.sent + 1, self.pending_ts[:count], self.pending[:count])
-        if count == len(self.pending):
+        pending = self.pending
+        size = sum(map(len, pending))
+        few = len(pending) <= limits.piece_frames and size <= limits.piece_bytes
+        if few and self.hold is None:  # nearly always: all of them, without a copy
+            count = len(pending)
+            piece = Piece(self.sent + 1, self.pending_ts, pending)
             self.pending, self.pending_ts = [], []
         else:
-            del self.pending[:count], self.pending_ts[:count]
-        size = sum(map(len, piece.frames))
+            count = fitting(pending, 0, limits)
+            if self.hold is not None:
+                count = min(count, len(pending) - self.hold.count)
+            piece = Piece(self.sent + 1, self.pending_ts[:count], pending[:count])
+            del pending[:count], self.pending_ts[:count]
+            size = sum(map(len, piece.frames))
         self.size += size
         self.sent += count
         self.ring.extend(piece, size, limits)

@@ -120,7 +120,7 @@ class Hub:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes a message that an owner sent unasked; see `headgate.runtime.links.port.DirectoryUser`."""
-        if isinstance(message, Messages | EphemeralMessages):
+        if isinstance(message, (Messages, EphemeralMessages)):  # a union would be made for each message
             self.metrics.link_messages("in", len(message.frames))
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._input.take(feed, message)

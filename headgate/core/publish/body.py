@@ -60,6 +60,10 @@ class _Routed(msgspec.Struct):
     topic_id: str | None = None
 
 
+class _Item(_Body):
+    topic_id: str | None = None
+
+
 class _Texts(msgspec.Struct):
     """The members that are read, each as it is written."""
 
@@ -75,6 +79,7 @@ class _Texts(msgspec.Struct):
 
 _body = msgspec.json.Decoder(_Body)
 _routed = msgspec.json.Decoder(_Routed)
+_item = msgspec.json.Decoder(_Item)
 _texts = msgspec.json.Decoder(_Texts)
 _anything = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
@@ -94,6 +99,26 @@ def read_publish(raw: bytes, max_bytes: int) -> PublishBody:
         raise _bad_member(error) from None
     except (msgspec.DecodeError, RecursionError):
         body, payload = _read_lone(raw)
+    return _checked(body, payload, max_bytes)
+
+
+def read_item(raw: bytes, max_bytes: int) -> tuple[PublishBody, str] | None:
+    """Reads a body that names its topic in one pass; also returns its `topic_id`, unchecked.
+
+    None where anything is wrong, or rare: `read_publish` and `read_topic_id` then find what it is.
+    """
+    try:
+        check_utf8(raw)
+        check_depth(raw)
+        item = _item.decode(raw)
+        if item.topic_id is None:
+            return None
+        return _checked(item, compact(bytes(item.payload)), max_bytes), item.topic_id
+    except (Refusal, ValueError, RecursionError):  # ValueError: msgspec's DecodeError too
+        return None
+
+
+def _checked(body: _Body, payload: bytes, max_bytes: int) -> PublishBody:
     if not payload:
         raise Refusal("invalid_payload", "the body needs a member payload: any JSON")
     if body.client_msg_id is not None:

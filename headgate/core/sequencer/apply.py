@@ -41,6 +41,8 @@ KEY_BYTES: Final = 1_024  # of a topic's key: it must fit into a chunk of a snap
 
 _ACCEPTED: Final = Code.ACCEPTED  # a global is found faster than an attribute, and this is used for every message
 _DUPLICATE: Final = Code.DUPLICATE
+_CONTROL: Final = Kind.CONTROL
+_EVENT: Final = Kind.EVENT
 
 
 class Applied(NamedTuple):
@@ -140,9 +142,9 @@ def _judge(shard: Shard, row: Row | None, record: Record) -> Applied:
     try:
         if envelope is None:
             return _foreign(_advance(shard, record), row, record)
-        if envelope.kind is Kind.CONTROL:
+        if envelope.kind is _CONTROL:
             return _control(shard, row, record, envelope)
-        if envelope.kind is Kind.EVENT:
+        if envelope.kind is _EVENT:
             return _event(_advance(shard, record), row, record, envelope)
         return _messages(_advance(shard, record), row, record, envelope.epoch, envelope.items)
     except _Refused as refused:
