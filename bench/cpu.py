@@ -1,4 +1,4 @@
-"""CPU time of other processes, finer than the ticks of /proc/PID/stat: those are 10 ms, 400 connects of a floor."""
+"""CPU time of processes, finer than the ticks of /proc/PID/stat: those are 10 ms, 400 connects of a floor."""
 
 from pathlib import Path
 
@@ -8,5 +8,14 @@ def cpu_s(pid: int | None) -> float:
 
     The time of its threads that have ended is not in it.
     """
+    return _sum(pid, 0)
+
+
+def waited_s(pid: int | None) -> float:
+    """Returns for how many seconds a process was ready to run and others had its core."""
+    return _sum(pid, 1)
+
+
+def _sum(pid: int | None, field: int) -> float:
     files = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+    return sum(int(file.read_text().split()[field]) for file in files) / 1e9
