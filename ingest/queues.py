@@ -206,10 +206,6 @@ class Queues:
         queue = self._topics.get(topic)
         if queue is None:
             return
-        if not (queue.waiting or queue.rejected or queue.full or queue.told or queue.is_full):  # all is numbered
-            if queue.is_idle:
-                del self._topics[topic]
-            return
         waiting = queue.waiting if queue.waiting * TOLD_SHARE >= queue.limit else 0
         shard = self._directory.shard_of(topic[0])
         queue.is_full = queue.is_full and self._depth(topic[0], queue) >= queue.limit / 2

@@ -72,13 +72,7 @@ class TopicHeads(PackedRows[TopicHead]):
         known = self.row(key)
         place = entry.epoch, entry.seq, entry.n, entry.ts, record.offset, record.ts // 1_000
         found = TopicHead(*place, entry.hot, entry.gone, entry.gone)
-        if known is None:
-            best = found
-        elif entry.epoch == known.epoch and entry.seq > known.seq and not (entry.gone or known.gone):  # nearly all
-            found.heard_s, found.has_ended = max(known.heard_s, found.heard_s), known.has_ended
-            best = found
-        else:
-            best = higher(known, found)
+        best = found if known is None else higher(known, found)
         if best == known:
             return None, False
         self._rows[key] = packed(best)

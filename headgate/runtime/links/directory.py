@@ -187,9 +187,7 @@ class LinkDirectory:
 
     def _on_message(self, wire: Link, message: link.Message) -> None:
         if type(message) is link.Messages:  # nearly all
-            served = self._served.get(self.shard_of(message.topic_id))
-            if self._user is not None and served is not None and served.wire is wire:
-                self._user.on_push(served.epoch, message)
+            self._push(wire, message)
             return
         req = getattr(message, "req", None)
         if isinstance(message, Ingests):
@@ -226,6 +224,8 @@ class LinkDirectory:
             self._user.on_push(served.epoch, message)
 
     def _shard_of_push(self, message: link.Message) -> int:
+        if type(message) is link.Messages:
+            return self.shard_of(message.topic_id)
         if isinstance(message, _ByShard):
             return message.shard
         if isinstance(message, UsersElsewhere | UserHints):

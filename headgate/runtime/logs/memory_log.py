@@ -21,7 +21,6 @@ class MemoryLog(EmbeddedLog):
     async def open(self) -> None:
         """Opens the handle."""
         self._opened = True
-        self._create_future = asyncio.get_running_loop().create_future  # each look for the loop is a system call
 
     async def close(self) -> None:
         """Closes the handle; readers that wait return."""
@@ -49,7 +48,7 @@ class MemoryLog(EmbeddedLog):
         refused = self._refusal(log, record_bytes(key, value))
         if refused is not None:
             return failed(refused)
-        future: asyncio.Future[Appended] = self._create_future()
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         future.set_result(part.add(self._store.clock.wall_ms(), key, value))
         return future
 

@@ -35,16 +35,6 @@ def test_a_head_never_goes_back_and_what_ended_stays_ended(a: TopicHead, b: Topi
         assert all(both.ends(epoch) for epoch in (6, 7, 8) if one.ends(epoch))
 
 
-@given(st.lists(st.tuples(st.integers(7, 8), st.integers(1, 4), st.integers(0, 2), st.booleans()), max_size=6))
-def test_heads_are_merged_as_the_maximum_of_all(entries: list[tuple[int, int, int, bool]]) -> None:
-    heads, expected = TopicHeads(), None
-    for at, (epoch, seq, ts, gone) in enumerate(entries):
-        heads.merge(HeadEntry("t", epoch, seq, seq, ts, at % 2 == 0, gone), Record(at, at % 3 * 1_000, None, None))
-        head = TopicHead(epoch, seq, seq, ts, at, at % 3, at % 2 == 0, gone, gone)
-        expected = head if expected is None else higher(expected, head)
-        assert heads.find("t") == expected
-
-
 def merged(*entries: HeadEntry) -> tuple[TopicHeads, list[tuple[bytes | None, bool]]]:
     heads = TopicHeads()
     return heads, [heads.merge(entry, Record(at, 5_000, None, None)) for at, entry in enumerate(entries)]
