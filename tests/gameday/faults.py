@@ -182,6 +182,8 @@ FAULTS: Final = (
     Fault(
         "dispatchers that stutter", "they run on", ("HeadgateDeliverySlow", "HeadgateReadsSlow"), _stutters, _runs_on
     ),
+    # After what takes longer than an hour of the rules, with which it compares, and before a rush that would raise that.
+    Fault("four times the messages", "it ended", ("HeadgateVolumeTripled",), _floods, _flood_ends),
     Fault(
         "dispatchers slower than the publishers", "they run on, the publishers stop",
         ("HeadgateLogLagUrgent", "HeadgateShardDepthUrgent", "HeadgateShardDepth"), _throttled, _unthrottled,
@@ -194,6 +196,4 @@ FAULTS: Final = (
         "two more sessions a second", "they left", ("HeadgateSessionsForecast",),
         lambda fleet: fleet.guests.come(), lambda fleet: fleet.guests.leave(),
     ),
-    # The last: it compares with what was an hour ago.
-    Fault("four times the messages", "it ended", ("HeadgateVolumeTripled",), _floods, _flood_ends),
 )  # fmt: skip
