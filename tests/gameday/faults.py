@@ -182,7 +182,7 @@ FAULTS: Final = (
     Fault(
         "dispatchers that stutter", "they run on", ("HeadgateDeliverySlow", "HeadgateReadsSlow"), _stutters, _runs_on
     ),
-    # After what takes longer than an hour of the rules, with which it compares, and before a rush that would raise that.
+    # Late, since it compares with an hour ago, and before the rush, which would raise what it compares with.
     Fault("four times the messages", "it ended", ("HeadgateVolumeTripled",), _floods, _flood_ends),
     Fault(
         "dispatchers slower than the publishers", "they run on, the publishers stop",
