@@ -351,7 +351,7 @@ PLANTED: Final = {
     "a cursor flushed before the ack": Planted(CursorBeforeAck(), "A1", "lost", range(ACKS, ACKS + 6)),
     "a takeover that keeps two timers": Planted(TwoTimers(), "A2", "took over", range(ACKS, ACKS + 6)),
     "a cursor that passes before the letter": Planted(PassesBeforeTheLetter(), "A1", "lost", range(ACKS, ACKS + 30)),
-    "a failure that a crash forgets": Planted(ForgottenFailure(), "A1", "attempts", range(ACKS, ACKS + 30)),
+    "a failure that a crash forgets": Planted(ForgottenFailure(), "A1", "attempts", range(ACKS, ACKS + 90)),
     "a snapshot ahead of its pointers": Planted(NoPointers(), "I1", "the inbox of", range(20)),
     "a leave that is not restored": Planted(ForgottenLeave(), "S6", "members", range(MEMBERS, MEMBERS + 4)),
 }
