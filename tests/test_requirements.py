@@ -18,6 +18,7 @@ ROWS = {"S0": 14, "S1": 90, "S2": 93, "S3": 32, "S4": 144}
 TWICE = 1  # the list of requirements has one id for two of them
 STATUSES = {"met", "answered by a document", "partly", "not yet", "excluded"}
 _ROW = re.compile(r"^\| (S\d-[A-Z]+-\d+) \| (M|S|O|X|Doc) \| (.+) \| ([a-z ]+) \| (.+) \|$", re.MULTILINE)
+_BARE = re.compile(r"`([\w-]+\.(?:py|json|toml|ya?ml|md))(?:::\w+)?`")  # a name without a folder
 _NAMED = re.compile(r"`((?:[\w.-]+/)+[\w.*-]+)(?:::(\w+))?`")
 
 
@@ -51,6 +52,12 @@ def test_every_file_and_test_named_exists(page: Path) -> None:
         if not path.exists() or (test and f"def {test}(" not in path.read_text("utf-8")):
             missing.append(f"{name}::{test}" if test else name)
     assert missing == []
+
+
+@pytest.mark.parametrize("page", NAMING, ids=lambda page: page.stem)
+def test_every_name_has_its_folder(page: Path) -> None:
+    """The test above cannot look for a name without one."""
+    assert [name for name in _BARE.findall(page.read_text("utf-8")) if not (ROOT / name).exists()] == []
 
 
 def test_every_promise_has_a_row_that_names_a_test() -> None:
