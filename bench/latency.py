@@ -20,6 +20,7 @@ import httpx
 import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from bench.cpu import cpu_s
 from tests.e2e.harness import Deployment, Stage, token
 from tests.kafka.cluster import KafkaCluster
 
@@ -177,13 +178,16 @@ async def run(rate: float, seconds: float, rounds: int, folder: Path) -> None:
         ours: list[Round] = []
         bare: list[Round] = []
         for number in range(rounds):
-            before = await deployment.ingests[0].metrics()
+            before, cpu = await deployment.ingests[0].metrics(), cpu_s(deployment.ingests[0].pid)
             ours.append(await through_headgate(deployment, rate, seconds))
-            after = await deployment.ingests[0].metrics()
+            after, cpu = await deployment.ingests[0].metrics(), cpu_s(deployment.ingests[0].pid) - cpu
             bare.append(await through_kafka(cluster.bootstrap, "bench.inbox", rate, seconds))
             spent = after["headgate_append_seconds_sum{}"] - before["headgate_append_seconds_sum{}"]
             count = after["headgate_append_seconds_count{}"] - before["headgate_append_seconds_count{}"]
-            print(f"round {number + 1}: append to Kafka, mean {spent / count * 1e3:.2f} ms", flush=True)
+            print(
+                f"round {number + 1}: append to Kafka, mean {spent / count * 1e3:.2f} ms; "
+                f"ingest {cpu / count * 1e6:.0f} us of CPU a publish", flush=True,
+            )  # fmt: skip
         print(f"{rate:g} messages/s, {rounds} rounds of {seconds:g} s each, one Kafka node, medians of the rounds")
         a, b = row("headgate, HTTP to WS", ours), row("bare aiokafka", bare)
         print(f"difference: p50 {a[0] - b[0]:+.2f} ms, p99 {a[1] - b[1]:+.1f} ms")

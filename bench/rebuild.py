@@ -25,11 +25,13 @@ from headgate.runtime.system import SystemClock, SystemRng
 
 COUNT = 200_000
 TOPICS = 100
-TAIL = b'"message_id":"7f1ddbbd-e5e6-8f4d-96c8-a2ea4da39d30","publisher_id":"bench","payload":{"n":123456}}'
+START = b'"message_id":"7f1ddbbd-e5e6-8f4d-96c8-a2ea4da39d30","publisher_id":"bench","payload":'
+TAIL = START + b'{"n":123456}}'
+TAIL_1KB = START + b'"%s"}' % (b"x" * 1_022)
 CLOCK = SystemClock()
 
 
-async def fill(log: MemoryLog, runner: ShardRunner, count: int, bundle: int) -> None:
+async def fill(log: MemoryLog, runner: ShardRunner, count: int, bundle: int, tail: bytes) -> None:
     """Publishes at the pace of the owner, so that snapshots are cut as in life."""
     epochs = {}
     for n in range(TOPICS):
@@ -43,7 +45,7 @@ async def fill(log: MemoryLog, runner: ShardRunner, count: int, bundle: int) -> 
         appends = []
         for n in range(start, min(start + 5_000 // bundle, count // bundle)):
             key = b"t%d" % (n % TOPICS)
-            items = [Item(keyed_id(key, "p", f"{n}-{i}"), KEYED, TAIL) for i in range(bundle)]
+            items = [Item(keyed_id(key, "p", f"{n}-{i}"), KEYED, tail) for i in range(bundle)]
             value = encode_message(items[0], epochs[key]) if bundle == 1 else encode_bundle(items, epochs[key])
             appends.append(log.append(LogName.MESSAGES, 0, key, value))
         done = await asyncio.gather(*appends)
@@ -53,13 +55,13 @@ async def fill(log: MemoryLog, runner: ShardRunner, count: int, bundle: int) -> 
             await asyncio.sleep(0.01)
 
 
-async def measure(name: str, count: int, bundle: int) -> None:
+async def measure(name: str, count: int, bundle: int, tail: bytes) -> None:
     """Fills a log under one owner, then starts another without an index."""
     log = MemoryLog(MemoryStore(CLOCK, SystemRng(), 1, 4 << 30))
     await log.open()
     first = runner_of(log, None, Metrics({"dispatcher"}))
     task = asyncio.create_task(first.run())
-    await fill(log, first, count, bundle)
+    await fill(log, first, count, bundle, tail)
     task.cancel()
     await asyncio.wait({task})
     with tempfile.TemporaryDirectory() as folder:
@@ -76,13 +78,16 @@ async def measure(name: str, count: int, bundle: int) -> None:
                     newest = time.perf_counter() - started
             await asyncio.sleep(0.005)
         spent, passed = time.process_time() - cpu, time.perf_counter() - started
+        assert second.owner.history.file is not None
+        frames = second.owner.history.file.frame_bytes
         task.cancel()
         await asyncio.wait({task})
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     slices = metrics._slices._counts["rebuild",]
     print(
         f"{name:16} {count / spent:9,.0f} messages per CPU second ({passed:.1f} s), newest 50 after "
-        f"{newest if newest is not None else passed:.2f} s, {size / count:.0f} bytes a message, "
+        f"{newest if newest is not None else passed:.2f} s, {size / count:.0f} bytes a message "
+        f"({size / frames:.2f} times the frames), "
         f"slices above 20 ms: {sum(slices[5:])} of {sum(slices)}"
     )
 
@@ -92,8 +97,10 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     assert shard_of(b"t0", 1) == 0
-    for name, bundle in (("single records", 1), ("bundles of 100", 100)):
-        asyncio.run(measure(name, count, bundle))
+    for name, bundle, tail in (
+        ("single records", 1, TAIL), ("bundles of 100", 100, TAIL), ("1 KB payloads", 1, TAIL_1KB),
+    ):  # fmt: skip
+        asyncio.run(measure(name, count, bundle, tail))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from headgate.core.sequencer.members import Membership
 from headgate.core.sequencer.rows import Row
 
 ROOT = Path(__file__).parents[2]
-DESIGN = (ROOT / "docs" / "system-design.md").read_text("utf-8")
+SYSTEM_PAGE = (ROOT / "docs" / "system-design.md").read_text("utf-8")
 FOLDERS: Final = ("headgate/broker", "headgate/core/delivery", "headgate/runtime")
 AT_LEAST: Final = 30  # classes of the picture
 _ARROW: Final = re.compile(r"(?<![\"\w])[A-Z]\w+(?!\w*\")")
@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[type, set[str], set[str]]] = {
 
 def fields_of(entity: str) -> set[str]:
     """Returns the fields that the picture gives an entity."""
-    found = re.search(rf"^    {entity} \{{\n(.*?)^    \}}", DESIGN, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^    {entity} \{{\n(.*?)^    \}}", SYSTEM_PAGE, re.MULTILINE | re.DOTALL)
     assert found is not None, entity
     return {line.split()[1] for line in found[1].splitlines()}
 
@@ -67,7 +67,7 @@ def test_the_claims_epoch_is_that_of_the_log() -> None:
 def test_the_table_of_the_history_index_has_every_column_and_index() -> None:
     index = HistoryIndex(":memory:", LogIdentity("c", 1, 0))
     schema = sqlite_schema(index)
-    page = DESIGN.partition("### Columns of the history index")[2].partition("### ")[0]
+    page = SYSTEM_PAGE.partition("### Columns of the history index")[2].partition("### ")[0]
     rows = {
         name: (columns, keys)
         for names, columns, keys in re.findall(r"^\| (`.+?`) \| ([\w, ]+) \| (.+?) \|", page, re.MULTILINE)
