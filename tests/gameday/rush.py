@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
-from itertools import count
+from itertools import count, islice
 from typing import Any, Final
 
 from websockets.asyncio.client import connect
@@ -17,7 +17,7 @@ from tests.gameday.flood import NOT_NOW, OWNER
 SHARD: Final = 0  # all of it to one: the depth of a shard is what is watched
 SHARDS: Final = 8
 PUBLISHERS: Final = 4
-BATCH: Final = 100
+TOPICS: Final = 100  # of each publisher: a batch is as many records, since the lag counts records
 REST_S: Final = 0.05
 LARGE: Final = "crowd"
 MEMBERS: Final = 5_001  # one more than a large topic needs to be none
@@ -26,7 +26,7 @@ GUEST_S: Final = 0.5
 
 
 class Rush:
-    """Small messages from several publishers to topics of one shard, from `start` to `stop`; nobody follows them."""
+    """Small messages from several publishers to many topics of one shard, from `start` to `stop`; nobody follows."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -45,20 +45,20 @@ class Rush:
         self._task = None
 
     async def _run(self) -> None:
-        names = (f"rush.{number}" for number in count())
-        topics = [next(name for name in names if _is_of_shard(name)) for _ in range(PUBLISHERS)]
+        names = (name for name in map("rush.{}".format, count()) if _is_of_shard(name))
         async with asyncio.TaskGroup() as tasks:
-            for topic in topics:
-                tasks.create_task(self._publish(topic))
+            for _ in range(PUBLISHERS):
+                tasks.create_task(self._publish(list(islice(names, TOPICS))))
 
-    async def _publish(self, topic: str) -> None:
+    async def _publish(self, topics: list[str]) -> None:
         async with Publisher(self._url, token(OWNER, service=True)) as publisher:
-            while (await publisher.create(topic)).status in NOT_NOW:
-                await asyncio.sleep(REST_S)
+            for topic in topics:
+                while (await publisher.create(topic)).status in NOT_NOW:
+                    await asyncio.sleep(REST_S)
             while True:
                 with contextlib.suppress(NoAnswer, TimeoutError):
-                    items = [{"payload": number} for number in range(BATCH)]
-                    answer = await publisher.call("POST", f"/api/v1/topics/{topic}/publish/batch", items)
+                    items = [{"topic_id": topic, "payload": number} for number, topic in enumerate(topics)]
+                    answer = await publisher.call("POST", "/api/v1/publish/batch", items)
                     assert answer.status == 200 or answer.status in NOT_NOW, answer
                 await asyncio.sleep(REST_S)
 
