@@ -1,4 +1,4 @@
-"""The run `sizes`: bytes of a message in Kafka and in the index, of a member, and of a user in a list of presence.
+"""The run `sizes`: bytes of a message in Kafka and in the index, and of a member.
 
 bench/capacity.py computes with the sizes of single parts; this measures them where they lie, on a whole deployment.
 """
@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from bench.crowd import Crowd
 from bench.log_dirs import topic_bytes
 from bench.slo.place import RATES, Place, dues, open_loop, progress, resident_of
 from bench.slo.rows import Found
@@ -21,27 +20,23 @@ SECONDS: Final = 40.0
 TOPICS: Final = 100
 PAYLOAD: Final = 1_024 - len('{"at":1764200000.1234567,"v":""}')
 MEMBERS: Final = 20_000
-PRESENT: Final = 7_000
 
 
 async def sizes(place: Place) -> list[Found]:
-    """1 KB messages at 578 a second, members over HTTP, sockets in topics with and without a list of presence."""
+    """1 KB messages at 578 a second, and members over HTTP."""
     empty = _index_bytes(place)
     log_bytes, all_bytes, count, per_log = await _messages(place)
     members, member_bytes = await _members(place)
-    users, present_bytes = await _present(place)
     for dispatcher in place.deployment.dispatchers:  # what is in write-ahead logs goes into the index files
         dispatcher.sigterm()
         assert await dispatcher.ended(60) == 0, dispatcher.errors()[-1_000:]
     index_bytes = (_index_bytes(place) - empty) / count
     day = DAY * (all_bytes + index_bytes) / 1e9
-    in_lists = f"dispatcher and gateways; {users:,} sockets in a topic with a list against as many without"
     return [
         Found("log_bytes", round(log_bytes), f"a 1,024-byte payload in Kafka, one copy; {per_log}"),
         Found("index_bytes", round(index_bytes), f"index files of the dispatcher; {per_log}"),
         Found("log_day_gb", round(day, 1), f"all logs in one copy and the index files; {per_log}"),
         Found("member_bytes", round(member_bytes), f"resident memory of the dispatcher; {members:,} members"),
-        Found("present_bytes", round(present_bytes), f"resident memory of {in_lists}"),
     ]
 
 
@@ -99,27 +94,3 @@ async def _members(place: Place) -> tuple[int, float]:
     assert wanted <= total <= wanted + len(topics), f"{total} members of {wanted}"  # an owner may be a member
     progress(f"{total:,} members")
     return count, 1_024 * grown / count
-
-
-async def _present(place: Place) -> tuple[int, float]:
-    """Returns how many sockets there were in each topic, and what a user in a list of presence costs more."""
-    count, grown = max(200, round(PRESENT * place.scale)), dict[str, int]()
-    roles = [*place.deployment.dispatchers, *place.deployment.gateways]
-    for name in ("warm", "none", "list"):
-        answer = await place.admin.create(
-            f"presence-{name}", settings=RATES | {"presence": name.replace("warm", "list")}
-        )
-        assert answer.status == 201, answer
-    async with Crowd(place.gateways, 2) as crowd:
-        await crowd.open("presence-warm", [f"warm-{n}" for n in range(count // 2)])
-        for name in ("none", "list"):
-            topic = f"presence-{name}"
-            await asyncio.sleep(2.0)
-            before = resident_of(roles)
-            await crowd.open(topic, [f"{name}-{n}" for n in range(count)])
-            await asyncio.sleep(2.0)
-            grown[name] = resident_of(roles) - before
-            await crowd.report(topic, await place.message(topic))
-        answer = await place.admin.call("GET", "/api/v1/topics/presence-list/subscribers", limit=1)
-        assert answer.body["count"] == count, f"{answer.body['count']} are present of {count}"
-    return count, 1_024 * (grown["list"] - grown["none"]) / count

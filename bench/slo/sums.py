@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from bench.figures import PRESENT
 from bench.slo.rows import PAGES
 
 SUBSCRIBERS: Final = 1_000_000
@@ -52,8 +53,8 @@ def _churn(connect_us: float, highest: float) -> str:
     )
 
 
-def _state(topic: float, socket: float, present: float) -> str:
-    parts = TOPICS * topic, SUBSCRIBERS * socket, SUBSCRIBERS * present
+def _state(topic: float, socket: float) -> str:
+    parts = TOPICS * topic, SUBSCRIBERS * socket, SUBSCRIBERS * PRESENT.value
     added = " + ".join(f"{part / 1e6:,.0f}" for part in parts)
     return (
         f"{TOPICS:,} topics, {SUBSCRIBERS:,} connections, all in presence lists: {added} = {sum(parts) / 1e6:,.0f} MB, "
