@@ -53,6 +53,26 @@ LOGS: Final = 5  # with a partition for each shard; the sixth, of revocations, h
 ON_A_BROKER: Final = 4_000  # replicas of partitions: advice of Kafka's makers, not measured here
 LEAST_CPU: Final = 0.05  # of a core, that is left for messages where links take nearly all
 BACK_S: Final = 60  # in which a tenth of the connections comes back at once
+MONTH_S: Final = 30 * DAY_S
+BROKER_CORES: Final = 4  # with BROKER_GIB a usual size of a broker, not measured here
+BROKER_GIB: Final = 16
+
+
+class Prices(NamedTuple):
+    """What a month costs, in any currency. Ours are round figures to begin with, not those of a provider."""
+
+    core: float = 20.0
+    gib: float = 3.0  # of memory
+    disk_gb: float = 0.1
+    out_gb: float = 0.05  # that leaves the gateways, once
+
+
+class Cost(NamedTuple):
+    """What the parts of an installation cost a month."""
+
+    machines: float
+    disks: float
+    traffic: float
 
 
 class Case(NamedTuple):
@@ -69,6 +89,7 @@ class Case(NamedTuple):
     shards: int  # 0: as many as the sums say
     sockets: int  # of a gateway process
     memory_gib: float  # of a dispatcher process
+    prices: Prices = Prices()
 
     @property
     def state(self) -> float:
@@ -180,6 +201,17 @@ class Case(NamedTuple):
         of_gateways = self.gateways * self.gateway_bytes
         return self.ingests * INGEST.value + self.dispatchers * self.dispatcher_bytes + of_gateways
 
+    def month(self, size: Sizes) -> Cost:
+        """What a month costs: our processes and the brokers, the disks, and what leaves the gateways."""
+        price, brokers = self.prices, self.brokers(size)
+        cores = self.cores + brokers * BROKER_CORES
+        gib = self.memory / GIB + brokers * BROKER_GIB
+        return Cost(
+            cores * price.core + gib * price.gib,
+            (self.log_bytes(size) + self.index_bytes(size)) / 1e9 * price.disk_gb,
+            self.deliveries / PEAK * size.frame * MONTH_S / 1e9 * price.out_gb,
+        )
+
 
 def case_of(connections: int) -> Case:
     """Returns the assumed case for so many connections."""
@@ -216,6 +248,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=int, default=0, help="default: as many as the sums say")
     parser.add_argument("--sockets", type=int, default=PER_PROCESS, help="connections of a gateway process")
     parser.add_argument("--dispatcher-gib", type=float, default=16, help="memory of a dispatcher process")
+    ours = Prices()
+    parser.add_argument("--price-core", type=float, default=ours.core, help="a month of a core")
+    parser.add_argument("--price-gib", type=float, default=ours.gib, help="a month of a GiB of memory")
+    parser.add_argument("--price-disk-gb", type=float, default=ours.disk_gb, help="a month of a GB of disk")
+    parser.add_argument("--price-out-gb", type=float, default=ours.out_gb, help="a GB that leaves the gateways")
 
 
 def own_table(given: argparse.Namespace) -> str:
@@ -234,6 +271,7 @@ def own_table(given: argparse.Namespace) -> str:
         given.shards,
         given.sockets,
         given.dispatcher_gib,
+        Prices(given.price_core, given.price_gib, given.price_disk_gb, given.price_out_gb),
     )
     notes = "".join(f"\n{note}\n" for note in _notes(case))
     return sizing_table((case,)) + notes
@@ -259,6 +297,7 @@ def _us(seconds: float) -> str:
     return f"{seconds:,.2f}"
 
 
+_OURS: Final = Prices()
 _ROWS: Final[tuple[tuple[str, Callable[[Case, Sizes], str], str], ...]] = (
     ("messages a second, peak", lambda c, s: f"{c.rate:,.0f}", "`--rate`; assumed: one for 100 connections"),
     ("connected receivers of a message", lambda c, s: f"{c.receivers:g}", "`--receivers`; assumed"),
@@ -311,4 +350,14 @@ _ROWS: Final[tuple[tuple[str, Callable[[Case, Sizes], str], str], ...]] = (
      f"messages / {PEAK} x days x frame x {INDEX_FACTOR:g}; at most 6 GiB a shard"),
     ("**all our processes**: cores", lambda c, s: f"**{c.cores:,}**", "one for each process"),
     ("memory", lambda c, s: _gib(c.memory), "processes x memory of one"),
+    ("cost a month: cores and memory", lambda c, s: f"{c.month(s).machines:,.0f}",
+     f"cores x `--price-core` ({_OURS.core:g}) + GiB x `--price-gib` ({_OURS.gib:g}), of our processes and of the "
+     f"brokers with {BROKER_CORES} cores and {BROKER_GIB} GiB each"),
+    ("cost a month: disks", lambda c, s: f"{c.month(s).disks:,.0f}",
+     f"GB of logs and index files x `--price-disk-gb` ({_OURS.disk_gb:g})"),
+    ("cost a month: traffic", lambda c, s: f"{c.month(s).traffic:,.0f}",
+     f"deliveries / {PEAK} (average) x frame x 30 days in GB x `--price-out-gb` ({_OURS.out_gb:g})"),
+    ("**cost a month**; for 1,000 connections",
+     lambda c, s: f"**{sum(c.month(s)):,.0f}**; {sum(c.month(s)) / c.connections * 1_000:,.1f}",
+     "the three together; the prices in brackets are round figures to begin with, in any currency: give yours"),
 )  # fmt: skip

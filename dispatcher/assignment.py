@@ -296,4 +296,5 @@ class Assignment:
 
     def lag(self) -> int:
         """Returns the number of records of served shards that are in the log and not applied yet."""
-        return sum(r.owner.lag for r, _ in self._runners.values() if r.owner is not None)
+        owners = (runner.owner for runner, _ in self._runners.values())
+        return sum(max(o.log_end.end - o.shard.next_offset, 0) for o in owners if o is not None)

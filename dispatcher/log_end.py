@@ -34,15 +34,23 @@ class _Request(NamedTuple):
 
 
 class LogEnd:
-    """The requests of one shard that wait for the end of its log. `run` is its task."""
+    """The end of the log of one shard, and the requests that wait for it. `run` is their task.
 
-    def __init__(self, log: Log, number: int) -> None:
+    `end` is where the log ends, as far as this node has seen.
+    """
+
+    def __init__(self, log: Log, number: int, end: int) -> None:
+        self.end = end
         self._log = log
         self._number = number
         self._next_offset = -1
         self._moved = asyncio.Event()
         self._waiting: deque[_Request] = deque()
         self._asked = asyncio.Event()
+
+    def seen(self, end: int) -> None:
+        """Notes the end that a read of the log has told."""
+        self.end = end
 
     def applied(self, next_offset: int) -> None:
         """Notes that everything below the offset is applied."""

@@ -141,7 +141,7 @@ class ShardOwner:
         self.history = History(found.first, found.shard.next_offset, node.options.history)
         self.amendments = Amendments(self.routes, self.history)
         self.pages = LogPages(log, number, self.history, node.options.history.read_bytes)
-        self.log_end = LogEnd(log, number)
+        self.log_end = LogEnd(log, number, found.end)
         self.pending_topics = PendingTopics()
         self.arrivals: Arrivals[Destination] = Arrivals()
         self.digests = DigestComparison(number, found.shard.next_offset, node.shell.metrics)
@@ -152,7 +152,6 @@ class ShardOwner:
         self.tallies = TopicTallies(found.rows, found.writer.touch, node.options.top, node.shell.clock.wall_ms)
         self.counted = CountedMessages(node.shell.clock.now)
         self.caught_up = asyncio.Event()  # all that was in the log at the recovery is applied
-        self.lag = 0  # records in the log that are not applied yet
         self.closed = False
         self._log, self._lease, self._shell = log, node.lease, node.shell
         self._topic_changed = topic_changed
@@ -187,6 +186,7 @@ class ShardOwner:
             await reader.close()
 
     async def _take_batch(self, batch: Batch) -> None:
+        self.log_end.seen(batch.end)
         for records in slices(batch.records):
             await self._lease.wait()
             self.take(records)
@@ -199,7 +199,6 @@ class ShardOwner:
         if batch.next_offset > self.shard.next_offset:  # over transaction markers too
             self.shard.next_offset = batch.next_offset
             self.history.advance(batch.next_offset, None)
-        self.lag = max(batch.end - batch.next_offset, 0)
         self.log_end.applied(batch.next_offset)
         if not self.caught_up.is_set() and self._reaches_end(batch):
             self.caught_up.set()

@@ -7,7 +7,7 @@ from math import ceil
 import pytest
 
 from bench.figures import sizes
-from bench.sizing import CASES, Case, add_arguments, case_of, own_table, sizing_table
+from bench.sizing import CASES, Case, Prices, add_arguments, case_of, own_table, sizing_table
 
 
 def table_of(*arguments: str) -> str:
@@ -80,3 +80,31 @@ def test_a_bound_that_is_passed_is_told(arguments: tuple[str, ...], bound: str) 
 def test_the_table_has_a_column_for_each_case_and_a_sum_for_each_row() -> None:
     lines = sizing_table().strip().splitlines()
     assert {line.count(" | ") for line in lines if not line.startswith("|---")} == {4}
+
+
+def test_the_cost_of_a_month_by_hand() -> None:
+    case = case_of(10_000_000)._replace(prices=Prices(core=10, gib=2, disk_gb=0.2, out_gb=0.1))
+    size = sizes()
+    month = case.month(size)
+    brokers = case.brokers(size)
+    gib = case.memory / 2**30 + 16 * brokers
+    assert month.machines == pytest.approx((case.cores + 4 * brokers) * 10 + gib * 2)
+    assert month.disks == pytest.approx((case.log_bytes(size) + case.index_bytes(size)) / 1e9 * 0.2)
+    assert month.traffic == pytest.approx(100_000 * size.frame * 30 * 86_400 / 1e9 * 0.1)
+
+
+def test_prices_that_are_given_are_used() -> None:
+    usual = table_of("--connections", "50000")
+    for name, part in (
+        ("core", "cores and memory"),
+        ("gib", "cores and memory"),
+        ("disk-gb", "disks"),
+        ("out-gb", "traffic"),
+    ):
+        dearer = table_of("--connections", "50000", f"--price-{name}", "1000")
+        changed = {
+            what
+            for what in ("cores and memory", "disks", "traffic")
+            if row(dearer, f"cost a month: {what}") != row(usual, f"cost a month: {what}")
+        }
+        assert changed == {part}, name

@@ -205,3 +205,22 @@ async def test_after_a_pause_the_old_assignment_is_not_believed_until_the_group_
         assert await claims(log) == ["me", "other"]
         group.tell(frozenset({0}))
         await until(["me", "other", "me"], log)
+
+
+async def test_records_that_were_read_count_as_lag_until_they_are_applied() -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    async with owning(log, ToldGroup(frozenset({0}))) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.api(0) is None:
+                await asyncio.sleep(0.01)
+        assert ownership.lag() == 0
+        run_on = asyncio.Event()
+        with mock.patch.object(ownership._dispatcher.lease, "wait", run_on.wait):
+            for _ in range(300):  # more than one slice
+                log.append(LogName.MESSAGES, 0, b"t", b"no message")
+            await asyncio.sleep(0.1)
+            assert ownership.lag() > 200, "they are in the hands of the shard, and nobody has got them"
+            run_on.set()
+        async with asyncio.timeout(5):
+            while ownership.lag():
+                await asyncio.sleep(0.01)

@@ -33,7 +33,7 @@ class Ends:
 async def asked(log: Ends, seq: int) -> AsyncIterator[Scene]:
     """A subscriber whose position is above the head of a shard that has applied up to HEAD + 2."""
     scene = Scene(51)
-    scene.owner.log_end = LogEnd(log, 0)  # type: ignore[arg-type]
+    scene.owner.log_end = LogEnd(log, 0, 0)  # type: ignore[arg-type]
     scene.owner.log_end.applied(HEAD + 2)
     task = asyncio.create_task(scene.owner.log_end.run())
     scene.api.handle(scene.far, link.AskSubscribe(1, "t", ANN, Position("seq", EPOCH, seq)))
@@ -95,7 +95,7 @@ async def test_an_owner_that_stays_behind_refuses_and_does_not_guess(monkeypatch
 
 
 async def test_who_waits_for_the_end_is_bounded_and_a_closed_one_is_not_answered() -> None:
-    end = LogEnd(Ends(5), 0)  # type: ignore[arg-type]
+    end = LogEnd(Ends(5), 0, 0)  # type: ignore[arg-type]
     far = Far()
     took = [end.wait(far, lambda _: pytest.fail("closed")) for _ in range(MAX_WAITING + MAX_WAITING // 2)]
     assert took.count(True) == MAX_WAITING

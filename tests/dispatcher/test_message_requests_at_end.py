@@ -22,7 +22,7 @@ async def behind(records: int) -> AsyncIterator[MessagesBed]:
     bed = MessagesBed()
     bed.owner.history.log_begins(0)
     bed.publish("a")
-    end = bed.owner.log_end = LogEnd(Ends(bed.offset + records), 0)  # type: ignore[arg-type]
+    end = bed.owner.log_end = LogEnd(Ends(bed.offset + records), 0, 0)  # type: ignore[arg-type]
     end.applied(bed.offset)
     task = asyncio.create_task(end.run())
     try:
