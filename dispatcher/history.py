@@ -27,12 +27,13 @@ from dispatcher.folding import (
 )
 from dispatcher.index import HistoryIndex
 from dispatcher.index_changes import EditPlace
-from dispatcher.index_file import IndexFault, LastRecord, is_damage
+from dispatcher.index_file import IndexFault, is_damage
 from dispatcher.page_builder import PageBuilder, SeqRange, take_now
 from dispatcher.ranges import Range, joined, missing
 from dispatcher.recent import ITEM_BITS, Recent, RecentMessage, recent_of
 from headgate.core.sequencer.effects import Deliver
 from headgate.core.wire.message_changes import MessageChange
+from headgate.core.wire.records import LastRecord
 
 BATCH_BYTES: Final = 1 << 20  # written at a time
 MAX_WAITING: Final = 100_000

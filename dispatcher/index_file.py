@@ -18,7 +18,6 @@ written without waiting for the disk. Every method may raise IndexFault.
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,7 +25,7 @@ from dispatcher.dispatcher_options import FRAME_BYTES
 from dispatcher.index_changes import ChangeTables, change_number
 from dispatcher.ranges import Range, cut, joined
 from dispatcher.recent import ITEM_BITS, RecentMessage
-from headgate.core.wire.records import Record
+from headgate.core.wire.records import LastRecord
 
 SCHEMA: Final = 3
 SLICE: Final = 500  # rows that one call of a housekeeping method touches
@@ -62,19 +61,6 @@ class LogIdentity(NamedTuple):
     cluster_id: str
     generation: int
     shard: int
-
-
-class LastRecord(NamedTuple):
-    """The newest record that an index took from the log: its offset and a checksum of its key and value."""
-
-    offset: int
-    checksum: bytes
-
-
-def last_record_of(record: Record) -> LastRecord:
-    """Returns the offset and the checksum of a record."""
-    key, value = record.key or b"", record.value or b""
-    return LastRecord(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
 
 
 class IndexFile:

@@ -9,16 +9,16 @@ import structlog
 from dispatcher.folder import index_path
 from dispatcher.history import History
 from dispatcher.index import HistoryIndex
-from dispatcher.index_file import IndexFault, LastRecord, LogIdentity, last_record_of
+from dispatcher.index_file import IndexFault, LogIdentity
+from dispatcher.known_record import still_holds
 from dispatcher.node import Node
 from headgate.core.wire.control import Config
-from headgate.core.wire.records import LogName, Record
-from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone
+from headgate.core.wire.records import LogName
+from headgate.runtime.ports import LogError
 
 RETRY_MAX_S: Final = 30.0
 GATHER_S: Final = 0.05  # messages of so long make one commit
 IDLE_S: Final = 30.0
-READ_S: Final = 2.0
 
 logger = structlog.get_logger("dispatcher")
 
@@ -100,27 +100,4 @@ class IndexKeeper:
         bounds = await self._log.bounds(LogName.MESSAGES, self._number)
         if file.ranges and file.ranges[-1][1] > bounds.end:
             return False
-        last = file.last
-        return last.offset < bounds.first or await self._record_at(last.offset) == last
-
-    async def _record_at(self, offset: int) -> LastRecord | None:
-        record = await read_record(self._log, self._number, offset)
-        return last_record_of(record) if record is not None else None
-
-
-async def read_record(log: Log, number: int, offset: int) -> Record | None:
-    """Returns the message record at an offset below the end, None where there is none.
-
-    Raises LogError; LogUnavailable where the log gives nothing in READ_S seconds.
-    """
-    try:
-        reader = await log.reader(LogName.MESSAGES, number, offset, background=True)
-        try:
-            batch = await reader.read(1, READ_S)
-        finally:
-            await reader.close()
-    except OffsetGone as gone:
-        raise LogUnavailable(f"{log.address}: messages {number} moved to {gone.first} meanwhile") from None
-    if batch.next_offset <= offset:
-        raise LogUnavailable(f"{log.address}: messages {number} give nothing at {offset}")
-    return batch.records[0] if batch.records and batch.records[0].offset == offset else None
+        return await still_holds(self._log, self._number, file.last, bounds.first)

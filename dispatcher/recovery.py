@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from dispatcher.known_record import still_holds
 from dispatcher.topic_list import TopicList
 from headgate.core.delivery.open_letters import PREFIX, OpenLetters
 from headgate.core.inbox.users import UserTopics
@@ -28,6 +29,10 @@ logger = structlog.get_logger("dispatcher")
 
 class ShardLost(HeadgateError):
     """Log and snapshots do not belong together. Data is lost, and an operator has to decide how to go on."""
+
+
+class LogDiverged(ShardLost):
+    """The log lost records that a snapshot has, and took others in their places."""
 
 
 class RecoveredShard(NamedTuple):
@@ -99,6 +104,7 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
     writer = SnapshotWriter(pairs_of(users, letters))
     if chain:
         _check(number, shard, written, bounds.end)
+        await _check_record(log, number, shard, bounds.first)
         writer.resume(chain, shard.window)
     else:
         shard.next_offset = bounds.first
@@ -141,6 +147,19 @@ def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
         raise ShardLost(
             f"shard {number}: its newest snapshot ends at offset {shard.next_offset} and the log at {end}: the "
             "log lost its newest records or was made anew; see 'A shard is parked' in docs/operations.md"
+        )
+
+
+async def _check_record(log: Log, number: int, shard: Shard, first: int) -> None:
+    """Raises LogDiverged where a restored shard was made from another record than the one that the log has now.
+
+    Records that were lost and whose places others took again are seen by nothing else: every number that was given from
+    there on is another message now.
+    """
+    if not await still_holds(log, number, shard.last, first):
+        raise LogDiverged(
+            f"shard {number}: the log has another record at offset {shard.last.offset} than its newest snapshot was "
+            "made from: the log lost its newest records and grew again; see 'A shard is parked' in docs/operations.md"
         )
 
 

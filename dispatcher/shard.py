@@ -14,7 +14,6 @@ from dispatcher.digest_comparison import DigestComparison
 from dispatcher.duplicate_seqs import with_seqs
 from dispatcher.fences import Fences
 from dispatcher.history import History
-from dispatcher.index_file import last_record_of
 from dispatcher.letter_checks import LetterChecks
 from dispatcher.letter_log import LetterLog
 from dispatcher.log_end import LogEnd
@@ -48,7 +47,7 @@ from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
 from headgate.core.wire.message_changes import ReactToMessage, RedactMessage
-from headgate.core.wire.records import Batch, LogName, Record, slices
+from headgate.core.wire.records import Batch, LogName, Record, last_record_of, slices
 from headgate.core.wire.verdict import Code
 from headgate.runtime.ports import LogUnavailable
 
@@ -228,7 +227,8 @@ class ShardOwner:
             for verdict in applied.verdicts:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
-            self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
+            self.shard.last = last_record_of(records[-1])
+            self.history.advance(self.shard.next_offset, self.shard.last)
             self.topic_rates.read(records[-1].ts, self._shell.clock.now())
         self._note_logic()
         self.send_open()

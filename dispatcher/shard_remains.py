@@ -1,11 +1,11 @@
 """Reads what is left of a shard that no dispatcher can recover: its newest snapshot, and the log behind the loss."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from dispatcher.backup import tail
-from dispatcher.recovery import RestoredChain, ShardLost, newest_restorable, recover
+from dispatcher.recovery import LogDiverged, RestoredChain, ShardLost, newest_restorable, recover
 from headgate.core.delivery.open_letters import OpenLetters
 from headgate.core.inbox.users import UserTopics
 from headgate.core.sequencer.apply import NotConfigured, apply_many, event_in, items_of
@@ -17,6 +17,11 @@ from headgate.core.wire.message_changes import RedactMessage
 from headgate.core.wire.records import Bounds, LogName, Record
 from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Log
+
+_WENT_BACK: Final = (
+    "A log whose offsets have gone back could give an epoch or a number a second time: restore the last backup into "
+    "new logs (docs/how-to/disaster.md)"
+)
 
 
 class NothingLost(HeadgateError):
@@ -79,6 +84,8 @@ def _unmeasured(work: str, seconds: float) -> None:
 async def _loss(log: Log, number: int) -> str:
     try:
         await recover(log, number, _unmeasured)
+    except LogDiverged as error:
+        raise CannotRecover(f"{error}. {_WENT_BACK}") from None
     except (ShardLost, NotConfigured) as error:
         return str(error)
     raise NothingLost(f"shard {number} can be recovered without a loss: nothing was changed")
@@ -91,10 +98,7 @@ async def _check(log: Log, number: int, found: RestoredChain, bounds: Bounds, wh
     written = await first_config(log, number)
     is_other = found.chain and written not in (None, found.shard.config)
     if is_other or found.shard.next_offset > bounds.end:
-        raise CannotRecover(
-            f"{why}. A log whose offsets have gone back could give an epoch or a number a second time: restore the "
-            "last backup into new logs (docs/how-to/disaster.md)"
-        )
+        raise CannotRecover(f"{why}. {_WENT_BACK}")
 
 
 async def _configure_as_others(log: Log, number: int, shard: Shard) -> None:

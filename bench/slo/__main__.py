@@ -57,6 +57,13 @@ def listed(names: list[str]) -> None:
     print(f"all: {sum(RUNS[name].minutes for name in names):g} minutes")
 
 
+def first_of(error: BaseException) -> BaseException:
+    """Returns the first of the exceptions that a group holds."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def shown(name: str, options: argparse.Namespace) -> bool:
     """Runs one, prints what it found and writes it; says whether it ended well."""
     begun = time.monotonic()
@@ -64,7 +71,7 @@ def shown(name: str, options: argparse.Namespace) -> bool:
         found = run(name, options)
     except (SystemExit, Exception) as error:
         traceback.print_exception(error)
-        print(f"{name} failed after {time.monotonic() - begun:.0f} s: {error!r}", flush=True)
+        print(f"{name} failed after {time.monotonic() - begun:.0f} s: {first_of(error)!r}", flush=True)
         return False
     for row in found:
         print(f"{name}, {time.monotonic() - begun:.0f} s: {row.figure} {row.value:.10g} ({row.scale})", flush=True)

@@ -146,9 +146,12 @@ async def _offered(place: Place, crowd: Crowd, load: Load, topics: list[str], pe
         topic = topics[n % len(topics)]
         items: list[dict[str, object]] = [{"topic_id": topic, "payload": {"at": due}}] * load.batch
         try:
-            good = sum(result["status"] == 200 for result in await place.admin.batch(items))
+            answer = await place.admin.call("POST", "/api/v1/publish/batch", items)
         except (NoAnswer, TimeoutError):
             good = 0
+        else:
+            assert answer.status in (200, 503), answer  # 503: too many of these wait for their answers
+            good = sum(result["status"] == 200 for result in answer.body["results"]) if answer.status == 200 else 0
         taken[topic] += good
         refused += load.batch - good
 

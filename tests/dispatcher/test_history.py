@@ -10,9 +10,10 @@ import pytest
 from dispatcher.dispatcher_options import DEFAULT_HISTORY, HistoryOptions
 from dispatcher.history import ANY_TOPIC, History
 from dispatcher.index import HistoryIndex
-from dispatcher.index_file import LastRecord, LogIdentity
+from dispatcher.index_file import LogIdentity
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from headgate.core.sequencer.effects import Deliver
+from headgate.core.wire.records import LastRecord
 
 ME = LogIdentity("cluster", 1, 0)
 EPOCH = 7

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from dispatcher.index import HistoryIndex
-from dispatcher.index_file import FREE_PAGES, LastRecord, LogIdentity
+from dispatcher.index_file import FREE_PAGES, LogIdentity
 from dispatcher.recent import ITEM_BITS, RecentMessage
+from headgate.core.wire.records import LastRecord
 
 ME = LogIdentity("cluster", 1, 0)
 EPOCH = 7

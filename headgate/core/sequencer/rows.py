@@ -10,6 +10,7 @@ from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.window import Window
 from headgate.core.wire.control import Config
 from headgate.core.wire.member_roles import Role
+from headgate.core.wire.records import NO_RECORD
 
 
 class Tally(msgspec.Struct, array_like=True, gc=False):
@@ -67,14 +68,17 @@ class Shard:
     `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
     something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `changed`
     are the messages that were edited or redacted; `logic` is the meaning of `apply` in force. `digest` covers
-    everything below `next_offset`.
+    everything below `next_offset`, and `last` is the newest record there that its owner took.
     """
 
-    __slots__ = ("changed", "changes", "config", "digest", "log_ms", "logic", "members", "next_offset", "window")
+    __slots__ = (
+        "changed", "changes", "config", "digest", "last", "log_ms", "logic", "members", "next_offset", "window",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.config: Config | None = None
         self.next_offset = 0
+        self.last = NO_RECORD
         self.log_ms = 0
         self.window = Window()
         self.digest = Digest()

@@ -27,6 +27,7 @@ from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.sequencer.window import BlockState, Window
 from headgate.core.wire.control import LOGIC, Config
 from headgate.core.wire.errors import BrokenChain, CorruptRecord, NewerSnapshot
+from headgate.core.wire.records import NO_RECORD, LastRecord
 
 MAGIC: Final = b"\xffHS"
 VERSION: Final = 2
@@ -47,7 +48,8 @@ class Rest(msgspec.Struct, array_like=True):
 
     `oldest` are the numbers of the window's oldest blocks, keyed and unkeyed. Every id that was accepted in the offsets
     [since, offset) of the message log stands in this snapshot with its seq. `pairs` hold everything below
-    `inbox_offset` of the inbox log. Changed messages at or below the place `below` in the log have no rows.
+    `inbox_offset` of the inbox log. Changed messages at or below the place `below` in the log have no rows. `last` is
+    the newest record below the offset; snapshots of older versions have none.
     """
 
     config: Config
@@ -59,6 +61,7 @@ class Rest(msgspec.Struct, array_like=True):
     logic: int = 1
     inbox_offset: int = 0
     below: int = -1
+    last: LastRecord = NO_RECORD
 
 
 class MemberEntry(NamedTuple):
@@ -254,6 +257,7 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
     shard.log_ms = rest.log_ms
     shard.changes = rest.changes
     shard.logic = rest.logic
+    shard.last = rest.last
     pairs.next_offset = rest.inbox_offset
     shard.members = {key: found for key, found in members.items() if key in rows and rows[key].epoch == found.epoch}
     shard.changed = yield from _settled(changed, rest.below, rows)

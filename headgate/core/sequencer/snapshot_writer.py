@@ -224,6 +224,7 @@ class SnapshotWriter:
             shard.logic,
             inbox_offset,
             shard.changed.below,
+            shard.last,
         )
         for at in range(0, len(entries), SLICE_ROWS):
             yield from chunks.rows(entries[at : at + SLICE_ROWS])

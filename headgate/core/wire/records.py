@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 SLICE_RECORDS: Final = 200  # about 2 ms of applying and routing, then others have the loop
@@ -30,6 +31,22 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     trace: bytes | None = None
+
+
+class LastRecord(NamedTuple):
+    """The newest record that was taken from a part, by which the part is known again: its offset and checksum."""
+
+    offset: int
+    checksum: bytes
+
+
+NO_RECORD: Final = LastRecord(-1, b"")
+
+
+def last_record_of(record: Record) -> LastRecord:
+    """Returns the offset of a record, and a checksum of its key and value."""
+    key, value = record.key or b"", record.value or b""
+    return LastRecord(record.offset, blake2b(key + b"\0" + value, digest_size=16).digest())
 
 
 class Appended(NamedTuple):

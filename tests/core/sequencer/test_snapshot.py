@@ -3,6 +3,7 @@
 import random
 from hashlib import blake2b
 
+import msgspec
 import pytest
 
 from headgate.core.sequencer.snapshot import (
@@ -11,11 +12,14 @@ from headgate.core.sequencer.snapshot import (
     NO_NAME,
     ChainSearch,
     Chunk,
+    Rest,
     chain_among,
     read_chunk,
     seal,
 )
+from headgate.core.wire.control import Config
 from headgate.core.wire.errors import BrokenChain, NewerSnapshot
+from headgate.core.wire.records import NO_RECORD, LastRecord
 from tests.core import golden
 from tests.core.snapshot_bed import Bed, restore, same, snapshots_of
 
@@ -162,3 +166,12 @@ def test_a_chain_can_be_restored_twice() -> None:
     next(iter(rows.values())).seq += 1_000
     assert same(restore(bed.chain()), bed)
     assert len(first.window) == len(bed.shard.window)
+
+
+def test_the_rest_of_an_older_version_names_no_newest_record_and_of_a_newer_one_more_is_left_alone() -> None:
+    rest = Rest(Config("c", 1, 4, 0), 1, 2, bytes(32), (3, 4), 5, last=LastRecord(7, b"c" * 16))
+    members = msgspec.msgpack.decode(msgspec.msgpack.encode(rest))
+    decode = msgspec.msgpack.Decoder(Rest).decode
+    assert decode(msgspec.msgpack.encode(members)) == rest
+    assert decode(msgspec.msgpack.encode([*members, "new"])) == rest
+    assert decode(msgspec.msgpack.encode(members[:-1])).last == NO_RECORD
