@@ -5,7 +5,7 @@ from typing import Final
 from headgate.core.wire.records import LastRecord, LogName, Record, last_record_of
 from headgate.runtime.ports import Log, LogUnavailable, OffsetGone
 
-READ_S: Final = 2.0
+READ_S: Final = 5.0
 
 
 async def still_holds(log: Log, number: int, last: LastRecord, first: int) -> bool:

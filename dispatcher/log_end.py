@@ -17,6 +17,7 @@ from headgate.runtime.ports import Log, LogError
 
 APPLIED_S: Final = 10.0  # a request that waits longer is refused; it may be repeated
 RETRY_S: Final = 0.5
+LOOK_S: Final = 10.0  # a shard that is held back reads nothing, and so hears of no new end
 RETRY_MS: Final = 1_000
 MAX_WAITING: Final = 10_000
 
@@ -50,7 +51,7 @@ class LogEnd:
 
     def seen(self, end: int) -> None:
         """Notes the end that a read of the log has told."""
-        self.end = end
+        self.end = max(self.end, end)
 
     def applied(self, next_offset: int) -> None:
         """Notes that everything below the offset is applied."""
@@ -69,9 +70,11 @@ class LogEnd:
         return True
 
     async def run(self) -> None:
-        """Calls back those who wait, until cancelled."""
+        """Calls back those who wait, and looks at the end of the log now and then, until cancelled."""
         while True:
-            await self._asked.wait()
+            if not await self._is_asked():
+                await self._look()
+                continue
             self._asked.clear()
             waiting = list(self._waiting)
             is_applied = False
@@ -83,6 +86,16 @@ class LogEnd:
                 self._waiting.popleft()
                 if request.asker.open:
                     request.again(is_applied)
+
+    async def _is_asked(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._asked.wait()
+        return self._asked.is_set()
+
+    async def _look(self) -> None:
+        with contextlib.suppress(LogError):
+            self.end = max(self.end, (await self._log.bounds(LogName.MESSAGES, self._number)).end)
 
     async def _all_applied(self) -> None:
         end = await self._end()

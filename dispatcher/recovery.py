@@ -17,7 +17,7 @@ from headgate.core.sequencer.snapshot import Chunk, restoring
 from headgate.core.sequencer.snapshot_writer import SnapshotWriter
 from headgate.core.wire.control import MEMBERS_LOGIC, Config
 from headgate.core.wire.errors import BrokenChain, HeadgateError
-from headgate.core.wire.records import Bounds, LogName
+from headgate.core.wire.records import NO_RECORD, Bounds, LastRecord, LogName
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.shard_config import first_config
 from headgate.runtime.ports import Log
@@ -88,8 +88,8 @@ async def restore_in_slices(
         await asyncio.sleep(0)
 
 
-async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
-    """Returns the newest state that snapshots give.
+async def recover(log: Log, number: int, worked: Worked, taken: LastRecord = NO_RECORD) -> RecoveredShard:
+    """Returns the newest state that snapshots give; `taken` is the newest record that this process has applied.
 
     Raises ShardLost, NotConfigured, NewerSnapshot, LogUnavailable.
     """
@@ -102,9 +102,9 @@ async def recover(log: Log, number: int, worked: Worked) -> RecoveredShard:
     inbox = await log.bounds(LogName.INBOX, number)
     users.next_offset = inbox_start(number, shard, users.next_offset if chain else None, inbox)
     writer = SnapshotWriter(pairs_of(users, letters))
+    await _check_log(log, number, shard.last, taken, bounds)
     if chain:
         _check(number, shard, written, bounds.end)
-        await _check_record(log, number, shard, bounds.first)
         writer.resume(chain, shard.window)
     else:
         shard.next_offset = bounds.first
@@ -150,17 +150,23 @@ def _check(number: int, shard: Shard, written: Config | None, end: int) -> None:
         )
 
 
-async def _check_record(log: Log, number: int, shard: Shard, first: int) -> None:
-    """Raises LogDiverged where a restored shard was made from another record than the one that the log has now.
+async def _check_log(log: Log, number: int, saved: LastRecord, taken: LastRecord, bounds: Bounds) -> None:
+    """Raises LogDiverged where the log lost records that were applied: their numbers would be given to others.
 
-    Records that were lost and whose places others took again are seen by nothing else: every number that was given from
-    there on is another message now.
+    `saved` is the newest record that the snapshot was made from, `taken` what this process has applied. Nothing else
+    shows such a loss behind the snapshot, and none at all once others took the places.
     """
-    if not await still_holds(log, number, shard.last, first):
+    if taken.offset >= bounds.end:
         raise LogDiverged(
-            f"shard {number}: the log has another record at offset {shard.last.offset} than its newest snapshot was "
-            "made from: the log lost its newest records and grew again; see 'A shard is parked' in docs/operations.md"
+            f"shard {number}: the log ends at offset {bounds.end} and was applied up to {taken.offset + 1}: it lost "
+            "its newest records; see 'A shard is parked' in docs/operations.md"
         )
+    for last in (saved, taken):
+        if last.offset < bounds.end and not await still_holds(log, number, last, bounds.first):
+            raise LogDiverged(
+                f"shard {number}: the log has another record at offset {last.offset} than the one that was applied: "
+                "it lost its newest records and grew again; see 'A shard is parked' in docs/operations.md"
+            )
 
 
 async def _topics_of(rows: dict[bytes, Row]) -> TopicList:

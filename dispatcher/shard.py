@@ -42,7 +42,7 @@ from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.snapshot_writer import MemberKey, MessageKey
 from headgate.core.sequencer.topic_changes import MemberChanged, TopicUpdated
 from headgate.core.sequencer.topic_rates import TopicRates
-from headgate.core.wire.control import MEMBERS_LOGIC
+from headgate.core.wire.control import MEMBERS_LOGIC, PROBE_KEY
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.link import AttachTopic, Ended, Message
@@ -227,8 +227,9 @@ class ShardOwner:
             for verdict in applied.verdicts:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
-            self.shard.last = last_record_of(records[-1])
-            self.history.advance(self.shard.next_offset, self.shard.last)
+            own = (record for record in reversed(records) if record.key != PROBE_KEY)  # probes are all alike
+            self.shard.last = next(map(last_record_of, own), self.shard.last)
+            self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
             self.topic_rates.read(records[-1].ts, self._shell.clock.now())
         self._note_logic()
         self.send_open()

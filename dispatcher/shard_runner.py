@@ -17,6 +17,7 @@ from headgate.core.sequencer.apply import NotConfigured
 from headgate.core.sequencer.shard_state import ShardEvent, ShardLife, ShardState
 from headgate.core.wire.control import Config
 from headgate.core.wire.errors import HeadgateError, NewerSnapshot, UnknownVersion
+from headgate.core.wire.records import NO_RECORD
 from headgate.runtime.ports import LogError, LogUnavailable, OffsetGone
 
 logger = structlog.get_logger("dispatcher")
@@ -43,6 +44,7 @@ class ShardRunner:
         self.life = ShardLife()
         self._fault = ""
         self._drains = False
+        self._taken = NO_RECORD  # the newest record that was applied here
         self._snapshots: Snapshots | None = None
         self._node = node
         self._dispatcher = dispatcher
@@ -118,7 +120,7 @@ class ShardRunner:
         self.owner = None
         dispatcher.restoring.add(self.number)
         try:
-            found = await recover(node.log, self.number, node.shell.metrics.worked)
+            found = await recover(node.log, self.number, node.shell.metrics.worked, self._taken)
             mark = dispatcher.mark_of(self.number)
             owner = self.owner = ShardOwner(found, self.epoch, node, dispatcher.topic_changed, mark)
             snapshots = self._snapshots = Snapshots(owner, node)
@@ -126,6 +128,8 @@ class ShardRunner:
             await self._run_tasks(owner, snapshots, found.config)
         finally:
             dispatcher.restoring.discard(self.number)
+            if self.owner is not None:
+                self._taken = max(self._taken, self.owner.shard.last)
 
     async def _run_tasks(self, owner: ShardOwner, snapshots: Snapshots, config: Config) -> None:
         keeper = IndexKeeper(self._node, config, owner.history)

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from unittest import mock
 
+import pytest
+
+from dispatcher import log_end
 from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import AssignmentOptions
@@ -207,7 +210,8 @@ async def test_after_a_pause_the_old_assignment_is_not_believed_until_the_group_
         await until(["me", "other", "me"], log)
 
 
-async def test_records_that_were_read_count_as_lag_until_they_are_applied() -> None:
+async def test_records_that_were_read_count_as_lag_until_they_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_end, "LOOK_S", 0.05)
     log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
     async with owning(log, ToldGroup(frozenset({0}))) as ownership:
         async with asyncio.timeout(5):
@@ -220,6 +224,11 @@ async def test_records_that_were_read_count_as_lag_until_they_are_applied() -> N
                 log.append(LogName.MESSAGES, 0, b"t", b"no message")
             await asyncio.sleep(0.1)
             assert ownership.lag() > 200, "they are in the hands of the shard, and nobody has got them"
+            for _ in range(1_000):
+                log.append(LogName.MESSAGES, 0, b"t", b"no message")
+            async with asyncio.timeout(5):
+                while ownership.lag() < 1_200:  # it reads nothing, and its log grows
+                    await asyncio.sleep(0.01)
             run_on.set()
         async with asyncio.timeout(5):
             while ownership.lag():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -33,7 +34,10 @@ async def test_a_foreign_transaction_left_open_is_lag_and_ends(
 ) -> None:
     await fill(log, INBOX, 0, 2)
     reader = await log.reader(INBOX, 0, 2 if live else 0)
-    async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=f"{log_prefix}-x") as foreign:
+    async with (
+        busy_beside(log),
+        AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=f"{log_prefix}-x") as foreign,
+    ):
         await foreign.begin_transaction()
         await foreign.send_and_wait(f"{log_prefix}.inbox", b"aborted", partition=0)
         ours = await log.append(INBOX, 0, b"k", b"ours")
@@ -48,6 +52,25 @@ async def test_a_foreign_transaction_left_open_is_lag_and_ends(
     batch = await read_until(reader, lambda batch: batch.next_offset == 5)  # the abort marker is not a record
     assert (batch.records, batch.end) == ([], 5)
     await reader.close()
+
+
+@asynccontextmanager
+async def busy_beside(log: KafkaLog) -> AsyncIterator[None]:
+    """Another partition gets records all the while, more often than a fetch waits."""
+    reader = await log.reader(INBOX, 1, 0)
+
+    async def go_on() -> None:
+        while True:
+            await log.append(INBOX, 1, b"k", b"beside")
+            await reader.read(10, 0.05)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await reader.close()
 
 
 async def read_until(reader: Reader, condition: Callable[[Batch], bool]) -> Batch:

@@ -68,7 +68,7 @@ class Shard:
     `log_ms` is log time: it serves windows only. `changes` counts messages that took a number and controls that changed
     something, for the snapshots. `members` of topics that have had others than their creator, by topic key; `changed`
     are the messages that were edited or redacted; `logic` is the meaning of `apply` in force. `digest` covers
-    everything below `next_offset`, and `last` is the newest record there that its owner took.
+    everything below `next_offset`, and `last` is the newest record there that its owner took and that is no probe.
     """
 
     __slots__ = (

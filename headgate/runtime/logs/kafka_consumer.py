@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
@@ -31,6 +31,7 @@ from headgate.runtime.tracing import HEADER
 
 MAX_POLL_RECORDS: Final = 2_000  # without a bound one getmany returned 62,000, and the loop was blocked meanwhile
 POLL_MS: Final = 1_000
+NOTE_S: Final = 1.0  # between two looks at the ends of all partitions
 FETCH_WAIT_MS: Final = 100
 ASSIGN_S: Final = FETCH_WAIT_MS / 1_000  # between two assignments; the first after a pause is made at once
 FETCH_RETRY_S: Final = 0.5
@@ -153,6 +154,7 @@ class SharedConsumer:
         self._scheduled = False
         self._assigned_at = float("-inf")
         self._wanted = asyncio.Event()
+        self._noted = 0.0  # when the ends of all partitions were noted, in the loop's seconds
         self._reminder = Reminder(time.monotonic)
 
     async def attach(self, buffer: PartitionBuffer) -> None:
@@ -232,7 +234,7 @@ class SharedConsumer:
             try:
                 found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
                 self._deliver(found)
-                await self._note_positions(consumer, list(found or self._buffers))
+                await self._note_positions(consumer, self._to_note(found))
             except OffsetOutOfRangeError as error:
                 self._out_of_range(error.args[0])
             except TopicAuthorizationFailedError as error:
@@ -247,6 +249,14 @@ class SharedConsumer:
         for partition, records in found.items():
             for buffer in self._buffers.get(partition, ()):
                 buffer.put(records)
+
+    def _to_note(self, found: Collection[TopicPartition]) -> list[TopicPartition]:
+        """Returns the partitions with news; now and then all: the end of one without records moves too."""
+        now = asyncio.get_running_loop().time()
+        if found and now - self._noted < NOTE_S:
+            return list(found)
+        self._noted = now
+        return list(self._buffers)
 
     async def _note_positions(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         """Notes the positions of partitions, which also move over transaction markers and uncommitted records."""
