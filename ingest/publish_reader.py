@@ -16,7 +16,6 @@ from ingest.rates import Rates
 DELIVERED_MS: Final = 1_000  # of `timeout_ms` where none is given
 MAX_TIMEOUT_MS: Final = 10_000
 _MADE_BYTES: Final = 12  # random bytes of a client_msg_id that ingest makes
-_MADE_AT_ONCE: Final = 64  # for so many the system is asked at once: each question is a system call
 
 
 class PublishReader:
@@ -27,7 +26,6 @@ class PublishReader:
         self._clock = clock
         self._rng = rng
         self._payload_bytes = payload_bytes
-        self._made: list[str] = []
 
     def begin(self, call: Call) -> Wait:
         """Reads the query and takes the bytes of the body from the user's rate. Raises Refusal."""
@@ -54,15 +52,8 @@ class PublishReader:
     ) -> Publish:
         """Returns the checked publish. `client_msg_id`: the request's, for a body without one; else one is made."""
         given = body.client_msg_id if client_msg_id is None else client_msg_id
-        made = given or self._make_id()
+        made = given or self._rng.entropy(_MADE_BYTES).hex()
         return Publish(info, caller, body, made, is_given=given is not None, is_paid=is_paid)
-
-    def _make_id(self) -> str:
-        made = self._made
-        if not made:
-            text, size = self._rng.entropy(_MADE_BYTES * _MADE_AT_ONCE).hex(), 2 * _MADE_BYTES
-            made += [text[at : at + size] for at in range(0, len(text), size)]
-        return made.pop()
 
     def _wait(self, query: Query) -> Wait:
         """Reads `wait` and `timeout_ms` (which only `delivered` uses). Raises Refusal `bad_request`."""

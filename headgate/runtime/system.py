@@ -3,6 +3,9 @@
 import os
 import random
 import time
+from typing import Final
+
+POOL_BYTES: Final = 4_096
 
 
 class SystemClock:
@@ -17,6 +20,28 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class _Pool:
+    """Random bytes of the kernel that nobody has been given: each question to it is a system call."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Gives out nothing of what is here."""
+        self._bytes, self._at = b"", 0
+
+    def take(self, count: int) -> bytes:
+        at = self._at
+        if at + count > len(self._bytes):
+            self._bytes, at = os.urandom(max(POOL_BYTES, count)), 0
+        self._at = at + count
+        return self._bytes[at : at + count]
+
+
+_POOL: Final = _Pool()
+os.register_at_fork(after_in_child=_POOL.forget)  # or two processes would give out the same
+
+
 class SystemRng:
     """The kernel's randomness for ids; a plain generator for jitter."""
 
@@ -29,4 +54,4 @@ class SystemRng:
 
     def entropy(self, count: int) -> bytes:
         """Returns `count` random bytes."""
-        return os.urandom(count)
+        return _POOL.take(count)

@@ -26,6 +26,7 @@ class MemoryLink:
         self._on_close: OnClose = ignore
         self._far: MemoryLink = self
         self._out: list[Message] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # looked up once: each look is a system call (getpid)
         self._drained = asyncio.Event()
 
     def join(self, far: "MemoryLink") -> None:
@@ -45,7 +46,9 @@ class MemoryLink:
         self.pending_bytes += _size(message)
         self._out.append(message)
         if len(self._out) == 1:
-            asyncio.get_running_loop().call_soon(self._ship)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._ship)
 
     def _ship(self) -> None:
         batch, self._out = self._out, []

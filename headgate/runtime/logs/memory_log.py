@@ -21,6 +21,7 @@ class MemoryLog(EmbeddedLog):
     async def open(self) -> None:
         """Opens the handle."""
         self._opened = True
+        self._loop = asyncio.get_running_loop()  # once for all appends: each look is a system call (getpid)
 
     async def close(self) -> None:
         """Closes the handle; readers that wait return."""
@@ -48,7 +49,7 @@ class MemoryLog(EmbeddedLog):
         refused = self._refusal(log, record_bytes(key, value))
         if refused is not None:
             return failed(refused)
-        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Appended] = self._loop.create_future()
         future.set_result(part.add(self._store.clock.wall_ms(), key, value))
         return future
 

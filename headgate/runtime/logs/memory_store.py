@@ -85,9 +85,10 @@ class LogPart:
 
     async def grown(self, wait_s: float) -> None:
         """Waits for the next append or `wake`, at most `wait_s` seconds."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
         self._waiters.append(waiter)
-        timer = asyncio.get_running_loop().call_later(wait_s, _end, waiter)
+        timer = loop.call_later(wait_s, _end, waiter)
         try:
             await waiter
         finally:
