@@ -101,8 +101,13 @@ async def million(place: Place) -> list[Found]:
         sockets, per_s = cells.sockets, cells.sockets / cells.opened_s
         last_s, last_us = await cells.message()
         progress(f"{sockets:,} sockets; one message to all in {last_s:.2f} s, {last_us:.1f} us a delivery")
-        restarted = await _restart(cells, begun + 60 * place.minutes)
-        final_s, _ = await cells.message()
+        try:
+            after = await _restart(cells, begun + 60 * place.minutes)
+            final_s, _ = await cells.message()
+            after += f"; then a message to all after {final_s:.2f} s"
+        except (AssertionError, SystemExit) as error:  # what was found before stands
+            after = f"the restart of all gateways was broken off: {str(error)[:200]}"
+            progress(after)
     finally:
         for client in cells.clients:
             await client.stop()
@@ -113,7 +118,6 @@ async def million(place: Place) -> list[Found]:
     )
     told = f"one message to all after {last_s:.2f} s, {sockets / last_s:,.0f} deliveries/s"
     flat = f"with {sockets:,} sockets {last_us:.1f} us, with {few:,} {first_us:.1f} us"
-    after = f"{restarted}; then a message to all after {final_s:.2f} s"
     return [
         Found("sockets_most", sockets, f"{size}; {per_s:,.0f} connects/s; each {each}; {told}; {after}"),
         Found("gateway_bytes", round(gateway_bytes), f"resident memory of the gateways; {size}"),
