@@ -12,6 +12,7 @@ from dispatcher.index import HistoryIndex
 from dispatcher.index_file import IndexFault, LogIdentity
 from dispatcher.known_record import still_holds
 from dispatcher.node import Node
+from dispatcher.retry_delay import RetryDelay
 from headgate.core.wire.control import Config
 from headgate.core.wire.records import LogName
 from headgate.runtime.ports import LogError
@@ -35,18 +36,26 @@ class IndexKeeper:
         self._identity = LogIdentity(config.cluster_id, config.generation, config.shard)
         self._worked = node.shell.metrics.worked
         self._now = asyncio.get_running_loop().time
+        self._delay = RetryDelay(node.options.retry_s)
 
     async def run(self) -> None:
         """Works until cancelled. Tries a file that cannot be used again, each time after twice as long."""
-        wait_s = self._options.retry_s
         while True:
-            is_open = self._history.file is not None or await self._open()
-            self.tried.set()
-            if is_open and await self._work():
-                wait_s = self._options.retry_s
+            try:
+                await self._step()
+            except Exception as error:  # the task's root: a fault of history must not end delivery
+                logger.exception("the index file cannot be used", shard=self._number)
+                self._history.fault(IndexFault(repr(error)))
             if self._history.file is None:
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                await asyncio.sleep(self._delay.failed(RETRY_MAX_S))
+
+    async def _step(self) -> None:
+        try:
+            is_open = self._history.file is not None or await self._open()
+        finally:
+            self.tried.set()
+        if is_open and await self._work():
+            self._delay.worked()
 
     async def _work(self) -> bool:
         """Does a slice of work, or waits for work; returns whether the file took messages."""

@@ -10,6 +10,7 @@ import structlog
 
 from dispatcher.history import Asker, History
 from dispatcher.recent import ITEM_BITS
+from dispatcher.retry_delay import RetryDelay
 from headgate.core.sequencer.apply import event_in, items_of
 from headgate.core.sequencer.message_events import event_frame
 from headgate.core.sequencer.rows import Row
@@ -23,6 +24,8 @@ RUNS: Final = 16  # places in the log that one page is read from; a page ends wh
 READ_RECORDS: Final = 500
 READ_S: Final = 2.0
 RETRY_S: Final = 0.5
+LOG_RETRY_MAX_S: Final = 5.0  # while the log is away, all who wait need it
+RETRY_MAX_S: Final = 60.0  # of a request that fails by itself
 MAX_WANTED: Final = 10_000
 
 Position = tuple[int, int]  # pos, seq
@@ -30,12 +33,13 @@ logger = structlog.get_logger("dispatcher")
 
 
 class Wanted(NamedTuple):
-    """Frames of one topic that an asker waits for."""
+    """Frames of one topic that an asker waits for; `delay` is there after a failure."""
 
     topic_id: str
     absent: Sequence[Position]
     asker: Asker
     again: Callable[[], None]
+    delay: RetryDelay | None = None
 
 
 class LogPages:
@@ -51,11 +55,13 @@ class LogPages:
         self._read_bytes = read_bytes
         self._wanted: deque[Wanted] = deque()
         self._wake = asyncio.Event()
+        self._put_off = 0  # requests that failed and are tried again later
+        self._delay = RetryDelay(RETRY_S)
 
     @property
     def crowded(self) -> bool:
         """Whether as many requests wait as may."""
-        return len(self._wanted) >= MAX_WANTED
+        return len(self._wanted) + self._put_off >= MAX_WANTED
 
     def want(self, row: Row, absent: Sequence[Position], asker: Asker, again: Callable[[], None]) -> None:
         """Calls back once the frames have been loaded into the history, or the log has lost them."""
@@ -63,7 +69,10 @@ class LogPages:
         self._wake.set()
 
     async def run(self, config: Config) -> None:
-        """Reads the wanted frames in turn, until cancelled. While the log cannot be reached, the askers wait."""
+        """Reads the wanted frames in turn, until cancelled. While the log cannot be reached, the askers wait.
+
+        A request that fails by itself is tried again later, and holds no other up.
+        """
         while True:
             if not self._wanted:
                 self._wake.clear()
@@ -72,15 +81,33 @@ class LogPages:
             if not wanted.asker.open:
                 continue
             try:
-                await self._read(wanted, config)
-            except OffsetGone as gone:
-                self._history.log_begins(gone.first)
+                await self._serve(wanted, config)
             except LogError as error:
                 logger.warning("old messages cannot be read now", shard=self._number, why=str(error))
                 self._wanted.append(wanted)
-                await asyncio.sleep(RETRY_S)
-                continue
-            wanted.again()
+                await asyncio.sleep(self._delay.failed(LOG_RETRY_MAX_S))
+            except Exception:  # the task's root: a fault of history must not end delivery
+                logger.exception("old messages cannot be read", shard=self._number, topic=wanted.topic_id)
+                self._retry_later(wanted)
+            else:
+                self._delay.worked()
+
+    async def _serve(self, wanted: Wanted, config: Config) -> None:
+        try:
+            await self._read(wanted, config)
+        except OffsetGone as gone:
+            self._history.log_begins(gone.first)
+        wanted.again()
+
+    def _retry_later(self, wanted: Wanted) -> None:
+        delay = wanted.delay or RetryDelay(RETRY_S)
+        self._put_off += 1
+        asyncio.get_running_loop().call_later(delay.failed(RETRY_MAX_S), self._retry, wanted._replace(delay=delay))
+
+    def _retry(self, wanted: Wanted) -> None:
+        self._put_off -= 1
+        self._wanted.append(wanted)
+        self._wake.set()
 
     async def _read(self, wanted: Wanted, config: Config) -> None:
         size = 0

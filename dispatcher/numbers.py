@@ -59,23 +59,23 @@ async def numbers_back(log: Log, number: int) -> AsyncGenerator[Numbers, None]:
 
     Raises LogUnavailable, NewerSnapshot, BrokenChain.
     """
-    wanted: dict[bytes, list[Numbers]] = {}  # snapshots on the way, by the chunk that comes next
+    wanted: dict[bytes, dict[bytes, Numbers]] = {}  # by the chunk that comes next: snapshots on the way, by their END
     async with aclosing(chunks_back(log, number)) as chunks:
         async for chunk in chunks:
-            found = wanted.pop(chunk.name, [])
+            found = wanted.pop(chunk.name, {})
             if not found and not chunk.is_end:
                 continue  # of a snapshot that was not finished
             body = chunk.body()
             if body.rest is not None:  # several: two owners went on behind one snapshot
-                for one in sorted(found, key=lambda numbers: -numbers.offset):
+                for one in sorted(found.values(), key=lambda numbers: -numbers.offset):
                     exact = one.since <= chunk.offset  # it has only what came after this snapshot
                     yield one._replace(begin=one.since) if exact else one
                 since = body.rest.since
-                found = [Numbers(max(since - BLOCK_OFFSETS, 0), since, chunk.offset, [])]
-            (current,) = found
-            current.take(body)
-            if chunk.is_first:
-                yield current
-            else:
-                wanted.setdefault(chunk.prev, []).append(current)
+                found = {chunk.name: Numbers(max(since - BLOCK_OFFSETS, 0), since, chunk.offset, [])}
+            for end, current in found.items():
+                current.take(body)
+                if chunk.is_first:
+                    yield current
+                else:  # an END may stand twice in the log: a producer that lost its connection sends again
+                    wanted.setdefault(chunk.prev, {})[end] = current
             await asyncio.sleep(0)

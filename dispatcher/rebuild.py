@@ -15,6 +15,7 @@ from dispatcher.node import Node
 from dispatcher.numbers import Numbers, Part, numbers_back
 from dispatcher.recent import RecentMessage, recent_of
 from dispatcher.recovery import restore_in_slices
+from dispatcher.retry_delay import RetryDelay
 from headgate.core.sequencer.apply import apply_many, event_in, foreign_item
 from headgate.core.sequencer.effects import Deliver, MessageChanged, TopicDeleted
 from headgate.core.sequencer.message_events import deliver_event
@@ -28,12 +29,14 @@ from headgate.core.wire.message_changes import MessageChange
 from headgate.core.wire.records import LogName, Record, slices
 from headgate.runtime.logs.chunks import newest_chain
 from headgate.runtime.logs.shard_config import first_record, parse_config
-from headgate.runtime.ports import LogUnavailable, OffsetGone
+from headgate.runtime.ports import LogError, LogUnavailable, OffsetGone
 
 READ_RECORDS: Final = 1_000
 EMPTY_READS: Final = 5  # of a second each
 NEWEST_MESSAGES: Final = 4_096  # of the first turn: after a fail-over readers ask for new messages, of every shard
 LATER_MESSAGES: Final = 65_536
+LOG_RETRY_MAX_S: Final = 30.0  # while the log or the index is away
+RETRY_MAX_S: Final = 600.0  # a broken snapshot stays broken, and each try reads all snapshots above it
 GROWTH: Final = 2  # a turn takes this many times the messages of the turn before
 
 logger = structlog.get_logger("dispatcher")
@@ -180,9 +183,10 @@ class Rebuild:
         self._numbers: Numbers | None = None
         self._below = 0  # the numbers that the walk has not given yet end here
         self._messages = NEWEST_MESSAGES  # of the next turn
+        self._delay = RetryDelay(node.options.retry_s)
 
     async def run(self) -> None:
-        """Fills gaps as they appear, until cancelled. Tries again where the log cannot be reached."""
+        """Fills gaps as they appear, until cancelled. Tries again after a failure, each time after twice as long."""
         try:
             while True:
                 await self._history.has_gaps.wait()
@@ -195,13 +199,22 @@ class Rebuild:
         try:
             async with self._turn:
                 await self._fill_one()
-        except OffsetGone as gone:
-            self._history.log_begins(gone.first)
+        except Exception as error:  # the task's root: a fault of history must not end delivery
             await self._restart()
-        except HeadgateError as error:
+            if isinstance(error, OffsetGone) and error.first > self._history.first:
+                self._history.log_begins(error.first)
+            else:
+                await asyncio.sleep(self._failed(error))
+        else:
+            self._delay.worked()
+
+    def _failed(self, error: Exception) -> float:
+        """Logs a failure; returns after how many seconds to try again."""
+        if isinstance(error, HeadgateError):
             logger.warning("history cannot be filled now", shard=self._number, why=str(error))
-            await self._restart()
-            await asyncio.sleep(self._options.retry_s)
+        else:
+            logger.exception("history cannot be filled", shard=self._number)
+        return self._delay.failed(LOG_RETRY_MAX_S if isinstance(error, LogError) else RETRY_MAX_S)
 
     async def _restart(self) -> None:
         walk, self._walk, self._numbers = self._walk, None, None

@@ -1,12 +1,13 @@
 """The parts of a snapshot's numbers: newest first, small, and exact whatever is repeated over their edges."""
 
 import random
+from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
 
 from dispatcher.numbers import Numbers, numbers_back
-from headgate.core.sequencer.snapshot import MAX_OFFSET
+from headgate.core.sequencer.snapshot import HEADER, MAX_OFFSET, NAME_BYTES, seal
 from headgate.core.sequencer.window import START, Window
 from headgate.core.wire.records import LogName
 from tests.core.snapshot_bed import Bed, bundle, configured
@@ -92,3 +93,43 @@ async def test_of_two_owners_that_went_on_behind_one_snapshot_both_give_their_nu
     async with aclosing(numbers_back(log, 0)) as walk:
         found = [(n.begin, n.since, n.offset, len(n.newest(0, MAX_OFFSET, 1 << 24).seqs)) async for n in walk]
     assert found == [(start, start, start + 2, 30), (start, start, start + 1, 20), (0, 0, start, 10)]
+
+
+async def numbers_of(values: list[bytes]) -> list[tuple[int, int, int]]:
+    log = await log_of_one_shard()
+    for value in values:
+        await log.append(LogName.SNAPSHOTS, 0, None, value)
+    async with aclosing(numbers_back(log, 0)) as walk:
+        return [(n.since, n.offset, len(n.newest(0, MAX_OFFSET, 1 << 24).seqs)) async for n in walk]
+
+
+@pytest.fixture
+def large() -> Iterator[Bed]:
+    """A bed with a base of at least three chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headgate.core.sequencer.chunk_builder.CHUNK_BYTES", 3_000)
+        bed = Bed()
+        bed.feed([*configured(), *(bundle(2 + n, 40 * n, 40) for n in range(6))])
+        bed.snapshot(base=True)
+        assert len(bed.log) >= 3
+        yield bed
+
+
+async def test_chunks_that_stand_twice_in_the_log_count_once(large: Bed) -> None:
+    """A producer that lost its connection may send a record again."""
+    base = list(large.log)
+    large.feed([bundle(large.shard.next_offset, 300, 30)])
+    large.snapshot(base=False)
+    delta = large.log[len(base) :]
+    expected = await numbers_of([*base, *delta])
+    assert [seqs for _, _, seqs in expected] == [30, 240]
+    assert await numbers_of([*base, base[-1], *delta, delta[-1]]) == expected
+    assert await numbers_of([value for value in [*base, *delta] for _ in range(2)]) == expected
+
+
+async def test_two_ends_behind_one_chunk_both_give_their_numbers(large: Bed) -> None:
+    end = large.chunks()[-1]
+    body = end.value[HEADER.size : -NAME_BYTES]
+    other = seal(end.shard, end.logic, end.flags, end.floor, end.offset + 1, end.prev, body)
+    (one,) = await numbers_of(large.log)
+    assert await numbers_of([*large.log, other]) == [(*one[:1], end.offset + 1, *one[2:]), one]
