@@ -193,21 +193,27 @@ async def _newest_state(log: Log, number: int, worked: Worked) -> RestoredChain:
 async def newest_restorable(log: Log, number: int, first: int, worked: Worked) -> tuple[RestoredChain, int]:
     """Restores the newest chain that can be restored and ends at `first` or above.
 
-    Returns also the highest offset at which a chain below `first` ends, -1 where there is none. A snapshot ends behind
+    Where there is none it returns also where the newest chain below `first` ends, else -1. A snapshot ends behind
     transaction markers and whatever else takes an offset without being a record for us, so an offset that the log no
     longer has was a record.
     """
     skip: list[bytes] = []
-    highest = -1
-    while chain := await newest_chain(log, number, skip):
-        end = chain[-1]
+    while chain := await newest_chain(log, number, skip, at_least=first):
+        users, letters = UserTopics(), OpenLetters()
         try:
-            if end.offset >= first:
-                users, letters = UserTopics(), OpenLetters()
-                shard, rows = await restore_in_slices(chain, worked, pairs_of(users, letters))
-                return RestoredChain(chain, shard, rows, users, letters), highest
-            highest = max(highest, end.offset)
+            shard, rows = await restore_in_slices(chain, worked, pairs_of(users, letters))
         except BrokenChain as error:
             logger.error("a snapshot cannot be restored, an older one is used", shard=number, why=str(error))
-        skip.append(end.name)
-    return RestoredChain([], Shard(), {}, UserTopics(), OpenLetters()), highest
+            skip += _beyond(chain, error.at)
+        else:
+            return RestoredChain(chain, shard, rows, users, letters), -1
+    older = await newest_chain(log, number, at_most=first - 1)
+    return RestoredChain([], Shard(), {}, UserTopics(), OpenLetters()), older[-1].offset if older else -1
+
+
+def _beyond(chain: Sequence[Chunk], at: int) -> list[bytes]:
+    """Returns the names of the ends from the broken chunk `at` on; where it is not known, those of the newer half."""
+    ends = [chunk for chunk in chain if chunk.is_end]
+    if at < 0:
+        return [end.name for end in ends[len(ends) // 2 :]]
+    return [end.name for end in ends if end.at >= at]

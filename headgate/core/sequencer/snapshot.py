@@ -130,7 +130,7 @@ class Chunk(NamedTuple):
         try:
             return _decoder.decode(memoryview(self.value)[HEADER.size : -NAME_BYTES])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BrokenChain(f"the snapshot chunk at {self.at}: {error}") from None
+            raise BrokenChain(f"the snapshot chunk at {self.at}: {error}", self.at) from None
 
 
 _decoder: msgspec.msgpack.Decoder[ChunkBody] = msgspec.msgpack.Decoder(ChunkBody)
@@ -172,13 +172,15 @@ def read_chunk(at: int, value: bytes | None) -> Chunk | None:
 class ChainSearch:
     """Finds the newest valid chain among chunks that are given newest first; holds one chain at a time.
 
-    It follows the chain that was ended last; an END chunk of a higher offset on the way replaces it. The chain must not
-    end above the offset `at_most`. `skip` are the names of END chunks whose chains were found broken before.
+    It follows the chain that was ended last; an END chunk of a higher offset on the way replaces it. The chain must
+    end at the offset `at_least` or above, and not above `at_most`. `skip` are the names of END chunks whose chains were
+    found broken before.
     """
 
-    def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET) -> None:
+    def __init__(self, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET, at_least: int = 0) -> None:
         self._skip = frozenset(skip)
         self._at_most = at_most
+        self._at_least = at_least
         self._chunks: list[Chunk] = []
         self.is_over = False  # the chain is whole, or broken
 
@@ -205,7 +207,7 @@ class ChainSearch:
         return self.is_over
 
     def _is_better(self, chunk: Chunk) -> bool:
-        if not chunk.is_end or chunk.name in self._skip or chunk.offset > self._at_most:
+        if not chunk.is_end or chunk.name in self._skip or not self._at_least <= chunk.offset <= self._at_most:
             return False
         return not self._chunks or chunk.offset > self._chunks[0].offset
 
@@ -240,7 +242,7 @@ def restoring(chain: Sequence[Chunk], pairs: Pairs) -> Generator[None, None, tup
             _take_members(members, body.members[at : at + SLICE_ENTRIES])
             yield
         for at in range(0, len(body.pairs), SLICE_ENTRIES):
-            _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES])
+            _take_pairs(pairs, body.pairs[at : at + SLICE_ENTRIES], chunk.at)
             yield
         for at in range(0, len(body.messages), SLICE_ENTRIES):
             _take_messages(changed, body.messages[at : at + SLICE_ENTRIES])
@@ -293,12 +295,12 @@ def _take_rows(
             rows[key] = row
 
 
-def _take_pairs(pairs: Pairs, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+def _take_pairs(pairs: Pairs, entries: Iterable[tuple[bytes, bytes | None]], at: int) -> None:
     for key, value in entries:
         try:
             pairs.load(key, value)
         except CorruptRecord as error:
-            raise BrokenChain(str(error)) from None
+            raise BrokenChain(f"the snapshot chunk at {at}: {error}", at) from None
 
 
 def _take_members(members: dict[bytes, Members], entries: Iterable[MemberEntry]) -> None:

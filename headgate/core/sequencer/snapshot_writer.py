@@ -61,6 +61,7 @@ class SnapshotWriter:
         self._changes = 0
         self._pair_changes = 0
         self._floor = 0
+        self._first_at = self._end_at = -1  # of the chain in the snapshots log: its first chunk, and its newest
         self.offset = -1  # where the newest snapshot ends
         self.inbox_offset = -1  # and in the inbox log
         self.base_bytes = 0
@@ -79,6 +80,7 @@ class SnapshotWriter:
         rest = chain[-1].body().rest
         assert rest is not None
         self._prev, self._floor, self.offset = chain[-1].name, chain[-1].floor, chain[-1].offset
+        self._first_at, self._end_at = chain[0].at, chain[-1].at
         self._mark, self._changes, self._pair_changes = window.mark(), rest.changes, self._pairs.changes
         self.inbox_offset = rest.inbox_offset
         self.base_bytes = sum(len(chunk.value) for chunk in chain if chunk.is_base)
@@ -87,8 +89,22 @@ class SnapshotWriter:
     def forget(self) -> None:
         """Forgets the chain, because its content is in doubt: the next snapshot is a base."""
         self._prev = NO_NAME
+        self._first_at = self._end_at = -1
         self._changes = -1  # all changes count as not written
         self.offset = self.inbox_offset = -1
+
+    def stands_at(self, places: Sequence[int], *, base: bool) -> None:
+        """Notes at which offsets of the snapshots log the chunks of the newest snapshot stand."""
+        self._first_at, self._end_at = places[0] if base else self._first_at, places[-1]
+
+    def is_within(self, first: int, end: int) -> bool:
+        """Whether a snapshots log that holds [first, end) can have the chain; True where its place is not known."""
+        return (self._first_at < 0 or first <= self._first_at) and self._end_at < end
+
+    @property
+    def end_at(self) -> int:
+        """Where the newest chunk of the chain stands in the snapshots log, -1 where that is not known."""
+        return self._end_at
 
     @property
     def pairs(self) -> Pairs:

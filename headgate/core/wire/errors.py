@@ -99,7 +99,14 @@ class UnknownVersion(HeadgateError):
 
 
 class BrokenChain(HeadgateError):
-    """A snapshot chain with a missing, foreign or damaged chunk; another chain must be used."""
+    """A snapshot chain with a missing, foreign or damaged chunk; another chain must be used.
+
+    `at` is where the chunk stands in the snapshots log, -1 where it is not known.
+    """
+
+    def __init__(self, why: str, at: int = -1) -> None:
+        super().__init__(why)
+        self.at = at
 
 
 class NewerSnapshot(HeadgateError):

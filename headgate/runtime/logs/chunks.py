@@ -18,16 +18,23 @@ EMPTY_READS: Final = 3  # of READ_WAIT_S each
 
 
 async def newest_chain(
-    log: Log, shard: int, skip: Iterable[bytes] = (), at_most: int = MAX_OFFSET, *, background: bool = False
+    log: Log,
+    shard: int,
+    skip: Iterable[bytes] = (),
+    at_most: int = MAX_OFFSET,
+    at_least: int = 0,
+    *,
+    background: bool = False,
 ) -> list[Chunk]:
     """Returns a shard's newest valid chain, its base first; empty where there is none.
 
-    `skip` are the names of ends that must not be used, `at_most` is the highest message-log offset it may end at.
-    Holds one chain at a time. Raises LogUnavailable, and NewerSnapshot where the newest was written by newer code.
+    `skip` are the names of ends that must not be used, `at_least` and `at_most` are the message-log offsets between
+    which it has to end. Holds one chain at a time. Raises LogUnavailable, and NewerSnapshot where the newest was
+    written by newer code.
     """
     wrong = set(skip)
     while True:
-        search = ChainSearch(wrong, at_most)
+        search = ChainSearch(wrong, at_most, at_least)
         async with aclosing(chunks_back(log, shard, background=background)) as chunks:
             async for chunk in chunks:
                 if search.take(chunk):

@@ -117,6 +117,10 @@ def test_the_newest_chain_at_or_before_an_offset_is_found() -> None:
         assert chain_among(bed.chunks(), at_most=end)[-1].offset == end
         assert chain_among(bed.chunks(), at_most=end + 1)[-1].offset == end
     assert chain_among(bed.chunks(), at_most=ends[0] - 1) == []
+    for at_least, found in ((ends[-1], ends[-1]), (ends[-1] + 1, -1)):
+        search = ChainSearch(at_least=at_least)
+        any(search.take(chunk) for chunk in reversed(bed.chunks()))
+        assert (search.chain[-1].offset if search.chain else -1) == found
     assert [offset for offset, _ in snapshots_of(bed.chain())] == ends[3:]
 
 
