@@ -53,7 +53,7 @@ class OldSnapshots:
     async def _look(self, first: int) -> None:
         """Reads until it knows which bases can be deleted now."""
         bounds = await self._log.bounds(LogName.SNAPSHOTS, self._number)
-        if self._next is None or self._next < bounds.first:
+        if self._next is None or not bounds.first <= self._next <= bounds.end:  # else it was made anew
             self._next = bounds.first
             self._open.clear()
             self._bases.clear()

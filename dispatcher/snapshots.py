@@ -7,7 +7,7 @@ slice in each of them it would take ten slices longer.
 import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import aclosing, closing
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -35,6 +35,11 @@ FAILURES: Final = (LogError, BadSnapshot, BrokenChain)
 
 Steps = Generator[bytes | None, None, None]
 _DONE: Final = object()
+
+
+class _Written(NamedTuple):
+    name: bytes
+    at: int  # in the snapshots log
 
 
 class _Backoff:
@@ -101,8 +106,9 @@ class Snapshots:
     async def _write_due(self, now: float) -> None:
         """Writes a base where one is wanted, else a delta; deltas also while a base has to wait after a failure."""
         writer = self._owner.writer
+        await self._look_for_chain()
         wants_base = writer.wants_base or now - self._based >= self._options.base_s
-        if not wants_base or not self._base.allows(now):
+        if writer.has_chain and not (wants_base and self._base.allows(now)):
             await self._write_delta()
             return
         try:
@@ -159,6 +165,7 @@ class Snapshots:
     async def _trim(self, above: bool) -> None:
         """Makes the history forget what the log no longer holds, and keeps a bounded log within its bound."""
         owner = self._owner
+        await self._look_for_chain()  # also where nothing changes
         bounds = await self._log.bounds(LogName.MESSAGES, owner.number)
         if above:
             await self._write_due(self._clock.now())
@@ -175,7 +182,10 @@ class Snapshots:
     async def final(self) -> None:
         """Writes the last snapshot before the shard is released: a delta, where there is a chain. Raises LogError."""
         owner = self._owner
-        if owner.shard.config is None or (self._unwritten() <= 0 and not owner.writer.is_dirty):
+        if owner.shard.config is None:
+            return
+        await self._look_for_chain()
+        if self._unwritten() <= 0 and not owner.writer.is_dirty:
             return
         if owner.writer.has_chain:
             await self._write_delta(rests=False)
@@ -183,7 +193,9 @@ class Snapshots:
             await self._write_base(final=True)
 
     async def _write_delta(self, *, rests: bool = True) -> None:
-        await self._append_all(self._owner.writer.delta(self._owner.shard, self._owner.rows), rests=rests)
+        owner = self._owner
+        written = await self._append_all(owner.writer.delta(owner.shard, owner.rows), rests=rests)
+        owner.writer.stands_at([chunk.at for chunk in written], base=False)
         self._note_written()
 
     def _note_written(self) -> None:
@@ -199,11 +211,13 @@ class Snapshots:
         if not owner.writer.has_chain and not self._log_has_chain:
             self._unfinished = end
         await self._expire()
-        names = await self._append_all(owner.writer.base(owner.shard, owner.rows, end), rests=not final)
+        written = await self._append_all(owner.writer.base(owner.shard, owner.rows, end), rests=not final)
+        owner.writer.stands_at([chunk.at for chunk in written], base=True)
         self._unfinished = None
         if not final:
-            await self._check(names, end)
+            await self._check([chunk.name for chunk in written], end)
             self._first = -1  # there may be one more old base
+        self._log_has_chain = True
         self._based = self._clock.now()
         self._note_written()  # not before the check: records below it may be dropped
 
@@ -217,9 +231,22 @@ class Snapshots:
                 owner.writer.touch(PairKey(key))
             await asyncio.sleep(0)
 
-    async def _append_all(self, steps: Steps, *, rests: bool) -> list[bytes]:
-        """Appends the chunks of a snapshot; after a failure it counts as not begun. Raises LogError."""
-        names: list[bytes] = []
+    async def _look_for_chain(self) -> None:
+        """Forgets the chain where the snapshots log lost a part of it: the next snapshot is then a base."""
+        bounds = await self._log.bounds(LogName.SNAPSHOTS, self._owner.number)
+        if not self._owner.writer.is_within(bounds.first, bounds.end):
+            self._forget(f"the log holds {bounds.first} to {bounds.end - 1}")
+
+    def _forget(self, why: str) -> None:
+        owner, at = self._owner, self._owner.writer.end_at
+        logger.error("the snapshots log lost a snapshot, a base is written", shard=owner.number, offset=at, why=why)
+        owner.writer.forget()
+        owner.snapshot_offset = owner.inbox_snapshot_offset = 0  # nothing may be dropped before there is one
+        self._old = OldSnapshots(self._log, owner.number)
+
+    async def _append_all(self, steps: Steps, *, rests: bool) -> list[_Written]:
+        """Appends the chunks of a snapshot; after a failure it counts as not begun. Raises LogError, BrokenChain."""
+        written: list[_Written] = []
         with closing(steps):
             while True:
                 started = self._clock.now()
@@ -229,19 +256,23 @@ class Snapshots:
                 if value == b"":
                     break
                 if value is not None:
-                    await self._append(value, names)
+                    await self._append(value, written)
                 await asyncio.sleep(took if rests else 0)
         self._last = self._clock.now()
         self._waiting_since = None
-        return names
+        return written
 
-    async def _append(self, value: bytes, names: list[bytes]) -> None:
+    async def _append(self, value: bytes, written: list[_Written]) -> None:
         if ends(value):  # without its last chunk the others mean nothing
             await self._owner.dead_letters.safe()
             await self._owner.outputs.safe()
             await self._owner.pointers.safe()
-        await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
-        names.append(name_of(value))
+        place = await self._log.append(LogName.SNAPSHOTS, self._owner.number, None, value)
+        before = written[-1].at if written else self._owner.writer.end_at
+        if place.offset <= before:
+            self._forget(f"a chunk behind it was appended at {place.offset}")
+            raise BrokenChain(f"the snapshots log was made anew: {place.offset} comes behind {before}")
+        written.append(_Written(name_of(value), place.offset))
 
     async def _check(self, names: list[bytes], floor: int) -> None:
         """Reads the base back. Raises BadSnapshot or BrokenChain; then the next snapshot is a base again."""

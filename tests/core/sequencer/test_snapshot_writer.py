@@ -285,3 +285,22 @@ def test_a_chunk_of_a_snapshot_says_where_its_chain_can_begin() -> None:
     assert [c.floor for c in bed.chunks()] == [7] * len(bed.chunks())
     assert read_chunk(0, bed.log[-1]) is not None
     assert bed.rows[topic_key(TOPIC)].seq == 10
+
+
+def test_a_log_has_the_chain_only_from_its_first_chunk_to_its_newest() -> None:
+    bed = Bed()
+    bed.feed(golden.make_log(2, 300))
+    assert bed.writer.is_within(0, 0), "there is none"
+    bed.snapshot(base=True)
+    bed.writer.stands_at([10, 12, 13], base=True)
+    bed.snapshot(base=False)
+    bed.writer.stands_at([15], base=False)
+    assert [bed.writer.is_within(*log) for log in [(10, 16), (0, 99), (11, 99), (0, 15), (0, 0)]] == [True] * 2 + [
+        False
+    ] * 3
+    assert bed.writer.end_at == 15
+    bed.writer.forget()
+    assert bed.writer.is_within(0, 0)
+    bed.restart()
+    assert bed.writer.end_at == len(bed.log) - 1
+    assert not bed.writer.is_within(1, 99)
