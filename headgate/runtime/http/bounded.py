@@ -18,6 +18,7 @@ from headgate.runtime.http.answers import head_too_late
 from headgate.runtime.http.body_end import BodyEnd
 from headgate.runtime.http.heads import END, HeadBudget
 from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
+from headgate.runtime.http.waiting_requests import WaitingRequests
 
 HEAD_S: Final = 10.0  # docs/protocol.md, section 7: request head and body deadline
 HEAD_BYTES: Final = 64 * 1024
@@ -61,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = True  # also before the next one begins
         self._reading_head = False  # the parser is being given a head
         self._waits = False  # a complete head is held until the requests before it are answered
+        self._waiting = WaitingRequests(self._budget)  # those in `pipeline`
         self._body = BodyEnd(0)
         self._over = False  # no more bytes are parsed
         self._deadline: asyncio.TimerHandle | None = None
@@ -76,6 +78,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
         self._hold(b"")
+        self._waiting.keep(0)
         if self._unread is not None:
             self._unread.stop()
         super().connection_lost(exc)
@@ -155,6 +158,8 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._body.count(body)
         super().on_body(body)
+        if self.pipeline:
+            self._waiting.grow(len(body))
 
     def on_message_complete(self) -> None:
         if self._over:
@@ -167,6 +172,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._waiting.keep(len(self.pipeline))
         self._written()
         if self.transport.is_closing():
             return
@@ -212,11 +218,18 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.route(head, data, at):
             self._waits = not self._over
             return False
+        waits = self.answering
+        if waits and not self._waiting.add(len(head)):
+            self._end_after_answers()
+            return False
         self._reading_head = True
+        waiting = len(self.pipeline)
         try:
             self._feed(heads.without_upgrade(head))
         finally:
             self._reading_head = False
+        if waits and len(self.pipeline) == waiting:
+            self._waiting.drop_newest()
         return True
 
     def _feed(self, piece: bytes) -> None:
@@ -234,10 +247,8 @@ class BoundedHttp(HttpToolsProtocol):
         rest = b"" if self._over else data[at:]
         if self._waits:
             self._end_deadline()
-            self._hold(b"")
-            self._held = rest
             self.flow.pause_reading()
-            if len(rest) > MAX_HELD:
+            if not self._hold(rest) or len(rest) > MAX_HELD:
                 self._refuse(b"")
         elif self._in_head and not self._over and (rest or not self.answering):
             self._begin_deadline()

@@ -10,6 +10,7 @@ from headgate.runtime.http.answers import head_too_large, plain_answer, problem_
 END: Final = b"\r\n\r\n"
 HEAD_FIELDS: Final = 128  # each costs a call: 13,000 fields of five bytes would keep the loop for 15 ms
 BUDGET_BYTES: Final = 32 * 1024 * 1024
+WAITING_BYTES: Final = 64 * 1024 * 1024  # one connection may have 16 waiting heads of 64 KiB, and bodies
 
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -21,11 +22,21 @@ Fields = Sequence[tuple[bytes, bytes]]
 
 
 class HeadBudget:
-    """At most `most` bytes of incomplete heads, for all connections of one port together."""
+    """At most `most` bytes of heads that are held, for all connections of one port together.
 
-    def __init__(self, most: int = BUDGET_BYTES) -> None:
+    They are incomplete, or wait unparsed. Apart from them `waiting` counts the requests, with their bodies, that wait
+    for the answers before them: at `most_waiting` bytes no further one is taken.
+    """
+
+    def __init__(self, most: int = BUDGET_BYTES, most_waiting: int = WAITING_BYTES) -> None:
         self._most = most
+        self._most_waiting = most_waiting
         self.held = 0
+        self.waiting = 0
+
+    def has_room(self, size: int) -> bool:
+        """Returns whether a request of so many bytes may wait."""
+        return self.waiting + size <= self._most_waiting
 
     def move(self, before: int, after: int) -> bool:
         """A connection holds `after` bytes instead of `before`; false when there is no room for more."""
