@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
+from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Guarded, may_see, unknown_topic
 from headgate.core.wire.topic_settings import DEFAULTS, PROFILES, Settings, effective
@@ -88,7 +89,9 @@ class Catalog:
         return _with_role(entry, caller, role, allowed)
 
     async def get_many(self, topic_ids: Iterable[str], caller: Caller, allowed: Right) -> dict[str, Found]:
-        """Returns each topic or the refusal for it, `topic_not_found` or `not_ready`; asks for all of them at once.
+        """Returns each topic or the refusal for it: `topic_not_found`, `not_ready`, or why its owner cannot answer.
+
+        Asks for all of them at once.
 
         What is remembered is returned only where the caller is `allowed`; what the owner answers always is.
         """
@@ -105,7 +108,8 @@ class Catalog:
     async def fetch(self, topic_id: str, caller: Caller = INGEST) -> Known:
         """Returns the topic, and the caller's role in it, as its owner sees them now.
 
-        Raises Refusal: `topic_not_found` for a topic that the caller cannot see, `not_ready` when the owner is away.
+        Raises Refusal: `topic_not_found` for a topic that the caller cannot see, `not_ready` when the owner is away,
+        else what the owner refused it with.
         """
         future = self._ask(topic_id, caller)
         await asyncio.wait((future,), timeout=ASK_S)
@@ -151,8 +155,8 @@ class Catalog:
         if not future.done():
             return self._late(topic_id, caller, future) if known is None else known
         answer = future.result()
-        is_away = isinstance(answer, Refusal) and answer.code == "not_ready"
-        return known if is_away and known is not None else answer
+        is_unsure = isinstance(answer, Refusal) and answer.code != "topic_not_found"
+        return known if is_unsure and known is not None else answer
 
     def _late(self, topic_id: str, caller: Caller, future: "asyncio.Future[Found]") -> Refusal:
         if self._asking.get((topic_id, caller)) is future:
@@ -190,8 +194,8 @@ class Catalog:
         if isinstance(answer, TopicAnswer):
             return self._keep(topic_id, caller, answer)
         assert isinstance(answer, Refused)
-        if answer.code == "not_ready":
-            return Refusal("not_ready", answer.detail)
+        if answer.code != "topic_not_found":  # it says nothing about the topic
+            return refusal_of(answer)
         self._roles.drop(topic_id, caller.user_id)
         entry = self._entries.get(topic_id)
         if entry is not None and may_see(caller, entry.known.info, None):  # else it may be there for others

@@ -7,9 +7,10 @@ import pytest
 from headgate.core.wire import rights
 from headgate.core.wire.control import CreateTopic, DeleteTopic, RemoveMember, SetMember
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskTopic, TopicAnswer, TopicInfo
+from headgate.core.wire.link import AskTopic, Refused, Request, TopicAnswer, TopicInfo
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, actor_of
+from headgate.runtime.links.port import OnAnswer
 from ingest import catalog as module
 from ingest import known_roles
 from ingest.catalog import FRESH_S, STALE_S, Known, role_of
@@ -77,6 +78,31 @@ def test_an_entry_that_does_not_suffice_is_never_returned() -> None:
         found = (await parts.catalog.get_many(["t"], BO, rights.may_administer))["t"]
         assert isinstance(found, Refusal) and found.code == "not_ready"
         assert parts.clock.now() - started == pytest.approx(3)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("code", ["internal", "overloaded", "not_ready"])
+def test_an_owner_that_cannot_answer_says_nothing_about_the_topic(code: str) -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        parts.clock.virtual.now += FRESH_S + 1
+        refused: list[Request] = []
+
+        def refuse(request: Request, on_answer: OnAnswer) -> None:
+            refused.append(request)
+            on_answer(Refused(request.req, code, "planted"))
+
+        parts.directory._ask = refuse  # type: ignore[method-assign]
+        for caller in (SERVICE, BO):
+            with pytest.raises(Refusal, match=code):
+                await parts.catalog.fetch("t", caller)
+        assert parts.peek("t") is not None, "what is remembered stays"
+        found = await parts.catalog.get_many(["t", "u"], SERVICE, rights.may_administer)
+        assert [one.code for one in found.values() if isinstance(one, Refusal)] == [code]
+        with pytest.raises(Refusal, match=code):
+            await parts.access.to_publish("u", BO)  # nothing is made in its place
+        assert refused and parts.metrics.records == 1
 
     play(scene)
 
