@@ -13,12 +13,14 @@ from headgate.core.wire.ids import check_topic_id
 from headgate.core.wire.link import Answer, AskTopic, Request
 from headgate.core.wire.link_users import EndSubscriptions, SubscriptionsEnded
 from headgate.core.wire.rights import Caller
+from headgate.core.wire.token_buckets import MINUTE_S, Rate, TokenBuckets
 from headgate.runtime.http.application import CountRefusal, HttpApp
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.paths import Paths
 from headgate.runtime.links.port import Directory
+from headgate.runtime.ports import Clock
 
 _ANSWER_S: Final = 5.0  # for an owner to answer; that of the user's shard waits 2 s for the other gateways
 
@@ -28,11 +30,12 @@ def make_app(
     requests: UserRequests,
     directory: Directory,
     users: Users,
+    clock: Clock,
     count_refusal: CountRefusal,
     fallback: ASGIApp | None = None,
 ) -> HttpApp:
     """Returns the application; paths that are not a gateway's go to `fallback`, or are 404."""
-    handlers = {"end_subscriptions": SubscriptionEnds(requests, directory).end}
+    handlers = {"end_subscriptions": SubscriptionEnds(requests, directory, clock, limits.reads_per_user_per_min).end}
     paths = Paths(endpoints_of("gateway"), handlers)
     return HttpApp(paths, users, count_refusal=count_refusal, deadline_s=limits.head_s, fallback=fallback)
 
@@ -40,18 +43,24 @@ def make_app(
 class SubscriptionEnds:
     """The handler of DELETE /api/v1/topics/{topic_id}/subscribe."""
 
-    def __init__(self, requests: UserRequests, directory: Directory) -> None:
+    def __init__(self, requests: UserRequests, directory: Directory, clock: Clock, per_min: int) -> None:
+        """`per_min`: how many requests of one user are answered here a minute; each gateway counts for itself."""
         self._requests = requests
         self._directory = directory
+        self._clock = clock
+        self._rate = Rate(per_min / MINUTE_S, per_min)
+        self._users = TokenBuckets()
 
     async def end(self, call: Call) -> Reply:
         """Ends the caller's live subscriptions to a topic on every gateway, or those of one `connection_id`.
 
-        Those here end whatever happens; the owner of the user's shard has the others ended. Raises Refusal `not_ready`
-        while it is away.
+        Those here end whatever happens; the owner of the user's shard has the others ended. Raises Refusal,
+        `not_ready` while it is away.
         """
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         user_id, connection_id = call.caller.user_id, _connection_id(call)
+        if not call.caller.service:
+            self._users.require(user_id, self._rate, self._clock.now(), "this user ends subscriptions too fast")
         ended = self._requests.end(user_id, topic_id, connection_id)
         ended += await self._end_elsewhere(user_id, topic_id, connection_id)
         if not ended:

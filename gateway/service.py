@@ -94,10 +94,9 @@ class GatewayService:
 
     def app(self, fallback: ASGIApp | None = None) -> ASGIApp:
         """Returns the application behind the protocol. It passes unknown paths to `fallback`, or answers 404."""
-        users = Users(self._authenticator, self.origins)
-        return self.hosts.guard(
-            make_app(self.sessions.limits, self.users, self._directory, users, self._shell.metrics.refused, fallback)
-        )
+        users, shell = Users(self._authenticator, self.origins), self._shell
+        limits, refused = self.sessions.limits, shell.metrics.refused
+        return self.hosts.guard(make_app(limits, self.users, self._directory, users, shell.clock, refused, fallback))
 
     def protocol(
         self,

@@ -16,7 +16,15 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.link_users import Throttle
 from headgate.core.wire.rights import Caller
-from headgate.core.wire.token_buckets import MAX_BUCKETS, MINUTE_S, Rate, TokenBuckets, TopicBuckets, topic_rates
+from headgate.core.wire.token_buckets import (
+    MAX_BUCKETS,
+    MINUTE_S,
+    Rate,
+    TokenBuckets,
+    TopicBuckets,
+    limited,
+    topic_rates,
+)
 from headgate.core.wire.topic_settings import DEFAULTS
 from headgate.runtime.http.answers import Header
 from headgate.runtime.ports import Clock
@@ -90,7 +98,7 @@ class Rates:
         wait_user = 0.0 if is_paid else self._users.wait(user, self._user, now)
         if wait_user or wait_topic:
             whose = "user" if wait_user >= wait_topic else "topic"
-            raise _limited(f"the publish rate of this {whose} is used up", max(wait_user, wait_topic))
+            raise limited(f"the publish rate of this {whose} is used up", max(wait_user, wait_topic))
         if not is_paid:
             self._users.take(user, self._user, now)
         self._topics.take(topic, rates, now)
@@ -106,7 +114,7 @@ class Rates:
         user, creator = f"u:{caller.user_id}", f"c:{caller.user_id}"
         wait = max(self._users.wait(user, self._user, now), self._users.wait(creator, self._creation, now))
         if wait:
-            raise _limited("this user publishes or creates topics too fast", wait)
+            raise limited("this user publishes or creates topics too fast", wait)
         self._users.take(user, self._user, now)
         self._users.take(creator, self._creation, now)
 
@@ -178,12 +186,7 @@ class Rates:
     def _one(self, caller: Caller, kind: str, rate: Rate, why: str, count: int = 1) -> None:
         if caller.service:
             return
-        now = self._clock.now()
-        key = f"{kind}:{caller.user_id}"
-        wait = self._users.wait(key, rate, now)
-        if wait:
-            raise _limited(why, wait)
-        self._users.take(key, rate, now, count)
+        self._users.require(f"{kind}:{caller.user_id}", rate, self._clock.now(), why, count)
 
     def _rates_of(self, info: TopicInfo) -> tuple[Rate, ...]:
         limit = info.settings["rate_limit"]
@@ -193,10 +196,6 @@ class Rates:
 def _a_minute(count: float) -> Rate:
     """Returns the rate of so many a minute; however small a share is, one fits into its bucket."""
     return Rate(count / MINUTE_S, max(1.0, count))
-
-
-def _limited(why: str, wait_s: float) -> Refusal:
-    return Refusal("rate_limited", why, retry_after_ms=max(1, int(wait_s * 1_000)))
 
 
 def _policy(name: bytes, rate: Rate) -> bytes:

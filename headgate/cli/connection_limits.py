@@ -32,6 +32,7 @@ def gateway_limits(settings: Settings) -> Limits:
         queue_bytes=limits.outbound_bytes,
         queue_frames=limits.outbound_frames,
         connections_per_user=limits.connections_per_user,
+        reads_per_user_per_min=limits.reads_per_user_per_min,
         slow_messages=limits.slow_messages,
         ack_window=limits.ack_window,
         ack_breaker_failures=limits.ack_breaker_failures,

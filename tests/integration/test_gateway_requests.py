@@ -85,3 +85,22 @@ async def test_bytes_sent_ahead_of_an_answer_are_not_read_on_and_not_lost() -> N
         for _ in range(41):
             assert (await client.answer())[0] == 404
         client.close()
+
+
+async def test_the_ends_of_a_user_have_a_rate_and_those_of_a_service_have_none() -> None:
+    async with gateway(mode="jwt", limits=Limits(reads_per_user_per_min=2)) as gate:
+        gate.owners.create("a")
+        client = await Client.to(gate)
+        for token, statuses in (
+            (gate.token(), [200, 200, 429]),
+            (gate.token("eve"), [200]),
+            (gate.token(service=True), [200] * 3),
+        ):
+            for status in statuses:
+                client.ask(PATH, "DELETE", Authorization=f"Bearer {token}")
+                got, headers, problem = await client.answer()
+                assert got == status and ("retry-after" in headers) == (status == 429), problem
+        gate.clock.ahead += 30
+        client.ask(PATH, "DELETE", Authorization=f"Bearer {gate.token()}")
+        assert (await client.answer())[0] == 200
+        client.close()

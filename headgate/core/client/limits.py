@@ -25,6 +25,7 @@ class Limits(msgspec.Struct, frozen=True):
     queue_frames: int = 1_000
     connections: int = 100_000
     connections_per_user: int = 20
+    reads_per_user_per_min: int = 600
     ring_frames: int = 1_000
     ring_bytes: int = 1024 * 1024
     rings_bytes: int = 128 * 1024 * 1024

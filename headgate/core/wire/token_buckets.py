@@ -9,6 +9,8 @@ from collections.abc import Hashable, Mapping
 from math import inf
 from typing import Any, Final, NamedTuple
 
+from headgate.core.wire.errors import Refusal
+
 MAX_BUCKETS: Final = 50_000  # about 14 MB
 MINUTE_S: Final = 60
 OWED_S: Final = 60  # a topic owes as much as it gains in this time, or OWED_BURSTS times its burst if that is more
@@ -52,6 +54,13 @@ class TokenBuckets:
     def take(self, key: Hashable, rate: Rate, now: float, count: int = 1, owed: float = inf) -> None:
         """Takes `count` tokens. What is not there is owed: the level falls below zero, down to -`owed`."""
         self._put(key, max(self.level(key, rate, now) - count, -owed), now)
+
+    def require(self, key: Hashable, rate: Rate, now: float, why: str, count: int = 1) -> None:
+        """Takes `count` tokens where there is one. Raises Refusal `rate_limited`, with `why` as its detail."""
+        wait = self.wait(key, rate, now)
+        if wait:
+            raise limited(why, wait)
+        self.take(key, rate, now, count)
 
     def cap(self, key: Hashable, rate: Rate, now: float, most: float) -> None:
         """Leaves at most `most` tokens in a bucket."""
@@ -113,6 +122,11 @@ def topic_rates(limit: Mapping[str, Any]) -> tuple[Rate, ...]:
     rate = Rate(limit["per_s"], limit["burst"])
     per_min = limit.get("per_min")
     return (rate,) if per_min is None else (rate, Rate(per_min / MINUTE_S, per_min))
+
+
+def limited(why: str, wait_s: float) -> Refusal:
+    """Returns the refusal of a request that has no token for so many seconds."""
+    return Refusal("rate_limited", why, retry_after_ms=max(1, int(wait_s * 1_000)))
 
 
 def _owed(rate: Rate) -> float:
