@@ -40,6 +40,7 @@ topic_exists version_conflict already_subscribed last_owner 409 no
 gone 410 no
 too_large 413 no
 unsupported_media_type 415 no
+misdirected 421 no
 idempotency_conflict not_in_profile immutable 422 no
 rate_limited queue_full limit_reached 429 yes
 internal 500 yes
