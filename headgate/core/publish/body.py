@@ -1,12 +1,13 @@
 """The body of a publish: read, checked, and written as the tail of the message frame. The payload is never parsed."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, id_bytes, id_text
-from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, members, show_escapes
+from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
 
 MAX_ATTACHMENTS: Final = 10
 MAX_KEY: Final = 256  # characters
@@ -77,10 +78,22 @@ class _Texts(msgspec.Struct):
     attachments: msgspec.Raw = _NO_RAW
 
 
+class _Members(_Texts):
+    """Those of all other requests."""
+
+    version: msgspec.Raw = _NO_RAW
+    content: msgspec.Raw = _NO_RAW
+    channel_id: msgspec.Raw = _NO_RAW
+    message_id: msgspec.Raw = _NO_RAW
+    reaction: msgspec.Raw = _NO_RAW
+    remove: msgspec.Raw = _NO_RAW
+
+
 _body = msgspec.json.Decoder(_Body)
 _routed = msgspec.json.Decoder(_Routed)
 _item = msgspec.json.Decoder(_Item)
 _texts = msgspec.json.Decoder(_Texts)
+_members = msgspec.json.Decoder(_Members)
 _anything = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
@@ -162,7 +175,10 @@ def read_object(raw: bytes) -> dict[str, Any]:
 
 
 def read_members(raw: bytes) -> dict[str, bytes]:
-    """Returns the members of another request's body as compacted JSON text, unparsed. Raises Refusal `bad_request`."""
+    """Returns those members of another request's body that any request has, as compacted JSON text, unparsed.
+
+    What else the body holds costs no objects: it may be very many members. Raises Refusal `bad_request`.
+    """
     check_text(raw)
     try:
         text = compact(raw)
@@ -170,7 +186,10 @@ def read_members(raw: bytes) -> dict[str, bytes]:
         raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
     if not text.startswith(b"{"):
         raise Refusal("bad_request", _NOT_OBJECT)
-    return members(text)
+    try:
+        return {name: bytes(member) for name, member in _given(_members.decode(text))}
+    except msgspec.DecodeError:  # a lone surrogate escape, which a payload may hold
+        return {name: show_escapes(bytes(member)) for name, member in _given(_members.decode(hide_escapes(text)))}
 
 
 def check_text(raw: bytes) -> None:
@@ -278,8 +297,7 @@ def _hidden_texts(raw: bytes) -> dict[str, bytes]:
     try:
         hidden = hide_escapes(raw)
         if hidden != raw:
-            texts = msgspec.structs.asdict(_texts.decode(hidden))
-            return {name: bytes(text) for name, text in texts.items() if text is not _NO_RAW}
+            return {name: bytes(text) for name, text in _given(_texts.decode(hidden))}
     except msgspec.ValidationError:
         raise Refusal("bad_request", _NOT_OBJECT) from None
     except RecursionError:
@@ -287,3 +305,7 @@ def _hidden_texts(raw: bytes) -> dict[str, bytes]:
     except ValueError:  # msgspec's DecodeError too
         pass
     raise Refusal("bad_request", what_is_wrong(raw, why))
+
+
+def _given(texts: _Texts) -> Iterator[tuple[str, msgspec.Raw]]:
+    return ((name, text) for name, text in msgspec.structs.asdict(texts).items() if text is not _NO_RAW)

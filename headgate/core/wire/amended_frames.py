@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headgate.core.wire.message_changes import NO_PAYLOAD
-from headgate.core.wire.payload import compact, members
+from headgate.core.wire.payload import compact, hide_escapes, members, show_escapes
 from headgate.core.wire.timestamps import rfc3339
 
 _EDIT: Final = b'"edit"'
@@ -50,6 +50,10 @@ def _members(frame: bytes) -> dict[str, bytes]:
     try:
         return {name: bytes(text) for name, text in _decoder.decode(frame).items()}
     except msgspec.DecodeError:  # a lone surrogate escape, which the payload may hold
+        pass
+    try:
+        return {name: show_escapes(bytes(text)) for name, text in _decoder.decode(hide_escapes(frame)).items()}
+    except ValueError:  # a name holds it too, in a record that some producer wrote by hand
         compact(frame)
         return members(frame)
 

@@ -34,6 +34,13 @@ def test_the_payload_is_carried_as_it_was_written(payload: bytes) -> None:
     assert amended_frame(frame(1, payload, REST), MessageState()) == frame(1, payload, REST)
 
 
+@pytest.mark.parametrize("rest", [REST, b',"na\\\\me":"\\ud800","\\ud800":2}'])
+def test_names_and_values_with_escapes_are_cut_like_others(rest: bytes) -> None:
+    found = frame_members(frame(1, b'["\\ud800"]', rest))
+    assert found["payload"] == b'["\\ud800"]' and found["message_id"] == b'"m"'
+    assert len(found) == len(json.loads(frame(1, b"1", rest)))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_an_edited_message_has_the_new_payload_and_says_since_when(payload: bytes) -> None:
     now = amended_frame(frame(3, payload, REST), MessageState(2, b'{"new":1}', 1_700_000_000_123))
