@@ -1,15 +1,18 @@
 """Requests about dead letters: a delivery is given up, a person lists, replays and purges."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
+from heapq import nsmallest
 from typing import Final
 
 import msgspec
 
+from dispatcher.answering import answer_in_steps
 from dispatcher.letter_messages import LetterMessages, NoMessage
 from dispatcher.letter_replays import LetterReplays, receiver_of
 from dispatcher.shard import Destination, ShardOwner
+from dispatcher.sliced_work import SlicedWork
 from headgate.core.delivery.dead_letter_record import (
     DONE,
     PURGED,
@@ -31,7 +34,7 @@ from headgate.core.wire.rights import Caller
 from headgate.runtime.ports import Clock
 
 PAGE_LETTERS: Final = 200  # of one answer
-SLICE_LETTERS: Final = 500  # that one slice of a list looks at: most may be hidden from the caller
+SLICE_LETTERS: Final = 500  # that one step of a list looks at: most may be hidden from the caller
 RETRY_MS: Final = 1_000
 RETRY_S: Final = 1.0
 MAX_REASON: Final = 64
@@ -51,11 +54,13 @@ class LetterRequests:
         messages: LetterMessages,
         clock: Clock,
         again: Again,
+        long_work: SlicedWork,
     ) -> None:
         self._owner = owner
         self._messages = messages
         self._clock = clock
         self._again = again
+        self._long_work = long_work
         self._ending: set[str] = set()
         self._replays = LetterReplays(owner, messages, self._ending)
         self.handlers: Mapping[type, Callable[..., None]] = {
@@ -133,33 +138,31 @@ class LetterRequests:
         store = self._owner.letters.store
         if ask.topic_id:
             self._require_admin(ask.caller, ask.topic_id)
-        letters = store.of_topic(ask.topic_id) if ask.topic_id else store
-        above = [letter for letter in letters if letter.id > ask.after and not store.is_replayed(letter.id)]
-        above.sort(key=lambda letter: letter.id)
-        self._page(peer, ask, above, [], {})
+        letters = store.of_topic(ask.topic_id) if ask.topic_id else list(store)
+        answer_in_steps(self._long_work, peer, ask, self._page(peer, ask, letters))
 
     def _page(
-        self,
-        peer: Destination,
-        ask: wire.AskDeadLetters,
-        letters: list[DeadLetter],
-        page: list[wire.LetterShown],
-        seen: dict[str, bool],
-    ) -> None:
-        """Adds the next letters to a page; continues in another slice where many are hidden. `seen` is by topic."""
-        limit, more = min(max(ask.limit, 1), PAGE_LETTERS), False
-        for at, letter in enumerate(letters):
-            if len(page) >= limit:
-                more = True
+        self, peer: Destination, ask: wire.AskDeadLetters, letters: list[DeadLetter]
+    ) -> Generator[None, None, wire.DeadLettersAnswer]:
+        """Makes a page of those with the lowest ids: letters are in the order of their times."""
+        limit, seen = min(max(ask.limit, 1), PAGE_LETTERS), dict[str, bool]()
+        found: list[DeadLetter] = []
+        for at in range(0, len(letters), SLICE_LETTERS):
+            if at:
+                yield
+            if not peer.open:
                 break
-            if at == SLICE_LETTERS and peer.open:
-                asyncio.get_running_loop().call_soon(self._page, peer, ask, letters[at:], page, seen)
-                return
-            if letter.topic not in seen:
-                seen[letter.topic] = self._administers(ask.caller, letter.topic)
-            if seen[letter.topic]:
-                page.append(self._shown(letter))
-        peer.send(wire.DeadLettersAnswer(ask.req, page, more))
+            found += [letter for letter in letters[at : at + SLICE_LETTERS] if self._is_listed(ask, letter, seen)]
+            found = nsmallest(limit + 1, found, key=lambda letter: letter.id)
+        return wire.DeadLettersAnswer(ask.req, [self._shown(letter) for letter in found[:limit]], len(found) > limit)
+
+    def _is_listed(self, ask: wire.AskDeadLetters, letter: DeadLetter, seen: dict[str, bool]) -> bool:
+        """Returns whether a letter belongs on a page; `seen` is whether the caller may see those of a topic."""
+        if letter.id <= ask.after or self._owner.letters.store.is_replayed(letter.id):
+            return False
+        if letter.topic not in seen:
+            seen[letter.topic] = self._administers(ask.caller, letter.topic)
+        return seen[letter.topic]
 
     def _show(self, peer: Destination, ask: wire.AskDeadLetters) -> None:
         """Answers with one letter and its message, also of one that is being replayed."""

@@ -1,6 +1,5 @@
 """The API of one shard: answers the requests of gateways and ingests."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -28,8 +27,10 @@ from dispatcher.redeemed_tickets import RedeemedTickets
 from dispatcher.relays import Relays
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.shard_presence import ShardPresence
+from dispatcher.sliced_work import SlicedWork
 from dispatcher.stats_requests import StatsRequests
 from dispatcher.topic_creations import TopicCreator
+from dispatcher.topic_list_requests import TopicListRequests
 from dispatcher.typing_relay import TypingRelay
 from headgate.core.sequencer.load import Load
 from headgate.core.sequencer.rows import Row
@@ -42,8 +43,6 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.topic_settings import effective
 from headgate.core.wire.verdict import Code, Verdict
 from headgate.runtime.ports import Shell
-
-SLICE_TOPICS: Final = 1_000  # topics that one slice of a list looks at: most may be hidden from the caller
 
 RETRY_MS: Final = 1_000
 OFFSET_MASK: Final = (1 << EPOCH_OFFSET_BITS) - 1
@@ -73,17 +72,18 @@ class ShardApi:
         messages = LetterMessages(owner, self._reading)
         self.groups = ConsumerGroups(owner, self._reading, messages, shell, announcements, self.handle)
         self._receipts = ReadReceipts(owner)
-        letters = LetterRequests(owner, messages, shell.clock, self.handle_later)
+        self._long_work = SlicedWork()
+        letters = LetterRequests(owner, messages, shell.clock, self.handle_later, self._long_work)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,
             link.Leave: self._leave,
             link.Fetch: self._fetch,
             link.AskTopic: self._topic,
-            link.AskTopics: self._topics,
             link.AskCount: self._counts,
             link.AskVerdict: self._verdict,
             link.AskHistory: self._history,
+            **TopicListRequests(owner, self.info, self._long_work).handlers,
             **MemberRequests(owner).handlers,
             **presence.handlers,
             **self.event_watchers.handlers,
@@ -105,7 +105,7 @@ class ShardApi:
         if not peer.open:
             return  # the message had to wait, and its link was closed meanwhile
         if self._owner.closed:
-            refuse(peer, message, Refusal("not_ready", f"shard {self._owner.number} was given up"))
+            refuse(peer, message, self._given_up())
             return
         handler = self._handlers.get(type(message))
         if handler is None:
@@ -121,11 +121,15 @@ class ShardApi:
     def close(self) -> None:
         """The shard is no longer served here: messages that wait are refused."""
         self.groups.close()
+        self._long_work.close(self._given_up())
         self._owner.close()
         self.announcements.close()
         self.presence.close()
         self.event_watchers.close()
         self._receipts.close()
+
+    def _given_up(self) -> Refusal:
+        return Refusal("not_ready", f"shard {self._owner.number} was given up")
 
     # -- users
 
@@ -173,23 +177,6 @@ class ShardApi:
 
     def _logic(self, peer: Destination, ask: link_direct.AskLogic) -> None:
         peer.send(link_direct.ShardLogic(ask.req, self._owner.shard.logic))
-
-    def _topics(self, peer: Destination, ask: link.AskTopics) -> None:
-        self._list(peer, ask, ask.after, [])
-
-    def _list(self, peer: Destination, ask: link.AskTopics, after: str, page: list[link.TopicInfo]) -> None:
-        """Adds the next topics to a page of a list; continues in another slice where many are hidden."""
-        for looked_at, topic_id in enumerate(self._owner.topics.above(after, ask.prefix)):
-            if looked_at == SLICE_TOPICS and peer.open:
-                asyncio.get_running_loop().call_soon(self._list, peer, ask, after, page)
-                return
-            row = self._row(topic_id)
-            if _shown(ask.caller, row, self._role(ask.caller, row)):
-                page.append(self.info(row))
-                if len(page) >= ask.limit:
-                    break
-            after = topic_id
-        peer.send(link.TopicsAnswer(ask.req, page))
 
     def _counts(self, peer: Destination, ask: link.AskCount) -> None:
         if not self._subscribers_known(peer, ask, 0):
@@ -386,7 +373,3 @@ class ShardApi:
 
 def _send_verdicts(peer: Destination, ask: link.AskVerdict, verdicts: Sequence[Verdict]) -> None:
     peer.send(link.Verdicts(ask.req, list(verdicts)))
-
-
-def _shown(caller: Caller, row: Row, role: Role | None) -> bool:
-    return rights.may_see(caller, row, role) and rights.may_inspect(caller, row, role)

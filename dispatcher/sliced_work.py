@@ -41,7 +41,7 @@ class SlicedWork:
         What is not done `within_s` is given up: it failed. Raises Refusal `overloaded` where too much is under way.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise Refusal("overloaded", "too many long inboxes of this shard are being read", retry_after_ms=RETRY_MS)
+            raise Refusal("overloaded", "too many long answers of this shard are being made", retry_after_ms=RETRY_MS)
         until = asyncio.get_running_loop().time() + within_s
         self._waiting.append((partial(_step, steps, done, failed, until), failed))
         if self._handle is None:
@@ -82,6 +82,6 @@ def _step(steps: Generator[None, None, P], done: Callable[[P], None], failed: Fa
     except Refusal as refusal:
         failed(refusal)
     except Exception:  # the root of the loop's calls: one fault must not stop the others
-        logger.exception("work on inboxes failed")
+        logger.exception("a long answer failed")
         failed(Refusal("internal", "the owner failed at this request"))
     return True

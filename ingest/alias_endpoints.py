@@ -22,7 +22,7 @@ _PLACE: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")  # the epoch and the seq 
 
 
 class AliasEndpoints:
-    """Translates requests and answers; what they do is done elsewhere."""
+    """Translates requests and answers; what they do is done elsewhere. Bodies are charged before they come here."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class AliasEndpoints:
         channel_id = vocabulary.string(members, "channel_id")
         as_publish = call._replace(body=vocabulary.publish_body(members), query={})
         with vocabulary.named():
-            published = await self._publish.publish(as_publish, channel_id)
+            published = await self._publish.publish(as_publish, channel_id, is_charged=True)
         answer = {"message_id": published.answer["message_id"], "timestamp": rfc3339(published.ts)}
         return reply(answer, headers=published.headers)
 
@@ -78,7 +78,9 @@ class AliasEndpoints:
         """POST /edit_message: answers with the message as it is now. Raises Refusal."""
         members = vocabulary.read_body(call.body)
         with vocabulary.named():
-            edited, headers = await self._updates.edit(call, _target(members), vocabulary.edit_body(members))
+            edited, headers = await self._updates.edit(
+                call, _target(members), vocabulary.edit_body(members), is_charged=True
+            )
         return Reply(200, vocabulary.channel_message(edited.frame), headers)
 
     async def delete(self, call: Call) -> Reply:

@@ -1,6 +1,7 @@
 """The HTTP application of an ingest: its handlers by the names that the table of endpoints has for them."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from ingest.history import HistoryEndpoint
 from ingest.inbox_endpoints import InboxEndpoints
 from ingest.message_endpoints import MessageEndpoints
 from ingest.publish import PublishEndpoint
+from ingest.rates import Rates
 from ingest.revocation_endpoint import RevocationEndpoint
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.top_endpoint import TopEndpoint
@@ -30,6 +32,7 @@ from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
 from ingest.user_connections import ConnectionHandlers
 
+_CHARGE_LATER: Final = frozenset({"publish", "publish_batch", "publish_any_batch", "edit_message"})
 _OF_GATEWAY: Final = frozenset(row.path for row in endpoints_of("gateway"))
 
 
@@ -115,6 +118,23 @@ def handlers_of(
         **aliases.handlers,
         **inbox.handlers,
     }
+
+
+def with_charged_bodies(handlers: Mapping[str, Handler], rates: Rates) -> dict[str, Handler]:
+    """Returns the handlers, which take the bytes of a body from the user's rate before they read it.
+
+    Those that name the topic in their path take them themselves, once it is known and the caller may.
+    """
+    return {
+        name: handler if name in _CHARGE_LATER else partial(_charge, rates, handler)
+        for name, handler in handlers.items()
+    }
+
+
+async def _charge(rates: Rates, handler: Handler, call: Call) -> Reply:
+    if call.body:
+        rates.body(call.caller, len(call.body))
+    return await handler(call)
 
 
 async def redirect_stream(call: Call) -> Reply:

@@ -56,6 +56,7 @@ class BatchEndpoints:
         info = await self._topics.find(topic_id, call.caller)
         raws, wait = self._cut(call)
         bodies = [self._body(raw) for raw in raws]
+        del raws  # a whole copy of the body, which would be kept until the answer
         first = next((body for body in bodies if _may_make_topic(body)), None)
         is_new = info is None
         if info is None:
@@ -76,6 +77,7 @@ class BatchEndpoints:
             raise Refusal("forbidden", f"the token of {call.caller.user_id} lets it publish nowhere")
         raws, wait = self._cut(call)
         items = [self._item(raw) for raw in raws]
+        del raws
         firsts: dict[str, PublishBody | None] = {}  # the first good body to each topic
         for body, topic_id in items:
             if isinstance(topic_id, str) and firsts.get(topic_id) is None:
@@ -102,7 +104,9 @@ class BatchEndpoints:
         except Refusal as refusal:
             raise self._rates.with_headers(refusal, call.caller, None) from None
         cut = cut_lines if call.media_type == NDJSON else cut_array
-        return cut(call.body, self._max_items), wait
+        raws = cut(call.body, self._max_items)
+        self._reader.hold_copies(call, sum(map(len, raws)))
+        return raws, wait
 
     def _body(self, raw: bytes) -> PublishBody | Refusal:
         try:

@@ -21,6 +21,7 @@ from ingest.audit import Action, AuditLog
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
 from ingest.rates import Rates
+from ingest.user_turns import UserTurns
 
 LISTED: Final = 2_000  # letters that all shards together are asked for: of a page at most 1,000 are shown
 
@@ -28,10 +29,11 @@ LISTED: Final = 2_000  # letters that all shards together are asked for: of a pa
 class DeadLetterEndpoints:
     """The handlers of `/api/v1/dead-letters` and of one letter below it. The topics' owners decide who may."""
 
-    def __init__(self, owners: OwnerQueries, rates: Rates, audit: AuditLog) -> None:
+    def __init__(self, owners: OwnerQueries, rates: Rates, audit: AuditLog, turns: UserTurns) -> None:
         self._owners = owners
         self._rates = rates
         self._audit = audit
+        self._turns = turns
 
     async def listed(self, call: Call) -> Reply:
         """GET: a page of letters that are not being replayed, ascending by id. Raises Refusal."""
@@ -40,7 +42,8 @@ class DeadLetterEndpoints:
             check_topic_id(topic_id)
         limit, after = page_limit(call.query), read_page(call.query.get("page"), check_letter_id)
         self._rates.read(call.caller)
-        answers = await self._ask(call, topic_id, after, limit)
+        async with self._turns.of(call.caller.user_id):
+            answers = await self._ask(call, topic_id, after, limit)
         # A shard that has more may have them above its last one: the page ends at the lowest such id.
         ends = [answer.letters[-1].id for answer in answers if answer.more and answer.letters]
         known = list(merge(*(answer.letters for answer in answers), key=lambda letter: letter.id))

@@ -28,12 +28,12 @@ class InboxEndpoints:
     Of one user's inbox one page is made at a time: that of a user of very many topics takes its owner long.
     """
 
-    def __init__(self, owners: OwnerQueries, marks: InboxMarks, rates: Rates, clock: Clock) -> None:
+    def __init__(self, owners: OwnerQueries, marks: InboxMarks, rates: Rates, clock: Clock, turns: UserTurns) -> None:
         self._owners = owners
         self._marks = marks
         self._rates = rates
         self._clock = clock
-        self._turns = UserTurns()
+        self._turns = turns
 
     @property
     def handlers(self) -> dict[str, Handler]:

@@ -67,15 +67,19 @@ class MessageUpdates:
         self._audit = audit
         self._payload_bytes = payload_bytes
 
-    async def edit(self, call: Call, target: Target, body: bytes) -> tuple[Edited, tuple[Header, ...]]:
+    async def edit(
+        self, call: Call, target: Target, body: bytes, *, is_charged: bool = False
+    ) -> tuple[Edited, tuple[Header, ...]]:
         """Replaces the payload of the caller's own message. Returns the RateLimit headers too. Raises Refusal.
 
+        `is_charged`: the bytes of the body are taken from the user's rate already.
         With an Idempotency-Key an old version is no conflict yet: the request may be a repeat of the edit that made it
         old, and only the sequencer knows that.
         """
         with self._audit.operation(call, "message.edit", target.topic_id) as entry:
             message, info = await self._find(call, entry, target, "edit")
-            self._rates.body(call.caller, len(body))
+            if not is_charged:
+                self._rates.body(call.caller, len(body))
             edit = read_edit(body, self._payload_bytes)
             entry.change += f" version={edit.version}"
             record_id = self._record_id(call, message, f"edit\0{id_text(target.message_id)}")

@@ -37,13 +37,14 @@ class PublishEndpoint:
         published = await self.publish(call, call.path_parameters["topic_id"])
         return reply(published.answer, headers=published.headers)
 
-    async def publish(self, call: Call, topic_id: str) -> Published:
-        """Publishes the body of a request to a topic. Raises Refusal."""
+    async def publish(self, call: Call, topic_id: str, *, is_charged: bool = False) -> Published:
+        """Publishes the body of a request to a topic; `is_charged`: its bytes are taken already. Raises Refusal."""
         info: TopicInfo | None = None
         try:
             check_topic_id(topic_id)
             info = await self._topics.find(topic_id, call.caller)
-            wait = self._reader.begin(call)
+            wait = self._reader.begin(call, is_charged=is_charged)
+            self._reader.hold_copies(call, len(call.body))
             body = self._reader.body(call.body)
             client_msg_id = client_msg_id_of(body, call.idempotency_key)
             is_new = info is None

@@ -7,6 +7,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.call import Call
+from headgate.runtime.http.memory_budget import REQUEST_BYTES
 from headgate.runtime.http.queries import Query, integer
 from headgate.runtime.ports import Clock, Rng
 from ingest.admission import Publish, Wait
@@ -15,6 +16,8 @@ from ingest.rates import Rates
 
 DELIVERED_MS: Final = 1_000  # of `timeout_ms` where none is given
 MAX_TIMEOUT_MS: Final = 10_000
+COPIES: Final = 4  # of a body beside it, until the log has it: payload, frame, record, and the log's client's own
+SMALL_BYTES: Final = REQUEST_BYTES // COPIES  # of a body whose copies are in what is counted of each request
 _MADE_BYTES: Final = 12  # random bytes of a client_msg_id that ingest makes
 
 
@@ -27,11 +30,17 @@ class PublishReader:
         self._rng = rng
         self._payload_bytes = payload_bytes
 
-    def begin(self, call: Call) -> Wait:
-        """Reads the query and takes the bytes of the body from the user's rate. Raises Refusal."""
+    def begin(self, call: Call, *, is_charged: bool = False) -> Wait:
+        """Reads the query; takes the bytes of the body from the user's rate, unless they are. Raises Refusal."""
         wait = self._wait(call.query)
-        self._rates.body(call.caller, len(call.body))
+        if not is_charged:
+            self._rates.body(call.caller, len(call.body))
         return wait
+
+    def hold_copies(self, call: Call, size: int) -> None:
+        """Counts the copies of so many bytes of a body to the share of the request. Raises Refusal."""
+        if size > SMALL_BYTES:
+            call.share.grow(COPIES * size)
 
     def body(self, raw: bytes) -> PublishBody:
         """Reads the body of one publish. Raises Refusal."""

@@ -22,7 +22,7 @@ from headgate.runtime.tokens import Authenticator
 from ingest.access import Access
 from ingest.admission import Admission
 from ingest.alias_endpoints import AliasEndpoints
-from ingest.app import handlers_of, make_app
+from ingest.app import handlers_of, make_app, with_charged_bodies
 from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
 from ingest.catalog import Catalog
@@ -59,6 +59,7 @@ from ingest.topic_updates import TopicUpdates
 from ingest.topics import TopicHandlers
 from ingest.traced_publishes import PublishTraces
 from ingest.user_connections import ConnectionHandlers
+from ingest.user_turns import UserTurns
 
 
 class IngestOptions(NamedTuple):
@@ -76,7 +77,7 @@ class IngestOptions(NamedTuple):
     batch_bytes: int = 8 * 1024 * 1024
     batch_items: int = 1_000
     held_bytes: int = 256 * 1024 * 1024
-    held_bytes_per_user: int = 64 * 1024 * 1024
+    held_bytes_per_user: int = 128 * 1024 * 1024
     request_deadline_s: float = 10.0
     rates: RateLimits = RateLimits()
     id_key: bytes = b""  # makes ids of topics created without one; empty: a random one of this process
@@ -105,13 +106,14 @@ class IngestService:
         access = Access(self._catalog, auto_create=options.auto_create)
         self._rates = rates = Rates(clock, options.rates)
         self.queues = Queues(directory)
-        controls, audit = Controls(appender, self._owners, shell), AuditLog(clock)
+        controls, audit, turns = Controls(appender, self._owners, shell), AuditLog(clock), UserTurns()
         topics = TopicHandlers(
             access=access,
             catalog=self._catalog,
             controls=controls,
             owners=self._owners,
             rates=rates,
+            turns=turns,
             ids=TopicIds(rng, options.id_key),
             audit=audit,
             profile=options.profile,
@@ -121,9 +123,8 @@ class IngestService:
         self._events = EventStreams(directory, authenticator, rates, clock, rng)
         self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
-        history = HistoryEndpoint(access, self._owners, rates, shell)
+        history, marks = HistoryEndpoint(access, self._owners, rates, shell), InboxMarks(self._owners, self._messages)
         updates = self._updates(access, controls, audit, options.payload_bytes)
-        marks = InboxMarks(self._owners, self._messages)
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit, options.usual, options.kept_ms),
@@ -139,9 +140,9 @@ class IngestService:
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
             self._events,
-            DeadLetterEndpoints(self._owners, rates, audit),
+            DeadLetterEndpoints(self._owners, rates, audit, turns),
             TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
-            InboxEndpoints(self._owners, marks, rates, clock),
+            InboxEndpoints(self._owners, marks, rates, clock, turns),
             TopEndpoint(self._owners, rates),
         )
         self.app = self._app(handlers if trace is None else trace.handlers(handlers), options, metrics.refused)
@@ -168,7 +169,7 @@ class IngestService:
 
     def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
         return make_app(
-            handlers,
+            with_charged_bodies(handlers, self._rates),
             Users(
                 self._authenticator,
                 Origins(options.origins, is_open=self._authenticator.open),

@@ -24,6 +24,7 @@ from ingest.pages import read_page, write_page
 from ingest.rates import Rates
 from ingest.shapes import topic_created, topic_shown
 from ingest.topic_ids import TopicIds
+from ingest.user_turns import UserTurns
 
 LISTED: Final = 2_000  # topics that one page asks of all shards together, at least one of each
 
@@ -39,6 +40,7 @@ class TopicHandlers:
         controls: Controls,
         owners: OwnerQueries,
         rates: Rates,
+        turns: UserTurns,
         ids: TopicIds,
         audit: AuditLog,
         profile: str,
@@ -54,6 +56,7 @@ class TopicHandlers:
         self._controls = controls
         self._owners = owners
         self._rates = rates
+        self._turns = turns
         self._ids = ids
         self._audit = audit
         self._profile = profile
@@ -88,6 +91,7 @@ class TopicHandlers:
                 return NO_CONTENT
             known = await self._access.ask(topic_id, call.caller, rights.may_administer, "delete")
             check_key(call)
+            self._rates.read(call.caller)
             entry.record_id = id_text(record_id)
             outcome = await self._controls.decide(topic_id, DeleteTopic(topic_id), known.info.epoch, record_id)
             self._catalog.drop(topic_id)
@@ -104,9 +108,10 @@ class TopicHandlers:
         self._rates.read(call.caller)
         # One more than are shown: its presence tells that the page is not the last.
         per_shard = min(limit, MAX_PAGE - 1, -(-LISTED // max(1, self._owners.shards))) + 1
-        answers = await self._owners.ask_all(
-            lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, per_shard)
-        )
+        async with self._turns.of(call.caller.user_id):  # owners look at all topics, also at those that he may not see
+            answers = await self._owners.ask_all(
+                lambda req, shard: AskTopics(req, shard, call.caller, prefix, after, per_shard)
+            )
         chunks = [answer.topics for answer in answers if isinstance(answer, TopicsAnswer)]
         # The shard of a full chunk may have more topics above its last: the page ends at the lowest such id.
         ends = [chunk[-1].topic_id for chunk in chunks if len(chunk) >= per_shard]

@@ -52,5 +52,5 @@ async def _acquire(lock: asyncio.Lock) -> None:
         async with asyncio.timeout(ASK_S):
             await lock.acquire()
     except TimeoutError:
-        why = "other questions of this user about his inbox are being answered"
+        why = "other long questions of this user are being answered"
         raise Refusal("overloaded", why, retry_after_ms=RETRY_MS) from None

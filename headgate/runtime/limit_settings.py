@@ -94,8 +94,8 @@ class LimitsSettings(SettingsGroup):
     """Requests for history, info and lists a minute of one user, sustained."""
     held_bytes: Annotated[int, Field(ge=16 * MIB)] = 256 * MIB
     """Bytes of all requests that one ingest works on. Above: 503 `overloaded`. Keep it below the limit of its pod."""
-    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 64 * MIB  # at least two batches
-    """Bytes of the requests of one user that one ingest works on. Above: 503 `overloaded`."""
+    held_bytes_per_user: Annotated[int, Field(ge=16 * MIB)] = 128 * MIB  # three of the largest batches
+    """Bytes of the requests of one user that an ingest works on; a batch counts five times. Above: 503 `overloaded`."""
 
 
 class DrainSettings(SettingsGroup):

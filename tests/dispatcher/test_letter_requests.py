@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dispatcher import letter_requests
+from dispatcher import answering, letter_requests
 from headgate.core.delivery.dead_letter_record import DONE, PURGED, LetterAdded, LetterEnded, LetterReplayed
 from headgate.core.wire import link
 from headgate.core.wire.control import DeleteTopic
@@ -158,6 +158,23 @@ async def test_pages_ascend_by_id_and_have_each_letter_once(monkeypatch: pytest.
                     break
             assert found == everything
         assert (await bed.listed("", EVE)).letters == []
+
+
+async def test_a_list_of_many_letters_is_made_in_steps_and_given_up_where_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(letter_requests, "SLICE_LETTERS", 3)
+    bed, far = LettersBed(await a_log(), messages=10), Far()
+    async with bed.run():
+        for seq in range(1, 11):
+            await bed.give_up(seq)
+        bed.api.handle(far, AskDeadLetters(1, 0, "t", ANN, "", 10))
+        assert far.sent == []
+        await until(lambda: far.sent)
+        answer = far.sent.pop()
+        assert isinstance(answer, DeadLettersAnswer) and len(answer.letters) == 10
+        monkeypatch.setattr(answering, "ANSWER_S", -1.0)
+        assert code(await bed.listed()) == "overloaded"
 
 
 async def test_a_purged_letter_is_gone() -> None:

@@ -19,7 +19,6 @@ from dispatcher.topic_creations import TopicCreator
 from headgate.core.sequencer.apply import apply_many
 from headgate.core.sequencer.effects import Deliver
 from headgate.core.sequencer.load import Load
-from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link
 from headgate.core.wire.control import CONFIG_KEY, CreateTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_control, encode_message
@@ -359,22 +358,6 @@ async def test_a_route_that_is_behind_waits_for_the_rebuild_and_skips_nothing() 
             await asyncio.sleep(0.01)
     assert seqs() == list(range(21, 101))
     pump.cancel()
-
-
-async def test_a_list_of_topics_that_are_hidden_gives_way_and_comes_to_an_end() -> None:
-    scene = Scene(1)
-    for n in range(3_500):
-        topic_id = f"h{n:05d}"
-        scene.owner.topics.add(topic_id, n)
-        scene.owner.rows[topic_id.encode()] = Row(topic_id, n, 0, "n", "PRIVATE", "bob", 0, {})
-    scene.api.handle(scene.far, link.AskTopics(1, 0, ANN, "", "", 10))
-    assert scene.far.sent == [], "the first slice did not come to the end"
-    async with asyncio.timeout(5):
-        while not scene.far.sent:
-            await asyncio.sleep(0)
-    answer = scene.far.answer()
-    assert isinstance(answer, link.TopicsAnswer)
-    assert [info.topic_id for info in answer.topics] == ["t"]
 
 
 async def test_a_log_that_is_silent_makes_no_shard_live() -> None:

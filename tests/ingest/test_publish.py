@@ -21,9 +21,9 @@ class CountingReader(PublishReader):
     begun = 0
     bodies = 0
 
-    def begin(self, call: Call) -> Wait:
+    def begin(self, call: Call, *, is_charged: bool = False) -> Wait:
         self.begun += 1
-        return super().begin(call)
+        return super().begin(call, is_charged=is_charged)
 
     def body(self, raw: bytes) -> PublishBody:
         self.bodies += 1

@@ -13,6 +13,7 @@ from ingest.publish_topics import PublishTopics
 from ingest.rates import RateLimits
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
+from ingest.user_turns import UserTurns
 from tests.ingest.parts import Parts, call, play
 
 BO = Caller("bo")
@@ -26,6 +27,7 @@ def targets_of(parts: Parts) -> PublishTopics:
         controls=parts.controls,
         owners=parts.owners,
         rates=parts.rates,
+        turns=UserTurns(),
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
         profile="durable",

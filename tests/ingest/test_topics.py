@@ -1,5 +1,6 @@
 """ingest.topics: the shape of a topic, page tokens, a page over all shards, remembered deletes."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,13 +8,16 @@ import pytest
 from headgate.core.wire.control import DeleteTopic
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER
+from headgate.core.wire.link import AskTopics
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.topic_settings import DEFAULTS
 from ingest import done_operations as module
 from ingest.audit import AuditLog
+from ingest.rates import RateLimits
 from ingest.shapes import topic_created, topic_shown
 from ingest.topic_ids import TopicIds
 from ingest.topics import TopicHandlers
+from ingest.user_turns import UserTurns
 from tests.ingest.parts import ANA, Parts, call, play, read
 
 
@@ -24,6 +28,7 @@ def handlers_of(parts: Parts) -> TopicHandlers:
         controls=parts.controls,
         owners=parts.owners,
         rates=parts.rates,
+        turns=UserTurns(),
         ids=TopicIds(parts.shell.rng, b"k"),
         audit=AuditLog(parts.clock),
         profile="durable",
@@ -55,6 +60,20 @@ def test_pages_go_through_all_shards_in_order_and_end() -> None:
                 break
             query["page"] = page["next_page"]
         assert seen == names
+
+    play(scene)
+
+
+def test_the_lists_of_one_user_are_made_one_at_a_time_and_those_of_others_meanwhile() -> None:
+    async def scene(parts: Parts) -> None:
+        handlers = handlers_of(parts)
+        parts.directory.mute = True
+        callers = [ANA, ANA, Caller("bo"), ANA]
+        lists = [asyncio.ensure_future(handlers.listed(call(caller=caller))) for caller in callers]
+        await asyncio.sleep(1)
+        asked = [ask.caller.user_id for ask in parts.asked(AskTopics)]
+        assert {user_id: asked.count(user_id) // parts.owners.shards for user_id in set(asked)} == {"ana": 1, "bo": 1}
+        await asyncio.gather(*lists, return_exceptions=True)
 
     play(scene)
 
@@ -123,6 +142,22 @@ def test_a_repeated_delete_is_remembered_up_to_a_bound(monkeypatch: pytest.Monke
             await handlers.remove(call(key="k", topic_id="t0"))
 
     play(scene)
+
+
+def test_a_delete_is_a_read_of_the_users_rate_once_he_may() -> None:
+    async def scene(parts: Parts) -> None:
+        handlers = handlers_of(parts)
+        for topic_id in ("a", "b"):
+            await parts.topic(topic_id)
+        await handlers.remove(call(topic_id="a", key="k"))
+        await handlers.remove(call(topic_id="a", key="k"))  # the repeat of one that was made costs nothing
+        with pytest.raises(Refusal, match="rate_limited"):
+            await handlers.remove(call(topic_id="b"))
+        with pytest.raises(Refusal, match="topic_not_found"):
+            await handlers.remove(call(topic_id="a"))
+        await parts.catalog.fetch("b")
+
+    play(scene, RateLimits(reads_per_user_per_min=1))
 
 
 def test_a_topic_that_is_deleted_by_another_is_not_found() -> None:

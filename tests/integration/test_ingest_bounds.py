@@ -1,10 +1,13 @@
 """Work for a stranger is bounded before it is done: bodies, callers, rates, what is held."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from headgate.runtime.http.endpoints import Endpoint, endpoints_of
+from ingest.rates import RateLimits
 from tests.integration.hostile_bodies import ARRAYS, LINES, cost_of
 from tests.integration.ingest_twin import World, play, problem
 
@@ -83,6 +86,37 @@ def test_who_stays_within_his_messages_never_meets_the_rate_of_bytes() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("row", [row for row in endpoints_of("ingest") if row.body], ids=lambda row: row.handler)
+def test_large_bodies_are_charged_before_they_are_read_on_every_endpoint(row: Endpoint) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        message_id = (await world.publish("t", payload=1)).json()["message_id"]
+        path = row.path.format(topic_id="t", user_id="bo", message_id=message_id, name="like")
+        for _ in range(2):  # one publish of 256 KiB a minute is 256 KiB; the second is owed
+            await world.call(row.method, path, world.token(), content=b"\xff" * 200_000)
+        refused = problem(
+            await world.call(row.method, path, world.token(), content=b"\xff" * 200_000), 429, "rate_limited"
+        )
+        assert "bytes" in refused["detail"]
+
+    play(scene, rates=RateLimits(publish_per_user_per_min=1))
+
+
+@pytest.mark.parametrize("path", ["/send_message", "/edit_message"])
+def test_a_body_of_an_alias_is_charged_once(path: str) -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        message_id = (await world.publish("t", world.token(), payload=1)).json()["message_id"]
+        members = {"channel_id": "t", "message_id": message_id, "version": 1, "content": "x" * 65_534}
+        body = json.dumps(members).encode()
+        rates, now = world.ingest._rates, world.clock.now()
+        before = rates._users.level("b:ana", rates._bytes, now)
+        assert (await world.call("POST", path, world.token(), content=body)).status_code == 200
+        assert rates._users.level("b:ana", rates._bytes, now) == before - len(body)
+
+    play(scene)
+
+
 # -- who is known before his body is kept
 
 
@@ -145,6 +179,22 @@ def test_one_user_fills_his_own_share_and_not_that_of_others() -> None:
         assert world.ingest.app._budget.by_user == {}
 
     play(scene, held_bytes=64 * MIB, held_bytes_per_user=16 * MIB)
+
+
+def test_a_batch_counts_with_the_copies_that_are_made_of_it() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t")
+        world.log.latency = lambda log, shard: 1
+        items = [{"topic_id": "t", "payload": "x" * 60_000} for _ in range(40)]  # 2.4 MB
+        for path in (OF_ANY, "/api/v1/topics/t/publish/batch"):
+            first = asyncio.ensure_future(world.call("POST", path, world.token("bo"), json=items))
+            await asyncio.sleep(0.5)
+            assert world.ingest.app._budget.by_user["bo"] > 5 * 40 * 60_000
+            problem(await world.call("POST", path, world.token("bo"), json=items), 503, "overloaded")
+            assert (await first).status_code == 200
+            assert world.ingest.app._budget.by_user == {}
+
+    play(scene, held_bytes_per_user=16 * MIB)
 
 
 # -- rates before creations

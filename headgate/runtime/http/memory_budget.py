@@ -7,7 +7,7 @@ from headgate.core.wire.errors import Refusal
 
 REQUEST_BYTES: Final = 16 * 1024  # one without its body: head, buffers, tasks
 ALL_BYTES: Final = 256 * 1024 * 1024
-USER_BYTES: Final = 64 * 1024 * 1024  # at least two batches
+USER_BYTES: Final = 128 * 1024 * 1024  # three of the largest batches, each of which counts five times
 
 
 class MemoryBudget:
