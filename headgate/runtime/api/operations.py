@@ -65,7 +65,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             (*_TOPIC, "immutable", "idempotency_conflict", *_READ),
             is_keyed=True,
         ),
-        Operation("delete_topic", "topics", "Delete a topic.", codes=(*_TOPIC, *_READ), is_keyed=True),
+        # It also counts as a read: `default`.
+        Operation("delete_topic", "topics", "Delete a topic.", codes=_TOPIC, is_keyed=True),
         Operation(
             "topic_stats",
             "topics",
@@ -149,7 +150,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "End the caller's live subscriptions to a topic on all gateways.",
             requests.EndSubscriptionsRequest,
             answers.SubscriptionsEndedAnswer,
-            ("invalid_topic_id", "topic_not_found", *_READ),
+            ("invalid_topic_id", "topic_not_found"),  # it also counts as a read: `default`
             is_body_optional=True,
         ),
         Operation(
@@ -166,7 +167,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "credentials",
             "Void the tokens of a user, or one token.",
             requests.RevocationRequest,
-            codes=("forbidden", *_READ),
+            codes=("forbidden",),
         ),
         Operation(
             "create_direct_topic",
