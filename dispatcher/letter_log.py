@@ -16,6 +16,7 @@ import structlog
 from dispatcher.letter_checks import LetterChecks
 from dispatcher.log_follower import FollowerActions, LogFollower
 from dispatcher.ports import DispatcherMetrics
+from dispatcher.shard_time import ShardTime
 from headgate.core.delivery.dead_letter_record import DeadLetter, DeadLetterRecord, LetterAdded, encode_letter
 from headgate.core.delivery.dead_letter_store import DeadLetterStore
 from headgate.core.delivery.open_letters import OFFSET_KEY, OpenLetters
@@ -25,7 +26,6 @@ from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.logging import Reminder
-from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.ports import Log, LogError, OffsetGone, Shell
 
 logger = structlog.get_logger("dispatcher")
@@ -57,6 +57,7 @@ class LetterLog:
         writer: SnapshotWriter,
         live: asyncio.Event,
         checks: LetterChecks,
+        time: ShardTime,
         shell: Shell[DispatcherMetrics],
         added: LetterAddedListener,
     ) -> None:
@@ -70,7 +71,7 @@ class LetterLog:
         self._writer = writer
         self._live = live
         self._checks = checks
-        self._clock = shell.clock
+        self._time = time
         self._metrics = shell.metrics
         self._reminder = Reminder(shell.clock.now)
         self._added = added
@@ -199,8 +200,7 @@ class LetterLog:
 
     def _expire(self) -> None:
         """Forgets letters that the log keeps no longer."""
-        keep_ms = self._log.keep_ms.get(LogName.DEAD_LETTERS, KEEP_MS[LogName.DEAD_LETTERS])
-        gone = self.letters.store.older((self._clock.wall_ms() - keep_ms) / 1_000)
+        gone = self.letters.store.older((self._time.ms() - self._log.keep_ms[LogName.DEAD_LETTERS]) / 1_000)
         if gone:
             self._touch(self.letters.drop(gone))
 

@@ -31,7 +31,6 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.linkcodec import refused_with
 from headgate.core.wire.rights import Caller
-from headgate.runtime.ports import Clock
 
 PAGE_LETTERS: Final = 200  # of one answer
 SLICE_LETTERS: Final = 500  # that one step of a list looks at: most may be hidden from the caller
@@ -52,13 +51,11 @@ class LetterRequests:
         self,
         owner: ShardOwner,
         messages: LetterMessages,
-        clock: Clock,
         again: Again,
         long_work: SlicedWork,
     ) -> None:
         self._owner = owner
         self._messages = messages
-        self._clock = clock
         self._again = again
         self._long_work = long_work
         self._ending: set[str] = set()
@@ -94,7 +91,7 @@ class LetterRequests:
             id=letter_id,
             topic=row.topic_id,
             reason=ask.reason[:MAX_REASON],
-            at=self._clock.wall_ms() / 1_000,
+            at=self._owner.time.stamp_ms() / 1_000,
             message_id=_text(members.get("message_id")),
             attempts=ask.attempts,
             last_error="" if "redacted" in members else ask.last_error[: wire.MAX_ERROR],

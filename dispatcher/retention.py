@@ -9,7 +9,7 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.shard import ShardOwner
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS
 from headgate.core.wire.records import LogName
-from headgate.runtime.ports import Clock, Log, LogError, OffsetGone
+from headgate.runtime.ports import Log, LogError, OffsetGone
 
 logger = structlog.get_logger("dispatcher")
 
@@ -19,21 +19,19 @@ READ_S: Final = 5.0  # for records that are there
 
 
 class Retention:
-    """Keeps records for `log.keep_ms`, messages and memberships as far
-    back as the newest snapshot whatever their age.
+    """Keeps records for `log.keep_ms`, messages and memberships as far back as the newest snapshot whatever their age.
 
     Claims before that of the present owner are deleted too, because nobody reads them again. `run` is its task; it ends
     at once where the log deletes records itself (Kafka).
     """
 
-    def __init__(self, log: Log, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
         self._dispatcher = dispatcher
-        self._clock = clock
 
     async def run(self) -> None:
         """Deletes old records every INTERVAL_S seconds, until cancelled; a failure is logged and tried again then."""
-        while self._log.keep_ms:
+        while self._log.owner_deletes:
             await asyncio.sleep(INTERVAL_S)
             for owner in list(self._dispatcher.owners.values()):
                 try:
@@ -43,7 +41,7 @@ class Retention:
 
     async def apply(self, owner: ShardOwner) -> None:
         """Deletes the old records of one shard. Raises LogError, OffsetGone."""
-        now_ms = self._clock.wall_ms()
+        now_ms = owner.time.ms()
         for name, ms in self._log.keep_ms.items():
             offset = await first_since(self._log, name, owner.number, now_ms - ms)
             if name is LogName.MESSAGES:

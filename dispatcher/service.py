@@ -102,7 +102,7 @@ class DispatcherService:
                 await group.stop()
 
     async def _run_tasks(self, assignment: Assignment, shards: int) -> None:
-        retention = Retention(self._log, self.dispatcher, self._shell.clock)
+        retention = Retention(self._log, self.dispatcher)
         logic = LogicRaising(self._log, self.dispatcher.owners, assignment.agreed_logic)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._start_pumps(tasks), name="pumps")

@@ -24,6 +24,7 @@ from dispatcher.owner_events import OwnerEvents
 from dispatcher.pointers import Pointers
 from dispatcher.record_traces import RecordTraces
 from dispatcher.recovery import RecoveredShard
+from dispatcher.shard_time import ShardTime
 from dispatcher.topic_creations import PendingTopics
 from dispatcher.topic_heats import TopicHeats
 from dispatcher.topic_queues import TopicQueues
@@ -49,7 +50,7 @@ from headgate.core.wire.link import AttachTopic, Ended, Message
 from headgate.core.wire.message_changes import ReactToMessage, RedactMessage
 from headgate.core.wire.records import Batch, LogName, Record, last_record_of, slices
 from headgate.core.wire.verdict import Code
-from headgate.runtime.ports import LogUnavailable
+from headgate.runtime.ports import LogUnavailable, ignore
 
 logger = structlog.get_logger("dispatcher")
 
@@ -62,10 +63,6 @@ RETRY_S: Final = 0.5
 
 def _nothing() -> None:
     """No consumer group waits for messages."""
-
-
-def _no_replay(letter: DeadLetter) -> None:
-    """No consumer group gets replayed letters."""
 
 
 class TopicListener(Protocol):
@@ -111,7 +108,7 @@ class ShardOwner:
 
     # Of consumer groups: records were applied, and a dead letter is replayed.
     on_applied: Callable[[], None] = staticmethod(_nothing)
-    on_group_replay: Callable[[DeadLetter], None] = staticmethod(_no_replay)
+    on_group_replay: Callable[[DeadLetter], None] = staticmethod(ignore)
 
     def __init__(
         self, found: RecoveredShard, epoch: int, node: Node, topic_changed: TopicListener, mark: Mark | None
@@ -155,11 +152,13 @@ class ShardOwner:
         self._log, self._lease, self._shell = log, node.lease, node.shell
         self._topic_changed = topic_changed
         self._end, self._logic = found.end, found.shard.logic
-        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self._shell.metrics)
+        self.time = ShardTime(log, found.shard.log_ms, self.caught_up, node.shell.clock)
+        self.inbox = UserInbox(log, number, found.users, found.writer, self.caught_up, self.time, self._shell.metrics)
         self.leases: Leases[Destination] = Leases()
         self.letters = LetterLog(
             *(log, number, found.letters, found.writer, self.caught_up),
             LetterChecks(found.shard, found.topics, self.history),
+            self.time,
             node.shell,
             self._letter_added,
         )
@@ -231,6 +230,7 @@ class ShardOwner:
             self.shard.last = next(map(last_record_of, own), self.shard.last)
             self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
             self.topic_rates.read(records[-1].ts, self._shell.clock.now())
+            self.time.read(records[-1].ts, len(records))
         self._note_logic()
         self.send_open()
         self.verdicts.release()

@@ -73,7 +73,7 @@ class ShardApi:
         self.groups = ConsumerGroups(owner, self._reading, messages, shell, announcements, self.handle)
         self._receipts = ReadReceipts(owner)
         self._long_work = SlicedWork()
-        letters = LetterRequests(owner, messages, shell.clock, self.handle_later, self._long_work)
+        letters = LetterRequests(owner, messages, self.handle_later, self._long_work)
         self._handlers: dict[type, Callable[..., None]] = {
             link.Attach: self._attach,
             link.AskSubscribe: self._subscribe,

@@ -21,7 +21,6 @@ from headgate.core.wire.errors import BrokenChain
 from headgate.core.wire.records import LogName
 from headgate.runtime.logging import Reminder
 from headgate.runtime.logs.chunks import chunks_back
-from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.ports import LogError, RecordTooLarge
 
 logger = structlog.get_logger("dispatcher")
@@ -224,8 +223,7 @@ class Snapshots:
     async def _expire(self) -> None:
         """Forgets what users left, and what belonged to it, of which the inbox log has no record any more."""
         owner = self._owner
-        keep_ms = self._log.keep_ms.get(LogName.INBOX, KEEP_MS[LogName.INBOX])
-        now_ms = self._clock.wall_ms()
+        now_ms, keep_ms = owner.time.ms(), self._log.keep_ms[LogName.INBOX]
         for gone in owner.inbox.users.expire(now_ms, keep_ms, owner.leases.is_held):
             for key in gone:
                 owner.writer.touch(PairKey(key))

@@ -10,6 +10,7 @@ import structlog
 from dispatcher.inbox_writer import InboxWriter
 from dispatcher.log_follower import FollowerActions, LogFollower
 from dispatcher.ports import DispatcherMetrics
+from dispatcher.shard_time import ShardTime
 from headgate.core.inbox.users import InboxChanges, UserTopics
 from headgate.core.sequencer.snapshot_writer import PairKey, SnapshotWriter
 from headgate.core.wire.errors import CorruptRecord
@@ -38,6 +39,7 @@ class UserInbox:
         users: UserTopics,
         writer: SnapshotWriter,
         live: asyncio.Event,
+        time: ShardTime,
         metrics: DispatcherMetrics,
     ) -> None:
         self.users = users
@@ -45,6 +47,7 @@ class UserInbox:
         self.follower = LogFollower(log, LogName.INBOX, number, live, users, do, RETRY_S)
         self._number = number
         self._writer = writer
+        self._time = time
         self._metrics = metrics
         self.cursor_writer = InboxWriter(log, number, "cursors", records_of_cursors, self.when_applied)
         self.mark_writer = InboxWriter(log, number, "read marks", records_of_marks, self.when_applied)
@@ -95,6 +98,8 @@ class UserInbox:
             if self.is_complete:
                 for listener in self._listeners:
                     listener(changes)
+        if records:
+            self._time.read(records[-1].ts, len(records))
 
     def _release(self) -> None:
         """Calls those whose records are applied."""

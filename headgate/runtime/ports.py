@@ -107,7 +107,9 @@ class Log(Protocol):
     durable: bool  # whether what was acknowledged outlives the process
     address: str  # for messages to people: where the log is, without credentials
     records_read: dict[str, int]  # by log's name; of background readers by that and BACKGROUND
-    keep_ms: Mapping[LogName, int]  # how long the owners keep records; a log that is not in it drops them by itself
+    keep_ms: Mapping[LogName, int]  # how long records are kept, and what an owner has made of them
+    owner_deletes: bool  # whether the owners have to delete old records; else the log does so itself
+    own_clock: bool  # whether the append times are of this process's clock, and so say nothing about it
 
     async def open(self) -> None:
         """Connects; creates an embedded log that does not exist. Raises LogUnavailable, SettingsConflict."""

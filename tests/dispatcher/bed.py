@@ -69,12 +69,18 @@ def _nobody(topic_id: str, user_id: str = "") -> None:
     """Takes no notice of changed topics."""
 
 
+class _NoLog:
+    """A log that nobody may use."""
+
+    own_clock = False
+
+
 def owner_of(
     found: RecoveredShard, options: ShardOptions | None = None, log: Any = None, changed: TopicListener = _nobody
 ) -> ShardOwner:
     """An owner without links; by default its log does not exist."""
     shell = shell_of()
-    node = node_of(log, dispatcher_of(shell), shell, options)
+    node = node_of(_NoLog() if log is None else log, dispatcher_of(shell), shell, options)
     return ShardOwner(found, 1, node, changed, None)
 
 
@@ -86,9 +92,11 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 @asynccontextmanager
-async def owning(log: Log, options: ShardOptions | None = None, *, final: bool = False) -> AsyncIterator[ShardRunner]:
+async def owning(
+    log: Log, options: ShardOptions | None = None, clock: Clock = CLOCK, *, final: bool = False
+) -> AsyncIterator[ShardRunner]:
     """Runs shard 0 until it is live or parked, then meanwhile; with `final` it ends with a drain."""
-    runner = runner_of(log, options)
+    runner = runner_of(log, options, shell_of(clock))
     if final:
         runner.drain()
     task = asyncio.create_task(runner.run())

@@ -8,6 +8,7 @@ from dispatcher import letter_log, log_follower
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_runner import ShardRunner
+from dispatcher.shard_time import ShardTime
 from headgate.core.delivery.dead_letter_record import (
     DeadLetter,
     DeadLetterRecord,
@@ -21,7 +22,10 @@ from headgate.core.delivery.dead_letter_record import (
 )
 from headgate.core.delivery.open_letters import OFFSET_KEY, OpenLetters
 from headgate.core.sequencer.snapshot_writer import PairKey
+from headgate.core.wire.inbox_record import CursorEntry, CursorsRecord, encode_inbox
 from headgate.core.wire.records import LogName
+from headgate.runtime.logs.embedded import DAY_MS
+from headgate.runtime.system import SystemClock
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.dispatcher.bed import CLOCK, owner_in, owning, until
 from tests.dispatcher.letters_bed import LettersBed
@@ -145,6 +149,56 @@ async def test_letters_that_are_older_than_the_log_keeps_them_go() -> None:
         end = await wrote(log, LetterAdded(letter(epoch, 1, at=now - 61)), LetterAdded(letter(epoch, 2, at=now - 50)))
         letters = await has_read(runner, end)
         await until(lambda: seqs(letters) == [2], 5)
+
+
+async def test_letters_stay_for_as_long_as_the_settings_say() -> None:
+    log = await a_log()
+    log.keep_ms = {**log.keep_ms, LogName.DEAD_LETTERS: 90 * DAY_MS}
+    log.owner_deletes = False  # as Kafka
+    epoch, now = await create(log), CLOCK.wall_ms() / 1_000
+    async with owning(log) as runner:
+        end = await wrote(log, *(LetterAdded(letter(epoch, days, at=now - days * 86_400)) for days in (91, 60)))
+        letters = await has_read(runner, end)
+        await until(lambda: seqs(letters) == [60], 5)
+
+
+class Ahead(SystemClock):
+    """A clock that steps forward by 40 days."""
+
+    days = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.days * DAY_MS
+
+
+@pytest.mark.parametrize("own_clock", [False, True])
+async def test_a_clock_that_is_ahead_takes_no_letter_and_no_cursor(own_clock: bool) -> None:
+    """The dispatcher's clock may be wrong: what it forgets is gone for good, in snapshots too."""
+    clock, log = Ahead(), await a_log()
+    log.own_clock = own_clock
+    epoch = await create(log)
+    async with owning(log, OFTEN, clock) as runner:
+        owner = owner_in(runner)
+        end = await wrote(log, LetterAdded(letter(epoch, 1)))
+        cursors = CursorsRecord([CursorEntry("bob", "phone", TOPIC, epoch, 1)])
+        await log.append(LogName.INBOX, 0, b"bob", encode_inbox(cursors))
+        await until(lambda: owner.inbox.users.cursors.find("bob", "phone", TOPIC))
+        clock.days = 40
+        letters = await has_read(runner, end)
+        await has_read(runner, await wrote(log, LetterAdded(letter(epoch, 2))))
+        await until(lambda: seqs(letters) == [1, 2])
+        owner.writer.forget()
+        await until(lambda: owner.writer.has_chain and owner.writer.pending(owner.shard) == 0)
+        assert owner.inbox.users.cursors.find("bob", "phone", TOPIC) is not None
+        assert seqs(letters) == [1, 2]
+
+
+async def test_a_letter_of_a_dispatcher_whose_clock_is_behind_is_not_old_at_once() -> None:
+    clock = Ahead()
+    clock.days = -40
+    log_ms = SystemClock().wall_ms()
+    time = ShardTime(await a_log(), log_ms, asyncio.Event(), clock)
+    assert time.ms() < log_ms - 30 * DAY_MS <= time.stamp_ms()
 
 
 async def test_letters_of_topics_that_are_gone_are_not_taken_from_the_log() -> None:

@@ -13,6 +13,7 @@ from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import DAY_MS, KEEP_MS
 from headgate.runtime.logs.memory_log import MemoryLog
 from headgate.runtime.logs.memory_store import DEAD_LETTERS_SHARE, MemoryStore
+from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.logs.sqlite_log import SqliteLog
 from headgate.runtime.ports import Log
 from headgate.runtime.system import SystemClock, SystemRng
@@ -22,13 +23,17 @@ from tests.dispatcher.test_recovery import KEY, caught_up, create, fill
 
 
 class Calendar(SystemClock):
-    """A clock whose days can be moved on."""
+    """A clock whose days can pass; it may be `ahead`."""
 
     def __init__(self) -> None:
         self.days = 0
+        self.ahead = 0
+
+    def now(self) -> float:
+        return super().now() + self.days * DAY_MS / 1_000
 
     def wall_ms(self) -> int:
-        return super().wall_ms() + self.days * DAY_MS
+        return super().wall_ms() + (self.days + self.ahead) * DAY_MS
 
 
 @pytest.fixture
@@ -47,9 +52,9 @@ async def log(request: pytest.FixtureRequest, clock: Calendar, tmp_path: Path) -
     await log.close()
 
 
-async def apply(log: Log, clock: Calendar, runner: ShardRunner) -> None:
+async def apply(log: Log, runner: ShardRunner) -> None:
     assert runner.owner is not None
-    await Retention(log, runner._dispatcher, clock).apply(runner.owner)
+    await Retention(log, runner._dispatcher).apply(runner.owner)
 
 
 async def snapshotted(runner: ShardRunner) -> None:
@@ -62,7 +67,7 @@ async def snapshotted(runner: ShardRunner) -> None:
 async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(log: Log, clock: Calendar) -> None:
     options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=1, changes=1))
     epoch = await create(log)
-    async with owning(log, options) as runner:
+    async with owning(log, options, clock) as runner:
         await fill(log, 0, 100, epoch)
         await log.append(LogName.MESSAGES, 0, KEY, b"\xffnot JSON")
         inbox = await log.append(LogName.INBOX, 0, b"k", b"v")
@@ -74,19 +79,19 @@ async def test_messages_go_after_seven_days_and_dead_letters_after_thirty(log: L
         clock.days = 6
         await fill(log, 100, 10, epoch)
         await caught_up(runner, 110)
-        await apply(log, clock, runner)
+        await apply(log, runner)
         assert (await log.bounds(LogName.INBOX, 0)).first == inbox.offset
         clock.days = 8
         await snapshotted(runner)
         young = runner.owner.shard.next_offset - 10
-        await apply(log, clock, runner)
+        await apply(log, runner)
         assert (await log.bounds(LogName.MESSAGES, 0)).first == young
         assert (await log.bounds(LogName.INBOX, 0)).first == inbox.offset + 1
         assert await log.bounds(LogName.DEAD_LETTERS, 0) == letters
         clock.days = 31
-        await apply(log, clock, runner)
+        await apply(log, runner)
         assert (await log.bounds(LogName.DEAD_LETTERS, 0)).first == letters.end
-    async with owning(log, options) as runner:
+    async with owning(log, options, clock) as runner:
         await caught_up(runner, 110)
 
 
@@ -94,22 +99,41 @@ async def test_no_message_goes_that_the_newest_snapshot_does_not_reach(log: Log,
     options = ShardOptions(snapshots=SnapshotOptions(interval_s=3_600.0))
     epoch = await create(log)
     first = (await log.bounds(LogName.MESSAGES, 0)).first
-    async with owning(log, options) as runner:
+    async with owning(log, options, clock) as runner:
         await fill(log, 0, 50, epoch)
         await caught_up(runner, 50)
         clock.days = 400
-        await apply(log, clock, runner)
+        await apply(log, runner)
         assert runner.owner is not None
         assert runner.owner.snapshot_offset == 0
         assert (await log.bounds(LogName.MESSAGES, 0)).first == first
 
 
+@pytest.mark.parametrize("at_boot", [False, True])
+async def test_a_clock_that_is_ahead_deletes_nothing(log: Log, clock: Calendar, at_boot: bool) -> None:
+    options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=1, changes=1))
+    epoch = await create(log)
+    firsts = {name: (await log.bounds(name, 0)).first for name in log.keep_ms}
+    await fill(log, 0, 100, epoch)
+    await log.append(LogName.INBOX, 0, b"k", b"v")
+    await log.append(LogName.DEAD_LETTERS, 0, KEY, b"v")
+    clock.ahead = 40 if at_boot else 0
+    async with owning(log, options, clock) as runner:
+        await caught_up(runner, 100)
+        clock.ahead = 40
+        await fill(log, 100, 2_000, epoch)  # stamped by the same clock
+        await caught_up(runner, 2_100)
+        await snapshotted(runner)
+        await apply(log, runner)
+        assert {name: (await log.bounds(name, 0)).first for name in log.keep_ms} == firsts
+
+
 async def test_claims_before_the_one_that_is_served_go(log: Log, clock: Calendar) -> None:
     claims = [await log.append(LogName.OWNERSHIP, 0, b"0", b"{}") for _ in range(20)]
-    async with owning(log) as runner:
+    async with owning(log, clock=clock) as runner:
         assert runner.owner is not None
         runner.owner.epoch = (1 << 44) | claims[-1].offset
-        await apply(log, clock, runner)
+        await apply(log, runner)
         assert await log.bounds(LogName.OWNERSHIP, 0) == (claims[-1].offset, claims[-1].offset + 1)
 
 
@@ -139,7 +163,9 @@ def test_kafka_keeps_as_long_by_the_topics_own_retention() -> None:
     from headgate.runtime.logs.kafka_init import topic_configs  # noqa: PLC0415
     from headgate.runtime.logs.kafka_log import KafkaLog  # noqa: PLC0415 - aiokafka is slow to import
 
-    assert KafkaLog.keep_ms == {}
+    kept = {**KEEP_MS, LogName.DEAD_LETTERS: 90 * DAY_MS}
+    log = KafkaLog(LogOptions("kafka://127.0.0.1:9", keep_ms=kept))
+    assert (log.keep_ms, log.owner_deletes) == (kept, False), "what the owner has made of records follows the settings"
     assert {log: topic_configs(log, 3)["retention.ms"] for log in KEEP_MS} == {
         log: str(ms) for log, ms in KEEP_MS.items()
     }

@@ -10,6 +10,7 @@ from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
 from dispatcher.recovery import ShardLost, inbox_start
 from dispatcher.retention import Retention
 from dispatcher.shard_runner import ShardRunner
+from dispatcher.shard_time import ShardTime
 from dispatcher.user_inbox import UserInbox
 from headgate.core.inbox.memberships import pair_key
 from headgate.core.inbox.users import UserTopics
@@ -20,6 +21,7 @@ from headgate.core.wire import link
 from headgate.core.wire.inbox_record import MembershipRecord, encode_inbox
 from headgate.core.wire.link_members import AskMemberships, MembershipsAnswer
 from headgate.core.wire.records import Batch, Bounds, LogName, Record
+from headgate.runtime.logs.embedded import KEEP_MS
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.dispatcher.bed import CLOCK, dispatcher_of, owner_in, owning, shell_of, until
@@ -43,6 +45,11 @@ async def has_read(runner: ShardRunner, end: int) -> UserTopics:
     owner = owner_in(runner)
     await until(lambda: owner.inbox.users.next_offset >= end)
     return owner.inbox.users
+
+
+def inbox_of(log: Any, live: asyncio.Event, metrics: Metrics | None = None) -> UserInbox:
+    metrics = metrics or Metrics({"dispatcher"})
+    return UserInbox(log, 0, UserTopics(), SnapshotWriter(), live, ShardTime(log, 0, live, CLOCK), metrics)
 
 
 def topics(users: UserTopics, user: str = "bob") -> list[str]:
@@ -90,7 +97,7 @@ async def test_records_that_cannot_be_read_are_skipped_and_counted() -> None:
     log = await a_log()
     bad = [b"{", None, b'{"op":"later"}', b"x" * 5_000, b'{"op":"membership","topic_id":1,"epoch":1,"offset":1}']
     metrics = Metrics({"dispatcher"})
-    inbox = UserInbox(log, 0, UserTopics(), SnapshotWriter(), asyncio.Event(), metrics)
+    inbox = inbox_of(log, asyncio.Event(), metrics)
     records = [Record(n, 1, b"bob", value) for n, value in enumerate(bad)]
     records += [Record(10, 1, b"\xff", membership("a")), Record(11, 1, None, membership("a"))]
     await inbox.follower.take(Batch([*records, Record(12, 1, b"bob", membership("a"))], 20, 20))
@@ -112,6 +119,8 @@ async def test_a_log_that_is_away_is_read_again(monkeypatch: pytest.MonkeyPatch)
 class Held:
     """A log of some records; `end` is its end."""
 
+    own_clock = False
+
     def __init__(self, end: int) -> None:
         self.end = end
         self.reads: asyncio.Queue[Batch] = asyncio.Queue()
@@ -132,7 +141,7 @@ async def test_questions_wait_until_the_log_is_read_up_to_its_end_at_going_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bed, log, live = MembersBed(), Held(3), asyncio.Event()
-    inbox = UserInbox(log, 0, UserTopics(), SnapshotWriter(), live, Metrics({"dispatcher"}))  # type: ignore[arg-type]
+    inbox = inbox_of(log, live)
     bed.owner.inbox = inbox
     task = asyncio.create_task(inbox.follow_log())
     waits, gone, late = Far(), Far(), Far()
@@ -177,18 +186,18 @@ async def test_retention_keeps_what_no_snapshot_has_and_a_base_ends_old_marks() 
     async with owning(log, OFTEN) as runner:
         owner = owner_in(runner)
         dispatcher = dispatcher_of(shell_of(), log)
-        retention = Retention(log, dispatcher, CLOCK)
+        retention = Retention(log, dispatcher)
         first = (await log.bounds(LogName.INBOX, 0)).first
         end = await wrote(log, "bob", membership("a", role="", at=CLOCK.wall_ms() - 5_000), membership("b"))
         await until(lambda: owner.inbox_snapshot_offset == end)
-        log.keep_ms = {LogName.INBOX: -10_000}  # all of it is old
+        log.keep_ms = {**KEEP_MS, LogName.INBOX: -10_000}  # all of it is old
         owner.inbox_snapshot_offset = first + 1
         await retention.apply(owner)
         assert (await log.bounds(LogName.INBOX, 0)).first == first + 1
         owner.inbox_snapshot_offset = end
         await retention.apply(owner)
         assert (await log.bounds(LogName.INBOX, 0)).first == end
-        log.keep_ms = {LogName.INBOX: 1_000}
+        log.keep_ms = {**KEEP_MS, LogName.INBOX: 1_000}
         assert owner.inbox.users.encoded(pair_key("bob", "a")) is not None
         owner.writer.forget()
         await until(lambda: owner.writer.has_chain)
@@ -237,7 +246,7 @@ def test_where_reading_begins_is_what_the_snapshot_says_or_nothing(
 
 
 async def test_who_waits_for_his_record_is_called_once_it_is_applied_and_not_before() -> None:
-    inbox = UserInbox(await a_log(), 0, UserTopics(), SnapshotWriter(), asyncio.Event(), Metrics({"dispatcher"}))
+    inbox = inbox_of(await a_log(), asyncio.Event())
     called: list[tuple[int, int]] = []
     for offset in (0, 1):
         inbox.when_applied(offset, lambda at=offset: called.append((at, inbox.users.count("bob"))))  # type: ignore[misc]

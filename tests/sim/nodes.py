@@ -60,6 +60,8 @@ class SimGroup(FaultyGroup):
 class SimLog(FaultyLog):
     """A node's handle. `deaf` to claims: a zombie that goes on serving what it owned."""
 
+    own_clock = False  # the brokers have one
+
     def __init__(self, world: "World", node: str) -> None:
         self._rng = world.rng(f"log:{node}")
         super().__init__(world.store, self._delay)

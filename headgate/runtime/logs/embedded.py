@@ -29,6 +29,9 @@ class SettingsConflict(HeadgateError):
 class EmbeddedLog:
     """The members that both embedded logs share: state, refusals, counters, the group."""
 
+    owner_deletes = True
+    own_clock = True
+
     def __init__(self, address: str, keep_ms: Mapping[LogName, int]) -> None:
         self.address = address
         self.keep_ms = keep_ms

@@ -258,6 +258,9 @@ async def _check_use(
     try:
         await log.open()
         yield ok("kafka.cluster", f"cluster id {log.cluster_id}")
+        if log.partitions != log.shards:
+            seen = f"the config record says {log.shards} shards and the messages have {log.partitions} partitions"
+            yield fail("kafka.config", seen, "never add partitions; move to another log.prefix, or restore")
         for name in reads:
             await _read(log, name)
         yield ok("kafka.read", f"{len(reads)} logs can be read")

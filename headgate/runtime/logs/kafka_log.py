@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from aiokafka.structs import TopicPartition
 
@@ -30,11 +29,13 @@ class KafkaLog:
     """One process's handle of a deployment's logs; implements the port `Log`."""
 
     durable = True
-    keep_ms: Mapping[LogName, int] = MappingProxyType({})  # the topics' own retention drops records
+    owner_deletes = False  # the topics' own retention does
+    own_clock = False  # LogAppendTime is of the brokers
 
     def __init__(self, options: LogOptions, *, node: str = "headgate") -> None:
         self.deployment: KafkaDeployment = deployment_of(options, node)
         self.address = self.deployment.address
+        self.keep_ms: Mapping[LogName, int] = options.keep_ms
         self.records_read: dict[str, int] = read_counts()
         self._wanted_shards = options.shards
         self._batcher = Batcher(self.deployment)
@@ -44,6 +45,7 @@ class KafkaLog:
         self._history = SharedConsumer(self.deployment, live=False)
         self._queues: dict[Place, PartitionQueue] = {}
         self._shards = 0
+        self.partitions = 0  # of the message log
         self._cluster_id = ""
         self._opened = False
 
@@ -51,7 +53,9 @@ class KafkaLog:
         """Connects and reads the config record. Raises LogUnavailable, LogNotInitialised, SettingsConflict."""
         try:
             await self.connect()
-            self._cluster_id = (await self._config()).cluster_id
+            config = await self._config()
+            self._check_shards(config)
+            self._shards, self._cluster_id = config.shards, config.cluster_id
         except BaseException:
             await self.close()
             raise
@@ -59,7 +63,7 @@ class KafkaLog:
     async def connect(self) -> None:
         """Does the part of `open` that needs no config record; for `headgate init`, which writes it."""
         await self._batcher.start()
-        self._shards = await self._count_shards()
+        self._shards = self.partitions = await self._count_partitions()
         self._opened = True
 
     async def close(self) -> None:
@@ -70,7 +74,10 @@ class KafkaLog:
 
     @property
     def shards(self) -> int:
-        """The number of partitions of the message log."""
+        """The number in the config record; before it was read, the partitions of the message log.
+
+        Somebody may have added partitions. That changes no shard of a topic or user.
+        """
         return self._shards
 
     @property
@@ -124,7 +131,7 @@ class KafkaLog:
 
     # Private.
 
-    async def _count_shards(self) -> int:
+    async def _count_partitions(self) -> int:
         found = await self._admin.topics([self.deployment.topic(log) for log in LogName])
         missing = [self.deployment.topic(log) for log in LogName if self.deployment.topic(log) not in found]
         if missing:
@@ -132,15 +139,22 @@ class KafkaLog:
                 f"{self.address} has no {', '.join(missing)}; run: headgate init --log.url {self.address}"
                 f" --log.prefix {self.deployment.prefix} (if they exist: the Kafka user has no right Describe on them)"
             )
-        shards = found[self.deployment.topic(LogName.MESSAGES)].partitions
-        if self._wanted_shards not in (None, shards):
-            raise SettingsConflict(
-                f"{self.address} has {shards} shards, not {self._wanted_shards}; leave log.shards unset"
-            )
-        for log, shard in all_places(shards):
+        partitions = found[self.deployment.topic(LogName.MESSAGES)].partitions
+        for log, shard in all_places(partitions):
             self._queues[log, shard] = PartitionQueue(self.deployment.topic(log), shard)
         await asyncio.gather(*(self._batcher.warm(self.deployment.topic(log)) for log in LogName))
-        return shards
+        return partitions
+
+    def _check_shards(self, config: Config) -> None:
+        if self._wanted_shards not in (None, config.shards):
+            raise SettingsConflict(
+                f"{self.address} has {config.shards} shards, not {self._wanted_shards}; leave log.shards unset"
+            )
+        if config.shards > self.partitions:
+            raise LogNotInitialised(
+                f"{self.address}: the config record says {config.shards} shards and {self.deployment.prefix}.messages"
+                f" has {self.partitions} partitions: it was made anew with fewer"
+            )
 
     async def _config(self) -> Config:
         for shard in range(self._shards):
