@@ -71,6 +71,7 @@ def buckets(histogram: str, labels: str, fast: int, slow: int, bounds: tuple[str
     return {name % bounds[0]: f"0+{fast}x40", name % bounds[1]: f"0+{both}x40", name % "+Inf": f"0+{both}x40"}
 
 
-def up(role: str, *values: str) -> Series:
-    """Returns `up` of as many pods of a role."""
-    return {f'up{{job="headgate",role="{role}",instance="{role}-{n}"}}': v for n, v in enumerate(values)}
+def up(role: str, *values: str, namespace: str = "") -> Series:
+    """Returns `up` of as many pods of a role; their targets have the label `namespace` in a cluster only."""
+    more, prefix = (f',namespace="{namespace}"', f"{namespace}-") if namespace else ("", "")
+    return {f'up{{job="headgate",role="{role}",instance="{prefix}{role}-{n}"{more}}}': v for n, v in enumerate(values)}

@@ -34,6 +34,9 @@ def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) ->
 
 _DURABLE: Final = 'profile="durable"'
 _WANTED: Final = 'kube_deployment_spec_replicas{namespace="live",deployment="events-headgate-gateway"}'
+_WANTED_TWICE: Final = {f'{_WANTED[:-1]},instance="kube-state-metrics-{n}"}}': "4x40" for n in (1, 2)}
+_WANTED_OF_OTHERS: Final = 'kube_deployment_spec_replicas{namespace="other",deployment="headgate-gateway"}'
+_IN: Final = "{{ with $labels.namespace }} in {{ . }}{{ end }}"
 _DEV: Final = up("dev", "1x40") | {'headgate_ready{job="headgate",role="dev",instance="dev-0"}': "1x40"}
 _LAG: Final = "{{ $labels.instance }} is {{ $value }} records behind its log"
 _BACKLOG: Final = "A user of {{ $labels.instance }} has {{ $value }} unread messages"
@@ -84,7 +87,7 @@ ALERTS: Final = (
         expr=f"({healthy('dispatcher')}) < 0.2",
         hold="1m",
         severity="page",
-        summary="More than 80 % of the dispatchers do not answer, or are not ready",
+        summary=f"More than 80 % of the dispatchers{_IN} do not answer, or are not ready",
         fires=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "0x40"},
         quiet=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "1x40"},
         also_fires=(
@@ -98,22 +101,33 @@ ALERTS: Final = (
         expr=f"({healthy('gateway')}) < 0.3",
         hold="1m",
         severity="page",
-        summary="Below 30 % of the gateways answer and are ready",
+        summary=f"Below 30 % of the gateways{_IN} answer and are ready",
         fires=up("gateway", "1x40", "1x25 stale _x14", "1x25 stale _x14", "0x40"),
         quiet=up("gateway", "1x40", "0x40", "0x40"),
         also_fires=(
             up("gateway", "1x40") | {f"headgate_ready{{{GATEWAY}}}": "0x40"},
             up("gateway", "1x5 stale _x34") | up("dispatcher", "1x40"),
             up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x40"},
+            up("gateway", *["1x40"] * 9, namespace="other")
+            | up("gateway", *["1x5 stale _x34"] * 3, namespace="live")
+            | {_WANTED: "3x40", _WANTED_OF_OTHERS: "9x40"},
+            up("gateway", *["1x40"] * 9, namespace="other") | up("gateway", *["0x40"] * 3, namespace="live"),
+            up("gateway", "1x40", "1x40", namespace="live") | {_WANTED: "2x10 10x30"},
         ),
-        also_quiet=(_DEV, up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x8 1x32"}),
+        also_quiet=(
+            _DEV,
+            up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x8 1x32"},
+            up("gateway", *["1x40"] * 4, namespace="live") | {_WANTED: "4x40", _WANTED_OF_OTHERS: "10x40"},
+            up("gateway", "1x40", "1x40", namespace="live") | _WANTED_TWICE,
+            up("gateway", "1x40", "1x40", *["_x31 1x9"] * 8, namespace="live") | {_WANTED: "2x27 10x13"},
+        ),
     ),
     Alert(
         name="HeadgateGatewaysHalfDown",
         expr=f"({healthy('gateway')}) < 0.5",
         hold="1m",
         severity="urgent",
-        summary="More than half of the gateways do not answer, or are not ready",
+        summary=f"More than half of the gateways{_IN} do not answer, or are not ready",
         fires=up("gateway", "1x40", "0x40", "0x40"),
         quiet=up("gateway", "1x40", "0x40"),
     ),

@@ -11,9 +11,10 @@ P95: Final = "max(histogram_quantile(0.95, sum by (le, profile) (rate(headgate_d
 APPEND_P99: Final = "histogram_quantile(0.99, sum by (le) (rate(headgate_append_seconds_bucket[5m])))"  # seconds
 # What kube-state-metrics says of the chart's workloads, whose names end like this unless `fullnameOverride` is set.
 REPLICAS: Final = {
-    "gateway": 'kube_deployment_spec_replicas{deployment=~".*headgate.*gateway"}',
-    "dispatcher": 'kube_statefulset_replicas{statefulset=~".*headgate.*dispatcher"}',
+    "gateway": ("deployment", 'kube_deployment_spec_replicas{deployment=~".*headgate.*gateway"}'),
+    "dispatcher": ("statefulset", 'kube_statefulset_replicas{statefulset=~".*headgate.*dispatcher"}'),
 }
+_ROLES: Final = 'up{job="headgate",role=~"ingest|dispatcher|gateway"}'
 # What Kafka's own exporter says; Strimzi's has this name.
 REPLICAS_BEHIND: Final = "sum(kafka_server_replicamanager_underreplicatedpartitions)"
 UNWRITTEN: Final = 'profile="durable",outcome=~"log_unavailable|outcome_unknown|not_ready"'  # without log or owner
@@ -24,18 +25,32 @@ CANARY_LOSS: Final = f"clamp_min({_CANARY_GONE}, 0) / ({_CANARY_SENT} > 0)"  # a
 
 
 def healthy(role: str) -> str:
-    """Returns the share of a role's processes that answer and are ready; no value for `headgate dev` alone.
+    """Returns the share of a role's processes that answer and are ready, of each namespace; none for `headgate dev`.
 
     It is a share of the replicas that are asked for, where kube-state-metrics tells them, and else of the most there
-    were in ten minutes. Where there is none, and other roles are: 0.
+    were in ten minutes. Where there is none, and other roles are: 0. Where the targets have no label `namespace`, all
+    are one.
     """
     there = f'up{{job="headgate",role="{role}"}}'
     ready = f"{there} == 1 unless on (instance) (max by (instance) (headgate_ready) == 0)"
-    any_role = 'count(up{job="headgate",role=~"ingest|dispatcher|gateway"})'
+    seen = f"count by (namespace) (last_over_time({_ROLES}[1d]))"  # by this Prometheus: others scrape other releases
+    most = f"max_over_time(count by (namespace) ({there})[10m:1m])"
     return (
-        f"(count({ready}) or vector(0))"
-        f" / (sum({REPLICAS[role]}) or max_over_time(count({there})[10m:1m]) or 0 * {any_role} + 1)"
+        f"(count by (namespace) ({ready}) or 0 * {seen})"
+        f" / ({_wanted(role)} and on (namespace) {seen} or {most} or 0 * count by (namespace) ({_ROLES}) + 1)"
     )
+
+
+def _wanted(role: str) -> str:
+    """Returns the replicas that are asked for: by namespace, and of all for targets without that label.
+
+    There may be two kube-state-metrics. More that were asked for in the last ten minutes are still starting.
+    """
+    kind, series = REPLICAS[role]
+    now = f"max by (namespace, {kind}) ({series})"
+    before = f"max by (namespace, {kind}) ({series} offset 10m)"
+    least = f"({before} < {now} or {now})"
+    return f"(sum by (namespace) {least} or sum{least})"
 
 
 def worst(**shares: str) -> str:
