@@ -11,7 +11,9 @@ SETTLE_S: Final = 10.0  # after so long without a new assignment a member that w
 
 
 class Lease:
-    """Held while the process runs; lost by a pause longer than PAUSE_S (SIGSTOP, a suspended machine, a stuck loop).
+    """Held while the process runs; lost by a pause longer than PAUSE_S (SIGSTOP, a stuck loop).
+
+    A suspended machine is not noticed, because this clock stands still too: its shards end with the claims of others.
 
     The first call after a pause notices it, so nothing is pushed before `renew`, which is called once the newest claims
     have been read.
