@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from dispatcher.lease import BEAT_S
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, NewestClaim, agreed_logic, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
-from headgate.core.wire.ids import make_epoch
+from headgate.core.wire.ids import EPOCH_OFFSET_BITS, make_epoch
 from headgate.core.wire.link_hello import Owner
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.ports import Log, LogError, OffsetGone, OwnerGroup, Reader
@@ -26,6 +26,7 @@ RETRY_S: Final = 1.0
 CLAIM_WAIT_S: Final = 10.0
 RECLAIM_S: Final = 1.0  # two nodes that disagree about the assignment must not claim in turns at the speed of the log
 RECLAIM_MAX_S: Final = 30.0  # and not for ever: each claim makes the other node restore
+CLAIMS_AT_ONCE: Final = 1_000  # of one shard, to pass an epoch that is known from before its claims were lost
 
 NewRunner = Callable[[int, int], ShardRunner]
 
@@ -59,6 +60,7 @@ class Assignment:
         self._claim_again: dict[
             int, tuple[float, float]
         ] = {}  # not before this time (s), after a wait of so many seconds
+        self._behind: dict[int, int] = {}  # shards whose newest claim is of this node and below the epoch that is known
         self._moved = asyncio.Event()
         self.draining = False
 
@@ -192,12 +194,17 @@ class Assignment:
         self._moved.clear()
         await self._moved.wait()
 
+    def _assigned(self) -> set[int] | None:
+        """Returns the shards that this node should own; a partition that somebody added is none."""
+        assigned = self._group.assigned()
+        return None if assigned is None else {shard for shard in assigned if shard < self._dispatcher.cluster.shards}
+
     def _serving(self) -> dict[int, int]:
         return {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
 
     async def _step(self, tasks: asyncio.TaskGroup) -> None:
         settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
-        assigned = self._group.assigned() if settled else None
+        assigned = self._assigned() if settled else None
         known = None if assigned is None else {shard for shard in assigned if self._claims_are_read(shard)}
         serving = self._serving()
         plan = reconcile(known, self._newest, self._mine, serving)
@@ -212,13 +219,41 @@ class Assignment:
             await self.stop(shard)
             runner = self._new_runner(shard, self._newest[shard].epoch)
             self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
+        due = self._due(plan.claim)
+        if due and not self.draining:
+            await self._claim(due)
+        await self._pass_lost_claims((known or set()) - set(plan.claim))
+
+    def _due(self, shards: Iterable[int]) -> list[int]:
+        """Returns the shards that may be claimed now; of each of them the next claim waits longer."""
         now = asyncio.get_running_loop().time()
-        due = [shard for shard in plan.claim if now >= self._claim_again.get(shard, (now, 0.0))[0]]
+        due = [shard for shard in shards if now >= self._claim_again.get(shard, (now, 0.0))[0]]
         for shard in due:
             wait_s = min(max(self._claim_again.get(shard, (0.0, 0.0))[1] * 2, RECLAIM_S), RECLAIM_MAX_S)
             self._claim_again[shard] = (now + wait_s, wait_s)
-        if due and not self.draining:
-            await self._claim(due)
+        return due
+
+    async def _pass_lost_claims(self, mine: set[int]) -> None:
+        """Claims shards again whose ownership log lost the claim that clients know, until its epoch is passed.
+
+        A claim that is only not read yet is one of another node: it is waited for.
+        """
+        known = self._dispatcher.newer_epochs.of
+        behind, ends = dict[int, int](), dict[int, int]()
+        for shard in [shard for shard in sorted(mine) if self._newest[shard].epoch < known(shard)]:
+            with contextlib.suppress(LogError):
+                ends[shard] = (await self._log.bounds(LogName.OWNERSHIP, shard)).end
+                newest = self._newest[shard]
+                if self._read.get(shard, -1) >= ends[shard] and newest.claim == self._mine:
+                    behind[shard] = known(shard)
+        self._behind = behind
+        for shard in self._due(behind):
+            epoch = behind[shard]
+            logger.error("the ownership log went back", shard=shard, newest=self._newest[shard].epoch, known=epoch)
+            generation = self._dispatcher.cluster.generation
+            missing = epoch - make_epoch(generation, ends[shard]) + 2
+            if epoch >> EPOCH_OFFSET_BITS == generation and not self.draining:
+                await self._claim([shard] * min(max(missing, 1), CLAIMS_AT_ONCE))
 
     async def _claim(self, shards: list[int]) -> None:
         """Appends claims; a claim counts once `watch` has read it back."""
@@ -275,12 +310,16 @@ class Assignment:
 
     def not_live(self) -> str | None:
         """Returns None when every assigned shard is served and live, else one sentence for the readiness probe."""
-        assigned = self._group.assigned()
+        assigned = self._assigned()
         if assigned is None:
             return "no member of the group of owners now"
         parked = [f"{shard}: {runner.why}" for shard, (runner, _) in self._runners.items() if runner.why]
         if parked:
             return f"shard {parked[0]}" + (f" (and {len(parked) - 1} more)" if len(parked) > 1 else "")
+        if self._behind:
+            shard, epoch = next(iter(self._behind.items()))
+            newest = self._newest[shard].epoch
+            return f"shard {shard}: the ownership log went back: newest claim at epoch {newest}, clients know {epoch}"
         missing = sorted(shard for shard in assigned if self._dispatcher.api(shard) is None)
         if missing:
             return f"shards {missing} are assigned and not served yet"

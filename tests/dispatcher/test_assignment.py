@@ -13,6 +13,7 @@ from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.sequencer.claims import Claim, decode_claim, encode_claim
+from headgate.core.wire.ids import make_epoch
 from headgate.core.wire.link_hello import Owner
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_store import MemoryStore
@@ -233,3 +234,44 @@ async def test_records_that_were_read_count_as_lag_until_they_are_applied(monkey
         async with asyncio.timeout(5):
             while ownership.lag():
                 await asyncio.sleep(0.01)
+
+
+async def test_a_partition_that_somebody_added_is_no_shard() -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    async with owning(log, ToldGroup(frozenset({0, 1}))) as ownership, asyncio.timeout(5):
+        while ownership.not_live() is not None:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_ownership_log_that_went_back_is_passed_by_claims() -> None:
+    """Gateways know an epoch above its end: claims of the only node have to pass it, or the shard is never served."""
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    known = make_epoch(1, (await log.bounds(LogName.OWNERSHIP, 0)).end + 3)
+    async with owning(log, ToldGroup(frozenset({0}))) as ownership:
+        await until(["me"], log)
+        ownership._dispatcher.newer_epochs.note(0, known)
+        async with asyncio.timeout(2):
+            while "went back" not in (ownership.not_live() or ""):
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while ownership._dispatcher.api(0) is None:
+                await asyncio.sleep(0.01)
+        assert await claims(log) == ["me"] * 5
+        assert ownership._serving()[0] == known + 1
+        assert ownership.not_live() is None
+
+
+async def test_a_claim_of_another_that_is_not_read_yet_is_waited_for() -> None:
+    log = SlowClaims(MemoryStore(CLOCK, SystemRng(), 1))
+    await log.open()
+    log.go.set()
+    async with owning(log, ToldGroup(frozenset({0}))) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.api(0) is None:
+                await asyncio.sleep(0.01)
+        log.go.clear()
+        other = await log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+        ownership._dispatcher.newer_epochs.note(0, make_epoch(1, other.offset))
+        await asyncio.sleep(2.5)
+        assert await claims(log) == ["me", "other"]
+        assert "went back" not in (ownership.not_live() or "")
