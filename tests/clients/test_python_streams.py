@@ -124,8 +124,8 @@ async def test_several_topics_share_a_connection_and_each_has_its_place() -> Non
 
 async def test_a_topic_that_is_refused_does_not_end_the_others() -> None:
     async def script(peer: Peer) -> None:
-        await peer.hear("subscribe")
-        await peer.say("error", "a", code="topic_not_found", message="there is no topic a", retryable=False)
+        number = (await peer.hear("subscribe"))["id"]
+        await peer.say("error", "a", id=number, code="topic_not_found", message="there is no topic a", retryable=False)
         await peer.subscribed("b")
         await peer.messages("b", 1)
         await peer.say("unsubscribed", "b", reason="deleted")
@@ -144,8 +144,8 @@ async def test_a_topic_that_is_refused_does_not_end_the_others() -> None:
 
 async def test_an_owner_that_is_away_is_asked_again() -> None:
     async def script(peer: Peer) -> None:
-        await peer.hear("subscribe")
-        await peer.say("error", "a", code="not_ready", message="away", retryable=True, retry_after_ms=10)
+        number = (await peer.hear("subscribe"))["id"]
+        await peer.say("error", "a", id=number, code="not_ready", message="away", retryable=True, retry_after_ms=10)
         await peer.subscribed("a")
         await peer.messages("a", 1)
         await peer.stay()
@@ -166,6 +166,7 @@ async def test_a_gap_is_told_in_its_place_and_refetched() -> None:
 
     async def refetch(gap: Gap) -> list[Message]:
         told.append(gap)
+        assert gap.from_seq is not None and gap.to_seq is not None
         return [Message(topic_id="a", seq=seq) for seq in range(gap.from_seq, gap.to_seq + 1)]
 
     async with streams(script) as server, Client(server.url, trust_env=False) as client:

@@ -95,8 +95,8 @@ class Stream:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="headgate-client")
             self._task.add_done_callback(self._crashed)
-        elif self.session is not None:
-            self.session.put(feed.subscribe())
+        else:
+            self._ask_for(feed)
 
     def leave(self, topic_id: str) -> None:
         """Ends following a topic; nothing happens when it is not followed."""
@@ -107,19 +107,27 @@ class Stream:
         self._room.look()
 
     def send(self, frame: Frame) -> bool:
-        """Sends a frame when its turn comes. Returns False when there is no connection. Raises OutboxFull."""
-        if self.session is None:
+        """Sends a frame when its turn comes. Returns False when there is no connection, or it is about a topic that is
+        not granted on this one: the server would answer with an error. Raises OutboxFull."""
+        if self.session is None or not self._is_granted(frame):
             return False
         self.session.put(frame)
         return True
 
     def tell(self, frame: Frame, then: Callable[[], None]) -> None:
-        """Sends a frame and calls `then` when the server says that it has it; nothing without a connection."""
-        if self.session is not None:
+        """Sends a frame and calls `then` when the server says that it has it; nothing where `send` returns False."""
+        if self.session is not None and self._is_granted(frame):
             self.session.tell(frame, then)
 
     async def ask(self, frame: Frame, timeout_s: float = OPEN_S) -> Frame:
-        """Sends a frame and waits for its answer. Raises RequestFailed, also when there is no connection."""
+        """Sends a frame and waits for its answer; one about a topic waits until that is granted.
+
+        Raises RequestFailed, also when there is no connection, and TimeoutError.
+        """
+        feed = self.feeds.get(frame["topic_id"])
+        if self.session is not None and feed is not None:
+            async with asyncio.timeout(timeout_s):
+                await feed.live.wait()
         if self.session is None:
             raise RequestFailed("not_connected", "there is no connection at the moment")
         return await self.session.ask(frame, timeout_s)
@@ -189,7 +197,7 @@ class Stream:
         self._outbox.opened(began)
         session = self.session = Session(transport, self._outbox, self._room, self._credentials, used, self._take)
         for feed in self.feeds.values():
-            session.put(feed.subscribe())
+            self._ask_for(feed)
         try:
             # A task of its own: the task of a TaskGroup that ends by a fault counts as cancelled afterwards, and before
             # Python 3.11.3 a later asyncio.timeout raises CancelledError then (python/cpython#102780).
@@ -281,7 +289,7 @@ class Stream:
     def _error(self, feed: Feed, frame: Frame) -> None:
         if frame.get("code") == LOST_STREAM:
             feed.lost()
-        if feed.live.is_set():
+        elif not feed.is_refused_by(frame):
             _log.warning("%s: %s: %s", feed.topic_id, frame.get("code"), frame.get("message"))
             return  # of an ack or a request: the subscription stays
         if not frame.get("retryable"):
@@ -290,6 +298,17 @@ class Stream:
             return
         wait = max((frame.get("retry_after_ms") or 0) / 1_000, RESUBSCRIBE_S) + random.random()  # noqa: S311 - jitter
         self._timers[feed.topic_id] = asyncio.get_running_loop().call_later(wait, self._subscribe_again, feed)
+
+    def _is_granted(self, frame: Frame) -> bool:
+        """Whether a frame is about no topic, or about one that is granted on this connection."""
+        if "topic_id" not in frame:
+            return True
+        feed = self.feeds.get(frame["topic_id"])
+        return feed is not None and feed.is_granted
+
+    def _ask_for(self, feed: Feed) -> None:
+        if self.session is not None:
+            feed.asked(self.session.number(feed.subscribe()))
 
     def _unsubscribe(self, topic_id: str) -> None:
         if self.session is not None:
@@ -304,7 +323,7 @@ class Stream:
     def _subscribe_again(self, feed: Feed) -> None:
         self._timers.pop(feed.topic_id, None)
         if self.feeds.get(feed.topic_id) is feed and not feed.live.is_set():
-            self.send(feed.subscribe())
+            self._ask_for(feed)
 
     def _end(self, feed: Feed, error: ClientError) -> None:
         self.feeds.pop(feed.topic_id, None)

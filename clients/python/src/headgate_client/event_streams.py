@@ -49,9 +49,13 @@ class _Taken(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class _EventStream:
-    """The request of one topic. `live`: an event came; `ended`: the server ended the subscription."""
+    """The request of one topic. `live`: an event came; `ended`: the server ended the subscription.
+
+    `asked` is the id of the `subscribe` frame, which a refusal repeats.
+    """
 
     topic_id: str
+    asked: Any = None
     live: bool = False
     ended: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -112,7 +116,7 @@ class EventStreams:
             raise TransportEnded
         kind, topic_id = frame["type"], frame.get("topic_id", "")
         if kind == "subscribe" and not frame.get("ack"):
-            stream = self._streams[topic_id] = _EventStream(topic_id=topic_id)
+            stream = self._streams[topic_id] = _EventStream(topic_id=topic_id, asked=frame.get("id"))
             stream.task = asyncio.create_task(self._follow(stream, frame), name=f"headgate-stream-{topic_id}")
         elif kind == "unsubscribe":
             self._left(topic_id)
@@ -198,7 +202,7 @@ class EventStreams:
             return
         self._refuse(
             stream.topic_id, problem.code, problem.detail, retryable=problem.retryable,
-            retry_after_ms=retry_after_ms(problem),
+            retry_after_ms=retry_after_ms(problem), id=stream.asked,
         )  # fmt: skip
 
     def _lost(self, stream: _EventStream, code: int, after_ms: int | None = None) -> None:

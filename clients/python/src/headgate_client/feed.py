@@ -78,6 +78,7 @@ class Feed:
         self.live = asyncio.Event()  # subscribed on the present connection
         self.ended = asyncio.Event()
         self.missed = 0  # messages that gaps named
+        self._asked: int | None = None  # the id of the subscribe frame that is not answered
 
     def subscribe(self) -> Frame:
         """Returns the subscribe frame for the next connection."""
@@ -89,14 +90,28 @@ class Feed:
                 frame[name] = value
         return frame
 
+    @property
+    def is_granted(self) -> bool:
+        """Whether the server takes other frames of this topic now."""
+        return self.live.is_set() and not self.ended.is_set()
+
+    def asked(self, frame_id: int) -> None:
+        """The subscribe frame was sent with this id."""
+        self._asked = frame_id
+
+    def is_refused_by(self, frame: Frame) -> bool:
+        """Whether an `error` frame answers the subscribe frame, and not another frame of this topic."""
+        return self._asked is not None and frame.get("id") == self._asked
+
     def take(self, frame: Frame, text: bytes) -> int | None:
         """Takes a frame of this topic. Returns a seq to acknowledge once more, None where there is none."""
         kind = frame["type"]
         if kind == "message":
             return self._message(frame, text)
         if kind == "gap":
-            self.position.passed(frame.get("to_seq"))
-            self._gap(gap_of(frame, self.position.epoch, text))
+            gap = gap_of(frame, self.position.epoch, text)
+            self.position.passed(gap.to_seq)
+            self._gap(gap)
         elif kind == "subscribed":
             return self._subscribed(frame, text)
         elif kind == "caught_up":
@@ -113,6 +128,7 @@ class Feed:
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._asked = None
         if not self.ended.is_set():
             self.live.clear()
 
@@ -136,6 +152,7 @@ class Feed:
             if self.acks is not None:
                 self.acks.forget()
             self._gap(recreated(self.topic_id, frame, text))
+        self._asked = None
         self.live.set()
         self._event(frame, text)
         return again

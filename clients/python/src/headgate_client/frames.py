@@ -82,14 +82,15 @@ class Typing(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap(Event):
     """Messages that this subscription does not deliver, both ends included; `to_seq` may be below `from_seq`: none.
+    Both are None in ephemeral topics, whose messages have no `seq`.
 
     `reason`: `slow_consumer`, `retention` or `shed`; `recreated` when the topic was deleted and created again: what it
     had after the last message is gone with it (`count` is 0: nobody knows how many). `recoverable` says whether history
     still has them.
     """
 
-    from_seq: int
-    to_seq: int
+    from_seq: int | None
+    to_seq: int | None
     count: int
     reason: str
     recoverable: bool
@@ -116,14 +117,15 @@ def read(text: bytes) -> Frame:
 
 def gap_of(frame: Frame, epoch: int | None, text: bytes = b"") -> Gap:
     """Returns the gap of a `gap` frame."""
-    first, last = int(frame["from_seq"]), int(frame["to_seq"])
+    first, last = frame.get("from_seq"), frame.get("to_seq")
+    named = 0 if first is None or last is None else last - first + 1
     return Gap(
         topic_id=frame["topic_id"],
         frame=frame,
         text=text,
         from_seq=first,
         to_seq=last,
-        count=int(frame.get("count", last - first + 1)),
+        count=int(frame.get("count", named)),
         reason=str(frame.get("reason", "")),
         recoverable=bool(frame.get("recoverable")),
         epoch=epoch,

@@ -60,7 +60,7 @@ async def everything(api: Api, topic_id: str, after_seq: int, to_seq: int | None
 
 async def refetch(api: Api, gap: Gap) -> AsyncIterator[Message]:
     """Yields what history still has of a gap, in order; nothing of one that cannot be recovered."""
-    if not gap.recoverable:
+    if not gap.recoverable or gap.from_seq is None or gap.to_seq is None:
         return
     try:
         async for message in everything(api, gap.topic_id, gap.from_seq - 1, gap.to_seq):

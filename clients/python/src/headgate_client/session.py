@@ -103,11 +103,15 @@ class Session:
         self._idle.clear()
         self._put.set()
 
+    def number(self, frame: Frame) -> int:
+        """Sends a frame with an id of its own and returns the id, which its answer has. Raises OutboxFull."""
+        number = next(self._ids)
+        self.put({**frame, "id": number})
+        return number
+
     def tell(self, frame: Frame, then: Callable[[], None]) -> None:
         """Sends a frame with an id and calls `then` when its answer comes on this connection, an error too."""
-        number = next(self._ids)
-        self._told[number] = then
-        self.put({**frame, "id": number})
+        self._told[self.number(frame)] = then
 
     async def ask(self, frame: Frame, timeout_s: float) -> Frame:
         """Sends a frame with an id and waits for its answer. Raises RequestFailed, TimeoutError."""
@@ -143,7 +147,10 @@ class Session:
             except (ValueError, RecursionError):
                 _log.warning("the server sent %d bytes that are no frame", len(text))
                 continue
-            self._dispatch(frame, text)
+            try:
+                self._dispatch(frame, text)
+            except Exception as error:  # one frame that cannot be used must not end every topic
+                _log.error("a frame %s could not be used", frame["type"], exc_info=error)
             self._room.look()
 
     def _dispatch(self, frame: Frame, text: bytes) -> None:
