@@ -20,6 +20,8 @@ NO_REASON: Final = "nack"  # of a nack that gives none
 NO_PRESENCE: Final = 0
 PRESENCE_ONCE: Final = 1
 PRESENCE_CHANGES: Final = 2
+MAX_ID_BYTES: Final = 128  # of a frame's id: it is kept while its answer waits for the log or an owner
+_INTEGERS: Final = range(-(1 << 63), 1 << 64)  # ids that are numbers
 _PAUSE_S: Final = 1.0  # a second without a refusal ends an excess
 _MAX_REFUSED: Final = 2_000  # an excess of so many frames is over at once: 20 ms of everybody's loop
 
@@ -29,7 +31,7 @@ class BadFrame(HeadgateError):
 
 
 class ClientFrameHead(NamedTuple):
-    """A frame of which only `type` and `id` are read; `bad_id` says that its id is neither a string nor an integer."""
+    """A frame of which only `type` and `id` are read; `bad_id` says that its id is none that an answer can echo."""
 
     type: str
     id: FrameId
@@ -133,7 +135,7 @@ def open_envelope(data: bytes) -> ClientFrameHead:
     if not isinstance(members, dict) or not isinstance(members.get("type"), str):
         raise BadFrame("a frame is a JSON object with a string type")
     frame_id = members.get("id")
-    good = frame_id is None or type(frame_id) in (str, int)
+    good = frame_id is None or _is_frame_id(frame_id)
     return ClientFrameHead(members["type"], frame_id if good else None, not good, members)
 
 
@@ -153,6 +155,12 @@ def _member_by_member(data: bytes) -> dict[str, Any]:
     return {name: _value_of(value) for name, value in members_of(text).items()}
 
 
+def _is_frame_id(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) <= MAX_ID_BYTES and (value.isascii() or len(value.encode()) <= MAX_ID_BYTES)
+    return type(value) is int and value in _INTEGERS
+
+
 def _value_of(text: bytes) -> Any:
     try:
         return _decode(text)
@@ -166,7 +174,7 @@ def command(frame: ClientFrameHead) -> Command:
     if reader is None:
         raise Refusal("unknown_type", f"there is no frame type {frame.type[:64]!r}")
     if frame.bad_id:
-        raise Refusal("bad_request", "id is a string or an integer")
+        raise Refusal("bad_request", f"id is a string of at most {MAX_ID_BYTES} bytes or an integer of at most 64 bits")
     return reader(frame.members)
 
 

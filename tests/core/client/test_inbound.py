@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from headgate.core.client.inbound import (
+    MAX_ID_BYTES,
     NO_REASON,
     Ack,
     Allowance,
@@ -51,6 +52,19 @@ def test_a_value_that_the_decoder_refuses_harms_only_its_own_member(odd: str) ->
             open_envelope(bad % odd.encode())
 
 
+@pytest.mark.parametrize(
+    "frame_id", ["", "x" * MAX_ID_BYTES, "\u00e9" * (MAX_ID_BYTES // 2), 0, -(2**63), 2**64 - 1, 2**53 + 1]
+)
+def test_an_id_within_its_bound_is_kept_as_it_is(frame_id: str | int) -> None:
+    frame = open_envelope(msgspec.json.encode({"type": "ping", "id": frame_id}))
+    assert (frame.id, type(frame.id), frame.bad_id) == (frame_id, type(frame_id), False)
+
+
+def test_an_id_above_its_bound_is_not_kept() -> None:
+    frame = open_envelope(msgspec.json.encode({"type": "ack", "topic_id": "a", "seq": 1, "id": "x" * 60_000}))
+    assert (frame.id, frame.bad_id) == (None, True)
+
+
 def test_good_frames() -> None:
     assert read(type="auth", token="t") == Auth("t")
     assert read(type="subscribe", topic_id="a") == Subscribe("a", None, True)
@@ -71,6 +85,10 @@ def test_good_frames() -> None:
         ({"type": "x", "id": []}, "unknown_type"),
         ({"type": "ping", "id": True}, "bad_request"),
         ({"type": "ping", "id": {}}, "bad_request"),
+        ({"type": "ping", "id": "x" * (MAX_ID_BYTES + 1)}, "bad_request"),
+        ({"type": "ping", "id": "\u00e9" * (MAX_ID_BYTES // 2 + 1)}, "bad_request"),
+        ({"type": "ping", "id": 2**64}, "bad_request"),
+        ({"type": "ping", "id": -(2**63) - 1}, "bad_request"),
         ({"type": "auth"}, "bad_request"),
         ({"type": "refresh", "token": 5}, "bad_request"),
         ({"type": "subscribe"}, "bad_request"),
