@@ -113,7 +113,7 @@ class ConsumerGroups:
     def joined(self, peer: Destination, ask: link.AskSubscribe, row: Row, placed: Placed) -> None:
         """Takes a member that was granted; what it gets comes behind the answer."""
         group = self._group(row, ask.group, placed.cursor)
-        group.join(peer, ask.member, [], row.seq if ask.position is not None else 0)
+        group.join(peer, ask.member, [], row.seq if ask.position is not None else None)
 
     # -- requests
 

@@ -79,11 +79,11 @@ class RunningGroup:
 
     # Members
 
-    def join(self, peer: Destination, member: str, held: list[int], target: int = 0) -> None:
-        """Takes a member; `target` is the head that it is told to have reached, 0 for none."""
+    def join(self, peer: Destination, member: str, held: list[int], target: int | None = None) -> None:
+        """Takes a member; `target` is the head that it is told to have reached."""
         self.members[member] = peer
         self.window.join(member, held, self._tools.now(), self._tools.draw)
-        if target:
+        if target is not None:
             self._targets[member] = target
         self.wake()
 
@@ -327,6 +327,7 @@ class RunningGroup:
                 if batch is None:
                     batch = batches[member] = GroupMessages(self.topic_id, self.epoch, self.name, member, [], [], [])
                 batch.caught_up = max(self.window.next - 1, target)
+                batch.is_empty = not batch.caught_up
 
     def _find(self, row: Row, seq: int, member: str) -> tuple[int, bytes] | None:
         """Returns a message that was not sent when it was read; None while it is on its way, or where it is gone."""

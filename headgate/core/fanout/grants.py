@@ -20,9 +20,12 @@ def new_feed(pending: PendingSubscribe, answer: Subscribed, pace: Pace) -> Topic
 
 
 def begin_of(pending: PendingSubscribe, answer: Subscribed, feed: TopicFeed) -> tuple[int, int | None]:
-    """Returns the cursor and the target of the subscription; see `headgate.core.fanout.session.Subscription`."""
+    """Returns the cursor and the target of the subscription; see `headgate.core.fanout.session.Subscription`.
+
+    A group's member has no target: the owner, who shares out the messages, tells it when it has caught up.
+    """
     cursor, target = (answer.cursor, answer.seq) if feed.durable else (feed.head, feed.head)
-    return cursor, None if pending.subscribe.position is None else target
+    return cursor, None if pending.subscribe.position is None or pending.subscribe.group else target
 
 
 def first_frames(

@@ -159,7 +159,7 @@ class GroupMember:
             self.newest = max(self.newest, *message.seqs)
             self._count(message)
             session.put(session.framing.messages(feed.epoch, message.seqs[0], message.frames))
-        if message.caught_up:
+        if message.caught_up or message.is_empty:
             session.emit(outbound.caught_up(feed.topic_id, message.caught_up))
 
     def _count(self, message: GroupMessages) -> None:

@@ -43,7 +43,8 @@ class GroupMessages(LinkStruct, tag=152):
 
     `frames` are as the client gets them, with their `attempt`. `lost` is (from, to) of messages that the topic keeps no
     longer, (0, 0) for none; the gap comes before the frames. `caught_up` above 0: what the group had to make up for
-    when this member joined is handed out up to this number; that comes behind the frames.
+    when this member joined is handed out up to this number; that comes behind the frames. `is_empty`: the same, and
+    the topic has no message.
     """
 
     topic_id: str
@@ -56,6 +57,7 @@ class GroupMessages(LinkStruct, tag=152):
     again: int = 0
     lost: tuple[int, int] = (0, 0)
     caught_up: int = 0
+    is_empty: bool = False
 
 
 class GroupAck(LinkStruct, tag=153):

@@ -1,5 +1,9 @@
 """A member of a group at the gateway: what is written when, what an acknowledgement is for, and what a fence holds."""
 
+from typing import Any
+
+import pytest
+
 from headgate.core.wire.link_messages import Amended
 from tests.core.fanout.grouping_scene import GroupScene
 
@@ -26,6 +30,16 @@ def test_gaps_come_before_and_caught_up_behind_the_messages() -> None:
     gap, caught_up = pipe.frames("gap")[0], pipe.frames("caught_up")[0]
     assert (gap["from_seq"], gap["to_seq"], gap["reason"], caught_up["seq"]) == (2, 4, "retention", 5)
     assert scene.numbers.gaps == {"retention": 3}
+
+
+@pytest.mark.parametrize("place", ["earliest", {"seq": 0}, {"last": 0}])
+def test_caught_up_comes_from_the_owner_alone(place: Any) -> None:
+    scene = GroupScene()
+    pipe = scene.member(**{"from": place})
+    scene.pass_time(3.0)
+    assert pipe.frames("caught_up") == []
+    scene.hand(pipe, is_empty=True)
+    assert [frame["seq"] for frame in pipe.frames("caught_up")] == [0]
 
 
 def test_an_acknowledgement_is_for_the_message_and_for_lower_ones_written_before_it() -> None:

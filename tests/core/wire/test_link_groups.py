@@ -23,6 +23,7 @@ from headgate.core.wire.rights import Caller
         JoinGroup(1, "t", 7, "w", "c", [3, 5], [4], 2),
         GroupJoined(1),
         GroupMessages("t", 7, "w", "c", [3, 5], [1, 2], [b"{}", b"{}"], 1, (1, 2), 5),
+        GroupMessages("t", 7, "w", "c", [], [], [], is_empty=True),
         GroupAck(2, "t", 7, "w", "c", [3, 5], True),
         GroupAcked(2),
         GroupNack(3, "t", 7, "w", "c", 3, "down"),
