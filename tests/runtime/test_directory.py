@@ -19,6 +19,7 @@ from headgate.core.wire.link_users import (
     UsersChanged,
     UsersElsewhere,
 )
+from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
 
@@ -130,6 +131,23 @@ async def test_a_shard_that_was_given_up_is_not_the_old_owners_again() -> None:
     zombie = Node(directory, "old", 19)
     await settle()
     assert zombie.refused == [link_hello.Refuse(0, 20)]
+
+
+async def test_a_request_whose_refusal_fails_keeps_no_other_from_its_own() -> None:
+    directory, user = make()
+    node = Node(directory, "d", 20)
+    await settle()
+    heard: list[link.Answer] = []
+
+    def broken(answer: link.Answer) -> None:
+        raise RuntimeError("planted")
+
+    for on_answer in (broken, heard.append):
+        directory.request(0, lambda req: link.AskTopic(req, "a", Caller("ann")), on_answer)
+    node.far.close("gone")
+    await settle()
+    assert [answer.code for answer in heard if isinstance(answer, link.Refused)] == ["not_ready"]
+    assert user.told == [(0, True), (0, False)]
 
 
 def named(directory: LinkDirectory, shard: int) -> str:

@@ -302,7 +302,10 @@ class LinkDirectory:
         """Refuses the requests that the owner will no longer answer."""
         for req in [req for req, pending in self._pending.items() if lost(pending)]:
             pending = self._pending.pop(req)
-            pending.on_answer(link.Refused(req, "not_ready", f"shard {pending.shard}: {why}"))
+            try:
+                pending.on_answer(link.Refused(req, "not_ready", f"shard {pending.shard}: {why}"))
+            except Exception:  # the others must hear of it too
+                logger.exception("a request that was refused failed", shard=pending.shard, why=why)
 
     def _announce(self, shard: int, *, up: bool) -> None:
         if self._user is not None:
