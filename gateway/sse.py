@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -79,7 +79,8 @@ class SseStream(Stream):
             if not caller.retryable or head.method == "HEAD":
                 raise caller
             sessions.refused(caller)
-            sessions.turn_away(self._begin())  # an EventSource comes back, as a status would not let it
+            # an EventSource comes back, as a status would not let it
+            sessions.turn_away(self._begin(), caller.retry_after_ms)
             return
         identity = caller
         if identity is None:
@@ -128,8 +129,20 @@ class SseStream(Stream):
             self.write(stream_head(self._cors))
             self.shut()
 
-        sessions.plan(self, self.shared.limits.hold_s)  # the owner may never answer
+        late = fault or Refusal("not_ready", "the topic's owner does not answer; try again", retry_after_ms=1_000)
+        sessions.plan(_Late(partial(answered, late)), self.shared.limits.hold_s)
         sessions.check_topic(topic_id, caller, answered)
+
+
+class _Late:
+    """The end of the wait for an owner; see `headgate.core.fanout.wheel.Visited`."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def visit(self, now: float) -> None:
+        """Ends the wait; nothing happens where it is over."""
+        self._end()
 
 
 def _check_page(head: Head, origins: Origins, *, is_open: bool) -> None:

@@ -41,15 +41,24 @@ async def test_an_answer_that_comes_after_the_client_is_gone_is_dropped() -> Non
     assert wire.written == b"" and bed.numbers.refusals == []
 
 
-async def test_a_check_that_is_never_answered_ends_with_the_hold() -> None:
+@pytest.mark.parametrize(
+    ("method", "query", "status"), [("HEAD", "", 503), ("HEAD", "&from=x", 400), ("GET", "&from=x", 400)]
+)
+async def test_a_check_that_is_never_answered_is_refused_at_the_end_of_the_hold(
+    method: str, query: str, status: int
+) -> None:
     bed = Bed(limits=Limits(hold_s=30.0))
     bed.owners.create("a")
     bed.owners.slow = True
-    wire = asked(bed, "HEAD", "topic_id=a")
+    wire = asked(bed, method, f"topic_id=a{query}")
     bed.forward(29.75)
-    assert wire.ends == []
+    assert wire.ends == [] and wire.written == b""
     bed.forward(0.5)
-    assert wire.ends == ["abort"]
+    assert wire.status == status and wire.ends == ["eof"]
+    assert (b"retry-after: 1" in wire.written.lower()) == (status == 503)
+    written = wire.written
+    bed.owners.deliver()
+    assert wire.written == written, "a late answer is dropped"
 
 
 @pytest.mark.parametrize(
