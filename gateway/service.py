@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -33,6 +34,7 @@ from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
+logger = structlog.get_logger("gateway")
 _SLICE_S: Final = 0.05  # how often a drain ends a share of the sessions
 _WAKE_S: Final = 0.01  # topics whose strategies wait for times so close together are looked at once
 _SWEEP_OUT_SLICES: Final = 1_000  # that a drain waits at most for sweeps over large topics: 2 s, 200,000 sockets
@@ -125,6 +127,7 @@ class GatewayService:
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()
+            self._log_faults()
 
     def tick(self) -> None:
         """Does what is due in the hub; `run` calls it every quarter second."""
@@ -134,6 +137,14 @@ class GatewayService:
         for batch in self.hub.events.take():
             self._directory.send(batch.shard, batch)
         self.hub.counts.tick(moment.now)
+
+    def _log_faults(self) -> None:
+        """A defect that shows with one session must end neither the others nor this process, and be seen."""
+        faults, more = self.hub.faults.take()
+        for error in faults:
+            logger.error("what was due for a session failed", exc_info=error)
+        if more:
+            logger.error("what was due for further sessions failed", count=more)
 
     async def drain(self, spread_s: float) -> None:
         """Accepts no more streams and tells every session to reconnect elsewhere, spread over `spread_s` seconds."""

@@ -27,7 +27,6 @@ from headgate.runtime.ports import Shell
 from headgate.runtime.tokens import Authenticator
 
 SLICE_SESSIONS: Final = 10_000  # looked at in one loop turn: a few milliseconds
-_OVERLOADED: Final = 4503
 _UNAUTHENTICATED: Final = 4401
 _DRAINING: Final = 4601
 
@@ -131,8 +130,10 @@ class Sessions:
         moment = self._moment()
         if isinstance(caller, Refusal):
             self.refused(caller)
-            code = _OVERLOADED if caller.retryable else _UNAUTHENTICATED
-            self._hub.disconnect(session, code, retry_after_ms=caller.retry_after_ms)
+            if caller.retryable:
+                self._hub.overloaded(session, caller.retry_after_ms)
+            else:
+                self._hub.disconnect(session, _UNAUTHENTICATED)
         elif caller is None:
             session.await_auth(moment.now + self.limits.auth_s)
         elif self._hub.admit(session, caller, moment):
@@ -207,9 +208,12 @@ class Sessions:
         if rest:
             asyncio.get_running_loop().call_soon(self._end_revoked, rest, users, ids)
 
-    def turn_away(self, session: Session) -> None:
-        """Ends a session for which `busy` has a reason."""
-        self._hub.disconnect(session, _DRAINING if self.draining else _OVERLOADED)
+    def turn_away(self, session: Session, retry_after_ms: int | None = None) -> None:
+        """Ends a session for which `busy` has a reason, or whose caller cannot be told yet."""
+        if self.draining:
+            self._hub.disconnect(session, _DRAINING)
+        else:
+            self._hub.overloaded(session, retry_after_ms)
 
     def _reason_of(self, topic_id: str, caller: Caller, answer: Answer) -> Refusal | None:
         if isinstance(answer, TopicAnswer):

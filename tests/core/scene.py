@@ -183,6 +183,9 @@ class Scene:
         while self.now < end:
             self.now += step
             self.hub.tick(self.moment)
+            faults, _ = self.hub.faults.take()
+            if faults:
+                raise faults[0]
             self.counts.tick(self.now)
             self.hub.held.wake(self.now)
             self.turn()

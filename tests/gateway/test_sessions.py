@@ -95,8 +95,9 @@ async def test_a_session_that_has_no_place_is_told_why(drains: bool, code: int) 
         bed.sessions.begin_drain()
         assert bed.sessions.busy() == "this gateway is being stopped; connect again"
     pipe = Pipe()
-    bed.sessions.turn_away(bed.sessions.create(pipe, SSE, b"head"))
+    bed.sessions.turn_away(bed.sessions.create(pipe, SSE, b"head"), 7_000)
     assert pipe.code == code and pipe.written.startswith(b"head") and bed.hub.session_count == 0
+    assert (b'"retry_after_ms":7000' in pipe.written) != drains
 
 
 # Who asks

@@ -106,6 +106,7 @@ class TestOnce:
         streams.bed.owners.go()
         sse = streams.sse(f"topic_id=a&ticket={streams.once()}")
         assert sse.status == 200 and ended_with(sse, 4503) and "welcome" not in kinds(sse)
+        assert b'"retry_after_ms":1000' in sse.written
         assert streams.sse(f"topic_id=a&ticket={streams.once()}", "HEAD").status == 503
         websocket = streams.websocket(f"ticket={streams.once()}")
         assert ended_with(websocket, 4503) and "welcome" not in kinds(websocket)

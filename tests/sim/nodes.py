@@ -336,7 +336,7 @@ class GatewayNode(ClientNode):
         if world.plan.ackers:
             limits = msgspec.structs.replace(limits, ack_window=16, ack_breaker_failures=6, ack_breaker_s=1.0)
         if world.plan.is_wide:  # no reader is so slow that its policy may leave something out
-            limits = msgspec.structs.replace(limits, slow_messages=1 << 40, slow_bytes=1 << 40, stalled_s=1e6)
+            limits = msgspec.structs.replace(limits, slow_messages=1 << 40, slow_bytes=1 << 40)
         self.service = GatewayService(
             GatewayOptions(limits=limits, auto_create=world.plan.auto_create, pace=_pace(world.plan.slice_sockets)),
             self.directory,
@@ -350,6 +350,9 @@ class GatewayNode(ClientNode):
     def _tick(self) -> None:
         """What `GatewayService.run` does, without its garbage collection."""
         self.service.tick()
+        faults, _ = self.service.hub.faults.take()
+        if faults:
+            raise faults[0]
         self._timer = self.world.loop.call_later(TICK_S, self._tick)
 
     def crash(self) -> None:

@@ -31,7 +31,6 @@ class Limits(msgspec.Struct, frozen=True):
     rings_bytes: int = 128 * 1024 * 1024
     slow_messages: int = 10_000
     slow_bytes: int = 64 * 1024 * 1024
-    stalled_s: float = 10.0
     ack_window: int = 256  # messages of one subscription that are not acknowledged
     ack_breaker_failures: int = 10  # in a row
     ack_breaker_s: float = 30.0
@@ -71,7 +70,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def dead_s(self) -> float:
-        """A connection from which nothing came for so long is dead."""
+        """A connection from which nothing came, or whose socket took nothing, for so long is dead."""
         return self.heartbeat_s * self.heartbeat_missed
 
     def told(self) -> dict[str, int | float]:

@@ -31,11 +31,12 @@ class Pumped(NamedTuple):
 
 
 class Due(enum.Enum):
-    """What is due for a session out of step: nothing, a pump, or its end with 4508."""
+    """What is due for a session out of step: nothing, a pump, or its end: it is too slow, or its socket is dead."""
 
     NOTHING = enum.auto()
     PUMP = enum.auto()
-    END = enum.auto()
+    END_SLOW = enum.auto()
+    END_DEAD = enum.auto()
 
 
 class CatchUp:
@@ -178,18 +179,18 @@ class CatchUp:
     def due(self, session: Session, now: float) -> Due:
         """Returns what is due for a session out of step; called about once a second.
 
-        Ends a session whose socket took no byte for `stalled_s`, or that is too far behind on a topic that disconnects
-        slow consumers. One that is not paused is pumped: its page may not have come.
+        A socket that took no byte for `dead_s` is dead; too slow is who is too far behind on a topic that disconnects.
         """
         if session.closed:  # parked by its own last frame, after `drop`
             self.drop(session)
             return Due.NOTHING
         if not session.paused:
-            return Due.PUMP
+            return Due.PUMP  # its page may not have come
         took = session.took(now)
-        stalled = not took and now - session.stalled_at >= self._limits.stalled_s
-        if stalled or any(map(self._must_end, self._behind.get(session, ()))):
-            return Due.END
+        if any(map(self._must_end, self._behind.get(session, ()))):
+            return Due.END_SLOW
+        if not took and now - session.stalled_at >= self._limits.dead_s:
+            return Due.END_DEAD
         if took and session.queued <= self._limits.low_water:
             session.resume()
             return Due.PUMP

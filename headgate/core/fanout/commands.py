@@ -137,7 +137,7 @@ class Commands:
         elif isinstance(command, MarkRead):
             self._hub.audience.reads.read(session, subscription, command.seq, frame_id)
         else:
-            self._hub.audience.presence.ask(session, subscription, frame_id)
+            self._hub.audience.presence.questions.add(session, command.topic_id, frame_id)
 
 
 def _not_followed(topic_id: str) -> Refusal:

@@ -6,6 +6,7 @@ from headgate.core.client import outbound
 from headgate.core.client.framing import WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
+from headgate.core.fanout.faults import Faults
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.wheel import TICK_S, Visited, Wheel
 
@@ -22,8 +23,10 @@ class Ending(NamedTuple):
 class Deadlines:
     """Visits every session now and then. Each is in the wheel once, from its opening to its end."""
 
-    def __init__(self, limits: Limits, catchup: CatchUp, now: float) -> None:
+    def __init__(self, limits: Limits, catchup: CatchUp, now: float, faults: Faults) -> None:
+        """`faults` takes what went wrong with one visit; the others are made."""
         self._limits = limits
+        self._faults = faults
         self._catchup = catchup
         self._sessions: Wheel[Session] = Wheel(now)
         self._items: Wheel[Visited] = Wheel(now)
@@ -39,7 +42,11 @@ class Deadlines:
     def tick(self, now: float) -> list[Ending]:
         """Makes the visits that are due; returns the sessions to end."""
         for item in self._items.advance(now):
-            due = item.visit(now)
+            try:
+                due = item.visit(now)
+            except Exception as error:
+                self._faults.note(error)
+                continue
             if due is not None:
                 self._items.add(item, due)
         endings = []
@@ -49,8 +56,13 @@ class Deadlines:
             code = self._close_code(session, now)
             if code:
                 endings.append(Ending(session, code))
-            else:
-                self._sessions.add(session, self._visit(session, now))
+                continue
+            try:
+                due = self._visit(session, now)
+            except Exception as error:  # its deadlines are looked at again
+                self._faults.note(error)
+                due = now + _VISIT_S
+            self._sessions.add(session, due)
         return endings
 
     def _visit(self, session: Session, now: float) -> float:

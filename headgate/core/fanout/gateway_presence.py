@@ -12,13 +12,15 @@ from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.local_users import LocalUsers
 from headgate.core.fanout.pending import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.presence_questions import PresenceQuestions
 from headgate.core.fanout.presence_replica import PresenceReplica
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.fanout.side_frames import SideFrames
-from headgate.core.wire.link import Answer, Leave, Refused, Subscribed
+from headgate.core.wire.link import Answer, Leave, Refused, Request, Subscribed
 from headgate.core.wire.link_members import TopicSettings
 from headgate.core.wire.link_presence import AskPresence, PresenceAnswer, PresenceMoved, PresenceState, UserPresence
 from headgate.core.wire.linkcodec import refusal_of
+from headgate.core.wire.rights import Caller
 
 LISTED: Final = 10_000  # asked for where this gateway has no list; the owner's bound may be lower
 EARLY: Final = 100  # states that came before their grants
@@ -29,7 +31,7 @@ class Presence:
     """The presence of all topics that are followed here.
 
     A replica is kept of each topic that the gateway watches: those in mode `list`, and those in which a client said
-    `presence:true`. `want` asks for a call of `announce`.
+    `presence:true`. `want` asks for a call of `announce`. `questions` are the requests for a frame.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Presence:
         self._upstream = upstream
         self._side = side
         self._local = LocalUsers(upstream, want, self._watches)
+        self.questions = PresenceQuestions(self._ask, self._answer)
         self._replicas: dict[str, PresenceReplica] = {}
         self._early: OrderedDict[str, PresenceReplica] = OrderedDict()  # their grants are the owners' next messages
         self._watching: dict[str, dict[Subscription, bool]] = {}  # True: the next frame to it is a whole `presence`
@@ -117,6 +120,7 @@ class Presence:
     def drop(self, session: Session) -> None:
         """A session has ended, after its subscriptions."""
         self._away.pop(session, None)
+        self.questions.drop(session)
 
     def set_status(self, session: Session, *, away: bool) -> None:
         """The user of a connection is away, or online."""
@@ -185,19 +189,6 @@ class Presence:
 
     # Clients
 
-    def ask(self, session: Session, subscription: Subscription, frame_id: FrameId) -> None:
-        """Answers a `presence` frame. The owner is asked whether the client may have it."""
-        caller, topic_id = session.caller, subscription.feed.topic_id
-        assert caller is not None, "only a known caller follows a topic"
-        replica = self._replicas.get(topic_id)
-        self._local.announce_changes()  # the question must not overtake them
-        limit = LISTED if replica is None or replica.mode != "list" else 0
-        self._upstream.request(
-            subscription.feed.shard,
-            lambda req: AskPresence(req, topic_id, caller, "", limit),
-            partial(self._answer, session, topic_id, frame_id),
-        )
-
     def tick(self, now: float) -> None:
         """Tells the clients what has changed, each topic at most once a second."""
         for topic_id in list(self._dirty):
@@ -233,14 +224,25 @@ class Presence:
             watching[subscription] = True
             self._dirty[topic_id] = None
 
-    def _answer(self, session: Session, topic_id: str, frame_id: FrameId, answer: Answer) -> None:
+    def _ask(self, session: Session, subscription: Subscription, on_answer: Callable[[Answer], None]) -> None:
+        """Asks the owner whether the client may have what it asked for."""
+        caller, topic_id = session.caller, subscription.feed.topic_id
+        assert caller is not None, "only a known caller follows a topic"
+        replica = self._replicas.get(topic_id)
+        self._local.announce_changes()  # the question must not overtake them
+        limit = LISTED if replica is None or replica.mode != "list" else 0
+        build = partial(_question, topic_id, caller, limit)
+        self._upstream.request(subscription.feed.shard, build, on_answer)
+
+    def _answer(self, topic_id: str, answer: Answer, frame_id: FrameId) -> ClientFrame | None:
         if isinstance(answer, Refused):
-            session.emit(outbound.error(refusal_of(answer), frame_id, topic_id))
-        elif isinstance(answer, PresenceAnswer):
-            replica = self._replicas.get(topic_id)
-            if answer.users or replica is None:
-                replica = PresenceReplica(PresenceState(topic_id, 0, "list", answer.count, answer.users))
-            session.emit(replica.frame(topic_id, answer.count, None, frame_id))
+            return outbound.error(refusal_of(answer), frame_id, topic_id)
+        if not isinstance(answer, PresenceAnswer):
+            return None
+        replica = self._replicas.get(topic_id)
+        if answer.users or replica is None:
+            replica = PresenceReplica(PresenceState(topic_id, 0, "list", answer.count, answer.users))
+        return replica.frame(topic_id, answer.count, None, frame_id)
 
     def _count_in(self, subscription: Subscription, mode: str) -> None:
         feed = subscription.feed
@@ -289,6 +291,10 @@ class Presence:
         watching = self._watching.get(topic_id)
         if watching is not None:
             self._watching[topic_id] = dict.fromkeys(watching, True)
+
+
+def _question(topic_id: str, caller: Caller, limit: int, req: int) -> Request:
+    return AskPresence(req, topic_id, caller, "", limit)
 
 
 def _brings_state(level: int, mode: str) -> bool:

@@ -21,10 +21,11 @@ from headgate.core.fanout.ack_events import AckEvents
 from headgate.core.fanout.acknowledging import AckActions, Acknowledging
 from headgate.core.fanout.announcement_pace import AnnouncementPace, Later
 from headgate.core.fanout.audience import Audience
-from headgate.core.fanout.catchup import CatchUp, Due
+from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.connections import Connections
 from headgate.core.fanout.deadlines import Deadlines
 from headgate.core.fanout.endings import Endings
+from headgate.core.fanout.faults import Faults
 from headgate.core.fanout.feed import attach
 from headgate.core.fanout.feed_input import FeedInput
 from headgate.core.fanout.feed_news import FeedNews, News
@@ -42,6 +43,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Ended, EphemeralMessages, Leave, Message, Messages, Subscribed
 from headgate.core.wire.rights import Identity
 
+_RETRY_MS: Final = 1_000  # of a refusal that names no time
 _EVERY_S: Final = 1.0  # how often parked sessions and held subscribes are looked at
 
 
@@ -76,11 +78,12 @@ class Hub:
         self.subscription_count = 0
         self.catchup = CatchUp(limits, upstream, metrics)
         self.counts = self.catchup.counts
-        too_slow, wall_ms = partial(self.disconnect, code=4508), lambda: self._moment.wall_ms
-        self._pumping = Pumping(limits, upstream, self.catchup, too_slow, wall_ms)
+        end, wall_ms = self.disconnect, lambda: self._moment.wall_ms
+        self._pumping = Pumping(limits, upstream, self.catchup, end, self._go_on, wall_ms)
         self._pump = self._pumping.pump
         self.pending = PendingSubscribes(limits)
-        self.deadlines = Deadlines(limits, self.catchup, moment.now)
+        self.faults = Faults()
+        self.deadlines = Deadlines(limits, self.catchup, moment.now, self.faults)
         self.events = DeliveryEvents(metrics.lifecycle_events)
         replace = partial(self.unsubscribe, reason="replaced")
         do_acks = AckActions(self._pump, replace, schedule, lambda: self._moment.now, wall_ms)
@@ -101,7 +104,7 @@ class Hub:
         self.renewals = self._fences.renewals
         self._news = FeedNews(self._flush, self._input, self._fences, self.acknowledging, self.audience)
         before = self.acknowledging.reports.before_opening
-        ask = SubscribeActions(self._grant, self.refuse, self.disconnect, self.drop, before, lambda: self._moment)
+        ask = SubscribeActions(self._grant, self.refuse, self.overloaded, self.drop, before, lambda: self._moment)
         self._subscribing = Subscribing(
             self.pending, self.feeds, upstream, metrics, self.audience, ask, auto_create=auto_create
         )
@@ -183,7 +186,12 @@ class Hub:
         """The socket takes bytes again."""
         self._moment = moment
         session.resume()
-        self._pump(session)
+        self._pumping.resume(session)
+
+    def _go_on(self, session: Session) -> None:
+        """Does what waited for a socket."""
+        self.proceed(session)
+        self.audience.presence.questions.go_on(session)
 
     def write_out(self, feed: TopicFeed) -> None:
         """Writes what one feed has pending, held or not; of one that is swept it is in the ring when this returns."""
@@ -229,6 +237,10 @@ class Hub:
         """Ends a session with a `disconnect` frame and a close code."""
         self.drop(session)
         session.leave(code, retry_after_ms)
+
+    def overloaded(self, session: Session, retry_after_ms: int | None) -> None:
+        """Ends a session that may be served when it comes again, at the earliest after so many milliseconds."""
+        self.disconnect(session, 4503, retry_after_ms=_RETRY_MS if retry_after_ms is None else retry_after_ms)
 
     def lost(self, session: Session) -> None:
         """The connection is gone."""
@@ -364,7 +376,8 @@ class Hub:
         for session, code in self.deadlines.tick(moment.now):
             if session.caller is None:
                 self.metrics.refused("unauthenticated", "no auth frame in time")
-            self.disconnect(session, code)
+            with self.faults:
+                self.disconnect(session, code)
         if moment.now - self._looked_at >= _EVERY_S:
             self._looked_at = moment.now
             self._look(moment.now)
@@ -376,8 +389,5 @@ class Hub:
         self._input.repair_due()
         self.acknowledging.look()
         for session in self.catchup.sessions():
-            due = self.catchup.due(session, now)
-            if due is Due.END:
-                self.disconnect(session, 4508)
-            elif due is Due.PUMP:
-                self._pump(session)
+            with self.faults:
+                self._pumping.look(session, now)

@@ -176,9 +176,10 @@ class Session:
         self.heard_at = now
 
     def pause(self, now: float) -> None:
-        """The socket is full."""
+        """The socket is full; a heartbeat that fills it further does not make it younger."""
+        if not self.paused:
+            self.stalled_at = now
         self.paused = True
-        self.stalled_at = now
         self.queued = self.outlet.queued()
 
     def resume(self) -> None:

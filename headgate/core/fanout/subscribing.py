@@ -24,13 +24,13 @@ from headgate.core.wire.link_acks import CursorAnswer, ReleaseCursor
 class SubscribeActions(NamedTuple):
     """What the hub does: `grant` makes a subscription, `refuse` answers a frame with an error.
 
-    `disconnect` ends a session with a close code, `drop` lets go of one. `before_opening` sends what is known
-    here of a cursor: of a user, device and topic. `moment` returns the time of the call.
+    `overloaded` ends a session with 4503 and when to come again, `drop` lets go of one. `before_opening` sends what is
+    known here of a cursor: of a user, device and topic. `moment` returns the time of the call.
     """
 
     grant: Callable[[PendingSubscribe, Subscribed], None]
     refuse: Callable[[Session, Refusal, FrameId, str | None], None]
-    disconnect: Callable[[Session, int], None]
+    overloaded: Callable[[Session, int | None], None]
     drop: Callable[[Session], None]
     before_opening: Callable[[tuple[str, str, str]], None]
     moment: Callable[[], Moment]
@@ -63,11 +63,14 @@ class Subscribing:
         self.ask(self._pending.ask(session, wanted, frame_id, self._do.moment().now))
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for."""
+        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for.
+
+        None is while the socket is full: a grant may bring a long `presence`.
+        """
         if not self._pending.enter(session):
             return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
         try:
-            while not session.closed:
+            while not (session.closed or session.paused):
                 following = self._pending.next(session, self._do.moment().now)
                 if following is None:
                     return
@@ -167,7 +170,7 @@ class Subscribing:
             return
         self._metrics.refused(refusal.code, refusal.detail)
         if refusal.status in (429, 503):
-            self._do.disconnect(session, 4503)
+            self._do.overloaded(session, refusal.retry_after_ms)
         else:
             self._do.drop(session)
             session.refuse(refusal)

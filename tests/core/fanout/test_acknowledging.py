@@ -142,8 +142,8 @@ def test_a_full_window_waits_and_an_ack_lets_it_go_on() -> None:
     assert scene.hub.feeds["a"].in_step == 2
 
 
-def test_on_slow_does_not_apply_and_the_stalled_socket_rule_does() -> None:
-    scene = AckScene(Limits(ack_window=2, slow_messages=3, ring_frames=4, stalled_s=10.0))
+def test_on_slow_does_not_apply_and_the_dead_socket_rule_does() -> None:
+    scene = AckScene(Limits(ack_window=2, slow_messages=3, ring_frames=4))
     bob = scene.acker()
     for n in range(40):
         scene.send(n)
@@ -158,7 +158,10 @@ def test_on_slow_does_not_apply_and_the_stalled_socket_rule_does() -> None:
     assert seen == list(range(1, 41))
     bob.stuck = True
     bob.waiting = 1 << 20
-    scene.pass_time(40.0)
+    for _ in range(80):
+        if bob.session is not None:
+            bob.session.hear(scene.now)
+        scene.pass_time(1.0)
     assert bob.code == 4508
 
 

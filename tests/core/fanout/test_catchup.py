@@ -229,7 +229,7 @@ def test_a_slow_subscriber_is_ended_beyond_the_bound_and_not_at_it(by: str) -> N
     bench.publish(feed, 5)
     assert bench.catchup.due(bench.session, 1.0) is Due.NOTHING
     bench.publish(feed, 1)
-    assert bench.catchup.due(bench.session, 1.0) is Due.END
+    assert bench.catchup.due(bench.session, 1.0) is Due.END_SLOW
     bench.session.resume()
     assert bench.catchup.pump(bench.session, 0).too_slow and bench.pipe.data == b""
 
@@ -278,8 +278,8 @@ def test_on_slow_drop_oldest_tells_no_gap_where_nothing_is_dropped() -> None:
         (True, 0, 0, 60, Due.PUMP),  # it had none to take
         (True, 30_000, Limits().low_water, 60, Due.PUMP),
         (True, 30_000, Limits().low_water + 1, 60, Due.NOTHING),
-        (True, 100, 100, 9, Due.NOTHING),
-        (True, 100, 100, 10, Due.END),  # no byte for ten seconds
+        (True, 100, 100, 59, Due.NOTHING),
+        (True, 100, 100, 60, Due.END_DEAD),  # no byte for a minute
         (True, 90_000, 80_000, 60, Due.NOTHING),  # it moves, but too much is queued
     ],
 )
@@ -351,7 +351,7 @@ def test_an_ephemeral_topic_that_disconnects_ends_who_missed_a_message_of_the_ri
     bench.publish(feed, 6)
     assert bench.catchup.due(bench.session, 1.0) is Due.NOTHING, "the ring holds them all"
     feed.ring.clear()
-    assert bench.catchup.due(bench.session, 1.0) is Due.END
+    assert bench.catchup.due(bench.session, 1.0) is Due.END_SLOW
 
 
 @pytest.mark.parametrize(("profile", "seq", "event_id"), [("durable", 3, b"id: 7:1\n"), ("ephemeral", 0, b"")])
@@ -390,6 +390,6 @@ def test_who_waited_for_a_long_flush_is_not_too_slow() -> None:
     assert feed.size - live.mark > 100 and flushed(feed) == [bench.session]
     assert bench.catchup.due(bench.session, 1.0) is Due.PUMP
     bench.catchup.park(bench.session, 1.0)
-    assert bench.catchup.due(bench.session, 2.0) is not Due.END
+    assert bench.catchup.due(bench.session, 2.0) is not Due.END_SLOW
     bench.session.resume()
     assert bench.pump() == [] and live.in_step

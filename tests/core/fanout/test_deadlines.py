@@ -8,6 +8,7 @@ from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.deadlines import Deadlines, Ending
+from headgate.core.fanout.faults import Faults
 from headgate.core.fanout.session import Session
 from headgate.core.wire.rights import Caller, Identity
 from tests.core.scene import Pipe, Scene
@@ -22,7 +23,8 @@ class Watch:
         self.limits = limits or Limits()
         self.scene = Scene(self.limits)
         self.catchup = CatchUp(self.limits, Owners(), Numbers())
-        self.deadlines = Deadlines(self.limits, self.catchup, self.scene.now)
+        self.faults = Faults()
+        self.deadlines = Deadlines(self.limits, self.catchup, self.scene.now, self.faults)
         self.pipe = Pipe(self.scene)
         framing = SSE if sse else WEBSOCKET
         self.session = Session(self.pipe, framing, b"c", self.scene.now, preface)
@@ -181,3 +183,33 @@ def test_a_warning_and_a_heartbeat_are_written_at_their_moment_and_not_a_tick_be
         watch.identify(watch.begin + 30 if seconds == 20 else None)
         watch.deadlines.tick(watch.begin + seconds - early)
         assert (written in watch.pipe.data) is not bool(early)
+
+
+class Broken:
+    """Something to visit that has a defect."""
+
+    def visit(self, now: float) -> None:
+        raise RuntimeError("planted")
+
+
+def test_a_visit_that_fails_harms_no_other() -> None:
+    watch, other = Watch(), Pipe(Scene())
+    watch.identify()
+    visited: list[float] = []
+
+    class Sound:
+        def visit(self, now: float) -> None:
+            visited.append(now)
+
+    for item in (Broken(), Sound()):
+        watch.deadlines.plan(item, watch.begin + 1)
+    broken = Session(other, WEBSOCKET, b"d", watch.begin)
+    broken.identify(Identity(Caller("eve"), None), watch.scene.moment)
+    other.broken, other.session = True, broken
+    watch.deadlines.watch(broken)
+    watch.run(31)
+    assert visited and watch.pipe.data.endswith(b"\x89\x00"), "its heartbeat, behind the one that failed"
+    faults, _ = watch.faults.take()
+    assert {str(fault) for fault in faults} == {"planted", "the transport is gone"}
+    endings = watch.run(70, alive=False)
+    assert {ending.session for ending in endings} == {watch.session, broken}, "the deadlines of both go on"

@@ -18,7 +18,7 @@ class Run:
 
     def __init__(self, seed: int, pace: Pace) -> None:
         self.chance = random.Random(seed)
-        limits = Limits(ring_frames=20, ring_bytes=20_000, slow_messages=100_000, stalled_s=1e9, heartbeat_s=1e9)
+        limits = Limits(ring_frames=20, ring_bytes=20_000, slow_messages=100_000, heartbeat_s=1e9)
         self.scene = Scene(limits, pace=pace)
         self.scene.owners.slow = seed % 2 == 1
         for topic in TOPICS:

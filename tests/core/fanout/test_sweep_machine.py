@@ -31,7 +31,7 @@ class SweepMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        limits = Limits(ring_frames=8, slow_messages=1 << 40, slow_bytes=1 << 40, stalled_s=1e9, heartbeat_s=1e9)
+        limits = Limits(ring_frames=8, slow_messages=1 << 40, slow_bytes=1 << 40, heartbeat_s=1e9)
         pace = Pace(plain_sockets=1, block_sockets=2, slice_sockets=2)
         self.scene = SweepScene(pace, limits)
         self.users = [f"u{n}" for n in range(9)]
