@@ -32,6 +32,27 @@ def test_create_answers_the_topic() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("value", [b"1e400", b'"\\ud800"'])
+def test_a_member_that_is_not_known_is_ignored_whatever_its_value(value: bytes) -> None:
+    async def scene(world: World) -> None:
+        body = b'{"name":"n","topic_id":"t","x":%b,"settings":{"presence":"none"}}' % value
+        answer = await world.call("POST", TOPICS, content=body)
+        assert (answer.status_code, answer.json()["settings"]["presence"]) == (201, "none")
+        for bad, named in (
+            (b'"name":%b', "name"),
+            (b'"name":"n","settings":{"burst":1,"hot_exit":%b}', "settings.burst"),
+        ):
+            answer = await world.call("POST", TOPICS, content=b"{" + bad % value + b"}")
+            assert problem(answer, 400, "bad_request")["detail"].startswith(named)
+        bad = b'{"name":"n","settings":{"rate_limit":{"per_s":%b}}}' % value
+        answer = await world.call("POST", TOPICS, content=bad)
+        assert problem(answer, 400, "bad_request")["detail"].startswith("settings.rate_limit.per_s must be")
+        answer = await world.call("POST", TOPICS, content=b'{"name":"n","settings":{"\\ud800":1}}')
+        problem(answer, 400, "bad_request")
+
+    play(scene)
+
+
 def test_show_answers_the_topic_as_it_is_now() -> None:
     async def scene(world: World) -> None:
         made = await world.create("t")

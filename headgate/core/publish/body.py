@@ -1,5 +1,6 @@
 """The body of a publish: read, checked, and written as the tail of the message frame. The payload is never parsed."""
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -7,10 +8,18 @@ import msgspec
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER, PRINTABLE_ASCII, id_bytes, id_text
-from headgate.core.wire.payload import check_depth, check_utf8, compact, hide_escapes, show_escapes
+from headgate.core.wire.payload import (
+    check_depth,
+    check_utf8,
+    compact,
+    hide_escapes,
+    infinite_lone,
+    show_escapes,
+)
 
 MAX_ATTACHMENTS: Final = 10
 MAX_KEY: Final = 256  # characters
+MAX_DIGITS: Final = 20  # with a sign, of 64 bits; Python refuses integers of thousands, and reads them slowly
 _NO_RAW: Final = msgspec.Raw(b"")
 _NOT_OBJECT: Final = "the body must be a JSON object"
 _DETAILS: Final = {
@@ -163,15 +172,32 @@ def read_topic_id(raw: bytes) -> str:
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
-    """Returns the body of another request as an object. Raises Refusal `bad_request`."""
+    """Returns the body of another request as an object. Raises Refusal `bad_request`.
+
+    A value that Python's types cannot hold (a number above all floats, a string with a lone surrogate) is infinite: who
+    knows the member refuses that, and nobody else looks.
+    """
     check_text(raw)
     try:
         value = _anything.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Refusal("bad_request", what_is_wrong(raw, "not_json")) from None
+        value = _read_unheld(raw)
     if not isinstance(value, dict):
         raise Refusal("bad_request", _NOT_OBJECT)
     return value
+
+
+def _read_unheld(raw: bytes) -> Any:
+    """Reads JSON that msgspec refuses. Raises Refusal `bad_request` where it is none."""
+    text = infinite_lone(_compacted_body(raw))
+    try:
+        return json.loads(text, parse_int=_integer)
+    except ValueError:
+        raise Refusal("bad_request", what_is_wrong(raw, "not_json")) from None
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def read_members(raw: bytes) -> dict[str, bytes]:
@@ -180,16 +206,20 @@ def read_members(raw: bytes) -> dict[str, bytes]:
     What else the body holds costs no objects: it may be very many members. Raises Refusal `bad_request`.
     """
     check_text(raw)
-    try:
-        text = compact(raw)
-    except ValueError as error:
-        raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
+    text = _compacted_body(raw)
     if not text.startswith(b"{"):
         raise Refusal("bad_request", _NOT_OBJECT)
     try:
         return {name: bytes(member) for name, member in _given(_members.decode(text))}
     except msgspec.DecodeError:  # a lone surrogate escape, which a payload may hold
         return {name: show_escapes(bytes(member)) for name, member in _given(_members.decode(hide_escapes(text)))}
+
+
+def _compacted_body(raw: bytes) -> bytes:
+    try:
+        return compact(raw)
+    except ValueError as error:
+        raise Refusal("bad_request", what_is_wrong(raw, str(error))) from None
 
 
 def check_text(raw: bytes) -> None:

@@ -13,6 +13,7 @@ MAX_DEPTH: Final = 64
 
 # Strings are one token (possessive: linear on any input), so that brackets in them are not counted.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
+_STRING: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(:?)', re.DOTALL)
 _MEMBER: Final = re.compile(rb'[ \t\r\n]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\r\n]*+:[ \t\r\n]*+(.*)', re.DOTALL)
 _PAIR_OR_LONE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
@@ -110,6 +111,14 @@ def without_lone(raw: bytes) -> bytes:
     return _PAIR_OR_LONE.sub(lambda m: b"\\u0041" if m[1] else m[0], raw)
 
 
+def infinite_lone(text: bytes) -> bytes:
+    """Returns compacted JSON text with a number above all floats for each string value with a lone surrogate escape.
+
+    A name with one gets other escapes.
+    """
+    return _STRING.sub(_infinite_if_lone, text) if b"\\u" in text else text
+
+
 def parts(text: bytes) -> list[bytes]:
     """Returns the texts between the brackets and commas of the outermost array or object of valid JSON text."""
     found: list[bytes] = []
@@ -135,6 +144,13 @@ def members(text: bytes) -> dict[str, bytes]:
         if match is not None:
             found[msgspec.json.decode(without_lone(match[1]), type=str)] = match[2].rstrip(b" \t\r\n")
     return found
+
+
+def _infinite_if_lone(string: re.Match[bytes]) -> bytes:
+    written, colon = string[1], string[2]
+    if b"\\" not in written or (whole := without_lone(written)) == written:
+        return string[0]
+    return whole + colon if colon else b"1e999"
 
 
 def _brackets(text: bytes) -> bytes:

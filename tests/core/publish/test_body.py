@@ -1,12 +1,20 @@
 """Reading a publish: what is taken, what is named when it is refused, and the bytes of the frame's tail."""
 
 import json
+from math import inf, isinf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.core.publish.body import PublishBody, frame_tail, read_item, read_object, read_publish, read_topic_id
+from headgate.core.publish.body import (
+    PublishBody,
+    frame_tail,
+    read_item,
+    read_object,
+    read_publish,
+    read_topic_id,
+)
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.frames import message_frame
 from headgate.core.wire.ids import id_text
@@ -160,6 +168,30 @@ def test_other_bodies_are_objects() -> None:
     for raw in (b"[]", b"", b"{", b'"\xff"', b"[" * 100):
         with pytest.raises(Refusal, match="bad_request"):
             read_object(raw)
+
+
+@pytest.mark.parametrize("value", [b"1e400", b'"\\ud800"', b"-1e999", b'[["\\udfff"]]', b"1" * 400])
+def test_a_value_that_cannot_be_held_makes_no_other_member_unreadable(value: bytes) -> None:
+    found = read_object(b'{"name": "n", "x": %b, "\\ud800": 1, "settings": {"burst": %b, "per_s": 1}}' % (value, value))
+    assert (found["name"], found["settings"]["per_s"]) == ("n", 1)
+    assert found["x"] == found["settings"]["burst"]
+    (held,) = found["x"][0] if isinstance(found["x"], list) else (found["x"],)
+    assert isinstance(held, float) and isinf(held)
+    with pytest.raises(Refusal, match="not JSON"):
+        read_object(b'{"name": "n", "x": %b' % value)
+    with pytest.raises(Refusal, match="must be a JSON object"):
+        read_object(b"[%b]" % value if value.startswith(b'"') else b'["\\ud800"]')
+
+
+def test_beside_a_value_that_cannot_be_held_the_others_are_what_they_are() -> None:
+    rest = (
+        b'"n": 5, "m": -9007199254740991, "f": 0.5, "t": "\\ud83d\\ude00\\u00e9\\"", "b": [true, null], "m2": {"a": {}}'
+    )
+    assert read_object(b'{"x": "a\\uDC00", %b}' % rest) == read_object(b'{"x": 1e400, %b}' % rest)
+    assert read_object(b'{"x": 1e400, %b}' % rest) == {"x": inf} | read_object(b"{%b}" % rest)
+    for constant in (b"NaN", b"Infinity", b"01", b'"\n"', b"'a'"):
+        with pytest.raises(Refusal, match="not JSON"):
+            read_object(b'{"x": 1e400, "y": %b}' % constant)
 
 
 @given(st.lists(st.tuples(STRINGS | st.just('"payload"') | st.just('"pa\\u0079load"'), VALUES), max_size=5), st.data())
