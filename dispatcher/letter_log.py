@@ -26,14 +26,14 @@ from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.ids import topic_key
 from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.logging import Reminder
-from headgate.runtime.ports import Log, LogError, OffsetGone, Shell
+from headgate.runtime.ports import Log, LogError, LogUnavailable, OffsetGone, RecordTooLarge, Shell
 
 logger = structlog.get_logger("dispatcher")
 
 RETRY_S: Final = 2.0  # not sooner: readers of other logs share a consumer with this one
 WAITING: Final = 10_000  # records that are not read back yet
 
-Outcome = Callable[[bool], None]  # whether the log has the record
+Outcome = Callable[[bool | None], None]  # whether the log has the record; None: it may have it
 LetterAddedListener = Callable[[DeadLetter, bool], None]  # with whether it is new, or was there when the shard came
 
 
@@ -102,7 +102,7 @@ class LetterLog:
         return self._flying + len(self._written) >= WAITING
 
     def append(self, record: DeadLetterRecord, outcome: Outcome) -> None:
-        """Writes a record; `outcome` is called once it is applied here, or when the log did not take it."""
+        """Writes a record; `outcome` is called once it is applied here, or when the log has not acknowledged it."""
         topic = record.letter.topic if isinstance(record, LetterAdded) else record.topic
         self._flying += 1
         future = self._log.append(LogName.DEAD_LETTERS, self._number, topic_key(topic), encode_letter(record))
@@ -110,8 +110,9 @@ class LetterLog:
 
     def _appended(self, outcome: Outcome, done: "asyncio.Future[Appended]") -> None:
         self._flying -= 1
-        if done.cancelled() or done.exception() is not None:
-            outcome(False)
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            outcome(False if isinstance(error, LogUnavailable | RecordTooLarge) else None)
         elif done.result().offset < self.letters.next_offset:
             outcome(True)
         else:

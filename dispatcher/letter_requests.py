@@ -116,7 +116,7 @@ class LetterRequests:
     def _end(self, letter_id: str, topic_id: str) -> None:
         """Writes that a replay was acknowledged, until the log has it."""
 
-        def outcome(done: bool) -> None:
+        def outcome(done: bool | None) -> None:
             if done or self._owner.closed:
                 self._ending.discard(letter_id)
             else:
@@ -226,11 +226,14 @@ class LetterRequests:
         if self._owner.letters.is_crowded:
             raise Refusal("not_ready", "too many dead letters are on their way", retry_after_ms=RETRY_MS)
 
-        def outcome(done: bool) -> None:
+        def outcome(done: bool | None) -> None:
             if not peer.open:
                 return
             if done:
                 answer()
+            elif done is None:
+                detail = "the dead-letter log has not acknowledged it; it may be done, and may be asked for again"
+                peer.send(refused_with(ask.req, Refusal("outcome_unknown", detail)))
             else:
                 refusal = Refusal("not_ready", "the dead-letter log does not answer", retry_after_ms=RETRY_MS)
                 peer.send(refused_with(ask.req, refusal))

@@ -11,7 +11,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer as LinkAnswer
 from headgate.core.wire.link_ephemeral import Relay, Relayed
 from headgate.core.wire.rights import unknown_topic
-from headgate.runtime.links.port import Directory
+from headgate.runtime.links.port import AnswerLost, Directory
 from headgate.runtime.ports import Clock
 from ingest.admission import Admission, Answer, Publish, Wait, answer_to, counted
 from ingest.catalog import Catalog
@@ -113,7 +113,7 @@ class EphemeralPublishes:
             if refusal.code == "topic_not_found":
                 self._catalog.drop(topic_id)
                 raise unknown_topic(topic_id) from None
-            if refusal.code == "not_ready" and not self._directory.linked(self._directory.shard_of(topic_id)):
+            if isinstance(refusal, AnswerLost):
                 raise publish.unknown("the link to the topic's owner was lost before it answered") from None
             raise
         assert isinstance(answer, Relayed)
@@ -125,7 +125,7 @@ class EphemeralPublishes:
         entry = publish.entry
         if entry is None:
             return
-        if relay.cancelled() or (error is not None and not self._directory.linked(shard)):
+        if relay.cancelled() or isinstance(error, AnswerLost):
             self._recent.unknown(publish.key, entry, self._clock.now())
         elif error is not None:
             self._recent.refused(publish.key, entry)

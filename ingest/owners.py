@@ -9,7 +9,7 @@ from headgate.core.wire import ids
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskCount, AskVerdict, Counts, Message, Request, Verdicts
 from headgate.core.wire.verdict import Verdict
-from headgate.runtime.links.port import Directory
+from headgate.runtime.links.port import AnswerLost, Directory
 from headgate.runtime.ports import Clock
 
 ASK_S: Final = 3.0  # an owner that is linked answers in milliseconds, or is about to be replaced
@@ -76,16 +76,16 @@ class OwnerQueries:
             raise away(shard) from None
 
     async def store(self, shard: int, build: Callable[[int], Request]) -> Answer:
-        """Returns the answer to a request that stores something and may be repeated. Raises Refusal.
+        """Returns the answer to a request that changes something and may be repeated. Raises Refusal.
 
-        That is `not_ready` while the owner is away, and `outcome_unknown` where it does not answer: with one `ask`
-        before it that takes OUTCOME_S at most.
+        That is `not_ready` while the owner is away, and `outcome_unknown` where it does not answer, or is lost before
+        it does: with one `ask` before it that takes OUTCOME_S at most.
         """
         try:
             async with asyncio.timeout(OUTCOME_S - ASK_S):
                 return await self._directory.ask(shard, build)
-        except TimeoutError:
-            detail = f"the owner of shard {shard} has not answered; it may be stored, and may be sent again"
+        except (TimeoutError, AnswerLost):
+            detail = f"the owner of shard {shard} has not answered; it may have done it, and may be asked again"
             raise Refusal("outcome_unknown", detail) from None
 
     async def ask_many(self, questions: Sequence[Question]) -> list[Answer | Refusal]:

@@ -215,7 +215,7 @@ async def test_as_many_records_as_may_are_on_their_way(monkeypatch: pytest.Monke
     monkeypatch.setattr(letter_log, "WAITING", 2)
     monkeypatch.setattr(log_follower, "WAITING", 2)
     bed = LettersBed(await a_log())
-    letters, done = bed.owner.letters, list[bool]()
+    letters, done = bed.owner.letters, list[bool | None]()
     bed.log.latency = lambda log, shard: 0.02
     for seq in (1, 2):
         assert not letters.is_crowded

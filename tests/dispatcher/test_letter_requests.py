@@ -21,6 +21,7 @@ from headgate.core.wire.link_dead_letters import (
     WantReplays,
 )
 from headgate.core.wire.rights import Caller
+from headgate.runtime.ports import AppendUnknown, LogUnavailable, RecordTooLarge
 from headgate.runtime.testing.faulty_log import Reach
 from tests.dispatcher.bed import until
 from tests.dispatcher.letters_bed import PHONE, LettersBed, records_of, redelivered
@@ -83,6 +84,32 @@ async def test_given_up_is_answered_only_once_the_log_has_it_and_a_refused_one_m
         assert peer.sent == []
         await until(lambda: peer.sent)
         assert len(await bed.letters()) == 1
+
+
+@pytest.mark.parametrize("purge", [True, False])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (LogUnavailable("away"), "not_ready"),
+        (RecordTooLarge("large"), "not_ready"),
+        (AppendUnknown("late"), "outcome_unknown"),
+        (None, "outcome_unknown"),
+    ],
+)
+async def test_what_was_handed_to_the_log_may_have_been_done(
+    error: Exception | None, expected: str, purge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = LettersBed(await a_log())
+    async with bed.run():
+        await bed.give_up(1)
+        (shown,) = await bed.letters()
+        future = asyncio.get_running_loop().create_future()
+        if error is None:
+            future.cancel()
+        else:
+            future.set_exception(error)
+        monkeypatch.setattr(bed.log, "append", lambda *_: future)
+        assert code(await bed.decide(shown.id, purge=purge)) == expected
 
 
 @pytest.mark.parametrize("killed", ["before the answer", "before it was read back"])

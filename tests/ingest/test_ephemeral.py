@@ -7,6 +7,7 @@ import pytest
 from headgate.core.publish.recent_publishes import PublishState
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_ephemeral import Relay
+from headgate.runtime.links.port import Unanswered
 from tests.ingest.parts import ACCEPTED, Parts, play, publish
 
 EPHEMERAL = {"profile": "ephemeral"}
@@ -86,11 +87,13 @@ def test_an_owner_that_does_not_answer_leaves_it_unknown() -> None:
 def test_a_link_that_is_lost_leaves_it_unresolved_and_a_later_refusal_does_not_deny_it() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("e", **EPHEMERAL)
-        parts.directory.up = False
+        relayed = parts.owner._Relay
+        parts.owner._Relay = lambda ask: Unanswered(ask.req, "not_ready", "gone")  # type: ignore[method-assign]
         one = publish(info, msg_id="k")
         (pending,) = parts.ephemeral.hand_over([one])
         with pytest.raises(Refusal, match="outcome_unknown"):
             await parts.ephemeral.answer(pending, ACCEPTED)
+        parts.owner._Relay, parts.directory.up = relayed, False  # type: ignore[method-assign]
         assert one.entry is not None and one.entry.state is PublishState.UNRESOLVED
         with pytest.raises(Refusal, match="an earlier attempt is open"):
             parts.ephemeral.admit(publish(info, msg_id="k"))

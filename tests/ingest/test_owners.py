@@ -7,7 +7,9 @@ import pytest
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicAnswer, TopicsAnswer
-from ingest.owners import ASK_S, ASKED_AT_ONCE, COUNT_S, RETRY_S, OwnerQueries, Question
+from headgate.core.wire.link_users import EndSubscriptions
+from headgate.runtime.links.port import Unanswered
+from ingest.owners import ASK_S, ASKED_AT_ONCE, COUNT_S, OUTCOME_S, RETRY_S, OwnerQueries, Question
 from tests.ingest.parts import SERVICE, Parts, play
 
 
@@ -18,6 +20,24 @@ def test_an_owner_that_does_not_answer_is_away_after_three_seconds() -> None:
         with pytest.raises(Refusal, match="not_ready"):
             await parts.owners.ask(0, lambda req: AskTopic(req, "t", SERVICE))
         assert parts.clock.now() - started == pytest.approx(ASK_S)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "after_s"),
+    [("away", "not_ready", 0), ("silent", "outcome_unknown", OUTCOME_S - ASK_S), ("lost", "outcome_unknown", 0)],
+)
+def test_what_was_handed_to_an_owner_may_have_been_done(how: str, code: str, after_s: float) -> None:
+    async def scene(parts: Parts) -> None:
+        parts.directory.up = how != "away"
+        parts.directory.mute = how == "silent"
+        parts.owner._EndSubscriptions = lambda ask: Unanswered(ask.req, "not_ready", "gone")  # type: ignore[method-assign, assignment, return-value]
+        started = parts.clock.now()
+        with pytest.raises(Refusal) as caught:
+            await parts.owners.store(0, lambda req: EndSubscriptions(req, "ann", "t"))
+        assert caught.value.code == code
+        assert parts.clock.now() - started == pytest.approx(after_s)
 
     play(scene)
 

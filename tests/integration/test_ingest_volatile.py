@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headgate.core.wire.link import Refused
+from headgate.runtime.links.port import Unanswered
 from headgate.runtime.testing.faulty_log import Reach
 from tests.integration.ingest_twin import World, play, problem
 
@@ -51,12 +52,10 @@ def test_an_ephemeral_publish_whose_owner_says_not_ready(link_lost: bool, status
         await world.publish("e", payload=0)
 
         def refuse(ask: Any) -> Any:
-            world.directory.up = not link_lost
-            return Refused(ask.req, "not_ready", "not mine, or gone")
+            return (Unanswered if link_lost else Refused)(ask.req, "not_ready", "not mine, or gone")
 
         world.owner._Relay = refuse  # type: ignore[method-assign]
         problem(await world.publish("e", payload=1, client_msg_id="k"), status, code)
-        world.directory.up = True
         again = await world.publish("e", payload=2, client_msg_id="k")
         assert again.json()["code"] == ("idempotency_conflict" if link_lost else "not_ready")
 

@@ -22,6 +22,7 @@ from headgate.core.wire.link_users import (
 from headgate.core.wire.rights import Caller
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.memory_link import memory_link
+from headgate.runtime.links.port import AnswerLost, Unanswered
 
 
 class User:
@@ -225,6 +226,38 @@ async def test_an_owner_that_has_not_been_upgraded_is_spared_what_it_cannot_read
     directory.send(0, UsersChanged(0, [UserRoute("ann", 1)]))
     await settle()
     assert new.heard[-1] == UsersChanged(0, [UserRoute("ann", 1)])
+
+
+@pytest.mark.parametrize("how", ["the link is lost", "it gives the shard up", "it is replaced"])
+async def test_a_request_whose_owner_is_lost_may_have_been_carried_out(how: str) -> None:
+    directory, _ = make()
+    owner = Node(directory, "owner", 10)
+    await settle()
+    answers: list[link.Answer] = []
+    directory.request(0, lambda req: EndSubscriptions(req, "ann", "a"), answers.append)
+    asked = directory.ask(0, lambda req: EndSubscriptions(req, "ann", "a"))
+    if how == "it is replaced":
+        Node(directory, "other", 11)
+    elif how == "it gives the shard up":
+        owner.far.send(link_hello.Owners([link_hello.Owner(0, 0, "owner:1", True)]))
+    else:
+        owner.far.close("gone")
+    await settle()
+    (lost,) = answers
+    assert isinstance(lost, Unanswered) and lost.code == "not_ready"
+    with pytest.raises(AnswerLost, match="not_ready"):
+        await asked
+
+
+async def test_a_request_that_no_owner_gets_is_refused_and_nothing_else() -> None:
+    directory, _ = make()
+    near, _ = memory_link("client", "other")
+    directory.add(near)
+    await settle()
+    directory.shards = 1
+    answers: list[link.Answer] = []
+    directory.request(0, lambda req: EndSubscriptions(req, "ann", "a"), answers.append)
+    assert [type(answer) for answer in answers] == [link.Refused]
 
 
 async def test_the_largest_of_the_dispatchers_counts_of_ingests_is_told() -> None:

@@ -22,7 +22,7 @@ from headgate.core.wire.link_users import (
     Throttled,
     UsersElsewhere,
 )
-from headgate.runtime.links.port import DirectoryUser, OnAnswer, future_answer
+from headgate.runtime.links.port import DirectoryUser, OnAnswer, Unanswered, future_answer
 from headgate.runtime.ports import Link
 
 logger = structlog.get_logger("links")
@@ -299,11 +299,11 @@ class LinkDirectory:
             self._refuse(lambda pending: pending.shard == shard and pending.wire is wire, "its owner has given it up")
 
     def _refuse(self, lost: Callable[[_Pending], bool], why: str) -> None:
-        """Refuses the requests that the owner will no longer answer."""
+        """Ends the requests that the owner will no longer answer."""
         for req in [req for req, pending in self._pending.items() if lost(pending)]:
             pending = self._pending.pop(req)
             try:
-                pending.on_answer(link.Refused(req, "not_ready", f"shard {pending.shard}: {why}"))
+                pending.on_answer(Unanswered(req, "not_ready", f"shard {pending.shard}: {why}"))
             except Exception:  # the others must hear of it too
                 logger.exception("a request that was refused failed", shard=pending.shard, why=why)
 

@@ -4,10 +4,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Message, Refused, Request
 from headgate.core.wire.linkcodec import refusal_of
 
 OnAnswer = Callable[[Answer], None]
+
+
+class Unanswered(Refused):
+    """Refused `not_ready`, by the directory itself: the owner was lost after it was asked, and may have acted."""
+
+
+class AnswerLost(Refusal):
+    """The exception for Unanswered."""
 
 
 class DirectoryUser(Protocol):
@@ -51,11 +60,11 @@ class Directory(Protocol):
     def request(self, shard: int, build: Callable[[int], Request], on_answer: OnAnswer) -> None:
         """Sends `build(req)` to the owner; `on_answer` is called once, **in band** (synchronously, in link order).
 
-        Without an owner, or when the link is lost before the answer, `on_answer` gets Refused `not_ready`.
+        Without an owner `on_answer` gets Refused `not_ready`; when the owner is lost before the answer, Unanswered.
         """
 
     def ask(self, shard: int, build: Callable[[int], Request]) -> "asyncio.Future[Answer]":
-        """Like `request`, but returns a future; Refused becomes the exception Refusal.
+        """Like `request`, but returns a future; Refused becomes the exception Refusal, Unanswered AnswerLost.
 
         The future may wait without limit: the caller bounds it.
         """
@@ -65,13 +74,15 @@ class Directory(Protocol):
 
 
 def future_answer() -> "tuple[asyncio.Future[Answer], OnAnswer]":
-    """Returns a future and the `on_answer` that ends it; Refused becomes the exception Refusal."""
+    """Returns a future and the `on_answer` that ends it; see `Directory.ask`."""
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def on_answer(answer: Answer) -> None:
         if future.done():
             return
-        if isinstance(answer, Refused):
+        if isinstance(answer, Unanswered):
+            future.set_exception(AnswerLost(answer.code, answer.detail))
+        elif isinstance(answer, Refused):
             future.set_exception(refusal_of(answer))
         else:
             future.set_result(answer)
