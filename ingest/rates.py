@@ -25,7 +25,7 @@ from headgate.core.wire.token_buckets import (
     limited,
     topic_rates,
 )
-from headgate.core.wire.topic_settings import DEFAULTS
+from headgate.core.wire.topic_settings import DEFAULTS, Settings
 from headgate.runtime.http.answers import Header
 from headgate.runtime.ports import Clock
 
@@ -35,7 +35,6 @@ MAX_FOR_MS: Final = 3_600_000  # the longest refusal that is taken from an owner
 _AFTER_REFUSAL: Final = 1  # tokens that a topic has left here when its owner no longer refuses it
 Topic = tuple[str, int]  # its id and its epoch: a topic that is made again has full buckets
 
-_USUAL: Final = DEFAULTS["rate_limit"]
 _POLICY: Final = b"ratelimit-policy"
 _STATE: Final = b"ratelimit"
 
@@ -53,7 +52,9 @@ class RateLimits(NamedTuple):
 class Rates:
     """Takes tokens. Without one, a Refusal `rate_limited` names the time until there is one."""
 
-    def __init__(self, clock: Clock, limits: RateLimits) -> None:
+    def __init__(self, clock: Clock, limits: RateLimits, usual: Settings = DEFAULTS) -> None:
+        """`usual` are the settings of topics that name none: their rate is that of `limits`."""
+        self._usual_limit = usual["rate_limit"]
         self._clock = clock
         self._limits = limits
         self._users = TokenBuckets()
@@ -190,7 +191,7 @@ class Rates:
 
     def _rates_of(self, info: TopicInfo) -> tuple[Rate, ...]:
         limit = info.settings["rate_limit"]
-        return self._topics.usual if limit is _USUAL or limit == _USUAL else topic_rates(limit)
+        return self._topics.usual if limit == self._usual_limit else topic_rates(limit)
 
 
 def _a_minute(count: float) -> Rate:

@@ -92,7 +92,8 @@ class Settings(Model):
 
     def usual_of_topics(self) -> dict[str, Any]:
         """Returns the settings of a topic that names none."""
-        return usual_with(self.hot.enter, _or(self.hot.exit, hot_exit_below(self.hot.enter)))
+        hot_exit = _or(self.hot.exit, hot_exit_below(self.hot.enter))
+        return usual_with(self.hot.enter, hot_exit, self.limits.publish_per_topic_per_s)
 
     def topic_id_key(self) -> bytes:
         """Returns the key of made topic ids, the same on every ingest; empty where there is no secret."""

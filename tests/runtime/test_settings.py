@@ -161,8 +161,10 @@ def test_a_topic_goes_to_the_inbox_and_back_where_the_settings_say_so() -> None:
     ]:
         settings = load(flags, None, {})
         usual = settings.usual_of_topics()
-        assert (usual["hot_enter"], usual["hot_exit"]) == bounds
+        assert (usual["hot_enter"], usual["hot_exit"], usual["rate_limit"]["per_s"]) == (*bounds, 100)
         assert entry(resolve(settings, "dev"), "hot.exit")[0] == bounds[1]
+    usual = load({"limits.publish_per_topic_per_s": "1000"}, None, {}).usual_of_topics()
+    assert usual["rate_limit"] == {"per_s": 1_000, "burst": 2_000}
     assert "hot.exit is 50 and must be below hot.enter" in refused({"hot.enter": "50", "hot.exit": "50"})
 
 

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
+from headgate.core.wire.topic_settings import RATE_BURST_S
 
 MAX_BUCKETS: Final = 50_000  # about 14 MB
 MINUTE_S: Final = 60
@@ -83,8 +84,8 @@ class TopicBuckets:
     """The buckets of topics, one for each rate of a topic: `per_s` with its `burst`, and `per_min` where it is set."""
 
     def __init__(self, usual_per_s: float, max_buckets: int = MAX_BUCKETS) -> None:
-        """`usual_per_s`: the rate of topics that set none; their burst is what they gain in two seconds."""
-        self.usual = (Rate(usual_per_s, 2 * usual_per_s),)
+        """`usual_per_s`: the rate of topics that set none; their burst is what they gain in RATE_BURST_S."""
+        self.usual = (Rate(usual_per_s, RATE_BURST_S * usual_per_s),)
         self._buckets = TokenBuckets(max_buckets)
 
     def __len__(self) -> int:

@@ -21,6 +21,7 @@ MAX_BATCH_MESSAGES: Final = 10_000
 MAX_BATCH_DELAY_MS: Final = 60_000  # a message held for longer than the heartbeat's limit is of no use
 MAX_ATTEMPTS: Final = 1_000
 MAX_RETRY_MS: Final = 86_400_000  # the duplicate window's age: a later attempt might be a second delivery
+RATE_BURST_S: Final = 2  # the usual burst is what a topic's rate gains in this time
 _HOT_EXIT_SHARE: Final = (4, 5)  # below the default only where hot_enter leaves no room for it
 _HEAT: Final = frozenset({"paced_above", "hot_enter", "hot_exit"})
 
@@ -40,7 +41,7 @@ DEFAULTS: Final[Settings] = {
     "paced_above": 1_000,
     "hot_enter": 10_000,
     "hot_exit": 8_000,
-    "rate_limit": {"per_s": 100, "burst": 200},
+    "rate_limit": {"per_s": 100, "burst": RATE_BURST_S * 100},
     "queue_limit": 10_000,
     "retention_ms": None,  # that of the log
     "retention_messages": None,
@@ -49,9 +50,10 @@ DEFAULTS: Final[Settings] = {
 PRESENCE: Final = {"durable": "count", "ephemeral": "list"}  # the default of each profile
 
 
-def usual_with(hot_enter: int, hot_exit: int) -> Settings:
-    """Returns the defaults of an installation with these bounds of hot topics."""
-    return DEFAULTS | {"hot_enter": hot_enter, "hot_exit": hot_exit}
+def usual_with(hot_enter: int, hot_exit: int, per_s: int = DEFAULTS["rate_limit"]["per_s"]) -> Settings:
+    """Returns the defaults of an installation with these bounds of hot topics and this rate of a topic's publishes."""
+    rate_limit = {"per_s": per_s, "burst": RATE_BURST_S * per_s}
+    return DEFAULTS | {"hot_enter": hot_enter, "hot_exit": hot_exit, "rate_limit": rate_limit}
 
 
 def hot_exit_below(hot_enter: int, hot_exit: int = DEFAULTS["hot_exit"]) -> int:
@@ -133,6 +135,8 @@ def merge(overrides: Settings, changes: object, usual: Settings = DEFAULTS, *, n
         merged.pop(name, None)
         if value is not None:
             merged[name] = _CHECKS[name](f"settings.{name}", value)
+            if name == "rate_limit":
+                merged[name] = usual[name] | merged[name]
     if not new and merged.get("profile", "durable") != overrides.get("profile", "durable"):
         raise Refusal("immutable", "settings.profile is fixed at creation; make another topic")
     _check_together(_full(merged, usual))
@@ -220,8 +224,7 @@ def _retry(name: str, value: Any) -> Any:
 
 
 def _rate_limit(name: str, value: Any) -> Any:
-    given = _members(name, value, _RATE_LIMIT)
-    return DEFAULTS["rate_limit"] | given
+    return _members(name, value, _RATE_LIMIT)
 
 
 _STRATEGY: Final = {

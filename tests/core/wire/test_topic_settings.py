@@ -160,6 +160,19 @@ def test_an_installation_has_bounds_of_its_own_for_topics_that_set_none() -> Non
     assert effective({"hot_exit": 8_000}, usual)["hot_exit"] == 4_000, "stored when the default was another"
 
 
+def test_an_installation_has_a_rate_of_its_own_for_topics_that_set_none() -> None:
+    usual = usual_with(10_000, 8_000, 1_000)
+    shown = effective({}, usual)
+    assert shown["rate_limit"] == {"per_s": 1_000, "burst": 2_000}
+    built_in = {"rate_limit": DEFAULTS["rate_limit"]}
+    assert create(built_in, usual=usual) == change(shown, built_in, usual) == built_in, "never accepted and ignored"
+    assert effective(built_in, usual)["rate_limit"] == DEFAULTS["rate_limit"]
+    assert change(shown, {"rate_limit": shown["rate_limit"]}, usual) == {}
+    assert change(shown, {"rate_limit": {"per_s": 50}}, usual) == {"rate_limit": {"per_s": 50, "burst": 2_000}}
+    assert change(effective(built_in, usual), {"rate_limit": None}, usual) == {}
+    assert usual_with(10_000, 8_000) == DEFAULTS
+
+
 def test_the_bounds_of_heat_are_those_of_the_effective_settings() -> None:
     usual = usual_with(5_000, 4_000)
     for overrides in ({}, {"queue_limit": 5}, {"hot_enter": 5}, {"paced_above": 7}, {"hot_exit": 8_000}):
