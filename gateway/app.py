@@ -19,7 +19,7 @@ from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.paths import Paths
-from headgate.runtime.links.port import Directory
+from headgate.runtime.links.port import AnswerLost, Directory
 from headgate.runtime.ports import Clock
 
 _ANSWER_S: Final = 5.0  # for an owner to answer; that of the user's shard waits 2 s for the other gateways
@@ -54,15 +54,20 @@ class SubscriptionEnds:
     async def end(self, call: Call) -> Reply:
         """Ends the caller's live subscriptions to a topic on every gateway, or those of one `connection_id`.
 
-        Those here end whatever happens; the owner of the user's shard has the others ended. Raises Refusal,
-        `not_ready` while it is away.
+        Those here end whatever happens; the owner of the user's shard has the others ended. Raises Refusal `not_ready`
+        while it is away, and `outcome_unknown` where it does not answer.
         """
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         user_id, connection_id = call.caller.user_id, _connection_id(call)
+        call.check_key()
         if not call.caller.service:
             self._users.require(user_id, self._rate, self._clock.now(), "this user ends subscriptions too fast")
         ended = self._requests.end(user_id, topic_id, connection_id)
-        ended += await self._end_elsewhere(user_id, topic_id, connection_id)
+        try:
+            ended += await self._end_elsewhere(user_id, topic_id, connection_id)
+        except (TimeoutError, AnswerLost):
+            detail = "the owner of the user's shard has not answered: not all may have ended; ask again"
+            raise Refusal("outcome_unknown", detail) from None
         if not ended:
             await self._require_topic(topic_id, call.caller)
         return reply({"success": True, "ended": ended})
@@ -73,17 +78,17 @@ class SubscriptionEnds:
         return answer.count if isinstance(answer, SubscriptionsEnded) else 0
 
     async def _require_topic(self, topic_id: str, caller: Caller) -> None:
-        await self._ask(self._directory.shard_of(topic_id), lambda req: AskTopic(req, topic_id, caller))
+        shard = self._directory.shard_of(topic_id)
+        try:
+            await self._ask(shard, lambda req: AskTopic(req, topic_id, caller))
+        except TimeoutError:
+            detail = f"the owner of shard {shard} does not answer; try again"
+            raise Refusal("not_ready", detail, retry_after_ms=1_000) from None
 
     async def _ask(self, shard: int, build: Callable[[int], Request]) -> Answer:
-        """Asks the owner of a shard. Raises Refusal."""
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                return await self._directory.ask(shard, build)
-        except TimeoutError:
-            raise Refusal(
-                "not_ready", f"the owner of shard {shard} does not answer; try again", retry_after_ms=1_000
-            ) from None
+        """Asks the owner of a shard. Raises Refusal and TimeoutError."""
+        async with asyncio.timeout(_ANSWER_S):
+            return await self._directory.ask(shard, build)
 
 
 def _connection_id(call: Call) -> str | None:

@@ -1,13 +1,11 @@
-"""Fields of requests for control operations: names, permissions, retention, roles, users, Idempotency-Key."""
+"""Fields of requests for control operations: names, permissions, retention, roles, users."""
 
 from typing import Final
 
-from headgate.core.publish.body import check_client_msg_id
 from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.topic_settings import Settings
-from headgate.runtime.http.call import Call
 from headgate.runtime.token_claims import is_user_id
 
 MAX_NAME: Final = 256
@@ -53,9 +51,3 @@ def check_user_id(user_id: str) -> str:
     if not names_user(user_id):
         raise Refusal("bad_request", "a user id is 1 to 128 bytes of printable UTF-8, and not 'kafka'")
     return user_id
-
-
-def check_key(call: Call) -> None:
-    """Raises Refusal `bad_request` for an Idempotency-Key that is none."""
-    if call.idempotency_key is not None:
-        check_client_msg_id(call.idempotency_key, "the header Idempotency-Key")

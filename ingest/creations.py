@@ -12,9 +12,12 @@ async def as_created(
     catalog: Catalog,
     creation: CreateTopic,
     outcome: ControlOutcome,
-    usual: topic_settings.Settings = topic_settings.DEFAULTS,
+    usual: topic_settings.Settings,
 ) -> TopicInfo:
-    """Returns the topic that a creation made; this one may be a repeat of it, with another time and body."""
+    """Returns the topic that a creation made; this one may be a repeat of it, with another time and body.
+
+    `usual` are the defaults of the installation.
+    """
     epoch = outcome.verdict.epoch
     try:
         info: TopicInfo | None = (await catalog.fetch(creation.topic_id)).info

@@ -18,6 +18,7 @@ from headgate.core.wire.timestamps import rfc3339
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import page_limit
 from ingest.audit import Action, AuditLog
+from ingest.keyed_operations import KeyedOperations
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
 from ingest.rates import Rates
@@ -29,8 +30,11 @@ LISTED: Final = 2_000  # letters that all shards together are asked for: of a pa
 class DeadLetterEndpoints:
     """The handlers of `/api/v1/dead-letters` and of one letter below it. The topics' owners decide who may."""
 
-    def __init__(self, owners: OwnerQueries, rates: Rates, audit: AuditLog, turns: UserTurns) -> None:
+    def __init__(
+        self, owners: OwnerQueries, keyed: KeyedOperations, rates: Rates, audit: AuditLog, turns: UserTurns
+    ) -> None:
         self._owners = owners
+        self._keyed = keyed
         self._rates = rates
         self._audit = audit
         self._turns = turns
@@ -79,25 +83,38 @@ class DeadLetterEndpoints:
     async def replay(self, call: Call) -> Reply:
         """POST: delivers the message again to whom it was for. Raises Refusal."""
         letter_id = check_letter_id(call.path_parameters["id"])
-        changed = await self._change(call, "dead_letter.replay", letter_id)
-        return reply({"id": letter_id, "topic_id": changed.topic_id}, 202)
+        return reply({"id": letter_id, "topic_id": await self._change(call, "dead_letter.replay", letter_id)}, 202)
 
     async def purge(self, call: Call) -> Reply:
         """DELETE: removes the letter. Raises Refusal."""
         await self._change(call, "dead_letter.purge", check_letter_id(call.path_parameters["id"]))
         return NO_CONTENT
 
-    async def _change(self, call: Call, action: Action, letter_id: str) -> DeadLetterChanged:
+    async def _change(self, call: Call, action: Action, letter_id: str) -> str:
+        """Returns the letter's topic, "" where an earlier purge with the same key may have been the one that did it."""
+        operation = f"{action} {letter_id}"
         with self._audit.operation(call, action) as entry:
             entry.change = f"id={letter_id}"
+            keyed = self._keyed.read(call, operation)
+            done = self._keyed.answer(call, operation)
+            if done is not None:
+                return done
             self._rates.read(call.caller)
             shard, purge = self._shard_of(letter_id), action == "dead_letter.purge"
-            answer = await self._owners.ask(
-                shard, lambda req: ChangeDeadLetter(req, shard, letter_id, call.caller, purge)
-            )
+            try:
+                answer = await self._owners.store(
+                    shard, lambda req: ChangeDeadLetter(req, shard, letter_id, call.caller, purge)
+                )
+            except Refusal as refusal:
+                if refusal.code == "outcome_unknown":
+                    self._keyed.add(keyed)
+                elif purge and refusal.code == "not_found" and self._keyed.is_known(call, operation):
+                    return ""
+                raise
             assert isinstance(answer, DeadLetterChanged)
+            self._keyed.add(keyed, answer.topic_id)
             entry.topic_id = answer.topic_id
-            return answer
+            return answer.topic_id
 
     def _shard_of(self, letter_id: str) -> int:
         if not self._owners.shards:

@@ -11,16 +11,17 @@ from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import Call, Reply, reply
 from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import Catalog
-from ingest.control_fields import check_key, check_user_id
+from ingest.control_fields import check_user_id
 from ingest.controls import Controls
 from ingest.creations import as_created
+from ingest.keyed_operations import KeyedOperation
 from ingest.owners import OwnerQueries
 from ingest.rates import Rates
 from ingest.shapes import topic_created
 
 
 class DirectEndpoint:
-    """The handler. `profile` is the setting `topics.profile`."""
+    """The handler. `profile` is the setting `topics.profile`, `usual` are the defaults of the installation."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class DirectEndpoint:
         audit: AuditLog,
         *,
         profile: str,
+        usual: topic_settings.Settings,
     ) -> None:
         self._catalog = catalog
         self._controls = controls
@@ -38,6 +40,7 @@ class DirectEndpoint:
         self._rates = rates
         self._audit = audit
         self._profile = profile
+        self._usual = usual
 
     async def create(self, call: Call) -> Reply:
         """Answers 201 with a topic that was made, 200 with one that is there. Raises Refusal.
@@ -55,8 +58,9 @@ class DirectEndpoint:
             entry.change = creation.permissions
             if not allowed:
                 raise Refusal("forbidden", f"{call.caller.user_id} may not create topic {creation.topic_id}")
+            keyed = self._controls.keyed.read(call, "direct", user_id)
             self._rates.create(call.caller)
-            return await self._make(call, creation, entry)
+            return await self._make(call, creation, entry, keyed)
 
     def _creation(self, call: Call) -> tuple[CreateTopic, str]:
         """Reads the body. Raises Refusal `bad_request`."""
@@ -64,7 +68,6 @@ class DirectEndpoint:
         if not isinstance(user_id, str):
             raise Refusal("bad_request", "user_id must be a string")
         check_user_id(user_id)
-        check_key(call)
         topic_id = direct_topic_id(call.caller.user_id, user_id)
         settings = topic_settings.create(None, self._profile)
         return CreateTopic(topic_id, topic_id, PERMISSIONS, call.caller.user_id, settings, user_id), user_id
@@ -77,15 +80,15 @@ class DirectEndpoint:
                 raise
             return None
 
-    async def _make(self, call: Call, creation: CreateTopic, entry: AuditEntry) -> Reply:
+    async def _make(self, call: Call, creation: CreateTopic, entry: AuditEntry, keyed: KeyedOperation | None) -> Reply:
         topic_id = creation.topic_id
         await self._require_logic(self._owners.shard_of(topic_id))
         record_id = self._controls.id_of("create", topic_id, call.caller, call.idempotency_key)
         entry.record_id = id_text(record_id)
-        outcome = await self._controls.decide(topic_id, creation, 0, record_id)
+        outcome = await self._controls.decide(topic_id, creation, 0, record_id, keyed)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
-            return reply(topic_created(await as_created(self._catalog, creation, outcome)), 201)
+            return reply(topic_created(await as_created(self._catalog, creation, outcome, self._usual)), 201)
         if outcome.verdict.code == Code.EXISTS:  # the other user made it in the same moment
             return reply(topic_created((await self._catalog.fetch(topic_id)).info))
         raise Refusal("internal", "the topic's owner could not read the record; it is among the dead letters")

@@ -11,7 +11,6 @@ from headgate.core.wire.link_acks import Cursor, CursorsMoved, MoveCursors
 from headgate.core.wire.link_inbox import MarksMoved, MoveMarks, ReadMark, ReadStored, ResolvedMark, ResolveMark
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.call import Call
-from ingest.control_fields import check_key
 from ingest.message_queries import MessageQueries, unknown_message
 from ingest.owners import OwnerQueries
 
@@ -85,7 +84,7 @@ def read_mark(call: Call, members: dict[str, Any]) -> InboxMark:
     A key is not needed: a mark that is sent twice, or with another one's key, moves by maximum.
     """
     device_id, kind = check_device_id(members.get("device_id")), members.get("kind", "delivered")
-    check_key(call)
+    call.check_key()
     if kind not in ("delivered", "read"):
         raise Refusal("bad_request", "kind must be delivered or read")
     return InboxMark(device_id, "read" if kind == "read" else "delivered")

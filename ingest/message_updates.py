@@ -24,8 +24,8 @@ from headgate.runtime.http.answers import Header
 from headgate.runtime.http.call import Call
 from ingest.access import Access
 from ingest.audit import Action, AuditEntry, AuditLog
-from ingest.control_fields import check_key
 from ingest.controls import Controls
+from ingest.keyed_operations import KeyedOperation
 from ingest.member_records import refusal_of
 from ingest.message_queries import MessageQueries
 from ingest.rates import Rates
@@ -83,14 +83,14 @@ class MessageUpdates:
             edit = read_edit(body, self._payload_bytes)
             entry.change += f" version={edit.version}"
             record_id = self._record_id(call, message, f"edit\0{id_text(target.message_id)}")
-            asked = self._controls.require_same(record_id, call.idempotency_key, edit)
+            keyed = self._keyed(call, target, "message.edit", edit)
             headers = self._admit(call, info)
             if call.idempotency_key is None:
                 require_version(message, edit)
             _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = EditMessage(message.seq, message.pos, edit.version, actor)
-            event_seq = await self._append(call, message, change, record_id, edit.payload, asked)
+            event_seq = await self._append(call, message, change, record_id, keyed, edit.payload)
             return Edited(await self._as_edited(call, target, message), event_seq), headers
 
     async def redact(self, call: Call, target: Target) -> tuple[Header, ...]:
@@ -98,13 +98,14 @@ class MessageUpdates:
         with self._audit.operation(call, "message.redact", target.topic_id) as entry:
             message, info = await self._find(call, entry, target, "redact")
             record_id = self._record_id(call, message, f"redact\0{id_text(target.message_id)}")
+            keyed = self._keyed(call, target, "message.redact")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
             _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = RedactMessage(message.seq, message.pos, message.own, actor)
-            await self._append(call, message, change, record_id)
+            await self._append(call, message, change, record_id, keyed)
             return headers
 
     async def react(self, call: Call, target: Target, name: object, *, removed: bool) -> tuple[Header, ...]:
@@ -114,13 +115,14 @@ class MessageUpdates:
             reaction = check_reaction(name)
             message, info = await self._find(call, entry, target, "unreact" if removed else "react", reaction)
             record_id = self._record_id(call, message, f"{action}\0{id_text(target.message_id)}\0{reaction}")
+            keyed = self._keyed(call, target, "message.react", path=f"{action} {reaction}")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
             _begin(entry, message, record_id)
             actor = rights.actor_of(call.caller, info.topic_id)
             change = ReactToMessage(message.seq, message.pos, reaction, removed, actor)
-            await self._append(call, message, change, record_id)
+            await self._append(call, message, change, record_id, keyed)
             return headers
 
     # -- the steps of each
@@ -135,8 +137,16 @@ class MessageUpdates:
         known = await self._access.require(message.topic_id, call.caller, rights.may_see, _CHANGE)
         return message, known.info
 
+    def _keyed(
+        self, call: Call, target: Target, operation: str, body: object = None, path: str = ""
+    ) -> KeyedOperation | None:
+        """Returns the operation of a request with a key. An alias has in its body what others have in their `path`."""
+        path += f" {id_text(target.message_id)}"
+        if target.topic_id:
+            return self._controls.keyed.read(call, f"{operation} {target.topic_id} {path}", body)
+        return self._controls.keyed.read(call, operation, [path, body])
+
     def _record_id(self, call: Call, message: MessageAnswer, op: str) -> bytes:
-        check_key(call)
         return self._controls.id_of(op, message.topic_id, call.caller, call.idempotency_key)
 
     def _admit(self, call: Call, info: TopicInfo) -> tuple[Header, ...]:
@@ -152,13 +162,13 @@ class MessageUpdates:
         message: MessageAnswer,
         change: MessageChange,
         record_id: bytes,
+        keyed: KeyedOperation | None,
         payload: bytes = NO_PAYLOAD,
-        asked: bytes = b"",
     ) -> int:
         """Returns the `seq` of the event, 0 where there was nothing left to do. Raises Refusal."""
         flags = (KEYED if call.idempotency_key is not None else 0) | (UNMETERED if call.caller.service else 0)
         event = encode_event(change, event_tail(record_id, change, payload), message.epoch, record_id, flags)
-        verdict = (await self._controls.decide_event(message.topic_id, event, record_id, asked)).verdict
+        verdict = (await self._controls.decide_event(message.topic_id, event, keyed)).verdict
         if verdict.code == Code.CHANGED or (verdict.code == Code.DUPLICATE and verdict.seq):
             return verdict.seq
         if verdict.code == Code.DUPLICATE:  # the first may have been refused, or is not in the index yet

@@ -14,6 +14,7 @@ from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 from headgate.runtime.token_claims import NO_JTI, NO_USER, is_jti, is_user_id
 from headgate.runtime.tokens import Authenticator
 from ingest.audit import AuditEntry, AuditLog
+from ingest.keyed_operations import KeyedOperations
 
 APPEND_S: Final = 6.0
 TOLD_S: Final = 2.0  # from the log's acknowledgement; then a revocation is not effective as soon as it should be
@@ -31,6 +32,7 @@ class RevocationEndpoint:
         log: Log,
         directory: Directory,
         authenticator: Authenticator,
+        keyed: KeyedOperations,
         clock: Clock,
         audit: AuditLog,
         *,
@@ -39,6 +41,7 @@ class RevocationEndpoint:
         self._log = log
         self._directory = directory
         self._authenticator = authenticator
+        self._keyed = keyed
         self._clock = clock
         self._audit = audit
         self._most = most
@@ -60,9 +63,13 @@ class RevocationEndpoint:
         if not call.caller.admin or call.caller.only:
             raise Refusal("forbidden", "revocations are for tokens with the claim admin")
         revoked = self._authenticator.revoked
-        wanted = self._revocation(call.json_object())
+        body = call.json_object()
+        wanted = self._revocation(body)
         entry.target = wanted.user_id
         entry.change = f"jti={wanted.jti}" if wanted.jti else ""
+        keyed = self._keyed.read(call, "revocation", [wanted.user_id, wanted.jti, body.get("not_before")])
+        if self._keyed.answer(call, "revocation") is not None:
+            return  # tokens that were issued since then stay valid
         now_ms = self._clock.wall_ms()
         if 0 < wanted.until < now_ms:
             return  # all that it would void has expired
@@ -75,6 +82,7 @@ class RevocationEndpoint:
         revocation = revoked.latest(wanted)
         await self._append(revocation)
         await self._until_told(revocation)
+        self._keyed.add(keyed, "revoked")
 
     def _revocation(self, body: dict[str, Any]) -> Revocation:
         user_id, jti = body.get("user_id"), body.get("jti")

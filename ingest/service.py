@@ -104,7 +104,7 @@ class IngestService:
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog, self._messages = Catalog(directory, clock, options.usual), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
-        self._rates = rates = Rates(clock, options.rates)
+        self._rates = rates = Rates(clock, options.rates, options.usual)
         self.queues = Queues(directory)
         controls, audit, turns = Controls(appender, self._owners, shell), AuditLog(clock), UserTurns()
         topics = TopicHandlers(
@@ -121,7 +121,7 @@ class IngestService:
             kept_ms=options.kept_ms,
         )
         self._events = EventStreams(directory, authenticator, rates, clock, rng)
-        self._revocations = RevocationEndpoint(log, directory, authenticator, clock, audit)
+        self._revocations = RevocationEndpoint(log, directory, authenticator, controls.keyed, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history, marks = HistoryEndpoint(access, self._owners, rates, shell), InboxMarks(self._owners, self._messages)
         updates = self._updates(access, controls, audit, options.payload_bytes)
@@ -136,11 +136,13 @@ class IngestService:
             history,
             MessageEndpoints(self._messages, updates, rates),
             AliasEndpoints(publish, history, updates, marks, rates),
-            TicketEndpoint(authenticator.tickets, rates, clock, rng, audit),
+            TicketEndpoint(authenticator.tickets, controls.keyed, rates, clock, rng, audit),
             self._revocations,
-            DirectEndpoint(self._catalog, controls, self._owners, rates, audit, profile=options.profile),
+            DirectEndpoint(
+                self._catalog, controls, self._owners, rates, audit, profile=options.profile, usual=options.usual
+            ),
             self._events,
-            DeadLetterEndpoints(self._owners, rates, audit, turns),
+            DeadLetterEndpoints(self._owners, controls.keyed, rates, audit, turns),
             TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
             InboxEndpoints(self._owners, marks, rates, clock, turns),
             TopEndpoint(self._owners, rates),

@@ -8,16 +8,20 @@ from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.ports import Clock, Rng
 from headgate.runtime.tickets import MAX_STREAM_S, MAX_TOPICS, SignedTicket, TicketKeys
 from ingest.audit import AuditEntry, AuditLog
+from ingest.keyed_operations import KeyedOperations
 from ingest.rates import Rates
 
 ENTROPY: Final = 16
 
 
 class TicketEndpoint:
-    """The handler. A ticket costs its user a read."""
+    """The handler. A ticket costs its user a read. The repeat of a request makes another ticket: none is kept."""
 
-    def __init__(self, keys: TicketKeys, rates: Rates, clock: Clock, rng: Rng, audit: AuditLog) -> None:
+    def __init__(
+        self, keys: TicketKeys, keyed: KeyedOperations, rates: Rates, clock: Clock, rng: Rng, audit: AuditLog
+    ) -> None:
         self._keys = keys
+        self._keyed = keyed
         self._rates = rates
         self._clock = clock
         self._rng = rng
@@ -44,15 +48,20 @@ class TicketEndpoint:
         for name in ("topic_ids", "ttl_s"):
             if name in body:
                 raise Refusal("bad_request", f"{name} is for tickets of kind stream")
-        self._rates.read(call.caller)
+        self._admit(call, "once")
         now_ms = self._clock.wall_ms()
         return _answer(self._keys.sign_once(call.identity, now_ms, self._rng.entropy(ENTROPY)), now_ms)
 
     def _stream(self, call: Call, topic_ids: list[str], ttl_s: float) -> Reply:
-        self._rates.read(call.caller)
+        self._admit(call, [topic_ids, ttl_s])
         now_ms, ttl_ms = self._clock.wall_ms(), int(ttl_s * 1_000)
         ticket = self._keys.sign_stream(call.identity, topic_ids, ttl_ms, now_ms, self._rng.entropy(ENTROPY))
         return _answer(ticket, now_ms)
+
+    def _admit(self, call: Call, wanted: object) -> None:
+        keyed = self._keyed.read(call, "ticket", wanted)
+        self._rates.read(call.caller)
+        self._keyed.add(keyed)
 
 
 def _answer(ticket: SignedTicket, now_ms: int) -> Reply:

@@ -16,9 +16,9 @@ from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest.access import Access
 from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import INGEST, Catalog, Known
-from ingest.control_fields import check_key, check_role, check_user_id, names_user
+from ingest.control_fields import check_role, check_user_id, names_user
 from ingest.controls import ControlOutcome, Controls
-from ingest.done_operations import DoneOperations
+from ingest.keyed_operations import KeyedOperation
 from ingest.member_records import refusal_of, require_logic
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
@@ -47,7 +47,6 @@ class MemberHandlers:
         self._owners = owners
         self._rates = rates
         self._audit = audit
-        self._removed = DoneOperations()
 
     async def put(self, call: Call) -> Reply:
         """PUT .../members/{user_id}: makes a user a member, or gives a member another role."""
@@ -60,28 +59,39 @@ class MemberHandlers:
             entry.change = f"role={role}"
             require_grant(call.caller, known, user_id, role)
             record = SetMember(topic_id, user_id, role, rights.actor_of(call.caller, topic_id))
+            keyed = self._controls.keyed.read(call, f"member {topic_id} {user_id}", role)
             record_id = self._record_id("member", call, topic_id, user_id)
-            asked = self._controls.require_same(record_id, call.idempotency_key, role)
-            outcome = await self._change(call, entry, known, record, record_id, asked)
+            outcome = await self._change(call, entry, known, record, record_id, keyed)
             if outcome.verdict.code != Code.MEMBER:
                 raise await refusal_of(outcome.verdict, self._access, call.caller, topic_id, _CHANGE)
             member = await self._member(topic_id, record, outcome)
             return reply({"topic_id": topic_id, **member_shown(member)})
 
     async def remove(self, call: Call) -> Reply:
-        """DELETE .../members/{user_id}: ends a membership; it is no fault if there is none."""
+        """DELETE .../members/{user_id}: ends a membership; it is no fault if there is none.
+
+        Who has left a private topic does not find it any longer: the repeat of a request that was handed over is 204.
+        """
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
+        operation, keys = f"unmember {topic_id} {user_id}", self._controls.keyed
+        is_done = keys.answer(call, operation) is not None
+        is_repeat = is_done or (user_id == call.caller.user_id and keys.is_known(call, operation))
         with self._audit.operation(call, "member.remove", topic_id, user_id if names_user(user_id) else "") as entry:
-            record_id = self._record_id("unmember", call, topic_id, user_id)
-            if record_id in self._removed:
+            try:
+                known = await self._require(call, topic_id, user_id)
+            except Refusal as refusal:
+                if refusal.code != "topic_not_found" or not is_repeat:
+                    raise
                 return NO_CONTENT
-            known = await self._require(call, topic_id, user_id)
             check_user_id(user_id)
+            keyed = keys.read(call, operation)
             record = RemoveMember(topic_id, user_id, rights.actor_of(call.caller, topic_id))
-            outcome = await self._change(call, entry, known, record, record_id)
+            record_id = self._record_id("unmember", call, topic_id, user_id)
+            outcome = await self._change(call, entry, known, record, record_id, keyed)
             if outcome.verdict.code != Code.REMOVED:
+                keys.forget(call, operation)
                 raise await refusal_of(outcome.verdict, self._access, call.caller, topic_id, _CHANGE)
-            self._removed.add(record_id, call.idempotency_key)
+            keys.add(keyed, "removed")
             return NO_CONTENT
 
     async def listed(self, call: Call) -> Reply:
@@ -114,13 +124,12 @@ class MemberHandlers:
         known: Known,
         record: SetMember | RemoveMember,
         record_id: bytes,
-        asked: bytes = b"",
+        keyed: KeyedOperation | None,
     ) -> ControlOutcome:
-        check_key(call)
         self._rates.change_member(call.caller)
         require_logic(known)
         entry.record_id = id_text(record_id)
-        outcome = await self._controls.decide(record.topic_id, record, known.info.epoch, record_id, asked)
+        outcome = await self._controls.decide(record.topic_id, record, known.info.epoch, record_id, keyed)
         self._catalog.drop_role(record.topic_id, record.user_id)
         return outcome
 

@@ -1,11 +1,9 @@
 """A topic's statistics, and the flush by hand of what its strategy holds. Its owner answers both."""
 
-from collections.abc import Callable
 from typing import Any
 
 from headgate.core.wire import rights
 from headgate.core.wire.ids import check_topic_id
-from headgate.core.wire.link import Answer, Request
 from headgate.core.wire.link_stats import AskStats, FlushTopic, StatsAnswer, TopicFlushed, TopicStats
 from headgate.runtime.http.call import Call, Reply, reply
 from ingest.access import Access
@@ -29,7 +27,8 @@ class TopicStatsHandlers:
         """GET .../stats: for whoever may see the topic. Raises Refusal."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         self._rates.read(call.caller)
-        answer = await self._ask(topic_id, lambda req: AskStats(req, topic_id, call.caller))
+        shard = self._owners.shard_of(topic_id)
+        answer = await self._owners.ask(shard, lambda req: AskStats(req, topic_id, call.caller))
         assert isinstance(answer, StatsAnswer)
         return reply(stats_shown(answer.stats, self._queues.waiting(topic_id, answer.epoch)))
 
@@ -38,13 +37,12 @@ class TopicStatsHandlers:
         topic_id = check_topic_id(call.path_parameters["topic_id"])
         with self._audit.operation(call, "topic.flush", topic_id):
             await self._access.ask(topic_id, call.caller, rights.may_administer, "flush")
+            call.check_key()
             self._rates.change_member(call.caller)
-            answer = await self._ask(topic_id, lambda req: FlushTopic(req, topic_id, call.caller))
+            shard = self._owners.shard_of(topic_id)
+            answer = await self._owners.store(shard, lambda req: FlushTopic(req, topic_id, call.caller))
             assert isinstance(answer, TopicFlushed)
             return reply({"topic_id": topic_id, "gateways": answer.gateways}, 202)
-
-    async def _ask(self, topic_id: str, build: Callable[[int], Request]) -> Answer:
-        return await self._owners.ask(self._owners.shard_of(topic_id), build)
 
 
 def stats_shown(stats: TopicStats, waiting: int) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from headgate.runtime.http.call import Call, Reply, reply
 from ingest.access import Access
 from ingest.audit import AuditLog
 from ingest.catalog import Catalog, Known
-from ingest.control_fields import check_key, check_name, check_permissions, check_retention
+from ingest.control_fields import check_name, check_permissions, check_retention
 from ingest.controls import Controls
+from ingest.keyed_operations import KeyedOperation
 from ingest.member_records import refusal_of, require_logic
 from ingest.owners import OUTCOME_S
 from ingest.rates import Rates
@@ -73,15 +74,14 @@ class TopicUpdates:
                 raise Refusal("forbidden", f"the permissions of {topic_id} are {PERMISSIONS}; that never changes")
             if merged(known.info, changes, self._usual) is not None:
                 check_retention(changes.settings, self._kept_ms)
-            check_key(call)
+            keyed = self._controls.keyed.read(call, f"update {topic_id}", changes)
             record_id = self._controls.id_of("update", topic_id, call.caller, call.idempotency_key)
-            asked = self._controls.require_same(record_id, call.idempotency_key, changes)
             self._rates.change_member(call.caller)
             require_logic(known)
             entry.record_id = id_text(record_id)
             async with self._turn(topic_id) as waited:
                 known = await self._again(known) if waited else known
-                return reply(topic_shown(await self._update(call, known, changes, record_id, asked)))
+                return reply(topic_shown(await self._update(call, known, changes, record_id, keyed)))
 
     @asynccontextmanager
     async def _turn(self, topic_id: str) -> AsyncGenerator[bool]:
@@ -98,13 +98,15 @@ class TopicUpdates:
         finally:
             turn.release()
 
-    async def _update(self, call: Call, known: Known, changes: Changes, record_id: bytes, asked: bytes) -> TopicInfo:
+    async def _update(
+        self, call: Call, known: Known, changes: Changes, record_id: bytes, keyed: KeyedOperation | None
+    ) -> TopicInfo:
         epoch, topic_id = known.info.epoch, known.info.topic_id
         for _ in range(TRIES):
             settings = merged(known.info, changes, self._usual)
             actor = rights.actor_of(call.caller, topic_id)
             record = UpdateTopic(topic_id, known.info.version, actor, changes.name, changes.permissions, settings)
-            outcome = await self._controls.decide(topic_id, record, epoch, record_id, asked)
+            outcome = await self._controls.decide(topic_id, record, epoch, record_id, keyed)
             self._catalog.drop(topic_id)
             if outcome.verdict.code == Code.UPDATED:
                 return await self._updated(known.info, record, outcome.verdict.seq)

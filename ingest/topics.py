@@ -13,12 +13,12 @@ from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
 from ingest.access import Access
-from ingest.audit import AuditLog
+from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import Catalog
-from ingest.control_fields import check_key, check_name, check_permissions, check_retention
+from ingest.control_fields import check_name, check_permissions, check_retention
 from ingest.controls import Controls
 from ingest.creations import as_created
-from ingest.done_operations import DoneOperations
+from ingest.keyed_operations import KeyedOperation
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
 from ingest.rates import Rates
@@ -62,18 +62,17 @@ class TopicHandlers:
         self._profile = profile
         self._usual = usual
         self._kept_ms = kept_ms
-        self._deleted = DoneOperations()
 
     async def create(self, call: Call) -> Reply:
         """POST /api/v1/topics."""
         with self._audit.operation(call, "topic.create") as entry:
             creation = self._creation(call)
             entry.topic_id, entry.change = creation.topic_id, creation.permissions
+            keyed = self._controls.keyed.read(call, "create", creation)
             record_id = self._controls.id_of("create", creation.topic_id, call.caller, call.idempotency_key)
-            asked = self._controls.require_same(record_id, call.idempotency_key, creation)
             self._rates.create(call.caller)
             entry.record_id = id_text(record_id)
-            return reply(topic_created(await self._create(call, creation, record_id, asked)), 201)
+            return reply(topic_created(await self._create(call, creation, record_id, keyed)), 201)
 
     async def show(self, call: Call) -> Reply:
         """GET /api/v1/topics/{topic_id}."""
@@ -83,22 +82,31 @@ class TopicHandlers:
         return reply(topic_shown(known.info))
 
     async def remove(self, call: Call) -> Reply:
-        """DELETE /api/v1/topics/{topic_id}."""
+        """DELETE /api/v1/topics/{topic_id}; 204 too for the repeat of one that was handed over, once it is gone."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
+        operation = f"delete {topic_id}"
+        is_repeat = self._controls.keyed.is_known(call, operation)
         with self._audit.operation(call, "topic.delete", topic_id) as entry:
-            record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
-            if record_id in self._deleted:
-                return NO_CONTENT
-            known = await self._access.ask(topic_id, call.caller, rights.may_administer, "delete")
-            check_key(call)
-            self._rates.read(call.caller)
-            entry.record_id = id_text(record_id)
-            outcome = await self._controls.decide(topic_id, DeleteTopic(topic_id), known.info.epoch, record_id)
-            self._catalog.drop(topic_id)
-            if outcome.verdict.code != Code.DELETED:
-                raise rights.unknown_topic(topic_id)
-            self._deleted.add(record_id, call.idempotency_key)
+            try:
+                await self._delete(call, entry, topic_id, operation)
+            except Refusal as refusal:
+                if refusal.code != "topic_not_found":
+                    raise
+                if not is_repeat:
+                    self._controls.keyed.forget(call, operation)
+                    raise
             return NO_CONTENT
+
+    async def _delete(self, call: Call, entry: AuditEntry, topic_id: str, operation: str) -> None:
+        known = await self._access.ask(topic_id, call.caller, rights.may_administer, "delete")
+        keyed = self._controls.keyed.read(call, operation)
+        self._rates.read(call.caller)
+        record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
+        entry.record_id = id_text(record_id)
+        outcome = await self._controls.decide(topic_id, DeleteTopic(topic_id), known.info.epoch, record_id, keyed)
+        self._catalog.drop(topic_id)
+        if outcome.verdict.code != Code.DELETED:
+            raise rights.unknown_topic(topic_id)
 
     async def listed(self, call: Call) -> Reply:
         """GET /api/v1/topics: a page of the topics that the caller may see, ascending by id over all shards."""
@@ -124,16 +132,23 @@ class TopicHandlers:
     async def make(self, call: Call, topic_id: str) -> TopicInfo:
         """Creates a public topic for its first publish, or finds that another caller just did.
 
-        The user's rates, of publishes too, are taken first. Raises Refusal.
+        The user's rates, of publishes too, are taken first. Raises Refusal: `not_ready` where it is not known in time
+        whether the topic is made, for the message itself was not handed over.
         """
         caller = call.caller
-        with self._audit.operation(call, "topic.create", topic_id) as entry:
-            self._rates.publish_and_create(caller)
-            settings = topic_settings.create(None, self._profile)
-            creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id, settings)
-            record_id = self._controls.id_of("create", topic_id, caller, None)
-            entry.change, entry.record_id = creation.permissions, id_text(record_id)
-            await self._controls.change(topic_id, creation, 0, record_id)
+        try:
+            with self._audit.operation(call, "topic.create", topic_id) as entry:
+                self._rates.publish_and_create(caller)
+                settings = topic_settings.create(None, self._profile)
+                creation = CreateTopic(topic_id, topic_id, "PUBLIC", caller.user_id, settings)
+                record_id = self._controls.id_of("create", topic_id, caller, None)
+                entry.change, entry.record_id = creation.permissions, id_text(record_id)
+                await self._controls.change(topic_id, creation, 0, record_id)
+        except Refusal as refusal:
+            if refusal.code != "outcome_unknown":
+                raise
+            detail = f"topic {topic_id} is not made yet; nothing was published to it"
+            raise Refusal("not_ready", detail) from None
         info, role, _ = await self._catalog.fetch(topic_id, caller)
         rights.require(rights.may_publish(caller, info, role), caller, info, role, "publish to")
         return info
@@ -154,12 +169,13 @@ class TopicHandlers:
         permissions = "PUBLIC" if permissions is None else check_permissions(permissions)
         settings = topic_settings.create(body.get("settings"), self._profile, self._usual)
         check_retention(settings, self._kept_ms)
-        check_key(call)
         return CreateTopic(topic_id, name, permissions, call.caller.user_id, settings)
 
-    async def _create(self, call: Call, creation: CreateTopic, record_id: bytes, asked: bytes) -> TopicInfo:
+    async def _create(
+        self, call: Call, creation: CreateTopic, record_id: bytes, keyed: KeyedOperation | None
+    ) -> TopicInfo:
         topic_id = creation.topic_id
-        outcome = await self._controls.decide(topic_id, creation, 0, record_id, asked)
+        outcome = await self._controls.decide(topic_id, creation, 0, record_id, keyed)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
             return await as_created(self._catalog, creation, outcome, self._usual)

@@ -43,8 +43,9 @@ class ConnectionHandlers:
         with self._audit.operation(call, "subscriptions.end", topic_id, user_id):
             await self._access.require(topic_id, call.caller, rights.may_see, "see")
             connection_id = connection_id_of(call)
+            call.check_key()
             self._rates.read(call.caller)
-            answer = await self._owners.ask(
+            answer = await self._owners.store(
                 self._owners.shard_of_user(user_id),
                 lambda req: EndSubscriptions(req, user_id, topic_id, connection_id),
             )

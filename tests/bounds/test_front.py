@@ -9,9 +9,11 @@ from headgate.core.publish.recent_publishes import LogPlace, RecentPublishes
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.token_buckets import Rate, TokenBuckets
-from ingest import done_operations, known_roles
-from ingest.done_operations import AskedOperations, DoneOperations
+from headgate.runtime.system import SystemClock
+from ingest import keyed_operations, known_roles
+from ingest.keyed_operations import KeyedOperations
 from ingest.known_roles import KnownRoles
+from tests.ingest.parts import call
 
 MANY = 1_500
 BOUND = 1_000
@@ -35,23 +37,21 @@ def test_unresolved_answers_are_bounded_apart_from_the_known() -> None:
     assert len(answers) <= BOUND
 
 
-def test_cached_roles_and_done_operations_are_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_roles_and_keyed_operations_are_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_roles, "MAX_ROLES", BOUND)
-    monkeypatch.setattr(done_operations, "MAX_DONE", BOUND)
-    monkeypatch.setattr(done_operations, "MAX_ASKED", BOUND)
-    roles, done, asked = KnownRoles(), DoneOperations(), AskedOperations()
+    monkeypatch.setattr(keyed_operations, "MAX_KEYS", BOUND)
+    roles, keyed = KnownRoles(), KeyedOperations(SystemClock())
     for n in range(MANY):
         roles.put("t", f"u{n}", Role.MEMBER, 0.0, 1)
-        done.add(n.to_bytes(16), "k")
-        done.add((n + MANY).to_bytes(16), None)
-        asked.add(n.to_bytes(16), asked.require_same(n.to_bytes(16), {"n": n}))
+        keyed.add(keyed.read(call(key=str(n)), "create", {"n": n}))
+        keyed.add(keyed.read(call(), "create", {"n": n}))
     assert len(roles) == BOUND
     assert roles.get("t", f"u{MANY - 1}", 1) is not None and roles.get("t", "u0", 1) is None
-    kept = [n for n in range(2 * MANY) if n.to_bytes(16) in done]
+    kept = [n for n in range(MANY) if keyed.is_known(call(key=str(n)), "create")]
     assert kept == list(range(MANY - BOUND, MANY))
-    assert asked.require_same((0).to_bytes(16), {"n": 1}), "the oldest is forgotten"
+    assert keyed.read(call(key="0"), "create", {"n": 1}), "the oldest is forgotten"
     with pytest.raises(Refusal, match="idempotency_conflict"):
-        asked.require_same((MANY - BOUND).to_bytes(16), {"n": 0})
+        keyed.read(call(key=str(MANY - BOUND)), "create", {"n": 0})
 
 
 def test_rate_buckets_are_bounded_and_a_user_who_publishes_keeps_his() -> None:

@@ -84,7 +84,7 @@ MODULES = {
     "catalog": "ingest.catalog",
     "message_queries": "ingest.message_queries",
     "known_roles": "ingest.known_roles",
-    "done_operations": "ingest.done_operations",
+    "keyed_operations": "ingest.keyed_operations",
     "tokens": "headgate.runtime.tokens",
     "redeemed_tickets": "dispatcher.redeemed_tickets",
     "revoked_tokens": "headgate.core.wire.revoked_tokens",

@@ -13,6 +13,7 @@ from headgate.core.wire.message_changes import RedactMessage, decode_event
 from headgate.core.wire.verdict import Code, Verdict
 from ingest.audit import AuditLog
 from ingest.controls import ControlOutcome
+from ingest.keyed_operations import KeyedOperation
 from ingest.message_updates import MessageUpdates, Target
 from ingest.rates import RateLimits
 from tests.ingest.parts import Parts, call, play
@@ -28,7 +29,7 @@ class Scripted:
         self.verdicts = list(verdicts)
         self.refusals: list[Refusal | None] = []  # of the questions, in turn
         self.events: list[bytes] = []
-        self.id_of, self.require_same = parts.controls.id_of, parts.controls.require_same
+        self.id_of, self.keyed = parts.controls.id_of, parts.controls.keyed
         self.own = own
         self.epoch = 0
         self.updates = MessageUpdates(
@@ -46,7 +47,8 @@ class Scripted:
             raise refusal
         return MessageAnswer(1, "t", self.epoch, 4, 99, 1, False, self.own, False, LOGIC, FRAME, [])
 
-    async def decide_event(self, topic_id: str, event: bytes, record_id: bytes, asked: bytes) -> ControlOutcome:
+    async def decide_event(self, topic_id: str, event: bytes, keyed: KeyedOperation | None) -> ControlOutcome:
+        self.keyed.add(keyed)
         self.events.append(event)
         return ControlOutcome(self.verdicts.pop(0), 1)
 
@@ -136,6 +138,31 @@ def test_each_change_has_a_record_of_its_own_under_one_key() -> None:
         for target in (TARGET, other):
             await scripted.updates.edit(call(key="k"), target, b'{"payload":1,"version":1}')
         assert len({decode(event).id for event in scripted.events}) == 8
+
+    play(scene)
+
+
+def test_an_alias_names_its_message_in_the_body_so_another_one_under_the_key_is_a_conflict() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        scripted = Scripted(parts, *[Verdict(Code.CHANGED, 9)] * 6)
+        updates, first, other = (
+            scripted.updates,
+            Target("", TARGET.message_id),
+            Target("", random_id(b"t", b"another one!")),
+        )
+        body, key = b'{"payload":1,"version":1}', call(key="k")
+        for _ in range(2):
+            await updates.edit(key, first, body)
+            await updates.redact(key, first)
+            await updates.react(key, first, "x", removed=False)
+        with pytest.raises(Refusal, match="idempotency_conflict"):
+            await updates.edit(key, other, body)
+        with pytest.raises(Refusal, match="idempotency_conflict"):
+            await updates.redact(key, other)
+        for target, name, removed in ((other, "x", False), (first, "y", False), (first, "x", True)):
+            with pytest.raises(Refusal, match="idempotency_conflict"):
+                await updates.react(key, target, name, removed=removed)
 
     play(scene)
 

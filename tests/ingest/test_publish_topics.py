@@ -1,11 +1,14 @@
 """ingest.publish_topics: the topics of a batch are asked for at once, and made one by one while there is time."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from headgate.core.publish.body import PublishBody
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER
-from headgate.core.wire.link import AskTopic
+from headgate.core.wire.link import AskTopic, AskVerdict
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.topic_settings import DEFAULTS
 from ingest.audit import AuditLog
@@ -88,6 +91,23 @@ def test_a_creation_that_is_refused_ends_none_of_the_others() -> None:
         assert codes(dict(topics.found)) == {"a": "found", "b": "found", "c": "rate_limited"}
 
     play(scene, RateLimits(creations_per_user_per_min=2))
+
+
+def test_a_publish_whose_topic_is_not_made_in_time_was_not_handed_over() -> None:
+    async def scene(parts: Parts) -> None:
+        targets, ask = targets_of(parts), parts.directory.ask
+
+        def silent(shard: int, build: Any) -> Any:
+            is_verdict = isinstance(build(0), AskVerdict)
+            return asyncio.get_running_loop().create_future() if is_verdict else ask(shard, build)
+
+        parts.directory.ask = silent  # type: ignore[method-assign]
+        with pytest.raises(Refusal, match="not_ready: topic t is not made yet; nothing was published"):
+            await targets.make(call(caller=BO), "t")
+        topics = await targets.find_or_make(call(caller=BO), {"u": GOOD})
+        assert codes(dict(topics.found)) == {"u": "not_ready"}
+
+    play(scene)
 
 
 def test_one_topic_is_found_or_made() -> None:

@@ -11,8 +11,9 @@ from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.link import AskTopics
 from headgate.core.wire.rights import Caller
 from headgate.core.wire.topic_settings import DEFAULTS
-from ingest import done_operations as module
+from ingest import keyed_operations
 from ingest.audit import AuditLog
+from ingest.catalog import INGEST, Known
 from ingest.rates import RateLimits
 from ingest.shapes import topic_created, topic_shown
 from ingest.topic_ids import TopicIds
@@ -127,7 +128,7 @@ def test_a_repeated_creation_is_the_first_and_another_one_is_a_conflict_for_thos
 
 
 def test_a_repeated_delete_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DONE", 2)
+    monkeypatch.setattr(keyed_operations, "MAX_KEYS", 2)
 
     async def scene(parts: Parts) -> None:
         handlers = handlers_of(parts)
@@ -158,6 +159,26 @@ def test_a_delete_is_a_read_of_the_users_rate_once_he_may() -> None:
         await parts.catalog.fetch("b")
 
     play(scene, RateLimits(reads_per_user_per_min=1))
+
+
+def test_a_delete_that_came_too_late_is_not_found_the_next_time_either() -> None:
+    async def scene(parts: Parts) -> None:
+        info, handlers = await parts.topic("t"), handlers_of(parts)
+        fetch = parts.catalog.fetch
+
+        async def then_another_deletes(topic_id: str, caller: Caller = INGEST) -> Known:
+            known = await fetch(topic_id, caller)
+            parts.catalog.fetch = fetch  # type: ignore[method-assign]
+            record_id = parts.controls.id_of("delete", "t", Caller("bo"), None)
+            await parts.controls.change("t", DeleteTopic("t"), info.epoch, record_id)
+            return known
+
+        parts.catalog.fetch = then_another_deletes  # type: ignore[method-assign]
+        for _ in range(2):
+            with pytest.raises(Refusal, match="topic_not_found"):
+                await handlers.remove(call(key="k"))
+
+    play(scene)
 
 
 def test_a_topic_that_is_deleted_by_another_is_not_found() -> None:

@@ -76,6 +76,7 @@ class Owner:
         self.delivered = 0  # how many sockets take each message that is counted
         self.expected: Counter[bytes] = Counter()  # messages that are counted now
         self.waits_ms = list[int]()  # for which counts were asked for
+        self.usual = topic_settings.DEFAULTS
         self.ended = 0  # how many subscriptions each EndSubscriptions ends
 
     def catch_up(self) -> None:
@@ -133,7 +134,7 @@ class Owner:
         return row
 
     def _info(self, row: Row) -> link.TopicInfo:
-        settings = topic_settings.effective(row.settings)
+        settings = topic_settings.effective(row.settings, self.usual)
         about = (row.topic_id, row.epoch, row.seq, row.name, row.permissions, row.owner_id, row.created_at)
         count, members = self.counts.get(row.topic_id, 0), self._state(row).member_count(topic_key(row.topic_id))
         return link.TopicInfo(*about, count, members, "direct", settings, row.version)

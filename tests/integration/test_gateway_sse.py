@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headgate.core.client.limits import Limits
+from headgate.runtime.links.port import AnswerLost
 from tests.integration.gateway_twin import Gateway, gateway, until
 from tests.integration.http_twin import rest_of
 
@@ -231,6 +232,40 @@ async def test_delete_without_the_users_owner_ends_those_here_and_says_that_othe
         client.ask("/api/v1/topics/a/subscribe?user=bob", "DELETE")
         assert (await client.answer())[::2] == (200, {"success": True, "ended": 0})
         client.close()
+
+
+@pytest.mark.parametrize("how", ["silent", "lost"])
+async def test_delete_that_the_users_owner_may_have_carried_out_is_504(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.app._ANSWER_S", 0.05)
+    async with gateway() as gate:
+        gate.owners.create("a")
+
+        def ask(*_: Any) -> "asyncio.Future[Any]":
+            future = asyncio.get_running_loop().create_future()
+            if how == "lost":
+                future.set_exception(AnswerLost("not_ready", "the link was lost"))
+            return future
+
+        monkeypatch.setattr(gate.owners, "ask", ask)
+        client = await Client.to(gate)
+        client.ask("/api/v1/topics/a/subscribe?user=bob", "DELETE")
+        status, _, problem = await client.answer()
+        assert (status, problem["code"]) == (504, "outcome_unknown")
+        client.close()
+
+
+async def test_delete_with_a_key_that_is_none_ends_nothing() -> None:
+    async with gateway() as gate:
+        topic = gate.owners.create("a")
+        mine, _ = await stream(gate, "/sse/subscribe?topic_id=a&user=bob")
+        client = await Client.to(gate)
+        client.ask("/api/v1/topics/a/subscribe?user=bob", "DELETE", Idempotency_Key="")
+        status, _, problem = await client.answer()
+        assert (status, problem["code"], topic.count) == (400, "bad_request", 1)
+        client.close()
+        mine.close()
 
 
 async def test_delete_ends_the_callers_own_streams() -> None:

@@ -178,9 +178,9 @@ def test_a_right_that_is_lost_meanwhile_is_decided_by_the_log(monkeypatch: pytes
         message_id = await published(world, bo)
         append = Controls.decide_event
 
-        async def put_out_first(self: Any, topic_id: str, event: bytes, record_id: bytes, asked: bytes) -> Any:
+        async def put_out_first(self: Any, topic_id: str, event: bytes, keyed: Any) -> Any:
             await world.call("DELETE", "/api/v1/topics/t/members/bo")
-            return await append(self, topic_id, event, record_id, asked)
+            return await append(self, topic_id, event, keyed)
 
         monkeypatch.setattr(Controls, "decide_event", put_out_first)
         problem(await edit(world, message_id, 2, 1, bo), 403, "forbidden")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from headgate.core.wire import topic_settings
 from headgate.core.wire.control import UpdateTopic, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import random_id, topic_key
@@ -12,6 +13,7 @@ from headgate.core.wire.link import AskVerdict
 from headgate.core.wire.rights import Caller, actor_of
 from headgate.runtime.testing.faulty_log import Reach
 from ingest import topic_updates
+from ingest.rates import RateLimits
 from tests.integration.ingest_twin import World, play, problem
 
 T = "/api/v1/topics/t"
@@ -68,6 +70,34 @@ def test_it_takes_effect_at_once_on_every_ingest() -> None:
             assert answers == [200, 429]
 
     play(scene)
+
+
+@pytest.mark.parametrize("per_s", [1_000, 10])
+def test_the_built_in_rate_is_a_rate_like_any_other_where_the_setting_is_another(per_s: int) -> None:
+    usual = topic_settings.usual_with(10_000, 8_000, per_s)
+
+    async def scene(world: World) -> None:
+        world.owner.usual = usual
+        made = await world.create("t")
+        assert made["settings"]["rate_limit"] == {"per_s": per_s, "burst": 2 * per_s}
+        built_in = {"per_s": 100, "burst": 200}
+        changed = (await patch(world, {"settings": {"rate_limit": built_in}})).json()
+        assert changed["settings"]["rate_limit"] == built_in
+        world.owner.catch_up()
+        assert world.owner.row("t").settings == {"rate_limit": built_in}, "what the owner applies"
+        answer = await world.publish("t", token=world.token("bo"), payload=1)
+        assert b'"topic";q=200;w=2' in answer.headers["ratelimit-policy"].encode()
+        changed = (await patch(world, {"settings": {"rate_limit": {"per_s": 50}}})).json()
+        assert changed["settings"]["rate_limit"] == {"per_s": 50, "burst": 2 * per_s}
+        await patch(world, {"settings": {"rate_limit": None}})
+        world.owner.catch_up()
+        assert world.owner.row("t").settings == {}
+        answer = await world.publish("t", token=world.token("bo"), payload=1)
+        assert f'"topic";q={2 * per_s};w=2' in answer.headers["ratelimit-policy"]
+        direct = (await world.call("POST", "/api/v1/direct", json={"user_id": "bo"})).json()
+        assert direct["settings"] == made["settings"]
+
+    play(scene, usual=usual, rates=RateLimits(publish_per_topic_per_s=per_s))
 
 
 @pytest.mark.parametrize(

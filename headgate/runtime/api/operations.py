@@ -66,7 +66,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             is_keyed=True,
         ),
         # It also counts as a read: `default`.
-        Operation("delete_topic", "topics", "Delete a topic.", codes=_TOPIC, is_keyed=True),
+        Operation("delete_topic", "topics", "Delete a topic.", codes=("bad_request", *_TOPIC), is_keyed=True),
         Operation(
             "topic_stats",
             "topics",
@@ -79,7 +79,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "topics",
             "Deliver at once what a topic's strategy holds.",
             answer=answers.TopicFlushedAnswer,
-            codes=(*_TOPIC, *_READ),
+            codes=("bad_request", *_TOPIC, *_READ),
+            is_keyed=True,
         ),
         Operation(
             "publish",
@@ -152,6 +153,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             answers.SubscriptionsEndedAnswer,
             ("invalid_topic_id", "topic_not_found"),  # it also counts as a read: `default`
             is_body_optional=True,
+            is_keyed=True,
         ),
         Operation(
             "create_ticket",
@@ -159,15 +161,17 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Make a ticket of the caller's token.",
             requests.TicketRequest,
             answers.TicketAnswer,
-            ("invalid_topic_id", *_READ),
+            ("invalid_topic_id", "idempotency_conflict", *_READ),
             is_body_optional=True,
+            is_keyed=True,
         ),
         Operation(
             "create_revocation",
             "credentials",
             "Void the tokens of a user, or one token.",
             requests.RevocationRequest,
-            codes=("forbidden",),
+            codes=("forbidden", "idempotency_conflict"),
+            is_keyed=True,
         ),
         Operation(
             "create_direct_topic",
@@ -175,7 +179,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Find or make the private topic of the caller and another user.",
             requests.DirectRequest,
             answers.CreatedTopic,
-            ("forbidden", *_READ),
+            ("forbidden", "idempotency_conflict", *_READ),
             also=(200,),
             is_keyed=True,
         ),
@@ -262,7 +266,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Redact, in the channel vocabulary; the id alone names the message.",
             requests.DeleteMessageRequest,
             None,
-            ("message_not_found", "forbidden", *_READ),
+            ("message_not_found", "forbidden", "idempotency_conflict", *_READ),
             is_keyed=True,
         ),
         Operation(
@@ -271,7 +275,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "React, in the channel vocabulary; the id alone names the message.",
             requests.ReactRequest,
             None,
-            ("message_not_found", "forbidden", "immutable", "limit_reached", *_READ),
+            ("message_not_found", "forbidden", "idempotency_conflict", "immutable", "limit_reached", *_READ),
             is_keyed=True,
         ),
         Operation(
@@ -334,13 +338,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             answer=answers.DeadLetterDetails,
             codes=_LETTER,
         ),
-        Operation("purge_dead_letter", "dead letters", "Remove a dead letter.", codes=_LETTER),
+        Operation("purge_dead_letter", "dead letters", "Remove a dead letter.", codes=_LETTER, is_keyed=True),
         Operation(
             "replay_dead_letter",
             "dead letters",
             "Deliver the message of a dead letter again, to whom it was for.",
             answer=answers.ReplayedLetter,
             codes=(*_LETTER, "gone"),
+            is_keyed=True,
         ),
         Operation("openapi", "documents", "This document.", answer=dict[str, Any]),
         Operation("asyncapi", "documents", "The AsyncAPI document of the streams.", answer=dict[str, Any]),

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headgate.core.publish.body import read_object
+from headgate.core.publish.body import check_client_msg_id, read_object
 from headgate.core.wire.rights import Caller, Identity
 from headgate.runtime.http.bodies import JSON
 from headgate.runtime.http.memory_budget import Share
@@ -44,6 +44,11 @@ class Call(NamedTuple):
     def json_object(self) -> dict[str, Any]:
         """Returns the body as an object. Raises Refusal `bad_request` for another body."""
         return read_object(self.body)
+
+    def check_key(self) -> None:
+        """Raises Refusal `bad_request` for an Idempotency-Key that is none."""
+        if self.idempotency_key is not None:
+            check_client_msg_id(self.idempotency_key, "the header Idempotency-Key")
 
 
 class Reply(NamedTuple):
