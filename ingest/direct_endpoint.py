@@ -30,7 +30,6 @@ class DirectEndpoint:
         owners: OwnerQueries,
         rates: Rates,
         audit: AuditLog,
-        *,
         profile: str,
         usual: topic_settings.Settings,
     ) -> None:

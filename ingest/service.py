@@ -138,9 +138,7 @@ class IngestService:
             AliasEndpoints(publish, history, updates, marks, rates),
             TicketEndpoint(authenticator.tickets, controls.keyed, rates, clock, rng, audit),
             self._revocations,
-            DirectEndpoint(
-                self._catalog, controls, self._owners, rates, audit, profile=options.profile, usual=options.usual
-            ),
+            DirectEndpoint(self._catalog, controls, self._owners, rates, audit, options.profile, options.usual),
             self._events,
             DeadLetterEndpoints(self._owners, controls.keyed, rates, audit, turns),
             TopicStatsHandlers(access, self._owners, self.queues, rates, audit),

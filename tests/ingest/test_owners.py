@@ -32,7 +32,7 @@ def test_what_was_handed_to_an_owner_may_have_been_done(how: str, code: str, aft
     async def scene(parts: Parts) -> None:
         parts.directory.up = how != "away"
         parts.directory.mute = how == "silent"
-        parts.owner._EndSubscriptions = lambda ask: Unanswered(ask.req, "not_ready", "gone")  # type: ignore[method-assign, assignment, return-value]
+        parts.owner._EndSubscriptions = lambda ask: Unanswered(ask.req, "not_ready", "gone")  # type: ignore[method-assign]
         started = parts.clock.now()
         with pytest.raises(Refusal) as caught:
             await parts.owners.store(0, lambda req: EndSubscriptions(req, "ann", "t"))

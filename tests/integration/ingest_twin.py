@@ -76,8 +76,7 @@ class Owner:
         self.delivered = 0  # how many sockets take each message that is counted
         self.expected: Counter[bytes] = Counter()  # messages that are counted now
         self.waits_ms = list[int]()  # for which counts were asked for
-        self.usual = topic_settings.DEFAULTS
-        self.ended = 0  # how many subscriptions each EndSubscriptions ends
+        self.ended, self.usual = 0, topic_settings.DEFAULTS  # `ended`: subscriptions of each EndSubscriptions
 
     def catch_up(self) -> None:
         for shard in range(self.store.shards):

@@ -42,7 +42,7 @@ def silence(world: World, kind: type[Any]) -> None:
 
 
 def hear(world: World) -> None:
-    del world.directory.ask  # type: ignore[method-assign]
+    del world.directory.ask
 
 
 class Letters:
