@@ -13,7 +13,7 @@ from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.call import Call
 from headgate.runtime.ports import Clock
 
-MAX_KEYS: Final = 20_000  # about 6 MB
+MAX_KEYS: Final = 20_000  # about 8 MB
 KEEP_S: Final = 86_400.0  # as long as a client_msg_id is known
 DIGEST_BYTES: Final = 16
 
