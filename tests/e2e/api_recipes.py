@@ -115,6 +115,7 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             201: good({"user_id": "new"}),
             200: direct,
             403: direct._replace(who=LITTLE),
+            422: good({"user_id": "bert"})._replace(headers=USED_KEY),
             429: good({"user_id": "$fresh"}, who=GREEDY),
         },
     }
@@ -326,6 +327,7 @@ def _channels() -> dict[str, dict[int, Recipe]]:
             204: delete,
             403: good({"message_id": "$mine"}, who=STRANGER),
             404: good({"message_id": "$unknown"}),
+            422: good({"message_id": "$mine"})._replace(headers=USED_KEY),
             429: good({"message_id": "$greedys"}, who=GREEDY),
         },
         "alias_react": refused(react, True)
@@ -368,8 +370,18 @@ def _others() -> dict[str, dict[int, Recipe]]:
     return {
         "show_top": refused(good(who=ADMIN), False)
         | {200: good(who=ADMIN), 403: good(who=STRANGER), 429: good(who=GREEDY)},
-        "create_ticket": refused(ticket, True) | {200: ticket, 429: ticket._replace(who=GREEDY)},
-        "create_revocation": refused(revocation, True) | {204: revocation, 403: revocation._replace(who=OWNER)},
+        "create_ticket": refused(ticket, True)
+        | {
+            200: ticket,
+            422: good({"kind": "stream", "topic_ids": ["open"]})._replace(headers=USED_KEY),
+            429: ticket._replace(who=GREEDY),
+        },
+        "create_revocation": refused(revocation, True)
+        | {
+            204: revocation,
+            403: revocation._replace(who=OWNER),
+            422: revocation._replace(headers=USED_KEY),
+        },
         "openapi": {200: good()},
         "asyncapi": {200: good()},
     }

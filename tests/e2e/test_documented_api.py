@@ -93,17 +93,20 @@ class Scene:
             self._done(OWNER, "POST", "/topics/short/publish?wait=sequenced", {"payload": number})
         self._done(OWNER, "POST", "/topics/open/publish", {"payload": 1, "client_msg_id": "used"})
         self._done(GREEDY, "POST", "/topics", {"name": "n", "topic_id": "greedys"})
-        self._done(OWNER, "POST", "/direct", {"user_id": "anna"})
-        self._done(OWNER, "POST", "/topics", {"name": "n"}, {"Idempotency-Key": "used"})
+        self._done(OWNER, "POST", "/direct", {"user_id": "anna"}, USED_KEY)
+        self._done(OWNER, "POST", "/tickets", {}, USED_KEY)
+        self._done(ADMIN, "POST", "/revocations", {"user_id": "nobody"}, USED_KEY)
         self._done(OWNER, "PUT", "/topics/open/members/anna", {"role": "member"}, {"Idempotency-Key": "used"})
         self._done(OWNER, "PUT", f"/topics/writable/members/{PUBLISHER}", {"role": "publisher"})
         for name in ("mine", "draft", "draft2", "draft3", "doomed", "doomed2", "redacted"):
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")
         self.messages["$greedys"] = self._published(GREEDY, "open")
-        self._done(OWNER, "DELETE", f"/topics/open/messages/{self.messages['$redacted']}", None)
+        self._done(OWNER, "POST", f"{self.url}/delete_message", {"message_id": self.messages["$redacted"]}, USED_KEY)
         edit = f"/topics/open/messages/{self.messages['$draft2']}"
         self._done(OWNER, "PATCH", edit, {"payload": 1, "version": 1}, USED_KEY)
+        by_alias = {"message_id": self.messages["$draft2"], "content": 1, "version": 2}
+        self._done(OWNER, "POST", f"{self.url}/edit_message", by_alias, USED_KEY)
 
     def _published(self, who: str, topic_id: str) -> str:
         answer = self._done(who, "POST", f"/topics/{topic_id}/publish?wait=sequenced", {"payload": 1})
