@@ -60,7 +60,6 @@ _PAYLOAD: Final = {"payload": 1}
 
 def _topics() -> dict[str, dict[int, Recipe]]:
     create, show, change = good({"name": "n"}), good(path=_OPEN), good({"name": "n"}, path=_OPEN)
-    direct = good({"user_id": "anna"})
     return {
         "create_topic": refused(create, True)
         | {
@@ -110,6 +109,13 @@ def _topics() -> dict[str, dict[int, Recipe]]:
             404: show._replace(path=_MISSING),
             429: show._replace(who=GREEDY, path={"topic_id": "greedys"}),
         },
+        **_direct(),
+    }
+
+
+def _direct() -> dict[str, dict[int, Recipe]]:
+    direct = good({"user_id": "anna"})
+    return {
         "create_direct_topic": refused(direct, True)
         | {
             201: good({"user_id": "new"}),
@@ -317,9 +323,7 @@ def _channels() -> dict[str, dict[int, Recipe]]:
             403: edit._replace(who=STRANGER),
             404: good({"message_id": "$unknown", "content": 2, "version": 1}),
             409: good({"message_id": "$mine", "content": 2, "version": 9}),
-            422: good({"message_id": "$draft2", "content": 3, "version": 1})._replace(
-                headers={"Idempotency-Key": "used"}
-            ),
+            422: good({"message_id": "$draft2", "content": 3, "version": 1})._replace(headers=USED_KEY),
             429: good({"message_id": "$greedys", "content": 2, "version": 1}, who=GREEDY),
         },
         "alias_delete": refused(delete, True)
@@ -377,11 +381,7 @@ def _others() -> dict[str, dict[int, Recipe]]:
             429: ticket._replace(who=GREEDY),
         },
         "create_revocation": refused(revocation, True)
-        | {
-            204: revocation,
-            403: revocation._replace(who=OWNER),
-            422: revocation._replace(headers=USED_KEY),
-        },
+        | {204: revocation, 403: revocation._replace(who=OWNER), 422: revocation._replace(headers=USED_KEY)},
         "openapi": {200: good()},
         "asyncapi": {200: good()},
     }
