@@ -57,7 +57,7 @@ class DirectEndpoint:
             entry.change = creation.permissions
             if not allowed:
                 raise Refusal("forbidden", f"{call.caller.user_id} may not create topic {creation.topic_id}")
-            keyed = self._controls.keyed.read(call, "direct", user_id)
+            keyed = self._controls.keyed.read(call, f"direct {creation.topic_id}")
             self._rates.create(call.caller)
             return await self._make(call, creation, entry, keyed)
 

@@ -19,7 +19,7 @@ DIGEST_BYTES: Final = 16
 
 
 class KeyedOperation(NamedTuple):
-    """An operation with a key. `scope` is the digest of its user, method, path and key, `fingerprint` of its body."""
+    """An operation with a key. `scope` is a digest of user, method, path, target and key, `fingerprint` of the body."""
 
     scope: bytes
     fingerprint: bytes

@@ -83,7 +83,7 @@ class MessageUpdates:
             edit = read_edit(body, self._payload_bytes)
             entry.change += f" version={edit.version}"
             record_id = self._record_id(call, message, f"edit\0{id_text(target.message_id)}")
-            keyed = self._keyed(call, target, "message.edit", edit)
+            keyed = self._keyed(call, target, "edit", edit)
             headers = self._admit(call, info)
             if call.idempotency_key is None:
                 require_version(message, edit)
@@ -98,7 +98,7 @@ class MessageUpdates:
         with self._audit.operation(call, "message.redact", target.topic_id) as entry:
             message, info = await self._find(call, entry, target, "redact")
             record_id = self._record_id(call, message, f"redact\0{id_text(target.message_id)}")
-            keyed = self._keyed(call, target, "message.redact")
+            keyed = self._keyed(call, target, "redact")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
@@ -115,7 +115,7 @@ class MessageUpdates:
             reaction = check_reaction(name)
             message, info = await self._find(call, entry, target, "unreact" if removed else "react", reaction)
             record_id = self._record_id(call, message, f"{action}\0{id_text(target.message_id)}\0{reaction}")
-            keyed = self._keyed(call, target, "message.react", path=f"{action} {reaction}")
+            keyed = self._keyed(call, target, f"{action} {reaction}")
             headers = self._admit(call, info)
             if message.settled:
                 return headers
@@ -137,14 +137,8 @@ class MessageUpdates:
         known = await self._access.require(message.topic_id, call.caller, rights.may_see, _CHANGE)
         return message, known.info
 
-    def _keyed(
-        self, call: Call, target: Target, operation: str, body: object = None, path: str = ""
-    ) -> KeyedOperation | None:
-        """Returns the operation of a request with a key. An alias has in its body what others have in their `path`."""
-        path += f" {id_text(target.message_id)}"
-        if target.topic_id:
-            return self._controls.keyed.read(call, f"{operation} {target.topic_id} {path}", body)
-        return self._controls.keyed.read(call, operation, [path, body])
+    def _keyed(self, call: Call, target: Target, operation: str, body: object = None) -> KeyedOperation | None:
+        return self._controls.keyed.read(call, f"{operation} {id_text(target.message_id)}", body)
 
     def _record_id(self, call: Call, message: MessageAnswer, op: str) -> bytes:
         return self._controls.id_of(op, message.topic_id, call.caller, call.idempotency_key)

@@ -68,7 +68,7 @@ class TopicHandlers:
         with self._audit.operation(call, "topic.create") as entry:
             creation = self._creation(call)
             entry.topic_id, entry.change = creation.topic_id, creation.permissions
-            keyed = self._controls.keyed.read(call, "create", creation)
+            keyed = self._controls.keyed.read(call, f"create {creation.topic_id}", creation)
             record_id = self._controls.id_of("create", creation.topic_id, call.caller, call.idempotency_key)
             self._rates.create(call.caller)
             entry.record_id = id_text(record_id)

@@ -121,7 +121,6 @@ def _direct() -> dict[str, dict[int, Recipe]]:
             201: good({"user_id": "new"}),
             200: direct,
             403: direct._replace(who=LITTLE),
-            422: good({"user_id": "bert"})._replace(headers=USED_KEY),
             429: good({"user_id": "$fresh"}, who=GREEDY),
         },
     }
@@ -331,7 +330,6 @@ def _channels() -> dict[str, dict[int, Recipe]]:
             204: delete,
             403: good({"message_id": "$mine"}, who=STRANGER),
             404: good({"message_id": "$unknown"}),
-            422: good({"message_id": "$mine"})._replace(headers=USED_KEY),
             429: good({"message_id": "$greedys"}, who=GREEDY),
         },
         "alias_react": refused(react, True)

@@ -102,11 +102,9 @@ class Scene:
             self.messages[f"${name}"] = self._published(OWNER, "open")
         self.messages["$hidden"] = self._published(OWNER, "writable")
         self.messages["$greedys"] = self._published(GREEDY, "open")
-        self._done(OWNER, "POST", f"{self.url}/delete_message", {"message_id": self.messages["$redacted"]}, USED_KEY)
+        self._done(OWNER, "DELETE", f"/topics/open/messages/{self.messages['$redacted']}", None)
         edit = f"/topics/open/messages/{self.messages['$draft2']}"
         self._done(OWNER, "PATCH", edit, {"payload": 1, "version": 1}, USED_KEY)
-        by_alias = {"message_id": self.messages["$draft2"], "content": 1, "version": 2}
-        self._done(OWNER, "POST", f"{self.url}/edit_message", by_alias, USED_KEY)
 
     def _published(self, who: str, topic_id: str) -> str:
         answer = self._done(who, "POST", f"/topics/{topic_id}/publish?wait=sequenced", {"payload": 1})

@@ -142,31 +142,6 @@ def test_each_change_has_a_record_of_its_own_under_one_key() -> None:
     play(scene)
 
 
-def test_an_alias_names_its_message_in_the_body_so_another_one_under_the_key_is_a_conflict() -> None:
-    async def scene(parts: Parts) -> None:
-        await parts.topic("t")
-        scripted = Scripted(parts, *[Verdict(Code.CHANGED, 9)] * 6)
-        updates, first, other = (
-            scripted.updates,
-            Target("", TARGET.message_id),
-            Target("", random_id(b"t", b"another one!")),
-        )
-        body, key = b'{"payload":1,"version":1}', call(key="k")
-        for _ in range(2):
-            await updates.edit(key, first, body)
-            await updates.redact(key, first)
-            await updates.react(key, first, "x", removed=False)
-        with pytest.raises(Refusal, match="idempotency_conflict"):
-            await updates.edit(key, other, body)
-        with pytest.raises(Refusal, match="idempotency_conflict"):
-            await updates.redact(key, other)
-        for target, name, removed in ((other, "x", False), (first, "y", False), (first, "x", True)):
-            with pytest.raises(Refusal, match="idempotency_conflict"):
-                await updates.react(key, target, name, removed=removed)
-
-    play(scene)
-
-
 def test_the_bytes_of_a_body_are_taken_before_it_is_read() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")

@@ -179,7 +179,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Find or make the private topic of the caller and another user.",
             requests.DirectRequest,
             answers.CreatedTopic,
-            ("forbidden", "idempotency_conflict", *_READ),
+            ("forbidden", *_READ),
             also=(200,),
             is_keyed=True,
         ),
@@ -266,7 +266,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "Redact, in the channel vocabulary; the id alone names the message.",
             requests.DeleteMessageRequest,
             None,
-            ("message_not_found", "forbidden", "idempotency_conflict", *_READ),
+            ("message_not_found", "forbidden", *_READ),
             is_keyed=True,
         ),
         Operation(
@@ -275,7 +275,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "React, in the channel vocabulary; the id alone names the message.",
             requests.ReactRequest,
             None,
-            ("message_not_found", "forbidden", "idempotency_conflict", "immutable", "limit_reached", *_READ),
+            ("message_not_found", "forbidden", "immutable", "limit_reached", *_READ),
             is_keyed=True,
         ),
         Operation(
