@@ -49,8 +49,9 @@ class Streams:
             script(ws)
 
     def hears(self, ws: ServerConnection) -> dict[str, Any]:
+        """Returns the next frame; `heard` has it without its `id`."""
         frame: dict[str, Any] = json.loads(ws.recv())
-        self.heard[-1].append(frame)
+        self.heard[-1].append({name: value for name, value in frame.items() if name != "id"})
         return frame
 
 
@@ -266,8 +267,10 @@ def test_stops_where_the_class_says_so(headgate: Headgate, streams: Streams, cod
 
 def test_a_topic_that_is_refused_does_not_end_the_others(headgate: Headgate, streams: Streams) -> None:
     def script(ws: ServerConnection) -> None:
-        streams.hears(ws), streams.hears(ws)
-        say(ws, type="error", topic_id="a", code="topic_not_found", message="there is no topic a", retryable=False)
+        asked = [streams.hears(ws) for _ in "ab"]
+        (of_a,) = (frame["id"] for frame in asked if frame["topic_id"] == "a")
+        refused = {"code": "topic_not_found", "message": "there is no topic a", "retryable": False}
+        say(ws, type="error", id=of_a, topic_id="a", **refused)
         subscribed(ws, "b", 0)
         messages(ws, "b", 1)
         say(ws, type="unsubscribed", topic_id="b", reason="deleted")

@@ -208,12 +208,15 @@ class Role:
         return f"{self.name} ({status}): {what}; its standard error ends with\n{self.errors()[-TAIL_BYTES:]}"
 
 
+_LIVE: Final = "shard live"
+_LEFT: Final = "shard has another owner"
+
+
 def shards_of(dispatcher: Role) -> set[int]:
     """Returns the shards that a dispatcher owns, by its own log lines."""
     lines = [json.loads(line) for line in dispatcher.errors_since_start().splitlines() if line.startswith("{")]
-    return {line["shard"] for line in lines if line["event"] == "shard live"} - {
-        line["shard"] for line in lines if line["event"] == "shard has another owner"
-    }
+    newest = {line["shard"]: line["event"] for line in lines if line["event"] in (_LIVE, _LEFT)}
+    return {shard for shard, event in newest.items() if event == _LIVE}
 
 
 class Stage:
