@@ -8,20 +8,17 @@ Exit status 1: other switches, a message that is missing, repeated or out of ord
 
 import argparse
 import asyncio
-import tempfile
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 from bench.crowd import Crowd
+from bench.deployment import ANY_RATE, add_client_options, administrator, exit_status, gateway_addresses
 from bench.stream_of_messages import Messages
 from tests.e2e.clients import Publisher
-from tests.e2e.harness import Deployment, Stage, token
-from tests.kafka.provide import provide
+from tests.e2e.harness import Deployment
 
 TOPIC: Final = "heat"
-SETTINGS: Final = {"heartbeat.interval": 3_600}
 SWITCH_S: Final = 60.0
 
 
@@ -60,16 +57,14 @@ async def hold(crowd: Crowd, what: str, seconds: float) -> None:
 async def measure(deployment: Deployment, options: argparse.Namespace) -> bool:
     """Prints the figures; says whether there were two switches."""
     await deployment.start(4)
-    gateways = [f"127.0.0.1:{gateway.port}" for gateway in deployment.gateways]
+    gateways = gateway_addresses(deployment)
     users = [f"follower-{n}" for n in range(options.many)]
     few, middle = options.few, options.middle
     async with AsyncExitStack() as stack:
-        root = token("root", service=True, admin=True)
-        admin = await stack.enter_async_context(Publisher(deployment.ingests[0].url, root))
+        admin = await stack.enter_async_context(administrator(deployment))
         enter = options.enter
         bounds = {"paced_above": enter // 10, "hot_enter": enter, "hot_exit": enter * 8 // 10}
-        settings = {"rate_limit": {"per_s": 100_000, "burst": 100_000}, **bounds}
-        assert (await admin.create(TOPIC, settings=settings)).status == 201
+        assert (await admin.create(TOPIC, settings=ANY_RATE | bounds)).status == 201
         crowd = await stack.enter_async_context(Crowd(gateways, options.processes, nice=options.nice))
         await crowd.open(TOPIC, users[:few])
         watch = ModeWatch(admin)
@@ -109,17 +104,8 @@ def main() -> int:
     parser.add_argument("--enter", type=int, default=10_000, help="the topic's hot_enter; the others in proportion")
     parser.add_argument("--per-s", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=15, help="of each figure")
-    parser.add_argument("--processes", type=int, default=2, help="of clients")
-    parser.add_argument("--nice", type=int, default=19, help="of the hot topic's clients")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder, provide() as kafka:
-        stage = Stage(Path(folder))
-        try:
-            prefix = f"bench-{time.time_ns()}"
-            deployment = Deployment(stage, kafka.bootstrap, prefix, gateways=2, settings=SETTINGS)
-            return 0 if asyncio.run(measure(deployment, options)) else 1
-        finally:
-            stage.close()
+    add_client_options(parser)
+    return exit_status(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

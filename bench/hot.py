@@ -11,26 +11,21 @@ times as long at 95 % as beside the control, or a message appends more inbox rec
 
 import argparse
 import asyncio
-import tempfile
-import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 from bench.cpu import cpu_s
 from bench.crowd import Crowd, Report
+from bench.deployment import ANY_RATE, add_client_options, administrator, exit_status, gateway_addresses, memory_of
 from bench.hot_control import TOPIC as CONTROL
 from bench.hot_control import Floors
-from bench.member_requests import SHARDS, TOPIC, fill
+from bench.member_requests import SHARDS, TOPIC, filled
 from bench.stream_of_messages import Messages
 from headgate.core.wire.inbox_record import HeadsRecord, decode_inbox
 from tests.e2e.clients import Publisher
-from tests.e2e.harness import Deployment, Stage, token, until
+from tests.e2e.harness import Deployment
 from tests.e2e.kafka_client import ends, read_all
-from tests.kafka.provide import provide
 
-SETTINGS: Final = {"heartbeat.interval": 3_600}
-RATES: Final = {"rate_limit": {"per_s": 100_000, "burst": 100_000}}
 PUBLISH_MS: Final = 100.0
 RATIO: Final = 1.5
 FLOOR_MS: Final = 5  # below it a ratio says nothing
@@ -52,18 +47,11 @@ class Bench:
     async def prepare(self) -> None:
         """Fills the topic; connects everybody."""
         options = self.options
-        answer = await self.admin.create(TOPIC, settings=RATES)
-        assert answer.status == 201, answer
-        await fill(self.deployment, answer.body["epoch"], options.members)
-
-        async def all_in() -> bool:
-            found = await self.admin.call("GET", f"/api/v1/topics/{TOPIC}")
-            return found.status == 200 and bool(found.body["member_count"] > options.members)
-
-        print(f"{options.members} members {await until('all are in', all_in, 300, 0.2):.1f} s after they were written")
+        took = await filled(self.deployment, self.admin, options.members, ANY_RATE)
+        print(f"{options.members} members {took:.1f} s after they were written")
         await asyncio.sleep(options.settle)
         for topic in self.plain:
-            assert (await self.admin.create(topic, settings=RATES)).status == 201
+            assert (await self.admin.create(topic, settings=ANY_RATE)).status == 201
             await self.listeners.open(topic, [f"{topic}-{n}" for n in range(options.listeners)])
         took = await self.crowd.open(TOPIC, [f"user-{n:07}" for n in range(options.live)])
         print(f"{options.live} of them follow after {took:.1f} s; mode {await self.mode()}", flush=True)
@@ -140,12 +128,7 @@ class Bench:
 
     def memory(self) -> None:
         """Prints what each role takes."""
-        found = []
-        for role in self.deployment.roles:
-            status = Path(f"/proc/{role.pid}/status").read_text()
-            kb = int(status.partition("VmRSS:")[2].split()[0])
-            found.append(f"{role.name} {kb / 1024:.0f} MB")
-        print("resident: " + ", ".join(found), flush=True)
+        print(f"resident: {memory_of(self.deployment.roles)}", flush=True)
 
 
 def _names(value: bytes | None) -> bool:
@@ -156,10 +139,9 @@ def _names(value: bytes | None) -> bool:
 async def measure(deployment: Deployment, options: argparse.Namespace) -> bool:
     """Starts everything and runs."""
     await deployment.start(SHARDS)
-    gateways = [f"127.0.0.1:{gateway.port}" for gateway in deployment.gateways]
+    gateways = gateway_addresses(deployment)
     async with AsyncExitStack() as stack:
-        root = token("root", service=True, admin=True)
-        admin = await stack.enter_async_context(Publisher(deployment.ingests[0].url, root))
+        admin = await stack.enter_async_context(administrator(deployment))
         crowd = await stack.enter_async_context(Crowd(gateways, options.processes, nice=options.nice))
         listeners = await stack.enter_async_context(Crowd(gateways, 1, first=options.processes))
         bench = Bench(deployment, admin, (crowd, listeners), options)
@@ -178,17 +160,8 @@ def main() -> int:
     parser.add_argument("--listeners", type=int, default=10, help="of each of them")
     parser.add_argument("--plain-per-s", type=float, default=50, help="messages to all of them")
     parser.add_argument("--settle", type=float, default=10, help="seconds behind the fill")
-    parser.add_argument("--processes", type=int, default=2, help="of clients")
-    parser.add_argument("--nice", type=int, default=19, help="of the hot topic's clients")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder, provide() as kafka:
-        stage = Stage(Path(folder))
-        try:
-            prefix = f"bench-{time.time_ns()}"
-            deployment = Deployment(stage, kafka.bootstrap, prefix, gateways=2, settings=SETTINGS)
-            return 0 if asyncio.run(measure(deployment, options)) else 1
-        finally:
-            stage.close()
+    add_client_options(parser)
+    return exit_status(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -8,16 +8,14 @@ Exit status 1: a message is missing, repeated or out of order.
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
+from bench.deployment import administrator, exit_status
 from bench.latency import quantile
 from tests.e2e.clients import Publisher
-from tests.e2e.harness import Deployment, Stage, token
-from tests.kafka.provide import provide
+from tests.e2e.harness import Deployment, token
 
 USER: Final = "collector"
 DEVICE: Final = "phone"
@@ -113,8 +111,7 @@ async def measure(deployment: Deployment, options: argparse.Namespace) -> bool:
     url = deployment.ingests[0].url
     topics = [f"topic-{n:05}" for n in range(options.topics)]
     behind = topics[:: max(len(topics) // options.behind, 1)][: options.behind]
-    root = token("root", service=True, admin=True)
-    async with Publisher(url, root) as admin, Publisher(url, token(USER, service=True)) as user:
+    async with administrator(deployment) as admin, Publisher(url, token(USER, service=True)) as user:
         await fill(admin, topics, behind, options.missed)
         await asyncio.sleep(SETTLE_S)
         found = await whole(user)
@@ -140,15 +137,7 @@ def main() -> int:
     parser.add_argument("--missed", type=int, default=1_000)
     parser.add_argument("--limit", type=int, default=200, help="of a page of messages")
     parser.add_argument("--pages", type=int, default=300)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder, provide() as kafka:
-        stage = Stage(Path(folder))
-        try:
-            prefix = f"bench-{time.time_ns()}"
-            deployment = Deployment(stage, kafka.bootstrap, prefix, dispatchers=2, gateways=0)
-            return 0 if asyncio.run(measure(deployment, options)) else 1
-        finally:
-            stage.close()
+    return exit_status(measure, parser.parse_args(), dispatchers=2, gateways=0, settings={})
 
 
 if __name__ == "__main__":

@@ -8,20 +8,19 @@ time. Exit status 1: a page takes more than 50 ms at 95 %, or the topic lacks a 
 import argparse
 import asyncio
 import secrets
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
+from bench.deployment import administrator, exit_status
 from bench.latency import paced, quantile
 from headgate.core.wire.control import Actor, SetMember, encode_body
 from headgate.core.wire.envelope import encode_control
 from headgate.core.wire.ids import random_id, shard_of, topic_key
 from headgate.core.wire.member_roles import Right
 from tests.e2e.clients import Publisher
-from tests.e2e.harness import Deployment, Stage, token, until
+from tests.e2e.harness import Deployment, until
 from tests.e2e.kafka_client import producer
-from tests.kafka.provide import provide
 
 TOPIC: Final = "crowd"
 SHARDS: Final = 4
@@ -43,6 +42,19 @@ async def fill(deployment: Deployment, epoch: int, members: int) -> None:
                 value = encode_control(body, epoch, random_id(key, secrets.token_bytes(12)))
                 sent.append(await client.send(log, value, key, partition=shard_of(key, SHARDS)))
             await asyncio.gather(*sent)
+
+
+async def filled(deployment: Deployment, admin: Publisher, members: int, settings: Mapping[str, object]) -> float:
+    """Creates the topic with so many members; returns the seconds from their records to the last of them."""
+    answer = await admin.create(TOPIC, settings=settings)
+    assert answer.status == 201, answer
+    await fill(deployment, answer.body["epoch"], members)
+
+    async def all_in() -> bool:
+        found = await admin.call("GET", f"/api/v1/topics/{TOPIC}")
+        return found.status == 200 and bool(found.body["member_count"] > members)
+
+    return await until("all members are in", all_in, 300, 0.2)
 
 
 async def joins(publisher: Publisher, first: int, options: argparse.Namespace) -> list[float]:
@@ -75,7 +87,7 @@ async def measure(deployment: Deployment, options: argparse.Namespace) -> bool:
     """Prints the figures; says whether the aims are met."""
     await deployment.start(SHARDS)
     (dispatcher,) = deployment.dispatchers
-    async with Publisher(deployment.ingests[0].url, token("root", service=True, admin=True)) as publisher:
+    async with administrator(deployment) as publisher:
         epoch = (await publisher.create(TOPIC)).body["epoch"]
         small = await joins(publisher, 0, options)
         done = len(small)
@@ -120,14 +132,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--settle", type=float, default=15, help="seconds between the fill and the joins")
     parser.add_argument("--pages", type=int, default=300)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder, provide() as kafka:
-        stage = Stage(Path(folder))
-        try:
-            deployment = Deployment(stage, kafka.bootstrap, f"bench-{time.time_ns()}", gateways=0)
-            return 0 if asyncio.run(measure(deployment, options)) else 1
-        finally:
-            stage.close()
+    return exit_status(measure, parser.parse_args(), gateways=0, settings={})
 
 
 if __name__ == "__main__":
