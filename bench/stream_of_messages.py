@@ -39,10 +39,15 @@ async def publish_once(admin: Publisher, topic: str, payload: object, **query: o
 
 
 class Messages:
-    """Publishes `per_s` messages a second in all, to the topics in turn, from `async with` to its end."""
+    """Publishes `per_s` messages a second in all, to the topics in turn, from `async with` to its end.
 
-    def __init__(self, admin: Publisher, topics: Sequence[str], per_s: float) -> None:
+    With `may_be_refused` a refusal is counted by its code, and no answer too; else they are raised at the end.
+    """
+
+    def __init__(self, admin: Publisher, topics: Sequence[str], per_s: float, *, may_be_refused: bool = False) -> None:
         self.took_ms: list[float] = []
+        self.refused = Counter[str]()
+        self._may_be_refused = may_be_refused
         self._admin = admin
         self._topics = topics
         self._per_s = per_s
@@ -72,7 +77,8 @@ class Messages:
 
     def __str__(self) -> str:
         quantiles = ", ".join(f"p{q * 100:g} {quantile(self.took_ms, q):.1f} ms" for q in (0.5, 0.95, 0.99))
-        return f"{len(self.took_ms)} answered 200, {quantiles}"
+        refused = "".join(f", {count} {code}" for code, count in sorted(self.refused.items()))
+        return f"{len(self.took_ms)} answered 200, {quantiles}{refused}"
 
     async def _run(self) -> None:
         begun = time.time() + 0.05
@@ -85,7 +91,16 @@ class Messages:
                 tasks.create_task(self._send(self._topics[n % len(self._topics)], n, due))
 
     async def _send(self, topic: str, n: int, due: float) -> None:
-        answer = await publish_once(self._admin, topic, {"n": n, "at": due})
+        try:
+            answer = await publish_once(self._admin, topic, {"n": n, "at": due})
+        except (NoAnswer, TimeoutError):
+            if not self._may_be_refused:
+                raise
+            self.refused["no answer"] += 1
+            return
+        if answer.status != 200 and self._may_be_refused:
+            self.refused[answer.body["code"]] += 1
+            return
         assert answer.status == 200, answer
         self._sent[topic] += 1
         self.took_ms.append((time.time() - due) * 1_000)

@@ -135,14 +135,15 @@ class Cluster:
         await asyncio.gather(*(node.task for node in self.nodes), return_exceptions=True)
 
     async def call(self, at: int, method: str, path: str, body: Any, caller: Caller) -> Answered:
-        """Serves one request by ingest number `at`."""
+        """Serves one request by ingest number `at`; the path may have a query."""
+        path, _, query = path.partition("?")
         token = mint(KEY, caller, now_s=self.clock.wall_ms() / 1_000, ttl_s=3_600)
         scope = {
             "type": "http",
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")],
         }
         sent: list[Any] = []
