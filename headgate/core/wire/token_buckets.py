@@ -6,7 +6,7 @@ which nothing was taken for the longest time is forgotten, which makes it full a
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from math import inf
+from math import ceil, inf
 from typing import Any, Final, NamedTuple
 
 from headgate.core.wire.errors import Refusal
@@ -14,6 +14,7 @@ from headgate.core.wire.topic_settings import RATE_BURST_S
 
 MAX_BUCKETS: Final = 50_000  # about 14 MB
 MINUTE_S: Final = 60
+_ROUNDING: Final = 1e-6  # of a millisecond: what sums of floats are off by
 OWED_S: Final = 60  # a topic owes as much as it gains in this time, or OWED_BURSTS times its burst if that is more
 OWED_BURSTS: Final = 10
 _A_MINUTE: Final = "per_min"  # beside a topic: the bucket of its second rate
@@ -127,7 +128,7 @@ def topic_rates(limit: Mapping[str, Any]) -> tuple[Rate, ...]:
 
 def limited(why: str, wait_s: float) -> Refusal:
     """Returns the refusal of a request that has no token for so many seconds."""
-    return Refusal("rate_limited", why, retry_after_ms=max(1, int(wait_s * 1_000)))
+    return Refusal("rate_limited", why, retry_after_ms=max(1, ceil(wait_s * 1_000 - _ROUNDING)))
 
 
 def _owed(rate: Rate) -> float:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from headgate.core.wire.token_buckets import Rate, TokenBuckets, TopicBuckets, topic_rates
+from headgate.core.wire.token_buckets import Rate, TokenBuckets, TopicBuckets, limited, topic_rates
 
 RATE = Rate(per_s=2, burst=3)
 
@@ -120,3 +120,12 @@ def test_a_topic_owes_what_it_gains_in_a_minute_or_ten_bursts() -> None:
     buckets.take("slow", (Rate(0.1, 50),), 0, 1_000_000)
     assert buckets.level("fast", Rate(100, 1), 0) == -6_000
     assert buckets.level("slow", Rate(0.1, 50), 0) == -500
+
+
+@pytest.mark.parametrize("per_min", [3, 7, 600, 1_000_003])
+def test_after_the_wait_that_is_told_there_is_a_token(per_min: int) -> None:
+    buckets, rate = TokenBuckets(), Rate(per_min / 60, 1)
+    buckets.take("u", rate, 0.0)
+    refusal = limited("", buckets.wait("u", rate, 0.0))
+    assert refusal.retry_after_ms is not None
+    assert buckets.wait("u", rate, refusal.retry_after_ms / 1_000) == 0.0
