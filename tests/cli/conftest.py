@@ -62,7 +62,11 @@ class Headgate:
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Done:
         with self.start(*arguments, **environ) as process:
-            out, err = process.communicate(stdin, timeout=60)
+            try:
+                out, err = process.communicate(stdin, timeout=60)
+            except BaseException:  # or it would be waited for, without an end
+                process.kill()
+                raise
             return Done(process.returncode, out.decode(), err.decode())
 
     def on_terminal(self, *arguments: str) -> Done:

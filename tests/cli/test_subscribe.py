@@ -284,8 +284,9 @@ def test_a_topic_that_is_refused_does_not_end_the_others(headgate: Headgate, str
 
 def test_an_owner_that_is_away_is_asked_again(headgate: Headgate, streams: Streams) -> None:
     def script(ws: ServerConnection) -> None:
-        streams.hears(ws)
-        say(ws, type="error", topic_id="a", code="not_ready", message="away", retryable=True, retry_after_ms=10)
+        asked = streams.hears(ws)["id"]
+        away = {"code": "not_ready", "message": "away", "retryable": True, "retry_after_ms": 10}
+        say(ws, type="error", id=asked, topic_id="a", **away)
         streams.hears(ws)
         subscribed(ws, "a", 0)
         messages(ws, "a", 1)
