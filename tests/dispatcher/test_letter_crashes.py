@@ -117,7 +117,7 @@ class Owners:
                 api.handle(peer, build)
                 for _ in range(100):
                     found = [m for m in peer.sent if getattr(m, "req", None) == build.req]
-                    if found and getattr(found[0], "code", "") != "not_ready":
+                    if found and getattr(found[0], "code", "") not in ("not_ready", "outcome_unknown"):
                         return found[0]
                     if found:
                         break

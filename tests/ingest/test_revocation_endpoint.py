@@ -166,13 +166,18 @@ def test_others_that_are_told_meanwhile_do_not_end_the_wait() -> None:
     play(scene)
 
 
+def endpoint_of(world: World) -> Any:
+    found = world.ingest.app._paths.find(PATH.encode())
+    assert found is not None
+    charging: Any = found[0].by_name["POST"].handler  # takes the bytes of the body first
+    endpoint = charging.args[1].__self__
+    assert isinstance(endpoint, RevocationEndpoint)
+    return endpoint
+
+
 def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
     async def scene(world: World) -> None:
-        paths = world.ingest.app._paths
-        found = paths.find(PATH.encode())
-        assert found is not None
-        endpoint: Any = found[0].by_name["POST"].handler.__self__  # type: ignore[union-attr]
-        assert isinstance(endpoint, RevocationEndpoint)
+        endpoint = endpoint_of(world)
         endpoint._most = 20
         assert [await revoke(world, user_id=f"u{n}") for n in range(30)] == [204] * 20 + [429] * 10
         assert await revoke(world, user_id="u3") == 204
@@ -183,9 +188,7 @@ def test_at_the_bound_a_new_name_is_refused_and_a_known_one_is_not() -> None:
 
 def test_with_a_longest_life_the_bound_counts_only_what_may_still_be_good() -> None:
     async def scene(world: World) -> None:
-        found = world.ingest.app._paths.find(PATH.encode())
-        assert found is not None
-        endpoint: Any = found[0].by_name["POST"].handler.__self__  # type: ignore[union-attr]
+        endpoint = endpoint_of(world)
         endpoint._most = 20
         endpoint._authenticator._life_s = 7_200
         now_ms = world.clock.wall_ms()
