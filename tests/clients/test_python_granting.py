@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headgate_client import Client, Gap, RequestFailed
+from headgate_client import Client, Gap, RequestFailed, SubscribeRefused
 from headgate_client import connection as connection_module
 from headgate_client.reconnection import Backoff
 from tests.clients.python_streams import Peer, streams, take, until
@@ -122,3 +122,20 @@ async def test_one_frame_that_cannot_be_used_ends_no_topic(odd: dict[str, Any]) 
     async with streams(script) as server, Client(server.url, trust_env=False) as client:
         assert await take(client.subscribe("a"), 2) == [1, 2]
         assert len(server.peers) == 1
+
+
+async def test_a_subscription_that_is_forgotten_late_leaves_a_newer_one_of_its_topic_alone() -> None:
+    async def script(peer: Peer) -> None:
+        asked = await peer.hear("subscribe")
+        await peer.say("error", "a", id=asked["id"], code="topic_not_found", message="none yet", retryable=False)
+        await peer.subscribed("a")
+        await peer.messages("a", 1)
+        await peer.stay()
+
+    async with streams(script) as server, Client(server.url, trust_env=False) as client:
+        refused = client.subscribe("a")
+        with pytest.raises(SubscribeRefused, match="topic_not_found"):
+            await anext(refused)
+        newer = client.subscribe("a")
+        refused.close()  # as the collector does, whenever it comes
+        assert await take(newer, 1) == [1]

@@ -280,7 +280,7 @@ class Client:
                 followed.append(feed)
         except Exception:
             for feed in followed:
-                self._stream.leave(feed.topic_id)
+                self._stream.leave(feed)
             raise
         return feeds, queue
 

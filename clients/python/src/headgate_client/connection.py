@@ -98,12 +98,12 @@ class Stream:
         else:
             self._ask_for(feed)
 
-    def leave(self, topic_id: str) -> None:
-        """Ends following a topic; nothing happens when it is not followed."""
-        feed = self.feeds.pop(topic_id, None)
-        if feed is not None:
+    def leave(self, feed: Feed) -> None:
+        """Ends following a topic; nothing happens when it is not followed, or by a newer feed."""
+        if self.feeds.get(feed.topic_id) is feed:
+            del self.feeds[feed.topic_id]
             feed.end()
-            self._unsubscribe(topic_id)
+            self._unsubscribe(feed.topic_id)
         self._room.look()
 
     def send(self, frame: Frame) -> bool:

@@ -39,7 +39,7 @@ class Subscription:
         self._left = len(feeds)
         self._current: Message | None = None
         self._refetched: AsyncIterator[Message] | None = None
-        self._finalizer = weakref.finalize(self, _leave, stream, list(self._feeds))
+        self._finalizer = weakref.finalize(self, _leave, stream, feeds)
         self._finalizer.atexit = False
 
     async def __aenter__(self) -> Self:
@@ -176,9 +176,9 @@ class HeldSubscription(Subscription):
         """It stays in hand until it is settled: a second delivery meanwhile is dropped."""
 
 
-def _leave(stream: Stream, topics: list[str]) -> None:
-    for topic_id in topics:
-        stream.leave(topic_id)
+def _leave(stream: Stream, feeds: list[Feed]) -> None:
+    for feed in feeds:
+        stream.leave(feed)
 
 
 async def _each(messages: Iterable[Message]) -> AsyncIterator[Message]:
