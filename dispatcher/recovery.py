@@ -32,7 +32,7 @@ class ShardLost(HeadgateError):
 
 
 class LogDiverged(ShardLost):
-    """The log lost records that a snapshot has, and took others in their places."""
+    """The log lost records that were applied, and may have taken others in their places."""
 
 
 class RecoveredShard(NamedTuple):

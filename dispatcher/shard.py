@@ -61,10 +61,6 @@ LINK_BYTES: Final = 8 * 1024 * 1024  # a link with more queued gets no live mess
 RETRY_S: Final = 0.5
 
 
-def _nothing() -> None:
-    """No consumer group waits for messages."""
-
-
 class TopicListener(Protocol):
     """Is told which topics changed; with `user_id` only that user's membership did."""
 
@@ -107,7 +103,7 @@ class ShardOwner:
     """
 
     # Of consumer groups: records were applied, and a dead letter is replayed.
-    on_applied: Callable[[], None] = staticmethod(_nothing)
+    on_applied: Callable[[], None] = staticmethod(lambda: None)
     on_group_replay: Callable[[DeadLetter], None] = staticmethod(ignore)
 
     def __init__(
@@ -226,9 +222,10 @@ class ShardOwner:
             for verdict in applied.verdicts:
                 counts[verdict.code] = counts.get(verdict.code, 0) + 1
         if records:
-            own = (record for record in reversed(records) if record.key != PROBE_KEY)  # probes are all alike
-            self.shard.last = next(map(last_record_of, own), self.shard.last)
-            self.history.advance(self.shard.next_offset, last_record_of(records[-1]))
+            last = last_record_of(records[-1])
+            own = (last if r is records[-1] else last_record_of(r) for r in reversed(records) if r.key != PROBE_KEY)
+            self.shard.last = next(own, self.shard.last)  # probes are all alike
+            self.history.advance(self.shard.next_offset, last)
             self.topic_rates.read(records[-1].ts, self._shell.clock.now())
             self.time.read(records[-1].ts, len(records))
         self._note_logic()
