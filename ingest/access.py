@@ -47,11 +47,13 @@ class Access:
         return {topic_id: self._publishable(topic_id, known, caller) for topic_id, known in found.items()}
 
     def _publishable(self, topic_id: str, found: Found, caller: Caller) -> Publishable | None:
+        if isinstance(found, Refusal):
+            is_missing = found.code == "topic_not_found"
+            return None if is_missing and self._auto_create and rights.may_create(caller, topic_id) else found
         try:
             return _permitted(found, caller, rights.may_publish, "publish to").info
         except Refusal as refusal:
-            is_missing = isinstance(found, Refusal) and found.code == "topic_not_found"
-            return None if is_missing and self._auto_create and rights.may_create(caller, topic_id) else refusal
+            return refusal
 
 
 def _permitted(found: Found, caller: Caller, allowed: Right, action: str) -> Known:

@@ -20,6 +20,10 @@ from headgate.runtime.ports import Clock
 logger = structlog.get_logger("process")
 
 LAG_S: Final = 0.5  # how often the loop's lag is measured
+# When the collector looks (`gc.set_threshold`). With Python's own 700, one batch of messages made it look in the middle
+# of the batch, keep what was about to go, and look through everything many times a second: 50 ms at a time with 1,000
+# sockets. What the server makes is freed without the collector (tests/integration/test_garbage.py).
+COLLECT_AFTER: Final = (20_000, 10, 10)
 Step = Callable[[], Awaitable[object]]
 
 
@@ -83,6 +87,7 @@ class Process:
                     self._measure(loop, loop.time())
                     gc.collect()
                     gc.freeze()  # the objects made so far live as long as the process: skip them in collections
+                    gc.set_threshold(*COLLECT_AFTER)
                     await self.stopping.wait()
                     await self._drain()
                     raise _Drained

@@ -117,6 +117,12 @@ class Raw:
     def close(self) -> None:
         self.writer.close()
 
+    async def gone(self) -> None:
+        """Closes, and returns when it is closed."""
+        self.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
     """Returns what comes until the far end closes or resets the connection; a reset loses nothing that came before."""

@@ -115,6 +115,7 @@ class HttpApp:
         try:
             answer = await self._checks.answer(request, found)
         except Refusal as refusal:
+            refusal.__traceback__ = refusal.__context__ = None  # their frames have the refusal: work for the collector
             if self._count_refusal is not None:
                 self._count_refusal(refusal.code, refusal.detail)
             status, headers, body = problem_of(refusal)

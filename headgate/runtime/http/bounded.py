@@ -82,6 +82,9 @@ class BoundedHttp(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.stop()
         super().connection_lost(exc)
+        # What has this connection is let go of, so that all of it is freed at once, without the garbage collector.
+        self.pipeline.clear()
+        self.cycle = self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         if self._over:
