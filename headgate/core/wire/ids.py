@@ -1,6 +1,7 @@
 """Topic keys, shards and message ids: every node computes the same ones from the same names."""
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
@@ -13,6 +14,8 @@ PRINTABLE_ASCII: Final = re.compile(r"[\x20-\x7e]{1,128}")
 EPOCH_OFFSET_BITS: Final = 44
 MAX_INTEGER: Final = (1 << 53) - 1  # the largest that every JSON reader takes exactly (RFC 8259 section 6)
 FOREIGN_PUBLISHER: Final = "kafka"
+_UUID8: Final = (0x8 << 76) | (0b10 << 62)  # version and variant
+_UUID_FREE: Final = ((1 << 128) - 1) ^ (0xF << 76) ^ (0b11 << 62)
 _WORDS: Final = [Struct(f"<{words}I").unpack_from for words in range(33)]  # of a topic id or user id: 128 bytes
 
 
@@ -69,31 +72,34 @@ def make_epoch(generation: int, offset: int) -> int:
     return (generation << EPOCH_OFFSET_BITS) | offset
 
 
-def _uuid8(prefix: int, rest: bytes) -> bytes:
-    """Returns 16 bytes of RFC 9562 UUIDv8: 32 bits of `prefix`, then `rest` with version and variant set."""
-    raw = bytearray(prefix.to_bytes(4, "big") + rest[:12])
-    raw[6] = (raw[6] & 0x0F) | 0x80
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    return bytes(raw)
+@lru_cache(16_384)
+def _hash_of(key: bytes) -> bytes:
+    """Returns the 4 bytes that the ids of a topic's messages begin with."""
+    return murmur2(key).to_bytes(4, "big")
+
+
+def _uuid8(prefix: bytes, rest: bytes) -> bytes:
+    """Returns 16 bytes of RFC 9562 UUIDv8: `prefix`, then the 12 bytes of `rest` with version and variant set."""
+    return (int.from_bytes(prefix + rest, "big") & _UUID_FREE | _UUID8).to_bytes(16, "big")
 
 
 def keyed_id(key: bytes, publisher: str, client_msg_id: str) -> bytes:
     """Returns the id of a publish with a `client_msg_id`: a pure hash, so a retry anywhere has the same one."""
-    h = blake2b(digest_size=12)
-    for part in (key, publisher.encode(), client_msg_id.encode()):
-        h.update(len(part).to_bytes(4, "big") + part)
-    return _uuid8(murmur2(key), h.digest())
+    user, own = publisher.encode(), client_msg_id.encode()
+    lengths = len(key).to_bytes(4, "big"), len(user).to_bytes(4, "big"), len(own).to_bytes(4, "big")
+    text = b"%b%b%b%b%b%b" % (lengths[0], key, lengths[1], user, lengths[2], own)
+    return _uuid8(_hash_of(key), blake2b(text, digest_size=12).digest())
 
 
 def random_id(key: bytes, entropy: bytes) -> bytes:
     """Returns the id of a publish without a `client_msg_id`; `entropy` is 12 random bytes."""
-    return _uuid8(murmur2(key), entropy)
+    return _uuid8(_hash_of(key), entropy)
 
 
 def foreign_id(key: bytes, shard: int, offset: int) -> bytes:
     """Returns the id of a record of a foreign producer, from its place in the log."""
     place = shard.to_bytes(4, "big") + offset.to_bytes(8, "big")
-    return _uuid8(murmur2(key), blake2b(place, digest_size=12).digest())
+    return _uuid8(_hash_of(key), blake2b(place, digest_size=12).digest())
 
 
 def id_text(raw: bytes) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from headgate.core.wire.errors import Refusal
@@ -12,6 +12,7 @@ from headgate.runtime.http.memory_budget import Share
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+IS_WHOLE: Final = "headgate.is_whole"  # an extension of the scope: call it to ask whether the body has come
 _JSON: Final = JSON.encode()
 
 Headers = Mapping[bytes, bytes]  # names in lower case
@@ -57,17 +58,24 @@ async def read_body(scope: Scope, receive: Receive, limit: int, deadline_s: floa
 
     Raises Refusal `too_large`, `request_timeout` or `overloaded`, and ClientDisconnect when the client has gone away.
     """
+    is_whole = scope.get("extensions", {}).get(IS_WHOLE)
+    if is_whole is not None and is_whole():  # as nearly all are: nothing is waited for
+        return await _gather(receive, limit, share)
     try:
         async with asyncio.timeout(deadline_s):
-            return await _gather(scope, receive, limit, share)
+            return await _gather(receive, limit, share)
     except TimeoutError:
         raise Refusal("request_timeout", f"the body was not whole after {deadline_s:g} s") from None
 
 
-async def _gather(scope: Scope, receive: Receive, limit: int, share: Share | None) -> bytes:
+async def _gather(receive: Receive, limit: int, share: Share | None) -> bytes:
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in Request(scope, receive).stream():
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > limit:
             raise Refusal("too_large", f"the body has more than {limit} bytes")

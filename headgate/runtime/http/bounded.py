@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from headgate.runtime.http import heads
 from headgate.runtime.http.answers import head_too_late
+from headgate.runtime.http.bodies import IS_WHOLE
 from headgate.runtime.http.body_end import BodyEnd
 from headgate.runtime.http.heads import END, HeadBudget
 from headgate.runtime.http.unread import UNREAD_S, UnreadAnswers, close_after
@@ -133,6 +134,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def _is_whole(self) -> bool:
+        """Whether the newest request has come whole, and so all of them."""
+        return self._in_head
+
     # The parser
 
     def on_message_begin(self) -> None:
@@ -152,7 +157,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         fields = dict(self.headers)
         self._body = BodyEnd(None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0")))
-        self.scope["extensions"] = {ABORT: self.abort}  # type: ignore[dict-item]  # a call of ours, no settings
+        calls = {ABORT: self.abort, IS_WHOLE: self._is_whole}
+        self.scope["extensions"] = calls  # type: ignore[typeddict-item]  # calls of ours, no settings
         super().on_headers_complete()
         self.headers = []  # the request has the other list: a trailer may not add to what was checked
 
