@@ -22,6 +22,7 @@ from headgate.runtime.links.memory_directory import MemoryDirectory
 from headgate.runtime.links.port import Directory
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.ports import Shell
+from headgate.runtime.process import COLLECT_AFTER
 from headgate.runtime.system import SystemClock, SystemRng
 from headgate.runtime.tokens import Authenticator, TokenKey
 
@@ -73,6 +74,7 @@ async def run_gateway(
     server = HttpServer("127.0.0.1", port, service.app(), service.protocol)
     gc.collect()
     gc.freeze()  # as `headgate.runtime.process` does for a role
+    gc.set_threshold(*COLLECT_AFTER)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve())
         tasks.create_task(service.run())

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import gc
 import sys
+from collections.abc import Callable
 from hashlib import sha1
 
 import uvloop
@@ -54,8 +55,11 @@ class Socket(asyncio.Protocol):
 
 
 class Link(asyncio.Protocol):
-    def __init__(self) -> None:
+    """Reads batches, length before batch, and hands each of their messages to `take`."""
+
+    def __init__(self, take: Callable[[Messages], None]) -> None:
         self.buffer = b""
+        self.take = take
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -64,17 +68,26 @@ class Link(asyncio.Protocol):
             messages, self.buffer = decode_batch(self.buffer[4:end]), self.buffer[end:]
             for message in messages:
                 assert isinstance(message, Messages)
-                if not pending:
-                    asyncio.get_running_loop().call_soon(flush)
-                newest[:] = message.frames[-1:]
-                for frame in message.frames:
-                    pending.extend((text_header(len(frame)), frame))
+                self.take(message)
+
+
+def link_to(take: Callable[[Messages], None]) -> Callable[[], Link]:
+    """Returns a factory of links whose messages `take` gets."""
+    return lambda: Link(take)
+
+
+def push(message: Messages) -> None:
+    if not pending:
+        asyncio.get_running_loop().call_soon(flush)
+    newest[:] = message.frames[-1:]
+    for frame in message.frames:
+        pending.extend((text_header(len(frame)), frame))
 
 
 async def serve() -> None:
     loop = asyncio.get_running_loop()
     await loop.create_server(Socket, "127.0.0.1", int(sys.argv[1]), backlog=4096)
-    await loop.create_server(Link, "127.0.0.1", int(sys.argv[2]))
+    await loop.create_server(link_to(push), "127.0.0.1", int(sys.argv[2]))
     gc.freeze()
     await asyncio.Event().wait()
 

@@ -58,19 +58,21 @@ class Small:
     def __init__(self, label: str, tree: Path | None = None) -> None:
         self.label = label
         self.port = free_port()
-        if label == "floor":
-            command = ["-m", "bench.small_floor", str(self.port)]
-        else:
-            command = ["-m", "headgate.cli.main", "dev", "--port", str(self.port), "--admin.port", "0"]
         environment = os.environ if tree is None else os.environ | {"PYTHONPATH": str(tree)}
+        command = [sys.executable, "-m", *self.command()]
         with open(os.devnull, "w") as nowhere:
-            self.process = subprocess.Popen([sys.executable, *command], cwd=tree, env=environment, stderr=nowhere)
+            self.process = subprocess.Popen(command, cwd=tree, env=environment, stderr=nowhere)
         os.sched_setaffinity(self.process.pid, {0})
         deadline = time.monotonic() + 30
         while not listens(self.port):
             if time.monotonic() > deadline:
                 raise SystemExit(f"{label} did not start")
             time.sleep(0.05)
+
+    def command(self) -> list[str]:
+        if self.label == "floor":
+            return ["bench.small_floor", str(self.port)]
+        return ["headgate.cli.main", "dev", "--port", str(self.port), "--admin.port", "0"]
 
     def cpu_s(self) -> float:
         return cpu_s(self.process.pid)

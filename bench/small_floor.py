@@ -1,9 +1,9 @@
 """The floor under many small topics: batches over HTTP to the sockets that follow their topics; nothing else.
 
-python -m bench.small_floor PORT
+python -m bench.small_floor PORT [LINK_PORT]
 
 One uvloop process. A batch is parsed, each item becomes one frame, and each socket gets one write a loop turn. There is
-no log, no number but a counter, no check, no limit.
+no log, no number but a counter, no check, no limit. On LINK_PORT batches of the link come, with frames that are whole.
 """
 
 import asyncio
@@ -17,7 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import uvloop
 
+from bench.floor import link_to
 from headgate.core.client.framing import text_header
+from headgate.core.wire.link import Messages
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -57,6 +59,15 @@ def publish(body: bytes) -> bytes:
     return b'{"results":[%b]}' % b",".join(results)
 
 
+def push(messages: Messages) -> None:
+    if not dirty:
+        asyncio.get_running_loop().call_soon(flush)
+    for frame in messages.frames:
+        data = text_header(len(frame)) + frame
+        for connection in topics.get(messages.topic_id, ()):
+            dirty.setdefault(connection, []).append(data)
+
+
 class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.write: Callable[[bytes], None] = transport.write  # type: ignore[attr-defined]
@@ -93,7 +104,10 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    loop = asyncio.get_running_loop()
+    await loop.create_server(Connection, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+    if sys.argv[2:]:
+        await loop.create_server(link_to(push), "127.0.0.1", int(sys.argv[2]))
     gc.freeze()
     await asyncio.Event().wait()
 

@@ -17,7 +17,7 @@ S = TypeVar("S")
 Write = Callable[[bytes], None]
 ATTACH_CHUNK: Final = 1_000  # topics: about 50 KB on the link
 _AT_ONCE: Final = {"kind": "immediate"}
-_SLACK: Final = 4  # a ring is cut when it is a quarter too long, so that the cut is rare
+_SPARE: Final = 1.25  # a ring is cut when it is a quarter too long, so that the cut is rare
 
 
 class Piece(NamedTuple):
@@ -49,8 +49,7 @@ class Ring:
         self.ts += piece.ts
         self.size += size
         self.version += 1
-        spare = 1 + 1 / _SLACK
-        if len(self.frames) > limits.ring_frames * spare or self.size > limits.ring_bytes * spare:
+        if len(self.frames) > limits.ring_frames * _SPARE or self.size > limits.ring_bytes * _SPARE:
             self._trim(limits.ring_frames, limits.ring_bytes)
 
     def after(self, cursor: int, limits: Limits) -> Piece | None:

@@ -12,7 +12,7 @@ from headgate.core.client.limits import Limits
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.delivered_events import tell_delivered
-from headgate.core.fanout.feed import Piece
+from headgate.core.fanout.feed import Piece, Write
 from headgate.core.fanout.held_messages import HeldMessages
 from headgate.core.fanout.pace import DEFAULT_PACE, Pace
 from headgate.core.fanout.ports import GatewayMetrics, Moment
@@ -57,6 +57,7 @@ class Flush:
         tools = SweepTools(self.add, self.held, self.rings, self._writes, self._counts, metrics, events, fit)
         self.sweeps = Sweeps(limits, pace, clock, tools)
         self._full: list[Session] = []
+        self._late: dict[tuple[str, int], int] = {}  # deliveries by profile and milliseconds since the append
 
     @property
     def is_scheduled(self) -> bool:
@@ -91,6 +92,7 @@ class Flush:
             if self.sweeps.is_due:
                 yield from self.sweeps.run(moment, began)
         finally:  # also where a pump fails: the rest is written in the next turn
+            self._tell_metrics()
             self._dirty |= dict.fromkeys(feed for feed in dirty if feed.is_ready)
             self._scheduled = bool(self._dirty) or self.sweeps.is_due
             if self._scheduled:
@@ -111,6 +113,7 @@ class Flush:
             again = self._write_one(feed, self._take(feed, wall_ms))
             if again:
                 yield again
+        self._tell_metrics()
         if feed.pending:  # who was pumped has made it a large one
             yield from self.write_out(feed, wall_ms)
 
@@ -153,9 +156,10 @@ class Flush:
             self._full += self._fit(feed, feed.acked, piece)
         count = feed.in_step
         if count:
-            delivered, profile = self._metrics.delivered, feed.profile
+            late, profile = self._late, feed.profile
             for ts in piece.ts:
-                delivered(profile, count, max((wall_ms - ts) / 1000, 0.0))
+                found = (profile, wall_ms - ts)
+                late[found] = late.get(found, 0) + count
             self._counts.delivered(feed, piece.ts, count, wall_ms)
         if self._events.on:
             tell_delivered(self._events, feed, piece, count - len(feed.acked), wall_ms)
@@ -163,34 +167,50 @@ class Flush:
             feed.counts.flushed(piece.seq, feed.sent, count)
         return piece
 
+    def _tell_metrics(self) -> None:
+        late, self._late = self._late, {}
+        for (profile, ms), count in late.items():
+            self._metrics.delivered(profile, count, max(ms / 1000, 0.0))
+
     def _write_one(self, feed: TopicFeed, piece: Piece) -> list[Session]:
         if feed.sockets or feed.shared or feed.acked:
             writers = [*feed.sockets.values(), *feed.shared.values(), *feed.acked.values()]
             self._writes.write(writers, _joined(feed, piece))
-        self._write_streams(feed, piece)
+        if feed.streams:
+            self._write_streams(feed, piece)
         return self._taken_full() + flushed(feed)
 
     def _write_many(self, pieces: list[tuple[TopicFeed, Piece]], wall_ms: int) -> list[Session]:
         """Writes a piece of each of several feeds; returns the sessions to pump."""
+        joins = self._write_single(pieces)
+        again = self._taken_full()
+        writes: list[tuple[Write, bytes]] = []
+        for session, join in joins.items():
+            data = join[0] if len(join) == 1 else b"".join(join)
+            if len(join) == 1 or len(data) <= self._limits.piece_bytes:
+                writes.append((session.outlet.write, data))
+            else:
+                self._set_back(session, pieces, wall_ms)
+                again.append(session)
+        self._writes.write_each(writes)
+        for feed, _ in pieces:
+            if feed.waiting:
+                again += flushed(feed)
+        return again
+
+    def _write_single(self, pieces: list[tuple[TopicFeed, Piece]]) -> dict[Session, list[bytes]]:
+        """Writes to the sessions that follow one topic; returns what those of several topics get."""
         joins: dict[Session, list[bytes]] = {}
         for feed, piece in pieces:
             if feed.sockets or feed.shared or feed.acked:
                 data = _joined(feed, piece)
-                self._writes.write([*feed.sockets.values()], data)
+                if feed.sockets:
+                    self._writes.write([*feed.sockets.values()], data)
                 _collect(feed.shared, data, joins)
                 _collect(feed.acked, data, joins)  # its session may follow others: one write, or a park loses the rest
-            self._write_streams(feed, piece)
-        again = self._taken_full()
-        for session, join in joins.items():
-            data = join[0] if len(join) == 1 else b"".join(join)
-            if len(join) == 1 or len(data) <= self._limits.piece_bytes:
-                self._writes.write((session.outlet.write,), data)
-            else:
-                self._set_back(session, pieces, wall_ms)
-                again.append(session)
-        for feed, _ in pieces:
-            again += flushed(feed)
-        return again
+            if feed.streams:
+                self._write_streams(feed, piece)
+        return joins
 
     def _taken_full(self) -> list[Session]:
         """Returns the sessions that `fit` took out of step: there may be room for a part of the piece."""
@@ -209,9 +229,8 @@ class Flush:
             self._catchup.set_back(subscription, piece.seq - 1)
 
     def _write_streams(self, feed: TopicFeed, piece: Piece) -> None:
-        if feed.streams:
-            data = SSE.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames)
-            self._writes.write([*feed.streams.values()], data)
+        data = SSE.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames)
+        self._writes.write([*feed.streams.values()], data)
 
 
 def _joined(feed: TopicFeed, piece: Piece) -> bytes:

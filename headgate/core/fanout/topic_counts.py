@@ -51,11 +51,12 @@ class GatewayCounts:
 
     def report(self) -> None:
         """Tells the owners that are linked what was counted; for the others it is kept."""
-        linked: dict[int, list[TopicFeed]] = {}
+        by_shard: dict[int, list[TopicFeed]] = {}
         for feed in self._counts:
-            if self._upstream.linked(feed.shard):
-                linked.setdefault(feed.shard, []).append(feed)
-        for shard, feeds in linked.items():
+            by_shard.setdefault(feed.shard, []).append(feed)
+        for shard, feeds in by_shard.items():
+            if not self._upstream.linked(shard):
+                continue
             topics = [self._counts.pop(feed) for feed in feeds]
             for at in range(0, len(topics), MAX_REPORTED):
                 self._upstream.send(shard, DeliveryReport(shard, topics[at : at + MAX_REPORTED]))
