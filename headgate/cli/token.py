@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -15,6 +15,7 @@ from headgate.core.wire.rights import Caller
 app = typer.Typer(help="Makes and revokes bearer tokens.")
 app.callback(invoke_without_command=True)(needs_command)
 
+USUAL_LIFE_S: Final = 3_600.0
 Patterns = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="A topic id, or a prefix and *.")]
 
 
@@ -23,7 +24,14 @@ def mint(
     context: typer.Context,
     *,
     sub: Annotated[str, typer.Option(metavar="USER", help="The user the token is for.")],
-    ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it is valid.")] = 3_600.0,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long it is valid, else 3600, or auth.token_life_s where it is shorter.",
+            show_default=False,
+        ),
+    ] = None,
     publish: Patterns = None,
     subscribe: Patterns = None,
     admin: Annotated[bool, typer.Option("--admin", help="Every right.")] = False,
@@ -40,10 +48,7 @@ def mint(
         raise WrongCommand(
             "headgate token mint needs auth.secret (HEADGATE_AUTH__SECRET or HEADGATE_AUTH__SECRET_FILE)"
         )
-    if not 0 < ttl < 1e10:
-        raise WrongCommand("--ttl is a number of seconds above 0")
-    if auth.token_life_s is not None and ttl > auth.token_life_s:
-        raise WrongCommand(f"--ttl is at most {auth.token_life_s:g} (auth.token_life_s)")
+    ttl_s = _life_s(ttl, auth.token_life_s)
     from headgate.runtime.tokens import BadAuthSettings, TokenKey  # noqa: PLC0415  PyJWT costs every other command 0.15 s
     from headgate.runtime.tokens import mint as sign  # noqa: PLC0415
 
@@ -51,13 +56,13 @@ def mint(
     rights |= {"admin": admin, "only": only, "service": service}
     key = TokenKey(auth.secret.get_secret_value(), auth.issuer, auth.audience)
     try:
-        text = sign(key, Caller(sub, **rights), now_s=time.time(), ttl_s=ttl, jti=jti)
+        text = sign(key, Caller(sub, **rights), now_s=time.time(), ttl_s=ttl_s, jti=jti)
     except BadAuthSettings as error:
         raise WrongCommand(str(error)) from None
     except ValueError as error:
         raise WrongCommand(f"--{error}") from None
     kept = {name: value for name, value in (rights | {"jti": jti}).items() if value}
-    shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl, **kept}).decode() if as_json else text
+    shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl_s, **kept}).decode() if as_json else text
     sys.stdout.write(shown + "\n")
     return 0
 
@@ -92,3 +97,14 @@ def revoke(
         accepted(client.post("/api/v1/revocations", msgspec.json.encode(named)))
     Output(as_json).item({**named, "revoked": True}, lambda _: fields((user or jti, "bold"), ("revoked", "red")))
     return 0
+
+
+def _life_s(asked: float | None, longest: float | None) -> float:
+    """Returns the seconds that a token is valid. Raises WrongCommand for what a server would refuse."""
+    if asked is None:
+        return USUAL_LIFE_S if longest is None else min(USUAL_LIFE_S, longest)
+    if not 0 < asked < 1e10:
+        raise WrongCommand("--ttl is a number of seconds above 0")
+    if longest is not None and asked > longest:
+        raise WrongCommand(f"--ttl is at most {longest:g} (auth.token_life_s)")
+    return asked

@@ -153,6 +153,17 @@ def test_token_mint_prints_the_bare_token_or_the_object(headgate: Headgate) -> N
     assert jwt.decode(line["token"], SECRET, algorithms=["HS256"])["sub"] == "ann"
 
 
+def test_a_minted_token_lives_no_longer_than_servers_accept(headgate: Headgate) -> None:
+    """Without `--ttl` 3600 s, or `auth.token_life_s` where it is shorter: the command may not need to know it."""
+    for life, seconds in (("60", 60), ("86400", 3_600)):
+        bare = headgate("token", "mint", "--sub", "ann", HEADGATE_AUTH__SECRET=SECRET, HEADGATE_AUTH__TOKEN_LIFE_S=life)
+        claims = jwt.decode(bare.out.strip(), SECRET, algorithms=["HS256"])
+        assert seconds <= claims["exp"] - claims["iat"] <= seconds + 1  # whole seconds around both ends
+    words = ("token", "mint", "--sub", "ann", "--ttl", "61")
+    longer = headgate(*words, HEADGATE_AUTH__SECRET=SECRET, HEADGATE_AUTH__TOKEN_LIFE_S="60")
+    assert longer.status == 2 and "auth.token_life_s" in longer.err
+
+
 def test_a_minted_token_may_have_an_id(headgate: Headgate) -> None:
     bare = headgate("token", "mint", "--sub", "ann", "--jti", "t1", HEADGATE_AUTH__SECRET=SECRET)
     assert jwt.decode(bare.out.strip(), SECRET, algorithms=["HS256"])["jti"] == "t1"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.deploy.places import CHART, ROLES, VALUE_SETS
+from tests.deploy.refused_values import REFUSED
 from tests.deploy.rendered import RenderFailed, chart, container, mounts, pod_spec, workloads
 from tests.deploy.tools import run
 from tests.kafka.rights import Right, rights_on_page
@@ -20,46 +21,8 @@ HEARTBEAT_S = 30  # the longest silence of a stream of ours: WebSocket; the othe
 MINORS = ("1.35", "1.36", "1.37")
 CUSTOM = {"HTTPRoute", "KafkaTopic", "KafkaUser", "PodMonitor", "PrometheusRule", "ScaledObject"}
 SETS = {path.stem.removesuffix("-values"): path for path in VALUE_SETS}
+OPTIONAL = ("--set", "canary.enabled=true,maintenance.enabled=true")
 each_set = pytest.mark.parametrize("values", VALUE_SETS, ids=lambda path: path.stem)
-
-REFUSED = (  # what is given on top of the minimal set, and words of the answer
-    ("replcias=3", "replcias"),
-    ("gateway.replcias=3", "replcias"),
-    ("gateway.replicas=-1", "/gateway/replicas"),
-    ("gateway.replicas=two", "/gateway/replicas"),
-    ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
-    ("image.digest=sha256:1", "/image/digest"),
-    ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
-    ("kafka.bootstrap=kafka://kafka:9092", "/kafka/bootstrap"),
-    ("kafka.bootstrap=", "set kafka.bootstrap"),
-    ("kafka.shards=0", "/kafka/shards"),
-    ("kafka.security.protocol=TLS", "/kafka/security/protocol"),
-    ("kafka.security.protocol=SASL_SSL", "kafka.security.user"),
-    ("kafka.security.protocol=SASL_SSL,kafka.security.user=me", "kafka.security.existingSecret"),
-    ("kafka.prefix=-x", "/kafka/prefix"),
-    ("auth.secret=short", "/auth/secret"),
-    ("auth.secret=", "set auth.existingSecret"),
-    ("settings.payload=1", "at '/settings': additional properties 'payload'"),
-    (r"settings.Limits\.payload_bytes=1", "Limits.payload_bytes"),
-    ("ports.admin=80", "/ports/admin"),
-    ("ports.admin=808000", "/ports/admin"),
-    ("drain.seconds=0", "/drain/seconds"),
-    ("dispatcher.partition=-1", "/dispatcher/partition"),
-    ("dispatcher.persistence.size=much", "/dispatcher/persistence/size"),
-    ("gateway.service.type=ExternalName", "/gateway/service/type"),
-    ("gateway.keda.prometheus=prometheus", "/gateway/keda/prometheus"),
-    ("httpRoute.enabled=true", "httpRoute.parentRefs"),
-    ("strimzi.topics.enabled=true", "kafka.replication"),
-    ("strimzi.user.enabled=true", "strimzi.cluster"),
-    ("strimzi.user.enabled=true,strimzi.cluster=k,kafka.security.user=u", "leave kafka.security.user"),
-    ("cluster.tls.secret=Links", "/cluster/tls/secret"),
-    ("cluster.tls.caKey=", "/cluster/tls/caKey"),
-    ("extraEnv[0].value=x", "name"),
-    ("monitoring.podMonitor.enabled=true", "networkPolicy.monitoring"),
-    ("monitoring.podMonitor.interval=15", "/monitoring/podMonitor/interval"),
-    ("monitoring.prometheusRule.limits.HeadgateLoss=0", "/monitoring/prometheusRule/limits/HeadgateLoss"),
-    ("monitoring.prometheusRule.limits.HeadgateInboxBacklogs=9", "HeadgateInboxBacklogs"),
-)
 
 
 @each_set
@@ -70,7 +33,7 @@ def test_lint_is_silent(helm: Path, values: Path) -> None:
 
 @each_set
 def test_documents_are_valid_in_three_minors(helm: Path, values: Path) -> None:
-    rendered = chart(helm, values)
+    rendered = chart(helm, values, *OPTIONAL)
     for minor in MINORS:
         for document in rendered:
             if document["kind"] in CUSTOM:
@@ -94,7 +57,7 @@ def test_wrong_values_are_refused_by_name(helm: Path, given: str, words: str) ->
 
 @each_set
 def test_pods_are_as_restricted_as_can_be(helm: Path, values: Path) -> None:
-    for component, workload in workloads(chart(helm, values)).items():
+    for component, workload in workloads(chart(helm, values, *OPTIONAL)).items():
         pod, main = pod_spec(workload), container(workload)
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
@@ -135,7 +98,7 @@ def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
     assert "kafka" not in {volume["name"] for volume in pod_spec(gateway)["volumes"]}
     policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in rendered
                 if d["kind"] == "NetworkPolicy"}  # fmt: skip
-    assert set(policies) == {*ROLES, "init"}
+    assert set(policies) == {*ROLES, "init", "test"}
     egress = [port["port"] for rule in policies["gateway"]["egress"] for port in rule["ports"]]
     assert sorted(egress) == [53, 53, 8090]
     to_dispatcher = policies["dispatcher"]["ingress"][0]
@@ -143,18 +106,6 @@ def test_gateways_are_given_nothing_of_kafka(helm: Path, values: Path) -> None:
     assert callers == {"ingest", "gateway"} and to_dispatcher["ports"] == [{"port": 8090}]
     kafka = {port["port"] for rule in policies["dispatcher"]["egress"] for port in rule["ports"]} - {53}
     assert kafka == ({9092} if values == SETS["minimal"] else {9093})
-
-
-@pytest.mark.parametrize(
-    ("url", "port"),
-    [("https://id.example/keys", 443), ("http://keys/", 80), ("https://id.example:8443/a?b=c:1", 8443)],
-)
-def test_ingest_and_gateways_reach_the_key_server_and_nobody_else_does(helm: Path, url: str, port: int) -> None:
-    given = chart(helm, SETS["minimal"], "--set", rf"settings.auth\.jwks_url={url}")
-    policies = {d["metadata"]["labels"]["app.kubernetes.io/component"]: d["spec"] for d in given
-                if d["kind"] == "NetworkPolicy"}  # fmt: skip
-    open_to = {role for role, spec in policies.items() for rule in spec["egress"] if {"port": port} in rule["ports"]}
-    assert open_to == {"ingest", "gateway"}
 
 
 @each_set
@@ -177,16 +128,6 @@ def test_the_chart_s_own_secret_holds_both_keys(helm: Path) -> None:
     values = {name: base64.b64decode(text) for name, text in secret["data"].items()}
     assert set(values) == {"auth-secret", "cluster-secret"} and len(values["cluster-secret"]) == 64
     assert values["auth-secret"] not in values["cluster-secret"]
-
-
-def test_admin_ports_are_closed_until_somebody_is_named(helm: Path) -> None:
-    def opened(values: Path) -> list[Any]:
-        policies = [d["spec"] for d in chart(helm, values) if d["kind"] == "NetworkPolicy"]
-        rules = [rule for policy in policies for rule in policy["ingress"]]
-        return [rule for rule in rules if any(port["port"] == 9090 for port in rule["ports"])]
-
-    assert opened(SETS["minimal"]) == []
-    assert len(opened(SETS["production"])) == 3 and all(rule["from"] for rule in opened(SETS["production"]))
 
 
 def _keys(workload: dict[str, Any]) -> set[str]:
@@ -233,15 +174,6 @@ def test_the_canary_is_off_by_default_and_reaches_ingest_and_gateways_only(helm:
     assert to == ["ingest", "gateway"]
     pod = pod_spec(canary)
     assert pod["securityContext"]["runAsNonRoot"] is True and pod["automountServiceAccountToken"] is False
-
-
-def test_a_canary_is_let_in_where_clients_are_named(helm: Path) -> None:
-    named = ("--set-json", 'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]')
-    rendered = chart(helm, SETS["minimal"], *named, "--set", "canary.enabled=true")
-    for policy in (d for d in rendered if d["kind"] == "NetworkPolicy"):
-        if policy["metadata"]["labels"]["app.kubernetes.io/component"] in ("ingest", "gateway"):
-            peers = policy["spec"]["ingress"][0]["from"]
-            assert peers[1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "canary"
 
 
 def test_scalers_leave_the_number_of_pods_alone(helm: Path) -> None:
@@ -294,7 +226,7 @@ def test_how_long_messages_are_kept_is_a_value_of_the_chart(helm: Path) -> None:
 
 
 def test_a_kafka_user_for_each_role_has_the_rights_on_the_page(helm: Path) -> None:
-    rendered = chart(helm, SETS["production"])
+    rendered = chart(helm, SETS["production"], "--set", "maintenance.enabled=true")
     users = {d["metadata"]["name"]: d["spec"]["authorization"]["acls"] for d in rendered if d["kind"] == "KafkaUser"}
     given = {
         Right(name.rpartition("-")[2], acl["resource"]["type"], acl["resource"]["name"], operation)
@@ -304,7 +236,7 @@ def test_a_kafka_user_for_each_role_has_the_rights_on_the_page(helm: Path) -> No
     }
     assert given == set(rights_on_page("headgate"))
     found = workloads(rendered)
-    for role in ("init", "ingest", "dispatcher"):
+    for role in ("init", "ingest", "dispatcher", "maintenance"):
         env = {entry["name"]: entry.get("value") for entry in container(found[role])["env"]}
         user = env["HEADGATE_LOG__SECURITY__USER"]
         assert user in users and user.endswith(f"-{role}")
@@ -355,6 +287,7 @@ def test_schema_and_readme_know_every_value() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     assert set(_names(values, schema)) == set(_declared(schema)) - {"global"}
+    assert set(_required(schema)) == {name for name in _names(values, schema) if _must_be_there(name, values)}
     readme = (CHART / "README.md").read_text("utf-8")
     rows = set(re.findall(r"^\| ([\w.]+) \|", readme, re.MULTILINE))
     missing = {name for name in _leaves(values) if not any(name == row or name.startswith(f"{row}.") for row in rows)}
@@ -374,6 +307,21 @@ def _declared(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, below in schema.get("properties", {}).items():
         yield f"{prefix}{key}"
         yield from _declared(below, f"{prefix}{key}.")
+
+
+def _required(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names without which values are refused: those that `--reuse-values` would leave out of a newer chart."""
+    for key, below in schema.get("properties", {}).items():
+        if key in schema.get("required", []):
+            yield f"{prefix}{key}"
+        yield from _required(below, f"{prefix}{key}.")
+
+
+def _must_be_there(name: str, values: dict[str, Any]) -> bool:
+    found: Any = values
+    for part in name.split("."):
+        found = found[part]
+    return found is not None and ".limits." not in name
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -48,7 +48,7 @@ def test_every_role_of_the_chart_takes_its_environment(helm: Path, values: Path,
 def test_settings_of_values_reach_all_roles_and_the_own_ones_win(helm: Path, tmp_path: Path) -> None:
     (minimal,) = (path for path in VALUE_SETS if path.stem == "minimal-values")
     sets = ["--set", r"settings.limits\.payload_bytes=1048576,gateway.settings.limits\.payload_bytes=3"]
-    found = workloads(chart(helm, minimal, *sets, "--set", r"settings.drain\.spread_s=0.5"))
+    found = workloads(chart(helm, minimal, *sets, "--set-json", "drain.spreadSeconds=0.5"))
     bytes_of = {role: taken(["headgate", role], chart_environment(found[role], tmp_path)) for role in ROLES}
     assert {role: s.limits.payload_bytes for role, s in bytes_of.items()} == {
         "ingest": 1_048_576, "dispatcher": 1_048_576, "gateway": 3,

@@ -5,24 +5,28 @@ import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dispatcher.declared_loss import recover_with_loss
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.kafka_init import init_kafka
 from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions, LogSecurity
+from headgate.runtime.logs.serving import check_unserved
 from headgate.runtime.ports import LogError, LogUnavailable
 from tests.certificates import Authority
+from tests.dispatcher.restore_bed import CLOCK, backup_of, fill_log, restored
 from tests.e2e.clients import Publisher, Subscriber
 from tests.e2e.harness import Deployment, Stage, token, until
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.rights import Acls, Right, rights_on_page
 from tests.kafka.settings import Secured
 
-PASSWORDS = {role: f"{role}-Passw0rd" for role in ("init", "ingest", "dispatcher")}
+PASSWORDS = {role: f"{role}-Passw0rd" for role in ("init", "ingest", "dispatcher", "maintenance")}
 CLEAR_S = 15.0  # for the line; a hang takes longer
 AT_ONCE = 6  # cases; most of their time they wait for the broker
 
@@ -45,7 +49,7 @@ async def acls(secured: tuple[KafkaCluster, Path]) -> AsyncIterator[Acls]:
         yield found
 
 
-def test_the_page_lists_rights_for_three_roles_and_every_log() -> None:
+def test_the_page_lists_rights_for_every_user_and_every_log() -> None:
     rights = rights_on_page("p")
     assert {right.role for right in rights} == set(PASSWORDS)
     for role in PASSWORDS:
@@ -95,6 +99,40 @@ async def test_the_rights_on_the_page_are_enough(
     text = "".join(role.errors() for role in deployment.roles)
     assert "no right" not in text
     assert not any(word in text for word in PASSWORDS.values())
+
+
+async def test_the_rights_of_maintenance_are_enough(
+    secured: tuple[KafkaCluster, Path], acls: Acls, tmp_path: Path
+) -> None:
+    """Its user backs up, restores into new logs, and declares the loss of a shard."""
+    cluster, ca = secured
+    first, second = (replace(_options(cluster, ca, f"kept{n}", "maintenance"), shards=2) for n in (1, 2))
+    await acls.give([*rights_on_page("kept1"), *rights_on_page("kept2")])
+    for options in (first, second):
+        await init_kafka(replace(_options(cluster, ca, options.prefix, "init"), shards=2))
+    anybody = LogOptions(f"kafka://{cluster.bootstrap}", "kept1", shards=2)
+    async with _opened(anybody) as log:
+        await fill_log(log)
+    async with _opened(first) as log:
+        file = await backup_of(log)
+    async with _opened(second) as log:
+        report = await restored(log, file, tmp_path)
+        assert report.topics > 0 and report.members > 0
+    async with _opened(anybody) as log:
+        await log.truncate_before(LogName.MESSAGES, 0, 3)
+    async with _opened(first) as log:
+        loss = await recover_with_loss(log, 0, CLOCK, lambda: check_unserved(first))
+        assert loss.lost_to == 3 and loss.messages > 0
+
+
+@asynccontextmanager
+async def _opened(options: LogOptions) -> AsyncIterator[KafkaLog]:
+    log = KafkaLog(options)
+    await log.open()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
 async def _publish(publisher: Publisher, topics: Sequence[str], number: int) -> None:
@@ -159,27 +197,29 @@ async def _use(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixtu
 
 
 async def _use_log(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixture) -> None:
-    log = KafkaLog(options)
-    await log.open()
-    try:
-        if right.resource == "group":
+    async with _opened(options) as log:
+        if right.role == "maintenance" and right.resource == "group":
+            await check_unserved(options)
+        elif right.resource == "group":
             group = log.group("n1")
             await group.start()
             while not any("no right" in line and right.name in line for line in caplog.messages):
                 await asyncio.sleep(0.05)
             await group.stop()
-            return
-        name = next(each for each in LogName if right.name.endswith(f".{each.value}"))
-        if right.operation == "Write":
-            await log.append(name, 0, b"k", b"v")
-        elif right.operation == "Delete":
-            await log.append(name, 0, b"k", b"v")
-            await log.truncate_before(name, 0, 1)
         else:
-            reader = await log.reader(name, 0, 0)
-            await reader.read(1, CLEAR_S)
-    finally:
-        await log.close()
+            await _use_topic(right, log)
+
+
+async def _use_topic(right: Right, log: KafkaLog) -> None:
+    name = next(each for each in LogName if right.name.endswith(f".{each.value}"))
+    if right.operation == "Write":
+        await log.append(name, 0, b"k", b"v")
+    elif right.operation == "Delete":
+        await log.append(name, 0, b"k", b"v")
+        await log.truncate_before(name, 0, 1)
+    else:
+        reader = await log.reader(name, 0, 0)
+        await reader.read(1, CLEAR_S)
 
 
 @pytest.mark.parametrize(

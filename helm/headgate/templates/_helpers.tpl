@@ -84,43 +84,6 @@ cluster-secret
 {{- end -}}
 {{- end -}}
 
-{{/* Kafka as init, ingest and dispatchers are given it; gateways are given none of it. Takes (list context role). */}}
-{{- define "headgate.kafkaEnv" -}}
-{{- $ := index . 0 -}}
-{{- $kafka := $.Values.kafka -}}
-{{- if and $.Values.strimzi.user.enabled (or $kafka.security.user $kafka.security.existingSecret $kafka.security.certificateSecret) -}}
-{{- fail "strimzi.user.enabled makes a user for each role: leave kafka.security.user, existingSecret and certificateSecret empty" -}}
-{{- end -}}
-{{- $security := $kafka.security -}}
-- {name: HEADGATE_LOG__URL, value: {{ printf "kafka://%s" (required "set kafka.bootstrap to host:port,host:port" $kafka.bootstrap) | quote }}}
-- {name: HEADGATE_LOG__PREFIX, value: {{ $kafka.prefix | quote }}}
-- {name: HEADGATE_LOG__RETENTION_MS, value: {{ $kafka.retentionMs | int64 | quote }}}
-- {name: HEADGATE_LOG__DEAD_LETTERS_RETENTION_MS, value: {{ $kafka.deadLettersRetentionMs | int64 | quote }}}
-{{- with $kafka.retentionBytes }}
-- {name: HEADGATE_LOG__RETENTION_BYTES, value: {{ . | int64 | quote }}}
-{{- end }}
-{{- if ne $security.protocol "PLAINTEXT" }}
-- {name: HEADGATE_LOG__SECURITY__PROTOCOL, value: {{ $security.protocol }}}
-{{- end }}
-{{- if hasPrefix "SASL" $security.protocol }}
-- {name: HEADGATE_LOG__SECURITY__MECHANISM, value: {{ $security.mechanism }}}
-{{- if $.Values.strimzi.user.enabled }}
-- {name: HEADGATE_LOG__SECURITY__USER, value: {{ include "headgate.kafkaUser" . | quote }}}
-{{- else }}
-- {name: HEADGATE_LOG__SECURITY__USER, value: {{ required "set kafka.security.user for SASL" $security.user | quote }}}
-{{- end }}
-- {name: HEADGATE_LOG__SECURITY__PASSWORD_FILE, value: /etc/headgate/kafka/password}
-{{- $_ := include "headgate.kafkaPassword" . }}
-{{- end }}
-{{- if $security.caSecret }}
-- {name: HEADGATE_LOG__SECURITY__CA, value: /etc/headgate/kafka/ca.crt}
-{{- end }}
-{{- if include "headgate.kafkaCertificate" . }}
-- {name: HEADGATE_LOG__SECURITY__CERTIFICATE, value: /etc/headgate/kafka/tls.crt}
-- {name: HEADGATE_LOG__SECURITY__KEY, value: /etc/headgate/kafka/tls.key}
-{{- end }}
-{{- end -}}
-
 {{/* The files of the same. Takes (list context role). */}}
 {{- define "headgate.kafkaSources" -}}
 {{- $security := (index . 0).Values.kafka.security -}}
@@ -132,52 +95,6 @@ cluster-secret
 {{- end }}
 {{- if include "headgate.kafkaCertificate" . }}
 - secret: {name: {{ include "headgate.kafkaCertificate" . }}, items: [{key: {{ $security.certificateKey }}, path: tls.crt}, {key: {{ $security.privateKeyKey }}, path: tls.key}]}
-{{- end }}
-{{- end -}}
-
-{{/* Settings by dotted name as environment. */}}
-{{- define "headgate.settingsEnv" -}}
-{{- range $name, $value := . }}
-- {name: HEADGATE_{{ $name | upper | replace "." "__" }}, value: {{ if kindIs "float64" $value }}{{ if eq $value (floor $value) }}{{ $value | int64 | toString | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}{{ else }}{{ $value | toString | quote }}{{ end }}}
-{{- end }}
-{{- end -}}
-
-{{/* The environment of a role. Takes (list context role). */}}
-{{- define "headgate.env" -}}
-{{- $ := index . 0 -}}
-{{- $role := index . 1 -}}
-{{- if ne $role "gateway" }}
-{{ include "headgate.kafkaEnv" . }}
-{{- end }}
-{{- if include "headgate.signs" . }}
-- {name: HEADGATE_AUTH__SECRET_FILE, value: /etc/headgate/auth/auth-secret}
-{{- end }}
-{{- if include "headgate.clusterKey" $ }}
-- {name: HEADGATE_CLUSTER__SECRET_FILE, value: /etc/headgate/auth/cluster-secret}
-{{- end }}
-{{- with $.Values.cluster.tls }}
-{{- if .secret }}
-- {name: HEADGATE_CLUSTER__TLS__CA, value: /etc/headgate/links/ca.crt}
-- {name: HEADGATE_CLUSTER__TLS__CERTIFICATE, value: /etc/headgate/links/tls.crt}
-- {name: HEADGATE_CLUSTER__TLS__KEY, value: /etc/headgate/links/tls.key}
-- {name: HEADGATE_CLUSTER__TLS__SERVER_NAME, value: {{ .serverName | default (printf "%s-dispatcher" (include "headgate.fullname" $)) | quote }}}
-{{- end }}
-{{- end }}
-- {name: HEADGATE_CLUSTER__DISPATCHERS, value: "{{ include "headgate.fullname" $ }}-dispatcher:{{ $.Values.ports.links }}"}
-- {name: HEADGATE_ADMIN__PORT, value: {{ $.Values.ports.admin | quote }}}
-- {name: HEADGATE_DRAIN__DEADLINE_S, value: {{ $.Values.drain.seconds | quote }}}
-- {name: HEADGATE_DRAIN__SPREAD_S, value: {{ $.Values.drain.spreadSeconds | quote }}}
-{{- if eq $role "dispatcher" }}
-- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-- {name: HEADGATE_DISPATCHER__PORT, value: {{ $.Values.ports.links | quote }}}
-- {name: HEADGATE_DISPATCHER__ADVERTISE, value: "{{ $.Values.dispatcher.advertiseHost }}:{{ $.Values.ports.links }}"}
-- {name: HEADGATE_DISPATCHER__DATA, value: /var/lib/headgate}
-{{- else }}
-- {name: HEADGATE_{{ upper $role }}__PORT, value: {{ index $.Values.ports $role | quote }}}
-{{- end }}
-{{- include "headgate.settingsEnv" (merge (dict) (index $.Values $role).settings $.Values.settings) }}
-{{- with concat $.Values.extraEnv (index $.Values $role).extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -325,6 +242,9 @@ spec:
     items:
       {{- if include "headgate.signs" . }}
       - {key: {{ $.Values.auth.secretKey }}, path: auth-secret}
+      {{- if and $.Values.auth.secondSecretKey (ne (index . 1) "test") }}
+      - {key: {{ $.Values.auth.secondSecretKey }}, path: auth-secret-second}
+      {{- end }}
       {{- end }}
       {{- if and (include "headgate.clusterKey" $) (ne (index . 1) "test") }}
       - {key: {{ include "headgate.clusterKey" $ }}, path: cluster-secret}
