@@ -15,7 +15,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 EDITABLE := --no-deps --no-build-isolation --editable . --editable clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test soak chaos gameday slo bench attack mutants check lint docs format kafka image image-test chart cluster-test sbom release-files version lock clean
+.PHONY: help run demo test soak chaos gameday slo bench attack mutants check lint docs format kafka image image-test chart cluster-test sbom release-files checksums version lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,12 +89,14 @@ sbom: $(VENV)/sbom/.done ## what the image has in it, as CycloneDX, in build/hea
 	  --output-file build/headgate.cdx.json $(SBOM)/shipped/bin/python
 	$(SBOM)/tools/bin/python -m release.sbom build/headgate.cdx.json
 
-release-files: sbom ## wheels, source archives and the list of components, with their checksums, in build/release
+release-files: sbom ## wheels, source archives and the list of components, in build/release
 	rm -rf build/release && mkdir -p build/release
 	$(SBOM)/tools/bin/python -m hatchling build --directory $(CURDIR)/build/release
 	cd clients/python && $(CURDIR)/$(SBOM)/tools/bin/python -m hatchling build --directory $(CURDIR)/build/release
 	cp build/headgate.cdx.json build/release/
-	cd build/release && sha256sum -- *.whl *.tar.gz *.json > SHA256SUMS
+
+checksums: ## SHA256SUMS of all files in build/release, once the last one is there
+	cd build/release && rm -f SHA256SUMS && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS .
 
 version: $(VENV)/bin/python ## the version that all files agree on; TO=1.2.0 writes the next one, see docs/project/releasing.md
 	@$(BIN)/python -m release.version $(TO)

@@ -60,3 +60,20 @@ def test_they_run_the_repositorys_own_commands(file: Path) -> None:
 def test_a_release_is_refused_where_the_tag_is_not_the_version() -> None:
     first = commands(FILES[1])[0]
     assert first == 'test "v$(make --silent version)" = "$GITHUB_REF_NAME"'
+
+
+def test_a_release_has_every_file_of_its_page_and_a_checksum_of_each() -> None:
+    page = (ROOT / "docs" / "project" / "releasing.md").read_text("utf-8")
+    rows = re.findall(r"^\|.*\| `((?:make|helm|npm) [a-z-]+).*\|$", page, re.MULTILINE)
+    made = commands(FILES[1])
+    assert rows == ["make release-files", "helm package", "make image", "npm ci", "make checksums"]
+    assert all(any(row in command for command in made) for row in rows)
+    assert any("npm pack" in command for command in made)
+    last = max(number for number, command in enumerate(made) if "build/release" in command)
+    assert made[last + 1 :] == ["make checksums"], "checksums of files that come later are missing"
+
+
+@each_file
+def test_a_command_that_fails_in_a_pipe_ends_the_job(file: Path) -> None:
+    """Without `shell: bash` the runner knows no pipefail: half an image would be a file of the release."""
+    assert not [step["run"] for step in steps(file) if "|" in step.get("run", "") and step.get("shell") != "bash"]
