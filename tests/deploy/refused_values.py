@@ -56,6 +56,10 @@ REFUSED: Final = (  # what is given on top of the minimal set, and words of the 
     ),
     ("strimzi.user.enabled=true,strimzi.cluster=k", "SASL_SSL"),
     ("strimzi.user.enabled=true,strimzi.cluster=k,strimzi.user.authentication=tls", "strimzi.user.authentication tls"),
+    (
+        "strimzi.user.enabled=true,strimzi.cluster=k,strimzi.user.authentication=tls,kafka.security.protocol=SASL_SSL",
+        "strimzi.user.authentication tls",
+    ),
     ("auth.secondSecretKey=next", "auth.existingSecret"),
     ("auth.existingSecret=mine,auth.secondSecretKey=next", "auth.clusterSecretKey"),
     ("auth.existingSecret=mine,auth.clusterSecretKey=c,auth.secondSecretKey=auth-secret", "auth.secretKey"),

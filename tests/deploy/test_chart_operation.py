@@ -74,7 +74,9 @@ def test_helm_test_mints_a_token_that_ingest_takes(helm: Path, tmp_path: Path, w
     found = workloads(chart(helm, PRODUCTION, "--set-json", f"{where}={json.dumps(asked)}"))
     (script,) = container(found["test"])["args"]
     command = re.findall(r"\$\(headgate (token mint [^)]+)\)", script)[0]
-    minted = Headgate(tmp_path)(*command.split(), **chart_environment(found["test"], tmp_path))
+    pod = Headgate(tmp_path)
+    pod.environ |= chart_environment(found["test"], tmp_path)
+    minted = pod(*command.split())
     assert minted.status == 0, minted.err
     ingest = settings.resolve(settings.load({}, None, chart_environment(found["ingest"], tmp_path)), "ingest")
     auth = ingest.auth
