@@ -170,6 +170,6 @@ def require_grant(caller: Caller, known: Known, user_id: str, role: Role) -> Non
     """
     own = caller.user_id == user_id
     actor_rights = rights.rights_of(caller, known.info, known.role)
-    if may_change(actor_rights, own=own, old=None, new=role, owners=2) is Grant.FORBIDDEN:
+    if may_change(actor_rights, own=own, old=known.role if own else None, new=role, owners=2) is Grant.FORBIDDEN:
         whom = "himself" if own else user_id
         raise Refusal("forbidden", f"{caller.user_id} may not make {whom} {role} of topic {known.info.topic_id}")

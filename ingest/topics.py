@@ -19,6 +19,7 @@ from ingest.control_fields import check_name, check_permissions, check_retention
 from ingest.controls import Controls
 from ingest.creations import as_created
 from ingest.keyed_operations import KeyedOperation
+from ingest.member_records import refusal_of
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
 from ingest.rates import Rates
@@ -84,16 +85,17 @@ class TopicHandlers:
     async def remove(self, call: Call) -> Reply:
         """DELETE /api/v1/topics/{topic_id}; 204 too for the repeat of one that was handed over, once it is gone."""
         topic_id = check_topic_id(call.path_parameters["topic_id"])
-        operation = f"delete {topic_id}"
-        is_repeat = self._controls.keyed.is_known(call, operation)
+        operation, keys = f"delete {topic_id}", self._controls.keyed
+        is_repeat = keys.is_known(call, operation)
         with self._audit.operation(call, "topic.delete", topic_id) as entry:
             try:
                 await self._delete(call, entry, topic_id, operation)
             except Refusal as refusal:
                 if refusal.code != "topic_not_found":
                     raise
-                if not is_repeat:
-                    self._controls.keyed.forget(call, operation)
+                is_done = keys.answer(call, operation) is not None
+                if not is_done and not (is_repeat and await self._is_gone(topic_id)):  # else it is hidden from him now
+                    keys.forget(call, operation)
                     raise
             return NO_CONTENT
 
@@ -103,10 +105,24 @@ class TopicHandlers:
         self._rates.read(call.caller)
         record_id = self._controls.id_of("delete", topic_id, call.caller, call.idempotency_key)
         entry.record_id = id_text(record_id)
-        outcome = await self._controls.decide(topic_id, DeleteTopic(topic_id), known.info.epoch, record_id, keyed)
+        record = DeleteTopic(topic_id, rights.actor_of(call.caller, topic_id))
+        outcome = await self._controls.decide(topic_id, record, known.info.epoch, record_id, keyed)
         self._catalog.drop(topic_id)
+        if outcome.verdict.code == Code.FORBIDDEN:
+            self._controls.keyed.forget(call, operation)
         if outcome.verdict.code != Code.DELETED:
-            raise rights.unknown_topic(topic_id)
+            raise await refusal_of(outcome.verdict, self._access, call.caller, topic_id, "delete")
+        self._controls.keyed.add(keyed, "deleted")
+
+    async def _is_gone(self, topic_id: str) -> bool:
+        """Returns whether there is no such topic, for nobody. Raises Refusal `not_ready`."""
+        try:
+            await self._catalog.fetch(topic_id)
+        except Refusal as refusal:
+            if refusal.code != "topic_not_found":
+                raise
+            return True
+        return False
 
     async def listed(self, call: Call) -> Reply:
         """GET /api/v1/topics: a page of the topics that the caller may see, ascending by id over all shards."""

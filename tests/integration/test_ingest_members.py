@@ -99,13 +99,16 @@ def test_who_may_give_which_role(actor: str, target: str, role: str, status: int
     [
         ("PUBLIC", "member", 200),
         ("PUBLIC", "admin", 403),
-        ("PUBLISH_ONLY", "publisher", 200),
+        ("PUBLIC", "publisher", 200),
+        ("PUBLISH_ONLY", "publisher", 403),  # who may not subscribe does not join
         ("PUBLISH_ONLY", "subscriber", 403),
         ("SUBSCRIBE_ONLY", "subscriber", 200),
         ("SUBSCRIBE_ONLY", "member", 403),
     ],
 )
-def test_anyone_may_join_in_a_role_that_gives_no_right_he_lacks(permissions: str, role: str, status: int) -> None:
+def test_who_may_subscribe_may_join_in_a_role_that_gives_no_right_he_lacks(
+    permissions: str, role: str, status: int
+) -> None:
     async def scene(world: World) -> None:
         await world.create("t", permissions=permissions)
         bo = world.token("bo")
@@ -138,6 +141,20 @@ def test_a_token_with_only_is_not_used_beyond_its_patterns() -> None:
         narrow = world.token("bo", only=True, subscribe=("t",))
         assert (await put(world, "bo", "subscriber", narrow)).status_code == 200
         problem(await put(world, "bo", "member", narrow), 403, "forbidden")
+
+    play(scene)
+
+
+def test_a_token_that_only_publishes_makes_its_user_no_member() -> None:
+    async def scene(world: World) -> None:
+        await world.create("p", permissions="PUBLISH_ONLY")
+        await world.create("t", permissions="PRIVATE")
+        publishes = world.token("bo", only=True, publish=("t", "p"))
+        for topic_id in ("t", "p"):
+            answer = await world.call("PUT", f"{TOPICS}/{topic_id}/members/bo", publishes, json={"role": "publisher"})
+            problem(answer, 403, "forbidden")
+        assert (await put(world, "bo", "publisher")).status_code == 200
+        assert (await put(world, "bo", "publisher", publishes)).status_code == 200  # he is one: nothing changes
 
     play(scene)
 

@@ -12,7 +12,7 @@ from headgate.core.sequencer.direct_members import join_both, missing_logic
 from headgate.core.sequencer.effects import Deliver, Effect, TopicCreated, TopicDeleted, Unusable
 from headgate.core.sequencer.message_events import change_message
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.sequencer.topic_changes import TopicChange, change_topic, repeated
+from headgate.core.sequencer.topic_changes import TopicChange, change_topic, delete_verdict, repeated
 from headgate.core.sequencer.window import window_key
 from headgate.core.wire.control import (
     LOGIC,
@@ -277,11 +277,7 @@ def _change(shard: Shard, row: Row | None, record: Record, envelope: Envelope, c
         row, verdict = _create(shard, row, record, control, seen)
         effects = [TopicCreated(row)] if verdict.code is Code.CREATED and seen is None and row else []
     elif isinstance(control, DeleteTopic):
-        verdict = _delete_verdict(row, envelope.epoch, seen)
-        if verdict.code is Code.DELETED and seen is None and row:
-            members = shard.members.pop(record.key or b"", None)
-            shard.changed.drop_topic(record.key or b"")
-            effects, row = [TopicDeleted(row.topic_id, row.epoch, row.owner_id, members)], None
+        row, verdict, effects = _delete(shard, row, record, envelope, control, seen)
     elif isinstance(control, TopicChange):
         verdict, effects = _topic_change(shard, row, record, envelope, control)
     elif isinstance(control, Logic):
@@ -368,11 +364,18 @@ def _check_place(shard: Shard, record: Record, control: CreateTopic) -> None:
         raise _Refused("wrong_partition", "the key does not hash to this partition: were partitions added?")
 
 
-def _delete_verdict(row: Row | None, epoch: int, seen: int | None) -> Verdict:
-    if seen is not None:
-        return Verdict(Code.DELETED, 0, epoch)
-    if row is None:
-        return Verdict(Code.NO_TOPIC)
-    if row.epoch != epoch:
-        return Verdict(Code.STALE_EPOCH)
-    return Verdict(Code.DELETED, 0, epoch)
+def _delete(
+    shard: Shard, row: Row | None, record: Record, envelope: Envelope, control: DeleteTopic, seen: int | None
+) -> tuple[Row | None, Verdict, list[Effect]]:
+    """Deletes the topic where its actor may. The id of a refused deletion is kept in the window too."""
+    key, epoch, is_repeat = record.key or b"", envelope.epoch, seen is not None
+    verdict = delete_verdict(shard, key, row, control, epoch, is_repeat=is_repeat)
+    if row is None or is_repeat:
+        return row, verdict, []
+    if verdict.code is not Code.DELETED:
+        if verdict.code is Code.FORBIDDEN and envelope.id != NO_ID:
+            shard.window.add(window_key(envelope.id, epoch), epoch, True, record.offset, shard.log_ms)
+        return row, verdict, []
+    members = shard.members.pop(key, None)
+    shard.changed.drop_topic(key)
+    return None, verdict, [TopicDeleted(row.topic_id, row.epoch, row.owner_id, members)]

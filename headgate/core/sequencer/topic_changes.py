@@ -7,7 +7,15 @@ from typing import Any, Final, NamedTuple
 
 from headgate.core.sequencer.members import Members, Membership
 from headgate.core.sequencer.rows import Row, Shard
-from headgate.core.wire.control import MESSAGES_LOGIC, Actor, RemoveMember, SetMember, UpdateTopic
+from headgate.core.wire.control import (
+    CHECKS_LOGIC,
+    MESSAGES_LOGIC,
+    Actor,
+    DeleteTopic,
+    RemoveMember,
+    SetMember,
+    UpdateTopic,
+)
 from headgate.core.wire.direct_topics import is_direct, is_fixed
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.member_roles import ANYONE, ROLE_RIGHTS, Grant, Right, Role, may_change, rights_in
@@ -71,6 +79,23 @@ def repeated(shard: Shard, row: Row, record: Record, change: TopicChange, code: 
     return Verdict(Code.MEMBER, 0 if found is None else found.joined_seq, row.epoch)
 
 
+def delete_verdict(
+    shard: Shard, key: bytes, row: Row | None, deletion: DeleteTopic, epoch: int, *, is_repeat: bool
+) -> Verdict:
+    """Decides about a deletion of the topic in `epoch`. The repeat of a refused one is refused too."""
+    is_there = row is not None and row.epoch == epoch
+    if is_repeat:  # had the first one been allowed, the topic would not be there any longer
+        return Verdict(Code.FORBIDDEN if is_there else Code.DELETED, 0, epoch)
+    if row is None:
+        return Verdict(Code.NO_TOPIC)
+    if not is_there:
+        return Verdict(Code.STALE_EPOCH)
+    actor = deletion.actor if shard.logic >= CHECKS_LOGIC else None
+    if actor is not None and not _rights(shard, key, row, actor) & Right.ADMINISTER:
+        return Verdict(Code.FORBIDDEN, 0, epoch)
+    return Verdict(Code.DELETED, 0, epoch)
+
+
 def _rights(shard: Shard, key: bytes, row: Row, actor: Actor) -> Right:
     role = shard.role(key, row, actor.user_id)
     return rights_in(row.permissions, role, Right(actor.given) & Right.ALL, only=actor.only)
@@ -86,6 +111,7 @@ def _change_member(shard: Shard, key: bytes, row: Row, record: Record, change: S
         old=old and old.role,
         new=role,
         owners=members.owners if members is not None else 1,
+        join_needs_subscribe=shard.logic >= CHECKS_LOGIC,
     )
     if grant is Grant.FORBIDDEN:
         return Decided(Verdict(Code.FORBIDDEN, 0, row.epoch))

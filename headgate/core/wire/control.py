@@ -10,9 +10,10 @@ CONFIG_KEY: Final = b"hg:config"
 LOGIC_KEY: Final = b"hg:logic"
 PROBE_KEY: Final = b"hg:probe"
 BODY_BYTES: Final = 65_536  # of a control record: what it makes must fit into a chunk of a snapshot
-LOGIC: Final = 3  # the newest meaning of `apply` this code knows: 2 has members, 3 changes of messages
+LOGIC: Final = 4  # the newest meaning of `apply` this code knows: 2 has members, 3 changes of messages, 4 more checks
 MEMBERS_LOGIC: Final = 2  # from it on members and changes of topics mean something
 MESSAGES_LOGIC: Final = 3  # from it on records of kind EVENT and direct topics mean something
+CHECKS_LOGIC: Final = 4  # from it on who joins must be able to subscribe, and the actor of a deletion to administer
 
 
 class Config(msgspec.Struct, frozen=True, tag_field="op", tag="config", omit_defaults=True):
@@ -51,12 +52,6 @@ class CreateTopic(msgspec.Struct, frozen=True, tag_field="op", tag="create", omi
     peer_id: str | None = None
 
 
-class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
-    """Deletes the topic whose epoch the record's header names."""
-
-    topic_id: str
-
-
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who makes a change. `given` are the rights of his token (`headgate.core.wire.member_roles.Right`).
 
@@ -67,6 +62,13 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: str
     given: int = 0
     only: bool = False
+
+
+class DeleteTopic(msgspec.Struct, frozen=True, tag_field="op", tag="delete", omit_defaults=True):
+    """Deletes the topic whose epoch the record's header names. An ingest of an older version names no actor."""
+
+    topic_id: str
+    actor: Actor | None = None
 
 
 class SetMember(msgspec.Struct, frozen=True, tag_field="op", tag="member"):

@@ -64,14 +64,25 @@ def has(rights: Right, right: Right) -> bool:
     return int.__and__(rights, right) != 0
 
 
-def may_change(actor_rights: Right, *, own: bool, old: Role | None, new: Role | None, owners: int) -> Grant:
+def may_change(
+    actor_rights: Right,
+    *,
+    own: bool,
+    old: Role | None,
+    new: Role | None,
+    owners: int,
+    join_needs_subscribe: bool = True,
+) -> Grant:
     """Decides about a change of somebody's role from `old` to `new` (None: no member).
 
     `own` says that the actor changes his own role, `owners` counts the owners before the change. Anyone may leave;
-    anyone may take a role that gives no right that he does not have. Admins change everybody but owners.
+    a member may take a role that gives no right that he does not have, and so may who is none and may subscribe
+    (`join_needs_subscribe` is false before CHECKS_LOGIC: anyone then). Admins change everybody but owners.
     """
     if own:
+        joins = old is None and new is not None
         allowed = new is None or ROLE_RIGHTS[new] & ~actor_rights == Right.NONE
+        allowed = allowed and not (joins and join_needs_subscribe and not has(actor_rights, Right.SUBSCRIBE))
     else:
         needed = Right.OWN if Role.OWNER in (old, new) else Right.ADMINISTER
         allowed = bool(actor_rights & needed)

@@ -45,11 +45,22 @@ def test_the_rights_of_a_token_add_to_those_of_mode_and_role() -> None:
 
 
 @pytest.mark.parametrize(("permissions", "new"), list(product(ANYONE, Role)))
-def test_anyone_may_take_a_role_that_gives_no_new_right_and_no_other(permissions: str, new: Role) -> None:
+def test_who_may_subscribe_joins_in_a_role_that_gives_no_new_right_and_nobody_else_joins(
+    permissions: str, new: Role
+) -> None:
     rights = rights_in(permissions, None)
+    no_new_right = ROLE_RIGHTS[new] | rights == rights
     grant = may_change(rights, own=True, old=None, new=new, owners=1)
-    assert (grant is Grant.ALLOWED) is (ROLE_RIGHTS[new] | rights == rights)
+    assert (grant is Grant.ALLOWED) is (no_new_right and bool(rights & Right.SUBSCRIBE))
     assert not (new in (Role.OWNER, Role.ADMIN) and grant is Grant.ALLOWED)
+    before = may_change(rights, own=True, old=None, new=new, owners=1, join_needs_subscribe=False)
+    assert (before is Grant.ALLOWED) is no_new_right
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(Role, Role)))
+def test_a_member_may_take_a_role_that_gives_no_new_right(old: Role, new: Role) -> None:
+    grant = may_change(ROLE_RIGHTS[old], own=True, old=old, new=new, owners=2)
+    assert (grant is Grant.ALLOWED) is (ROLE_RIGHTS[new] & ~ROLE_RIGHTS[old] == Right.NONE)
 
 
 @pytest.mark.parametrize("role", Role)
