@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from headgate.core.wire.control import MEMBERS_LOGIC
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, TopicAnswer, TopicInfo
 from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, Guarded, may_see, unknown_topic
+from headgate.core.wire.topic_answers import role_of
 from headgate.core.wire.topic_settings import DEFAULTS, PROFILES, Settings, effective
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
@@ -230,16 +230,3 @@ class Catalog:
 
 def _with_role(entry: _Entry, caller: Caller, known: KnownRole, allowed: Right) -> Known | None:
     return entry.known._replace(role=known.role) if allowed(caller, entry.known.info, known.role) else None
-
-
-def role_of(answer: TopicAnswer, user_id: str) -> Role | None:
-    """Returns a user's role by the answer to a question of his: None for no member and for a role of a newer version.
-
-    A dispatcher that knows no members tells no role: there a topic's creator is its owner, and has no other members.
-    """
-    if answer.logic < MEMBERS_LOGIC and user_id == answer.info.owner_id:
-        return Role.OWNER
-    try:
-        return Role(answer.role) if answer.role else None
-    except ValueError:
-        return None

@@ -7,13 +7,13 @@ import pytest
 from headgate.core.wire import rights
 from headgate.core.wire.control import CreateTopic, DeleteTopic, RemoveMember, SetMember
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskTopic, Refused, Request, TopicAnswer, TopicInfo
+from headgate.core.wire.link import AskTopic, Refused, Request, TopicInfo
 from headgate.core.wire.member_roles import Role
 from headgate.core.wire.rights import Caller, actor_of
 from headgate.runtime.links.port import OnAnswer
 from ingest import catalog as module
 from ingest import known_roles
-from ingest.catalog import FRESH_S, STALE_S, Known, role_of
+from ingest.catalog import FRESH_S, STALE_S, Known
 from ingest.known_roles import KnownRoles
 from tests.ingest.parts import ANA, SERVICE, Parts, play
 
@@ -317,7 +317,7 @@ def test_roles_are_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyP
     play(scene)
 
 
-def test_a_role_that_no_code_here_knows_gives_nothing() -> None:
+def test_a_role_is_known_for_the_mark_it_was_put_with_and_none_is_not_kept() -> None:
     roles = KnownRoles()
     roles.put("t", "bo", Role.MEMBER, 1.0, 7)
     assert roles.get("t", "bo", 8) is None
@@ -325,13 +325,3 @@ def test_a_role_that_no_code_here_knows_gives_nothing() -> None:
     assert known is not None and known.role is Role.MEMBER
     roles.put("t", "bo", None, 2.0, 7)
     assert roles.get("t", "bo", 7) is None and len(roles) == 0
-    info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
-    assert role_of(TopicAnswer(1, info, "emperor", 2), "bo") is None
-    assert role_of(TopicAnswer(1, info, "admin", 2), "bo") is Role.ADMIN
-    assert role_of(TopicAnswer(1, info, "", 2), "ana") is None, "the creator has left"
-
-
-def test_an_older_dispatcher_tells_no_roles_and_the_creator_is_the_owner() -> None:
-    info = TopicInfo("t", 1, 0, "t", "PRIVATE", "ana", 0, 0, 1, "direct", {})
-    assert role_of(TopicAnswer(1, info), "ana") is Role.OWNER
-    assert role_of(TopicAnswer(1, info), "bo") is None

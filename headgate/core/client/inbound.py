@@ -66,6 +66,11 @@ class Subscribe(NamedTuple):
     group: str = ""
 
     @property
+    def leases(self) -> bool:
+        """Whether it acknowledges for its device, and so takes over from another session of it."""
+        return self.ack and not self.group
+
+    @property
     def needs_cursor(self) -> bool:
         """Whether the owner of the user's shard is asked for the device's cursor first."""
         return not self.group and (self.ack or (self.position is not None and self.position.form == CURSOR))

@@ -42,8 +42,8 @@ class PendingSubscribe(Life):
     """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
 
     __slots__ = (
-        "begun", "caller", "deadline", "frame_id", "lease", "level", "opened", "position", "session", "shard",
-        "subscribe", "topic_id",
+        "begun", "caller", "deadline", "frame_id", "lease", "level", "may_lease", "opened", "position", "session",
+        "shard", "subscribe", "topic_id",
     )  # fmt: skip
 
     def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
@@ -60,6 +60,7 @@ class PendingSubscribe(Life):
         self.position = subscribe.position  # where it begins: that of the cursor, once it is `opened`
         self.opened: CursorAnswer | None = None
         self.lease: CursorLease | None = None
+        self.may_lease = not subscribe.leases  # whether the owner of the topic has been asked first
 
     @property
     def asked(self) -> bool:
@@ -71,6 +72,11 @@ class PendingSubscribe(Life):
         """Whether the owner of the user's shard is to be asked before the topic's."""
         return self.opened is None and self.subscribe.needs_cursor
 
+    @property
+    def may_create(self) -> bool:
+        """Whether it may make the topic: a ticket for topics is for reading them."""
+        return self.session.topics is None
+
     def place(self, shard: int) -> None:
         """Takes the shard whose owner is asked next: the user's, then the topic's."""
         self.shard = shard
@@ -81,14 +87,19 @@ class PendingSubscribe(Life):
         self.position = position
 
     def close(self) -> None:
-        """Forgets the cursor: when it is asked again it may have moved."""
+        """Forgets what was answered: when it is asked again the cursor may have moved, and the rights changed."""
         self.opened = None
+        self.may_lease = not self.subscribe.leases
+
+    def allow(self) -> None:
+        """The caller may subscribe: the lease of the device may be taken."""
+        self.may_lease = True
 
     def request(self, req: int, *, create: bool, level: int = 0) -> Request:
         """Returns the request to the owner, with the rights that the session has now."""
         caller = self.caller = self.session.caller
         assert caller is not None
-        create = create and self.session.topics is None  # a ticket for topics is for reading them
+        create = create and self.may_create
         self.level = level
         group = self.subscribe.group
         member = self.session.connection_id if group else ""

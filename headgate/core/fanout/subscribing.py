@@ -17,7 +17,7 @@ from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, Leave, Subscribed
+from headgate.core.wire.link import Answer, Leave, Refused, Subscribed
 from headgate.core.wire.link_acks import CursorAnswer, ReleaseCursor
 
 
@@ -83,7 +83,10 @@ class Subscribing:
             self._pending.leave(session)
 
     def ask(self, pending: PendingSubscribe) -> None:
-        """Asks for a subscribe: its cursor first, where it wants one."""
+        """Asks for a subscribe: its cursor first, where it wants one, and before a lease whether it may subscribe."""
+        if not pending.may_lease:
+            self._ask_first(pending)
+            return
         if pending.wants_cursor:
             self._open_cursor(pending)
             return
@@ -97,10 +100,40 @@ class Subscribing:
         build = partial(pending.request, create=self._auto_create, level=self._audience.presence.prepare(pending))
         self._upstream.request(shard, build, partial(self._answered, pending))
 
-    def _open_cursor(self, pending: PendingSubscribe) -> None:
+    def _ask_first(self, pending: PendingSubscribe) -> None:
         caller = pending.session.caller
         assert caller is not None
         cursor_opening.begin(pending, caller.user_id, self._do.moment().wall_ms)
+        try:
+            shard = self._upstream.shard_of(pending.topic_id)
+        except Refusal:
+            self._pending.hold(pending)
+            return
+        pending.place(shard)
+        build = partial(cursor_opening.question_of_topic, pending)
+        self._upstream.request(shard, build, partial(self._described, pending))
+
+    def _described(self, pending: PendingSubscribe, answer: Answer) -> None:
+        if pending.state is not SubscriptionState.ENDED:
+            if isinstance(answer, Refused) and answer.code == "not_ready":
+                self._pending.hold(pending)
+            else:
+                self._ask_if_allowed(pending, answer)
+        self.proceed(pending.session)
+
+    def _ask_if_allowed(self, pending: PendingSubscribe, answer: Answer) -> None:
+        try:
+            cursor_opening.check_lease(pending, answer, create=self._auto_create)
+        except Refusal as refusal:
+            self._pending.end(pending)
+            self.deny(pending, refusal)
+        else:
+            pending.allow()
+            self.ask(pending)
+
+    def _open_cursor(self, pending: PendingSubscribe) -> None:
+        caller = pending.session.caller
+        assert caller is not None
         try:
             shard = self._upstream.shard_of_user(caller.user_id)
         except Refusal:
@@ -147,7 +180,7 @@ class Subscribing:
         if pending.subscribe.ack and answer.settings.get("profile") == "ephemeral":
             assert pending.shard is not None
             self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
-            self.deny(pending, Refusal("not_in_profile", f"{pending.topic_id} is ephemeral: nothing can be sent again"))
+            self.deny(pending, cursor_opening.not_kept(pending.topic_id))
             self._release(pending)
             return
         self._do.grant(pending, answer)

@@ -219,6 +219,7 @@ def test_a_subscribe_that_was_taken_over_before_its_grant_ends() -> None:
     scene = AckScene()
     scene.owners.slow = True
     bob = scene.acker()
+    scene.owners.deliver(1)  # that he may
     lease = scene.cursors.leases["bob", "default", "a"]
     scene.users.receive(ReplaceSubscription(5, lease), scene.moment)
     scene.owners.deliver()

@@ -209,7 +209,7 @@ def test_a_new_owner_hears_the_lease_of_a_subscribe_that_its_topic_has_not_grant
     scene = AckScene()
     scene.owners.slow = True
     scene.acker()
-    scene.owners.deliver(1)  # the cursor
+    scene.owners.deliver(2)  # that he may, and the cursor
     scene.owners.regain_owners()
     (lease,) = [lease for attach in scene.cursors.attached for lease in attach.leases]
     assert lease == scene.cursors.leases["bob", "default", "a"]
