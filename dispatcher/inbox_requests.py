@@ -61,7 +61,7 @@ class InboxRequests:
 
     def _inbox(self, peer: Destination, ask: AskInbox) -> None:
         limit = min(max(ask.limit, 0), PAGE_TOPICS)
-        steps = inbox_page(self._owner.inbox.users, ask.user_id, ask.device_id, ask.after, limit)
+        steps = inbox_page(self._owner.inbox.users, ask.user_id, ask.device_id, ask.after, limit, ask.caller)
 
         def done(topics: list[InboxTopic]) -> None:
             peer.send(InboxAnswer(ask.req, topics))

@@ -18,6 +18,7 @@ from headgate.core.wire.linkcodec import refusal_of
 from headgate.core.wire.rights import Identity
 from headgate.runtime.http.callers import KEY_FETCHES
 from headgate.runtime.http.credentials import USER_HEADER, of_stream, open_user
+from headgate.runtime.http.request_text import decoded
 from headgate.runtime.jwks import UnknownKey
 from headgate.runtime.links.port import Directory
 from headgate.runtime.ports import Clock
@@ -74,7 +75,7 @@ class StreamCallers:
     def _name(self, head: Head, query: dict[str, str], then: OnCaller) -> None:
         user = head.headers.get(USER_HEADER)
         if user is not None:
-            user = user.encode("latin-1").decode("utf-8", "replace")
+            user = decoded(user.encode("latin-1"))
         try:
             identity = self._authenticator.anonymous_caller(open_user(query, user))
         except Refusal as refusal:

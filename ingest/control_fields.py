@@ -9,7 +9,6 @@ from headgate.core.wire.topic_settings import Settings
 from headgate.runtime.token_claims import is_user_id
 
 MAX_NAME: Final = 256
-_NOT_UTF8: Final = "\ufffd"  # stands in a decoded path where its bytes were not UTF-8
 
 
 def check_name(name: object) -> str:
@@ -41,13 +40,8 @@ def check_role(role: object) -> Role:
     return Role(role)
 
 
-def names_user(user_id: str) -> bool:
-    """Returns whether a text of a path or query string is the id of a user."""
-    return is_user_id(user_id) and _NOT_UTF8 not in user_id
-
-
 def check_user_id(user_id: str) -> str:
     """Returns the id of a user. Raises Refusal `bad_request`."""
-    if not names_user(user_id):
+    if not is_user_id(user_id):
         raise Refusal("bad_request", "a user id is 1 to 128 bytes of printable UTF-8, and not 'kafka'")
     return user_id

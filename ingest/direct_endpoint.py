@@ -87,7 +87,8 @@ class DirectEndpoint:
         outcome = await self._controls.decide(topic_id, creation, 0, record_id, keyed)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
-            return reply(topic_created(await as_created(self._catalog, creation, outcome, self._usual)), 201)
+            made = await as_created(self._catalog, call.caller, creation, outcome, self._usual)
+            return reply(topic_created(made), 201)
         if outcome.verdict.code == Code.EXISTS:  # the other user made it in the same moment
             return reply(topic_created((await self._catalog.fetch(topic_id)).info))
         raise Refusal("internal", "the topic's owner could not read the record; it is among the dead letters")

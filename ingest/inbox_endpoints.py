@@ -43,18 +43,20 @@ class InboxEndpoints:
     async def listed(self, call: Call) -> Reply:
         """GET: a page of the caller's topics, ascending by id. Raises Refusal."""
         device_id, limit = check_device_id(call.query.get("device_id")), page_limit(call.query)
-        after, user_id = read_page(call.query.get("page"), check_topic_id), call.caller.user_id
+        after, caller = read_page(call.query.get("page"), check_topic_id), call.caller
+        user_id, told = caller.user_id, caller if caller.only else None
         self._rates.read(call.caller)
         # One more than are shown tells that the page is not the last. An owner gives no more than PAGE_TOPICS.
         asked = min(limit + 1, PAGE_TOPICS)
         async with self._turns.of(user_id):
             answer = await self._owners.ask(
-                self._owners.shard_of_user(user_id), lambda req: AskInbox(req, user_id, device_id, after, asked)
+                self._owners.shard_of_user(user_id), lambda req: AskInbox(req, user_id, device_id, after, asked, told)
             )
         assert isinstance(answer, InboxAnswer)
         page = answer.topics[:limit]
         is_last = len(answer.topics) < asked
-        shown = [topic_shown(topic) for topic in page if may_be_told_of(call.caller, topic.topic_id)]
+        # An owner of an older version tells all of them.
+        shown = [topic_shown(topic) for topic in page if may_be_told_of(caller, topic.topic_id)]
         return reply({"topics": shown, "next_page": None if is_last else write_page(page[-1].topic_id)})
 
     async def missed(self, call: Call) -> Reply:

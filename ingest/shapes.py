@@ -5,6 +5,7 @@ from typing import Any, Final
 from headgate.core.wire.link import TopicInfo
 from headgate.core.wire.link_members import Member
 from headgate.core.wire.link_users import Connection
+from headgate.core.wire.rights import Caller, may_be_told_of
 from headgate.core.wire.timestamps import rfc3339
 
 _OF_CREATION: Final = ("topic_id", "name", "permissions", "owner_id", "created_at", "settings", "epoch")
@@ -43,8 +44,8 @@ def member_shown(member: Member) -> dict[str, Any]:
     }
 
 
-def connection_shown(connection: Connection) -> dict[str, Any]:
-    """Returns a live connection."""
+def connection_shown(connection: Connection, caller: Caller) -> dict[str, Any]:
+    """Returns a live connection, with the subscriptions to topics of which the caller may be told."""
     return {
         "connection_id": connection.connection_id,
         "user_id": connection.user_id,
@@ -60,5 +61,6 @@ def connection_shown(connection: Connection) -> dict[str, Any]:
                 "subscribed_at": rfc3339(topic.subscribed_at),
             }
             for topic in connection.subscriptions
+            if may_be_told_of(caller, topic.topic_id)
         ],
     }

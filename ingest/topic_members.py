@@ -13,10 +13,11 @@ from headgate.core.wire.rights import Caller
 from headgate.core.wire.verdict import Code
 from headgate.runtime.http.call import NO_CONTENT, Call, Reply, reply
 from headgate.runtime.http.queries import MAX_PAGE, page_limit
+from headgate.runtime.token_claims import is_user_id
 from ingest.access import Access
 from ingest.audit import AuditEntry, AuditLog
 from ingest.catalog import INGEST, Catalog, Known
-from ingest.control_fields import check_role, check_user_id, names_user
+from ingest.control_fields import check_role, check_user_id
 from ingest.controls import ControlOutcome, Controls
 from ingest.keyed_operations import KeyedOperation
 from ingest.member_records import refusal_of, require_logic
@@ -51,7 +52,7 @@ class MemberHandlers:
     async def put(self, call: Call) -> Reply:
         """PUT .../members/{user_id}: makes a user a member, or gives a member another role."""
         topic_id, user_id = check_topic_id(call.path_parameters["topic_id"]), call.path_parameters["user_id"]
-        with self._audit.operation(call, "member.set", topic_id, user_id if names_user(user_id) else "") as entry:
+        with self._audit.operation(call, "member.set", topic_id, user_id if is_user_id(user_id) else "") as entry:
             known = await self._require(call, topic_id, user_id)
             check_user_id(user_id)
             body = call.json_object() if call.body else {}
@@ -76,7 +77,7 @@ class MemberHandlers:
         operation, keys = f"unmember {topic_id} {user_id}", self._controls.keyed
         is_done = keys.answer(call, operation) is not None
         is_repeat = is_done or (user_id == call.caller.user_id and keys.is_known(call, operation))
-        with self._audit.operation(call, "member.remove", topic_id, user_id if names_user(user_id) else "") as entry:
+        with self._audit.operation(call, "member.remove", topic_id, user_id if is_user_id(user_id) else "") as entry:
             try:
                 known = await self._require(call, topic_id, user_id)
             except Refusal as refusal:

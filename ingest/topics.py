@@ -194,7 +194,7 @@ class TopicHandlers:
         outcome = await self._controls.decide(topic_id, creation, 0, record_id, keyed)
         self._catalog.drop(topic_id)
         if outcome.verdict.code == Code.CREATED:
-            return await as_created(self._catalog, creation, outcome, self._usual)
+            return await as_created(self._catalog, call.caller, creation, outcome, self._usual)
         raise await self._exists(call.caller, topic_id, outcome.verdict.epoch)
 
     async def _exists(self, caller: Caller, topic_id: str, epoch: int) -> Refusal:

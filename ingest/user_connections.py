@@ -34,7 +34,7 @@ class ConnectionHandlers:
         self._rates.read(call.caller)
         answer = await self._owners.ask(self._owners.shard_of_user(user_id), lambda req: AskConnections(req, user_id))
         assert isinstance(answer, ConnectionsAnswer)
-        connections = [connection_shown(connection) for connection in answer.connections]
+        connections = [connection_shown(connection, call.caller) for connection in answer.connections]
         return reply({"connections": connections, "complete": answer.complete})
 
     async def end(self, call: Call) -> Reply:

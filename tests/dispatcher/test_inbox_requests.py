@@ -12,6 +12,7 @@ from headgate.core.wire.link import Refused
 from headgate.core.wire.link_inbox import (
     MAX_MARKS,
     PAGE_TOPICS,
+    AskInbox,
     InboxAnswer,
     InboxTopic,
     MarksMoved,
@@ -19,6 +20,7 @@ from headgate.core.wire.link_inbox import (
     MissedTopics,
 )
 from headgate.core.wire.records import LogName, Record
+from headgate.core.wire.rights import Caller
 from headgate.runtime.testing.faulty_log import Reach
 from ingest.owners import ASK_S
 from tests.contract.log_suite import read_from
@@ -45,6 +47,15 @@ async def test_an_inbox_is_the_join_of_all_that_the_log_says() -> None:
         assert await bed.answer() == MissedTopics(req, [MissedTopic("t", 7, 2, 120)], False)
         req = bed.missed(after_ts=120, after_id="t")
         assert await bed.answer() == MissedTopics(req, [], False)
+
+
+async def test_a_caller_with_only_is_answered_with_what_his_token_names() -> None:
+    async with inbox_bed() as bed:
+        await bed.joined("ann", "a", "b", "c")
+        little = Caller("ann", subscribe=("c",), only=True)
+        bed.ask(AskInbox(7, "ann", "phone", "", 1, little))
+        answer = await bed.answer()
+        assert isinstance(answer, InboxAnswer) and [topic.topic_id for topic in answer.topics] == ["c"]
 
 
 async def test_a_deleted_topic_is_gone_for_its_members_at_once() -> None:

@@ -12,7 +12,7 @@ from headgate.core.wire import link, link_acks
 from headgate.core.wire import link_inbox as inbox
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key, user_shard
-from headgate.core.wire.rights import Caller, may_subscribe, require, unknown_topic
+from headgate.core.wire.rights import Caller, may_be_told_of, may_subscribe, require, unknown_topic
 from headgate.runtime.logs.memory_store import MemoryStore
 from tests.contract.virtual import VirtualLoop, run
 from tests.integration.ingest_twin import Owner, World
@@ -54,7 +54,9 @@ class InboxOwner(Owner):
 
     def _AskInbox(self, ask: inbox.AskInbox) -> link.Answer:
         assert ask.limit <= inbox.PAGE_TOPICS
-        topics = [self._joined(row, ask.user_id, ask.device_id) for row in self._topics_of(ask.user_id)]
+        rows, caller = self._topics_of(ask.user_id), ask.caller
+        told = [row for row in rows if caller is None or may_be_told_of(caller, row.topic_id)]
+        topics = [self._joined(row, ask.user_id, ask.device_id) for row in told]
         return inbox.InboxAnswer(ask.req, [topic for topic in topics if topic.topic_id > ask.after][: ask.limit])
 
     def _AskMissedTopics(self, ask: inbox.AskMissedTopics) -> link.Answer:

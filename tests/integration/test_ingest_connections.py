@@ -70,6 +70,23 @@ def test_a_user_sees_his_own_connections_and_an_admin_everybodys() -> None:
     play(scene)
 
 
+def test_a_token_with_only_is_told_of_subscriptions_to_the_topics_that_it_names() -> None:
+    async def scene(world: World) -> None:
+        for token, topics in (
+            (world.token("bo"), ["t", "secret"]),
+            (world.token("bo", only=True, subscribe=("t",)), ["t"]),
+            (world.token("bo", only=True, publish=("sec*",)), ["secret"]),
+            (world.token("bo", only=True), []),
+        ):
+            found = connection("bo")
+            found.subscriptions.append(ConnectedTopic("s2", "secret", 1_700_000_000_123))
+            world.owner.connections = [found]
+            (shown,) = (await world.call("GET", CONNECTIONS, token)).json()["connections"]
+            assert [each["topic_id"] for each in shown["subscriptions"]] == topics
+
+    play(scene)
+
+
 @pytest.mark.parametrize("user_id", ["", "x" * 129, "a\nb"])
 def test_a_user_that_is_none_is_named(user_id: str) -> None:
     async def scene(world: World) -> None:

@@ -8,6 +8,7 @@ import pytest
 from headgate.core.wire import link_acks, link_inbox, link_messages
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import shard_of, topic_key
+from ingest.pages import read_page
 from tests.integration.inbox_twin import (
     ACK,
     INBOX,
@@ -104,6 +105,23 @@ def test_the_owner_of_the_users_shard_is_asked() -> None:
         ]
         assert {question.user_id for _, question in asked[:2]} == {user}
         assert [getattr(asked[at][1], "shard", None) for at in (2, 4, 7)] == [1, 3, 3]
+
+    play(scene)
+
+
+def test_a_token_with_only_gets_whole_pages_and_no_name_of_another_topic_in_next_page() -> None:
+    async def scene(world: InboxWorld) -> None:
+        for name in ("hidden1", "b1", "hidden2", "b2", "hidden3", "b3", "hidden4"):
+            await filled(world, name, 1)
+        little = world.token("bo", only=True, subscribe=("b*",))
+        page, found = None, []
+        while page is not None or not found:
+            query = "?limit=1" if page is None else f"?limit=1&page={page}"
+            answer = (await world.call("GET", f"{INBOX}{query}", little)).json()
+            found += [topic["topic_id"] for topic in answer["topics"]]
+            page = answer["next_page"]
+            assert page is None or read_page(page, str) == found[-1]
+        assert found == ["b1", "b2", "b3"]
 
     play(scene)
 

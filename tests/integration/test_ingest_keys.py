@@ -126,6 +126,25 @@ def test_the_key_of_a_deletion_deletes_the_topic_that_was_made_again() -> None:
     play(scene)
 
 
+def test_a_repeat_of_a_creation_shows_one_who_was_put_out_what_he_made() -> None:
+    async def scene(world: World) -> None:
+        bo, body = world.token("bo"), {"topic_id": "t", "name": "n", "permissions": "PRIVATE"}
+        made = (await world.call("POST", TOPICS, bo, json=body, **KEY)).json()
+        await world.call("PATCH", T, bo, json={"name": "known to him"})
+        again = (await world.call("POST", TOPICS, bo, json=body, **KEY)).json()
+        assert again == {**made, "name": "known to him"}
+        await world.call("PUT", f"{T}/members/cy", bo, json={"role": "owner"})
+        await world.call("DELETE", f"{T}/members/bo", world.token("cy"))
+        await world.call("PATCH", T, world.token("cy"), json={"name": "secret"})
+        repeated = await world.call("POST", TOPICS, bo, json=body, **KEY)
+        assert repeated.status_code == 201
+        shown = repeated.json()
+        assert (shown["name"], shown["epoch"], shown["owner_id"]) == ("n", made["epoch"], "bo")
+        problem(await world.call("GET", T, bo), 404, "topic_not_found")
+
+    play(scene)
+
+
 def test_a_key_belongs_to_the_user_and_the_topic_that_is_created() -> None:
     async def scene(world: World) -> None:
         body = {"topic_id": "a", "name": "n"}

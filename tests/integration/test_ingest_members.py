@@ -246,11 +246,30 @@ def test_what_is_wrong_is_named(user_id: str, body: bytes, named: str) -> None:
 def test_a_user_id_is_percent_decoded_once() -> None:
     async def scene(world: World) -> None:
         await world.create("t")
-        for written, user_id in (("a%2Fb", "a/b"), ("a%252Fb", "a%2Fb"), ("%C3%A9", "é"), ("a+b", "a+b")):
+        written_as = {"a%2Fb": "a/b", "a%252Fb": "a%2Fb", "%C3%A9": "é", "a+b": "a+b", "%EF%BF%BD": "\ufffd"}
+        for written, user_id in written_as.items():
             answer = await world.call("PUT", f"{TOPICS}/t/members/{written}")
             assert answer.json()["user_id"] == user_id
         for written in ("%FF", "%FF%0A", "%ED%A0%80"):
             problem(await world.call("PUT", f"{TOPICS}/t/members/{written}"), 400, "bad_request")
+
+    play(scene)
+
+
+def test_a_user_whose_id_has_the_replacement_character_is_one_like_others() -> None:
+    async def scene(world: World) -> None:
+        await world.create("t", permissions="PRIVATE")
+        for name in ("a\ufffd", "b", "c"):
+            assert (await put(world, name)).json()["user_id"] == name
+        assert (await world.publish("t", world.token("a\ufffd"), payload=1)).status_code == 200
+        page, found = None, []
+        for _ in range(4):
+            query = {"limit": 1} | ({"page": page} if page else {})
+            answer = (await world.call("GET", f"{TOPICS}/t/members", params=query)).json()
+            found += [member["user_id"] for member in answer["members"]]
+            page = answer["next_page"]
+        assert (page, found) == (None, ["ana", "a\ufffd", "b", "c"])
+        assert (await world.call("DELETE", path("a\ufffd"))).status_code == 204
 
     play(scene)
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from headgate.core.inbox.memberships import UserTopic
 from headgate.core.inbox.users import UserTopics
 from headgate.core.wire.link_inbox import InboxTopic, MissedTopic
+from headgate.core.wire.rights import Caller, may_be_told_of
 
 SLICE_TOPICS: Final = 250  # about a millisecond
 
@@ -27,8 +28,13 @@ class TopicCount(NamedTuple):
     hot: bool
 
 
-def inbox_page(users: UserTopics, user_id: str, device_id: str, after: str, limit: int) -> Steps[list[InboxTopic]]:
-    """Makes a page of at most `limit` topics of a user, with ids above `after`, ascending."""
+def inbox_page(
+    users: UserTopics, user_id: str, device_id: str, after: str, limit: int, caller: Caller | None = None
+) -> Steps[list[InboxTopic]]:
+    """Makes a page of at most `limit` topics of a user, with ids above `after`, ascending.
+
+    Topics of which `caller` may not be told are none of it.
+    """
     found: list[str] = []
     slices = 0
     for slices, topics in enumerate(users.memberships.topics(user_id, SLICE_TOPICS)):
@@ -36,6 +42,8 @@ def inbox_page(users: UserTopics, user_id: str, device_id: str, after: str, limi
             yield
         last = found[-1] if len(found) == limit and found else None
         near = [topic_id for topic_id in topics if topic_id > after and (last is None or topic_id < last)]
+        if caller is not None:
+            near = [topic_id for topic_id in near if may_be_told_of(caller, topic_id)]
         found = nsmallest(limit, [*found, *[topic_id for topic_id in near if users.membership(user_id, topic_id)]])
     page: list[InboxTopic] = []
     for at in range(0, len(found), SLICE_TOPICS):

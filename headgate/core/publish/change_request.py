@@ -9,7 +9,6 @@ from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.message_changes import NAME_CHARACTERS, is_reaction_name
 
 _NUMBER: Final = re.compile(rb"[1-9][0-9]{0,15}")
-_NOT_UTF8: Final = "\ufffd"  # stands in a decoded path where its bytes were not UTF-8
 
 
 class Edit(NamedTuple):
@@ -38,7 +37,7 @@ def read_edit(raw: bytes, max_bytes: int) -> Edit:
 
 def check_reaction(name: object) -> str:
     """Returns the name of a reaction. Raises Refusal `bad_request`."""
-    if not isinstance(name, str) or not is_reaction_name(name) or _NOT_UTF8 in name:
+    if not isinstance(name, str) or not is_reaction_name(name):
         detail = f"the name of a reaction is 1 to {NAME_CHARACTERS} characters without control characters"
         raise Refusal("bad_request", detail)
     return name

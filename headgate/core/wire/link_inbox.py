@@ -38,7 +38,7 @@ class InboxTopic(LinkStruct):
 class AskInbox(LinkStruct, tag=160):
     """Asks the owner of a user's shard for his topics with ids above `after`, ascending, at most `limit`.
 
-    Answer: InboxAnswer or Refused.
+    Those of which `caller` may not be told are left out; None: all are told. Answer: InboxAnswer or Refused.
     """
 
     req: int
@@ -46,6 +46,7 @@ class AskInbox(LinkStruct, tag=160):
     device_id: str
     after: str
     limit: int
+    caller: Caller | None = None
 
 
 class InboxAnswer(LinkStruct, tag=161):

@@ -136,7 +136,7 @@ def may_inspect(caller: Caller, topic: Guarded, role: Role | None) -> bool:
 
 
 def may_be_told_of(caller: Caller, topic_id: str) -> bool:
-    """Returns whether the caller's inbox may name a topic of which he is a member.
+    """Returns whether the caller's inbox may name a topic of which he is a member, and his connections one he follows.
 
     With `only` the token must name a use of it.
     """

@@ -10,6 +10,7 @@ from headgate.runtime.http.cors import cors_headers, preflight_headers
 from headgate.runtime.http.credentials import USER_HEADER, of_request, of_stream, open_user
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.queries import Query
+from headgate.runtime.http.request_text import decoded
 from headgate.runtime.jwks import UnknownKey
 from headgate.runtime.tokens import Authenticator
 
@@ -33,7 +34,7 @@ class Users:
         """
         if self._authenticator.open:
             user = headers.get(_USER)
-            named = open_user(query, None if user is None else user.decode("utf-8", "replace"))
+            named = open_user(query, None if user is None else decoded(user))
             return self._authenticator.anonymous_caller(named)
         authorization = text_of(headers, b"authorization")
         if is_stream and authorization is None:

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.call import Handler
 from headgate.runtime.http.endpoints import Endpoint
+from headgate.runtime.http.request_text import decoded
 
 
 class ServedEndpoint(NamedTuple):
@@ -101,11 +102,11 @@ class Paths:
 def segments_of(raw_path: bytes) -> list[str]:
     """Returns the segments of a path that begins with a slash, each percent-decoded once.
 
-    Bytes that are not UTF-8 are replaced (U+FFFD).
+    A NUL stands where bytes are not UTF-8.
     """
     if b"%" in raw_path:
-        return [unquote_to_bytes(part).decode("utf-8", "replace") for part in raw_path.split(b"/")[1:]]
-    return raw_path.decode("utf-8", "replace").split("/")[1:]
+        return [decoded(unquote_to_bytes(part)) for part in raw_path.split(b"/")[1:]]
+    return decoded(raw_path).split("/")[1:]
 
 
 class _Node:

@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import MAX_INTEGER
+from headgate.runtime.http.request_text import NOT_UTF8
 
 MAX_FIELDS: Final = 2_048  # docs/protocol.md, section 3
 DEFAULT_PAGE: Final = 100
@@ -14,13 +15,13 @@ Query = dict[str, str]
 
 
 def fields_of(raw: bytes) -> tuple[list[tuple[str, str]], bool]:
-    """Returns the first MAX_FIELDS fields in order, and whether these are all. What is not UTF-8 is replaced."""
+    """Returns the first MAX_FIELDS fields in order, and whether these are all. A NUL stands for what is no UTF-8."""
     is_whole = raw.count(b"&") < MAX_FIELDS
     if not is_whole:
         raw = b"&".join(raw.split(b"&", MAX_FIELDS)[:-1])
     text = raw.decode("latin-1")
     if b"%" in raw or b"+" in raw:
-        return parse_qsl(text, keep_blank_values=True), is_whole
+        return parse_qsl(text, keep_blank_values=True, errors=NOT_UTF8), is_whole
     # The same in a third of the time: the name and the value, without the sign between them.
     return [pair.partition("=")[::2] for pair in text.split("&") if pair], is_whole
 

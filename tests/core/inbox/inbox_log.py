@@ -16,6 +16,7 @@ from headgate.core.wire.inbox_record import (
 from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.link_inbox import InboxTopic, MissedTopic, ReadMark
 from headgate.core.wire.records import Record
+from headgate.core.wire.rights import Caller
 
 
 def joined(user: str, topic: str, epoch: int = 5, source: int = 1, seq: int = 0, n: int = 0) -> Record:
@@ -55,8 +56,10 @@ def placed(record: Record, offset: int) -> Record:
     return Record(offset, record.ts, record.key, record.value)
 
 
-def inbox(users: UserTopics, user: str, device: str = "d", after: str = "", limit: int = 100) -> list[InboxTopic]:
-    return whole(inbox_page(users, user, device, after, limit))
+def inbox(
+    users: UserTopics, user: str, device: str = "d", after: str = "", limit: int = 100, caller: Caller | None = None
+) -> list[InboxTopic]:
+    return whole(inbox_page(users, user, device, after, limit, caller))
 
 
 def missed(

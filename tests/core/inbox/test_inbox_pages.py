@@ -6,6 +6,7 @@ from headgate.core.inbox.inbox_pages import SLICE_TOPICS, inbox_page, missed_pag
 from headgate.core.wire.inbox_record import HeadEntry
 from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.link_inbox import InboxTopic, MissedTopic, ReadMark
+from headgate.core.wire.rights import Caller
 from tests.core.inbox.inbox_log import cursors, heads, inbox, joined, left, marks, missed, users_of
 
 
@@ -53,6 +54,14 @@ def test_a_head_that_is_gone_ends_memberships_of_its_epoch_and_older_ones() -> N
         assert inbox(users, "bob") == [] and missed(users, "bob") == ([], False)
     users = users_of(gone, joined("bob", "t", epoch=6))
     assert [topic.epoch for topic in inbox(users, "bob")] == [6]
+
+
+def test_a_token_with_only_is_told_of_the_topics_that_it_names() -> None:
+    users = users_of(*[joined("bob", topic) for topic in ("a1", "b1", "a2", "b2", "c")])
+    little = Caller("bob", subscribe=("b*",), publish=("c",), only=True)
+    for caller, names in ((little, ["b1", "b2", "c"]), (Caller("bob"), ["a1", "a2", "b1", "b2", "c"])):
+        assert [topic.topic_id for topic in inbox(users, "bob", caller=caller)] == names
+        assert [topic.topic_id for topic in inbox(users, "bob", after="b1", limit=1, caller=caller)] == ["b2"]
 
 
 def test_who_left_sees_nothing() -> None:

@@ -14,6 +14,7 @@ MISSED = inbox.MissedTopic("t", 7, 4, 1_000)
     "message",
     [
         inbox.AskInbox(1, "ann", "phone", "a", 100),
+        inbox.AskInbox(1, "ann", "phone", "a", 100, Caller("ann", subscribe=("t*",), only=True)),
         inbox.InboxAnswer(1, [TOPIC]),
         inbox.AskMissedTopics(2, "ann", "phone", 1_000, "t"),
         inbox.MissedTopics(2, [MISSED], True),
