@@ -16,11 +16,21 @@ from dispatcher.reading import Reading
 from dispatcher.running_group import GroupTools, RunningGroup
 from dispatcher.shard import Destination, ShardOwner
 from headgate.core.delivery.dead_letter_record import DeadLetter
+from headgate.core.inbox.cursors import SHARE
 from headgate.core.sequencer.rows import Row
 from headgate.core.wire import link, rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.ids import topic_key
-from headgate.core.wire.link_groups import GroupAck, GroupAcked, GroupJoined, GroupNack, JoinGroup, LeaveGroup
+from headgate.core.wire.link_groups import (
+    GROUP_DEVICE,
+    GroupAck,
+    GroupAcked,
+    GroupJoined,
+    GroupNack,
+    JoinGroup,
+    LeaveGroup,
+    group_user,
+)
 from headgate.core.wire.position import CURSOR, Placed
 from headgate.runtime.ports import Shell
 
@@ -104,11 +114,18 @@ class ConsumerGroups:
             acked = group.window.acked if group is not None else stored.seq if stored is not None else 0
             named = True if form in ("seq", CURSOR) else None
             return self._reading.kept(row).first, Placed(acked, named, None)
-        if self._owner.inbox.users.cursors.is_full:
-            raise Refusal("overloaded", "this shard has as many cursors as it can hold, and no room for a new group")
+        self._require_room(row.topic_id, ask.group)
         if form == CURSOR:
             return self._reading.kept(row).first, Placed(row.seq, False, "no_cursor")
         return self._reading.place(row, ask.position)
+
+    def _require_room(self, topic_id: str, group: str) -> None:
+        """Raises Refusal where the cursor of a new group could not be stored."""
+        rows = self._owner.inbox.users.cursors
+        if rows.is_full:
+            raise Refusal("overloaded", "this shard has as many cursors as it can hold, and no room for a new group")
+        if not rows.has_share(group_user(group), GROUP_DEVICE, topic_id):
+            raise Refusal("limit_reached", f"a topic has at most {SHARE} groups whose cursors are kept")
 
     def joined(self, peer: Destination, ask: link.AskSubscribe, row: Row, placed: Placed) -> None:
         """Takes a member that was granted; what it gets comes behind the answer."""

@@ -14,7 +14,7 @@ from dispatcher.answering import answer_with, refuse
 from dispatcher.inbox_writer import Stored
 from dispatcher.shard import Destination, ShardOwner
 from dispatcher.user_questions import UserAnswer, UserQuestions
-from headgate.core.inbox.cursors import DeviceCursor, merged
+from headgate.core.inbox.cursors import SHARE, DeviceCursor, merged
 from headgate.core.inbox.leases import key_of
 from headgate.core.wire.errors import CorruptRecord, Refusal
 from headgate.core.wire.inbox_record import encode_cursor
@@ -80,6 +80,8 @@ class CursorRequests:
             self._answer(peer, ask)
         elif not self._owner.inbox.users.cursors.has_room(ask.user_id, ask.device_id, ask.topic_id):
             raise _full()  # its cursor would never be stored, and what it refuses never sent again
+        elif not self._owner.inbox.users.cursors.has_share(ask.user_id, ask.device_id, ask.topic_id):
+            raise _share_used()
         elif self._announcements.complete:
             self._lease(peer, ask, ask.lease)
         elif not self._announcements.hold(again, 0):
@@ -197,16 +199,24 @@ class CursorRequests:
             raise Refusal("bad_request", f"{len(ask.cursors)} cursors, expected at most {MAX_CURSORS}")
         # Those that are known move on all the same.
         rows = self._owner.inbox.users.cursors
-        cursors = [each for each in ask.cursors if rows.has_room(each.user_id, each.device_id, each.topic_id)]
+        within = [each for each in ask.cursors if self._is_within_share(each)]
+        if ask.cursors and not within:  # with those of others it is dropped: they must not wait for it
+            raise _share_used()
+        cursors = [each for each in within if rows.has_room(each.user_id, each.device_id, each.topic_id)]
         try:
             entries = [encode_cursor(cursor) for cursor in cursors]
         except CorruptRecord as error:
             raise Refusal("bad_request", str(error)) from None
         arriving = self._arrive(cursors)
-        if len(cursors) < len(ask.cursors):
+        if len(cursors) < len(within):
             self._write(entries, arriving, lambda refusal: None)
             raise _full()
         self._write(entries, arriving, partial(self._stored, peer, ask))
+
+    def _is_within_share(self, cursor: Cursor) -> bool:
+        """Returns whether its user may have it; where there is a lease that was decided when it was given."""
+        ids = cursor.user_id, cursor.device_id, cursor.topic_id
+        return self._owner.inbox.users.cursors.has_share(*ids) or self._owner.leases.is_held(*ids)
 
     def _stored(self, peer: Destination, ask: MoveCursors, refusal: Refusal | None) -> None:
         if not peer.open:
@@ -230,6 +240,10 @@ def _entry_of(ask: OpenCursor, cursor: Cursor | None) -> bytes | None:
 
 def _full() -> Refusal:
     return Refusal("overloaded", "this shard has as many cursors as it can hold")
+
+
+def _share_used() -> Refusal:
+    return Refusal("limit_reached", f"a user has at most {SHARE} cursors: one for each of his devices and topics")
 
 
 def _replaced() -> Refusal:

@@ -73,6 +73,16 @@ async def test_a_shard_without_room_for_cursors_takes_no_new_group(
     assert (await ask(bed, joining("a", "2"))).group == "a"
 
 
+async def test_the_groups_of_one_topic_do_not_fill_the_shard(bed: GroupsBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ask(bed, joining("a", "1"))
+    await until(lambda: len(bed.owner("t").inbox.users.cursors) == 1)
+    monkeypatch.setattr(cursors, "SHARE", 1)
+    with pytest.raises(Refusal) as refused:
+        await ask(bed, joining("b", "2"))
+    assert refused.value.code == "limit_reached"
+    assert (await ask(bed, joining("a", "2"))).group == "a"
+
+
 async def test_what_a_stranger_or_a_topic_that_is_gone_is_told(bed: GroupsBed) -> None:
     epoch = bed.epochs["t"]
     with pytest.raises(Refusal) as refused:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from headgate.core.inbox.packed_rows import SLICE_ROWS, PackedRows, packed, user_topic_key, user_topic_of
+from headgate.core.inbox.packed_rows import SEPARATOR, SLICE_ROWS, PackedRows, packed, user_topic_key, user_topic_of
 from headgate.core.wire.inbox_record import CursorEntry
 from headgate.core.wire.link_acks import WINDOW
 from headgate.core.wire.link_groups import GROUP_DEVICE, GROUP_WINDOW
@@ -18,7 +18,11 @@ DEVICES: Final = 100  # of a user in a topic; the newest are kept
 ROW_BYTES: Final = 65_536  # of the same; at least eight devices, however much of their messages failed
 MAX_ROWS: Final = 1_000_000  # of a shard: no further user and topic gets a cursor
 MAX_BYTES: Final = 268_435_456  # of a shard's rows: beyond it no further device gets a cursor either
+SHARE: Final = 65_536  # of one user, or of the groups of one topic, in rows: a sixteenth of a shard
+UNIT_BYTES: Final = 256  # a row of several devices counts once for each so many bytes that it has begun
 REFRESHED: Final = 8  # the part of the time to keep after which the cursor of a device that is here counts as new
+
+_GROUP: Final = GROUP_DEVICE.encode()
 
 IsHeld = Callable[[str, str, str], bool]  # of user, device, topic
 MemberEpoch = Callable[[str, str], int]  # of user, topic; 0 for one who is no member
@@ -84,6 +88,7 @@ class DeviceCursors(PackedRows[list[DeviceCursor]]):
     def __init__(self) -> None:
         super().__init__(list[DeviceCursor], "cursors")
         self.size = 0
+        self._used: dict[bytes, int] = {}  # of its SHARE, by whose it is
 
     @property
     def is_full(self) -> bool:
@@ -96,6 +101,11 @@ class DeviceCursors(PackedRows[list[DeviceCursor]]):
             return self.find(user_id, device_id, topic_id) is not None
         return not self.is_full or row_key(user_id, topic_id) in self
 
+    def has_share(self, user_id: str, device_id: str, topic_id: str) -> bool:
+        """Returns whether a cursor is within its user's part of the shard: one that is known always is."""
+        used = self._used.get(_whose(row_key(user_id, topic_id)), 0)
+        return used < SHARE or self.find(user_id, device_id, topic_id) is not None
+
     def merge(self, entry: CursorEntry, ts: int) -> bytes:
         """Takes a cursor of a record that was appended at `ts` (Unix milliseconds); returns the key of its row."""
         key = row_key(entry.user_id, entry.topic_id)
@@ -107,16 +117,26 @@ class DeviceCursors(PackedRows[list[DeviceCursor]]):
                 known = device
             else:
                 others.append(device)
-        row = _packed([*others, merged(known, found)])
-        self.size += len(row) - len(self._rows.get(key, b""))
-        self._rows[key] = row
+        before = self._rows.get(key, b"")
+        row = self._rows[key] = _packed([*others, merged(known, found)])
+        self._count(key, before, row)
         return key
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Takes a row of a snapshot; None takes it away. Raises CorruptRecord."""
-        before = len(self._rows.get(key, b""))
+        before = self._rows.get(key, b"")
         super().load(key, value)
-        self.size += len(self._rows.get(key, b"")) - before
+        self._count(key, before, self._rows.get(key, b""))
+
+    def _count(self, key: bytes, before: bytes, row: bytes) -> None:
+        """A row has changed; an empty one is none."""
+        self.size += len(row) - len(before)
+        more = _units(row) - _units(before)
+        if more:
+            whose = _whose(key)
+            used = self._used.pop(whose, 0) + more
+            if used:
+                self._used[whose] = used
 
     def find(self, user_id: str, device_id: str, topic_id: str) -> DeviceCursor | None:
         """Returns a cursor, None where none is stored."""
@@ -142,6 +162,16 @@ class DeviceCursors(PackedRows[list[DeviceCursor]]):
 def row_key(user_id: str, topic_id: str) -> bytes:
     """Returns the key of the cursors of a user in a topic."""
     return user_topic_key(FAMILY, user_id, topic_id)
+
+
+def _whose(key: bytes) -> bytes:
+    """Returns whose share a row is of: its user's, a group's that of all groups of its topic."""
+    user_id, _, topic_id = key[len(FAMILY) :].partition(SEPARATOR)
+    return _GROUP + topic_id if user_id.startswith(_GROUP) else user_id
+
+
+def _units(row: bytes) -> int:
+    return -(-len(row) // UNIT_BYTES)
 
 
 def _packed(devices: list[DeviceCursor]) -> bytes:

@@ -9,6 +9,7 @@ from headgate.core.inbox.cursors import DEVICES, ROW_BYTES, DeviceCursor, Device
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.inbox_record import CursorEntry
 from headgate.core.wire.link_acks import WINDOW
+from headgate.core.wire.link_groups import GROUP_DEVICE, group_user
 
 seqs = st.integers(0, 12)
 any_cursor = st.builds(
@@ -134,6 +135,52 @@ def test_a_cursor_that_a_subscription_holds_is_as_new_as_one_that_moved() -> Non
     assert expired(rows, 9, held="") == 1
     assert rows.find("ann", "phone", "t") and not rows.find("ann", "default", "t")
     assert expired(rows, 9.2) == 1 and len(rows) == 0
+
+
+def test_a_share_counts_the_rows_and_the_bytes_of_one_user_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursors, "SHARE", 3)
+    rows = DeviceCursors()
+    for topic in "tuv":
+        assert rows.has_share("ann", "phone", topic)
+        rows.merge(CursorEntry("ann", "phone", topic, 1, 5), 0)
+        rows.merge(CursorEntry("ann", "phone", topic, 1, 6), 0)
+    assert not rows.has_share("ann", "phone", "w") and not rows.has_share("ann", "new", "t")
+    assert rows.has_share("ann", "phone", "t"), "one that is known moves on"
+    assert rows.has_share("bob", "phone", "w") and rows.has_share("an", "phone", "nt")
+    again = DeviceCursors()
+    for keys in rows.keys(10):
+        for key in keys:
+            again.load(key, rows.encoded(key))
+    assert not again.has_share("ann", "phone", "w")
+    assert expired(again, 8.1) == 3
+    assert again.has_share("ann", "phone", "w") and (again.size, again._used) == (0, {})
+    for n in range(20):  # of one topic, and more than two units of bytes
+        rows = again if n == 0 else rows
+        rows.merge(CursorEntry("ann", f"{n:030}", "t", 1, 5), 0)
+    assert len(rows) == 1 and not rows.has_share("ann", "phone", "w")
+
+
+def test_the_groups_of_a_topic_have_a_share_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursors, "SHARE", 2)
+    rows = DeviceCursors()
+    for group in ("g", "h"):
+        rows.merge(CursorEntry(group_user(group), GROUP_DEVICE, "t", 1, 5), 0)
+    assert not rows.has_share(group_user("i"), GROUP_DEVICE, "t") and rows.has_share(group_user("h"), GROUP_DEVICE, "t")
+    assert rows.has_share(group_user("i"), GROUP_DEVICE, "u") and rows.has_share("t", "phone", "t")
+
+
+@given(st.lists(entries, max_size=12), st.integers(0, 20))
+def test_what_is_counted_of_a_user_is_what_his_rows_have(found: list[CursorEntry], days: int) -> None:
+    rows = DeviceCursors()
+    for entry in found:
+        rows.merge(entry, 0)
+    expired(rows, days)
+    lengths = {key: len(rows.encoded(key) or b"") for keys in rows.keys(100) for key in keys}
+    used: dict[bytes, int] = {}
+    for key, length in lengths.items():
+        whose = key[2:].partition(b"\0")[0]
+        used[whose] = used.get(whose, 0) + -(-length // cursors.UNIT_BYTES)
+    assert (rows._used, rows.size) == (used, sum(lengths.values()))
 
 
 def test_rows_expire_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
