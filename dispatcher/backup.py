@@ -31,6 +31,7 @@ from headgate.core.sequencer.apply import NotConfigured, apply_many
 from headgate.core.sequencer.rows import Row, Shard
 from headgate.core.wire.errors import CorruptRecord
 from headgate.core.wire.records import LogName, Record
+from headgate.core.wire.revoked_tokens import read_record
 from headgate.runtime.logs.shard_config import find_config
 from headgate.runtime.ports import Clock, Log, LogUnavailable, OffsetGone
 
@@ -187,11 +188,24 @@ def _take(users: UserTopics, record: Record) -> None:
 
 
 async def _revocations(log: Log) -> list[RevocationLine]:
-    """Returns the newest record of each user and token; at most `MAX_REVOCATIONS` are ever accepted."""
+    """Returns the record of each user and token with the latest time; at most `MAX_REVOCATIONS` are ever accepted."""
     found: dict[bytes, RevocationLine] = {}
+    times: dict[bytes, int] = {}
     first = (await log.bounds(LogName.REVOCATIONS, 0)).first
     async for records in tail(log, LogName.REVOCATIONS, 0, first):
         for record in records:
-            if record.key is not None and record.value is not None:
+            if record.key is None or record.value is None:
+                continue
+            not_before = _not_before(record.value)
+            if not_before >= times.get(record.key, 0):
+                times[record.key] = not_before
                 found[record.key] = RevocationLine(record.key.decode(), record.value.decode())
     return list(found.values())
+
+
+def _not_before(value: bytes) -> int:
+    """Returns the time of a revocation, 0 for one that cannot be read: no process obeys it."""
+    try:
+        return read_record(value).not_before
+    except CorruptRecord:
+        return 0

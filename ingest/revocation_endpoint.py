@@ -18,6 +18,7 @@ from ingest.keyed_operations import KeyedOperations
 
 APPEND_S: Final = 6.0
 TOLD_S: Final = 2.0  # from the log's acknowledgement; then a revocation is not effective as soon as it should be
+TRIES: Final = 5
 MAX_MS: Final = (1 << 53) - 1
 
 
@@ -79,9 +80,7 @@ class RevocationEndpoint:
             raise Refusal("limit_reached", f"{self._most} users and tokens are revoked: replace the secret instead")
         if not self._directory.has_links:
             raise Refusal("not_ready", "no dispatcher is linked that could tell the others", retry_after_ms=1_000)
-        revocation = revoked.latest(wanted)
-        await self._append(revocation)
-        await self._until_told(revocation)
+        await self._append_until_newest(revoked.latest(wanted))
         self._keyed.add(keyed, "revoked")
 
     def _revocation(self, body: dict[str, Any]) -> Revocation:
@@ -98,6 +97,21 @@ class RevocationEndpoint:
         if type(not_before) is not int or not 0 < not_before <= MAX_MS:
             raise Refusal("bad_request", "not_before must be a whole number of milliseconds since 1970")
         return Revocation(user_id or "", jti or "", not_before, self._authenticator.void_until(not_before))
+
+    async def _append_until_newest(self, revocation: Revocation) -> None:
+        """Appends until the newest record of the name has the latest times: the log keeps only that one for good.
+
+        Another request may append a later one between the look at what is known and the append. It is told first then:
+        this one is no news, and is known to count by the other alone. Raises Refusal.
+        """
+        for _ in range(TRIES):
+            await self._append(revocation)
+            await self._until_told(revocation)
+            latest = self._authenticator.revoked.latest(revocation)
+            if latest == revocation:
+                return
+            revocation = latest
+        raise Refusal("outcome_unknown", "others revoke tokens of the same name all the time; repeat it")
 
     async def _append(self, revocation: Revocation) -> None:
         key, value = record_of(revocation)

@@ -248,9 +248,10 @@ async def test_a_generation_is_above_the_backups_and_fits_an_epoch(tmp_path: Pat
     assert report.generation == MAX_GENERATION
 
 
-async def test_revocations_come_along_and_of_each_name_the_newest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [(1, 2), (2, 1), (1, 2, 1)])
+async def test_revocations_come_along_and_of_each_name_the_latest(order: tuple[int, ...], tmp_path: Path) -> None:
     fill = await filled(2)
-    for value in (b'{"not_before":1,"user_id":"eve"}', b'{"not_before":2,"user_id":"eve"}'):
+    for value in [b'{"not_before":%d,"user_id":"eve"}' % at for at in order]:
         await fill.log.append(LogName.REVOCATIONS, 0, b"user:eve", value)
     log = await a_log(2)
     assert (await restored(log, await backup_of(fill.log), tmp_path)).revocations == 1

@@ -10,7 +10,7 @@ from headgate.core.wire.link_users import Revocation, Revocations
 from headgate.core.wire.records import LogName
 from headgate.core.wire.revoked_tokens import read_record
 from headgate.runtime.testing.faulty_log import Reach
-from ingest.revocation_endpoint import TOLD_S, RevocationEndpoint
+from ingest.revocation_endpoint import TOLD_S, TRIES, RevocationEndpoint
 from tests.integration.ingest_twin import World, play, problem
 
 PATH = "/api/v1/revocations"
@@ -162,6 +162,39 @@ def test_others_that_are_told_meanwhile_do_not_end_the_wait() -> None:
         world.ingest.on_push(0, Revocations([Revocation("bob", "", 1_000)]))
         await asyncio.sleep(0.1)
         assert await waiting == 204
+
+    play(scene)
+
+
+def test_of_two_at_once_the_later_time_is_the_newest_record_of_the_log() -> None:
+    async def scene(world: World) -> None:
+        world.log.tells = False
+        both = [asyncio.ensure_future(revoke(world, user_id="bob", not_before=at)) for at in (2_000, 1_000)]
+        await asyncio.sleep(0.1)
+        assert [found.not_before for _, found in written(world)] == [2_000, 1_000]
+        world.ingest.on_push(0, Revocations([Revocation("bob", "", 2_000)]))  # 1,000 is no news any longer
+        assert await asyncio.gather(*both) == [204, 204]
+        assert [found.not_before for _, found in written(world)] == [2_000, 1_000, 2_000]
+
+    play(scene)
+
+
+def test_one_that_is_overtaken_again_and_again_is_to_be_repeated() -> None:
+    async def scene(world: World) -> None:
+        endpoint, times = endpoint_of(world), iter(range(2_000, 3_000))
+        append = endpoint._append
+
+        async def overtaken(revocation: Revocation) -> None:
+            await append(revocation)
+            world.ingest.on_push(0, Revocations([Revocation("bob", "", next(times))]))
+
+        endpoint._append = overtaken
+        body = {"user_id": "bob", "not_before": 1_000}
+        problem(await world.call("POST", PATH, world.token("root", admin=True), json=body), 504, "outcome_unknown")
+        assert len(written(world)) == TRIES
+        endpoint._append = append
+        assert await revoke(world, user_id="bob", not_before=1_000) == 204
+        assert written(world)[-1][1].not_before == 2_000 + TRIES - 1
 
     play(scene)
 
