@@ -10,7 +10,7 @@ from tests.integration.ingest_twin import World, play, problem
 from tests.integration.test_ingest_keys import hear, silence
 
 T = "/api/v1/topics/t"
-KEY = {"headers": {"Idempotency-Key": "k"}}
+KEY: dict[str, Any] = {"headers": {"Idempotency-Key": "k"}}
 
 
 @pytest.mark.parametrize(

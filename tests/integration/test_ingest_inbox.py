@@ -114,7 +114,8 @@ def test_a_token_with_only_gets_whole_pages_and_no_name_of_another_topic_in_next
         for name in ("hidden1", "b1", "hidden2", "b2", "hidden3", "b3", "hidden4"):
             await filled(world, name, 1)
         little = world.token("bo", only=True, subscribe=("b*",))
-        page, found = None, []
+        page: str | None = None
+        found: list[str] = []
         while page is not None or not found:
             query = "?limit=1" if page is None else f"?limit=1&page={page}"
             answer = (await world.call("GET", f"{INBOX}{query}", little)).json()

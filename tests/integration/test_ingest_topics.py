@@ -331,9 +331,9 @@ def test_a_wrong_method_names_the_right_ones(method: str, path: str, allow: str)
 
 def test_a_stream_path_is_sent_to_the_gateway() -> None:
     async def scene(world: World) -> None:
-        answer = await world.call("GET", f"{TOPICS}/a:b/subscribe?from=earliest&x=%20", None)
+        answer = await world.call("GET", f"{TOPICS}/a:b/subscribe?from=earliest&x=%20&ticket=s", None)
         assert answer.status_code == 307
-        assert answer.headers["location"] == "/sse/subscribe?topic_id=a:b&from=earliest&x=%20"
+        assert answer.headers["location"] == "/sse/subscribe?topic_id=a:b&from=earliest&x=%20&ticket=s"
 
     play(scene)
 
