@@ -13,14 +13,17 @@ BUNDLE_ITEMS: Final = 1_000
 BUNDLE_BYTES: Final = 512 * 1024  # half of the largest record that the log takes
 
 Publishes = dict[int, Publish]  # by their index in the batch, ascending
+Limited = dict[str, Refusal]  # by topic: the first refusal of the rate
 
 
 def hand_over_all(publishing: Publishing, checked: Sequence[Publish | Refusal]) -> list[Pending | Refusal]:
     """Returns the pending answer, or the refusal, of each item.
 
-    It never waits, so nothing of another request comes between the items of a batch.
+    It never waits, so nothing of another request comes between the items of a batch. Once the rate refuses an item, it
+    refuses all to the same topic behind it: one that found a new token would overtake those that are sent again.
     """
     outcomes: dict[int, Pending | Refusal] = {}
+    limited: Limited = {}
     firsts: Publishes = {}
     repeats: Publishes = {}  # of a client_msg_id in the same batch: answered once the first is under way
     seen: set[Key] = set()
@@ -32,28 +35,39 @@ def hand_over_all(publishing: Publishing, checked: Sequence[Publish | Refusal]) 
         else:
             seen.add(item.key)
             firsts[at] = item
-    _hand_over(publishing, firsts, outcomes)
+    _hand_over(publishing, firsts, outcomes, limited)
     for at, publish in repeats.items():
-        _hand_over(publishing, {at: publish}, outcomes)
+        _hand_over(publishing, {at: publish}, outcomes, limited)
     return [outcomes[at] for at in range(len(checked))]
 
 
-def _hand_over(publishing: Publishing, publishes: Publishes, outcomes: dict[int, Pending | Refusal]) -> None:
+def _hand_over(
+    publishing: Publishing, publishes: Publishes, outcomes: dict[int, Pending | Refusal], limited: Limited
+) -> None:
     """Admits the publishes and hands them over, topic by topic; writes the outcome of each."""
     admitted: dict[str, Publishes] = {}
     for at, publish in publishes.items():
-        try:
-            repeat = publishing.admit(publish)
-        except Refusal as refusal:
-            outcomes[at] = refusal
-            continue
-        if repeat is None:
+        outcome = _admit(publishing, publish, limited)
+        if outcome is None:
             admitted.setdefault(publish.info.topic_id, {})[at] = publish
         else:
-            outcomes[at] = repeat
+            outcomes[at] = outcome
     for of_topic in admitted.values():
         for bundle in bundles(of_topic):
             outcomes.update(zip(bundle, publishing.hand_over(list(bundle.values())), strict=True))
+
+
+def _admit(publishing: Publishing, publish: Publish, limited: Limited) -> Pending | Refusal | None:
+    """Returns the outcome of a repeat or of a refused publish, None for one to hand over."""
+    refused = limited.get(publish.info.topic_id)
+    try:
+        if refused is not None and not publishing.parents.knows(publish):
+            return refused
+        return publishing.admit(publish)
+    except Refusal as refusal:
+        if refusal.code == "rate_limited":
+            limited[publish.info.topic_id] = refusal
+        return refusal
 
 
 def bundles(publishes: Publishes) -> Iterator[Publishes]:

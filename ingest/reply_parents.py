@@ -17,6 +17,10 @@ class ReplyParents:
         self._messages = messages
         self._admission = admission
 
+    def knows(self, publish: Publish) -> bool:
+        """Returns whether this is a repeat of a publish that is remembered. Raises Refusal `idempotency_conflict`."""
+        return self._admission.knows(publish)
+
     async def require(self, publish: Publish) -> None:
         """Raises Refusal for a reply to a message that is not in the topic."""
         if self._needs_question(publish):
@@ -42,7 +46,7 @@ class ReplyParents:
         return outcomes
 
     def _needs_question(self, publish: Publish) -> bool:
-        return not publish.is_ephemeral and not self._admission.knows(publish)
+        return not publish.is_ephemeral and not self.knows(publish)
 
 
 def _parent_of(publish: Publish) -> Parent:

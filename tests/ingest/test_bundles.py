@@ -1,11 +1,14 @@
 """ingest.bundles: a batch becomes few records, in order; each item has one outcome, at its own place."""
 
+import pytest
+
 from headgate.core.wire.envelope import ITEM
 from headgate.core.wire.errors import Refusal
 from ingest.admission import Publish
 from ingest.bundles import BUNDLE_BYTES, BUNDLE_ITEMS, bundles, hand_over_all
 from ingest.durable import PendingAppend
 from ingest.ephemeral import PendingRelay
+from ingest.publishing import Pending
 from ingest.rates import RateLimits
 from tests.ingest.parts import ACCEPTED, ANA, Parts, play, publish
 
@@ -72,3 +75,31 @@ def test_the_rate_refuses_items_one_by_one() -> None:
         assert refused == [False, False, False, True, True]
 
     play(scene, RateLimits(publish_per_user_per_min=3))
+
+
+def test_behind_an_item_that_the_rate_refused_none_to_its_topic_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(parts: Parts) -> None:
+        topic, other = await parts.topic("t"), await parts.topic("other")
+        known = publish(topic, b"0", "known", caller=ANA)
+        hand_over_all(parts.publishing, [known])
+        admit = parts.publishing.admit
+
+        def slowly(one: Publish) -> Pending | None:
+            parts.clock.virtual.now += 0.4  # so a token comes every third item
+            return admit(one)
+
+        monkeypatch.setattr(parts.publishing, "admit", slowly)
+        checked: list[Publish | Refusal] = [publish(topic, b"%d" % at, f"k{at}", caller=ANA) for at in range(6)]
+        again = publish(topic, b"2", "k2", caller=ANA)
+        checked += [again, publish(topic, b"0", "known", caller=ANA), publish(topic, b"1", "known", caller=ANA)]
+        checked += [publish(other, b"%d" % at, caller=ANA) for at in range(2)]
+        found = [
+            one.code if isinstance(one, Refusal) else "repeat" if one.is_repeat else "passes"
+            for one in hand_over_all(parts.publishing, checked)
+        ]
+        first = found.index("rate_limited")
+        assert 0 < first <= 3, found
+        assert set(found[first:7]) == {"rate_limited"}, "the repeat of one that is refused too"
+        assert found[7:] == ["repeat", "idempotency_conflict", "passes", "passes"]
+
+    play(scene, RateLimits(publish_per_user_per_min=60, publish_per_topic_per_s=1))
