@@ -1,7 +1,8 @@
 """Appends to the message log behind a circuit per shard.
 
 Every append ends within APPEND_WAIT_S: with its place, or AppendUnknown when the log was silent that long, or at once
-with LogUnavailable while its shard's circuit is open.
+with LogUnavailable while its shard's circuit is open. A circuit is judged by the time in which this process would have
+heard an answer: where its own loop was late, the answer may be waiting in it.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from headgate.runtime.logs.embedded import APPEND_WAIT_S, fail, failed
 from headgate.runtime.ports import AppendUnknown, Clock, Log, LogUnavailable
 
 TICK_S: Final = 0.1  # how often circuits are checked while appends are outstanding
+LATE_S: Final = 0.2  # a look that comes so late was held up: its lateness is no silence of the log
 PROBE: Final = encode_control(encode_body(Probe()), 0)
 
 logger = structlog.get_logger("headgate.appender")
@@ -59,6 +61,7 @@ class Appender:
         self._clock = clock
         self._shards: dict[int, _Shard] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer should fire
         self._stopped = False
         self._announced_open = False
 
@@ -100,25 +103,33 @@ class Appender:
             waves.append(_Appending(wave))
         waves[-1].futures.append(future)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._due = self._clock.now() + TICK_S
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         now = self._clock.now()
+        late_s = now - self._due
         for shard, kept in self._shards.items():
             self._check(kept, now)
+            if late_s > LATE_S:
+                kept.circuit.excuse(late_s, now)
             if kept.circuit.tick(now) and not self._stopped:
                 probe = self._log.append(LogName.MESSAGES, shard, PROBE_KEY, PROBE)
                 probe.add_done_callback(functools.partial(_probed, kept.circuit))
         self._announce()
-        resting = all(kept.circuit.is_resting for kept in self._shards.values())
-        self._timer = None if resting else asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._timer = None
+        if not all(kept.circuit.is_resting for kept in self._shards.values()):
+            self._look_later()
 
     def _check(self, kept: _Shard, now: float) -> None:
         """Removes the waves that have ended, and fails the appends of those older than APPEND_WAIT_S."""
         waves = kept.waves
         while waves:
             appending = waves[0]
-            if appending.wave.since + APPEND_WAIT_S <= now:
+            if appending.wave.began + APPEND_WAIT_S <= now:
                 for future in appending.futures:
                     fail(future, AppendUnknown(f"{self._log.address} gave no answer in {APPEND_WAIT_S:g} s"))
             if not appending.is_over():

@@ -7,7 +7,7 @@ import pytest
 
 from headgate.core.wire.control import PROBE_KEY, Probe, decode_body
 from headgate.core.wire.envelope import decode
-from headgate.core.wire.records import LogName, Record
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.appender import Appender
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.ports import AppendUnknown, LogUnavailable
@@ -60,6 +60,63 @@ def test_silence_is_unknown_after_six_seconds_and_refused_after_two() -> None:
             with pytest.raises(AppendUnknown):
                 await future
         assert loop.time() - start < 6.2
+        await appender.stop()
+
+    run(loop, main())
+
+
+class _AnsweringInTurns(FaultyLog):
+    """A log whose answers come at once, and need so many turns of the loop until the future has them."""
+
+    turns = 0
+
+    def append(self, log: LogName, shard: int, key: bytes | None, value: bytes | None) -> "asyncio.Future[Appended]":
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self._answering = asyncio.ensure_future(self._answer(future))
+        return future
+
+    async def _answer(self, future: "asyncio.Future[Appended]") -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        future.set_result(Appended(1, 1))
+
+
+@pytest.mark.parametrize(("turns_s", "turns"), [([3.0], 3), ([0.5] * 9, 9)])
+def test_while_the_own_loop_is_late_the_log_is_not_silent(turns_s: list[float], turns: int) -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log = _AnsweringInTurns(MemoryStore(loop, SeededRng(1)))
+        log.turns = turns
+        await log.open()
+        appender = Appender(log, loop)
+        future = appender.append(0, b"k", b"v")
+        for turn_s in turns_s:  # so long the loop is held up
+            loop.virtual.now += turn_s
+            await asyncio.sleep(0)
+        assert (await future).offset == 1 and appender.open_shards() == []
+        await appender.stop()
+
+    run(loop, main())
+
+
+def test_a_silent_log_is_noticed_two_seconds_after_the_loop_was_held_up() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        log, appender = await rig(loop)
+        log.reach = Reach.SILENT
+        unknown = appender.append(0, b"k", b"v")
+        loop.virtual.now += 3
+        during = appender.append(0, b"k", b"w")
+        await asyncio.sleep(1.8)
+        assert appender.open_shards() == []
+        await asyncio.sleep(0.4)
+        assert appender.open_shards() == [0]
+        for future, ended in ((unknown, 1006), (during, 1009)):
+            with pytest.raises(AppendUnknown):
+                await future
+            assert loop.time() == pytest.approx(ended, abs=0.2)
         await appender.stop()
 
     run(loop, main())

@@ -1,8 +1,8 @@
 """The circuit of one shard: whether an append may still be handed to the log.
 
-It opens when the oldest append without an answer is older than OPEN_AFTER_S. An append that is refused while it is open
-was never handed over and never appears. Once every append has its answer, a probe a second asks whether the log is
-back; its acknowledgement closes the circuit. `TRANSITIONS` is the whole machine.
+It opens when the log has been silent about the oldest append for OPEN_AFTER_S. An append that is refused while it is
+open was never handed over and never appears. Once every append has its answer, a probe a second asks whether the log
+is back; its acknowledgement closes the circuit. `TRANSITIONS` is the whole machine.
 """
 
 import enum
@@ -11,7 +11,7 @@ from typing import Final
 
 from headgate.core.wire.errors import IllegalTransition
 
-OPEN_AFTER_S: Final = 2.0  # the age of the oldest unacknowledged append that opens it (docs/architecture.md, Bounds)
+OPEN_AFTER_S: Final = 2.0  # of silence about the oldest append opens it (docs/architecture.md, Bounds)
 PROBE_EVERY_S: Final = 1.0
 WAVE_S: Final = 0.05  # appends this close together share one age; at 6 s of waiting a shard keeps 120 waves
 
@@ -28,7 +28,7 @@ class CircuitState(enum.StrEnum):
 class CircuitEvent(enum.StrEnum):
     """An event in the life of a circuit."""
 
-    OVERDUE = "overdue"  # the oldest append is older than OPEN_AFTER_S
+    OVERDUE = "overdue"  # the log has been silent for more than OPEN_AFTER_S
     DRAINED = "drained"  # the last append has its answer
     DUE = "due"  # the last probe is older than PROBE_EVERY_S
     ACKED = "acked"  # the log has the probe
@@ -44,12 +44,12 @@ TRANSITIONS: Final[dict[CircuitState, dict[CircuitEvent, CircuitState]]] = {
 
 
 class Wave:
-    """Appends handed over at about the same time, the first of them at `since`."""
+    """Appends handed over at about the same time, the first of them at `began`; `excuse` moves `silent_since`."""
 
-    __slots__ = ("ended", "since")
+    __slots__ = ("began", "ended", "silent_since")
 
-    def __init__(self, since: float) -> None:
-        self.since = since
+    def __init__(self, began: float) -> None:
+        self.began = self.silent_since = began
         self.ended = False
 
 
@@ -73,7 +73,7 @@ class Circuit:
 
     def began(self, now: float) -> Wave:
         """Counts an append that is handed over; returns the wave it belongs to."""
-        if not self._waves or now - self._waves[-1].since > WAVE_S:
+        if not self._waves or now - self._waves[-1].began > WAVE_S:
             self._waves.append(Wave(now))
         return self._waves[-1]
 
@@ -85,9 +85,14 @@ class Circuit:
         if self.state is CircuitState.DRAINING and not self._waves:
             self._move(CircuitEvent.DRAINED)
 
+    def excuse(self, late_s: float, now: float) -> None:
+        """Lets no time count as silence in which this process was late itself: answers may have waited for it."""
+        for wave in self._waves:
+            wave.silent_since = min(wave.silent_since + late_s, now)
+
     def tick(self, now: float) -> bool:
         """Opens the circuit when an append is overdue. Returns True when the caller must send a probe now."""
-        if self.state is CircuitState.CLOSED and self._waves and now - self._waves[0].since > OPEN_AFTER_S:
+        if self.state is CircuitState.CLOSED and self._waves and now - self._waves[0].silent_since > OPEN_AFTER_S:
             self._move(CircuitEvent.OVERDUE)
         if self.state is CircuitState.IDLE and now - self._probed >= PROBE_EVERY_S:
             self._move(CircuitEvent.DUE)

@@ -58,6 +58,26 @@ def test_a_younger_append_that_is_answered_does_not_hide_the_oldest() -> None:
     assert circuit.state is CircuitState.DRAINING
 
 
+def test_time_in_which_the_process_was_late_is_no_silence() -> None:
+    circuit = Circuit()
+    circuit.began(10.0)
+    circuit.began(12.9)
+    circuit.excuse(2.9, 13.0)  # a look that was due at 10.1
+    circuit.tick(13.0)
+    circuit.tick(12.9 + OPEN_AFTER_S)
+    assert circuit.passes
+    circuit.ended(circuit.began(12.91))
+    circuit.tick(12.91 + OPEN_AFTER_S)
+    assert not circuit.passes, "the other is silent since 12.9 at the latest, and no longer excused"
+
+
+def test_an_append_behind_a_late_look_does_not_join_an_old_wave() -> None:
+    circuit = Circuit()
+    wave = circuit.began(10.0)
+    circuit.excuse(2.9, 13.0)
+    assert circuit.began(13.0) is not wave
+
+
 def test_appends_close_together_are_one_wave() -> None:
     circuit = Circuit()
     wave = circuit.began(10.0)
