@@ -13,10 +13,10 @@ from headgate.runtime.http.queries import DEFAULT_PAGE, MAX_PAGE, integer
 from ingest import channel_vocabulary as vocabulary
 from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, seq_of
 from ingest.inbox_marks import InboxMarks, read_mark
+from ingest.inbox_reads import InboxReads
 from ingest.message_updates import MessageUpdates, Target
 from ingest.pages import read_page, write_page
 from ingest.publish import PublishEndpoint
-from ingest.rates import Rates
 
 _PLACE: Final = re.compile(r"[0-9]{1,16}:[0-9]{1,16}")  # the epoch and the seq of the last message of a page
 
@@ -30,13 +30,13 @@ class AliasEndpoints:
         history: HistoryEndpoint,
         updates: MessageUpdates,
         marks: InboxMarks,
-        rates: Rates,
+        reads: InboxReads,
     ) -> None:
         self._publish = publish
         self._history = history
         self._updates = updates
         self._marks = marks
-        self._rates = rates
+        self._reads = reads
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -102,9 +102,9 @@ class AliasEndpoints:
         if not isinstance(message_id, str):
             raise Refusal("bad_request", "message_id must be a string")
         raw_id = id_bytes(message_id)
-        self._rates.read(call.caller)
-        place = await self._marks.resolve_message(call.caller, raw_id)
-        await self._marks.store(call.caller, read_mark(call, members), place)
+        with self._reads.one(call.caller):
+            place = await self._marks.resolve_message(call.caller, raw_id)
+            await self._marks.store(call.caller, read_mark(call, members), place)
         return NO_CONTENT
 
 

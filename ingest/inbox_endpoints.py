@@ -10,10 +10,10 @@ from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply, reply
 from headgate.runtime.http.queries import page_limit
 from headgate.runtime.ports import Clock
 from ingest.inbox_marks import InboxMark, InboxMarks, check_device_id, read_mark
+from ingest.inbox_reads import InboxReads
 from ingest.missed_search import MissedSearch
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
-from ingest.rates import Rates
 from ingest.user_turns import UserTurns
 
 
@@ -28,10 +28,12 @@ class InboxEndpoints:
     Of one user's inbox one page is made at a time: that of a user of very many topics takes its owner long.
     """
 
-    def __init__(self, owners: OwnerQueries, marks: InboxMarks, rates: Rates, clock: Clock, turns: UserTurns) -> None:
+    def __init__(
+        self, owners: OwnerQueries, marks: InboxMarks, reads: InboxReads, clock: Clock, turns: UserTurns
+    ) -> None:
         self._owners = owners
         self._marks = marks
-        self._rates = rates
+        self._reads = reads
         self._clock = clock
         self._turns = turns
 
@@ -45,13 +47,14 @@ class InboxEndpoints:
         device_id, limit = check_device_id(call.query.get("device_id")), page_limit(call.query)
         after, caller = read_page(call.query.get("page"), check_topic_id), call.caller
         user_id, told = caller.user_id, caller if caller.only else None
-        self._rates.read(call.caller)
         # One more than are shown tells that the page is not the last. An owner gives no more than PAGE_TOPICS.
         asked = min(limit + 1, PAGE_TOPICS)
-        async with self._turns.of(user_id):
-            answer = await self._owners.ask(
-                self._owners.shard_of_user(user_id), lambda req: AskInbox(req, user_id, device_id, after, asked, told)
-            )
+        with self._reads.one(caller):
+            async with self._turns.of(user_id):
+                answer = await self._owners.ask(
+                    self._owners.shard_of_user(user_id),
+                    lambda req: AskInbox(req, user_id, device_id, after, asked, told),
+                )
         assert isinstance(answer, InboxAnswer)
         page = answer.topics[:limit]
         is_last = len(answer.topics) < asked
@@ -62,9 +65,9 @@ class InboxEndpoints:
     async def missed(self, call: Call) -> Reply:
         """GET messages: what the device has missed, oldest topics first. Raises Refusal."""
         device_id, limit = check_device_id(call.query.get("device_id")), page_limit(call.query)
-        self._rates.read(call.caller)
-        async with self._turns.of(call.caller.user_id):
-            frames, is_more = await MissedSearch(self._owners, self._clock, call, device_id, limit).run()
+        with self._reads.one(call.caller):
+            async with self._turns.of(call.caller.user_id):
+                frames, is_more = await MissedSearch(self._owners, self._clock, call, device_id, limit).run()
         return Reply(200, b'{"messages":[%b],"more":%b}' % (b",".join(frames), b"true" if is_more else b"false"))
 
     async def ack(self, call: Call) -> Reply:
@@ -74,14 +77,14 @@ class InboxEndpoints:
         if not isinstance(topic_id, str):
             raise Refusal("bad_request", "topic_id must be a string")
         check_topic_id(topic_id)
-        self._rates.read(call.caller)
-        try:
-            ack = _read_ack(call, members)
-        except Refusal:
-            await self._marks.resolve_seq(call.caller, topic_id, 0)  # a topic that is not there is told first
-            raise
-        place = await self._marks.resolve_seq(call.caller, topic_id, ack.seq)
-        await self._marks.store(call.caller, ack.mark, place)
+        with self._reads.one(call.caller):
+            try:
+                ack = _read_ack(call, members)
+            except Refusal:
+                await self._marks.resolve_seq(call.caller, topic_id, 0)  # a topic that is not there is told first
+                raise
+            place = await self._marks.resolve_seq(call.caller, topic_id, ack.seq)
+            await self._marks.store(call.caller, ack.mark, place)
         return NO_CONTENT
 
 

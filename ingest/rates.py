@@ -27,7 +27,8 @@ from headgate.core.wire.token_buckets import (
 )
 from headgate.core.wire.topic_settings import DEFAULTS, Settings
 from headgate.runtime.http.answers import Header
-from headgate.runtime.ports import Clock
+from headgate.runtime.ports import Clock, Rng
+from ingest.spread_waits import later
 
 FREE_BYTES: Final = 64 * 1024  # a body up to this size costs nothing beyond its message
 MAX_THROTTLED: Final = 50_000  # topics that owners have refused; about 16 MB
@@ -52,8 +53,9 @@ class RateLimits(NamedTuple):
 class Rates:
     """Takes tokens. Without one, a Refusal `rate_limited` names the time until there is one."""
 
-    def __init__(self, clock: Clock, limits: RateLimits, usual: Settings = DEFAULTS) -> None:
+    def __init__(self, clock: Clock, rng: Rng, limits: RateLimits, usual: Settings = DEFAULTS) -> None:
         """`usual` are the settings of topics that name none: their rate is that of `limits`."""
+        self._rng = rng
         self._usual_limit = usual["rate_limit"]
         self._clock = clock
         self._limits = limits
@@ -128,8 +130,12 @@ class Rates:
         self._one(caller, "c", self._creation, "this user changes members or creates topics too fast")
 
     def read(self, caller: Caller) -> None:
-        """Takes a read of the user. Raises Refusal `rate_limited`."""
-        self._one(caller, "r", self._read, "this user reads too fast")
+        """Takes a read of the user. Raises Refusal `rate_limited`, with a spread wait."""
+        self._reads(caller, 1)
+
+    def require_read(self, caller: Caller) -> None:
+        """Takes nothing. Raises Refusal `rate_limited` where the user has no read left."""
+        self._reads(caller, 0)
 
     def body(self, caller: Caller, size: int) -> None:
         """Takes the bytes of a body that is about to be read. Raises Refusal `rate_limited`."""
@@ -188,6 +194,12 @@ class Rates:
         if caller.service:
             return
         self._users.require(f"{kind}:{caller.user_id}", rate, self._clock.now(), why, count)
+
+    def _reads(self, caller: Caller, count: int) -> None:
+        try:
+            self._one(caller, "r", self._read, "this user reads too fast", count)
+        except Refusal as refusal:
+            raise later(refusal, self._rng) from None
 
     def _rates_of(self, info: TopicInfo) -> tuple[Rate, ...]:
         limit = info.settings["rate_limit"]

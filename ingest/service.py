@@ -36,6 +36,7 @@ from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
 from ingest.inbox_endpoints import InboxEndpoints
 from ingest.inbox_marks import InboxMarks
+from ingest.inbox_reads import InboxReads
 from ingest.message_endpoints import MessageEndpoints
 from ingest.message_queries import MessageQueries
 from ingest.message_updates import MessageUpdates
@@ -49,6 +50,7 @@ from ingest.queues import Queues
 from ingest.rates import RateLimits, Rates
 from ingest.reply_parents import ReplyParents
 from ingest.revocation_endpoint import RevocationEndpoint
+from ingest.spread_waits import with_spread_waits
 from ingest.ticket_endpoint import TicketEndpoint
 from ingest.top_endpoint import TopEndpoint
 from ingest.topic_ids import TopicIds
@@ -104,7 +106,7 @@ class IngestService:
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog, self._messages = Catalog(directory, clock, options.usual), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
-        self._rates = rates = Rates(clock, options.rates, options.usual)
+        self._rates = rates = Rates(clock, rng, options.rates, options.usual)
         self.queues = Queues(directory)
         controls, audit, turns = Controls(appender, self._owners, shell), AuditLog(clock), UserTurns()
         topics = TopicHandlers(
@@ -124,6 +126,7 @@ class IngestService:
         self._revocations = RevocationEndpoint(log, directory, authenticator, controls.keyed, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history, marks = HistoryEndpoint(access, self._owners, rates, shell), InboxMarks(self._owners, self._messages)
+        reads = InboxReads(rates, rng)
         updates = self._updates(access, controls, audit, options.payload_bytes)
         handlers = handlers_of(
             topics,
@@ -135,17 +138,18 @@ class IngestService:
             batches,
             history,
             MessageEndpoints(self._messages, updates, rates),
-            AliasEndpoints(publish, history, updates, marks, rates),
+            AliasEndpoints(publish, history, updates, marks, reads),
             TicketEndpoint(authenticator.tickets, controls.keyed, rates, clock, rng, audit),
             self._revocations,
             DirectEndpoint(self._catalog, controls, self._owners, rates, audit, options.profile, options.usual),
             self._events,
             DeadLetterEndpoints(self._owners, controls.keyed, rates, audit, turns),
             TopicStatsHandlers(access, self._owners, self.queues, rates, audit),
-            InboxEndpoints(self._owners, marks, rates, clock, turns),
+            InboxEndpoints(self._owners, marks, reads, clock, turns),
             TopEndpoint(self._owners, rates),
         )
-        self.app = self._app(handlers if trace is None else trace.handlers(handlers), options, metrics.refused)
+        handlers = with_spread_waits(handlers if trace is None else trace.handlers(handlers), rng)
+        self.app = self._app(handlers, options, metrics.refused)
 
     def _members(self, access: Access, controls: Controls, audit: AuditLog) -> MemberHandlers:
         return MemberHandlers(

@@ -55,7 +55,7 @@ class Parts:
         self.owners = OwnerQueries(self.directory, loop)
         self.catalog = Catalog(self.directory, loop)
         self.access = Access(self.catalog, auto_create=auto_create)
-        self.rates = Rates(loop, limits or RateLimits())
+        self.rates = Rates(loop, self.shell.rng, limits or RateLimits())
         self.controls = Controls(self.appender, self.owners, self.shell)
         self.queues = Queues(self.directory)
         self.admission = Admission(loop, self.rates, self.queues)

@@ -202,8 +202,8 @@ def test_one_that_is_overtaken_again_and_again_is_to_be_repeated() -> None:
 def endpoint_of(world: World) -> Any:
     found = world.ingest.app._paths.find(PATH.encode())
     assert found is not None
-    charging: Any = found[0].by_name["POST"].handler  # takes the bytes of the body first
-    endpoint = charging.args[1].__self__
+    charging: Any = found[0].by_name["POST"].handler  # takes the bytes of the body first; then waits are spread
+    endpoint = charging.args[1].args[1].__self__
     assert isinstance(endpoint, RevocationEndpoint)
     return endpoint
 

@@ -27,7 +27,9 @@ class Operator:
     def __init__(self, world: Cluster) -> None:
         clock = SystemClock()
         authenticator = Authenticator("jwt", TokenKey(SECRET), clock)
-        self._streams = EventStreams(world.ingest, authenticator, Rates(clock, RateLimits()), clock, SystemRng())
+        self._streams = EventStreams(
+            world.ingest, authenticator, Rates(clock, SystemRng(), RateLimits()), clock, SystemRng()
+        )
         self.events: list[dict[str, Any]] = []
         world.ingest.deliver_to(self)
 
