@@ -31,7 +31,7 @@ def test_only_what_heals_for_all_is_spread(code: str, seconds: set[int]) -> None
     async def refuse(_: Call) -> Reply:
         raise Refusal(code, "no", retry_after_ms=4_000)
 
-    async def scene(_: Parts) -> None:
+    async def scene(parts: Parts) -> None:
         handler, told = with_spread_waits({"refuse": refuse}, SeededRng(1))["refuse"], set[int]()
         for _ in range(50):
             with pytest.raises(Refusal, match=code) as caught:
