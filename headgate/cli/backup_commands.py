@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from headgate.cli.invocation import CommandFailed, Json, WrongCommand, of
-from headgate.cli.output import Output, fields, note
+from headgate.cli.invocation import CommandFailed, Json, WrongCommand, of, reason_of
+from headgate.cli.output import Output, fields, not_written, note, opened, standard_input
 from headgate.runtime.ports import Log
 from headgate.runtime.settings import Settings
 from headgate.runtime.system import SystemClock, SystemRng
@@ -49,12 +48,12 @@ def backup(
     headgate backup --log.url kafka://127.0.0.1:9092 | zstd > headgate.ndjson.zst
     """
     settings = log_settings(context, data)
-    if out is None and sys.stdout.isatty():
+    if out is None and opened().isatty():
         raise WrongCommand("headgate backup writes to a pipe, or to --out FILE")
     path = None if out in (None, STANDARD) else Path(out or "")
     with _failing():
         if path is None:
-            counts = asyncio.run(_backup(settings, sys.stdout.buffer))
+            counts = asyncio.run(_backup(settings, opened().buffer))
             note(_summary(counts))
             return 0
         counts = _backup_to(settings, path)
@@ -157,7 +156,7 @@ async def opened_log(settings: Settings) -> AsyncIterator[Log]:
 @contextlib.contextmanager
 def _source(file: str) -> Iterator[BinaryIO]:
     if file == STANDARD:
-        yield sys.stdin.buffer
+        yield standard_input().buffer
         return
     with Path(file).open("rb") as source:
         yield source
@@ -171,7 +170,7 @@ def _failing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandFailed(f"{error.filename or 'standard output'}: {error.strerror or error}") from None
+        raise not_written(error) if error.filename is None else CommandFailed(reason_of(error)) from None
 
 
 @contextlib.contextmanager

@@ -50,7 +50,8 @@ async def _canary(settings: Settings) -> int:
 
 def _said(verdict: list[str]) -> int:
     """Writes the verdict on standard output; returns the exit status."""
-    sys.stdout.write("\n".join([*verdict, ""]))
+    if sys.stdout is not None:  # closed: the exit status says it too
+        sys.stdout.write("\n".join([*verdict, ""]))
     return 0 if verdict == [GOOD] else 1
 
 

@@ -27,6 +27,16 @@ class Unreachable(CommandFailed):
         self.connected = connected
 
 
+class Refused(CommandFailed):
+    """An answer that is not 2xx, in one line. `retry_after_ms` is None where it names no time."""
+
+    def __init__(self, answer: "Answer") -> None:
+        problem = answer.problem()
+        super().__init__(f"{answer.status} {problem['code']}: {problem.get('detail', '')}")
+        self.status = answer.status
+        self.retry_after_ms = int(1_000 * answer.retry_after_s) or None
+
+
 class Answer(NamedTuple):
     """An answer of the server."""
 
@@ -82,7 +92,7 @@ class Client:
         return self._request("GET", f"{path}?{urlencode(kept)}" if kept else path, None, {})
 
     def lines(self, path: str, query: Mapping[str, list[str]]) -> Iterator[bytes]:
-        """Yields the lines of a stream as they come. Raises Unreachable, CommandFailed for an answer that is not 2xx.
+        """Yields the lines of a stream as they come. Raises Unreachable, Refused.
 
         A server says something every 15 seconds; one that is silent for TIMEOUT_S is lost.
         """
@@ -166,11 +176,10 @@ def topic_path(topic_id: str, rest: str = "") -> str:
 
 
 def accepted(answer: Answer) -> bytes:
-    """Returns the body of a 2xx answer. Raises CommandFailed with the problem in one line."""
+    """Returns the body of a 2xx answer. Raises Refused."""
     if 200 <= answer.status < 300:
         return answer.body
-    problem = answer.problem()
-    raise CommandFailed(f"{answer.status} {problem['code']}: {problem.get('detail', '')}")
+    raise Refused(answer)
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:

@@ -3,16 +3,18 @@
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.text import Text
 
-from headgate.cli.client import Client, Unreachable
+from headgate.cli.client import Client, Refused, Unreachable
 from headgate.cli.invocation import CommandFailed
 from headgate.cli.output import Output, fields
 from headgate.core.wire.timestamps import rfc3339
 from headgate_client.reconnection import LOST, Backoff, after_close
+
+_HEALS: Final = frozenset({408, 429, 500, 502, 503, 504})  # also where a proxy says it
 
 
 class _Ending(msgspec.Struct):
@@ -44,6 +46,10 @@ class Watch:
             except Unreachable:
                 if not (follow and self._reached):
                     raise
+            except Refused as refused:
+                if not (follow and self._reached and refused.status in _HEALS):
+                    raise
+                last = _Ending(retry_after_ms=refused.retry_after_ms)
             if self._left == 0:
                 return 0
             end = last or _Ending()
@@ -53,8 +59,7 @@ class Watch:
 
     def _read(self) -> _Ending | None:
         """Prints one stream to its end; returns its `disconnect`, None where there was none."""
-        for name, data in _blocks(self._client.lines("/api/v1/events", self._query)):
-            self._reached = True
+        for name, data in _blocks(self._lines()):
             if name == "disconnect":
                 return msgspec.json.decode(data, type=_Ending)
             self._backoff.reset()
@@ -64,6 +69,11 @@ class Watch:
                 if not self._left:
                     return None
         return None
+
+    def _lines(self) -> Iterator[bytes]:
+        for line in self._client.lines("/api/v1/events", self._query):
+            self._reached = True  # also where nothing happens for long
+            yield line
 
 
 def _blocks(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:

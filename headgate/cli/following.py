@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from rich.text import Text
@@ -18,6 +18,7 @@ from headgate_client import (
     ConnectionStopped,
     Event,
     Gap,
+    Message,
     Presence,
     PresenceDiff,
     SubscribeRefused,
@@ -25,6 +26,8 @@ from headgate_client import (
     SubscriptionEnded,
     Unreachable,
 )
+
+ACK_S: Final = 1.0  # for what is printed to be acknowledged, with --frames
 
 
 class Wish(NamedTuple):
@@ -46,6 +49,7 @@ class Follower:
         self._output = Output(as_json)
         self._frames = frames
         self._left = count
+        self._unacknowledged: set[bytes] | None = None  # messages that were printed; only where they are counted
         self._failed = False
         self._error: HeadgateError | None = None
         self._enough = asyncio.Event()
@@ -63,6 +67,8 @@ class Follower:
 
     async def follow(self, topics: list[str], wish: Wish) -> int:
         """Prints until no topic is left or `count` messages came. Returns the exit status. Raises CommandFailed."""
+        if wish.ack and self._frames and self._left is not None:
+            self._unacknowledged = set()
         async with self._client as client:
             messages = client.subscribe(
                 *topics, from_=wish.start, presence=wish.presence or None, ack="manual" if wish.ack else False,
@@ -95,16 +101,27 @@ class Follower:
                 raise CommandFailed(f"{self._url} ended the connection: {error.code} {error.reason}".rstrip()) from None
             except Unreachable as error:
                 raise CommandFailed(str(error)) from None
-            if message is None:
+            if message is None or not self._is_printed(message):
                 return
             if not self._frames:
                 self._output.raw(message.text, message_line)
                 self._counted()
             if ack:
                 messages.ack(message)
+                self._acknowledged(message)
+
+    def _is_printed(self, message: Message) -> bool:
+        """Whether it may be acknowledged: one that came behind the last that was printed may not."""
+        return self._unacknowledged is None or message.text in self._unacknowledged
+
+    def _acknowledged(self, message: Message) -> None:
+        if self._unacknowledged is not None:
+            self._unacknowledged.discard(message.text)
+            if self._left == 0 and not self._unacknowledged:
+                self._enough.set()
 
     def _on_frame(self, frame: dict[str, object], text: bytes) -> None:
-        if self._enough.is_set():
+        if self._enough.is_set() or self._left == 0:
             return
         is_message = frame["type"] == "message"
         try:
@@ -113,6 +130,8 @@ class Follower:
             self._error = error
             self._enough.set()
         if is_message:
+            if self._unacknowledged is not None:
+                self._unacknowledged.add(text)
             self._counted()
 
     def _on_event(self, event: Event) -> None:
@@ -128,8 +147,10 @@ class Follower:
     def _counted(self) -> None:
         if self._left is not None:
             self._left -= 1
-            if self._left == 0:
+            if self._left == 0 and not self._unacknowledged:
                 self._enough.set()
+            elif self._left == 0:  # the client hands over no message twice: of such a one nothing is acknowledged
+                asyncio.get_running_loop().call_later(ACK_S, self._enough.set)
 
 
 def run(follower: Follower, topics: list[str], wish: Wish) -> int:

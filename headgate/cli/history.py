@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from headgate.cli.client import Client, accepted, topic_path
-from headgate.cli.invocation import Json, Token, Url, of
+from headgate.cli.invocation import Json, Token, Url, WrongCommand, of
 from headgate.cli.output import Output, compact, fields, note
 from headgate.core.wire.payload import parts, without_lone
 
@@ -30,16 +30,20 @@ def history(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's id.")],
     after_seq: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Begin after seq N; without it: the newest messages.", show_default=False),
+        typer.Option(
+            metavar="N", min=0, help="Begin after seq N; without it: the newest messages.", show_default=False
+        ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", help="At most so many messages; above 1000 only with --after-seq.")
+        int, typer.Option(metavar="N", min=1, help="At most so many messages; above 1000 only with --after-seq.")
     ] = 100,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
 ) -> int:
     """Prints a topic's messages in order."""
+    if limit > _PAGE and after_seq is None:
+        raise WrongCommand(f"--limit is at most {_PAGE} without --after-seq")
     output = Output(as_json)
     with Client.of(of(context).settings({"client.url": url, "client.token": token})) as client:
         for frame in _frames(client, topic, after_seq, limit):

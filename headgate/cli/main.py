@@ -32,7 +32,7 @@ from headgate.cli.invocation import (
     reason_of,
     split_settings,
 )
-from headgate.cli.output import ReaderGone, let_go
+from headgate.cli.output import ReaderGone, let_go, not_written, note, say
 from headgate.cli.presence_list import presence
 from headgate.cli.publish import publish
 from headgate.cli.recover_command import recover
@@ -59,7 +59,7 @@ EPILOG: Final = """To begin, in three terminals:
 Every setting can be given as a flag (--group.name VALUE), a variable (HEADGATE_GROUP__NAME) or in a TOML file \
 (--config FILE); headgate config lists them.
 
-Exit status: 0 done, 1 the operation failed, 2 the command was wrong."""
+Exit status: 0 done, 1 the operation failed, 2 the command was wrong, 130 ended by Ctrl-C."""
 SERVER_EPILOG: Final = "Every setting is a flag too, for instance --admin.port 9091; headgate config lists them."
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         invocation, rest = split_settings(sys.argv[1:] if argv is None else argv)
         status = _obey(invocation, rest)
-        sys.stdout.flush()
+        _flush()
         return status
     except ReaderGone:
         return 0
@@ -116,7 +116,7 @@ def root(
             number = version("headgate")
         except PackageNotFoundError:
             number = "from a source tree"
-        sys.stdout.write(f"headgate {number}\n")
+        say(f"headgate {number}")
         raise typer.Exit
     needs_command(context)
 
@@ -207,6 +207,17 @@ app.command(rich_help_panel=OTHERS)(restore)
 app.command(rich_help_panel=OTHERS)(recover)
 
 
+def _flush() -> None:
+    """Writes what is buffered. A role runs without standard output too."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise not_written(error) from None
+
+
 def _obey(invocation: Invocation, rest: list[str]) -> int:
     try:
         return int(app(rest, prog_name="headgate", standalone_mode=False, obj=invocation) or 0)
@@ -256,7 +267,7 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _fail(line: str, status: int) -> int:
-    print(line, file=sys.stderr)  # noqa: T201 - the reason why a command ended
+    note(line)
     return status
 
 

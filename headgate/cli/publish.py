@@ -18,7 +18,7 @@ from rich.text import Text
 from headgate.cli.client import Client, topic_path
 from headgate.cli.invocation import CommandFailed, Json, Token, Url, WrongCommand, of
 from headgate.cli.lines import Line, Shaper, batches, check_json, chunks
-from headgate.cli.output import Output, fields
+from headgate.cli.output import Output, fields, standard_input
 from headgate.cli.sender import Sender
 
 
@@ -98,7 +98,7 @@ def _single(shaper: Shaper, payload: bytes) -> Line:
 @contextlib.contextmanager
 def _source(file: Path | None) -> Iterator[int]:
     if file is None or str(file) == "-":
-        yield sys.stdin.fileno()
+        yield standard_input().fileno()
         return
     with _readable(str(file)):
         descriptor = os.open(file, os.O_RDONLY)
@@ -128,7 +128,7 @@ def _publish_lines(descriptor: int, name: str, shaper: Shaper, sender: Sender, o
             for answer in answers if output.lines else refused:
                 output.raw(answer, _line, flush=False)
             output.flush()
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         seconds = max(time.monotonic() - began, 1e-6)
         rate = counts["published"] / seconds
         text = f"{counts['published']:,} published, {counts['refused']:,} refused in {seconds:.1f} s ({rate:,.0f}/s)"

@@ -1,6 +1,5 @@
 """`headgate ticket`: gets a ticket, the credential for the URL of a stream."""
 
-import sys
 from typing import Annotated, Any
 
 import msgspec
@@ -8,6 +7,7 @@ import typer
 
 from headgate.cli.client import Client, accepted
 from headgate.cli.invocation import Json, Token, Url, WrongCommand, of
+from headgate.cli.output import say
 
 
 def ticket(
@@ -32,5 +32,5 @@ def ticket(
     with Client.of(settings) as client:
         answer = accepted(client.post("/api/v1/tickets", msgspec.json.encode(body)))
     text: str = answer.decode() if as_json else msgspec.json.decode(answer)["ticket"]
-    sys.stdout.write(text + "\n")
+    say(text)
     return 0

@@ -1,6 +1,5 @@
 """`headgate token`: makes bearer tokens from `auth.secret`, and revokes tokens over HTTP."""
 
-import sys
 import time
 from typing import Annotated, Any, Final
 
@@ -9,7 +8,7 @@ import typer
 
 from headgate.cli.client import Client, accepted
 from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_command, of
-from headgate.cli.output import Output, fields
+from headgate.cli.output import Output, fields, say
 from headgate.core.wire.rights import Caller
 
 app = typer.Typer(help="Makes and revokes bearer tokens.")
@@ -63,7 +62,7 @@ def mint(
         raise WrongCommand(f"--{error}") from None
     kept = {name: value for name, value in (rights | {"jti": jti}).items() if value}
     shown = msgspec.json.encode({"token": text, "sub": sub, "expires_in": ttl_s, **kept}).decode() if as_json else text
-    sys.stdout.write(shown + "\n")
+    say(shown)
     return 0
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from headgate.cli.client import Client, accepted, topic_path
 from headgate.cli.invocation import Json, Token, Url, WrongCommand, needs_command, of
-from headgate.cli.output import Output, fields
+from headgate.cli.output import Output, fields, harmless
 from headgate.cli.paging import pages
 
 app = typer.Typer(help="Creates, changes, shows, lists and deletes topics; shows their statistics.")
@@ -153,9 +153,9 @@ def topic_line(topic: dict[str, Any]) -> Text:
 
 def _details(topic: dict[str, Any]) -> Text:
     width = max(map(len, topic), default=0)
-    lines = [Text.assemble((f"{name:<{width}}  ", "dim"), _value(value)) for name, value in topic.items()]
+    lines = [Text.assemble((f"{harmless(name):<{width}}  ", "dim"), _value(value)) for name, value in topic.items()]
     return Text("\n").join(lines)
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return harmless(value if isinstance(value, str) else msgspec.json.encode(value).decode())

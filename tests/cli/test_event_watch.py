@@ -1,6 +1,7 @@
 """`headgate events`: what it asks, what it prints, and when it connects again."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,7 +20,7 @@ class Events:
     """A server whose streams are those of `script`, one a request; above them 403."""
 
     def __init__(self) -> None:
-        self.script: list[bytes] = []
+        self.script: list[bytes | int] = []  # a status in place of a stream
         self.asked: list[str] = []
         events = self
 
@@ -27,9 +28,12 @@ class Events:
             def do_GET(self) -> None:
                 events.asked.append(self.path)
                 stream = events.script.pop(0) if events.script else None
-                self.send_response(403 if stream is None else 200)
+                status = stream if isinstance(stream, int) else 403 if stream is None else 200
+                self.send_response(status)
+                if status == 503:
+                    self.send_header("Retry-After", "1")
                 self.end_headers()
-                self.wfile.write(stream or b'{"code":"forbidden","detail":"for admins"}')
+                self.wfile.write(stream if isinstance(stream, bytes) else b'{"code":"forbidden","detail":"for admins"}')
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -78,6 +82,24 @@ def test_follow_goes_on_after_an_end_that_heals_and_stops_after_one_that_does_no
     done = headgate("events", "--follow", "--url", events.url)
     assert (done.status, len(done.lines)) == (1, 3)
     assert "4401 unauthenticated" in done.err
+
+
+def test_follow_waits_out_a_proxy_that_has_no_server(headgate: Headgate, events: Events) -> None:
+    events.script = [b": quiet\n\n", 502, 503, 500, EVENT + REVOKED]
+    began = time.monotonic()
+    done = headgate("events", "--follow", "--url", events.url)
+    assert (done.status, len(done.lines), len(events.asked)) == (1, 1, 5), done.err
+    assert "4401 unauthenticated" in done.err
+    assert time.monotonic() - began >= 1, "Retry-After is honoured"
+
+
+@pytest.mark.parametrize(("follow", "script"), [(("--follow",), [502]), (("--follow",), [EVENT, 404]), ((), [502])])
+def test_what_does_not_heal_or_never_was_there_ends_it(
+    headgate: Headgate, events: Events, follow: tuple[str, ...], script: list[bytes | int]
+) -> None:
+    events.script = [*script, EVENT]
+    assert headgate("events", *follow, "--url", events.url).status == 1
+    assert len(events.asked) == len(script)
 
 
 def test_a_refusal_is_one_line_and_a_bad_filter_a_wrong_command(headgate: Headgate, events: Events) -> None:

@@ -190,6 +190,31 @@ def test_ack_acknowledges_what_it_printed_and_comes_back_to_its_cursor(headgate:
     assert [heard[0] for heard in streams.heard] == [wanted, wanted]
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+def test_with_frames_it_ends_once_all_that_was_printed_is_acknowledged(
+    headgate: Headgate, streams: Streams, repeats: bool
+) -> None:
+    acks, gone = list[int](), threading.Event()
+
+    def script(ws: ServerConnection) -> None:
+        streams.hears(ws)
+        subscribed(ws, "a", 0, resumed=False, reason="no_cursor")
+        messages(ws, "a", *range(1, 7))
+        if repeats:  # printed too; whether it is handed over once more is the client's
+            say(ws, type="message", topic_id="a", seq=6, attempt=2, ts=1, message_id="m", publisher_id="p", payload=0)
+        messages(ws, "a", *range(7, 31))
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                acks.append(streams.hears(ws)["seq"])
+        gone.set()
+
+    streams.scripts = [script]
+    done = headgate("subscribe", "a", "--frames", "--ack", "--count", "12", "--url", streams.url)
+    wanted = [1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11] if repeats else list(range(1, 13))
+    assert (done.status, seqs(done.lines[2:])) == (0, wanted)
+    assert gone.wait(10) and max(acks) == wanted[-1]
+
+
 @pytest.mark.parametrize("code", [4503, 4601, 1012, None])
 def test_comes_back_where_it_was(headgate: Headgate, streams: Streams, code: int | None) -> None:
     """Each topic by its own (epoch, seq): b got nothing yet, but live began at its head."""
