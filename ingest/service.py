@@ -11,7 +11,7 @@ from headgate.core.wire.link_events import EventsHappened
 from headgate.core.wire.link_stats import Numbered, Queued
 from headgate.core.wire.link_users import Ingests, Revocations, Throttled
 from headgate.core.wire.topic_settings import DEFAULTS, Settings
-from headgate.runtime.http.application import CountRefusal, HttpApp
+from headgate.runtime.http.application import HttpApp
 from headgate.runtime.http.call import Handler
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.memory_budget import MemoryBudget
@@ -99,7 +99,7 @@ class IngestService:
         shell: Shell[IngestMetrics],
         trace: PublishTraces | None = None,
     ) -> None:
-        clock, rng, metrics = shell
+        clock, rng, _ = shell
         self._log, self._directory = log, directory
         self._appender = appender if trace is None else trace.appends(appender)
         self._authenticator = authenticator
@@ -126,8 +126,7 @@ class IngestService:
         self._revocations = RevocationEndpoint(log, directory, authenticator, controls.keyed, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
         history, marks = HistoryEndpoint(access, self._owners, rates, shell), InboxMarks(self._owners, self._messages)
-        reads = InboxReads(rates, rng)
-        updates = self._updates(access, controls, audit, options.payload_bytes)
+        updates, reads = self._updates(access, controls, audit, options.payload_bytes), InboxReads(rates, rng)
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit, options.usual, options.kept_ms),
@@ -148,8 +147,7 @@ class IngestService:
             InboxEndpoints(self._owners, marks, reads, clock, turns),
             TopEndpoint(self._owners, rates),
         )
-        handlers = with_spread_waits(handlers if trace is None else trace.handlers(handlers), rng)
-        self.app = self._app(handlers, options, metrics.refused)
+        self.app = self._app(handlers if trace is None else trace.handlers(handlers), options, shell)
 
     def _members(self, access: Access, controls: Controls, audit: AuditLog) -> MemberHandlers:
         return MemberHandlers(
@@ -171,16 +169,16 @@ class IngestService:
             payload_bytes=payload_bytes,
         )
 
-    def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, refused: CountRefusal) -> HttpApp:
+    def _app(self, handlers: Mapping[str, Handler], options: IngestOptions, shell: Shell[IngestMetrics]) -> HttpApp:
         return make_app(
-            with_charged_bodies(handlers, self._rates),
+            with_charged_bodies(with_spread_waits(handlers, shell.rng), self._rates),
             Users(
                 self._authenticator,
                 Origins(options.origins, is_open=self._authenticator.open),
                 query_token=options.query_token,
             ),
             MemoryBudget(options.held_bytes, options.held_bytes_per_user),
-            refused,
+            shell.metrics.refused,
             redirect_streams=options.redirect_streams,
             body_bytes=options.rates.body_bytes,
             batch_bytes=options.batch_bytes,

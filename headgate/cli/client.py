@@ -27,7 +27,7 @@ class Unreachable(CommandFailed):
         self.connected = connected
 
 
-class Refused(CommandFailed):
+class ServerRefused(CommandFailed):
     """An answer that is not 2xx, in one line. `retry_after_ms` is None where it names no time."""
 
     def __init__(self, answer: "Answer") -> None:
@@ -92,7 +92,7 @@ class Client:
         return self._request("GET", f"{path}?{urlencode(kept)}" if kept else path, None, {})
 
     def lines(self, path: str, query: Mapping[str, list[str]]) -> Iterator[bytes]:
-        """Yields the lines of a stream as they come. Raises Unreachable, Refused.
+        """Yields the lines of a stream as they come. Raises Unreachable, ServerRefused.
 
         A server says something every 15 seconds; one that is silent for TIMEOUT_S is lost.
         """
@@ -176,10 +176,10 @@ def topic_path(topic_id: str, rest: str = "") -> str:
 
 
 def accepted(answer: Answer) -> bytes:
-    """Returns the body of a 2xx answer. Raises Refused."""
+    """Returns the body of a 2xx answer. Raises ServerRefused."""
     if 200 <= answer.status < 300:
         return answer.body
-    raise Refused(answer)
+    raise ServerRefused(answer)
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:

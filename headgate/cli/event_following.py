@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from rich.text import Text
 
-from headgate.cli.client import Client, Refused, Unreachable
+from headgate.cli.client import Client, ServerRefused, Unreachable
 from headgate.cli.invocation import CommandFailed
 from headgate.cli.output import Output, fields
 from headgate.core.wire.timestamps import rfc3339
@@ -46,7 +46,7 @@ class Watch:
             except Unreachable:
                 if not (follow and self._reached):
                     raise
-            except Refused as refused:
+            except ServerRefused as refused:
                 if not (follow and self._reached and refused.status in _HEALS):
                     raise
                 last = _Ending(retry_after_ms=refused.retry_after_ms)
