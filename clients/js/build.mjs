@@ -11,6 +11,7 @@ const INTERNAL = [
   "acksChanged", "ackDue", "ackTold", "askId", "asking", "askRefused", "caughtUp", "isHalfFree", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
   "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
   "ownId", "jitter", "passes", "queued", "ready", "refreshable", "renewable", "reset", "retried", "sendSpare", "silent", "untold",
+  "gap", "onError", "request", "take",
 ];
 const packageOfTsc = createRequire(import.meta.url).resolve("typescript/package.json");
 rmSync("dist", { recursive: true, force: true });

@@ -1,8 +1,8 @@
 /** The client: one connection, its subscriptions, publishing and requests. */
 
-import { Connection, type ConnectionOptions } from "./connection.js";
+import { Connection } from "./connection.js";
 import { Credentials, type Fetched } from "./credentials.js";
-import { realEnv, type Env, type WebSocketClass } from "./env.js";
+import { given, realEnv, type Env, type PageEvent, type WebSocketClass } from "./env.js";
 import { errorOfFrame, HeadgateError } from "./errors.js";
 import { Http, type CallOptions } from "./http.js";
 import { Publisher, type Publishing } from "./publish.js";
@@ -63,6 +63,17 @@ export interface ClientEvents {
   error: (error: unknown) => void;
 }
 
+const DEFAULTS = {
+  transport: "auto",
+  firstDelayMs: 2_800,
+  maxDelayMs: 30_000,
+  connectMs: 10_000,
+  quietMs: 25_000,
+  pongMs: 5_000,
+  publishTimeoutMs: 60_000,
+  publishMessages: 1_000,
+  publishBytes: 4 * 2 ** 20,
+} as const;
 const ACK_EVERY_MS = 200;
 /** So many messages are acknowledged without waiting: the server lets 256 be open. */
 const ACK_AT_ONCE = 64;
@@ -81,7 +92,6 @@ export class Headgate {
   private readonly _listeners = new Map<string, Set<(...values: any[]) => void>>();
   private readonly _unacked = new Set<Subscription>();
   private readonly _host: Host;
-  private readonly _awayWhenHidden: boolean;
   private readonly _stopListening: () => void;
   private _cancelAcks: (() => void) | undefined;
   private _cancelRefresh = () => {};
@@ -89,30 +99,17 @@ export class Headgate {
   private _shown: "online" | "away" = "online";
 
   constructor(options: HeadgateOptions = {}) {
-    const { firstDelayMs = 2_800, maxDelayMs = 30_000, connectMs = 10_000, quietMs = 25_000, pongMs = 5_000 } = options;
-    const { transport = "auto", device_id, url: given, streamUrl } = options;
-    const { publishTimeoutMs: timeoutMs = 60_000, publishMessages: messages = 1_000, publishBytes: bytes = 4 * 2 ** 20 } = options;
-    const url = trimmed(given ?? (globalThis as { location?: Location }).location?.origin ?? "");
-    const urls = [streamUrl ?? url].flat().map(trimmed);
+    const settings = { ...DEFAULTS, ...given(options) };
+    const { device_id } = settings;
+    const url = trimmed(settings.url ?? (globalThis as { location?: Location }).location?.origin ?? "");
+    const urls = [settings.streamUrl ?? url].flat().map(trimmed);
     for (const address of [url, ...urls]) new URL(address); // throws TypeError: no address
     const brought = { WebSocket: options.WebSocket as WebSocketClass | undefined, fetch: options.fetch };
     this._env = realEnv({ ...brought, ...options.env });
     this._credentials = new Credentials(options.token, options.ticket, options.user);
-    this._http = new Http(this._env, url, this._credentials, maxDelayMs);
-    this._awayWhenHidden = options.awayWhenHidden === true;
-    const bounds = { timeoutMs, messages, bytes };
-    this._publisher = new Publisher(this._env, this._http, bounds, (echo) => this._emit("echo", echo));
-    const connection: ConnectionOptions = {
-      urls,
-      transport,
-      device_id,
-      firstDelayMs,
-      maxDelayMs,
-      connectMs,
-      quietMs,
-      pongMs,
-    };
-    this._connection = new Connection(this._env, connection, this._credentials, {
+    this._http = new Http(this._env, url, this._credentials, settings.maxDelayMs);
+    this._publisher = new Publisher(this._env, this._http, settings, (echo) => this._emit("echo", echo));
+    this._connection = new Connection(this._env, { ...settings, device_id, urls }, this._credentials, {
       onReady: () => this._onReady(),
       onFrame: (frame, bytes) => this._onFrame(frame, bytes),
       onState: (state, error) => this._emit("state", state, error),
@@ -122,7 +119,8 @@ export class Headgate {
     });
     this._host = this._hostOfSubscriptions(device_id);
     this._stopListening = this._env.page.listen((event) => {
-      if (this._awayWhenHidden && (event === "hidden" || event === "visible")) this.status(AWAY[event]);
+      const shown = settings.awayWhenHidden && SHOWN[event];
+      if (shown) this.status(shown);
     });
   }
 
@@ -346,7 +344,7 @@ export class Headgate {
   }
 }
 
-const AWAY = { hidden: "away", visible: "online" } as const;
+const SHOWN: Partial<Record<PageEvent, "online" | "away">> = { hidden: "away", visible: "online" };
 
 function trimmed(url: string): string {
   return url.replace(/\/+$/, "");

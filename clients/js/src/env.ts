@@ -49,8 +49,13 @@ export function realEnv(brought: Partial<Env> = {}): Env {
     fetch: (input, init) => globalThis.fetch(input, init),
     WebSocket: globalThis.WebSocket as WebSocketClass | undefined,
     page: browserPage(),
-    ...Object.fromEntries(Object.entries(brought).filter(([, value]) => value !== undefined)),
+    ...given(brought),
   };
+}
+
+/** Returns an object without the members that are undefined. */
+export function given<Members extends object>(members: Members): Members {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as Members;
 }
 
 /** 128 random bits. `crypto.randomUUID` is there only in secure contexts; a page on http has `getRandomValues`. */

@@ -56,7 +56,7 @@ export class Http {
       } catch (error) {
         if (!(error instanceof HeadgateError) || !error.retryable || !alive()) throw error;
         failure = error;
-        if (error.code === "network" || error.code === "outcome_unknown" || error.code === "timeout") unknown = error;
+        if (["network", "outcome_unknown", "timeout"].includes(error.code)) unknown = error;
       }
       const left = until - env.now();
       const pause = backoff.next(failure.retry_after_ms);

@@ -7,16 +7,17 @@ export class Pacer {
 
   /** `perS` and `burst` are those of `welcome.limits`; `now` is in milliseconds. */
   constructor(
-    private readonly _perS: number,
-    private readonly _burst: number,
+    private _perS: number,
+    private _burst: number,
     private _at: number,
   ) {
-    this._tokens = _burst * SHARE;
+    this._perS *= SHARE;
+    this._tokens = this._burst *= SHARE;
   }
 
   /** Takes one token and returns true, where more than `reserve` are left. */
   take(now: number, reserve = 0): boolean {
-    this._tokens = Math.min(this._tokens + (Math.max(now - this._at, 0) / 1000) * this._perS * SHARE, this._burst * SHARE);
+    this._tokens = Math.min(this._tokens + (Math.max(now - this._at, 0) / 1000) * this._perS, this._burst);
     this._at = now;
     if (this._tokens < 1 + reserve) return false;
     this._tokens -= 1;
@@ -25,6 +26,6 @@ export class Pacer {
 
   /** Milliseconds until there is one more. */
   get pauseMs(): number {
-    return Math.ceil(1000 / (this._perS * SHARE));
+    return Math.ceil(1000 / this._perS);
   }
 }

@@ -10,11 +10,11 @@ export type Publishing = Promise<Published> & { readonly client_msg_id: string }
 
 export interface PublishBounds {
   /** Milliseconds after which tries end. */
-  timeoutMs: number;
+  publishTimeoutMs: number;
   /** Publishes without an answer; one more is refused with `queue_full`. */
-  messages: number;
+  publishMessages: number;
   /** Characters of their payloads' JSON text. */
-  bytes: number;
+  publishBytes: number;
 }
 
 /** How many of our own messages are known by their `message_id`. */
@@ -40,7 +40,7 @@ export class Publisher {
     const { parent_message_id } = options;
     const shown = { topic_id, client_msg_id, payload, ...(parent_message_id && { parent_message_id }) };
     const bytes = (JSON.stringify(payload) ?? "").length;
-    if (this._closed || this._waiting >= this._bounds.messages || this._waitingBytes + bytes > this._bounds.bytes) {
+    if (this._closed || this._waiting >= this._bounds.publishMessages || this._waitingBytes + bytes > this._bounds.publishBytes) {
       const error = this._closed
         ? new HeadgateError("closed")
         : new HeadgateError("queue_full", "too many publishes", true);
@@ -80,7 +80,7 @@ export class Publisher {
 
   private _send(
     { topic_id, payload, client_msg_id }: Pick<Echo, "topic_id" | "payload" | "client_msg_id">,
-    { wait = "sequenced", timeoutMs = this._bounds.timeoutMs, ordered: _, client_msg_id: __, ...rest }: PublishOptions,
+    { wait = "sequenced", timeoutMs = this._bounds.publishTimeoutMs, ordered: _, client_msg_id: __, ...rest }: PublishOptions,
   ): Promise<Published> {
     const path = `/api/v1/topics/${encodeURIComponent(topic_id)}/publish`;
     const body = { ...rest, payload: payload ?? null, client_msg_id };

@@ -50,10 +50,9 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   private readonly _queue: Queue<Item>;
   private readonly _backoff: Backoff;
   private readonly _manual: boolean;
-  private readonly _first: From;
   private _asked: From = "live";
   private _epoch: number | undefined;
-  private _numbered = new WeakSet<Message>(); // messages of the present epoch
+  private _numbered = new WeakSet<Message>(); // messages of the present epoch that may be acknowledged
   private _dropped = 0; // of an ephemeral topic, since the last gap that said so
   private _error: Error | undefined;
   private _wake: (() => void) | undefined;
@@ -67,8 +66,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   ) {
     this._manual = _options.ack === "manual";
     this._acks = _options.ack ? new Acks(this._manual) : undefined;
-    this._first = _options.from ?? (_options.ack ? "cursor" : "live");
-    this._cursor = new Cursor(this._first, !!_options.ack);
+    this._cursor = new Cursor(_options.from ?? (_options.ack ? "cursor" : "live"), this.acked);
     this._queue = new Queue(_options.queueMessages ?? 1_000, _options.queueBytes ?? 8 * 2 ** 20);
     this._backoff = new Backoff(_host.env.random, RETRY_FIRST_MS, RETRY_MAX_MS);
     if (_options.onMessage) void this._pump(_options.onMessage);
@@ -87,20 +85,18 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   /** Acknowledges this message and by the protocol every one before it (`ack: "manual"`). */
   ack(message: Message): void {
-    if (message.seq === undefined || !this._acks || !this._numbered.has(message)) return;
-    this._acks.finish(message.seq);
+    if (!this._numbered.has(message)) return;
+    this._acks!.finish(message.seq!);
     this._host.acksChanged(this);
   }
 
   /** Says that it was not handled. It comes again with a higher `attempt`. */
   nack(message: Message, reason = ""): void {
-    if (message.seq === undefined || !this._acks || !this._numbered.has(message)) return;
     const { topic_id, _acks: acks } = this;
-    const { seq } = message;
-    if (!acks.nack(seq) || this.state !== "live") return;
-    const frame = { type: "nack", topic_id, seq, ...(reason && { reason: reason.slice(0, 200) }) };
-    this._host.connection.request(frame).then(
-      () => acks.heard(seq),
+    const seq = message.seq!;
+    if (!this._numbered.has(message) || !acks!.nack(seq) || this.state !== "live") return;
+    this._host.connection.request({ type: "nack", topic_id, seq, reason: reason.slice(0, 200) || undefined }).then(
+      () => acks!.heard(seq),
       () => {}, // the next session begins below it
     );
   }
@@ -143,16 +139,14 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
     this._acks?.newSession();
     this.askId = id;
     this._asked = this._cursor.ask(this._acks?.acknowledged);
-    const { presence } = this._options;
-    const { device_id } = this._host;
     return {
       type: "subscribe",
       id,
       topic_id: this.topic_id,
       from: this._asked,
-      ...(device_id && { device_id }),
-      ...(this._acks && { ack: true }),
-      ...(presence !== undefined && { presence }),
+      device_id: this._host.device_id,
+      ack: this.acked || undefined,
+      presence: this._options.presence,
     };
   }
 
@@ -327,13 +321,13 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   }
 
   private _handed(epoch: number | undefined, seq: number | null | undefined): void {
-    if (epoch === undefined || seq === null || seq === undefined) return;
+    if (epoch === undefined || seq == null) return;
     if (epoch === this._epoch) this._acks?.handed(seq);
     if (this.position?.epoch !== epoch || this.position.seq < seq) this.position = { epoch, seq };
   }
 
   private _finished(message: Message): void {
-    if (!this._manual && this._acks && message.seq !== undefined && !this._acks.isRefused(message.seq)) this.ack(message);
+    if (!this._manual && !this._acks?.isRefused(message.seq!)) this.ack(message);
   }
 
   private async _pump(onMessage: (message: Message<Payload>) => unknown): Promise<void> {

@@ -1,5 +1,6 @@
 /** What a connection is carried by: a WebSocket, or event streams that speak the same frames. */
 
+import { given } from "./env.js";
 import type { Frame } from "./types.js";
 
 export interface Transport {
@@ -22,6 +23,6 @@ export interface TransportEvents {
 /** Returns an address with a query; members that are undefined are left out. */
 export function addressOf(url: string, query: Record<string, string | number | boolean | undefined>): URL {
   const address = new URL(url);
-  for (const [name, value] of Object.entries(query)) if (value !== undefined) address.searchParams.set(name, String(value));
+  for (const [name, value] of Object.entries(given(query))) address.searchParams.set(name, String(value));
   return address;
 }
