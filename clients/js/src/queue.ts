@@ -19,10 +19,13 @@ export class Queue<T> {
     return this.length <= this._maxItems / 2 && this._bytes <= this._maxBytes / 2;
   }
 
-  /** Takes it, or returns false when it is full. An item that is larger than the whole bound passes when it is alone. */
-  push(value: T, bytes: number): boolean {
+  /**
+   * Takes it, or returns false when it is full. An item that is larger than the whole bound passes when it is alone, and one
+   * that `mustPass` always.
+   */
+  push(value: T, bytes: number, mustPass = false): boolean {
     const count = this.length;
-    if (count && (count >= this._maxItems || this._bytes + bytes > this._maxBytes)) return false;
+    if (count && !mustPass && (count >= this._maxItems || this._bytes + bytes > this._maxBytes)) return false;
     this._items.push({ value, bytes });
     this._bytes += bytes;
     return true;

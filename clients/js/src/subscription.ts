@@ -220,12 +220,12 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
     this._backoff.reset();
     const missing = this._cursor.answered(frame, this._asked);
     const epoch = frame.profile === "ephemeral" ? undefined : (frame.epoch as number | undefined);
-    if (this._epoch !== undefined && this._epoch !== epoch) {
+    this._epoch = epoch;
+    if (missing) {
       this._acks?.reset();
       this._numbered = new WeakSet();
+      this._put({ missing, epoch }, 0);
     }
-    this._epoch = epoch;
-    if (missing) this._put({ missing, epoch }, 0);
     this._call(this._options.onSubscribed, frame);
   }
 
@@ -245,7 +245,10 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
       if (this._acks) this._host.acksChanged(this); // the server does not know that it was handled
       return;
     }
-    if (typeof verdict === "object" && !this._put({ missing: verdict, epoch }, 0)) return;
+    if (typeof verdict === "object") {
+      this._put({ missing: verdict, epoch }, 0);
+      this._cursor.take(verdict.to_seq!);
+    }
     if (!this._put({ message, epoch }, bytes)) return;
     if (!replay) this._cursor.take(seq);
     if (seq === undefined || !this._acks) return;
@@ -255,11 +258,13 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   private _gap(frame: Frame): void {
     const missing = this._cursor.gap(frame);
-    if (missing && this._put({ missing, epoch: this._epoch }, 0) && missing.to_seq !== null) this._cursor.take(missing.to_seq);
+    if (!missing) return;
+    this._put({ missing, epoch: this._epoch }, 0);
+    this._cursor.take(missing.to_seq ?? undefined);
   }
 
   private _caughtUp(frame: Frame): void {
-    this._cursor.caughtUp(frame.seq);
+    this._cursor.caughtUp();
     if (typeof frame.seq === "number") this._acks?.caughtUp(frame.seq);
     this._call(this._options.onCaughtUp, { seq: (frame.seq as number | undefined) ?? null });
   }
@@ -267,7 +272,8 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   /** Queues it, or does what a full queue asks for and returns false. */
   private _put(item: Item, bytes: number): boolean {
     if (this._dropped && this._queue.push(droppedHere(this._dropped), 0)) this._dropped = 0;
-    if (!this._dropped && this._queue.push(item, bytes)) {
+    const mustPass = "missing" in item && this._epoch !== undefined; // a gap is not told again; messages behind it do not pass
+    if (!this._dropped && this._queue.push(item, bytes, mustPass)) {
       this._wake?.();
       return true;
     }

@@ -357,6 +357,17 @@ test("acknowledged, of a topic that began anew: its numbers count anew", async (
   assert.deepEqual([got, world.socket.last("ack").seq], [[1, 2, 3, 1, 2], 2]);
 });
 
+test("acknowledged, of a log that lost its end: its numbers count anew", async () => {
+  const { world, got, gaps } = await following({ ack: true, from: "live" });
+  world.socket.messages("t", 1, 3);
+  await world.pass(300);
+  await reconnect(world, 1006, { seq: 1, resumed: false, reason: "ahead" });
+  world.socket.messages("t", 2, 3);
+  await world.pass(300);
+  assert.deepEqual([got, world.socket.of("ack").map(({ seq }) => seq)], [[1, 2, 3, 2, 3], [3]]);
+  assert.deepEqual(gaps.map(({ reason }) => reason), ["ahead"]);
+});
+
 test("acknowledged from a position: asked again behind what is acknowledged", async () => {
   const { world, sub } = await following({ ack: "manual", from: "earliest", onMessage: undefined });
   world.socket.messages("t", 1, 3);
