@@ -276,6 +276,23 @@ test("a full queue: unsubscribed, and asked for again at its position when half 
   assert.deepEqual(seqs, Array.from({ length: 13 }, (_, n) => n + 1));
 });
 
+test("a gap that finds the queue full is told, once, and the client asks from behind it", async () => {
+  const release = [];
+  const { world, gaps } = await following({ queueMessages: 1, onMessage: () => new Promise((resolve) => release.push(resolve)) });
+  world.socket.messages("t", 1);
+  await settle();
+  world.socket.messages("t", 2);
+  world.socket.messages("t", 4); // 3 is left out
+  assert.equal(world.socket.of("unsubscribe").length, 1);
+  world.socket.say({ type: "unsubscribed", id: world.socket.last("unsubscribe").id, topic_id: "t", reason: "requested" });
+  for (let count = 0; count < 3; count += 1) (release.shift()?.(), await settle());
+  assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 3 });
+  world.socket.grant({ resumed: true, seq: 4 });
+  world.socket.messages("t", 4);
+  await settle();
+  assert.deepEqual(gaps.map(({ from_seq, to_seq }) => [from_seq, to_seq]), [[3, 3]]);
+});
+
 test("a full queue by bytes; of an ephemeral topic the newest are dropped and counted in a gap", async () => {
   const gaps = [];
   const { world, sub } = await following({ onMessage: undefined, queueBytes: 1_000, onGap: (gap) => void gaps.push(gap) });

@@ -127,6 +127,11 @@ test("cursor: each from has its place before the first message came", () => {
     quiet.caughtUp();
     assert.deepEqual(quiet.ask(), { epoch: 7, seq: 10 }, "nothing was replayed");
   }
+  const acked = new Cursor({ ts: 5 }, true);
+  acked.answered(subscribed(), { ts: 5 });
+  acked.take(8);
+  acked.take(9);
+  assert.deepEqual([acked.ask(), acked.ask(8)], [{ epoch: 7, seq: 7 }, { epoch: 7, seq: 8 }], "nothing is acknowledged, or 8 is");
 });
 
 test("cursor: repeats are dropped, a number that was left out is said", () => {

@@ -139,6 +139,8 @@ class Run {
     }
     const live = from.ts === 99_000 || (from === "cursor" && !ack); // asked again it is live again, and what was missed is told
     if (/nothing|messages/.test(meanwhile) && !live && gaps.some(({ reason }) => reason === "missing")) wrong.push("a gap that is none");
+    const ranges = server.epoch === begun ? gaps.filter(({ to_seq }) => to_seq !== null) : [];
+    for (const [at, { from_seq }] of ranges.entries()) if (from_seq <= ranges[at - 1]?.to_seq) wrong.push(`${from_seq} was told twice`);
     if (ack && server.cursor.seq !== server.head) wrong.push(`acknowledged up to ${server.cursor.seq} of ${server.head}`);
     return wrong;
   }
