@@ -111,7 +111,7 @@ export class Acks {
   /** Returns the seq of the `ack` to send, or null. `told` follows when it was sent. */
   due(): number | null {
     if (this._exact.length) return this._exact[0]!;
-    const seq = Math.min(this._finished, this._seen, lowest(this._open) - 1, lowest(this._refused.keys()) - 1);
+    const seq = Math.min(this.acknowledged ?? 0, this._seen);
     return seq > 0 && (seq > this._sent || seq >= this._again) ? seq : null;
   }
 

@@ -4,8 +4,7 @@ export type Verdict = "stop" | "back_off" | "at_once";
 
 /** Returns what the close code's class asks for (docs/reference/websocket.md, "Close codes"). */
 export function verdictOf(code: number): Verdict {
-  if (code === 1002 || code === 1007 || code === 1009) return "stop";
-  if (code >= 4400 && code < 4500) return "stop";
+  if ([1002, 1007, 1009].includes(code) || (code >= 4400 && code < 4500)) return "stop";
   return code >= 4600 && code < 4700 ? "at_once" : "back_off";
 }
 

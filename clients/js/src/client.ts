@@ -59,7 +59,7 @@ export interface ClientEvents {
   read: (read: Read) => void;
   /** The token expires and no function was given: call `setToken`. */
   token_expiring: (in_ms: number) => void;
-  /** What went wrong and is handled here, or was thrown by a callback. */
+  /** What went wrong and is handled here, or was thrown by a callback. Where nobody listens it is written to the console. */
   error: (error: unknown) => void;
 }
 
@@ -166,7 +166,7 @@ export class Headgate {
     topic_id: string,
     query: { after_seq?: number; before_seq?: number; since_ts?: number; kinds?: "message"; parent_message_id?: string; limit?: number } = {},
   ): Promise<{ messages: Message[]; epoch: number; first_seq: number; last_seq: number; complete: boolean }> {
-    return this._asked("GET", `/api/v1/topics/${encodeURIComponent(topic_id)}/messages`, { query });
+    return this._asked("GET", historyOf(topic_id), { query });
   }
 
   /** Reads one page of the topics in which the user is a member: what is there, what this device has, what he has read. */
@@ -217,17 +217,25 @@ export class Headgate {
     this._connection.close();
   }
 
-  /** Does a request that may be repeated until it is answered. */
-  private _asked(method: string, path: string, options: CallOptions): Promise<any> {
-    return this._http.retried(() => this._http.call(method, path, options), 60_000, () => this.state !== "closed");
+  /** Does a request that may be repeated until it is answered; `whole`: until it is answered for the whole range. */
+  private _asked(method: string, path: string, options: CallOptions, whole = false): Promise<any> {
+    const once = async () => {
+      const answer = await this._http.call(method, path, options);
+      if (whole && answer.complete === false) throw new HeadgateError("not_ready", "history is not complete yet", true);
+      return answer;
+    };
+    return this._http.retried(once, 60_000, () => this.state !== "closed");
   }
 
   private _emit(name: keyof ClientEvents, ...values: unknown[]): void {
-    for (const listener of this._listeners.get(name) ?? []) {
+    const listeners = [...(this._listeners.get(name) ?? [])];
+    if (name === "error" && !listeners.length) listeners.push(console.error);
+    for (const listener of listeners) {
       try {
         listener(...values);
       } catch (error) {
-        if (name !== "error") this._emit("error", error);
+        if (name === "error") console.error(error);
+        else this._emit("error", error);
       }
     }
   }
@@ -317,7 +325,7 @@ export class Headgate {
         this._cancelAcks ??= this._env.after(ACK_EVERY_MS, () => this._acknowledgeAll());
       },
       connection: this._connection,
-      history: (topic_id, query) => this.history(topic_id, query),
+      history: (topic_id, query) => this._asked("GET", historyOf(topic_id), { query }, true),
       publisher: this._publisher,
       report: (error) => this._emit("error", error),
       gone: (subscription) => {
@@ -345,6 +353,10 @@ export class Headgate {
 }
 
 const SHOWN: Partial<Record<PageEvent, "online" | "away">> = { hidden: "away", visible: "online" };
+
+function historyOf(topic_id: string): string {
+  return `/api/v1/topics/${encodeURIComponent(topic_id)}/messages`;
+}
 
 function trimmed(url: string): string {
   return url.replace(/\/+$/, "");

@@ -72,7 +72,7 @@ export class Connection {
   private _tries = 0; // of all connections: which address is next
   private _failedSockets = 0;
   private _everOpen = false; // a WebSocket was
-  private _renewed = false; // the credentials were fetched anew because of 4401
+  private _renewed = false; // the credentials were fetched anew because of 4401, and no other connection was lost since
   private _notBefore = 0; // the server asked to wait until then
   private _openedAt = 0;
   private _heardAt = 0;
@@ -170,7 +170,7 @@ export class Connection {
         : openStreams(env, url, who, on);
     } catch (error) {
       if (this.state !== "fetching" && this.state !== "opening") return;
-      if (error instanceof HeadgateError && !error.retryable) return this._stop(error);
+      if (error instanceof HeadgateError && !error.retryable) return this._end("refused", error);
       this._on.onError(error);
       if (this.state === "opening" && !streams) this._failedSockets += 1; // a policy of the page may forbid them
       this._lose(this._backoff.next());
@@ -247,9 +247,10 @@ export class Connection {
     if (lasted >= STABLE_MS) this._backoff.reset();
     let verdict = verdictOf(code);
     if (code === 4401 || code === 4610) verdict = this._verdictOnCredentials(code);
+    this._renewed = code === 4401;
     if (verdict === "stop") {
       const what = code === 4610 ? "token_expired" : code === 4401 ? "unauthenticated" : "stopped";
-      return this._stop(new HeadgateError(what, `closed with ${code}`, false, { close_code: code }));
+      return this._end("refused", new HeadgateError(what, `closed with ${code}`, false, { close_code: code }));
     }
     const atOnce = verdict === "at_once" && (lasted >= AT_ONCE_AFTER_MS || code === 4401 || code === 4610);
     this._lose(atOnce ? retryAfterMs : this._backoff.next(retryAfterMs), retryAfterMs);
@@ -257,9 +258,7 @@ export class Connection {
 
   private _verdictOnCredentials(code: number): "stop" | "at_once" {
     this._credentials.expire();
-    if (!this._credentials.renewable || (code === 4401 && this._renewed)) return "stop";
-    this._renewed ||= code === 4401;
-    return "at_once";
+    return this._credentials.renewable && !(code === 4401 && this._renewed) ? "at_once" : "stop";
   }
 
   private _lose(delayMs: number, notBeforeMs = 0): void {
@@ -267,12 +266,10 @@ export class Connection {
     this._notBefore = this._env.now() + notBeforeMs;
     this._end("lost");
     if (this.state !== "waiting") return;
-    if (this._env.page.offline()) this._move("offline");
-    else this._cancelTimer = this._env.after(delayMs, () => this._due());
-  }
-
-  private _stop(error: HeadgateError): void {
-    this._end("refused", error);
+    const offline = this._env.page.offline();
+    if (offline) this._move("offline");
+    // some browsers say it where there is a network: it is tried all the same, less often
+    this._cancelTimer = this._env.after(delayMs + (offline ? this._options.maxDelayMs : 0), () => this._due());
   }
 
   private _due(): void {

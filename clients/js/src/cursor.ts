@@ -31,11 +31,11 @@ export class Cursor {
 
   /** Applies the frame `subscribed` to what was asked. Returns what will never come because of it: then all counts anew. */
   answered(frame: Frame, asked: From): Missing | null {
-    const before = this.position;
+    const next = this._seq === undefined ? null : this._seq + 1;
     let reason = frame.resumed === false ? String(frame.reason) : "";
     if (frame.profile === "ephemeral") {
       this._epoch = this._seq = this._start = this._latest = undefined;
-      return reason ? lost(reason, before) : null;
+      return reason ? newMissing(reason, next) : null;
     }
     const epoch = frame.epoch as number;
     if (this._epoch !== undefined && this._epoch !== epoch) reason = "epoch_changed"; // told or not
@@ -46,7 +46,7 @@ export class Cursor {
     this._seq = this._begin(frame, asked, reason);
     this._start ??= this._seq;
     this._jumps = asked === "cursor" && !reason;
-    return anew ? lost(reason, before) : null;
+    return anew ? newMissing(reason, next) : null;
   }
 
   /** Returns whether the message is new, was taken before, or what lies before it. Nothing changes. */
@@ -54,7 +54,7 @@ export class Cursor {
     if (seq === undefined) return "new";
     const before = this._seq ?? Math.min(seq - 1, this._latest!);
     if (seq <= before) return "repeat";
-    return seq === before + 1 || this._jumps ? "new" : between(before + 1, seq - 1, "missing", true);
+    return seq === before + 1 || this._jumps ? "new" : newMissing("missing", before + 1, seq - 1, true);
   }
 
   /** Notes that a message, or a gap up to it, was taken. */
@@ -70,10 +70,10 @@ export class Cursor {
     const { from_seq, to_seq, count = null } = frame as Partial<Missing>;
     const reason = String(frame.reason);
     if (typeof from_seq !== "number" || typeof to_seq !== "number") {
-      return { from_seq: null, to_seq: null, count, reason, recoverable: false };
+      return newMissing(reason, null, null, false, count);
     }
     const begin = Math.max(from_seq, (this._seq ?? -1) + 1);
-    return to_seq < begin ? null : between(begin, to_seq, reason, frame.recoverable === true);
+    return to_seq < begin ? null : newMissing(reason, begin, to_seq, frame.recoverable === true);
   }
 
   /** Applies `caught_up`: where nothing came, it began at the head. */
@@ -94,10 +94,13 @@ export class Cursor {
   }
 }
 
-function between(from_seq: number, to_seq: number, reason: string, recoverable: boolean): Missing {
-  return { from_seq, to_seq, count: to_seq - from_seq + 1, reason, recoverable };
-}
-
-function lost(reason: string, before: Position | undefined): Missing {
-  return { from_seq: before ? before.seq + 1 : null, to_seq: null, count: null, reason, recoverable: false };
+/** Returns what is missing, with its count where the numbers are known. */
+export function newMissing(
+  reason: string,
+  from_seq: number | null = null,
+  to_seq: number | null = null,
+  recoverable = false,
+  count = to_seq === null ? null : to_seq - from_seq! + 1,
+): Missing {
+  return { from_seq, to_seq, count, reason, recoverable };
 }

@@ -24,7 +24,7 @@ export interface Page {
 }
 
 export interface Env {
-  /** Milliseconds since 1970. */
+  /** Milliseconds of a clock that is never set: only differences mean something. */
   now(): number;
   /** Runs it once after so many milliseconds; returns the function that cancels it. */
   after(ms: number, run: () => void): () => void;
@@ -39,7 +39,7 @@ export interface Env {
 /** Returns the real world, with what the caller brings. */
 export function realEnv(brought: Partial<Env> = {}): Env {
   return {
-    now: Date.now,
+    now: () => performance.now(),
     after: (ms, run) => {
       const timer = setTimeout(run, ms);
       return () => clearTimeout(timer);
@@ -70,17 +70,14 @@ function browserPage(): Page {
     offline: () => scope.navigator?.onLine === false,
     listen: (on) => {
       if (!listens) return () => {};
-      const visibility = () => on(scope.document.visibilityState === "hidden" ? "hidden" : "visible");
-      const heard: [any, string, () => void][] = [
-        [scope, "online", () => on("online")],
-        [scope, "offline", () => on("offline")],
-        [scope, "pageshow", visibility],
-        [scope.document, "visibilitychange", visibility],
-      ];
-      for (const [target, name, run] of heard) target.addEventListener(name, run);
-      return () => {
-        for (const [target, name, run] of heard) target.removeEventListener(name, run);
-      };
+      const end = new AbortController();
+      const { signal } = end;
+      const visibility = () => on(scope.document.visibilityState);
+      scope.addEventListener("online", () => on("online"), { signal });
+      scope.addEventListener("offline", () => on("offline"), { signal });
+      scope.addEventListener("pageshow", visibility, { signal });
+      scope.document.addEventListener("visibilitychange", visibility, { signal });
+      return () => end.abort();
     },
   };
 }

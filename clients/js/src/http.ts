@@ -41,31 +41,25 @@ export class Http {
 
   /**
    * Runs it until it succeeds, fails for good, or the time is over; with back-off and full jitter, and what the server asks
-   * for. Without a network it waits for the network.
+   * for. Without a network it waits for the network, and tries less often.
    */
   async retried<T>(run: () => Promise<T>, timeoutMs: number, alive: () => boolean = () => true): Promise<T> {
     const { _env: env } = this;
     const until = env.now() + timeoutMs;
     const backoff = new Backoff(env.random, FIRST_MS, this._maxMs);
-    let unknown: HeadgateError | undefined; // a try that may have been heard
+    let unknown = false; // a try may have been heard
     for (;;) {
-      let failure: HeadgateError;
       try {
         if (!alive()) throw new HeadgateError("closed");
         return await run();
       } catch (error) {
         if (!(error instanceof HeadgateError) || !error.retryable || !alive()) throw error;
-        failure = error;
-        if (["network", "outcome_unknown", "timeout"].includes(error.code)) unknown = error;
+        unknown ||= ["network", "outcome_unknown", "timeout"].includes(error.code);
+        const left = until - env.now();
+        const pause = backoff.next(error.retry_after_ms);
+        if (pause >= left) throw unknown ? new HeadgateError("outcome_unknown", `last try: ${error.message}`, true) : error;
+        await this._sleep(pause, left);
       }
-      const left = until - env.now();
-      const pause = backoff.next(failure.retry_after_ms);
-      if (pause >= left) {
-        throw unknown
-          ? new HeadgateError("outcome_unknown", `last try: ${failure.message}`, true)
-          : failure;
-      }
-      await this._sleep(pause, left);
     }
   }
 
@@ -74,7 +68,7 @@ export class Http {
     for (const end of [...this._waits]) end();
   }
 
-  /** Waits; with the network gone until it is back, at most `mostMs`; at once when it is back. */
+  /** Waits; without a network longer, at most `mostMs`, and not after it is back. */
   private _sleep(ms: number, mostMs: number): Promise<void> {
     return new Promise((resolve) => {
       const { _env: env } = this;
@@ -86,7 +80,7 @@ export class Http {
       };
       this._waits.add(end);
       const stop = env.page.listen((event) => event === "online" && end());
-      const cancel = env.after(env.page.offline() ? mostMs : ms, end);
+      const cancel = env.after(env.page.offline() ? Math.min(mostMs, ms + this._maxMs) : ms, end);
     });
   }
 
@@ -95,12 +89,14 @@ export class Http {
     const abort = new AbortController();
     const cancel = this._env.after(TRY_MS, () => abort.abort());
     try {
-      const init: RequestInit = { method, headers: { ...(await this._credentials.ofRequest()), ...headers } };
-      if (body !== undefined) {
-        init.body = JSON.stringify(body);
-        init.headers = { ...init.headers, "Content-Type": "application/json" };
-      }
-      const answer = await this._env.fetch(href, { ...init, signal: abort.signal, cache: "no-store" });
+      const type = body !== undefined && { "Content-Type": "application/json" };
+      const answer = await this._env.fetch(href, {
+        method,
+        headers: { ...(await this._credentials.ofRequest()), ...headers, ...type },
+        body: JSON.stringify(body),
+        signal: abort.signal,
+        cache: "no-store",
+      });
       if (!answer.ok) throw await problemOf(answer);
       const text = await answer.text();
       return text ? JSON.parse(text) : undefined;

@@ -61,13 +61,16 @@ export function openStreams(
     return undefined;
   };
 
+  /** Aborts the stream where the answer, or the next piece of it, does not come. */
+  const inTime = <T>({ abort }: Stream, coming: Promise<T>): Promise<T> =>
+    coming.finally(env.after(DEAD_MS, () => abort.abort()));
+
   const read = async (topic_id: string, stream: Stream, body: ReadableStream<Uint8Array>) => {
     const parser = new EventParser();
     const decoder = new TextDecoder();
     const reader = body.getReader();
     for (;;) {
-      const cancel = env.after(DEAD_MS, () => stream.abort.abort());
-      const { done, value } = await reader.read().finally(cancel);
+      const { done, value } = await inTime(stream, reader.read());
       if (done) return;
       for (const event of parser.push(decoder.decode(value, { stream: true }))) {
         const code = streams.get(topic_id) === stream ? onEvent(topic_id, stream, event) : undefined;
@@ -85,9 +88,9 @@ export function openStreams(
       const asked = { ...query, device_id, topic_id, from: formOf(from), presence: presence === false ? false : undefined };
       const { href } = addressOf(`${url}/sse/subscribe`, asked);
       const headers: Record<string, string> = bearer ? { Authorization: `Bearer ${bearer}` } : {};
-      const answer = await env.fetch(href, { headers, signal: stream.abort.signal, cache: "no-store" });
+      const answer = await inTime(stream, env.fetch(href, { headers, signal: stream.abort.signal, cache: "no-store" }));
       if (!answer.ok) {
-        const { code, message, retryable, status, retry_after_ms } = await problemOf(answer);
+        const { code, message, retryable, status, retry_after_ms } = await inTime(stream, problemOf(answer));
         stream.ended = true;
         if (status === 401) return end(4401);
         tell({ type: "welcome" });

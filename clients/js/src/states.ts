@@ -16,8 +16,8 @@ export function after<State extends string, Event extends string>(
 /**
  * The connection of a client.
  * `idle`: nothing was asked for yet. `fetching`: the credentials are being fetched. `opening`: until `welcome`.
- * `open`. `waiting`: for the next try. `offline`: until the browser says that it is online. `stopped`: the server said
- * that no try will help; `start` tries anew. `closed`: for good.
+ * `open`. `waiting`: for the next try. `offline`: until the browser says that it is online, or for a longer wait.
+ * `stopped`: the server said that no try will help; `start` tries anew. `closed`: for good.
  */
 export type ConnectionState = "idle" | "fetching" | "opening" | "open" | "waiting" | "offline" | "stopped" | "closed";
 export type ConnectionEvent = "start" | "fetched" | "welcome" | "lost" | "due" | "offline" | "refused" | "close";

@@ -3,7 +3,7 @@
 import { Acks } from "./acks.js";
 import { Backoff } from "./backoff.js";
 import type { Connection } from "./connection.js";
-import { Cursor, type Missing } from "./cursor.js";
+import { Cursor, newMissing, type Missing } from "./cursor.js";
 import type { Env } from "./env.js";
 import { HeadgateError } from "./errors.js";
 import type { Publisher } from "./publish.js";
@@ -23,8 +23,8 @@ export interface Host {
   acksChanged(subscription: Subscription): void;
   /** Sends frames, with an answer or without. */
   readonly connection: Pick<Connection, "send" | "request">;
-  /** Reads from history, with retries. */
-  history(topic_id: string, query: Record<string, number>): Promise<{ messages: Message[]; complete?: boolean }>;
+  /** Reads a page of history, with retries until it is complete. */
+  history(topic_id: string, query: Record<string, number>): Promise<{ messages: Message[] }>;
   readonly publisher: Pick<Publisher, "ownId">;
   report(error: unknown): void;
   /** It has ended here. */
@@ -32,7 +32,7 @@ export interface Host {
 }
 
 /** What waits for the application: a message, or what is missing there; with the epoch it was counted in. */
-type Item = { epoch: number | undefined } & ({ message: Message } | { missing: Missing });
+type Item = { epoch: number | undefined; message?: Message; missing?: Missing };
 
 const HISTORY_PAGE = 500;
 const RETRY_FIRST_MS = 1_000;
@@ -272,7 +272,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   /** Queues it, or does what a full queue asks for and returns false. */
   private _put(item: Item, bytes: number): boolean {
     if (this._dropped && this._queue.push(droppedHere(this._dropped), 0)) this._dropped = 0;
-    const mustPass = "missing" in item && this._epoch !== undefined; // a gap is not told again; messages behind it do not pass
+    const mustPass = !!item.missing && this._epoch !== undefined; // a gap is not told again; messages behind it do not pass
     if (!this._dropped && this._queue.push(item, bytes, mustPass)) {
       this._wake?.();
       return true;
@@ -308,12 +308,12 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
       for (;;) {
         const item = await this._take();
         if (!item) break;
-        if ("missing" in item) {
+        if (item.missing) {
           yield* this._filling(item.missing);
           this._handed(item.epoch, item.missing.to_seq);
           continue;
         }
-        const { message } = item;
+        const message = item.message!;
         this._handed(item.epoch, message.seq);
         const client_msg_id = this._host.publisher.ownId(message.message_id);
         if (client_msg_id) message.client_msg_id = client_msg_id;
@@ -347,8 +347,8 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
           this._host.report(error);
         }
       }
-    } catch {
-      // the end was told by onEnd
+    } catch (error) {
+      if (!this._options.onEnd) this._host.report(error);
     }
   }
 
@@ -365,13 +365,16 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   private async *_refetch({ from_seq, to_seq }: Missing): AsyncGenerator<Message<Payload>> {
     if (from_seq === null || to_seq === null) return;
-    for (let after_seq = from_seq - 1; after_seq < to_seq; ) {
-      const limit = Math.min(HISTORY_PAGE, to_seq - after_seq);
-      const { messages } = await this._host.history(this.topic_id, { after_seq, limit });
-      for (const message of messages) if (message.seq! <= to_seq) yield message;
-      const newest = messages.at(-1)?.seq;
-      if (newest === undefined) return;
-      after_seq = newest;
+    for (let next = from_seq; next <= to_seq; ) {
+      const limit = Math.min(HISTORY_PAGE, to_seq - next + 1);
+      const { messages } = await this._host.history(this.topic_id, { after_seq: next - 1, limit });
+      if (!messages.length) throw gone(next, to_seq);
+      for (const message of messages) {
+        const seq = Math.min(message.seq!, to_seq + 1);
+        if (seq > next) this._host.report(gone(next, seq - 1));
+        next = seq + 1;
+        if (seq <= to_seq) yield message;
+      }
     }
   }
 
@@ -384,7 +387,10 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
   }
 }
 
+function gone(from_seq: number, to_seq: number): HeadgateError {
+  return new HeadgateError("gone", `history has no messages ${from_seq} to ${to_seq}`);
+}
+
 function droppedHere(count: number): Item {
-  const missing = { from_seq: null, to_seq: null, count, reason: "client_queue", recoverable: false };
-  return { missing, epoch: undefined };
+  return { missing: newMissing("client_queue", null, null, false, count), epoch: undefined };
 }

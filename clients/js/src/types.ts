@@ -26,7 +26,10 @@ export interface Message<Payload = any> {
   ts: number;
   message_id: string;
   publisher_id: string;
-  payload: Payload;
+  /** Null of a redacted message, a redaction and a reaction. */
+  payload: Payload | null;
+  /** Of the publisher: messages of one key go to one member of a consumer group, in order. */
+  key?: string;
   kind?: "edit" | "redact" | "reaction";
   target_seq?: number;
   version?: number;
@@ -94,6 +97,8 @@ export interface Read {
 /** A topic of the inbox. `cursor_seq` is how far this device is, `read_seq` how far the user has read on any. */
 export interface InboxTopic {
   topic_id: string;
+  /** With the last `seq` that was read it is a place to follow the topic from: `{ epoch, seq }`. */
+  epoch: number;
   mode: "direct" | "inbox";
   head_seq: number;
   cursor_seq: number;
@@ -136,6 +141,8 @@ export interface Published {
 export interface PublishOptions {
   client_msg_id?: string;
   priority?: "NORMAL" | "LOW";
+  /** Messages of one key go to one member of a consumer group, in order. */
+  key?: string;
   parent_message_id?: string;
   parent_version?: number;
   attachments?: Message["attachments"];

@@ -1,7 +1,7 @@
 // The client in a world without time: connection, resume, gaps, acknowledgements, bounds, credentials.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answer, message, minified, settle, World } from "./fake.mjs";
+import { answer, Headgate, message, minified, settle, World } from "./fake.mjs";
 
 /** A world with one followed topic, granted; `got` collects the payloads that the application was given. */
 async function following(options = {}, clientOptions = {}, worldOptions = {}) {
@@ -138,7 +138,7 @@ test("a socket that never opens is given up after the deadline", async () => {
   assert.equal(world.sockets.length, 2);
 });
 
-test("offline: no tries until the browser is online; visible: a try at once; both ask an open connection", async () => {
+test("offline: few tries until the browser is online; visible: a try at once; both ask an open connection", async () => {
   const { world } = await following();
   world.page("visible");
   assert.equal(world.socket.of("ping").length, 1);
@@ -149,16 +149,21 @@ test("offline: no tries until the browser is online; visible: a try at once; bot
   await world.pass(5_000);
   assert.equal(world.states.at(-1), "offline");
   world.page("visible");
-  await world.pass(600_000);
+  await world.pass(30_000);
   assert.equal(world.sockets.length, 1);
+  await world.pass(2_000);
+  assert.equal(world.sockets.length, 2, "the browser may be wrong");
+  world.socket.end(1006);
+  await world.pass(30_000);
+  assert.deepEqual([world.states.at(-1), world.sockets.length], ["offline", 2]);
   world.isOffline = false;
   world.page("online");
   await settle();
-  assert.equal(world.sockets.length, 2);
+  assert.equal(world.sockets.length, 3);
   world.socket.end(1006);
   world.page("visible");
   await settle();
-  assert.equal(world.sockets.length, 3);
+  assert.equal(world.sockets.length, 4);
 });
 
 test("a page that becomes visible does not come before the server wants it", async () => {
@@ -202,6 +207,39 @@ test("a gap is told in its place, and refetched there through history", async ()
   assert.deepEqual(order, [1, 2, "gap 3-5 slow_consumer", 3, 4, 5, 6, "gap 7-7 missing", 7, 8, "gap 9-9 retention"]);
   await reconnect(world, 1006);
   assert.deepEqual(world.socket.last("subscribe").from, { epoch: 7, seq: 9 });
+});
+
+test("a gap is refetched until history is complete, and what it no longer has is told", async () => {
+  const { world, got } = await following({ onGap: (gap) => gap.refetch() });
+  const reply = (seqs, more = {}) => world.requests.at(-1).resolve(answer(200, { messages: seqs.map((seq) => message("t", seq)), complete: true, ...more }));
+  world.socket.say({ type: "gap", topic_id: "t", from_seq: 1, to_seq: 6, count: 6, reason: "slow_consumer", recoverable: true });
+  world.socket.messages("t", 7);
+  await settle();
+  reply([], { complete: false });
+  await world.pass(1_000);
+  reply([5], { complete: false });
+  await world.pass(2_000);
+  assert.deepEqual([got, world.requests.length], [[], 3]);
+  reply([2, 3, 5]); // 1 and 4 are gone
+  await settle();
+  assert.equal(world.requests[3].url.search, "?after_seq=5&limit=1");
+  reply([8]);
+  await settle();
+  assert.deepEqual(got, [2, 3, 5, 7]);
+  const told = ["1 to 1", "4 to 4", "6 to 6"].map((numbers) => `HeadgateError: gone: history has no messages ${numbers}`);
+  assert.deepEqual(world.errors.map(String), told);
+  world.socket.say({ type: "gap", topic_id: "t", from_seq: 8, to_seq: 9, count: 2, reason: "slow_consumer", recoverable: true });
+  await settle();
+  reply([]);
+  await settle();
+  assert.equal(String(world.errors.at(-1)), "HeadgateError: gone: history has no messages 8 to 9");
+  world.socket.say({ type: "gap", topic_id: "t", from_seq: 10, to_seq: 10, count: 1, reason: "slow_consumer", recoverable: true });
+  for (let tries = 0; tries < 70; tries += 1) {
+    await world.pass(1_000);
+    reply([], { complete: false });
+  }
+  await settle();
+  assert.equal(world.errors.at(-1).code, "not_ready", "after a minute it is given up");
 });
 
 test("a topic that began anew is told as a gap, and its messages come", async () => {
@@ -547,6 +585,18 @@ test("a token is refreshed before it expires; 4610 and a stale 4401 fetch anothe
   assert.equal(world.states.at(-1), "stopped unauthenticated");
 });
 
+test("a 4401 fetches another token again where another connection was lost since", async () => {
+  let count = 0;
+  const { world } = await following({}, { token: () => `token-${(count += 1)}` });
+  for (const [code, token] of [[4401, "token-2"], [1006, "token-2"], [4401, "token-3"]]) {
+    world.socket.end(code);
+    await world.pass(world.next);
+    assert.equal(world.socket.protocols[1], `bearer.${token}`);
+  }
+  world.socket.end(4401);
+  assert.equal(world.states.at(-1), "stopped unauthenticated");
+});
+
 test("a token that cannot be fetched is fetched again with back-off, and one that will never come stops", async () => {
   const world = new World();
   let down = true;
@@ -603,6 +653,32 @@ test("a callback that throws is reported and stops nothing", async () => {
   world.socket.messages("t", 1);
   await settle();
   assert.deepEqual([got, world.errors.map(String)], [[1], ["Error: mine"]]);
+});
+
+test("what nobody listens to is written to the console", async (t) => {
+  const said = [];
+  t.mock.method(console, "error", (error) => void said.push(String(error)));
+  const world = new World();
+  const client = new Headgate({ url: "http://server.test", env: world.env });
+  const onMessage = () => {
+    throw new TypeError("mine");
+  };
+  client.subscribe("t", { onMessage });
+  await world.welcome();
+  world.socket.grant();
+  world.socket.messages("t", 1);
+  await settle();
+  assert.deepEqual(said, ["TypeError: mine"]);
+  const stop = client.on("error", () => {
+    throw new Error("the listener");
+  });
+  world.socket.messages("t", 2);
+  await settle();
+  assert.deepEqual(said.slice(1), ["Error: the listener"]);
+  stop();
+  world.socket.say({ type: "unsubscribed", topic_id: "t", reason: "forbidden" }); // and there is no onEnd
+  await settle();
+  assert.deepEqual(said.slice(2), ["HeadgateError: forbidden: ended by the server"]);
 });
 
 test("without a WebSocket class: event streams, and a stop where a subscription needs one", { skip: minified }, async () => {

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { Acks } from "../dist/acks.js";
 import { Backoff, verdictOf } from "../dist/backoff.js";
 import { Cursor } from "../dist/cursor.js";
+import { realEnv } from "../dist/env.js";
 import { EventParser } from "../dist/event_parser.js";
 import { Pacer } from "../dist/pacer.js";
 import { Queue } from "../dist/queue.js";
@@ -94,6 +95,13 @@ test("queue: bounded by messages and by bytes, in order, drained below half", ()
   assert.equal(queue.length, 2);
   queue.clear();
   assert.ok(queue.push("x", 100) && queue.shift() === "x" && queue.shift() === undefined);
+});
+
+test("the clock of waits and deadlines is not the one that people set", (t) => {
+  const { now } = realEnv();
+  const before = now();
+  t.mock.method(Date, "now", () => 0);
+  assert.ok(now() >= before && now() < before + 10_000);
 });
 
 test("pacer: below the server's rate and burst", () => {

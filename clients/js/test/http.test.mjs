@@ -83,19 +83,23 @@ test("after its time it is outcome_unknown where a try may have been heard, else
   }
 });
 
-test("without a network it waits for it, and goes on at once", async () => {
+test("without a network it waits for it, with few tries, and goes on at once", async () => {
   const world = new World();
   const client = world.client();
   const publishing = client.publish("a", 1);
   world.isOffline = true;
   await settle();
   world.requests[0].reject(new TypeError("no network"));
-  await world.pass(50_000);
+  await world.pass(30_000);
   assert.equal(world.requests.length, 1);
+  await world.pass(1_000);
+  assert.equal(world.requests.length, 2, "the browser may be wrong");
+  world.requests[1].reject(new TypeError("no network"));
+  await settle();
   world.isOffline = false;
   world.page("online");
   await settle();
-  world.requests[1].resolve(published(1));
+  world.requests[2].resolve(published(1));
   assert.equal((await publishing).seq, 1);
 });
 
@@ -280,6 +284,24 @@ test("an event stream in which nothing comes is dead", async () => {
   assert.ok(world.requests[0].signal.aborted);
 });
 
+test("an event stream beside others whose answer does not come is given up and asked again", async () => {
+  const world = new World();
+  const client = world.client({ transport: "sse" });
+  client.subscribe("a");
+  await settle();
+  const one = stream();
+  world.requests[0].resolve(one.answer);
+  one.begin("a");
+  client.subscribe("b");
+  await settle();
+  await world.pass(40_000);
+  one.message("a", 1);
+  assert.ok(!world.requests[1].signal.aborted);
+  await world.pass(6_000);
+  assert.ok(world.requests[1].signal.aborted);
+  assert.deepEqual([world.requests.length, world.requests.at(-1).url.searchParams.get("topic_id")], [3, "b"]);
+});
+
 test("acknowledged subscriptions stay with WebSockets", async () => {
   const world = new World();
   world.client().subscribe("a", { ack: true, onMessage: () => {} });
@@ -298,7 +320,7 @@ test("the inbox: pages, missed messages, cursors and read marks, for this device
   await settle();
   assert.equal(world.requests[0].url.search, "?device_id=phone&limit=2&page=p2");
   assert.equal(world.requests[0].url.pathname, "/api/v1/inbox");
-  const topics = [{ topic_id: "t", mode: "direct", head_seq: 9, cursor_seq: 7, read_seq: 4, unread: 5 }];
+  const topics = [{ topic_id: "t", epoch: 7, mode: "direct", head_seq: 9, cursor_seq: 7, read_seq: 4, unread: 5 }];
   world.requests[0].resolve(answer(200, { topics, next_page: null }));
   assert.deepEqual(await page, { topics, next_page: null });
   const missed = client.inboxMessages({ limit: 5 });
