@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from headgate.core.wire.ids import MAX_INTEGER
@@ -230,10 +230,16 @@ class IngestService:
         self._events.on_owner(shard, up)
         self.queues.on_owner(shard, up)
 
-    @property
-    def checks(self) -> Mapping[str, Callable[[], str | None]]:
-        """The readiness checks by name: None, or one sentence why not."""
-        return {"log": self._log_check, "owners": self._directory.missing}
+    def open_circuits(self) -> list[int]:
+        """Returns the shards whose circuit is open: their publishes are refused."""
+        return self._appender.open_shards()
+
+    def refused_shards(self) -> str | None:
+        """Returns None while every shard's circuit is closed, else one sentence for the readiness probe."""
+        shards = self.open_circuits()
+        if not shards:
+            return None
+        return f"{self._log.address} does not answer for shards {', '.join(map(str, sorted(shards)))}"
 
     async def drain(self, deadline_s: float) -> None:
         """Ends the streams and waits until every request has its answer, at most `deadline_s` seconds."""
@@ -242,9 +248,3 @@ class IngestService:
             async with asyncio.timeout(deadline_s):
                 await self.app.idle()
         self.queues.report()
-
-    def _log_check(self) -> str | None:
-        shards = self._appender.open_shards()
-        if not shards:
-            return None
-        return f"{self._log.address} does not answer for shards {', '.join(map(str, sorted(shards)))}"

@@ -17,17 +17,19 @@ from http import HTTPStatus
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 import structlog
 
 from headgate.cli.invocation import CommandFailed, reason_of
 from headgate.core.wire.errors import HeadgateError
-from headgate.runtime.admin import CONNECTIONS
+from headgate.runtime.admin import CONNECTIONS, excluded
 from headgate.runtime.http.application import HttpApp
 from headgate.runtime.http.call import Call, Reply, reply
 from headgate.runtime.http.endpoints import endpoints_of
 from headgate.runtime.http.paths import Paths
+from headgate.runtime.http.problem import CONTENT_TYPE as PROBLEM
 from headgate.runtime.http.problem import RETRY_AFTER_S
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.logging import configured
@@ -192,8 +194,13 @@ def make_app(workers: list[Worker], stopping: asyncio.Event) -> HttpApp:
     async def live(_: Call) -> Reply:
         return reply({"live": True})
 
-    async def ready(_: Call) -> Reply:
-        answers = await asyncio.gather(*(worker.ask("/readyz") for worker in workers))
+    async def ready(call: Call) -> Reply:
+        left_out = excluded(call.query_string)
+        query = f"?{urlencode([('exclude', name) for name in sorted(left_out)])}" if left_out else ""
+        answers = await asyncio.gather(*(worker.ask(f"/readyz{query}") for worker in workers))
+        for status, text in answers:
+            if status == HTTPStatus.BAD_REQUEST:  # a name that is no check
+                return Reply(status, text.encode(), content_type=PROBLEM)
         failing = {
             f"worker {worker.number}": _why(status, text)
             for worker, (status, text) in zip(workers, answers, strict=True)

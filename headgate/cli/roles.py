@@ -64,7 +64,7 @@ class Parts:
         self.shell = Shell(self.clock, self.rng, self.metrics)
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.process = Process(role, self.metrics, self.clock, settings.drain.deadline_s)
-        self.traces = Traces(settings, role, self.node, self.metrics, self.clock, self.process)
+        self.traces = Traces(settings, role, self.node, self.metrics, self.clock)
         self.tokens = TokenChecks(settings, self.process, self.clock, self.rng)
 
     def log(self) -> tuple[Log, LogWatch]:
@@ -72,7 +72,7 @@ class Parts:
         log = make_log(self.settings.log_options(), self.clock, self.rng)
         watch = LogWatch(log, self.clock)
         self.process.task("log", watch.run)
-        self.process.checks["log"] = watch.why
+        self.process.check("log", watch.why)
         self.metrics.watch_reads(lambda: log.records_read)
         return log, watch
 
@@ -87,6 +87,11 @@ class Parts:
         pool = LinkPool(directory, list(self.settings.cluster.dispatchers), self.credentials(), self.shell)
         self.process.task("links", pool.run)
         return directory
+
+    def _watch_owners(self, directory: LinkDirectory) -> None:
+        self.process.check("owners", directory.all_missing)
+        self.process.check("some_owners", directory.some_missing, partial=True)
+        self.metrics.watch("shards_without_owner", lambda: directory.missing_count)
 
     def ingest(self, log: Log, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
         """Builds ingest on a log and a directory; `in_dev` beside a gateway and the owner of every shard."""
@@ -126,9 +131,9 @@ class Parts:
         )
         directory.deliver_to(service)
         self.metrics.watch("queue_depth_max", service.queues.deepest)
-        self.process.checks["owners"] = directory.missing
-        reached, appends = self.process.checks["log"], service.checks["log"]
-        self.process.checks["log"] = lambda: reached() or appends()
+        self.metrics.watch("circuits_open", lambda: len(service.open_circuits()))
+        self._watch_owners(directory)
+        self.process.check("some_circuits", service.refused_shards, partial=True)
         self.process.on_drain("publishes in flight", lambda: service.drain(INGEST_DRAIN_S))
         return service
 
@@ -156,8 +161,8 @@ class Parts:
             await service.run()
 
         self.process.task("dispatcher", start)
-        self.process.checks["shards"] = service.not_ready
-        self.process.checks["index"] = service.index_fault
+        self.process.check("shards", service.not_ready)
+        self.process.check("index", service.index_fault, partial=True)
         watch_dispatcher(self.metrics, service)
         return service
 
@@ -181,7 +186,7 @@ class Parts:
         directory.deliver_to(service)
         service.hub.events.listen(event_log(self.settings.events.log_one_in, self.clock.now))
         self.process.task("gateway", service.run)
-        self.process.checks["owners"] = directory.missing
+        self._watch_owners(directory)
         self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
         self.metrics.watch("sessions", lambda: service.hub.session_count)
         self.metrics.watch("sessions_limit", lambda: options.limits.connections)
@@ -196,6 +201,7 @@ class Parts:
 
         A `supervisor` is told the port; when it is gone, the process drains.
         """
+        self.traces.drain_last(self.process)
         admin = self.settings.admin
         host = admin.host or "127.0.0.1"
         if supervisor is None:

@@ -24,6 +24,7 @@ class LogWatch:
         self.opened = asyncio.Event()
         self._log = log
         self._misses = 0
+        self._shard = 0  # that is asked; the next one after a miss, so that one part without a leader is not the log
         self._reason: str | None = "the log has not been reached yet"
         self._reminder = Reminder(clock.now)
 
@@ -52,13 +53,14 @@ class LogWatch:
     async def _check(self) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self._log.bounds(LogName.MESSAGES, 0)
+                await self._log.bounds(LogName.MESSAGES, self._shard)
             self._misses = 0
             if self._reason is not None:
                 logger.info("the log answers again", address=self._log.address)
             self._reason = None
         except (LogError, TimeoutError) as error:
             self._misses += 1
+            self._shard = (self._shard + 1) % self._log.shards
             if self._misses >= MISSES:
                 self._away(str(error) or "no answer")
 

@@ -16,41 +16,12 @@ from headgate.core.wire.errors import CODES
 from headgate.core.wire.event_names import EventName
 from headgate.core.wire.verdict import Code
 from headgate.runtime.canary_metrics import CanaryMetrics
+from headgate.runtime.gauge_names import Gauge
 from headgate.runtime.metric_families import CounterFamily, HistogramFamily, Labels
 from headgate.runtime.refusals import RefusalLog
 from headgate.runtime.top_metrics import TopMetrics
 
 Part = Literal["ingest", "dispatcher", "gateway", "canary"]
-Gauge = Literal[
-    "sessions",
-    "subscriptions",
-    "acked_subscriptions",
-    "breakers_open",
-    "log_lag_records",
-    "load",
-    "loop_lag_seconds",
-    "snapshot_age_seconds",
-    "window_ids",
-    "shards_without_index",
-    "shards_history_incomplete",
-    "dead_letters_open",
-    "queue_depth_max",
-    "topics_direct",
-    "topics_paced",
-    "topics_inbox",
-    "gateways_unreachable",
-    "inbox_memberships",
-    "inbox_heads",
-    "inbox_marks",
-    "inbox_backlog_max",
-    "sweeps_running",
-    "ready",
-    "memory_limit_bytes",
-    "sessions_limit",
-    "shard_depth_max",
-    "members_max",
-    "topics_large",
-]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -262,16 +233,16 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields every family that the parts of this process have; called by the registry."""
         yield self._gauge("loop_lag_seconds", "How late the event loop runs what is due.")
-        yield self._gauge("ready", "1 while /readyz says that the process is ready, else 0.")
+        yield self._gauge("ready", "1 while the process serves at least a part of its work, else 0.")
         yield self._gauge("memory_limit_bytes", "Memory that the process may use; 0 where nothing limits it.")
         if self._parts & SERVICES:
-            yield self._links.family()
-            yield self._refusals.family()
+            yield from self._service()
         if "canary" in self._parts:
             yield from self.canary.families()
         if "ingest" in self._parts:
             yield self._publishes.family()
             yield self._gauge("queue_depth_max", "Messages that wait in the deepest queue of a topic.")
+            yield self._gauge("circuits_open", "Shards whose part of the log does not answer: publishes are refused.")
             yield self._read_seconds.family()
         if self._parts & {"ingest", "dispatcher"}:
             yield self._appends.family()
@@ -282,6 +253,12 @@ class Metrics(Collector):
             yield from self._dispatcher()
         if "gateway" in self._parts:
             yield from self._gateway()
+
+    def _service(self) -> Iterator[Metric]:
+        yield self._links.family()
+        yield self._refusals.family()
+        if self._parts & {"ingest", "gateway"}:
+            yield self._gauge("shards_without_owner", "Shards to whose owner there is no link.")
 
     def _dispatcher(self) -> Iterator[Metric]:
         yield self._sequenced.family()

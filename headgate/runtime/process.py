@@ -39,6 +39,7 @@ class Process:
         self.checks: dict[str, Check] = {
             "draining": lambda: "the process is stopping" if self.stopping.is_set() else None
         }
+        self.partial: set[str] = set()  # names of the checks about a part of the work: the rest is served
         self.stopping = asyncio.Event()
         self._steps: list[tuple[str, Step]] = []
         self._first: list[Callable[[], None]] = []
@@ -49,7 +50,7 @@ class Process:
         self._lag = 0.0
         self._next_measure: asyncio.TimerHandle | None = None
         metrics.watch("loop_lag_seconds", lambda: self._lag)
-        metrics.watch("ready", lambda: float(all(check() is None for check in self.checks.values())))
+        metrics.watch("ready", lambda: float(self._serves()))
         metrics.watch("memory_limit_bytes", lambda: float(memory_limit() or 0))
 
     def task(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -63,6 +64,19 @@ class Process:
     def at_drain(self, call: Callable[[], None]) -> None:
         """Adds a call that SIGTERM makes at once, before the first step."""
         self._first.append(call)
+
+    def check(self, name: str, check: Check, *, partial: bool = False) -> None:
+        """Adds a readiness check; of several with one name the first that fails is said.
+
+        A `partial` one is about some shards or some work: `/readyz` says it, and the process serves the rest.
+        """
+        before = self.checks.get(name)
+        self.checks[name] = check if before is None else lambda: before() or check()
+        if partial:
+            self.partial.add(name)
+
+    def _serves(self) -> bool:
+        return all(check() is None for name, check in self.checks.items() if name not in self.partial)
 
     async def run(
         self,

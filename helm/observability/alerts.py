@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from helm.observability.alert import CANARY, DISPATCHER, GATEWAY, INGEST, Alert, Series, Severity, above, buckets, up
 from helm.observability.capacity_alerts import CAPACITY
-from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95, REPLICAS_BEHIND, healthy
+from helm.observability.queries import ANY_LOSS, ANY_UNWRITTEN, APPEND_P99, P95, REPLICAS_BEHIND
+from helm.observability.role_alerts import ROLES
 
 EPHEMERAL_SENT: Final = f'headgate_deliveries_total{{{GATEWAY},profile="ephemeral"}}'
 BEFORE: Final = "sum(headgate_sessions offset 10m)"
@@ -33,11 +34,6 @@ def _loss(name: str, above: float, severity: Severity, *, lost: int, of: int) ->
 
 
 _DURABLE: Final = 'profile="durable"'
-_WANTED: Final = 'kube_deployment_spec_replicas{namespace="live",deployment="events-headgate-gateway"}'
-_WANTED_TWICE: Final = {f'{_WANTED[:-1]},instance="kube-state-metrics-{n}"}}': "4x40" for n in (1, 2)}
-_WANTED_OF_OTHERS: Final = 'kube_deployment_spec_replicas{namespace="other",deployment="headgate-gateway"}'
-_IN: Final = "{{ with $labels.namespace }} in {{ . }}{{ end }}"
-_DEV: Final = up("dev", "1x40") | {'headgate_ready{job="headgate",role="dev",instance="dev-0"}': "1x40"}
 _LAG: Final = "{{ $labels.instance }} is {{ $value }} records behind its log"
 _BACKLOG: Final = "A user of {{ $labels.instance }} has {{ $value }} unread messages"
 
@@ -82,55 +78,7 @@ ALERTS: Final = (
             f'headgate_publishes_total{{{INGEST},{_DURABLE},outcome="log_unavailable"}}': "0+5x40",
         },
     ),
-    Alert(
-        name="HeadgateDispatchersDown",
-        expr=f"({healthy('dispatcher')}) < 0.2",
-        hold="1m",
-        severity="page",
-        summary=f"More than 80 % of the dispatchers{_IN} do not answer, or are not ready",
-        fires=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "0x40"},
-        quiet=up("dispatcher", "1x40", "0x40") | {f"headgate_ready{{{DISPATCHER}}}": "1x40"},
-        also_fires=(
-            up("dispatcher", "1x25 stale _x14") | up("gateway", "1x40"),
-            up("dispatcher", "1x5 stale _x34") | up("gateway", "1x40") | up("dev", "0x40"),
-        ),
-        also_quiet=(_DEV,),
-    ),
-    Alert(
-        name="HeadgateGatewaysLost",
-        expr=f"({healthy('gateway')}) < 0.3",
-        hold="1m",
-        severity="page",
-        summary=f"Below 30 % of the gateways{_IN} answer and are ready",
-        fires=up("gateway", "1x40", "1x25 stale _x14", "1x25 stale _x14", "0x40"),
-        quiet=up("gateway", "1x40", "0x40", "0x40"),
-        also_fires=(
-            up("gateway", "1x40") | {f"headgate_ready{{{GATEWAY}}}": "0x40"},
-            up("gateway", "1x5 stale _x34") | up("dispatcher", "1x40"),
-            up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x40"},
-            up("gateway", *["1x40"] * 9, namespace="other")
-            | up("gateway", *["1x5 stale _x34"] * 3, namespace="live")
-            | {_WANTED: "3x40", _WANTED_OF_OTHERS: "9x40"},
-            up("gateway", *["1x40"] * 9, namespace="other") | up("gateway", *["0x40"] * 3, namespace="live"),
-            up("gateway", "1x40", "1x40", namespace="live") | {_WANTED: "2x10 10x30"},
-        ),
-        also_quiet=(
-            _DEV,
-            up("gateway", "1x40", *["1x5 stale _x34"] * 3) | {_WANTED: "4x8 1x32"},
-            up("gateway", *["1x40"] * 4, namespace="live") | {_WANTED: "4x40", _WANTED_OF_OTHERS: "10x40"},
-            up("gateway", "1x40", "1x40", namespace="live") | _WANTED_TWICE,
-            up("gateway", "1x40", "1x40", *["_x31 1x9"] * 8, namespace="live") | {_WANTED: "2x27 10x13"},
-        ),
-    ),
-    Alert(
-        name="HeadgateGatewaysHalfDown",
-        expr=f"({healthy('gateway')}) < 0.5",
-        hold="1m",
-        severity="urgent",
-        summary=f"More than half of the gateways{_IN} do not answer, or are not ready",
-        fires=up("gateway", "1x40", "0x40", "0x40"),
-        quiet=up("gateway", "1x40", "0x40"),
-    ),
+    *ROLES,
     Alert(
         name="HeadgateGatewayUnreachable",
         expr="max by (instance) (headgate_gateways_unreachable) > 0",

@@ -129,7 +129,16 @@ _PROCESSES: Final = (
         "Answering", (("{{role}}", f"sum by (role) (up{{{ROLE}}})"),), "Processes whose metrics can be read.",
         thresholds=((1.0, "green"),),
     ),
-    Panel("Ready", (("{{role}}", "sum by (role) (headgate_ready)"),), "Processes whose /readyz is 200."),
+    Panel("Ready", (("{{role}}", "sum by (role) (headgate_ready)"),), "Processes that serve, if only some shards."),
+    Panel(
+        "Shards away",
+        (
+            ("{{instance}} without owner", "headgate_shards_without_owner"),
+            ("{{instance}} log away", "headgate_circuits_open"),
+        ),
+        "Shards whose owner a gateway or an ingest does not reach, and those for which Kafka takes nothing.",
+        thresholds=((1.0, "red"),),
+    ),
     Panel(
         "Share of the limits",
         (

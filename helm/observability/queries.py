@@ -11,6 +11,7 @@ P95: Final = "max(histogram_quantile(0.95, sum by (le, profile) (rate(headgate_d
 APPEND_P99: Final = "histogram_quantile(0.99, sum by (le) (rate(headgate_append_seconds_bucket[5m])))"  # seconds
 # What kube-state-metrics says of the chart's workloads, whose names end like this unless `fullnameOverride` is set.
 REPLICAS: Final = {
+    "ingest": ("deployment", 'kube_deployment_spec_replicas{deployment=~".*headgate.*ingest"}'),
     "gateway": ("deployment", 'kube_deployment_spec_replicas{deployment=~".*headgate.*gateway"}'),
     "dispatcher": ("statefulset", 'kube_statefulset_replicas{statefulset=~".*headgate.*dispatcher"}'),
 }

@@ -161,6 +161,7 @@ def test_the_proxy_sends_streams_to_gateways_and_the_rest_to_ingest() -> None:
     assert all(re.search(pattern, path) for path in streams)
     assert not any(re.search(pattern, path) for path in others)
     assert "reverse_proxy gateway-1:8081 gateway-2:8081" in text and "reverse_proxy ingest:8080" in text
+    assert "health_uri /readyz?exclude=some_owners" in text, "one shard of many takes no gateway out"
     assert not re.search(r"(read|write|response_header|stream)_timeout", text), "a stream may be silent for 30 s"
     assert not re.search(r"^\s*flush_interval", text, re.MULTILINE), "it keeps streams whose clients have left"
 

@@ -159,9 +159,9 @@ def test_drain_waits_for_the_answers_under_way() -> None:
 
 def test_readiness_names_what_is_missing() -> None:
     async def scene(world: World) -> None:
-        assert {name: check() for name, check in world.ingest.checks.items()} == {"log": None, "owners": None}
+        assert world.ingest.refused_shards() is None and world.ingest.open_circuits() == []
         world.directory.up = False
-        assert world.ingest.checks["owners"]() == "the owners of all shards are away"
+        assert world.directory.missing() == "the owners of all shards are away"
 
     play(scene)
 

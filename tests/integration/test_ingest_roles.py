@@ -1,5 +1,6 @@
 """How a role puts ingest and the gateway together: readiness, origins, limits, the greeting."""
 
+import asyncio
 import resource
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from headgate.cli.connection_limits import gateway_limits
 from headgate.cli.greeting import greeting
 from headgate.cli.roles import Parts
+from headgate.core.wire import link, link_hello
 from headgate.runtime import settings
 from headgate.runtime.links.directory import LinkDirectory
+from headgate.runtime.links.memory_link import memory_link
 from headgate.runtime.settings import Role, Settings
 
 
@@ -18,16 +21,51 @@ def of(role: Role = "dev", **env: str) -> Settings:
     return settings.resolve(settings.load({}, None, given), role)
 
 
-async def test_ingest_is_not_ready_while_a_shard_s_circuit_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = Parts(of(), "ingest", frozenset({"ingest"}))
+def failing(parts: Parts) -> dict[str, str]:
+    return {name: why for name, check in parts.process.checks.items() if (why := check()) is not None}
+
+
+def linked(directory: LinkDirectory, shards: int, served: int) -> None:
+    """Links a dispatcher that owns the first `served` of the shards."""
+    near, far = memory_link(directory.role, "dispatcher")
+    directory.add(near)
+    owners = [link_hello.Owner(shard, 1, "d:1", True) for shard in range(served)]
+    far.send(link_hello.Welcome(link.VERSION_HIGH, "d", "c", 1, shards, owners))
+
+
+async def test_one_shard_away_is_said_by_a_check_of_its_own_and_the_metric_says_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = Parts(of(), "dev", frozenset({"ingest", "gateway"}))
     log, watch = parts.log()
-    service = parts.ingest(log, LinkDirectory("ingest", "twin"), in_dev=False)
-    check = parts.process.checks["log"]
-    assert check() == "the log has not been reached yet"
+    to_ingest, to_gateway = LinkDirectory("ingest", "i"), LinkDirectory("gateway", "g")
+    service = parts.ingest(log, to_ingest, in_dev=False)
+    parts.gateway(to_gateway)
+    assert failing(parts) == {"log": "the log has not been reached yet", "owners": "no dispatcher has been reached yet"}
     watch.found()
-    assert check() is None
+    linked(to_ingest, 64, 64)
+    await asyncio.sleep(0.01)
+    assert set(failing(parts)) == {"owners"}, "the gateway has no link"
+    linked(to_gateway, 64, 63)
+    await asyncio.sleep(0.01)
+    assert failing(parts) == {"some_owners": "no link to the owner of 1 of 64 shards ([63])"}
     monkeypatch.setattr(service._appender, "open_shards", lambda: [3])
-    assert check() == f"{log.address} does not answer for shards 3"
+    assert failing(parts)["some_circuits"] == f"{log.address} does not answer for shards 3"
+    assert set(failing(parts)) == {"some_owners", "some_circuits"} == parts.process.partial
+    numbers = parts.metrics.render().decode()
+    assert "headgate_ready 1.0" in numbers and "headgate_circuits_open 1.0" in numbers
+    assert "headgate_shards_without_owner 1.0" in numbers
+
+
+async def test_without_any_owner_nothing_is_ready() -> None:
+    parts = Parts(of(), "gateway", frozenset({"gateway"}))
+    directory = LinkDirectory("gateway", "g")
+    parts.gateway(directory)
+    linked(directory, 64, 0)
+    await asyncio.sleep(0.01)
+    assert failing(parts) == {"owners": "no link to the owner of any of 64 shards"}
+    numbers = parts.metrics.render().decode()
+    assert "headgate_ready 0.0" in numbers and "headgate_shards_without_owner 64.0" in numbers
 
 
 def test_the_word_loopback_beside_an_origin_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,27 @@ async def test_not_ready_names_the_checks_that_fail_and_no_other(admin: Admin) -
     assert (await admin.get("/livez")).status_code == 200
 
 
+@pytest.mark.parametrize(("query", "status", "failing"), [
+    ("", 503, {"some_owners", "draining"}),
+    ("?exclude=some_owners", 503, {"draining"}),
+    ("?exclude=some_owners&exclude=draining", 200, set()),
+    ("?exclude=draining&verbose=1&exclude=log", 503, {"some_owners"}),
+])  # fmt: skip
+async def test_checks_are_left_out_by_name(admin: Admin, query: str, status: int, failing: set[str]) -> None:
+    admin.checks["some_owners"] = lambda: "no link to the owner of 1 of 64 shards ([3])"
+    admin.checks["draining"] = lambda: "the process is stopping"
+    answer = await admin.get(f"/readyz{query}")
+    assert answer.status_code == status and set(answer.json()["checks"]) == failing
+    assert answer.json()["ready"] is (status == 200)
+
+
+@pytest.mark.parametrize("name", ["some_owner", "", "%22"])
+async def test_a_check_that_is_not_there_cannot_be_left_out(admin: Admin, name: str) -> None:
+    answer = await admin.get(f"/readyz?exclude=log&exclude={name}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.json()["detail"].endswith("here; there are log")
+
+
 async def test_metrics_are_the_text_format(admin: Admin) -> None:
     admin.metrics.delivered("durable", 3, 0.01)
     answer = await admin.get("/metrics")

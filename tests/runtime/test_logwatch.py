@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from structlog.testing import capture_logs
 
+from headgate.core.wire.records import LogName
 from headgate.runtime.logging import REMIND_S
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logwatch import ANSWER_S, CHECK_S, MISSES, LogWatch
+from headgate.runtime.ports import LogUnavailable
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.virtual import SeededRng, VirtualLoop, run
 
@@ -17,7 +19,7 @@ def watched(scene: Callable[[FaultyLog, LogWatch], Awaitable[None]]) -> None:
     loop = VirtualLoop()
 
     async def main() -> None:
-        log = FaultyLog(MemoryStore(loop, SeededRng(1)))
+        log = FaultyLog(MemoryStore(loop, SeededRng(1), shards=4))
         watch = LogWatch(log, loop)
         task = asyncio.create_task(watch.run())
         await scene(log, watch)
@@ -57,6 +59,26 @@ def test_one_missed_answer_is_no_fault_two_are_and_an_answer_ends_it() -> None:
         log.reach = Reach.REFUSED  # misses are counted anew
         await asyncio.sleep(CHECK_S)
         assert watch.why() is None
+
+    watched(scene)
+
+
+def test_one_part_that_does_not_answer_is_not_the_log() -> None:
+    async def scene(log: FaultyLog, watch: LogWatch) -> None:
+        await asyncio.sleep(0)
+        whole, asked = log.bounds, list[int]()
+
+        async def bounds(name: LogName, shard: int) -> tuple[int, int]:
+            asked.append(shard)
+            if shard == 0:
+                raise LogUnavailable("no leader")
+            return await whole(name, shard)
+
+        log.bounds = bounds  # type: ignore[method-assign]
+        for _ in range(10):
+            await asyncio.sleep(CHECK_S)
+            assert watch.why() is None
+        assert asked[:3] == [0, 1, 1]
 
     watched(scene)
 

@@ -16,7 +16,13 @@ CANARY = PROCESS | {
     ),
 }
 APPENDS = {"headgate_appends_total", "headgate_append_seconds_count"}
-INGEST = LINKS | APPENDS | {"headgate_publishes_total", "headgate_queue_depth_max", "headgate_read_seconds_count"}
+OWNERS = LINKS | {"headgate_shards_without_owner"}
+INGEST = OWNERS | APPENDS | {
+    "headgate_publishes_total",
+    "headgate_queue_depth_max",
+    "headgate_circuits_open",
+    "headgate_read_seconds_count",
+}  # fmt: skip
 DISPATCHER = LINKS | APPENDS | {
     "headgate_lifecycle_events_total",
     "headgate_sequenced_total",
@@ -49,7 +55,7 @@ DISPATCHER = LINKS | APPENDS | {
     "headgate_members_max",
     "headgate_topics_large",
 }  # fmt: skip
-GATEWAY = LINKS | {
+GATEWAY = OWNERS | {
     "headgate_lifecycle_events_total",
     "headgate_deliveries_total",
     "headgate_delivery_seconds_count",

@@ -223,3 +223,17 @@ def test_readiness_is_a_metric_too() -> None:
     assert b"headgate_ready 1.0" in metrics.render()
     process.checks["log"] = lambda: "no log"
     assert b"headgate_ready 0.0" in metrics.render()
+    del process.checks["log"]
+    process.check("some_owners", lambda: "1 of 64 shards", partial=True)
+    assert b"headgate_ready 1.0" in metrics.render(), "it serves the others"
+
+
+def test_of_two_checks_with_one_name_the_first_that_fails_is_said() -> None:
+    life, says = process(), {"a": None, "b": "b is away"}
+    for name in ("a", "b"):
+        life.check("owners", lambda name=name: says[name])  # type: ignore[misc]
+    assert life.checks["owners"]() == "b is away"
+    says["a"] = "a is away"
+    assert life.checks["owners"]() == "a is away"
+    says.update(a=None, b=None)
+    assert life.checks["owners"]() is None

@@ -115,10 +115,25 @@ class LinkDirectory:
 
     def missing(self) -> str | None:
         """Returns None when every shard's owner is linked, else one sentence for the readiness probe."""
+        return self.all_missing() or self.some_missing()
+
+    def all_missing(self) -> str | None:
+        """Returns None while the owner of at least one shard is linked, else one sentence."""
         if not self.shards:
             return "no dispatcher has been reached yet"
+        return None if self._served else f"no link to the owner of any of {self.shards} shards"
+
+    def some_missing(self) -> str | None:
+        """Returns one sentence while some shards have a linked owner and others have none, else None."""
+        if not self._served or not self.missing_count:
+            return None
         away = [shard for shard in range(self.shards) if shard not in self._served]
-        return f"no link to the owner of {len(away)} of {self.shards} shards ({away[:8]})" if away else None
+        return f"no link to the owner of {len(away)} of {self.shards} shards ({away[:8]})"
+
+    @property
+    def missing_count(self) -> int:
+        """Shards whose owner is not linked; 0 while it is not known how many there are."""
+        return self.shards - len(self._served)
 
     def request(self, shard: int, build: Callable[[int], link.Request], on_answer: OnAnswer) -> None:
         """Sends a request to the owner; `on_answer` is called once, in band.

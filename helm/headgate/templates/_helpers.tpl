@@ -107,6 +107,11 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{/* Where a role is asked whether it is ready: what concerns some shards alone must not take all pods out of the Service. */}}
+{{- define "headgate.readyPath" -}}
+{{- get (dict "ingest" "?exclude=some_owners&exclude=some_circuits" "gateway" "?exclude=some_owners" "dispatcher" "?exclude=index") . | printf "/readyz%s" | quote -}}
+{{- end -}}
+
 {{- define "headgate.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -192,7 +197,7 @@ spec:
         httpGet: {path: /livez, port: admin}
         {{- toYaml $.Values.probes.startup | nindent 8 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: admin}
+        httpGet: {path: {{ include "headgate.readyPath" $role }}, port: admin}
         {{- toYaml $.Values.probes.readiness | nindent 8 }}
       livenessProbe:
         httpGet: {path: /livez, port: admin}

@@ -1,0 +1,36 @@
+"""The names of the gauges that a process sets a reader for, without the prefix `headgate_`."""
+
+from typing import Literal
+
+Gauge = Literal[
+    "sessions",
+    "subscriptions",
+    "acked_subscriptions",
+    "breakers_open",
+    "log_lag_records",
+    "load",
+    "loop_lag_seconds",
+    "snapshot_age_seconds",
+    "window_ids",
+    "shards_without_index",
+    "shards_history_incomplete",
+    "dead_letters_open",
+    "queue_depth_max",
+    "topics_direct",
+    "topics_paced",
+    "topics_inbox",
+    "gateways_unreachable",
+    "inbox_memberships",
+    "inbox_heads",
+    "inbox_marks",
+    "inbox_backlog_max",
+    "sweeps_running",
+    "ready",
+    "memory_limit_bytes",
+    "sessions_limit",
+    "shard_depth_max",
+    "members_max",
+    "topics_large",
+    "shards_without_owner",
+    "circuits_open",
+]
