@@ -253,27 +253,33 @@ class IndexFile:
         return left
 
     def _drop_frames(self) -> bool:
-        """Drops the oldest frames beyond the bound; their messages stay, to be read from the log."""
+        """Drops the oldest frames beyond the bound; their messages stay, to be read from the log.
+
+        Their rows are written anew: SQLite joins the pages of rows that are deleted, not of those that become shorter.
+        """
         over = self.frame_bytes - self._bound
         if over <= 0:
             return False
         rows = self._db.execute(
-            "SELECT pos, length(frame) FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?", (self._dropped, SLICE)
+            "SELECT pos, epoch, seq, id, ts, length(frame) FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?",
+            (self._dropped, SLICE),
         )
-        drop: list[tuple[int]] = []
-        for pos, size in rows:
+        drop: list[tuple[object, ...]] = []
+        left, end = self.frame_bytes, self._dropped
+        for *row, size in rows:
             if over <= 0:
                 break
-            drop.append((pos,))
-            over -= size or 0
+            drop.append((*row, None))
+            left, over, end = left - (size or 0), over - (size or 0), row[0] + 1
         rows.close()
         if not drop:
             return False
         with self._db:
-            self._db.executemany("UPDATE frames SET frame = NULL WHERE pos = ?", drop)
-            self._set("frame_bytes", self._bound + over)
-            self._set("dropped", drop[-1][0] + 1)
-        self.frame_bytes, self._dropped = self._bound + over, drop[-1][0] + 1
+            self._db.execute("DELETE FROM frames WHERE pos BETWEEN ? AND ?", (drop[0][0], drop[-1][0]))
+            self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", drop)
+            self._set("frame_bytes", left)
+            self._set("dropped", end)
+        self.frame_bytes, self._dropped = left, end
         return True
 
     def unlist(self, epoch: int, first: int, last: int) -> None:

@@ -142,6 +142,22 @@ def test_what_the_log_no_longer_holds_is_trimmed_with_its_ranges() -> None:
     assert (index.first_seq(EPOCH, 0), index.ranges) == (1_150, [(1_250, 1_301)])
 
 
+@pytest.mark.parametrize("size", [250, 1_000, 6_000])
+def test_dropped_frames_give_their_room_back_to_the_file_system(tmp_path: Path, size: int) -> None:
+    count = 8_000_000 // size
+    messages = [entry(seq)._replace(frame=b"x" * size) for seq in range(1, count + 1)]
+    sizes = []
+    for bound in (count * size, count * size // 10):
+        index = HistoryIndex(tmp_path / f"{bound}.db", ME, bound)
+        index.write(messages, (101, 101 + count))
+        tidy(index)
+        assert index.frame_bytes <= bound and len(frames(index, 1, count)) == count
+        index.close()
+        sizes.append((tmp_path / f"{bound}.db").stat().st_size)
+    rows = 160 * count + (2 << 20)  # of what is not dropped, and free pages that are too few to be given back
+    assert sizes[1] < sizes[0] // 10 + rows
+
+
 def test_frames_stay_within_their_bound_newest_first_and_their_messages_stay() -> None:
     index = filled(count=1_000, frame_bytes=900)
     tidy(index)
