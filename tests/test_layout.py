@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,12 @@ NAMES_THAT_SAY_NOTHING = {"common", "utils", "util", "helpers", "helper", "manag
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # `with` is not counted: it neither branches nor repeats
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
+
+
+IN_ROOT = {  # what a download may leave behind is not ours to publish
+    ".dockerignore", ".editorconfig", ".gitattributes", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile",
+    "LICENSE", "Makefile", "README.md", "SECURITY.md", "docker-compose.yml", "pyproject.toml",
+}  # fmt: skip
 
 
 def files_of(*folders: str) -> list[Path]:
@@ -50,6 +57,13 @@ def depth_of(node: ast.AST) -> int:
 
 def parsed(paths: list[Path]) -> Iterator[tuple[str, ast.Module]]:
     return ((name_of(path), ast.parse(path.read_text("utf-8"))) for path in paths)
+
+
+def test_the_root_has_the_files_that_it_should() -> None:
+    tracked = subprocess.run(["git", "ls-files", ":(glob)*"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("this is not a git repository")
+    assert set(tracked.stdout.split()) == IN_ROOT
 
 
 def test_files_are_short_enough() -> None:
