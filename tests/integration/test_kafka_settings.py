@@ -1,10 +1,14 @@
 """The settings of our Kafka clients, and that each client is constructed with them; needs no broker."""
 
+import asyncio
 import ssl
 import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -21,6 +25,7 @@ from headgate.runtime.logs.kafka_group import POLL_MS, KafkaGroup, group_argumen
 from headgate.runtime.logs.kafka_producer import Batcher, producer_arguments
 from headgate.runtime.logs.options import LogOptions, LogSecurity
 from headgate.runtime.ports import LogUnavailable
+from tests.certificates import Authority, Pair
 
 URL = "kafka://one:9092,two:9093"
 CONNECTION = {
@@ -174,6 +179,68 @@ def test_credentials_that_cannot_work_are_refused() -> None:
         LogSecurity(protocol="SASL_SSL")
     with pytest.raises(ValueError, match="SASL_SSL"):
         LogSecurity(protocol="TLS")
+
+
+@pytest.mark.parametrize(("security", "says"), [
+    ({"ca": "ca.pem"}, "log protocol PLAINTEXT uses no TLS, but ca is set"),
+    ({"protocol": "SASL_PLAINTEXT", "user": "u", "password": "p", "certificate": "c"}, "uses no TLS, but certificate"),
+    ({"protocol": "SSL", "user": "u"}, "log protocol SSL logs nobody in, but user is set"),
+    ({"protocol": "SSL", "password": "p"}, "logs nobody in, but password is set"),
+    ({"protocol": "SSL", "mechanism": "SCRAM-SHA-256"}, "logs nobody in, but mechanism is set"),
+    ({"protocol": "SSL", "key": "k"}, "key is set, but the certificate"),
+])  # fmt: skip
+def test_credentials_that_the_protocol_would_ignore_are_refused(security: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        LogSecurity(**security)
+    LogSecurity(protocol="SASL_SSL", user="u", password="p", ca="a", certificate="c", key="k", mechanism="PLAIN")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_renewed_certificate_is_shown_to_the_broker_by_the_next_connection(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Kafka's client keeps one context for its life; a broker sees who we are in each handshake."""
+    authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    broker = authority.sign("broker")
+    server.load_cert_chain(broker.certificate, broker.key)
+    server.load_verify_locations(authority.ca)
+    server.verify_mode = ssl.CERT_REQUIRED
+    mine = Pair(tmp_path / "mine.pem", tmp_path / "mine.key")
+    seen: list[str] = []
+
+    def renew(pair: Pair) -> None:
+        for new, old in zip(pair, mine, strict=True):
+            old.write_bytes(new.read_bytes())
+
+    async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown = writer.get_extra_info("peercert")
+        seen.append(dict(part[0] for part in shown["subject"])["commonName"])
+        writer.close()
+
+    async def scene() -> None:
+        renew(authority.sign("first"))
+        at = deployment(protocol="SSL", ca=str(authority.ca), certificate=str(mine.certificate), key=str(mine.key))
+        context = at.connection()["ssl_context"]
+        async with await asyncio.start_server(met, "127.0.0.1", 0, ssl=server) as listening:
+            port = listening.sockets[0].getsockname()[1]
+
+            async def connect() -> None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                assert await reader.read() == b""
+                writer.close()
+
+            await connect()
+            renew(authority.sign("second"))
+            await connect()
+            mine.key.write_bytes(other.sign("third").key.read_bytes())
+            await connect()
+            renew(authority.sign("fourth"))
+            await connect()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scene())
+    assert seen == ["first", "second", "second", "fourth"], "files that do not belong together are not used"
 
 
 def test_aiokafkas_c_extension_is_there() -> None:

@@ -5,11 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import structlog
-
 from headgate.core.wire.errors import HeadgateError
-
-logger = structlog.get_logger("links")
+from headgate.runtime.renewed_files import RenewedFiles
 
 NO_TLS: Final = "it does not speak TLS; cluster.tls must be set on all services or on none"
 NO_PLAIN: Final = "it does not answer in plain text; cluster.tls must be set on all services or on none"
@@ -19,8 +16,6 @@ AFTER_HANDSHAKE: Final = (
 _NOT_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING"))
 
 _UNKNOWN_AUTHORITY: Final = frozenset((7, 18, 19, 20, 21))  # X509_V_ERR_* of openssl-verification-options(1)
-
-_Stamp = tuple[tuple[int, int, int], ...]  # of each file: inode, size, time of change
 
 
 class BadTlsFiles(HeadgateError):
@@ -46,13 +41,12 @@ class LinkTls:
     def __init__(self, files: TlsFiles) -> None:
         """Reads the files. Raises BadTlsFiles."""
         self._files = files
-        self._stamp = _stamp(files)
-        self._contexts = {side: _context(files, side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)}
+        paths = [path for path in (files.ca, files.certificate, files.key) if path is not None]
+        self._contexts = RenewedFiles(paths, lambda: _contexts(files), "links", (BadTlsFiles,))
 
     def client(self) -> ssl.SSLContext:
         """Returns the context of a connection to a dispatcher. It checks the dispatcher's certificate and its name."""
-        self._refresh()
-        return self._contexts[ssl.PROTOCOL_TLS_CLIENT]
+        return self._contexts.current()[ssl.PROTOCOL_TLS_CLIENT]
 
     def name_of(self, host: str) -> str:
         """Returns the name that the certificate of the dispatcher at `host` must carry."""
@@ -78,24 +72,10 @@ class LinkTls:
         context.sslobject_class = Telling
 
         def current(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-            self._refresh()
-            connection.context = self._contexts[ssl.PROTOCOL_TLS_SERVER]
+            connection.context = self._contexts.current()[ssl.PROTOCOL_TLS_SERVER]
 
         context.sni_callback = current  # called without a name too
         return context
-
-    def _refresh(self) -> None:
-        """Reads files that have changed. While they cannot be used, the ones before stay in use."""
-        try:
-            stamp = _stamp(self._files)
-            if stamp == self._stamp:
-                return
-            contexts = {side: _context(self._files, side) for side in self._contexts}
-        except BadTlsFiles as error:
-            logger.error("the new TLS files cannot be used; the ones before stay in use", why=str(error))
-            return
-        self._stamp, self._contexts = stamp, contexts
-        logger.info("TLS files were read again", certificate=str(self._files.certificate))
 
 
 def tls_fault(error: BaseException) -> str | None:
@@ -125,6 +105,11 @@ def _sentence(error: ssl.SSLError) -> str:
     if reason in _NOT_TLS:
         return NO_TLS
     return f"TLS failed: {reason.replace('_', ' ').lower() or error}"
+
+
+def _contexts(files: TlsFiles) -> dict[int, ssl.SSLContext]:
+    """Returns the contexts of both sides. Raises BadTlsFiles."""
+    return {side: _context(files, side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)}
 
 
 def _context(files: TlsFiles, side: int) -> ssl.SSLContext:
@@ -164,16 +149,3 @@ def _chain_fault(files: TlsFiles, error: Exception) -> str:
 
 def _why(error: Exception, otherwise: str) -> str:
     return error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else otherwise  # type: ignore[return-value]
-
-
-def _stamp(files: TlsFiles) -> _Stamp:
-    stamps = []
-    for name, path in (("ca", files.ca), ("certificate", files.certificate), ("key", files.key)):
-        if path is None:
-            continue
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise BadTlsFiles(f"cluster.tls.{name} {path}: {error.strerror}") from None
-        stamps.append((found.st_ino, found.st_size, found.st_mtime_ns))
-    return tuple(stamps)

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.errors import (
@@ -15,6 +16,7 @@ from aiokafka.helpers import create_ssl_context
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.options import KafkaUrl, LogOptions, LogSecurity, parse_url
 from headgate.runtime.ports import LogUnavailable
+from headgate.runtime.renewed_files import RenewedFiles
 
 REQUEST_TIMEOUT_MS: Final = 5_000  # the producer ends an append first; our own wait is 6 s
 METADATA_MAX_AGE_MS: Final = (
@@ -52,7 +54,7 @@ class KafkaDeployment(NamedTuple):
         return f"{self.prefix}.dispatchers"
 
     def connection(self) -> dict[str, Any]:
-        """Returns the arguments that every aiokafka client takes. Certificates are read anew with each call."""
+        """Returns the arguments that every aiokafka client takes. Certificates are read anew when they change."""
         arguments: dict[str, Any] = {
             "bootstrap_servers": list(self.url.bootstrap),
             "client_id": f"headgate-{self.node}",
@@ -62,7 +64,7 @@ class KafkaDeployment(NamedTuple):
             "security_protocol": self.security.protocol,
         }
         if self.security.protocol.endswith("SSL"):
-            arguments["ssl_context"] = _ssl_context(self.security)
+            arguments["ssl_context"] = _RenewedContext(self.security)
         if self.security.protocol.startswith("SASL"):
             arguments["sasl_mechanism"] = self.security.mechanism
             arguments["sasl_plain_username"] = self.security.user
@@ -110,6 +112,22 @@ def reason(error: BaseException, needs: str = "Describe", on: str = "") -> str:
     if "Unable to bootstrap" in text:  # aiokafka keeps the reason (TLS, password) to its own log line
         text = f"{text}: the aiokafka line before it says why; check log.url and log.security"
     return text
+
+
+class _RenewedContext(ssl.SSLContext):
+    """A context for clients that keep theirs: each connection has one of the files as they are on disk then."""
+
+    def __new__(cls, security: LogSecurity) -> "_RenewedContext":
+        """Makes an empty one; no connection is of it."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self, security: LogSecurity) -> None:
+        paths = [Path(name) for name in (security.ca, security.certificate, security.key) if name is not None]
+        self._contexts = RenewedFiles(paths, lambda: _ssl_context(security), "log")
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begins a connection; both event loops call it."""
+        return self._contexts.current().wrap_bio(*arguments, **options)
 
 
 def _ssl_context(security: LogSecurity) -> ssl.SSLContext:

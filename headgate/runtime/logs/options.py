@@ -37,6 +37,19 @@ class LogSecurity:
             raise ValueError(f"log mechanism {self.mechanism!r}, expected one of {', '.join(_MECHANISMS)}")
         if self.protocol.startswith("SASL") and (self.user is None or self.password is None):
             raise ValueError(f"log protocol {self.protocol} needs a user and a password")
+        self._check_unused()
+
+    def _check_unused(self) -> None:
+        """Raises ValueError for what the protocol would ignore: an operator who gives it believes that it protects."""
+        files = [name for name in ("ca", "certificate", "key") if getattr(self, name) is not None]
+        if files and not self.protocol.endswith("SSL"):
+            raise ValueError(f"log protocol {self.protocol} uses no TLS, but {files[0]} is set: SSL or SASL_SSL use it")
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key is set, but the certificate that it belongs to is not")
+        given = {"user": self.user, "password": self.password, "mechanism": self.mechanism}
+        login = [name for name, value in given.items() if value not in (None, "PLAIN")]
+        if login and not self.protocol.startswith("SASL"):
+            raise ValueError(f"log protocol {self.protocol} logs nobody in, but {login[0]} is set: SASL_SSL uses it")
 
 
 @dataclass(frozen=True)
