@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import ShardOptions
+from dispatcher.index_space import IndexSpace
 from dispatcher.node import Node
 from dispatcher.shard import ShardOwner
 from dispatcher.shard_runner import ShardRunner
@@ -20,7 +21,7 @@ def runner_of(log: Log, folder: Path | None, metrics: Metrics) -> ShardRunner:
     """Builds a node with the runner of its shard 0."""
     shell = Shell(SystemClock(), SystemRng(), metrics)
     dispatcher = Dispatcher("bench", "bench:1", shell, TopicCreator(log, shell.clock, shell.rng, 60))
-    node = Node(log, dispatcher.lease, shell, ShardOptions(folder), asyncio.Semaphore(1))
+    node = Node(log, dispatcher.lease, shell, ShardOptions(folder), asyncio.Semaphore(1), IndexSpace())
     return ShardRunner(0, 1, node, dispatcher)
 
 

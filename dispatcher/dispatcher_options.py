@@ -68,10 +68,10 @@ class AssignmentOptions(NamedTuple):
 class DispatcherOptions(NamedTuple):
     """`node` and `address` (host:port of its links) are its identity; `folder` holds index files (None: in memory).
 
-    `frame_bytes` bounds the frames in each index file. A user's subscribes create at most `creations_per_user_per_min`
-    topics a minute here (`topics.auto_create`), of the profile `profile`. A topic that sets no rate takes
-    `publish_per_topic_per_s`; `usual`, `hot_dwell_s` and `top` are as in `ShardOptions`. At most `listed` users of a
-    topic are listed in its presence.
+    `frame_bytes` bounds the frames in each index file, `index_bytes` all files together (None: nothing does). A user's
+    subscribes create at most `creations_per_user_per_min` topics a minute here (`topics.auto_create`), of the profile
+    `profile`. A topic that sets no rate takes `publish_per_topic_per_s`; `usual`, `hot_dwell_s` and `top` are as in
+    `ShardOptions`. At most `listed` users of a topic are listed in its presence.
     """
 
     node: str
@@ -87,6 +87,7 @@ class DispatcherOptions(NamedTuple):
     usual: Settings = DEFAULTS
     hot_dwell_s: float = 10.0
     top: int = TOP
+    index_bytes: int | None = None
 
     @property
     def shard(self) -> ShardOptions:

@@ -33,6 +33,14 @@ class IndexFolder:
         """Unlocks the folder."""
         os.close(self._lock)
 
+    def sizes(self) -> dict[int, int]:
+        """Returns the bytes of the files that are there, by shard. Raises OSError."""
+        found: dict[int, int] = {}
+        for path in self._path.iterdir():
+            if _FILE.fullmatch(path.name):
+                found[shard_of_file(path)] = found.get(shard_of_file(path), 0) + path.stat().st_size
+        return found
+
     def sweep(self, used: Collection[int], now: float) -> list[Path]:
         """Deletes the files of shards that were not `used` for GRACE_S (`now` is monotonic seconds); returns them.
 
@@ -51,6 +59,13 @@ def index_path(folder: Path | None, shard: int) -> Path | str:
     return MEMORY if folder is None else folder / f"shard-{shard}.db"
 
 
-def _is_unused(path: Path, used: Collection[int]) -> bool:
+def shard_of_file(path: Path) -> int:
+    """Returns whose index file it is. Raises ValueError for another file."""
     match = _FILE.fullmatch(path.name)
-    return match is not None and int(match[1]) not in used
+    if match is None:
+        raise ValueError(f"{path} is no index file")
+    return int(match[1])
+
+
+def _is_unused(path: Path, used: Collection[int]) -> bool:
+    return _FILE.fullmatch(path.name) is not None and shard_of_file(path) not in used

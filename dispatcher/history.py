@@ -148,6 +148,11 @@ class History:
         """Whether delivery has to wait for the file, which is slow but works."""
         return self._is_full and self.file is not None
 
+    @property
+    def crowded_file(self) -> bool:
+        """Whether the file has frames to drop: then it is tidied between two writes."""
+        return self.file is not None and self.file.over > 0
+
     def write(self) -> bool:
         """Writes the oldest messages of those in memory; returns whether there were any and the file took them."""
         recent = self.recent

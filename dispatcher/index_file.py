@@ -23,12 +23,14 @@ from typing import Final, NamedTuple
 
 from dispatcher.dispatcher_options import FRAME_BYTES
 from dispatcher.index_changes import ChangeTables, change_number
+from dispatcher.index_space import IndexSpace
 from dispatcher.ranges import Range, cut, joined
 from dispatcher.recent import ITEM_BITS, RecentMessage
 from headgate.core.wire.records import LastRecord
 
 SCHEMA: Final = 3
 SLICE: Final = 500  # rows that one call of a housekeeping method touches
+DROPPED: Final = 1_000  # frames that it drops: as many as one write adds
 FREE_PAGES: Final = 256  # given back to the file system at a time: 1 MiB
 TIME_BITS: Final = ITEM_BITS + 8
 MEMORY: Final = ":memory:"
@@ -50,6 +52,10 @@ _TABLES: Final = """
 IndexFault = sqlite3.Error
 
 
+class IndexFull(sqlite3.OperationalError):
+    """Nothing more may be written, as on a full disk: there were too few frames to drop, so it is too small."""
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Returns whether the file's content is broken, so that only a new file helps; a full disk is not damage."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
@@ -66,10 +72,21 @@ class LogIdentity(NamedTuple):
 class IndexFile:
     """What is written. `ranges` are the offsets it holds, `last` the newest record taken, `changes` its changes."""
 
-    def __init__(self, path: Path | str, identity: LogIdentity, frame_bytes: int = FRAME_BYTES) -> None:
-        """Opens or creates the file; a file that is damaged or of another log is replaced. Raises IndexFault."""
+    def __init__(
+        self,
+        path: Path | str,
+        identity: LogIdentity,
+        frame_bytes: int = FRAME_BYTES,
+        space: IndexSpace | None = None,
+    ) -> None:
+        """Opens or creates the file; a file that is damaged or of another log is replaced. Raises IndexFault.
+
+        `space` is shared by the files of a dispatcher.
+        """
         self._path = path
         self._bound = frame_bytes
+        self._shard = identity.shard
+        self._space = space or IndexSpace()
         try:
             self._open(identity)
         except sqlite3.Error as error:
@@ -98,15 +115,23 @@ class IndexFile:
         self.last = LastRecord(meta["last_offset"], meta["last_checksum"])
         self.ranges: list[Range] = list(self._db.execute("SELECT low, high FROM ranges ORDER BY low"))
         self.gone = {int(epoch) for (epoch,) in self._db.execute("SELECT epoch FROM gone")}
+        self._measure()
+
+    def _measure(self) -> None:
+        """Notes how large the file is."""
+        pages, size = (int(self._db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
+        self._space.note(self._shard, pages * size)
 
     def close(self) -> None:
         """Closes the file; never raises."""
+        self._space.closed(self._shard)
         with contextlib.suppress(sqlite3.Error, AttributeError):
             self._db.close()
 
     def delete(self) -> None:
         """Closes and deletes the file; it can be rebuilt from the log."""
         self.close()
+        self._space.deleted(self._shard)
         if self._path != MEMORY:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
@@ -119,14 +144,16 @@ class IndexFile:
         """Writes messages and that all of the offsets `held` are here now, in one commit.
 
         `gone` are topics deleted in that range. Behind newer frames, frames for which there is no room are left out.
+        Raises IndexFull too.
         """
+        self.check_space()
         ranges = joined(self.ranges, *held)
         with self._db:
             total, dropped = self.frame_bytes + self.changes.note(_changes_in(entries)), self._dropped
             entries = self.changes.without_content(entries)
             kept: Sequence[tuple[object, ...]] = [e[:6] for e in entries]
             size = sum(len(e.frame) for e in entries)
-            if entries and entries[-1].pos < self._newest() and size > self._bound - total:
+            if entries and entries[-1].pos < self._newest() and size > self._space.room(self._bound - total):
                 kept, size = [(*e[:5], None) for e in entries], 0
             elif entries:
                 dropped = min(dropped, entries[0].pos)
@@ -142,6 +169,12 @@ class IndexFile:
         self.last = last or self.last
         self.gone.update(gone)
         self.changes.settle()
+        self._measure()
+
+    def check_space(self) -> None:
+        """Raises IndexFull while the files of this dispatcher are too large."""
+        if self._space.is_full:
+            raise IndexFull(str(self._space))
 
     def note(self, events: Sequence[RecentMessage]) -> None:
         """Takes what events do, before the events themselves are written."""
@@ -185,12 +218,19 @@ class IndexFile:
         Messages of deleted topics and below the log's first offset leave, frames beyond the bound too, and free space
         goes back to the file system.
         """
-        if self._purge() or self._sweep_deleted() or self._trim(first_offset) or self._drop_frames():
-            return True
-        free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
-        if free < FREE_PAGES:
+        done = self._purge() or self._sweep_deleted() or self._trim(first_offset)
+        if not done:
+            gave_back = self._give_back()  # before more is dropped: what is over may be in the free pages
+            done = self._drop_frames() or gave_back
+        self._measure()
+        return done
+
+    def _give_back(self) -> bool:
+        if int(self._db.execute("PRAGMA freelist_count").fetchone()[0]) < FREE_PAGES:
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        # One step of this statement frees one page, and `execute` takes one step of a statement without columns.
+        self._db.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
+        self._measure()
         return True
 
     def _purge(self) -> bool:
@@ -252,17 +292,22 @@ class IndexFile:
         self._set("frame_bytes", left)
         return left
 
+    @property
+    def over(self) -> int:
+        """The bytes of frames that have to be dropped; 0 or less: none."""
+        return max(self.frame_bytes - self._bound, self._space.excess(self._shard))
+
     def _drop_frames(self) -> bool:
         """Drops the oldest frames beyond the bound; their messages stay, to be read from the log.
 
         Their rows are written anew: SQLite joins the pages of rows that are deleted, not of those that become shorter.
         """
-        over = self.frame_bytes - self._bound
+        over = self.over
         if over <= 0:
             return False
         rows = self._db.execute(
             "SELECT pos, epoch, seq, id, ts, length(frame) FROM frames WHERE pos >= ? ORDER BY pos LIMIT ?",
-            (self._dropped, SLICE),
+            (self._dropped, DROPPED),
         )
         drop: list[tuple[object, ...]] = []
         left, end = self.frame_bytes, self._dropped

@@ -20,6 +20,7 @@ from headgate.runtime.ports import LogError
 RETRY_MAX_S: Final = 30.0
 GATHER_S: Final = 0.05  # messages of so long make one commit
 IDLE_S: Final = 30.0
+CROWDED_STEPS: Final = 2  # of housekeeping for each write while frames have to be dropped: more than one write adds
 
 logger = structlog.get_logger("dispatcher")
 
@@ -33,6 +34,7 @@ class IndexKeeper:
         self._number = config.shard
         self._history = history
         self._options = node.options
+        self._space = node.index_space
         self._identity = LogIdentity(config.cluster_id, config.generation, config.shard)
         self._worked = node.shell.metrics.worked
         self._now = asyncio.get_running_loop().time
@@ -61,7 +63,9 @@ class IndexKeeper:
         """Does a slice of work, or waits for work; returns whether the file took messages."""
         started = self._now()
         wrote = self._history.write()
-        if wrote or self._history.tidy():
+        steps = CROWDED_STEPS if self._history.crowded_file else 0 if wrote else 1
+        tidied = [self._history.tidy() for _ in range(steps)]
+        if wrote or any(tidied):
             self._worked("index", self._now() - started)
             await asyncio.sleep(0)
             return wrote
@@ -76,7 +80,7 @@ class IndexKeeper:
 
     async def _open(self) -> bool:
         try:
-            file = await self._checked(self._file())
+            file = await self._with_room(await self._checked(self._file()))
         except (IndexFault, OSError) as error:
             self._history.why = f"the index file: {error}"
             logger.error("the index file cannot be opened", shard=self._number, why=str(error))
@@ -85,12 +89,24 @@ class IndexKeeper:
             self._history.why = f"the index cannot be compared with the log: {error}"
             return False
         self._history.opened(file)
+        self._space.on_excess(self._number, self._history.changed.set)
         return True
 
     def _file(self) -> HistoryIndex:
         """Opens or creates the file. Raises IndexFault."""
         path = index_path(self._options.folder, self._number)
-        return HistoryIndex(path, self._identity, self._options.frame_bytes)
+        return HistoryIndex(path, self._identity, self._options.frame_bytes, self._space)
+
+    async def _with_room(self, file: HistoryIndex) -> HistoryIndex:
+        """Returns the file, tidied first where the files of this node leave no room. Raises IndexFault."""
+        try:
+            while self._space.is_full and file.tidy(self._history.first):  # noqa: ASYNC110 - it gives way between slices
+                await asyncio.sleep(0)
+            file.check_space()
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     async def _checked(self, file: HistoryIndex) -> HistoryIndex:
         """Returns the file, or a new one where it was made from another log. Raises IndexFault, LogError."""

@@ -4,6 +4,7 @@ import asyncio
 from typing import NamedTuple
 
 from dispatcher.dispatcher_options import ShardOptions
+from dispatcher.index_space import IndexSpace
 from dispatcher.lease import Lease
 from dispatcher.ports import DispatcherMetrics
 from headgate.core.delivery.delivery_events import Listener
@@ -23,5 +24,6 @@ class Node(NamedTuple):
     shell: Shell[DispatcherMetrics]
     options: ShardOptions
     rebuilding: asyncio.Semaphore
+    index_space: IndexSpace
     event_listener: Listener | None = None
     tracing: Tracing | None = None

@@ -10,8 +10,9 @@ import structlog
 from dispatcher.assignment import Assignment
 from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
-from dispatcher.folder import IndexFolder
+from dispatcher.folder import IndexFolder, shard_of_file
 from dispatcher.inbox_backlogs import InboxBacklogs
+from dispatcher.index_space import IndexSpace
 from dispatcher.load_meter import LoadMeter
 from dispatcher.logic_raising import LogicRaising
 from dispatcher.node import Node
@@ -71,7 +72,9 @@ class DispatcherService:
         self.sizes = TopicSizes(self.dispatcher)
         self.tops = NodeTops(self.dispatcher, options.top)
         rebuilding = asyncio.Semaphore(1)
-        self._node = Node(log, self.dispatcher.lease, shell, options.shard, rebuilding, event_listener, tracing)
+        files = self._folder.sizes() if self._folder is not None else None
+        self._index_space = space = IndexSpace(options.index_bytes, files)
+        self._node = Node(log, self.dispatcher.lease, shell, options.shard, rebuilding, space, event_listener, tracing)
         self._revocations = RevocationReader(log, self.dispatcher.revoke, shell.clock)
         self.ready = asyncio.Event()
         self._assignment: Assignment | None = None  # until the log has been read
@@ -164,6 +167,7 @@ class DispatcherService:
             try:
                 for path in folder.sweep(used, self._shell.clock.now()):
                     logger.info("index file of a shard of others deleted", path=str(path))
+                    self._index_space.deleted(shard_of_file(path))
             except OSError as error:
                 logger.warning("index files cannot be looked through", why=str(error))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from dispatcher.dispatcher_options import DispatcherOptions
+from dispatcher.dispatcher_options import AssignmentOptions, DispatcherOptions
 from dispatcher.service import DispatcherService
 from gateway.gateway_options import GatewayOptions
 from gateway.service import GatewayService
@@ -152,6 +152,8 @@ class Parts:
             usual=self.settings.usual_of_topics(),
             hot_dwell_s=self.settings.hot.dwell_s,
             top=self.settings.metrics.top,
+            index_bytes=self.settings.index.total_bytes,
+            assignment=AssignmentOptions(final_s=self.settings.drain.deadline_s / 2),
         )
         listener = event_log(self.settings.events.log_one_in, self.clock.now)
         service = DispatcherService(options, log, self.shell, listener, self.traces.dispatcher)
@@ -187,7 +189,8 @@ class Parts:
         service.hub.events.listen(event_log(self.settings.events.log_one_in, self.clock.now))
         self.process.task("gateway", service.run)
         self._watch_owners(directory)
-        self.process.on_drain("sessions", lambda: service.drain(self.settings.drain.spread_s))
+        drain = self.settings.drain
+        self.process.on_drain("sessions", lambda: service.drain(min(drain.spread_s, drain.deadline_s)))
         self.metrics.watch("sessions", lambda: service.hub.session_count)
         self.metrics.watch("sessions_limit", lambda: options.limits.connections)
         self.metrics.watch("sweeps_running", lambda: len(service.hub.sweeps))

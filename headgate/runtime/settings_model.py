@@ -264,6 +264,9 @@ class IndexSettings(SettingsGroup):
 
     frame_bytes: Count = 4096 * MIB
     """Bytes of messages kept for history and resume, per shard. The oldest are dropped first."""
+    total_bytes: Count | None = None
+    """Bytes of all index files of a dispatcher, fewer than its disk has. Above it the largest files drop their oldest
+    messages. If unset, nothing but `index.frame_bytes` bounds them."""
 
 
 class EventsSettings(SettingsGroup):

@@ -9,6 +9,7 @@ import pytest
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import ShardOptions
+from dispatcher.index_space import IndexSpace
 from dispatcher.node import Node
 from dispatcher.recovery import RecoveredShard, pairs_of
 from dispatcher.shard import ShardOwner, TopicListener
@@ -39,15 +40,27 @@ def dispatcher_of(shell: Shell[Metrics], log: Any = None, name: str = "n") -> Di
     return Dispatcher(name, f"{name}:1", shell, creator)
 
 
-def node_of(log: Any, dispatcher: Dispatcher, shell: Shell[Metrics], options: ShardOptions | None = None) -> Node:
-    return Node(log, dispatcher.lease, shell, options or ShardOptions(), asyncio.Semaphore(1))
+def node_of(
+    log: Any,
+    dispatcher: Dispatcher,
+    shell: Shell[Metrics],
+    options: ShardOptions | None = None,
+    space: IndexSpace | None = None,
+) -> Node:
+    space = IndexSpace() if space is None else space
+    return Node(log, dispatcher.lease, shell, options or ShardOptions(), asyncio.Semaphore(1), space)
 
 
-def runner_of(log: Log, options: ShardOptions | None = None, shell: Shell[Metrics] | None = None) -> ShardRunner:
+def runner_of(
+    log: Log,
+    options: ShardOptions | None = None,
+    shell: Shell[Metrics] | None = None,
+    space: IndexSpace | None = None,
+) -> ShardRunner:
     """The runner of shard 0 on a node of its own."""
     shell = shell or shell_of()
     dispatcher = dispatcher_of(shell, log)
-    return ShardRunner(0, 1, node_of(log, dispatcher, shell, options), dispatcher)
+    return ShardRunner(0, 1, node_of(log, dispatcher, shell, options, space), dispatcher)
 
 
 def empty_shard(end: int = 0) -> RecoveredShard:
@@ -93,10 +106,15 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 @asynccontextmanager
 async def owning(
-    log: Log, options: ShardOptions | None = None, clock: Clock = CLOCK, *, final: bool = False
+    log: Log,
+    options: ShardOptions | None = None,
+    clock: Clock = CLOCK,
+    *,
+    final: bool = False,
+    space: IndexSpace | None = None,
 ) -> AsyncIterator[ShardRunner]:
     """Runs shard 0 until it is live or parked, then meanwhile; with `final` it ends with a drain."""
-    runner = runner_of(log, options, shell_of(clock))
+    runner = runner_of(log, options, shell_of(clock), space)
     if final:
         runner.drain()
     task = asyncio.create_task(runner.run())

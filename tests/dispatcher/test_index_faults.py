@@ -11,10 +11,12 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from dispatcher import folder as folder_module
+from dispatcher import index_keeper
 from dispatcher.dispatcher_options import HistoryOptions, ShardOptions
 from dispatcher.folder import IndexFolder
 from dispatcher.index import HistoryIndex
 from dispatcher.index_file import LogIdentity
+from dispatcher.index_space import IndexSpace
 from headgate.core.sequencer.shard_state import ShardState
 from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.logs.memory_log import MemoryReader
@@ -212,3 +214,39 @@ def test_files_of_shards_of_others_go_after_a_grace_and_no_file_else(tmp_path: P
     assert [p.name for p in folder.sweep({2}, 2 * grace)] == ["shard-1.db", "shard-1.db-wal"]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(set(names) - {"shard-1.db", "shard-1.db-wal"})
     folder.release()
+
+
+async def test_an_index_stays_within_its_bytes_and_delivery_goes_on_where_they_are_too_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First there are frames to drop; then the rows alone are too many, and shorter retention heals it."""
+    monkeypatch.setattr(index_keeper, "RETRY_MAX_S", 0.2)
+    space = IndexSpace(2 << 20)
+    options = options_in(tmp_path)._replace(history=HistoryOptions(batch=200, recent_messages=2_000))
+    log = await a_log()
+    epoch = await create(log)
+    async with owning(log, options, space=space) as runner:
+        await fill(log, 0, 6_000, epoch, size=1_000)
+        await caught_up(runner, 6_000)
+        owner = runner.owner
+        assert owner is not None
+        async with asyncio.timeout(20):
+            while space.excess(0) or owner.history.recent.start < 6_000:
+                await asyncio.sleep(0.01)
+        file = owner.history.file
+        assert file is not None and owner.history.why == "" and owner.history.complete
+        assert 0 < file.frame_bytes < 2 << 20 and (tmp_path / "shard-0.db").stat().st_size < 3 << 20
+        assert owner.history.has(epoch, 1) and owner.history.has(epoch, 6_000)
+
+        for first in range(6_000, 30_000, 3_000):
+            await fill(log, first, 3_000, epoch)
+        async with asyncio.timeout(20):
+            while "index.total_bytes is 2097152" not in owner.history.why or owner.rows[KEY].seq < 30_000:
+                await asyncio.sleep(0.01)
+        assert owner is runner.owner and runner.life.state is ShardState.LIVE
+        assert (tmp_path / "shard-0.db").stat().st_size < 3 << 20
+        owner.history.log_begins(owner.history.recent.end - 1_000)
+        async with asyncio.timeout(20):
+            while owner.history.why or not owner.history.complete:
+                await asyncio.sleep(0.01)
+        assert owner.history.has(epoch, 30_000)
