@@ -150,6 +150,9 @@ log.url: kafka.bootstrap
 - {name: HEADGATE_DISPATCHER__PORT, value: {{ $.Values.ports.links | quote }}}
 - {name: HEADGATE_DISPATCHER__ADVERTISE, value: "{{ $.Values.dispatcher.advertiseHost }}:{{ $.Values.ports.links }}"}
 - {name: HEADGATE_DISPATCHER__DATA, value: /var/lib/headgate}
+{{- if not (hasKey (include "headgate.settings" . | fromJson) "index.total_bytes") }}
+- {name: HEADGATE_INDEX__TOTAL_BYTES, value: {{ include "headgate.indexBytes" $.Values.dispatcher.persistence.size | quote }}}
+{{- end }}
 {{- else }}
 - {name: HEADGATE_{{ upper $role }}__PORT, value: {{ index $.Values.ports $role | quote }}}
 {{- end }}

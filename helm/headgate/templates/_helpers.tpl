@@ -107,6 +107,14 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{/* Three quarters of a volume, in bytes: what the index files may use. The rest is for their write-ahead logs. */}}
+{{- define "headgate.indexBytes" -}}
+{{- $units := dict "" 1 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- $unit := trimPrefix $number . -}}
+{{- mulf $number (get $units $unit) 0.75 | int64 -}}
+{{- end -}}
+
 {{/* Where a role is asked whether it is ready: what concerns some shards alone must not take all pods out of the Service. */}}
 {{- define "headgate.readyPath" -}}
 {{- get (dict "ingest" "?exclude=some_owners&exclude=some_circuits" "gateway" "?exclude=some_owners" "dispatcher" "?exclude=index") . | printf "/readyz%s" | quote -}}
