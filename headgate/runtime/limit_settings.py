@@ -36,7 +36,10 @@ class HeartbeatSettings(SettingsGroup):
 
 
 class LimitsSettings(SettingsGroup):
-    """The limits of docs/protocol.md, section 7, and the body sizes of section 0. Rates are per process."""
+    """The limits of docs/protocol.md, section 7, and the body sizes of section 0.
+
+    Rates of users and topics count through all ingests together, all other limits are of one process.
+    """
 
     payload_bytes: Count = 65_536
     """Largest payload of a message, in bytes of JSON text."""
@@ -104,4 +107,14 @@ class DrainSettings(SettingsGroup):
     deadline_s: Seconds = 20.0
     """Seconds from SIGTERM to the end of the process, at most."""
     spread_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    """Seconds over which a gateway spreads the `disconnect` frames, so that clients do not reconnect all at once."""
+    """Seconds over which a gateway spreads the `disconnect` frames, so that clients do not reconnect all at once.
+    At most `deadline_s`, which bounds the default too."""
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.spread_s > self.deadline_s and "spread_s" in self.model_fields_set:
+            raise ValueError(
+                f"spread_s {self.spread_s:g} is above deadline_s {self.deadline_s:g}: sessions whose turn has not come "
+                "by then would be cut off; lower it, or raise deadline_s"
+            )
+        return self

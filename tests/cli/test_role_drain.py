@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from dispatcher.dispatcher_options import AssignmentOptions
 from headgate.cli import roles, traces
+from headgate.cli.roles import Parts
 from headgate.cli.traces import Traces
 from headgate.runtime import settings
+from headgate.runtime.limit_settings import DrainSettings
 from headgate.runtime.metrics import Metrics
 from headgate.runtime.process import Process
 from headgate.runtime.settings import Role, Settings
@@ -77,6 +80,14 @@ async def test_spans_are_sent_after_every_other_step(
     (process,) = found
     assert [name for name, _ in process._steps] == STEPS[role]
     assert process.partial == EXCLUDED[role] and process.partial <= process.checks.keys()
+
+
+async def test_a_longer_deadline_gives_a_dispatcher_longer_for_its_last_snapshots(tmp_path: Path) -> None:
+    longer = settings.load({}, None, {"HEADGATE_DRAIN__DEADLINE_S": "60", "HEADGATE_LOG__URL": "memory:"})
+    parts = Parts(settings.resolve(longer, "dev"), "dispatcher", frozenset({"dispatcher"}))
+    service = parts.dispatcher(*parts.log(), "memory", None)
+    assert service._options.assignment.final_s == 30
+    assert AssignmentOptions().final_s == DrainSettings().deadline_s / 2
 
 
 @pytest.mark.parametrize("answers", [True, False])

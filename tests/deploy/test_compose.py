@@ -106,6 +106,18 @@ def test_services_are_hardened_and_start_in_order(services: dict[str, Any]) -> N
         assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully", name
 
 
+def test_who_makes_the_log_and_who_refuses_by_it_know_the_same_retention(compose: Path) -> None:
+    found = compose_services(compose, secrets=COMPOSE_SECRETS | {"HEADGATE_RETENTION_MS": "1000"})
+    kept = {name: s.get("environment", {}).get("HEADGATE_LOG__RETENTION_MS") for name, s in found.items()}
+    assert {name for name, value in kept.items() if value == "1000"} == {
+        "init",
+        "ingest",
+        "dispatcher-1",
+        "dispatcher-2",
+    }
+    assert "`HEADGATE_RETENTION_MS`" in (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
 def test_nothing_starts_without_a_secret_of_ones_own(compose: Path) -> None:
     missing = COMPOSE_SECRETS | {"HEADGATE_SECRET": ""}
     status, text = run(compose, "--file", COMPOSE, "config", "--quiet", environ=missing)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from structlog.testing import capture_logs
 
-from headgate.core.wire.records import LogName
+from headgate.core.wire.records import Bounds, LogName
 from headgate.runtime.logging import REMIND_S
 from headgate.runtime.logs.memory_store import MemoryStore
 from headgate.runtime.logwatch import ANSWER_S, CHECK_S, MISSES, LogWatch
@@ -68,7 +68,7 @@ def test_one_part_that_does_not_answer_is_not_the_log() -> None:
         await asyncio.sleep(0)
         whole, asked = log.bounds, list[int]()
 
-        async def bounds(name: LogName, shard: int) -> tuple[int, int]:
+        async def bounds(name: LogName, shard: int) -> Bounds:
             asked.append(shard)
             if shard == 0:
                 raise LogUnavailable("no leader")
