@@ -74,7 +74,7 @@ def test_one_part_that_does_not_answer_is_not_the_log() -> None:
                 raise LogUnavailable("no leader")
             return await whole(name, shard)
 
-        log.bounds = bounds  # type: ignore[method-assign]
+        log.bounds = bounds  # type: ignore[assignment, method-assign]
         for _ in range(10):
             await asyncio.sleep(CHECK_S)
             assert watch.why() is None
