@@ -23,24 +23,24 @@ class RenewedFiles(Generic[T]):
         self._paths = paths
         self._make = make
         self._faults = faults
-        self._logger = structlog.get_logger(logger_name)
+        self._logger_name = logger_name
         self._stamp = self._found()
         self._refused: object = None  # the files that could not be used: they are said once
         self._value = make()
 
     def current(self) -> T:
         """Returns the value of the files as they are now. It looks at the files, and blocks for as long."""
-        stamp = self._found()
+        stamp, logger = self._found(), structlog.get_logger(self._logger_name)
         if stamp in (self._stamp, self._refused):
             return self._value
         try:
             self._value = self._make()
         except self._faults as error:
             self._refused = stamp
-            self._logger.error("the new TLS files cannot be used; the ones before stay in use", why=str(error))
+            logger.error("the new TLS files cannot be used; the ones before stay in use", why=str(error))
             return self._value
         self._stamp, self._refused = stamp, None
-        self._logger.info("TLS files were read again", files=[str(path) for path in self._paths])
+        logger.info("TLS files were read again", certificate=", ".join(map(str, self._paths)))
         return self._value
 
     def _found(self) -> tuple[tuple[int, int, int] | None, ...]:
