@@ -17,7 +17,7 @@ LOCKED: Final = CHART / "ci" / "locked-down-values.yaml"
 ALL: Final = (
     "--set", "canary.enabled=true,maintenance.enabled=true,kafka.retentionBytes=1000000,kafka.shards=4",
 )  # fmt: skip
-OPEN: Final = {"client.url", "client.stream_url", "index.total_bytes"}  # where the canary calls may be another place
+OPEN: Final = {"client.url", "client.stream_url", "index.total_bytes"}  # another place to call, another share of a disk
 
 
 def names(workload: dict[str, Any]) -> list[str]:
