@@ -114,6 +114,18 @@ async def _lose(cluster: Deployment, ann: Publisher) -> None:
 
     await asyncio.sleep(1.0)
     await until("the shard is parked", lambda: _safely(parked), 30)
+    await until("all but its owner say that they serve", lambda: _safely(lambda: _others_serve(cluster)), 30)
+
+
+async def _others_serve(cluster: Deployment) -> bool:
+    """One shard of several takes nobody out of his Service: the chart's probes leave its check out."""
+    seen = []
+    for role, path in ((cluster.gateways[0], "some_owners"), (cluster.ingests[0], "some_owners&exclude=some_circuits")):
+        async with Http(role.admin, timeout_s=2.0) as http:
+            whole, served = [await http.request("GET", each) for each in ("/readyz", f"/readyz?exclude={path}")]
+        without = (await role.metrics())["headgate_shards_without_owner{}"]
+        seen.append((whole.status, b"no link to the owner of 1 of" in whole.body, served.status, without))
+    return seen == [(503, True, 200, 1)] * 2
 
 
 async def _safely(asks: object) -> bool:
