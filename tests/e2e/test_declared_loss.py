@@ -164,8 +164,8 @@ async def _declare(cluster: Deployment, stage: Stage, figures: Figures) -> None:
 async def _published(ann: Publisher, topic: str) -> int:
     """Publishes once, and asks again while ingest has not found the new owner; returns the seq.
 
-    404: the ingest ran on, and knew the topic by its old epoch where the owner did not answer at once. The runbook stops
-    the ingests, or waits a minute.
+    404: the ingest ran on, and knew the topic by its old epoch where the owner did not answer at once. The runbook
+    stops the ingests, or waits a minute.
     """
     seqs: list[int] = []
 
