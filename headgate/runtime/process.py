@@ -31,6 +31,20 @@ class _Drained(Exception):
     """All drain steps are done; ends the task group."""
 
 
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """What is there now lives as long as the process: no collection looks at it, and they are rare."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 class Process:
     """Runs tasks until SIGTERM or SIGINT, then the drain steps in order, all within `deadline_s` seconds."""
 
@@ -99,11 +113,9 @@ class Process:
                     for name, run in self._tasks:
                         tasks.create_task(run(), name=name)
                     self._measure(loop, loop.time())
-                    gc.collect()
-                    gc.freeze()  # the objects made so far live as long as the process: skip them in collections
-                    gc.set_threshold(*COLLECT_AFTER)
-                    await self.stopping.wait()
-                    await self._drain()
+                    with _rare_collections():
+                        await self.stopping.wait()
+                        await self._drain()
                     raise _Drained
         except* _Drained:
             pass
@@ -115,7 +127,6 @@ class Process:
         admin.close()  # its task may have been cancelled before it began
         if self._next_measure is not None:
             self._next_measure.cancel()
-        gc.unfreeze()
 
     async def _drain(self) -> None:
         started = self._clock.now()

@@ -1,6 +1,7 @@
 """The life of a process: signals at any moment, the drain in order and within its deadline, handlers put back."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import uvloop
 from headgate.runtime.admin import make_app
 from headgate.runtime.http.server import HttpServer
 from headgate.runtime.metrics import Metrics
-from headgate.runtime.process import Process
+from headgate.runtime.process import COLLECT_AFTER, Process
 from headgate.runtime.system import SystemClock
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -182,6 +183,25 @@ def test_a_second_signal_during_the_drain_neither_shortens_nor_repeats_it(loop_f
 
     assert run(loop_factory, main()) == 0
     assert done == ["step"]
+
+
+def test_the_collector_is_rare_while_the_process_runs(loop_factory: Loop) -> None:
+    before = gc.get_threshold()
+    seen: list[tuple[int, int, int]] = []
+
+    async def look() -> None:
+        await asyncio.sleep(0.02)
+        seen.append(gc.get_threshold())
+        send()
+
+    async def main() -> int:
+        life = process()
+        life.task("look", look)
+        return await life.run("127.0.0.1", 0)
+
+    assert run(loop_factory, main()) == 0
+    assert seen == [COLLECT_AFTER]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_nothing_of_the_process_is_left_on_the_loop() -> None:
