@@ -93,7 +93,7 @@ class Parts:
         self.process.check("some_owners", directory.some_missing, partial=True)
         self.metrics.watch("shards_without_owner", lambda: directory.missing_count)
 
-    def ingest(self, log: Log, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
+    def ingest(self, log: Log, watch: LogWatch, directory: LinkDirectory, *, in_dev: bool) -> IngestService:
         """Builds ingest on a log and a directory; `in_dev` beside a gateway and the owner of every shard."""
         limits = self.settings.limits
         options = IngestOptions(
@@ -133,6 +133,7 @@ class Parts:
         self.metrics.watch("queue_depth_max", service.queues.deepest)
         self.metrics.watch("circuits_open", lambda: len(service.open_circuits()))
         self._watch_owners(directory)
+        self.process.check("log", lambda: service.refused_shards() if watch.is_silent() else None)
         self.process.check("some_circuits", service.refused_shards, partial=True)
         self.process.on_drain("publishes in flight", lambda: service.drain(INGEST_DRAIN_S))
         return service
@@ -224,8 +225,8 @@ class Parts:
 
 async def _ingest(settings: Settings) -> int:
     parts = Parts(settings, "ingest", frozenset({"ingest"}))
-    log, _ = parts.log()
-    service = parts.ingest(log, parts.directory("ingest"), in_dev=False)
+    log, watch = parts.log()
+    service = parts.ingest(log, watch, parts.directory("ingest"), in_dev=False)
     heads, most = bounded(settings.limits.request_deadline_s), connections_of(settings)
     server = HttpServer(settings.ingest.host, settings.ingest.port, service.app, heads, connections=most)
     parts.serve(server)
@@ -285,7 +286,7 @@ async def _dev(settings: Settings) -> int:
 
     parts.process.task("connect", connect)
     gateway = parts.gateway(directories["gateway"])
-    ingest = parts.ingest(log, directories["ingest"], in_dev=True)
+    ingest = parts.ingest(log, watch, directories["ingest"], in_dev=True)
     host, port, most = settings.dev.host, settings.dev.port, connections_of(settings)
     inner = PageFiles(chat_folder()).before(ingest.app) if settings.dev.demo else ingest.app
     server = HttpServer(host, port, gateway.app(inner), gateway.protocol, connections=most)

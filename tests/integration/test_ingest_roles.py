@@ -39,7 +39,7 @@ async def test_one_shard_away_is_said_by_a_check_of_its_own_and_the_metric_says_
     parts = Parts(of(), "dev", frozenset({"ingest", "gateway"}))
     log, watch = parts.log()
     to_ingest, to_gateway = LinkDirectory("ingest", "i"), LinkDirectory("gateway", "g")
-    service = parts.ingest(log, to_ingest, in_dev=False)
+    service = parts.ingest(log, watch, to_ingest, in_dev=False)
     parts.gateway(to_gateway)
     assert failing(parts) == {"log": "the log has not been reached yet", "owners": "no dispatcher has been reached yet"}
     watch.found()
@@ -52,6 +52,9 @@ async def test_one_shard_away_is_said_by_a_check_of_its_own_and_the_metric_says_
     monkeypatch.setattr(service._appender, "open_shards", lambda: [3])
     assert failing(parts)["some_circuits"] == f"{log.address} does not answer for shards 3"
     assert set(failing(parts)) == {"some_owners", "some_circuits"} == parts.process.partial
+    monkeypatch.setattr(watch, "is_silent", lambda: True)
+    assert failing(parts)["log"] == failing(parts)["some_circuits"], "it may be the whole log: that is said at once"
+    monkeypatch.setattr(watch, "is_silent", lambda: False)
     numbers = parts.metrics.render().decode()
     assert "headgate_ready 1.0" in numbers and "headgate_circuits_open 1.0" in numbers
     assert "headgate_shards_without_owner 1.0" in numbers
@@ -70,8 +73,8 @@ async def test_without_any_owner_nothing_is_ready() -> None:
 
 def test_the_word_loopback_beside_an_origin_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(of(HTTP__ORIGINS="https://app.example.com,loopback"), "dev", frozenset({"ingest", "gateway"}))
-    log, _ = parts.log()
-    ingest = parts.ingest(log, LinkDirectory("ingest", "twin"), in_dev=True)
+    log, watch = parts.log()
+    ingest = parts.ingest(log, watch, LinkDirectory("ingest", "twin"), in_dev=True)
     gateway = parts.gateway(LinkDirectory("gateway", "twin"))
     users = ingest.app._users
     assert users is not None

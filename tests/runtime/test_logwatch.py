@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from headgate.core.wire.records import Bounds, LogName
 from headgate.runtime.logging import REMIND_S
 from headgate.runtime.logs.memory_store import MemoryStore
-from headgate.runtime.logwatch import ANSWER_S, CHECK_S, MISSES, LogWatch
+from headgate.runtime.logwatch import ANSWER_S, CHECK_S, MISSES, SILENT_S, LogWatch
 from headgate.runtime.ports import LogUnavailable
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.contract.virtual import SeededRng, VirtualLoop, run
@@ -59,6 +59,23 @@ def test_one_missed_answer_is_no_fault_two_are_and_an_answer_ends_it() -> None:
         log.reach = Reach.REFUSED  # misses are counted anew
         await asyncio.sleep(CHECK_S)
         assert watch.why() is None
+
+    watched(scene)
+
+
+def test_it_is_silent_before_it_is_away() -> None:
+    async def scene(log: FaultyLog, watch: LogWatch) -> None:
+        assert watch.is_silent()
+        for _ in range(20):
+            await asyncio.sleep(CHECK_S / 4)
+            assert not watch.is_silent()
+        log.reach = Reach.REFUSED
+        await asyncio.sleep(SILENT_S + 0.1)
+        assert watch.is_silent()
+        assert watch.why() is None
+        log.reach = Reach.OK
+        await asyncio.sleep(CHECK_S)
+        assert not watch.is_silent()
 
     watched(scene)
 
