@@ -20,6 +20,7 @@ from headgate_client import (
     SubscribeRefused,
     SubscriptionEnded,
     Ticket,
+    feed,
 )
 from headgate_client import connection as connection_module
 from headgate_client.reconnection import Backoff
@@ -38,7 +39,7 @@ TOPICS = ["blocked.a", "blocked.b", "blocked.c"]
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds."""
     monkeypatch.setattr(connection_module, "Backoff", lambda rnd, tries: Backoff(rnd, 0.05, tries=tries))
-    monkeypatch.setattr(connection_module, "RESUBSCRIBE_S", 0.0)
+    monkeypatch.setattr(feed, "AGAIN_S", 0.02)
 
 
 @pytest.fixture(params=[FORBIDDEN, b""], ids=["answered 403", "reset"])

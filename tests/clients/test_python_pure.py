@@ -1,10 +1,9 @@
-"""The decisions of the Python client, on values: places, acknowledgements, tokens, what is sent when."""
+"""The decisions of the Python client, on values: places, tokens, what is sent when."""
 
 from typing import Any
 
 import pytest
 
-from headgate_client.acks import RECENT, Acks
 from headgate_client.credentials import Credential, credential, expiry
 from headgate_client.frames import Message, encode, read
 from headgate_client.outbox import MAX_FRAMES, RATE_SHARE, Outbox, OutboxFull
@@ -21,18 +20,75 @@ def granted(seq: int, epoch: int = EPOCH, **more: Any) -> dict[str, Any]:
 class TestPosition:
     def test_live_goes_on_behind_the_head_that_it_began_at(self) -> None:
         place = Position()
-        assert place.wanted() == "live"
-        assert not place.subscribed(granted(4))
-        assert place.wanted() == {"epoch": EPOCH, "seq": 4}
-        assert place.message(5) and place.wanted() == {"epoch": EPOCH, "seq": 5}
+        assert place.ask() == "live"
+        assert place.subscribed(granted(4)) is None
+        assert place.ask() == {"epoch": EPOCH, "seq": 4}
+        assert place.message(5) and place.ask() == {"epoch": EPOCH, "seq": 5}
 
-    @pytest.mark.parametrize("start", ["earliest", {"ts": 5}, {"last": 3}, {"seq": 2}, "cursor"])
-    def test_a_place_that_has_seen_nothing_asks_again_as_it_did(self, start: Any) -> None:
-        place = Position(start)
-        place.subscribed(granted(4))
-        assert place.wanted() == start
-        place.passed(4)  # caught_up
-        assert place.wanted() == {"epoch": EPOCH, "seq": 4}
+    @pytest.mark.parametrize(
+        ("start", "more", "place"),
+        [
+            ("live", {}, 9),
+            ("earliest", {"first_seq": 4}, 3),
+            ({"last": 3}, {"first_seq": 1}, 6),
+            ({"last": 30}, {"first_seq": 4}, 3),
+            ({"last": 0}, {"first_seq": 4}, 9),
+            ({"seq": 2}, {"resumed": True}, 2),
+            ({"seq": 0}, {"resumed": True, "first_seq": 4}, 3),
+            ({"epoch": EPOCH, "seq": 2}, {"resumed": False, "reason": "expired", "first_seq": 4}, 2),
+        ],
+    )
+    @pytest.mark.parametrize("acked", [False, True])
+    def test_a_place_that_has_seen_nothing_asks_for_what_followed_the_first_grant(
+        self, start: Any, more: dict[str, Any], place: int, acked: bool
+    ) -> None:
+        position = Position(start, acked=acked)
+        assert position.ask() == start
+        position.subscribed(granted(9, **more))
+        assert position.ask() == {"epoch": EPOCH, "seq": place}
+        position.subscribed(granted(20))
+        assert position.ask() == {"epoch": EPOCH, "seq": place}, "not where it would begin now"
+
+    @pytest.mark.parametrize("start", [{"ts": 5}, "earliest", "cursor"])
+    def test_a_place_that_only_the_first_message_tells_is_asked_for_again_as_it_was(self, start: Any) -> None:
+        for first in ("message", "caught_up"):
+            place = Position(start)
+            place.ask()
+            place.subscribed(granted(4))
+            assert place.ask() == start
+            if first == "message":
+                place.message(3)
+                assert place.ask() == {"epoch": EPOCH, "seq": 3}
+            else:
+                place.passed(4)
+                assert place.ask() == {"epoch": EPOCH, "seq": 4}
+
+    def test_a_number_that_is_left_out_is_missing(self) -> None:
+        place = Position("earliest")
+        place.ask()
+        place.subscribed(granted(9, first_seq=3))
+        assert (place.missing(3), place.missing(6)) == (None, (3, 5))
+        place.message(6)
+        assert (place.missing(7), place.missing(9)) == (None, (7, 8))
+        place.passed(8)
+        assert place.missing(9) is None
+
+    def test_what_came_after_a_first_grant_without_a_place_is_missing_too(self) -> None:
+        place = Position({"ts": 5_000})
+        place.ask()
+        place.subscribed(granted(9))
+        place.ask()
+        place.subscribed(granted(12))
+        assert place.missing(13) == (10, 12)
+
+    def test_a_cursor_may_have_been_moved_by_another_session(self) -> None:
+        place = Position("cursor", acked=True)
+        for head in (9, 20):
+            assert place.ask(5) == "cursor"
+            place.subscribed(granted(head, resumed=True))
+            assert place.missing(head - 3) is None
+            place.message(head - 3)
+            assert place.missing(head - 1) == (head - 2, head - 2)
 
     def test_repeats_are_none(self) -> None:
         place = Position("earliest")
@@ -49,32 +105,57 @@ class TestPosition:
     def test_a_topic_that_was_created_again_is_new_from_its_first_message(self) -> None:
         place = Position()
         place.subscribed(granted(4))
-        assert place.subscribed(granted(2, epoch=9, resumed=False, reason="epoch_changed"))
-        assert place.wanted() == "earliest"
+        assert place.subscribed(granted(2, epoch=9, resumed=False, reason="epoch_changed")) == "recreated"
+        assert place.ask() == "earliest"
+        assert place.missing(3) == (1, 2)
         assert place.message(1)
 
     def test_an_old_position_of_the_application_is_told_too(self) -> None:
         place = Position({"epoch": 3, "seq": 90})
-        assert place.subscribed(granted(2, reason="epoch_changed"))
-        assert place.wanted() == "earliest"
+        assert place.subscribed(granted(2, reason="epoch_changed", first_seq=2)) == "recreated"
+        assert place.ask() == {"epoch": EPOCH, "seq": 1}
 
     def test_a_head_that_went_back_is_where_it_goes_on(self) -> None:
         place = Position()
         place.subscribed(granted(40))
-        place.subscribed(granted(10, resumed=False, reason="ahead"))
-        assert place.message(11)
+        assert place.subscribed(granted(10, resumed=False, reason="ahead")) == "ahead"
+        assert place.missing(11) is None and place.message(11)
 
     def test_nothing_is_resumed_or_dropped_in_an_ephemeral_topic(self) -> None:
         place = Position({"last": 3})
         place.subscribed({"type": "subscribed", "profile": "ephemeral", "epoch": 1, "seq": 0})
         assert place.message(None) and place.message(None)
-        assert place.wanted() == "live"
+        assert place.ask() == "live"
 
-    def test_the_server_keeps_the_place_of_an_acknowledged_subscription(self) -> None:
-        place = Position("earliest", at_cursor=True)
-        assert place.wanted() == "earliest"
-        place.subscribed(granted(4))
-        assert place.wanted() == "cursor"
+    @pytest.mark.parametrize("start", ["earliest", "live", {"seq": 3}])
+    def test_an_acknowledged_subscription_asks_for_the_cursor_only_where_it_began_there(self, start: Any) -> None:
+        place = Position(start, acked=True)
+        place.ask()
+        place.subscribed(granted(9, first_seq=4))
+        for seq in (4, 5, 6):
+            place.message(seq)
+        assert place.ask(5) == {"epoch": EPOCH, "seq": 5}, "a cursor may be far ahead of it"
+        place = Position("cursor", acked=True)
+        place.ask()
+        place.subscribed(granted(9, resumed=True))
+        assert place.ask(5) == "cursor"
+
+    def test_a_cursor_that_was_not_there_may_not_be_stored_yet(self) -> None:
+        place = Position("cursor", acked=True)
+        place.ask()
+        place.subscribed(granted(9, resumed=False, reason="no_cursor"))
+        assert place.ask() == "cursor", "a member begins where he joined"
+        place.passed(9)
+        assert place.ask() == {"epoch": EPOCH, "seq": 9}
+
+    def test_a_group_is_asked_for_from_where_this_member_joined(self) -> None:
+        place = Position("live", acked=True, shared=True)
+        place.ask()
+        place.subscribed(granted(9))
+        assert place.message(5) is False, "of a group that was there"
+        assert place.missing(20) is None
+        place.message(20)
+        assert place.ask() == {"epoch": EPOCH, "seq": 9}
 
     @pytest.mark.parametrize(
         ("given", "sent"),
@@ -96,107 +177,14 @@ class TestPosition:
             check_from(given)
 
 
-class TestAcks:
-    def test_a_redelivery_of_what_is_in_hand_is_dropped(self) -> None:
-        acks = Acks()
-        assert acks.arrived(1, None, new=True) == "deliver"
-        assert acks.arrived(1, 2, new=False) == "drop"
-
-    def test_a_redelivery_of_what_the_application_took_and_forgot_is_passed_on(self) -> None:
-        acks = Acks()
-        acks.arrived(1, None, new=True)
-        acks.handed_out(1)
-        assert acks.arrived(1, None, new=False) == "drop", "after a reconnect: the application still has it"
-        assert acks.arrived(1, 2, new=False) == "deliver"
-
-    def test_what_is_settled_is_acknowledged_again(self) -> None:
-        acks = Acks()
-        for seq in (1, 2, 3):
-            acks.arrived(seq, None, new=True)
-        assert (acks.acknowledge(2), acks.acknowledge(1)) == (2, None)
-        assert acks.arrived(2, 2, new=False) == "settled"
-        assert acks.arrived(3, 2, new=False) == "drop"
-        assert acks.reconnected() == 2
-
-    def test_no_ack_goes_above_a_refused_message_before_that_is_settled(self) -> None:
-        """The server may have sent it again already: then the ack would count for it too."""
-        acks = Acks()
-        for seq in (1, 2, 3, 4):
-            acks.arrived(seq, None, new=True)
-        assert acks.acknowledge(1) == 1
-        acks.refuse(2)
-        assert (acks.acknowledge(3), acks.repeated()) == (None, 1)
-        assert acks.arrived(2, 2, new=False) == "deliver"
-        assert acks.arrived(2, 3, new=False) == "drop"
-        assert acks.arrived(3, 2, new=False) == "settled", "sent again behind it"
-        assert acks.acknowledge(2) == 3
-        assert acks.acknowledge(4) == 4
-
-    def test_a_refused_message_that_fails_again_is_refused_again(self) -> None:
-        acks = Acks()
-        acks.arrived(1, None, new=True)
-        for attempt in (2, 3):
-            acks.refuse(1)
-            acks.heard(1)
-            assert acks.arrived(1, attempt, new=False) == "deliver"
-        assert acks.acknowledge(1) == 1
-
-    def test_a_message_that_was_given_up_holds_nothing_back(self) -> None:
-        acks = Acks()
-        for seq in (1, 2, 3):
-            acks.arrived(seq, None, new=True)
-        acks.refuse(1)
-        assert acks.acknowledge(3) is None
-        assert acks.arrived(2, 2, new=False) == "settled"
-        assert acks.repeated() is None, "that was sent before the server had the nack"
-        acks.heard(1)
-        assert acks.arrived(2, 3, new=False) == "settled"
-        assert acks.repeated() == 3
-
-    def test_a_refused_message_comes_again_after_a_reconnect_without_an_attempt(self) -> None:
-        acks = Acks()
-        acks.arrived(1, None, new=True)
-        acks.refuse(1)
-        assert acks.reconnected() is None
-        assert acks.arrived(1, None, new=False) == "deliver"
-
-    def test_a_replayed_dead_letter_is_settled_by_its_own_seq(self) -> None:
-        acks = Acks()
-        for seq in (1, 2):
-            acks.arrived(seq, None, new=True)
-        acks.acknowledge(2)
-        assert acks.arrived(1, 1, new=False) == "deliver"
-        assert acks.is_replay(1) and acks.is_apart(1)
-        assert acks.acknowledge(1) == 1
-        assert not acks.is_apart(1)
-
-    def test_a_member_of_a_group_gets_messages_in_any_order(self) -> None:
-        acks = Acks(shared=True)
-        assert acks.arrived(9, None, new=True) == "deliver"
-        assert acks.arrived(4, 2, new=False) == "deliver", "another member had it"
-        assert acks.acknowledge(9) == 9
-        assert acks.arrived(4, 3, new=False) == "settled"
-        for seq in range(100, 101 + RECENT):
-            acks.acknowledge(seq)
-        assert acks.arrived(9, 2, new=False) == "deliver", "what is remembered is bounded"
-
-    def test_a_topic_that_was_created_again_begins_anew(self) -> None:
-        acks = Acks()
-        acks.arrived(5, None, new=True)
-        acks.acknowledge(5)
-        acks.forget()
-        assert acks.arrived(1, None, new=True) == "deliver"
-        assert acks.acknowledge(1) == 1
-
-
 class TestOutbox:
     def test_the_newest_ack_of_a_topic_takes_the_place_of_the_one_that_waits(self) -> None:
         box = Outbox()
         for seq in (1, 3, 2):
-            box.put({"type": "ack", "topic_id": "a", "seq": seq})
-        box.put({"type": "ack", "topic_id": "b", "seq": 9})
+            box.put({"type": "ack", "topic_id": "a", "seq": seq, "order": seq})
+        box.put({"type": "ack", "topic_id": "b", "seq": 9, "order": 9})
         box.put({"type": "nack", "topic_id": "a", "seq": 4})
-        box.put({"type": "ack", "topic_id": "a", "seq": 6})
+        box.put({"type": "ack", "topic_id": "a", "seq": 6, "order": 6})
         sent = [box.take(0.0) for _ in range(5)]
         assert [(f["type"], f["topic_id"], f["seq"]) for f in sent if f] == [
             ("ack", "a", 3),
@@ -205,14 +193,12 @@ class TestOutbox:
             ("ack", "a", 6),
         ]
 
-    def test_an_exact_ack_is_never_part_of_another(self) -> None:
+    def test_an_ack_takes_the_place_only_of_one_that_it_stands_for(self) -> None:
         box = Outbox()
-        box.put({"type": "ack", "topic_id": "a", "seq": 1, "exact": True})
-        box.put({"type": "ack", "topic_id": "a", "seq": 5, "exact": False})
-        assert [box.take(0.0), box.take(0.0)] == [
-            {"type": "ack", "topic_id": "a", "seq": 1},
-            {"type": "ack", "topic_id": "a", "seq": 5},
-        ]
+        for seq, order in ((1, None), (9, 1), (4, 2), (10, 3), (2, 4), (1, 3)):
+            box.put({"type": "ack", "topic_id": "a", "seq": seq, "order": order})
+        sent = [box.take(0.0) for _ in range(5)]
+        assert sent == [{"type": "ack", "topic_id": "a", "seq": seq} for seq in (1, 9, 10, 2)] + [None]
 
     def test_what_is_sent_stays_below_the_servers_rate(self) -> None:
         box = Outbox()
@@ -262,9 +248,10 @@ class TestCredential:
 
 class TestFrames:
     def test_a_message_has_its_position_and_its_text(self) -> None:
-        text = b'{"type":"message","topic_id":"a","seq":3,"payload":1.10,"attempt":2,"new_member":1}'
+        text = b'{"type":"message","topic_id":"a","seq":3,"key":"k","payload":1.10,"attempt":2,"new_member":1}'
         message = Message.of(read(text), EPOCH, text)
         assert (message.position, message.attempt, message.text) == ({"epoch": EPOCH, "seq": 3}, 2, text)
+        assert message.key == "k"
 
     @pytest.mark.parametrize("text", [b"[]", b"1", b"{", b'{"type":1}', b"\xff"])
     def test_what_is_no_frame(self, text: bytes) -> None:

@@ -19,6 +19,7 @@ from headgate_client import (
     Subscription,
     SubscriptionEnded,
     Unreachable,
+    feed,
     reconnection,
     session,
 )
@@ -30,7 +31,7 @@ from tests.clients.python_streams import Peer, ends, gives, streams, take, until
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a few milliseconds; the real ones are values in test_python_pure.py."""
     monkeypatch.setattr(connection_module, "Backoff", lambda rnd, tries: reconnection.Backoff(rnd, 0.02, tries=tries))
-    monkeypatch.setattr(connection_module, "RESUBSCRIBE_S", 0.0)
+    monkeypatch.setattr(feed, "AGAIN_S", 0.02)
 
 
 @pytest.mark.parametrize("how", [4503, 4508, 4601, 4602, 1001, 1012, None])

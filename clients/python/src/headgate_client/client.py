@@ -101,13 +101,15 @@ class Client:
 
     async def close(self) -> None:
         """Sends the acknowledgements that wait, closes the connections; iterators end behind what they have."""
-        await self._stream.close()
-        await self._api.close()
+        try:
+            await self._stream.close()
+        finally:
+            await self._api.close()
 
     def subscribe(
         self,
         *topics: str,
-        from_: From = "live",
+        from_: From | None = None,
         ack: bool | Literal["auto", "manual"] = False,
         presence: bool | None = None,
         device_id: str | None = None,
@@ -118,9 +120,10 @@ class Client:
         """Follows topics; iterate over what it returns. Connects at the first call.
 
         `from_`: "live", "earliest", "cursor", {"epoch": e, "seq": n} (such as `message.position`), {"seq": n},
-        {"ts": ms} or {"last": n}; used once, after a lost connection the client goes on where it was. `ack`: True or
-        "auto" acknowledges a message when the body of the loop is over and asks for the next one; "manual" leaves it to
-        `ack` and `nack`. `presence` as in the protocol. `group` shares the messages among its members; it needs `ack`.
+        {"ts": ms} or {"last": n}; by default "cursor" with `ack`, else "live". It is used once, after a lost connection
+        the client goes on where it was. `ack`: True or "auto" acknowledges a message when the body of the loop is over
+        and asks for the next one; "manual" leaves it to `ack` and `nack`. `presence` as in the protocol. `group` shares
+        the messages among its members; it needs `ack`.
 
         `on_gap` is called with each Gap in its place between two messages. What it returns, messages or an async
         iterator of them such as `client.refetch(gap)`, is delivered there. Without it a gap is logged. `on_event` is
@@ -147,7 +150,8 @@ class Client:
 
         Raises what `subscribe` and `Worker` raise.
         """
-        feeds, queue = self._follow([topic_id], self._wish(from_, "manual", False, device_id, group))
+        wish = self._wish(from_, "manual", False, device_id, group)._replace(each=True)
+        feeds, queue = self._follow([topic_id], wish)
         messages = HeldSubscription(self._stream, feeds, queue, on_gap, None)
         return Worker(messages, handler, concurrency=concurrency, drain_s=drain_s)
 
@@ -163,8 +167,8 @@ class Client:
     ) -> Published:
         """Publishes any JSON value. It is repeated under one `client_msg_id` while that may help: it comes once.
 
-        `more`: the other members of Outgoing (`priority`, `parent_message_id`, `parent_version`, `attachments`). Raises
-        Problem, Unreachable, ValueError for what is not JSON.
+        `more`: the other members of Outgoing (`key`, `priority`, `parent_message_id`, `parent_version`, `attachments`).
+        Raises Problem, Unreachable, CredentialsFailed, each with the `client_msg_id`; ValueError for what is not JSON.
         """
         message = Outgoing(payload=payload, client_msg_id=client_msg_id, **more)
         return await publish(self._api, topic_id, message, wait, timeout_ms)
@@ -262,10 +266,12 @@ class Client:
             self._on_read(ReadReceipt.of_frame(frame))
 
     def _wish(
-        self, start: From, ack: bool | str, presence: bool | None, device_id: str | None, group: str | None
+        self, start: From | None, ack: bool | str, presence: bool | None, device_id: str | None, group: str | None
     ) -> Wish:
         if group is not None and not ack:
             raise ValueError("a group needs ack")
+        if start is None:
+            start = "cursor" if ack else "live"
         return wish_of(check_from(start), ack, presence=presence, device_id=device_id or self._device_id, group=group)
 
     def _follow(self, topics: Sequence[str], wish: Wish) -> tuple[list[Feed], Queue]:

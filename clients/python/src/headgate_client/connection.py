@@ -36,7 +36,6 @@ from headgate_client.transport import OPEN_S, NotOpened, Transport, TransportCho
 from headgate_client.websocket import WebSocketTransport
 
 CLOSE_S: Final = 5.0
-RESUBSCRIBE_S: Final = 1.0
 NEWS: Final = frozenset({"inbox", "read"})
 _log = logging.getLogger("headgate_client")
 
@@ -77,8 +76,10 @@ class Stream:
         self._room = Room()
         self._room.ask(lambda: any(feed.queue.is_full for feed in self.feeds.values()))
         self._backoff = Backoff(random.random, tries=len(self._urls))
+        self._presented: Credential | None = None  # last, on the present connection
         self._unauthenticated = 0  # in a row
         self._reached = False
+        self._in_trouble = False  # a failure since a topic was last granted: the first one is a warning
         self._closing = False  # no further connection is opened
         self._task: asyncio.Task[None] | None = None
         self._leaving: dict[str, int] = {}  # `unsubscribe` frames that are not answered on this connection, by topic
@@ -133,17 +134,20 @@ class Stream:
         return await self.session.ask(frame, timeout_s)
 
     async def close(self) -> None:
-        """Sends what waits, closes the connection and ends every feed."""
+        """Sends what waits, closes the connection and ends every feed, also where it is cancelled meanwhile."""
         if self.state is State.CLOSED:
             return
         self._closing = True
-        if self.session is not None:
-            await self.session.close(CLOSE_S)
-        self._step(Step.CLOSE)
+        try:
+            if self.session is not None:
+                await self.session.close(CLOSE_S)
+        finally:
+            self._step(Step.CLOSE)
+            if self._task is not None:
+                self._task.cancel()
+            self._end_all(None)
         if self._task is not None:
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._end_all(None)
 
     async def _run(self) -> None:
         self._step(Step.START)
@@ -176,15 +180,17 @@ class Stream:
         self._reached = True
         self._choice.opened(way)
         self._step(Step.OPENED)
-        return self._ended(await self._serve(transport, used), used)
+        return self._ended(await self._serve(transport, used))
 
     async def _open(self, way: Way, url: str, used: Credential | None) -> Transport:
+        self._presented = used
         if way == "websocket":
             return await WebSocketTransport.open(url, self._headers, used, self._proxy)
         first = iter([used])  # what was fetched already
 
         async def who() -> Credential | None:
-            return next(first, None) or await self._credentials.get(streams=True)
+            self._presented = next(first, None) or await self._credentials.get(streams=True)
+            return self._presented
 
         return await EventStreams.open(url, self._headers, who, trust_env=self._proxy is not None)
 
@@ -204,6 +210,8 @@ class Stream:
             return await asyncio.create_task(session.run(), name="headgate-session")
         finally:
             self.session = None
+            if session.used is not used:
+                self._presented = session.used  # it was renewed
             self._leaving.clear()
             self._last, self._served, self._lasted_s = session.last, session.served, loop.time() - began
             self._backoff.spread(session.jitter)
@@ -214,18 +222,18 @@ class Stream:
                 feed.lost()
             await transport.abort()
 
-    def _ended(self, code: int, used: Credential | None) -> Step:
+    def _ended(self, code: int) -> Step:
         """Decides by the close code and the `disconnect` frame."""
         last = self._last
         code = int(last.get("code") or code)
         if self._lasted_s >= STABLE_S:
             self._backoff.reset()
         if self._served:
-            self._unauthenticated = 0
+            self._unauthenticated, self._in_trouble = 0, False
         action: Action = after_close(code, reconnect=last.get("reconnect"))
         if code in (UNAUTHENTICATED, TOKEN_EXPIRED):
             self._unauthenticated += 1
-            renewed = self._credentials.refused(used) and self._unauthenticated == 1
+            renewed = self._credentials.refused(self._presented) and self._unauthenticated == 1
             action = "now" if renewed else "stop"
         reason = str(last.get("reason") or "")
         _log.info("the connection ended: %s %s", code, reason)
@@ -252,7 +260,9 @@ class Stream:
         if not (self._retry_first or self._reached):
             return self._refused(error)
         self._wait_s = self._backoff.next_s(at_least_ms)
-        _log.info("%s; next attempt in %.1f s", error, self._wait_s)
+        level = logging.INFO if self._in_trouble or self._closing else logging.WARNING
+        self._in_trouble = True
+        _log.log(level, "%s; next attempt in %.1f s", error, self._wait_s)
         return Step.FAILED
 
     def _refused(self, error: ClientError) -> Step:
@@ -260,10 +270,9 @@ class Stream:
         return Step.REFUSED
 
     def _take(self, frame: Frame, text: bytes) -> None:
-        if self._on_frame is not None:
-            self._on_frame(frame, text)
+        _call(self._on_frame, frame, text)
         if frame["type"] in NEWS:
-            self._tell_news(frame)
+            _call(self._on_news if "id" not in frame else None, frame)
             return
         topic_id = frame.get("topic_id", "")
         feed = self.feeds.get(topic_id)
@@ -276,27 +285,22 @@ class Stream:
         elif frame["type"] == "subscribed" and feed.wish.group is not None and frame.get("group") != feed.wish.group:
             self._end(feed, SubscribeRefused(feed.topic_id, "not_built", "this server has no consumer groups"))
             self._unsubscribe(feed.topic_id)
-        elif (again := feed.take(frame, text)) is not None:
-            self.send({"type": "ack", "topic_id": feed.topic_id, "seq": again})
-
-    def _tell_news(self, frame: Frame) -> None:
-        try:
-            if self._on_news is not None and "id" not in frame:
-                self._on_news(frame)
-        except Exception as error:  # of the application: the connection must not end of it
-            _log.error("a function for %s failed", frame["type"], exc_info=error)
+        else:
+            for seq, order in feed.take(frame, text):
+                self.send({"type": "ack", "topic_id": feed.topic_id, "seq": seq, "order": order})
 
     def _error(self, feed: Feed, frame: Frame) -> None:
         if frame.get("code") == LOST_STREAM:
             feed.lost()
         elif not feed.is_refused_by(frame):
-            _log.warning("%s: %s: %s", feed.topic_id, frame.get("code"), frame.get("message"))
+            _log.warning("%s: %s", feed.topic_id, _of(frame))
             return  # of an ack or a request: the subscription stays
         if not frame.get("retryable"):
             error = SubscribeRefused(feed.topic_id, str(frame.get("code")), str(frame.get("message", "")))
             self._end(feed, error)
             return
-        wait = max((frame.get("retry_after_ms") or 0) / 1_000, RESUBSCRIBE_S) + random.random()  # noqa: S311 - jitter
+        wait = feed.again_in_s(frame.get("retry_after_ms"))
+        _log.warning("%s: %s; it is asked for again in %.1f s", feed.topic_id, _of(frame), wait)
         self._timers[feed.topic_id] = asyncio.get_running_loop().call_later(wait, self._subscribe_again, feed)
 
     def _is_granted(self, frame: Frame) -> bool:
@@ -339,8 +343,7 @@ class Stream:
 
     def _step(self, step: Step) -> None:
         self.state = after(self.state, step)
-        if self._on_state is not None:
-            self._on_state(self.state)
+        _call(self._on_state, self.state)
 
     def _crashed(self, task: "asyncio.Task[None]") -> None:
         """A defect must not leave readers waiting for ever."""
@@ -350,3 +353,16 @@ class Stream:
             with contextlib.suppress(Exception):
                 self._step(Step.CLOSE)
             self._end_all(self.error)
+
+
+def _call(told: Callable[..., None] | None, *what: object) -> None:
+    """Calls a function of the application; what it raises must not end the connection, nor lose a message."""
+    try:
+        if told is not None:
+            told(*what)
+    except Exception as error:
+        _log.error("a function of the application failed: %r", told, exc_info=error)
+
+
+def _of(frame: Frame) -> str:
+    return f"{frame.get('code')}: {frame.get('message')}"

@@ -19,6 +19,7 @@ class Message:
     message_id: str = ""
     publisher_id: str = ""
     payload: Any = None
+    key: str | None = None
     seq: int | None = None
     epoch: int | None = None
     ts: int = 0
@@ -84,9 +85,10 @@ class Gap(Event):
     """Messages that this subscription does not deliver, both ends included; `to_seq` may be below `from_seq`: none.
     Both are None in ephemeral topics, whose messages have no `seq`.
 
-    `reason`: `slow_consumer`, `retention` or `shed`; `recreated` when the topic was deleted and created again: what it
-    had after the last message is gone with it (`count` is 0: nobody knows how many). `recoverable` says whether history
-    still has them.
+    `reason`: `slow_consumer`, `retention` or `shed`; `missing` when numbers are left out and the server said nothing;
+    `recreated` when the topic was deleted and created again: what it had after the last message is gone with it;
+    `ahead` when the server has lost the newest messages and goes on below them (`count` is 0 in both: nobody knows how
+    many). `recoverable` says whether history still has them.
     """
 
     from_seq: int | None
@@ -132,10 +134,18 @@ def gap_of(frame: Frame, epoch: int | None, text: bytes = b"") -> Gap:
     )
 
 
-def recreated(topic_id: str, frame: Frame, text: bytes = b"") -> Gap:
-    """Returns the gap that stands for a topic that was created again."""
+def missing(topic_id: str, first: int, last: int, epoch: int | None) -> Gap:
+    """Returns the gap of numbers that no frame named."""
     return Gap(
-        topic_id=topic_id, frame=frame, text=text, from_seq=1, to_seq=0, count=0, reason="recreated",
+        topic_id=topic_id, frame={}, from_seq=first, to_seq=last, count=last - first + 1, reason="missing",
+        recoverable=True, epoch=epoch,
+    )  # fmt: skip
+
+
+def restarted(topic_id: str, frame: Frame, reason: str, text: bytes = b"") -> Gap:
+    """Returns the gap that stands for a topic that was created again, or that has lost its newest messages."""
+    return Gap(
+        topic_id=topic_id, frame=frame, text=text, from_seq=1, to_seq=0, count=0, reason=reason,
         recoverable=False, epoch=frame.get("epoch"),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The frames that wait to be sent: kept below the server's rate, and only the newest `ack` of a topic. Pure."""
+"""The frames that wait to be sent: kept below the server's rate, and no `ack` for which another one stands. Pure."""
 
 from collections import deque
 from typing import Final
@@ -21,7 +21,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._waiting: deque[Frame] = deque()
-        self._acks: dict[str, Frame] = {}  # the topic's last frame, where it is an ack without an id
+        self._acks: dict[str, tuple[Frame, int]] = {}  # the topic's last frame and its order, where it is a plain ack
         self._per_s = FRAMES_PER_S * RATE_SHARE
         self._burst = FRAMES_BURST * RATE_SHARE
         self._tokens = self._burst
@@ -43,20 +43,21 @@ class Outbox:
         self._tokens = self._burst - spent
 
     def put(self, frame: Frame) -> None:
-        """Adds a frame; an `ack` takes the place of the topic's last frame where that is one, unless it is `exact` (a
-        member that is not sent). Raises OutboxFull."""
+        """Adds a frame. The member `order` of an `ack` is not sent: without an id the `ack` stands for each with a
+        lower `seq` and a lower order, and takes the place of the topic's last frame where that is one. Raises
+        OutboxFull."""
         topic = frame.get("topic_id", "")
-        exact = frame.pop("exact", False)
-        plain_ack = frame["type"] == "ack" and "id" not in frame and not exact
+        order = frame.pop("order", None)
         last = self._acks.get(topic)
-        if plain_ack and last is not None:
-            last["seq"] = max(last["seq"], frame["seq"])
+        if order is not None and last is not None and (frame["seq"] >= last[0]["seq"]) == (order >= last[1]):
+            last[0]["seq"] = max(last[0]["seq"], frame["seq"])
+            self._acks[topic] = last[0], max(last[1], order)
             return
         if len(self._waiting) >= MAX_FRAMES:
             raise OutboxFull(f"{MAX_FRAMES} frames wait to be sent")
         self._waiting.append(frame)
-        if plain_ack:
-            self._acks[topic] = frame
+        if order is not None:
+            self._acks[topic] = frame, order
         else:
             self._acks.pop(topic, None)
 
@@ -69,7 +70,7 @@ class Outbox:
         self._tokens -= 1.0
         frame = self._waiting.popleft()
         topic = frame.get("topic_id", "")
-        if self._acks.get(topic) is frame:
+        if topic in self._acks and self._acks[topic][0] is frame:
             del self._acks[topic]
         return frame
 

@@ -68,7 +68,7 @@ class Session:
         self._outbox = outbox
         self._room = room
         self._credentials = credentials
-        self._used = used
+        self.used = used  # presented last
         self._take = take
         self._put = asyncio.Event()
         self._idle = asyncio.Event()  # everything was sent
@@ -227,14 +227,14 @@ class Session:
         """Fetches a token and sends it. Returns whether the present one is good for longer."""
         try:
             if self._credentials.renew_in_s is None:
-                self._credentials.refused(self._used)
+                self._credentials.refused(self.used)
             new = await self._credentials.get(streams=True)
         except CredentialsFailed as error:
             _log.warning("%s", error)
             return False
-        if new is None or new.is_ticket:
+        if new is None or new.is_ticket or new == self.used:
             return False  # a WebSocket takes no second ticket: it ends with 4610, and the next one has a new ticket
-        self._used = new
+        self.used = new
         try:
             await self.ask({"type": "refresh", "token": new.text}, PING_TIMEOUT_S)
         except (RequestFailed, TimeoutError) as error:

@@ -1,13 +1,14 @@
 """A reader's side of a subscription: an async iterator over the messages of its topics."""
 
+import asyncio
 import inspect
 import logging
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from headgate_client.acks import Acks
+from headgate_client.acks import Acks, Due
 from headgate_client.connection import Stream
 from headgate_client.errors import ClientError
 from headgate_client.feed import AckMode, Closed, Feed, Queue
@@ -39,6 +40,7 @@ class Subscription:
         self._left = len(feeds)
         self._current: Message | None = None
         self._refetched: AsyncIterator[Message] | None = None
+        self._work: asyncio.Task[Message | None] | None = None  # of the application: it survives a cancelled `anext`
         self._finalizer = weakref.finalize(self, _leave, stream, feeds)
         self._finalizer.atexit = False
 
@@ -58,24 +60,28 @@ class Subscription:
             self.ack(self._current)
         self._current = None
         while True:
-            if self._refetched is not None:
-                message = await anext(self._refetched, None)
-                if message is not None:
-                    return message
-                self._refetched = None
-            item = await self._next_item()
-            if isinstance(item, Message):
-                self._handed_out(item)
-                return item
-            await self._tell(item)
+            if self._work is None and self._refetched is not None:
+                self._work = _begun(self._next_refetched(self._refetched))
+            if self._work is None:
+                item = await self._next_item()
+                if isinstance(item, Message):
+                    self._handed_out(item)
+                    return item
+                self._tell(item)
+                continue
+            await asyncio.wait([self._work])
+            work, self._work = self._work, None
+            if work.cancelled():
+                continue  # by `close`
+            if (message := work.result()) is not None:
+                return message
 
     def ack(self, message: Message) -> None:
-        """Acknowledges a message and all before it that were not refused. Raises ValueError without `ack`."""
+        """Acknowledges a message and all before it that were not refused. Nothing happens for one of a topic that was
+        created again since. Raises ValueError without `ack`."""
         acks, seq = self._acks_of(message)
-        exact = acks.is_replay(seq)
-        due = acks.acknowledge(seq)
-        if due is not None:
-            self._stream.send({"type": "ack", "topic_id": message.topic_id, "seq": due, "exact": exact})
+        if acks is not None:
+            self._send(message.topic_id, acks.acknowledge(seq))
         if self._current is not None and self._current.seq == seq:
             self._current = None
 
@@ -86,15 +92,21 @@ class Subscription:
         or given up, so the server sends at most 256 messages meanwhile. Raises ValueError without `ack`.
         """
         acks, seq = self._acks_of(message)
-        acks.refuse(seq)
+        self._current = None
+        if acks is None:
+            return
+        due = acks.refuse(seq)
         frame = {"type": "nack", "topic_id": message.topic_id, "seq": seq, "reason": reason[:256]}
         self._stream.tell(frame, lambda: acks.heard(seq))
-        self._current = None
+        self._send(message.topic_id, due)
 
     async def confirm(self) -> None:
-        """Waits until the server has stored what was acknowledged. Raises RequestFailed, TimeoutError."""
+        """Waits until the server has stored what was acknowledged; of a group, until it has taken it, which it stores
+        within a second. Raises RequestFailed, TimeoutError."""
         for feed in self._feeds.values():
-            last = feed.acks.repeated() if feed.acks is not None else None
+            if feed.acks is None:
+                continue
+            last = 0 if feed.wish.group is not None else feed.acks.repeated()  # 0: no message, but an answer
             if last is not None:
                 await self._stream.ask({"type": "ack", "topic_id": feed.topic_id, "seq": last})
 
@@ -123,13 +135,10 @@ class Subscription:
         """How many messages gaps named so far."""
         return sum(feed.missed for feed in self._feeds.values())
 
-    def is_apart(self, message: Message) -> bool:
-        """Whether a message was refused before, or is a replayed dead letter: an `ack` of it settles no other."""
-        acks, seq = self._acks_of(message)
-        return acks.is_apart(seq)
-
     def close(self) -> None:
         """Leaves the topics. The iterator ends behind what has arrived already."""
+        if self._work is not None:
+            self._work.cancel()
         self._finalizer()
 
     async def _next_item(self) -> Message | Event:
@@ -145,28 +154,53 @@ class Subscription:
     def _handed_out(self, message: Message) -> None:
         if self._mode == "auto":
             self._current = message
-        acks = self._feeds[message.topic_id].acks
-        if self._mode == "manual" and acks is not None and message.seq is not None:
-            acks.handed_out(message.seq)
+        feed = self._feeds[message.topic_id]
+        if self._mode == "manual" and feed.acks is not None and message.seq is not None and _is_present(message, feed):
+            feed.acks.handed_out(message.seq)
 
-    async def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event) -> None:
+        """Calls the application's function; where it is async it goes on as `_work`."""
         if not isinstance(event, Gap):
             if self._on_event is not None and inspect.isawaitable(told := self._on_event(event)):
-                await told
+                self._work = _begun(_ended(told))
             return
         if self._on_gap is None:
             _log.warning("%s: %d messages are missing (%s)", event.topic_id, event.count, event.reason)
             return
-        found = self._on_gap(event)
-        messages: Any = await found if inspect.isawaitable(found) else found
+        found: Any = self._on_gap(event)
+        if inspect.isawaitable(found):
+            self._work = _begun(self._found_later(found))
+        else:
+            self._found(found)
+
+    def _found(self, messages: Any) -> None:
         if messages is not None:
             self._refetched = aiter(messages) if isinstance(messages, AsyncIterable) else _each(messages)
 
-    def _acks_of(self, message: Message) -> tuple[Acks, int]:
-        acks = self._feeds[message.topic_id].acks
-        if acks is None or message.seq is None:
+    async def _found_later(self, messages: Awaitable[Any]) -> None:
+        self._found(await messages)
+
+    async def _next_refetched(self, messages: AsyncIterator[Message]) -> Message | None:
+        try:
+            return await anext(messages)
+        except BaseException as error:
+            self._refetched = None  # its end, or what the application gets for it
+            if isinstance(error, StopAsyncIteration):
+                return None
+            raise
+
+    def _send(self, topic_id: str, due: list[Due]) -> None:
+        for seq, order in due:
+            self._stream.send({"type": "ack", "topic_id": topic_id, "seq": seq, "order": order})
+
+    def _acks_of(self, message: Message) -> tuple[Acks | None, int]:
+        """Returns where a message is settled, None where its number means another message now."""
+        feed = self._feeds[message.topic_id]
+        if feed.acks is None or message.seq is None:
             raise ValueError(f"{message.topic_id} is followed without ack")
-        return acks, message.seq
+        if message.epoch is None:
+            raise ValueError(f"message {message.seq} of {message.topic_id} has no epoch: no subscription gave it")
+        return feed.acks if _is_present(message, feed) else None, message.seq
 
 
 class HeldSubscription(Subscription):
@@ -179,6 +213,21 @@ class HeldSubscription(Subscription):
 def _leave(stream: Stream, feeds: list[Feed]) -> None:
     for feed in feeds:
         stream.leave(feed)
+
+
+def _is_present(message: Message, feed: Feed) -> bool:
+    """Whether a message is of the topic as it is now: one that was created again begins anew at 1."""
+    return message.epoch == feed.position.epoch
+
+
+def _begun(work: Coroutine[Any, Any, Message | None]) -> "asyncio.Task[Message | None]":
+    task = asyncio.create_task(work, name="headgate-gap")
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ask for it any more
+    return task
+
+
+async def _ended(told: Awaitable[None]) -> None:
+    await told
 
 
 async def _each(messages: Iterable[Message]) -> AsyncIterator[Message]:

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from headgate_client.errors import ClientError
 from headgate_client.frames import Message
@@ -17,7 +15,6 @@ from headgate_client.subscription import HeldSubscription
 DRAIN_S: Final = 20.0
 MAX_CONCURRENCY: Final = 256  # what the server has in flight for one subscription
 Handler = Callable[[Message], Awaitable[Any]]
-Outcome = Literal["running", "done", "failed"]
 _log = logging.getLogger("headgate_client")
 
 
@@ -47,11 +44,12 @@ class Worker:
         self._gate = asyncio.Semaphore(concurrency)
         self._drain_s = drain_s
         self._running: set[asyncio.Task[None]] = set()
-        self._unsettled: OrderedDict[int | None, Outcome] = OrderedDict()  # by seq, in order of arrival
+        self._leaving = False  # handlers that still run are cancelled by us
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="headgate-worker")
+        self._task.add_done_callback(_told)
         return self
 
     async def __aexit__(
@@ -59,17 +57,17 @@ class Worker:
     ) -> None:
         assert self._task is not None
         self._task.cancel()
-        (ended,) = await asyncio.gather(self._task, return_exceptions=True)
-        if isinstance(ended, Exception):
-            _log.warning("the worker had ended before its block: %s", ended)
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._drain_s)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        with contextlib.suppress(ClientError, TimeoutError):  # then they come again
-            await self._messages.confirm()
-        self._messages.close()
+        try:
+            await asyncio.gather(self._task, return_exceptions=True)
+            if self._running:
+                await asyncio.wait(self._running, timeout=self._drain_s)
+            self._cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+            with contextlib.suppress(ClientError, TimeoutError):  # then they come again
+                await self._messages.confirm()
+        finally:
+            self._cancel()  # no handler outlives the block, however it ends
+            self._messages.close()
 
     async def done(self) -> None:
         """Waits until the subscription ends. Raises what it ended with, such as SubscriptionEnded `replaced`."""
@@ -89,31 +87,31 @@ class Worker:
             await self._gate.acquire()
 
     async def _one(self, message: Message) -> None:
-        by_itself = self._messages.is_apart(message)
-        if not by_itself:
-            self._unsettled[message.seq] = "running"
-        outcome: Outcome = "failed"
         try:
             await self._handler(message)
-            outcome = "done"
+        except asyncio.CancelledError as error:
+            if self._leaving:
+                raise
+            self._refuse(message, error)  # the handler waited for what others have cancelled
         except Exception as error:
-            _log.warning("%s: message %s failed", message.topic_id, message.seq, exc_info=error)
-            self._messages.nack(message, f"{type(error).__name__}: {error}")
+            self._refuse(message, error)
+        else:
+            self.handled += 1
+            self._messages.ack(message)
         finally:
             self._gate.release()
-        self.handled += outcome == "done"
-        self.failed += outcome == "failed"
-        if not by_itself:
-            self._settle(message, outcome)
-        elif outcome == "done":
-            self._messages.ack(message)
 
-    def _settle(self, message: Message, outcome: Outcome) -> None:
-        """Acknowledges as far as all before is settled: an `ack` counts for what is below it and was not refused."""
-        self._unsettled[message.seq] = outcome
-        last = None
-        while self._unsettled and (first := next(iter(self._unsettled.items())))[1] != "running":
-            del self._unsettled[first[0]]
-            last = first[0] if first[1] == "done" else last
-        if last is not None:
-            self._messages.ack(replace(message, seq=last))
+    def _refuse(self, message: Message, error: BaseException) -> None:
+        self.failed += 1
+        _log.warning("%s: message %s failed", message.topic_id, message.seq, exc_info=error)
+        self._messages.nack(message, f"{type(error).__name__}: {error}")
+
+    def _cancel(self) -> None:
+        self._leaving = True
+        for task in self._running:
+            task.cancel()
+
+
+def _told(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the worker has ended: %s", error)
