@@ -1,11 +1,13 @@
 """Tokens and tickets of the Python client's streams: how they are presented, when they are renewed, when it stops."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from headgate_client import Client, ConnectionStopped, Ticket
+from headgate_client import Client, ConnectionStopped, CredentialsFailed, Ticket
 from headgate_client import connection as connection_module
+from headgate_client.credentials import PAUSE_S, Credentials
 from headgate_client.reconnection import Backoff
 from tests.clients.python_streams import Peer, ends, gives, streams, take
 from tests.vectors.tokens import sign
@@ -123,3 +125,46 @@ async def test_a_function_that_fails_is_asked_again() -> None:
 
     async with streams(gives("a", 1)) as server, Client(server.url, credentials=fetch, trust_env=False) as client:
         assert await take(client.subscribe("a"), 1) == [1]
+
+
+async def test_a_function_that_fails_leaves_a_token_that_is_still_good(caplog: pytest.LogCaptureFixture) -> None:
+    now, asked = 1_000.0, 0
+
+    async def fetch() -> str:
+        nonlocal asked
+        asked += 1
+        if asked != 1:
+            raise OSError("no backend")
+        return sign({"claims": {"exp": 1_100}, "exp_in": None}, "a")
+
+    credentials = Credentials(fetch, clock=lambda: now)
+    first = await credentials.get()
+    now = 1_081.0  # due, and good for 19 s more
+    assert await credentials.get() == first == await credentials.get()
+    assert (asked, "is good for 19 s more" in caplog.text) == (2, True)
+    now += PAUSE_S
+    assert (await credentials.get(), asked) == (first, 3)
+    now = 1_100.0
+    with pytest.raises(CredentialsFailed, match="no backend"):
+        await credentials.get()
+
+
+async def test_of_a_renewed_token_that_is_refused_another_one_is_fetched() -> None:
+    made: list[str] = []
+
+    async def fetch() -> str:
+        made.append(sign({"exp_in": 1.0 if not made else 300.0}, f"ann-{len(made)}"))
+        return made[-1]
+
+    async def first(peer: Peer) -> None:
+        await peer.subscribed("a")
+        await peer.say("refreshed", id=(await peer.hear("refresh"))["id"])
+        await asyncio.sleep(0.05)
+        await peer.end(4401)  # all tokens that were made until now were revoked
+
+    async with (
+        streams(first, gives("a", 1)) as server,
+        Client(server.url, credentials=fetch, trust_env=False) as client,
+    ):
+        assert await take(client.subscribe("a"), 1) == [1]
+        assert (server.tokens[1], len(made)) == (f"Bearer {made[2]}", 3)

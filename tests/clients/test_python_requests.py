@@ -111,8 +111,9 @@ async def test_it_waits_as_long_as_the_server_asks() -> None:
 async def test_other_members_and_the_payload_are_sent_as_given() -> None:
     twin = Twin()
     async with twin.client(user="ann") as client:
-        await client.publish("a/b", None, client_msg_id="mine", priority="LOW", parent_message_id="p")
-    assert twin.bodies == [{"client_msg_id": "mine", "priority": "LOW", "parent_message_id": "p", "payload": None}]
+        await client.publish("a/b", None, client_msg_id="mine", key="k", priority="LOW", parent_message_id="p")
+    body = {"client_msg_id": "mine", "key": "k", "priority": "LOW", "parent_message_id": "p", "payload": None}
+    assert twin.bodies == [body]
     assert twin.requests[0].url.raw_path == b"/api/v1/topics/a%2Fb/publish"
     assert twin.requests[0].headers["X-Headgate-User"] == "ann"
     async with twin.client() as client:
@@ -180,7 +181,7 @@ async def test_credentials_that_cannot_be_used() -> None:
 
     cases: list[tuple[Any, str]] = [(ticket, "streams only"), (nothing, "NoneType"), (fails, "no backend")]
     for fetch, why in cases:
-        async with Twin().client(credentials=fetch) as client:
+        async with Twin().client(credentials=fetch, patience_s=0.1) as client:
             with pytest.raises(CredentialsFailed, match=why):
                 await client.publish("a", 1)
 
@@ -241,3 +242,70 @@ async def test_a_gap_is_refetched_as_far_as_history_has_it(
     async with twin.client() as client:
         messages: list[Message] = [message async for message in client.refetch(gap)]
     assert [message.seq for message in messages] == found
+
+
+async def test_an_index_that_stays_incomplete_is_an_error_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PATIENCE_S", 0.05)
+    twin = Twin()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params["after_seq"])
+        messages = [] if after else [{"type": "message", "topic_id": "a", "seq": 1, "payload": 1}]
+        body = {"messages": messages, "epoch": 7, "first_seq": 1, "last_seq": 9, "complete": not after}
+        return httpx.Response(200, json=body)
+
+    twin.rest = answer
+    async with twin.client() as client:
+        found = client.messages("a")
+        assert (await anext(found)).seq == 1
+        await asyncio.sleep(0.1)  # the time of the reader is none of the server's
+        with pytest.raises(Unreachable, match="cannot answer for all above 1"):
+            await anext(found)
+    assert len(twin.requests) > 2, "it was asked again after the reader had taken its time"
+
+
+async def test_a_publish_that_fails_says_under_which_id_it_may_be_repeated() -> None:
+    async def fails() -> str:
+        raise OSError("no backend")
+
+    twin = Twin()
+    twin.rest = lambda _: httpx.Response(504)
+    async with twin.client(patience_s=0.05) as client:
+        with pytest.raises(Problem) as failed:
+            await client.publish("a", 1)
+        assert failed.value.client_msg_id == twin.bodies[0]["client_msg_id"]
+    async with Twin().client(credentials=fails, patience_s=0.05) as client:
+        with pytest.raises(CredentialsFailed) as unsent:
+            await client.publish("a", 1, client_msg_id="mine")
+        assert unsent.value.client_msg_id == "mine"
+
+
+async def test_a_batch_that_fails_says_what_became_of_each_message() -> None:
+    good = {"status": 200, "topic_id": "a", "message_id": "m"}
+    busy = {"status": 503, "code": "overloaded", "retryable": True, "retry_after_ms": 1}
+    refused = {"status": 400, "code": "invalid_payload", "retryable": False}
+    first = [good] * 998 + [refused, busy]
+    twin = Twin(httpx.Response(200, json={"results": [{"client_msg_id": "x", **each} for each in first]}))
+    twin.rest = lambda _: httpx.Response(504)
+    async with twin.client(patience_s=0.05) as client:
+        with pytest.raises(Problem) as failed:
+            await client.publish_batch((Outgoing(payload=n) for n in range(2_500)), topic_id="a")
+    answers, ids = failed.value.answers, failed.value.client_msg_ids
+    assert [type(answer) for answer in answers] == [Published] * 998 + [Problem, type(None), type(None)]
+    sent = [json.loads(line)["client_msg_id"] for line in twin.requests[0].content.splitlines()]
+    assert list(ids[:1_000]) == sent and len(ids) == len(answers) == 1_001, "one more was taken from the iterable"
+
+
+async def test_credentials_that_fail_for_a_while_are_asked_for_again() -> None:
+    asked = 0
+
+    async def fetch() -> str:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise OSError("no backend")
+        return "t"
+
+    async with Twin().client(credentials=fetch) as client:
+        await client.request("POST", "/api/v1/topics", body={"name": "a"})  # it was not sent: it is safe to repeat
+    assert asked == 3

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from headgate_client.credentials import Credential, Credentials
-from headgate_client.errors import Problem, Unreachable
+from headgate_client.errors import ClientError, CredentialsFailed, Problem, Unreachable
 from headgate_client.frames import encode
 from headgate_client.reconnection import Backoff
 
@@ -63,29 +63,24 @@ class Api:
         repeated only with `key` (its `Idempotency-Key`), or where the caller says that it is `safe`. Raises Problem,
         Unreachable, CredentialsFailed.
         """
-        again = safe or key is not None or method in SAFE
+        safe = safe or key is not None or method in SAFE
         backoff = Backoff(random.random, FIRST_WAIT_S)
         deadline = time.monotonic() + self._patience_s
         renewed = False
         while True:
-            used = await self._credentials.get()
-            after_ms: int | None = None
+            used: Credential | None = None
             try:
+                used = await self._credentials.get()
                 return await self._once(method, path, body, params, key, used)
-            except Problem as problem:
-                if problem.status == 401 and not renewed and self._credentials.refused(used):
+            except (Problem, Unreachable, CredentialsFailed) as error:
+                self._at += isinstance(error, Unreachable)
+                if _status(error) == 401 and not renewed and self._credentials.refused(used):
                     renewed = True
                     continue
-                if not (again or problem.status in (429, 503)) or not problem.retryable:
+                if not _may_repeat(error, safe):
                     raise
-                failure: Problem | Unreachable = problem
-                after_ms = retry_after_ms(problem)
-            except Unreachable as error:
-                self._at += 1
-                if not again:
-                    raise
-                failure = error
-            wait = backoff.next_s(after_ms)
+                failure: ClientError = error
+            wait = backoff.next_s(retry_after_ms(failure) if isinstance(failure, Problem) else None)
             if time.monotonic() + wait > deadline:
                 raise failure
             _log.info("%s %s: %s; again in %.1f s", method, path, failure, wait)
@@ -116,6 +111,19 @@ class Api:
         if 200 <= answer.status_code < 300:
             return answer.json() if answer.content else None
         raise problem_of(answer)
+
+
+def _status(error: ClientError) -> int | None:
+    return error.status if isinstance(error, Problem) else None
+
+
+def _may_repeat(error: ClientError, safe: bool) -> bool:
+    """Whether a request may be sent again after a failure, and that may help."""
+    if isinstance(error, CredentialsFailed):
+        return error.may_help  # nothing was sent
+    if isinstance(error, Problem):
+        return error.retryable and (safe or error.status in (429, 503))
+    return safe
 
 
 def topic_path(topic_id: str, rest: str = "") -> str:

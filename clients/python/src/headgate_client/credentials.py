@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
@@ -11,6 +12,8 @@ from headgate_client.errors import CredentialsFailed
 
 LEAD_S: Final = 60.0  # a token is renewed so long before it expires,
 LEAD_PART: Final = 0.2  # but a short one not before so much of its life is left
+PAUSE_S: Final = 5.0  # after a fetch that failed, while the present token is still good
+_log = logging.getLogger("headgate_client")
 
 
 class Ticket(NamedTuple):
@@ -51,6 +54,7 @@ class Credentials:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._now: Credential | None = None
+        self._again_at = 0.0  # a due token is not renewed before
         if token is not None:
             self._now = credential(token, clock())
         elif ticket is not None:
@@ -75,10 +79,10 @@ class Credentials:
         """
         async with self._lock:
             if self._fetch is not None and (self._now is None or self._is_due(self._now)):
-                self._now = await self._fetched()
+                await self._renew()
             found = self._now
         if found is not None and found.is_ticket and not streams:
-            raise CredentialsFailed("a ticket opens streams only; requests over HTTP need a token")
+            raise CredentialsFailed("a ticket opens streams only; requests over HTTP need a token", may_help=False)
         return found
 
     def refused(self, used: Credential | None) -> bool:
@@ -90,7 +94,21 @@ class Credentials:
         return True
 
     def _is_due(self, known: Credential) -> bool:
-        return known.is_ticket or (known.renew_at is not None and self._clock() >= known.renew_at)
+        if known.is_ticket or known.renew_at is None or known.expires_at is None:
+            return known.is_ticket
+        now = self._clock()
+        return now >= known.expires_at or now >= max(known.renew_at, self._again_at)
+
+    async def _renew(self) -> None:
+        """Fetches another one. Where that fails, one that has not expired yet is kept."""
+        try:
+            self._now = await self._fetched()
+        except CredentialsFailed as error:
+            now = self._clock()
+            if self._now is None or self._now.expires_at is None or self._now.expires_at <= now:
+                raise
+            self._again_at = now + PAUSE_S
+            _log.warning("%s; the present token is good for %.0f s more", error, self._now.expires_at - now)
 
     async def _fetched(self) -> Credential:
         assert self._fetch is not None
@@ -101,7 +119,8 @@ class Credentials:
         if isinstance(given, Ticket):
             return Credential(given.text, is_ticket=True)
         if not isinstance(given, str):
-            raise CredentialsFailed(f"the function for credentials returned {type(given).__name__}, not a token")
+            kind = type(given).__name__
+            raise CredentialsFailed(f"the function for credentials returned {kind}, not a token", may_help=False)
         return credential(given, self._clock())
 
 

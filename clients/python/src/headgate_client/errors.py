@@ -1,10 +1,20 @@
 """What a caller of the client may have to catch; all of it is a ClientError."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
 class ClientError(Exception):
-    """Any error of this package. A mistake in an argument is a ValueError instead."""
+    """Any error of this package. A mistake in an argument is a ValueError instead.
+
+    Of a publish that failed, `client_msg_id` is the message's: to publish again under it makes no second message. Of a
+    batch, `client_msg_ids` has those of all messages that were taken, in order, and `answers` what became of each: an
+    answer or a Problem, None where nobody knows.
+    """
+
+    client_msg_id: str | None = None
+    client_msg_ids: Sequence[str] = ()
+    answers: Sequence[Any] = ()
 
 
 class Unreachable(ClientError):
@@ -21,7 +31,11 @@ class ConnectionStopped(ClientError):
 
 
 class CredentialsFailed(ClientError):
-    """No token or ticket that can be used here."""
+    """No token or ticket that can be used here. `may_help`: to ask for one again."""
+
+    def __init__(self, why: str, *, may_help: bool = True) -> None:
+        super().__init__(why)
+        self.may_help = may_help
 
 
 class SubscribeRefused(ClientError):

@@ -16,7 +16,7 @@ class InboxTopic:
     """A topic of which the user is a member. `mode` is `direct` or `inbox`.
 
     `head_seq` is its newest message, `cursor_seq` how far this device is, `read_seq` how far the user has read on any
-    device; `unread` counts messages above it.
+    device; `unread` counts messages above it. Another `epoch`: it was created again, and is numbered from 1.
     """
 
     topic_id: str
@@ -25,6 +25,7 @@ class InboxTopic:
     cursor_seq: int
     read_seq: int
     unread: int
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from headgate_client.api import FIRST_WAIT_S, PATIENCE_S, Api, retry_after_ms, topic_path
-from headgate_client.errors import Problem, Unreachable
+from headgate_client.errors import ClientError, Problem, Unreachable
 from headgate_client.frames import encode
 from headgate_client.reconnection import Backoff
 
 BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 7 * 1024 * 1024  # under the 8 MiB that a server takes
-_OPTIONAL: Final = ("topic_id", "client_msg_id", "priority", "parent_message_id", "parent_version", "attachments")
+_OPTIONAL: Final = (
+    "topic_id", "client_msg_id", "key", "priority", "parent_message_id", "parent_version", "attachments",
+)  # fmt: skip
 
 Wait = Literal["accepted", "sequenced", "delivered"]
 
@@ -42,11 +44,15 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One message of a batch. `topic_id` is needed where the batch has none; without a `client_msg_id` one is made."""
+    """One message of a batch. `topic_id` is needed where the batch has none; without a `client_msg_id` one is made.
+
+    Messages of one `key` go to one member of a group, in order.
+    """
 
     payload: Any
     topic_id: str | None = None
     client_msg_id: str | None = None
+    key: str | None = None
     priority: Literal["NORMAL", "LOW"] | None = None
     parent_message_id: str | None = None
     parent_version: int | None = None
@@ -64,31 +70,49 @@ class _Line(NamedTuple):
 
 
 async def publish(api: Api, topic_id: str, message: Outgoing, wait: Wait, timeout_ms: int | None) -> Published:
-    """Publishes one message. Raises Problem, Unreachable."""
-    body = message.body(message.client_msg_id or uuid.uuid4().hex)
+    """Publishes one message. Raises Problem, Unreachable, CredentialsFailed, with the `client_msg_id`."""
+    client_msg_id = message.client_msg_id or uuid.uuid4().hex
     params = {"wait": None if wait == "accepted" else wait, "timeout_ms": timeout_ms}
-    answer = await api.request("POST", topic_path(topic_id, "/publish"), body=body, params=params, safe=True)
-    return Published.of(answer)
+    path, body = topic_path(topic_id, "/publish"), message.body(client_msg_id)
+    try:
+        return Published.of(await api.request("POST", path, body=body, params=params, safe=True))
+    except ClientError as error:
+        error.client_msg_id = client_msg_id
+        raise
 
 
 async def publish_batch(
     api: Api, topic_id: str | None, messages: Iterable[Outgoing], wait: Wait, patience_s: float = PATIENCE_S
 ) -> list[Published | Problem]:
     """Publishes in order; returns one answer or problem for each message. Raises ValueError, Unreachable, and Problem
-    where the server refused a whole batch: messages of batches before it are published then."""
+    where the server refused a whole batch: messages of batches before it are published then. The error has what is
+    known of each message that was taken from `messages`."""
     path = "/api/v1/publish/batch" if topic_id is None else topic_path(topic_id, "/publish/batch")
-    answers: list[Published | Problem] = []
-    for batch in batches(messages):
-        answers += await _batch(api, path, batch, wait, patience_s)
-    return answers
+    taken: list[str] = []
+    answers: list[Published | Problem | None] = []
+    try:
+        for batch in batches(messages, taken):
+            found: dict[int, Published | Problem] = {}
+            try:
+                await _batch(api, path, batch, wait, patience_s, found)
+            finally:
+                answers += [found.get(line.at) for line in batch]
+    except ClientError as error:
+        error.client_msg_ids = taken
+        error.answers = answers + [None] * (len(taken) - len(answers))
+        raise
+    return [answer for answer in answers if answer is not None]
 
 
-def batches(messages: Iterable[Outgoing]) -> Iterator[list[_Line]]:
-    """Yields batches within both bounds of the server."""
+def batches(messages: Iterable[Outgoing], taken: list[str] | None = None) -> Iterator[list[_Line]]:
+    """Yields batches within both bounds of the server; puts the `client_msg_id` of each message into `taken`."""
     batch: list[_Line] = []
     size = 0
     for message in messages:
-        text = encode(message.body(message.client_msg_id or uuid.uuid4().hex))
+        client_msg_id = message.client_msg_id or uuid.uuid4().hex
+        text = encode(message.body(client_msg_id))
+        if taken is not None:
+            taken.append(client_msg_id)
         length = len(text.encode("utf-8", "surrogatepass")) + 1
         if batch and (len(batch) == BATCH_ITEMS or size + length > BATCH_BYTES):
             yield batch
@@ -99,13 +123,16 @@ def batches(messages: Iterable[Outgoing]) -> Iterator[list[_Line]]:
         yield batch
 
 
-async def _batch(api: Api, path: str, batch: list[_Line], wait: Wait, patience_s: float) -> list[Published | Problem]:
-    """Sends a batch, and again those of its messages that may still be taken."""
-    answers: dict[int, Published | Problem] = {}
+async def _batch(
+    api: Api, path: str, batch: list[_Line], wait: Wait, patience_s: float, answers: dict[int, Published | Problem]
+) -> None:
+    """Sends a batch, and again those of its messages that may still be taken; puts what is known into `answers`."""
     backoff = Backoff(random.random, FIRST_WAIT_S)
     deadline = time.monotonic() + patience_s
     left = batch
     while left:
+        for line in left:
+            answers.pop(line.at, None)  # it is sent again: what becomes of it is not known before the answer
         body = "\n".join(line.text for line in left)
         params = {"wait": None if wait == "accepted" else wait}
         answer = await api.request("POST", path, body=body, params=params, safe=True)
@@ -120,7 +147,6 @@ async def _batch(api: Api, path: str, batch: list[_Line], wait: Wait, patience_s
             break
         if left:
             await asyncio.sleep(pause)
-    return [answers[line.at] for line in batch]
 
 
 def _answer(result: dict[str, Any]) -> Published | Problem:

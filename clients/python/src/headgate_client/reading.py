@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headgate_client.api import FIRST_WAIT_S, PATIENCE_S, Api, topic_path
-from headgate_client.errors import Problem
+from headgate_client.errors import Problem, Unreachable
 from headgate_client.frames import Gap, Message
 from headgate_client.reconnection import Backoff
 
@@ -40,14 +40,9 @@ async def page(api: Api, topic_id: str, params: dict[str, Any]) -> Page:
 
 
 async def everything(api: Api, topic_id: str, after_seq: int, to_seq: int | None) -> AsyncIterator[Message]:
-    """Yields messages above `after_seq`, up to `to_seq`. Waits for an index that is being rebuilt. Raises Problem."""
-    backoff = Backoff(random.random, FIRST_WAIT_S)
-    deadline = time.monotonic() + PATIENCE_S
+    """Yields messages above `after_seq`, up to `to_seq`. Raises what `_whole_page` does."""
     while to_seq is None or after_seq < to_seq:
-        found = await page(api, topic_id, {"after_seq": after_seq, "limit": PAGE})
-        if not found.complete and time.monotonic() < deadline:
-            await asyncio.sleep(backoff.next_s())
-            continue
+        found = await _whole_page(api, topic_id, after_seq)
         for message in found.messages:
             assert message.seq is not None
             if to_seq is not None and message.seq > to_seq:
@@ -70,3 +65,17 @@ async def refetch(api: Api, gap: Gap) -> AsyncIterator[Message]:
     except Problem as problem:
         if problem.code != "gone":  # no longer kept
             raise
+
+
+async def _whole_page(api: Api, topic_id: str, after_seq: int) -> Page:
+    """Waits while the index cannot answer for the whole range: it is being rebuilt. Raises Problem, Unreachable."""
+    backoff = Backoff(random.random, FIRST_WAIT_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = await page(api, topic_id, {"after_seq": after_seq, "limit": PAGE})
+        if found.complete:
+            return found
+        pause = backoff.next_s()
+        if time.monotonic() + pause > deadline:
+            raise Unreachable(f"{topic_id}: the server cannot answer for all above {after_seq} yet")
+        await asyncio.sleep(pause)
