@@ -50,6 +50,10 @@ class Program:
         assert self._process.wait() == 0
         return lines
 
+    def terminate(self) -> None:
+        """Sends SIGTERM, as a container does."""
+        self._process.terminate()
+
     def __enter__(self) -> "Program":
         return self
 
@@ -96,7 +100,7 @@ def test_the_programs_that_publish(served: Served, tmp_path: Path) -> None:
 def test_the_worker_of_a_group_acknowledges_and_what_it_cannot_do_is_a_dead_letter(
     served: Served, tmp_path: Path
 ) -> None:
-    (worker,) = blocks("docs/how-to/workers.md", "python")
+    worker, _ = blocks("docs/how-to/workers.md", "python")
     assert len([line for line in worker.splitlines() if line.strip()]) <= 20
     retry = {"kind": "fixed", "first_ms": 100, "max_ms": 100, "max_attempts": 2}
     with httpx.Client(base_url=f"{served.url}/api/v1", trust_env=False) as http:
@@ -110,6 +114,19 @@ def test_the_worker_of_a_group_acknowledges_and_what_it_cannot_do_is_a_dead_lett
             _until(lambda: bool(http.get("/dead-letters", params={"topic_id": "jobs"}).json()["dead_letters"]))
         (letter,) = http.get("/dead-letters", params={"topic_id": "jobs"}).json()["dead_letters"]
     assert (letter["seq"], letter["group"], letter["attempts"]) == (2, "mailers", 2)
+
+
+def test_the_worker_that_is_ended_by_a_signal_ends_its_block(served: Served, tmp_path: Path) -> None:
+    _, worker = blocks("docs/how-to/workers.md", "python")
+    with httpx.Client(base_url=f"{served.url}/api/v1", trust_env=False) as http:
+        publish(served, "before", "jobs")
+        with Program(tmp_path, served.url.removeprefix("http://"), worker) as program:
+            _until(lambda: http.get("/topics/jobs").json()["subscriber_count"] == 1)
+            publish(served, "mail", "jobs")
+            assert program.line() == "done: mail"
+            program.terminate()
+            assert program.rest() == []
+        assert http.get("/topics/jobs").json()["subscriber_count"] == 0
 
 
 def _until(condition: Callable[[], bool]) -> None:
