@@ -8,7 +8,7 @@ import { build } from "esbuild";
 /** Members that only modules of this package use, and that are no member of anything on the wire. */
 const INTERNAL = [
   "acked", "acknowledged", "answered", "bearer", "connection", "expire", "gone", "leave", "publisher", "report", "urls", "wake",
-  "acksChanged", "ackDue", "ackTold", "askId", "asking", "askRefused", "caughtUp", "isHalfFree", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
+  "acksChanged", "nextAck", "ackDue", "sendAcks", "askId", "asking", "askRefused", "caughtUp", "isHalfFree", "finish", "heard", "told", "pauseMs", "handed", "isRefused", "judge",
   "needsWebSocket", "newId", "newSession", "ofRequest", "ofStream", "onClosed", "onFrame", "onLost", "onReady", "onState",
   "ownId", "jitter", "passes", "queued", "ready", "refreshable", "renewable", "reset", "retried", "sendSpare", "silent", "untold",
   "gap", "missing", "onError", "request", "take",

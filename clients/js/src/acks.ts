@@ -3,8 +3,15 @@
  *
  * An `ack` counts for all messages below it, also for one that was refused and that the server has just sent again. So none
  * goes above the lowest refused message before that one is handled, or given up by the server: behind a refused message it
- * sends nothing before that one.
+ * sends nothing before that one. Nor does an `ack` count for a refused message where it names one that was sent before that
+ * one came again: so a refused message that is handled at last is named by an `ack` of its own.
  */
+
+const TOLD = 0; // the server is told of a refusal
+const HEARD = 1; // it has heard of it; above: the message has come again, and the first seq that had not come then
+
+const OPEN = 1; // a dead letter that was sent anew
+const REFUSED = 2; // the same
 
 export class Acks {
   private _finished = 0; // the highest that was acknowledged here
@@ -12,25 +19,26 @@ export class Acks {
   private _seen = 0; // the highest that came in the present session: the server knows no other
   private _again = Infinity; // the lowest that is finished here and was sent again: the server has to be told once more
   private readonly _open = new Set<number>(); // waiting in the queue; in auto mode also in the application's hands
-  private readonly _refused = new Map<number, boolean>(); // whether the server has heard of it
-  private readonly _replays = new Map<number, "open" | "refused">(); // dead letters that were sent anew
-  private readonly _exact: number[] = []; // handled replays: each is acknowledged by its own number
+  private readonly _refused = new Map<number, number>(); // until it is handled
+  private readonly _own = new Set<number>(); // were refused and are handled: to be named
+  private readonly _replays = new Map<number, number>(); // dead letters that were sent anew
+  private readonly _exact = new Set<number>(); // handled replays: each is acknowledged by its own number
 
   constructor(private readonly _manual: boolean) {}
 
   /** The highest seq up to which nothing is open; undefined where nothing was finished. */
   get acknowledged(): number | undefined {
-    return this._finished ? Math.min(this._finished, lowest(this._open) - 1, lowest(this._refused.keys()) - 1) : undefined;
+    return this._finished ? Math.min(this._finished, Math.min(...this._open, ...this._refused.keys()) - 1) : undefined;
   }
 
   /** Whether a message that lies at or below the cursor is for the application. `attempt` is that of the frame. */
   passes(seq: number, attempt?: number): boolean {
     const replay = this._replays.get(seq);
-    if (attempt === 1 || replay) return replay !== "open" && !this._open.has(seq);
+    if (attempt === 1 || replay) return replay !== OPEN && !this._open.has(seq);
     this._arrived(seq);
     if (this._open.has(seq)) return false;
-    if (this._refused.has(seq)) return true;
-    if (seq > this._finished && this._manual) return (attempt ?? 1) > 1;
+    if (this.isRefused(seq)) return true;
+    if (this._refused.has(seq) || (seq > this._finished && this._manual)) return (attempt ?? 1) > 1;
     this._again = Math.min(this._again, seq);
     return false;
   }
@@ -38,11 +46,11 @@ export class Acks {
   /** A message was put into the queue. */
   queued(seq: number, attempt?: number): void {
     if (attempt === 1 || this._replays.has(seq)) {
-      this._replays.set(seq, "open");
+      this._replays.set(seq, OPEN);
       return;
     }
     this._arrived(seq);
-    this._refused.delete(seq);
+    if (this._refused.has(seq)) this._refused.set(seq, this._seen + 1);
     this._open.add(seq);
   }
 
@@ -51,41 +59,43 @@ export class Acks {
     if (this._manual) this._open.delete(seq);
   }
 
-  /** Acknowledged: this one, and by the protocol every one below it but those that were refused. */
+  /** Acknowledged: this one, and by the protocol every one below it but those that were refused and came again behind it. */
   finish(seq: number): void {
     if (this._replays.delete(seq)) {
-      this._exact.push(seq);
+      this._exact.add(seq);
       return;
     }
     this._open.delete(seq);
-    this._refused.delete(seq);
+    if (this._refused.delete(seq)) this._own.add(seq);
+    for (const [low, next] of this._refused) if (next > HEARD && next <= seq) this._refused.delete(low);
     this._finished = Math.max(this._finished, seq);
   }
 
   /** Returns whether it was not refused already, so that the server is to be told. */
   nack(seq: number): boolean {
     if (this.isRefused(seq)) return false;
-    if (this._replays.has(seq)) this._replays.set(seq, "refused");
+    if (this._replays.has(seq)) this._replays.set(seq, REFUSED);
     else {
       this._open.delete(seq);
-      this._refused.set(seq, false);
+      this._refused.set(seq, TOLD);
     }
     return true;
   }
 
   /** The server has the `nack`: what it sends from now on shows whether the message comes again. */
   heard(seq: number): void {
-    if (this._refused.has(seq)) this._refused.set(seq, true);
+    if (this._refused.get(seq) === TOLD) this._refused.set(seq, HEARD);
   }
 
   /** Whether a message in the application's hands was refused there. */
   isRefused(seq: number): boolean {
-    return this._refused.has(seq) || this._replays.get(seq) === "refused";
+    return this._refused.get(seq)! <= HEARD || this._replays.get(seq) === REFUSED;
   }
 
   /** A new session begins at the server's cursor, which is below what was refused or has passed it. */
   newSession(): void {
-    for (const seq of this._refused.keys()) this._refused.set(seq, true);
+    for (const seq of this._refused.keys()) this.heard(seq);
+    this._own.clear(); // it knows of no refusal
     this._seen = 0;
     this._again = Infinity;
   }
@@ -93,8 +103,10 @@ export class Acks {
   /** The topic begins anew. */
   reset(): void {
     this.newSession();
-    for (const kept of [this._refused, this._open, this._replays]) kept.clear();
-    this._exact.length = 0;
+    this._refused.clear();
+    this._open.clear();
+    this._replays.clear();
+    this._exact.clear();
     this._finished = this._sent = 0;
   }
 
@@ -109,17 +121,17 @@ export class Acks {
   }
 
   /** Returns the seq of the `ack` to send, or null. `told` follows when it was sent. */
-  due(): number | null {
-    if (this._exact.length) return this._exact[0]!;
+  nextAck(): number | null {
+    const [exact] = this._exact;
+    if (exact) return exact;
     const seq = Math.min(this.acknowledged ?? 0, this._seen);
-    return seq > 0 && (seq > this._sent || seq >= this._again) ? seq : null;
+    const own = Math.min(...this._own); // of none: Infinity
+    return own <= seq ? own : seq > this._sent || seq >= this._again ? seq : null;
   }
 
   told(seq: number): void {
-    if (this._exact[0] === seq) {
-      this._exact.shift();
-      return;
-    }
+    if (this._exact.delete(seq)) return;
+    this._own.delete(seq);
     this._sent = Math.max(this._sent, seq);
     this._again = Infinity;
   }
@@ -130,12 +142,6 @@ export class Acks {
   }
 
   private _givenUp(below: number): void {
-    for (const [seq, heard] of this._refused) if (heard && seq < below) this._refused.delete(seq);
+    for (const [seq, state] of this._refused) if (state === HEARD && seq < below) this._refused.delete(seq);
   }
-}
-
-function lowest(seqs: Iterable<number>): number {
-  let least = Infinity;
-  for (const seq of seqs) least = Math.min(least, seq);
-  return least;
 }

@@ -343,12 +343,7 @@ export class Headgate {
 
   /** Sends the newest acknowledgement where there is one and the server's rate allows it. */
   private _acknowledge(subscription: Subscription): void {
-    for (let due = subscription.ackDue(); due; due = subscription.ackDue()) {
-      const sent = this._connection.sendSpare({ type: "ack", topic_id: subscription.topic_id, seq: due.seq });
-      if (!sent) return;
-      subscription.ackTold(due.seq);
-    }
-    this._unacked.delete(subscription);
+    if (subscription.sendAcks((frame) => this._connection.sendSpare(frame))) this._unacked.delete(subscription);
   }
 }
 

@@ -103,7 +103,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   /** Acknowledges what is due and waits until the cursor is in the server's log. */
   async flush(): Promise<void> {
-    for (let seq = this._acks?.due(); seq; seq = this._acks?.due()) {
+    for (let seq = this._acks?.nextAck(); seq; seq = this._acks?.nextAck()) {
       await this._host.connection.request({ type: "ack", topic_id: this.topic_id, seq });
       this._acks?.told(seq);
     }
@@ -180,13 +180,16 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   /** @internal Returns the `ack` to send, or null. */
   ackDue(): { seq: number; untold: number } | null {
-    const seq = this.state === "live" ? this._acks?.due() : null;
+    const seq = this.state === "live" ? this._acks?.nextAck() : null;
     return seq ? { seq, untold: this._acks?.untold ?? 0 } : null;
   }
 
-  /** @internal The `ack` was sent. */
-  ackTold(seq: number): void {
-    this._acks?.told(seq);
+  /** @internal Gives `send` each `ack` that is due, until it does not take one; returns whether it took all. */
+  sendAcks(send: (frame: Frame) => boolean): boolean {
+    for (let due; (due = this.ackDue()); this._acks!.told(due.seq)) {
+      if (!send({ type: "ack", topic_id: this.topic_id, seq: due.seq })) return false;
+    }
+    return true;
   }
 
   /** @internal Ends it, with an error unless the application wanted it. */
@@ -207,10 +210,7 @@ export class Subscription<Payload = any> implements AsyncIterable<Message<Payloa
 
   /** Says what was handled, and leaves. */
   private _depart(event: SubscriptionEvent): void {
-    for (let due = this.ackDue(); due; due = this.ackDue()) {
-      this._host.connection.send({ type: "ack", topic_id: this.topic_id, seq: due.seq });
-      this.ackTold(due.seq);
-    }
+    this.sendAcks((frame) => this._host.connection.send(frame));
     this._move(event);
     this._host.leave(this.topic_id);
   }

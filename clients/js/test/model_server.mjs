@@ -41,9 +41,9 @@ export class ModelServer {
     else if (type === "unsubscribe") {
       this.session = undefined;
       this.say({ type: "unsubscribed", id, topic_id: "t", reason: "requested" });
-    } else if (type === "ack") this.store(Math.min(seq, this.session.sent));
+    } else if (type === "ack") this.acknowledge(seq);
     else if (type === "nack") {
-      this.session.refused.add(seq);
+      this.session.refused.set(seq, Infinity);
       this.say({ type: "ok", id });
     }
   }
@@ -51,7 +51,7 @@ export class ModelServer {
   grant({ id, from = "live", ack }) {
     const { place, ...told } = this.placed(from);
     const gap = this.expired(from, told.reason, place);
-    this.session = { sent: place, refused: new Set(), target: from === "live" ? undefined : this.head };
+    this.session = { sent: place, refused: new Map(), acked: new Set(), target: from === "live" ? undefined : this.head };
     if (ack) this.store(place);
     if (this.reach) this.grants.push({ epoch: this.epoch, place });
     this.say({ type: "subscribed", id, topic_id: "t", profile: "durable", epoch: this.epoch, seq: this.head, first_seq: this.first, ...told });
@@ -79,6 +79,13 @@ export class ModelServer {
     return from.seq < oldest ? { place: oldest, resumed: false, reason: "expired" } : { place: from.seq, resumed: true };
   }
 
+  /** All up to `last`, and of refused ones those that had come again before `last` was sent; its own number always counts. */
+  acknowledge(last) {
+    const { sent, refused, acked } = this.session;
+    for (let seq = 1; seq <= Math.min(last, sent); seq += 1) if (seq === last || last > (refused.get(seq) ?? 0)) acked.add(seq);
+    while (acked.has(this.cursor.seq + 1)) this.store(this.cursor.seq + 1);
+  }
+
   store(seq) {
     if (this.cursor?.epoch !== this.epoch || this.cursor.seq < seq) this.cursor = { epoch: this.epoch, seq };
   }
@@ -86,18 +93,23 @@ export class ModelServer {
   /** Nothing newer is sent while a message is refused. */
   send() {
     const { session } = this;
-    for (; session && !session.refused.size && session.sent < this.head; ) this.message((session.sent += 1));
+    for (; session && !this.waiting.length && session.sent < this.head; ) this.message((session.sent += 1));
     if (session?.target === undefined || session.sent < session.target) return;
     session.target = undefined;
     this.say({ type: "caught_up", topic_id: "t", seq: session.sent });
   }
 
+  /** What was refused and has not come again. */
+  get waiting() {
+    return [...(this.session?.refused ?? [])].filter(([, newest]) => newest === Infinity).map(([seq]) => seq);
+  }
+
   /** The retry delay is over: what was refused, and all behind it that is not acknowledged, comes again. */
   retry() {
-    const { refused, sent } = this.session ?? { refused: new Set() };
-    const begin = Math.min(...refused);
-    refused.clear();
-    for (let seq = begin; seq <= sent; seq += 1) this.message(seq, { attempt: 2 });
+    const { waiting } = this;
+    const { refused, acked, sent } = this.session ?? {};
+    for (const seq of waiting) refused.set(seq, sent);
+    for (let seq = Math.min(...waiting); seq <= sent; seq += 1) if (!acked.has(seq)) this.message(seq, { attempt: 2 });
     this.serve();
   }
 
