@@ -22,6 +22,7 @@ DEVICE: Final = "phone"
 INBOX: Final = f"/api/v1/inbox?device_id={DEVICE}"
 ACK: Final = "/api/v1/inbox/ack"
 AGAIN_S: Final = 1.0  # where there was no answer, or an empty page with more behind it
+_FREE: Final = ("rate_limited", "overloaded")  # such a refusal costs no read
 ANSWER_S: Final = 60.0
 SHOWN: Final = 5  # faults of a process
 
@@ -137,8 +138,8 @@ class ReturningMember:
                 self._polls.unanswered += 1
                 await asyncio.sleep(random.uniform(0, AGAIN_S))
                 continue
-            self.reads += answer.status != 429
             if answer.status in (200, 204):
+                self.reads += 1
                 is_page = target == self._herd.page
                 _count(self._polls.page_ms if is_page else self._polls.other_ms, self._now() - asked)
                 return msgspec.json.decode(answer.body) if answer.body else None
@@ -150,6 +151,7 @@ class ReturningMember:
         if answer.status not in (429, 503, 504):
             raise UnexpectedAnswer(f"an answer that no member expects: {answer.status} {answer.body[:300]!r}")
         code = msgspec.json.decode(answer.body)["code"]
+        self.reads += code not in _FREE
         self._polls.refused[code] = self._polls.refused.get(code, 0) + 1
         self._polls.too_early += was_told and answer.status == 429
         told = answer.headers.get("retry-after")
