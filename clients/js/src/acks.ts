@@ -10,8 +10,8 @@
 const TOLD = 0; // the server is told of a refusal
 const HEARD = 1; // it has heard of it; above: the message has come again, and the first seq that had not come then
 
-const OPEN = 1; // a dead letter that was sent anew
-const REFUSED = 2; // the same
+const OPEN = 1; // a dead letter that was sent anew waits for the application
+const REFUSED = 2; // it was refused again
 
 export class Acks {
   private _finished = 0; // the highest that was acknowledged here
