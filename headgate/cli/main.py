@@ -32,7 +32,7 @@ from headgate.cli.invocation import (
     reason_of,
     split_settings,
 )
-from headgate.cli.output import ReaderGone, let_go, not_written, note, say
+from headgate.cli.output import ReaderGone, let_go, note, say, writing
 from headgate.cli.presence_list import presence
 from headgate.cli.publish import publish
 from headgate.cli.recover_command import recover
@@ -209,13 +209,9 @@ app.command(rich_help_panel=OTHERS)(recover)
 
 def _flush() -> None:
     """Writes what is buffered. A role runs without standard output too."""
-    try:
+    with writing():
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise not_written(error) from None
 
 
 def _obey(invocation: Invocation, rest: list[str]) -> int:

@@ -54,13 +54,12 @@ class Output:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[None]:
         try:
-            yield
+            with writing():
+                yield
         except BrokenPipeError:
             let_go()
             if not self._go_on:
                 raise ReaderGone("nobody reads standard output") from None
-        except OSError as error:
-            raise not_written(error) from None
 
 
 def opened() -> TextIO:
@@ -73,9 +72,16 @@ def opened() -> TextIO:
 def say(line: str) -> None:
     """Writes one line to standard output, for whoever reads it. Raises WrongCommand, CommandFailed."""
     stream = opened()
-    try:
+    with writing():
         stream.write(line + "\n")
         stream.flush()
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Raises CommandFailed where standard output cannot be written, and BrokenPipeError where nobody reads it."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
