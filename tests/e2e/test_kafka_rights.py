@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tests.e2e.harness import Deployment, Stage, token, until
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.rights import Acls, Right, rights_on_page
 from tests.kafka.settings import Secured
+from tests.opened_log import opened_log
 
 PASSWORDS = {role: f"{role}-Passw0rd" for role in ("init", "ingest", "dispatcher", "maintenance")}
 CLEAR_S = 15.0  # for the line; a hang takes longer
@@ -111,28 +112,18 @@ async def test_the_rights_of_maintenance_are_enough(
     for options in (first, second):
         await init_kafka(replace(_options(cluster, ca, options.prefix, "init"), shards=2))
     anybody = LogOptions(f"kafka://{cluster.bootstrap}", "kept1", shards=2)
-    async with _opened(anybody) as log:
+    async with opened_log(anybody) as log:
         await fill_log(log)
-    async with _opened(first) as log:
+    async with opened_log(first) as log:
         file = await backup_of(log)
-    async with _opened(second) as log:
+    async with opened_log(second) as log:
         report = await restored(log, file, tmp_path)
         assert report.topics > 0 and report.members > 0
-    async with _opened(anybody) as log:
+    async with opened_log(anybody) as log:
         await log.truncate_before(LogName.MESSAGES, 0, 3)
-    async with _opened(first) as log:
+    async with opened_log(first) as log:
         loss = await recover_with_loss(log, 0, CLOCK, lambda: check_unserved(first))
         assert loss.lost_to == 3 and loss.messages > 0
-
-
-@asynccontextmanager
-async def _opened(options: LogOptions) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(options)
-    await log.open()
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 async def _publish(publisher: Publisher, topics: Sequence[str], number: int) -> None:
@@ -197,7 +188,7 @@ async def _use(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixtu
 
 
 async def _use_log(right: Right, options: LogOptions, caplog: pytest.LogCaptureFixture) -> None:
-    async with _opened(options) as log:
+    async with opened_log(options) as log:
         if right.role == "maintenance" and right.resource == "group":
             await check_unserved(options)
         elif right.resource == "group":

@@ -18,6 +18,7 @@ from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.ports import AppendUnknown, Log, LogError, LogUnavailable, OwnerGroup
 from tests.contract.log_suite import SystemClock, fill, read_from
 from tests.kafka.cluster import KafkaCluster
+from tests.opened_log import opened_log
 
 MESSAGES = LogName.MESSAGES
 
@@ -47,12 +48,8 @@ async def cluster(broken_often: KafkaCluster) -> KafkaCluster:
 async def opened(bootstrap: str, prefix: str, shards: int = 2) -> AsyncIterator[KafkaLog]:
     options = LogOptions(f"kafka://{bootstrap}", prefix, shards=shards)
     await init_kafka(options)
-    log = KafkaLog(options)
-    await log.open()
-    try:
+    async with opened_log(options) as log:
         yield log
-    finally:
-        await log.close()
 
 
 async def everything(log: Log, shard: int) -> list[Record]:

@@ -19,6 +19,7 @@ from headgate.runtime.logs.kafka_log import KafkaLog
 from headgate.runtime.logs.options import LogOptions
 from headgate.runtime.logs.shard_config import parse_config
 from headgate.runtime.ports import LogUnavailable
+from tests.opened_log import opened_log
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ async def test_the_second_run_changes_nothing_and_says_so(options: LogOptions) -
     again = await init_kafka(replace(options, shards=None))
     assert not again.changed
     assert (again.cluster_id, again.shards) == (first.cluster_id, 2)
-    async with opened(options) as log:
+    async with opened_log(options) as log:
         assert [await log.bounds(LogName.MESSAGES, shard) for shard in range(2)] == [(0, 1), (0, 1)]
 
 
@@ -110,7 +111,7 @@ async def test_several_at_once_agree(options: LogOptions) -> None:
     assert all(isinstance(report, LogUnavailable) for report in reports if report not in done), reports
     last = await init_kafka(options)
     assert {report.cluster_id for report in done} == {last.cluster_id}
-    async with opened(options) as log:
+    async with opened_log(options) as log:
         for shard in range(2):
             reader = await log.reader(LogName.MESSAGES, shard, 0)
             configs = [parse_config(record) for record in (await reader.read(10, 2.0)).records]
@@ -181,7 +182,7 @@ async def test_a_shard_of_another_cluster_is_refused(options: LogOptions) -> Non
 
 async def test_a_truncated_log_is_found_by_its_snapshot(options: LogOptions) -> None:
     first = await init_kafka(options)
-    async with opened(options) as log:
+    async with opened_log(options) as log:
         for shard in range(2):
             await log.append(LogName.MESSAGES, shard, b"k", b"v")
             await log.truncate_before(LogName.MESSAGES, shard, 1)
@@ -196,7 +197,7 @@ async def test_a_truncated_log_is_found_by_its_snapshot(options: LogOptions) -> 
     await log.close()
     again = await init_kafka(options)
     assert (again.cluster_id, again.changed) == (first.cluster_id, False)
-    async with opened(options) as log:
+    async with opened_log(options) as log:
         assert log.cluster_id == first.cluster_id
 
 
@@ -213,16 +214,6 @@ async def test_a_wrong_address_is_unavailable_and_names_it() -> None:
         await init_kafka(options)
     with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1"):
         await KafkaLog(options).open()
-
-
-@asynccontextmanager
-async def opened(options: LogOptions) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(options)
-    await log.open()
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 async def test_topics_are_made_with_the_retention_of_the_settings(options: LogOptions) -> None:
