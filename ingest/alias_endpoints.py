@@ -11,9 +11,9 @@ from headgate.core.wire.timestamps import rfc3339
 from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply, reply
 from headgate.runtime.http.queries import DEFAULT_PAGE, MAX_PAGE, integer
 from ingest import channel_vocabulary as vocabulary
+from ingest.bounded_reads import BoundedReads
 from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, seq_of
 from ingest.inbox_marks import InboxMarks, read_mark
-from ingest.inbox_reads import InboxReads
 from ingest.message_updates import MessageUpdates, Target
 from ingest.pages import read_page, write_page
 from ingest.publish import PublishEndpoint
@@ -30,7 +30,7 @@ class AliasEndpoints:
         history: HistoryEndpoint,
         updates: MessageUpdates,
         marks: InboxMarks,
-        reads: InboxReads,
+        reads: BoundedReads,
     ) -> None:
         self._publish = publish
         self._history = history

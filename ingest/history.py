@@ -13,9 +13,9 @@ from headgate.runtime.http.call import Call, Reply
 from headgate.runtime.http.queries import Query, integer, page_limit
 from headgate.runtime.ports import Shell
 from ingest.access import Access
+from ingest.bounded_reads import BoundedReads
 from ingest.owners import OUTCOME_S, OwnerQueries
 from ingest.ports import IngestMetrics
-from ingest.rates import Rates
 
 NOT_GIVEN: Final = -1
 _SEQ: Final = re.compile(rb'"seq":([0-9]+)')  # comes before anything that a publisher wrote
@@ -40,10 +40,10 @@ class Range(NamedTuple):
 class HistoryEndpoint:
     """Answers with pages of a topic's history."""
 
-    def __init__(self, access: Access, owners: OwnerQueries, rates: Rates, shell: Shell[IngestMetrics]) -> None:
+    def __init__(self, access: Access, owners: OwnerQueries, reads: BoundedReads, shell: Shell[IngestMetrics]) -> None:
         self._access = access
         self._owners = owners
-        self._rates = rates
+        self._reads = reads
         self._clock = shell.clock
         self._metrics = shell.metrics
 
@@ -54,17 +54,17 @@ class HistoryEndpoint:
 
     async def read(self, call: Call, topic_id: str, query: Callable[[], Range]) -> HistoryPage:
         """Returns a page of the topic; `query` reads what is wanted once the caller may read. Raises Refusal."""
-        self._rates.read(call.caller)
-        info = (await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")).info
-        wanted = query()
-        if info.is_ephemeral:
-            raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
-        began = self._clock.now()
-        ask = self._some if wanted.kinds or wanted.parent_id else self._whole
-        try:
-            return await ask(call, topic_id, wanted)
-        finally:  # a store that does not answer is a slow one
-            self._metrics.history_read(self._clock.now() - began)
+        with self._reads.one(call.caller):
+            info = (await self._access.require(topic_id, call.caller, rights.may_subscribe, "read")).info
+            wanted = query()
+            if info.is_ephemeral:
+                raise Refusal("not_in_profile", f"topic {topic_id} is ephemeral: its messages are not kept")
+            began = self._clock.now()
+            ask = self._some if wanted.kinds or wanted.parent_id else self._whole
+            try:
+                return await ask(call, topic_id, wanted)
+            finally:  # a store that does not answer is a slow one
+                self._metrics.history_read(self._clock.now() - began)
 
     async def _some(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
         """Returns a whole page from which messages are left out; an owner's answer ends at its bounds, at an `edge`."""

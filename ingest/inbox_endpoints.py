@@ -9,8 +9,8 @@ from headgate.core.wire.rights import may_be_told_of
 from headgate.runtime.http.call import NO_CONTENT, Call, Handler, Reply, reply
 from headgate.runtime.http.queries import page_limit
 from headgate.runtime.ports import Clock
+from ingest.bounded_reads import BoundedReads
 from ingest.inbox_marks import InboxMark, InboxMarks, check_device_id, read_mark
-from ingest.inbox_reads import InboxReads
 from ingest.missed_search import MissedSearch
 from ingest.owners import OwnerQueries
 from ingest.pages import read_page, write_page
@@ -29,7 +29,7 @@ class InboxEndpoints:
     """
 
     def __init__(
-        self, owners: OwnerQueries, marks: InboxMarks, reads: InboxReads, clock: Clock, turns: UserTurns
+        self, owners: OwnerQueries, marks: InboxMarks, reads: BoundedReads, clock: Clock, turns: UserTurns
     ) -> None:
         self._owners = owners
         self._marks = marks

@@ -25,6 +25,7 @@ from ingest.alias_endpoints import AliasEndpoints
 from ingest.app import handlers_of, make_app, with_charged_bodies
 from ingest.audit import AuditLog
 from ingest.batch import BatchEndpoints
+from ingest.bounded_reads import BoundedReads
 from ingest.catalog import Catalog
 from ingest.controls import Controls
 from ingest.dead_letter_endpoints import DeadLetterEndpoints
@@ -36,7 +37,6 @@ from ingest.event_streams import EventStreams
 from ingest.history import HistoryEndpoint
 from ingest.inbox_endpoints import InboxEndpoints
 from ingest.inbox_marks import InboxMarks
-from ingest.inbox_reads import InboxReads
 from ingest.message_endpoints import MessageEndpoints
 from ingest.message_queries import MessageQueries
 from ingest.message_updates import MessageUpdates
@@ -100,9 +100,8 @@ class IngestService:
         trace: PublishTraces | None = None,
     ) -> None:
         clock, rng, _ = shell
-        self._log, self._directory = log, directory
+        self._log, self._directory, self._authenticator = log, directory, authenticator
         self._appender = appender if trace is None else trace.appends(appender)
-        self._authenticator = authenticator
         self._owners = OwnerQueries(directory, clock, None if options.owner_in_process else COUNT_S)
         self._catalog, self._messages = Catalog(directory, clock, options.usual), MessageQueries(self._owners)
         access = Access(self._catalog, auto_create=options.auto_create)
@@ -125,8 +124,9 @@ class IngestService:
         self._events = EventStreams(directory, authenticator, rates, clock, rng)
         self._revocations = RevocationEndpoint(log, directory, authenticator, controls.keyed, clock, audit)
         publish, batches = self._publishes(options, shell, PublishTopics(access, topics, clock))
-        history, marks = HistoryEndpoint(access, self._owners, rates, shell), InboxMarks(self._owners, self._messages)
-        updates, reads = self._updates(access, controls, audit, options.payload_bytes), InboxReads(rates, rng)
+        history = HistoryEndpoint(access, self._owners, BoundedReads("history", rates, rng), shell)
+        marks, reads = InboxMarks(self._owners, self._messages), BoundedReads("inboxes", rates, rng)
+        updates = self._updates(access, controls, audit, options.payload_bytes)
         handlers = handlers_of(
             topics,
             TopicUpdates(access, self._catalog, controls, rates, audit, options.usual, options.kept_ms),

@@ -58,7 +58,7 @@ MODULES = {
     "link_events": "headgate.core.wire.link_events",
     "event_streams": "ingest.event_streams",
     "missed_search": "ingest.missed_search",
-    "inbox_reads": "ingest.inbox_reads",
+    "bounded_reads": "ingest.bounded_reads",
     "event_watcher": "ingest.event_watcher",
     "gateway_presence": "headgate.core.fanout.gateway_presence",
     "presence_questions": "headgate.core.fanout.presence_questions",

@@ -11,6 +11,7 @@ from headgate.core.wire.ids import id_text
 from headgate.core.wire.link import AskHistory, HistoryPage
 from headgate.runtime.http.call import Call
 from headgate.runtime.http.memory_budget import REQUEST_BYTES, MemoryBudget
+from ingest.bounded_reads import BoundedReads
 from ingest.history import NOT_GIVEN, HistoryEndpoint, Range, body_of, bounds, read_query
 from tests.ingest.parts import ANA, Parts, call, play, publish
 
@@ -66,12 +67,17 @@ def test_the_json_of_a_page(complete: bool) -> None:
     assert body == {"messages": messages, "epoch": 9, "first_seq": 2, "last_seq": 3, "complete": complete}
 
 
+def endpoint_of(parts: Parts) -> HistoryEndpoint:
+    reads = BoundedReads("history", parts.rates, parts.shell.rng)
+    return HistoryEndpoint(parts.access, parts.owners, reads, parts.shell)
+
+
 def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("t")
         await parts.topic("e", profile="ephemeral")
         parts.durable.hand_over([publish(info, b"%d" % at) for at in range(3)])
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+        endpoint = endpoint_of(parts)
         with MemoryBudget().share() as share:
             share.open("ana", 0)
             request = Call(ANA, {"topic_id": "t"}, {}, b"", "", None, b"", share)
@@ -90,7 +96,7 @@ def test_a_page_is_counted_twice_its_frames_and_an_ephemeral_topic_has_none() ->
 def test_the_time_of_a_read_is_measured_also_where_nobody_answers() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+        endpoint = endpoint_of(parts)
 
         async def slow(*_: object) -> HistoryPage:
             await asyncio.sleep(0.3)
@@ -144,7 +150,7 @@ def test_a_page_with_gaps_is_asked_for_until_it_is_whole(
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
         questions, parts.owner._AskHistory = scripted(pages)  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+        endpoint = endpoint_of(parts)
         answer = await endpoint.page(call()._replace(query={"limit": "4", "kinds": "message", **query}))
         assert [message["seq"] for message in json.loads(answer.body)["messages"]] == seqs
         assert [(q.after_seq, q.before_seq, q.since_ts, q.limit) for q in questions] == asked
@@ -159,7 +165,7 @@ def test_a_page_with_gaps_ends_where_the_index_cannot_answer_yet() -> None:
         rest = some(10, 30)
         rest.complete = False
         asked, parts.owner._AskHistory = scripted([some(60, 70), rest])  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+        endpoint = endpoint_of(parts)
         body = json.loads((await endpoint.page(call()._replace(query={"kinds": "message"}))).body)
         assert ([message["seq"] for message in body["messages"]], body["complete"]) == ([30, 70], False)
         assert len(asked) == 2
@@ -171,7 +177,7 @@ def test_a_page_with_gaps_of_a_topic_that_was_made_again_is_not_put_together() -
     async def scene(parts: Parts) -> None:
         await parts.topic("t")
         _, parts.owner._AskHistory = scripted([some(60, 70), some(0, 5, epoch=10)])  # type: ignore[assignment,method-assign]
-        endpoint = HistoryEndpoint(parts.access, parts.owners, parts.rates, parts.shell)
+        endpoint = endpoint_of(parts)
         with pytest.raises(Refusal, match="not_ready"):
             await endpoint.page(call()._replace(query={"parent_message_id": id_text(bytes(16))}))
 

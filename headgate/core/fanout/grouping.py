@@ -89,9 +89,7 @@ class Grouping:
             self._ack(member, seqs, None)
             detail = "the owner of the topic is away; the acknowledgement counts"
             raise Refusal("not_ready", detail, retry_after_ms=1_000)
-        if not seqs and frame_id is not None and not member.done:
-            member.subscription.session.emit(outbound.ok(frame_id))
-        elif seqs or frame_id is not None:
+        if seqs or frame_id is not None:  # what was acknowledged without an id may not be in the log yet
             self._ack(member, seqs or list(member.done), frame_id)
 
     def nack(self, member: GroupMember, command: Nack, frame_id: FrameId) -> None:

@@ -34,7 +34,16 @@ def test_acknowledgements_go_to_the_owner_and_are_answered_where_they_have_an_id
     assert [(ask.seqs, ask.stored) for ask in scene.heard(GroupAck)] == [([1, 2], False), ([3], True)]
     assert pipe.frames("ok") == [{"type": "ok", "id": "x"}]
     scene.say(pipe, type="ack", topic_id="a", seq=3, id="y")
-    assert scene.heard(GroupAck) == [] and pipe.frames("ok")[-1]["id"] == "y"
+    assert pipe.frames("ok")[-1]["id"] == "y"
+
+
+def test_a_repeat_with_an_id_is_answered_once_the_log_has_what_was_acknowledged_without_one() -> None:
+    scene = GroupScene()
+    pipe = scene.member()
+    scene.hand(pipe, 1, 2)
+    scene.say(pipe, type="ack", topic_id="a", seq=2)
+    scene.say(pipe, type="ack", topic_id="a", seq=2, id="x")
+    assert [(ask.seqs, ask.stored) for ask in scene.heard(GroupAck)] == [([1, 2], False), ([], True)]
 
 
 def test_a_refusal_goes_to_the_owner_once_and_only_for_what_was_written() -> None:

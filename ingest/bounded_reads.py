@@ -1,5 +1,5 @@
-"""The requests about inboxes that are being answered: bounded, or a crowd that comes in one moment waits for owners
-until it is refused, and all others with it.
+"""Requests of a kind that read from owners: so many at once, or a crowd that comes in one moment waits for owners until
+it is refused, and all others with it.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ MAX_READS: Final = 1_000  # as many are answered within a second, an owner's ans
 _BACK_MS: Final = 5_000  # within so long those come again for whom there was no room: several thousand are answered
 
 
-class InboxReads:
-    """Counts them; the length is their number."""
+class BoundedReads:
+    """Counts the requests about `subject` that are being answered; the length is their number."""
 
-    def __init__(self, rates: Rates, rng: Rng) -> None:
+    def __init__(self, subject: str, rates: Rates, rng: Rng) -> None:
+        self._subject = subject
         self._rates = rates
         self._rng = rng
         self._count = 0
@@ -34,7 +35,7 @@ class InboxReads:
         """
         if self._count >= MAX_READS:
             self._rates.require_read(caller)
-            why = "too many requests about inboxes are being answered; this one cost no read"
+            why = f"too many requests about {self._subject} are being answered; this one cost no read"
             raise Refusal("overloaded", why, retry_after_ms=int(self._rng.random() * _BACK_MS) + 1)
         self._rates.read(caller)
         self._count += 1

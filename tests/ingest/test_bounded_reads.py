@@ -1,4 +1,4 @@
-"""ingest.inbox_reads: so many requests about inboxes are answered at once; one more costs its caller nothing."""
+"""ingest.bounded_reads: so many requests of a kind are answered at once; one more costs its caller nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,11 +8,12 @@ import pytest
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.rights import Caller
 from headgate.runtime.http.call import Call, Reply
-from ingest import inbox_reads
+from ingest import bounded_reads
 from ingest.alias_endpoints import AliasEndpoints
+from ingest.bounded_reads import BoundedReads
+from ingest.history import HistoryEndpoint
 from ingest.inbox_endpoints import InboxEndpoints
 from ingest.inbox_marks import InboxMarks
-from ingest.inbox_reads import InboxReads
 from ingest.rates import RateLimits
 from ingest.user_turns import UserTurns
 from tests.ingest.parts import ANA, Parts, call, play
@@ -21,10 +22,10 @@ BO = Caller("bo")
 
 
 def test_one_more_than_there_is_room_for_costs_no_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_reads, "MAX_READS", 2)
+    monkeypatch.setattr(bounded_reads, "MAX_READS", 2)
 
     async def scene(parts: Parts) -> None:
-        reads = InboxReads(parts.rates, parts.shell.rng)
+        reads = BoundedReads("inboxes", parts.rates, parts.shell.rng)
         with reads.one(ANA), reads.one(ANA):
             for _ in range(10):
                 with pytest.raises(Refusal) as full, reads.one(BO):
@@ -44,10 +45,10 @@ def test_one_more_than_there_is_room_for_costs_no_read(monkeypatch: pytest.Monke
 
 
 def test_requests_that_wait_for_an_owner_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_reads, "MAX_READS", 1)
+    monkeypatch.setattr(bounded_reads, "MAX_READS", 1)
 
     async def scene(parts: Parts) -> None:
-        reads = InboxReads(parts.rates, parts.shell.rng)
+        reads = BoundedReads("inboxes", parts.rates, parts.shell.rng)
         marks = InboxMarks(parts.owners, parts.messages)
         inbox = InboxEndpoints(parts.owners, marks, reads, parts.clock, UserTurns())
         aliases = AliasEndpoints(None, None, None, marks, reads)  # type: ignore[arg-type]  # for its acknowledgements
@@ -67,6 +68,26 @@ def test_requests_that_wait_for_an_owner_keep_their_places(monkeypatch: pytest.M
                     await other(request._replace(caller=BO))
             with pytest.raises(Refusal, match="not_ready"):  # its owner says nothing
                 await waiting
+        assert len(reads) == 0
+
+    play(scene)
+
+
+def test_requests_for_history_are_bounded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_reads, "MAX_READS", 1)
+
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        reads = BoundedReads("history", parts.rates, parts.shell.rng)
+        endpoint = HistoryEndpoint(parts.access, parts.owners, reads, parts.shell)
+        monkeypatch.setattr(parts.directory, "ask", lambda *_: asyncio.get_running_loop().create_future())
+        asked = call()._replace(path_parameters={"topic_id": "t"})
+        waiting = asyncio.ensure_future(endpoint.page(asked))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Refusal, match="overloaded: too many requests about history"):
+            await endpoint.page(asked._replace(caller=BO))
+        with pytest.raises(Refusal, match="not_ready"):  # its owner says nothing
+            await waiting
         assert len(reads) == 0
 
     play(scene)
