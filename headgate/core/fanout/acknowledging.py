@@ -99,17 +99,15 @@ class Acknowledging:
 
     # The beginning and the end
 
-    def begin(self, subscription: Subscription, pending: PendingSubscribe, answer: Subscribed, shard: int) -> None:
-        """Takes a subscription that was granted; with `ack` its start is stored as its cursor.
-
-        `shard` is that of its user.
-        """
+    def begin(self, subscription: Subscription, pending: PendingSubscribe, answer: Subscribed) -> None:
+        """Takes a subscription that was granted; with `ack` its start is stored as its cursor."""
         if pending.subscribe.group:
             self.groups.begin(subscription, pending, answer)
         if pending.subscribe.group or not pending.subscribe.ack:
             return
         opened, lease, feed = pending.opened, pending.lease, subscription.feed
         assert opened is not None and lease is not None, "the cursor was opened before the topic's owner was asked"
+        shard = self._upstream.shard_of_user(lease.user_id)
         older = self._acks.get((lease.user_id, lease.device_id, lease.topic_id))
         if older is not None:
             self._do.replace(older.subscription)
@@ -149,8 +147,11 @@ class Acknowledging:
 
     def configure(self, feed: TopicFeed) -> None:
         """The topic's settings changed: its `retry` counts from the next failure on."""
+        found = self._by_feed.get(feed)
+        if found is None:  # called with each grant, of which most have no acknowledgements
+            return
         policy = _policy_of(feed)
-        for acks in self._by_feed.get(feed, ()):
+        for acks in found:
             acks.window.policy = policy
             if acks.replays is not None:
                 acks.replays.policy = policy

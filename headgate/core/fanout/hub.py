@@ -338,7 +338,7 @@ class Hub:
         subscription = session.follow(feed, *begin, member=answer.member, at_ms=self._tick_ms)
         if pending.subscribe.device_id != DEFAULT_DEVICE:
             self.connections.use_device(session, pending.subscribe.device_id)
-        self.acknowledging.begin(subscription, pending, answer, self.connections.shard_of(session.user_id))
+        self.acknowledging.begin(subscription, pending, answer)
         self.subscription_count += 1
         presence = self.audience.presence.begin(subscription, pending, answer)
         frames = grants.first_frames(pending, answer, self.metrics, presence)

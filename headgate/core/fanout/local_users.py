@@ -25,6 +25,11 @@ class _LocalUser:
         self.away = 0
         self.since = since
 
+    @property
+    def is_away(self) -> bool:
+        """Whether all connections are away."""
+        return self.away >= self.connections
+
 
 class LocalUsers:
     """The users of one gateway by feed; only topics whose presence is on are here.
@@ -39,6 +44,7 @@ class LocalUsers:
         self._watches = watches
         self._feeds: dict[TopicFeed, dict[str, _LocalUser]] = {}
         self._changed: dict[TopicFeed, dict[str, None]] = {}
+        self._news: set[TopicFeed] = set()  # of these, where somebody came, went or turned: not only connected again
         self._telling_all: dict[int | TopicFeed, Iterator[AttachPresence | PresenceChanged]] = {}
 
     def __contains__(self, feed: TopicFeed) -> bool:
@@ -63,14 +69,14 @@ class LocalUsers:
         self._feeds[feed] = {}
         for subscription in feed.subscriptions():
             self.join(subscription, away=away(subscription))
-        self._changed.pop(feed, None)
+        self._forget(feed)
         self._telling_all[feed] = self._whole(feed)
         self._want()
 
     def end(self, feed: TopicFeed) -> None:
         """The presence of a topic is off."""
         if self._feeds.pop(feed, None) is not None:
-            self._changed.pop(feed, None)
+            self._forget(feed)
             self._send(feed.shard, [TopicUsers(feed.topic_id, feed.epoch, [], False, True)])
 
     def wake(self, feed: TopicFeed) -> None:
@@ -98,6 +104,7 @@ class LocalUsers:
     def announce_changes(self) -> None:
         """Tells what has changed, before the end of the turn."""
         changed, self._changed = self._changed, {}
+        self._news.clear()
         shards: dict[int, list[TopicUsers]] = {}
         for feed, users in changed.items():
             names = list(users)
@@ -109,11 +116,11 @@ class LocalUsers:
             self._send(shard, topics)
 
     def announce_small(self, feed: TopicFeed) -> None:
-        """Tells what has changed if it is about a topic of few users, whose next subscribe must not overtake it.
+        """Tells who came, went or turned in a topic of few users, whose next subscribe must not overtake it.
 
         In a crowd nobody can say who came first, and a message for each would cost a fifth of a connect.
         """
-        if feed in self._changed and len(self._feeds[feed]) <= FEW:
+        if feed in self._news and len(self._feeds[feed]) <= FEW:
             self.announce_changes()
 
     def _change(self, subscription: Subscription, connections: int, away: int) -> None:
@@ -123,17 +130,26 @@ class LocalUsers:
         if users is None:
             users = self._feeds[feed] = {}
         user = users.get(caller.user_id)
+        is_new = user is None
         if user is None:
             user = users[caller.user_id] = _LocalUser(subscription.begun_ms)
+        was_away = user.is_away
         user.connections += connections
         user.away += away
         if user.connections <= 0:
             del users[caller.user_id]
+        if is_new or user.connections <= 0 or user.is_away != was_away:
+            self._news.add(feed)
         changed = self._changed.get(feed)
         if changed is None:
             changed = self._changed[feed] = {}
         changed[caller.user_id] = None
         self._want()
+
+    def _forget(self, feed: TopicFeed) -> None:
+        """What has changed in it is not told: all of it is, or nobody is there."""
+        self._changed.pop(feed, None)
+        self._news.discard(feed)
 
     def _send(self, shard: int, topics: list[TopicUsers]) -> None:
         """Sends announcements in messages of bounded size; each of `topics` has at most CHUNK users."""
@@ -182,7 +198,7 @@ class LocalUsers:
         for name in names:
             user = users.get(name)
             if user is not None:
-                told.append(UserPresence(name, user.connections, user.since, user.away >= user.connections))
+                told.append(UserPresence(name, user.connections, user.since, user.is_away))
             elif changed:
                 told.append(UserPresence(name, 0, 0))
         watch = not changed and self._watches(feed.topic_id)

@@ -61,6 +61,25 @@ def test_what_changes_in_a_small_topic_is_told_before_the_next_subscribe(monkeyp
     assert [user.user_id for user in told(scene)] == ["cid", "dan"]
 
 
+def test_a_user_who_is_there_and_connects_again_is_told_at_the_end_of_the_turn() -> None:
+    scene = scene_of("a")
+    one = scene.socket("a", user="ann")
+    scene.turn()
+    scene.say(one, type="status", state="away")
+    scene.turn()
+    told(scene)
+    scene.socket("a", user="ann")
+    scene.socket("a", user="bob")
+    assert [(user.user_id, user.away) for user in told(scene)] == [("ann", False)], "she was away"
+    scene.turn()
+    told(scene)
+    scene.socket("a", user="ann")
+    scene.socket("a", user="ann")
+    assert told(scene) == [], "nobody has come, gone or turned"
+    scene.turn()
+    assert [(user.user_id, user.connections) for user in told(scene)] == [("ann", 4)]
+
+
 def test_who_comes_and_goes_in_one_turn_is_gone_also_where_he_was_the_only_one() -> None:
     scene = scene_of("a")
     lose(scene, scene.socket("a", user="ann"))
