@@ -43,8 +43,17 @@ class Access:
 
     async def all_to_publish(self, topic_ids: Iterable[str], caller: Caller) -> dict[str, Publishable | None]:
         """Returns the result of `to_publish` for each topic, raised refusals too; asks for all of them at once."""
-        found = await self._catalog.get_many(topic_ids, caller, rights.may_publish)
-        return {topic_id: self._publishable(topic_id, known, caller) for topic_id, known in found.items()}
+        topics: dict[str, Publishable | None] = {}
+        unsure: list[str] = []
+        for topic_id in topic_ids:
+            known = self._catalog.lookup(topic_id, caller, rights.may_publish)
+            if known is None:
+                unsure.append(topic_id)
+            else:
+                topics[topic_id] = known.info
+        found = await self._catalog.get_many(unsure, caller, rights.may_publish) if unsure else {}
+        topics |= {topic_id: self._publishable(topic_id, answer, caller) for topic_id, answer in found.items()}
+        return topics
 
     def _publishable(self, topic_id: str, found: Found, caller: Caller) -> Publishable | None:
         if isinstance(found, Refusal):
