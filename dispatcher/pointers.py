@@ -1,6 +1,7 @@
 """Writes to the inbox log how far the topics of a shard are: one pointer bundle a shard with members and flush.
 
-Topics that moved are collected and flushed together FLUSH_S after the first, later where many bundles were written.
+Topics that moved are collected and flushed together FLUSH_S after the first, later where many heads were written: a
+topic that moves ten times a second is then written once a second.
 The heads are read when a bundle is made, so topics wait and never messages. At most one round is under way to each
 shard of users; what the log refuses is tried again. A snapshot waits for the pointers before it (`safe`): after a crash
 the records above the snapshot are applied again, and move their topics again. Repeats and order do not matter.
@@ -28,7 +29,7 @@ logger = structlog.get_logger("dispatcher")
 
 FLUSH_S: Final = 0.1
 FLUSH_MAX_S: Final = 1.0
-BUNDLES_PER_S: Final = 200  # of one shard's topics, above which the flush is stretched; hot topics do not wait for that
+HEADS_PER_S: Final = 200  # of one shard's topics, above which the flush is stretched; hot topics do not wait for that
 RETRY_S: Final = 1.0
 MOVED: Final = 20_000  # topics that are flushed without waiting any longer
 WAITING: Final = 250_000  # topics x shards of users that are not in the log yet; at it the shard reads no further
@@ -85,7 +86,7 @@ class Pointers:
         self._flush = 0  # the number of the newest one
         self._waiting = 0
         self._flushed_at = float("-inf")  # all of them
-        self._records = 0  # written since then
+        self._heads = 0  # written since then, of which a bundle has one at least
         self._timer: asyncio.Handle | None = None
         self._writing: asyncio.Handle | None = None
         self._changed = asyncio.Event()
@@ -170,8 +171,8 @@ class Pointers:
     def _tick(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        if now >= self._flushed_at + min(self._records / BUNDLES_PER_S, FLUSH_MAX_S):
-            self._flushed_at, self._records = now, 0
+        if now >= self._flushed_at + min(self._heads / HEADS_PER_S, FLUSH_MAX_S):
+            self._flushed_at, self._heads = now, 0
             keys = list(self._moved)
         else:
             keys = [key for key in self._hot | self._urgent if key in self._moved]
@@ -252,12 +253,13 @@ class Pointers:
                 self._write_soon()
                 break
             entries += min(len(lane.due), ROUND)
-            self._records += self._begin_round(lane, encoded)
+            self._begin_round(lane, encoded)
 
-    def _begin_round(self, lane: _PointerLane, encoded: dict[Due, bytes]) -> int:
-        """Hands a round to the log; returns how many records it has."""
+    def _begin_round(self, lane: _PointerLane, encoded: dict[Due, bytes]) -> None:
+        """Hands a round to the log."""
         lane.flying = dict(lane.due.popitem(last=False) for _ in range(min(len(lane.due), ROUND)))
         entries = [entry for due in lane.flying if (entry := self._encode(due, encoded))]
+        self._heads += len(entries)
         values = [value for value, _ in records_of_heads(self._number, entries)]
         lane.records, lane.refused = len(values), False
         if not values:  # topics that are gone meanwhile
@@ -265,7 +267,6 @@ class Pointers:
         for value in values:
             future = self._log.append(LogName.INBOX, lane.shard, None, value)
             future.add_done_callback(partial(self._done, lane))
-        return len(values)
 
     def _encode(self, due: Due, encoded: dict[Due, bytes]) -> bytes:
         found = encoded.get(due)
