@@ -42,10 +42,14 @@ class TopicHead(msgspec.Struct, array_like=True, gc=False):
 
 def higher(one: TopicHead, other: TopicHead) -> TopicHead:
     """Returns the maximum of two heads of a topic."""
-    best = max(one, other, key=_order)
+    place, other_place = _place(one), _place(other)
+    if place == other_place:
+        best, ts = max(one, other, key=_written), max(one.ts, other.ts)
+    else:
+        best = one if place > other_place else other
+        ts = best.ts
     has_ended = one.has_ended or other.has_ended or one.epoch != other.epoch
     heard_s = max(one.heard_s, other.heard_s)
-    ts = max(head.ts for head in (one, other) if _place(head) == _place(best))
     return TopicHead(best.epoch, best.seq, best.n, ts, best.offset, heard_s, best.hot, best.gone, has_ended)
 
 
@@ -53,8 +57,8 @@ def _place(head: TopicHead) -> tuple[int, bool, int]:
     return head.epoch, head.gone, head.seq
 
 
-def _order(head: TopicHead) -> tuple[int, ...]:
-    return *_place(head), head.offset, head.n, head.ts, head.hot
+def _written(head: TopicHead) -> tuple[int, int, int, bool]:
+    return head.offset, head.n, head.ts, head.hot
 
 
 class TopicHeads(PackedRows[TopicHead]):

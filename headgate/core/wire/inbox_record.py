@@ -6,8 +6,9 @@ late: whoever reads them keeps the newest membership by source and the maximum o
 not matter.
 """
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from headgate.core.wire.link_inbox import ReadMark
 MEMBERSHIP_BYTES: Final = 4_096  # far above the longest: ids have at most 128 characters
 RECORD_BYTES: Final = 65_536
 
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]  # without NUL: `_check_no_nul`
 # That of a consumer group begins with \x01; see `link_groups`.
 _UserId = Annotated[str, msgspec.Meta(min_length=1, pattern="^(?:\x01[^\x00]{1,128}|[^\x00\x01][^\x00]{0,127})$")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
@@ -108,7 +109,11 @@ _Entry = CursorEntry | HeadEntry | MarkEntry
 
 _decoder: msgspec.json.Decoder[InboxRecord] = msgspec.json.Decoder(InboxRecord)
 _encoder = msgspec.json.Encoder()
+_entry_decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {
+    entry: msgspec.json.Decoder(entry) for entry in (CursorEntry, HeadEntry, MarkEntry)
+}
 _END: Final = b"]}"
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escape that is not escaped itself
 
 
 def encode_inbox(record: InboxRecord) -> bytes:
@@ -122,6 +127,7 @@ def decode_inbox(value: bytes | None) -> InboxRecord:
         raise CorruptRecord(f"an inbox record of {len(value or b'')} bytes, expected 1 to {RECORD_BYTES}")
     try:
         found = _decoder.decode(value)
+        _check_no_nul(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecord(f"inbox record: {error}") from None
     if isinstance(found, MembershipRecord) and len(value) > MEMBERSHIP_BYTES:
@@ -170,10 +176,20 @@ def records_of_marks(entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
 def _entry(entry: _Entry) -> bytes:
     value = _encoder.encode(entry)
     try:
-        msgspec.json.decode(value, type=type(entry))
+        _entry_decoders[type(entry)].decode(value)
+        _check_no_nul(value)
     except msgspec.DecodeError as error:
         raise CorruptRecord(f"{type(entry).__name__}: {error}") from None
     return value
+
+
+def _check_no_nul(value: bytes) -> None:
+    """Raises ValidationError where a string has a NUL, which JSON has only as an escape.
+
+    So a record is searched once; a pattern for each id takes as long as all else that is read of a head.
+    """
+    if b"\\u0000" in value and _NUL.search(value):
+        raise msgspec.ValidationError("a string has a NUL")
 
 
 def _records(begin: bytes, entries: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:

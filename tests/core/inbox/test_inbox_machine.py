@@ -98,7 +98,7 @@ def _mark_goes_back(patch: pytest.MonkeyPatch) -> None:
 
 def _head_of_before(patch: pytest.MonkeyPatch) -> None:
     """A recreated topic has the head of the one before: the higher seq wins."""
-    patch.setattr(topic_heads, "_order", lambda head: (head.seq, head.epoch, head.gone, head.offset, head.n))
+    patch.setattr(topic_heads, "_place", lambda head: (head.seq, head.epoch, head.gone))
 
 
 def _members_of_before(patch: pytest.MonkeyPatch) -> None:
@@ -108,11 +108,7 @@ def _members_of_before(patch: pytest.MonkeyPatch) -> None:
 
 def _gone_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A late head of a deleted topic brings it back."""
-
-    def order(head: TopicHead) -> tuple[int, ...]:
-        return head.epoch, head.seq, head.offset, head.n, head.ts, head.hot
-
-    patch.setattr(topic_heads, "_order", order)
+    patch.setattr(topic_heads, "_place", lambda head: (head.epoch, head.seq))
 
 
 def _still_sees(patch: pytest.MonkeyPatch) -> None:

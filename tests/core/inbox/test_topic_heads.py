@@ -35,6 +35,19 @@ def test_a_head_never_goes_back_and_what_ended_stays_ended(a: TopicHead, b: Topi
         assert all(both.ends(epoch) for epoch in (6, 7, 8) if one.ends(epoch))
 
 
+@given(any_head, any_head)
+def test_the_higher_head_is_the_maximum_by_all_that_says_where_it_is_and_when_it_was_written(
+    a: TopicHead, b: TopicHead
+) -> None:
+    def order(head: TopicHead) -> tuple[int, ...]:
+        return head.epoch, head.gone, head.seq, head.offset, head.n, head.ts, head.hot
+
+    best, both = max(a, b, key=order), higher(a, b)
+    assert order(both)[:5] == order(best)[:5] and both.hot == best.hot
+    assert both.ts == max(head.ts for head in (a, b) if order(head)[:3] == order(best)[:3])
+    assert both.has_ended == (a.has_ended or b.has_ended or a.epoch != b.epoch)
+
+
 def merged(*entries: HeadEntry) -> tuple[TopicHeads, list[tuple[bytes | None, bool]]]:
     heads = TopicHeads()
     return heads, [heads.merge(entry, Record(at, 5_000, None, None)) for at, entry in enumerate(entries)]

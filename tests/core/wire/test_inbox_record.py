@@ -1,5 +1,6 @@
 """Records of the inbox log as bytes: readable, bounded, and what is none says so."""
 
+import json
 from typing import Any
 
 import pytest
@@ -154,6 +155,21 @@ def test_heads_and_marks_of_any_length_are_cut_into_records_and_none_is_lost() -
 def test_a_head_that_no_reader_would_take_never_gets_into_a_record(head: HeadEntry) -> None:
     with pytest.raises(CorruptRecord):
         encode_head(head)
+
+
+@pytest.mark.parametrize(("escaped", "is_taken"), [(r"\u0000", False), (r"\\u0000", True), (r"\\\u0000", False)])
+@pytest.mark.parametrize("field", ["topic_id", "device_id"])
+def test_an_id_with_an_escaped_nul_is_corrupt_and_one_that_only_looks_so_is_not(
+    escaped: str, is_taken: bool, field: str
+) -> None:
+    entry = {"user_id": "u", "device_id": "d", "topic_id": "t", "epoch": 1, "seq": 1} | {field: "ID"}
+    value = json.dumps({"op": "cursors", "cursors": [entry]}).replace("ID", f"a{escaped}b").encode()
+    if is_taken:
+        found = decode_inbox(value)
+        assert isinstance(found, CursorsRecord) and getattr(found.cursors[0], field) == r"a\u0000b"
+    else:
+        with pytest.raises(CorruptRecord):
+            decode_inbox(value)
 
 
 @pytest.mark.parametrize(
