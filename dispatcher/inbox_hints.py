@@ -17,6 +17,7 @@ from headgate.core.inbox.pending_hints import PendingHints
 from headgate.core.inbox.users import InboxChanges, UserTopics
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_inbox import HintTopic, UserHint, UserHints, UserRead
+from headgate.core.wire.rights import ANYBODY
 from headgate.runtime.ports import Shell
 
 TICK_S: Final = 0.1
@@ -44,7 +45,7 @@ class InboxHints:
         """Takes what a record has changed."""
         for user_id, topic_id in changes.read:
             self._tell_read(user_id, topic_id)
-        if self._routes.connected:
+        if self._routes.has_named:
             for topic_id in changes.moved[: MAX_MOVED - len(self._moved)]:
                 self._moved[topic_id] = None
             self._wait()
@@ -84,6 +85,8 @@ class InboxHints:
             users, is_told = self._smaller(topic_id)
             for at in range(0, len(users), SLICE_USERS):
                 for user_id in filter(is_told, users[at : at + SLICE_USERS]):
+                    if user_id == ANYBODY:
+                        continue  # a gateway tells those who gave no name nothing: see `inbox_frames`
                     at_s = self._shell.clock.now() + self._shell.rng.random() * JITTER_S
                     self._pending.add(user_id, topic_id, at_s)
                 looked += len(users[at : at + SLICE_USERS])

@@ -22,6 +22,7 @@ from headgate.core.wire.link_users import (
     UsersChanged,
     UsersElsewhere,
 )
+from headgate.core.wire.rights import ANYBODY
 
 CONNECTIONS: Final = 1_000  # of one user that are listed
 SUBSCRIPTIONS: Final = 10_000  # of one user that are listed
@@ -59,6 +60,11 @@ class UserRoutes:
     def connected(self) -> int:
         """How many users are connected."""
         return len(self._gateways)
+
+    @property
+    def has_named(self) -> bool:
+        """Whether a user who gave his name is connected."""
+        return len(self._gateways) > (ANYBODY in self._gateways)
 
     def users(self) -> list[str]:
         """Returns the connected users."""

@@ -9,6 +9,7 @@ from dispatcher import inbox_hints
 from headgate.core.inbox import pending_hints
 from headgate.core.wire.inbox_record import HeadEntry, MembershipRecord
 from headgate.core.wire.link_inbox import HINT_TOPICS, HintTopic, UserHint, UserHints, UserRead
+from headgate.core.wire.rights import ANYBODY
 from headgate.runtime.system import SystemRng
 from tests.dispatcher.bed import until
 from tests.dispatcher.user_inbox_bed import InboxBed, inbox_bed, mark
@@ -46,6 +47,19 @@ async def test_connected_members_are_told_at_every_gateway_where_they_are() -> N
         await quiet(bed)
         await bed.moved("u", 1)
         assert await hints(bed, 1) == [UserHint("eve", [HintTopic("u", 1, 1)])]
+        await quiet(bed)
+
+
+async def test_those_who_gave_no_name_are_told_nothing_and_others_are() -> None:
+    async with inbox_bed([[ANYBODY], []]) as bed:
+        await bed.joined(ANYBODY, "t", "u")
+        await bed.joined("ann", "u")
+        await bed.moved("t", 3)
+        await quiet(bed)
+        bed.change(1, ann=1)
+        await bed.moved("t", 4)
+        await bed.moved("u", 1)
+        assert await hints(bed, 1) == [UserHint("ann", [HintTopic("u", 1, 1)])]
         await quiet(bed)
 
 
