@@ -1,8 +1,9 @@
 """The registry and router of a node: the shards it serves, its links, and the owners it knows of the other shards."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import structlog
 
@@ -33,13 +34,15 @@ from headgate.runtime.ports import Link, Shell
 
 logger = structlog.get_logger("dispatcher")
 
-_LARGE = (link.Fetch, link.AskHistory, AskDeadLetters, AskInbox, AskMissed, AskMissedTopics)
-_BY_SHARD = (
-    *(link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic),
-    *(link_presence.AttachPresence, link_presence.PresenceChanged, WatchEvents, EventsHappened),
-    *(AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport, AskMissed, AskTop),
+# Types are looked up, in one step: `isinstance` would compare with one after the other.
+_LARGE = frozenset({link.Fetch, link.AskHistory, AskDeadLetters, AskInbox, AskMissed, AskMissedTopics})
+_BY_SHARD = frozenset(
+    {link.Attach, link.AskTopics, link.AskCount, link.AskVerdict, AskMessage, link_direct.AskLogic}
+    | {link_presence.AttachPresence, link_presence.PresenceChanged, WatchEvents, EventsHappened}
+    | {AskDeadLetters, ChangeDeadLetter, DeliveryReport, PublishReport, AskMissed, AskTop}
 )
-_BY_USER = (link_members.AskMemberships, Redeem)  # they go to the owner of the user's shard, whatever topic they name
+# They go to the owner of the user's shard, whatever topic they name.
+_BY_USER = frozenset({link_members.AskMemberships, Redeem})
 HINTS_S: Final = 0.2
 REVOKES_FROM: Final = 2  # the link version that knows revocations
 
@@ -88,6 +91,10 @@ class Dispatcher:
         self._user_sides: dict[int, UserSide] = {}  # of the shards served here
         self._marks: dict[int, Mark] = {}
         self._joined: asyncio.Queue[Peer] = asyncio.Queue()  # links whose pump has not been started; a few at most
+        self._ways: dict[type, Callable[[Peer, Any], None]] = {  # all others go to a topic's shard
+            **dict.fromkeys(get_args(UserAnswer), self._questions.answered),
+            **dict.fromkeys(get_args(UserSideMessage), self._route_user),
+        }
 
     # -- shards
 
@@ -208,12 +215,9 @@ class Dispatcher:
         if not peer.role:
             peer.close("a link begins with HELLO")
             return
-        if isinstance(message, UserAnswer):
-            self._questions.answered(peer, message)
-            return
-        if isinstance(message, UserSideMessage):
-            self._route_user(peer, message)
-            return
+        self._ways.get(type(message), self._route_topic)(peer, message)
+
+    def _route_topic(self, peer: Peer, message: link.Message) -> None:
         shard = self._shard_of(message)
         api = self.api(shard)
         if api is None:
@@ -241,10 +245,12 @@ class Dispatcher:
         else:
             side.handle(peer, message)
 
-    def _shard_of(self, message: link.Message) -> int:
-        if isinstance(message, _BY_SHARD):
-            return message.shard
-        if isinstance(message, _BY_USER):
+    def _shard_of(self, message: Any) -> int:
+        """Returns the shard of a message, which is none of `UserSideMessage`."""
+        if type(message) in _BY_SHARD:
+            shard: int = message.shard
+            return shard
+        if type(message) in _BY_USER:
             return shard_of(message.user_id.encode(), self.cluster.shards)
         topic_id: str = getattr(message, "topic_id", "")
         return shard_of(topic_key(topic_id), self.cluster.shards)
@@ -307,4 +313,4 @@ def _is_large(message: link.Message) -> bool:
     """Returns whether the answer to a message may be large."""
     if isinstance(message, AskMessage):
         return message.versions
-    return isinstance(message, _LARGE) or (isinstance(message, link.AskSubscribe) and message.position is not None)
+    return type(message) in _LARGE or (isinstance(message, link.AskSubscribe) and message.position is not None)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from headgate.core.wire import link, link_hello
+from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link_inbox import HintTopic, UserHint, UserHints, UserRead
 from headgate.core.wire.link_users import (
     AskConnections,
@@ -64,6 +65,21 @@ def make() -> tuple[LinkDirectory, User]:
     directory, user = LinkDirectory("gateway", "g"), User()
     directory.deliver_to(user)
     return directory, user
+
+
+async def test_before_a_welcome_no_shard_is_known_and_messages_that_come_all_the_same_end_nothing() -> None:
+    directory, user = make()
+    near, far = memory_link("client", "d1")
+    directory.add(near)
+    for shard_of in (directory.shard_of, directory.shard_of_user):
+        with pytest.raises(Refusal, match="no dispatcher has been reached yet"):
+            shard_of("t")
+    message = link.Messages("t", 7, 1, [1], [b"frame"])
+    far.send(message)
+    far.send(link_hello.Welcome(link.VERSION_HIGH, "d1", "c", 1, 1, [link_hello.Owner(0, 5, "d1:1", True)]))
+    far.send(message)
+    await settle()
+    assert user.pushed == [message] and directory.shard_of("t") == directory.shard_of_user("t") == 0
 
 
 async def test_a_dispatcher_that_owns_nothing_is_a_link_until_it_closes() -> None:

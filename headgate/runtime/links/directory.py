@@ -94,15 +94,11 @@ class LinkDirectory:
 
     def shard_of(self, topic_id: str) -> int:
         """Returns the shard of a topic. Raises Refusal `not_ready` while `shards` is not known."""
-        if not self.shards:
-            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
         return self._shard_of(topic_id)
 
     def shard_of_user(self, user_id: str) -> int:
         """Returns the shard of a user: not kept, for most are asked for once. Raises Refusal `not_ready`."""
-        if not self.shards:
-            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
-        return shard_of(user_id.encode(), self.shards)
+        return self._compute_shard(user_id)
 
     def linked(self, shard: int) -> bool:
         """Returns whether the shard's owner is linked."""
@@ -166,8 +162,10 @@ class LinkDirectory:
         future.add_done_callback(lambda done: self._forget(asked))  # also when nobody waits any longer
         return future
 
-    def _compute_shard(self, topic_id: str) -> int:
-        return shard_of(topic_key(topic_id), self.shards)
+    def _compute_shard(self, name: str) -> int:
+        if not self.shards:
+            raise Refusal("not_ready", "no dispatcher has been reached yet", retry_after_ms=1_000)
+        return shard_of(topic_key(name), self.shards)
 
     def _forget(self, asked: list[int]) -> None:
         for req in asked:
@@ -196,20 +194,20 @@ class LinkDirectory:
     def _on_messages(self, wire: Link, messages: list[link.Message]) -> None:
         for message in messages:
             try:
-                self._on_message(wire, message)
+                if type(message) is link.Messages:  # nearly all
+                    self._push(wire, self._shard_of(message.topic_id), message)
+                else:
+                    self._on_message(wire, message)
             except Exception:  # a fault with one message (one session, one topic) must not end the link of all
                 logger.exception("a message from a dispatcher failed", peer=wire.peer, kind=type(message).__name__)
 
     def _on_message(self, wire: Link, message: link.Message) -> None:
-        if type(message) is link.Messages:  # nearly all
-            self._push(wire, message)
-            return
         req = getattr(message, "req", None)
         if isinstance(message, Ingests):
             self._ingests[wire] = message.count
             self._tell_ingests()
         elif isinstance(message, _PushOrRequest):
-            self._push(wire, message)
+            self._on_push(wire, message)
         elif req is not None:
             self._answer(req, message)
         elif isinstance(message, link_hello.Welcome):
@@ -217,30 +215,29 @@ class LinkDirectory:
         elif isinstance(message, link_hello.Owners):
             self._owners(wire, message.owners)
         else:
-            self._push(wire, message)
+            self._on_push(wire, message)
 
     def _answer(self, req: int, message: link.Message) -> None:
         pending = self._pending.pop(req, None)
         if pending is not None:
             pending.on_answer(message)  # type: ignore[arg-type]  # only answers have a req on this end
 
-    def _push(self, wire: Link, message: link.Message) -> None:
-        """Passes a push to the user; a push of an owner that was replaced is dropped.
-
-        What concerns no shard is passed from every dispatcher, with the epoch 0.
-        """
+    def _on_push(self, wire: Link, message: link.Message) -> None:
+        """Passes a push to the user. What concerns no shard is passed from every dispatcher, with the epoch 0."""
         if self._user is None:
             return
         if isinstance(message, _OfAllShards):
             self._user.on_push(0, message)
-            return
-        served = self._served.get(self._shard_of_push(message))
-        if served is not None and served.wire is wire:
+        else:
+            self._push(wire, self._shard_of_push(message), message)
+
+    def _push(self, wire: Link, shard: int, message: link.Message) -> None:
+        """Passes a push of a shard's owner to the user; one of an owner that was replaced is dropped."""
+        served = self._served.get(shard)
+        if served is not None and served.wire is wire and self._user is not None:
             self._user.on_push(served.epoch, message)
 
     def _shard_of_push(self, message: link.Message) -> int:
-        if type(message) is link.Messages:
-            return self.shard_of(message.topic_id)
         if isinstance(message, _ByShard):
             return message.shard
         if isinstance(message, UsersElsewhere | UserHints):

@@ -26,6 +26,7 @@ class MemoryLink:
         self._on_close: OnClose = ignore
         self._far: MemoryLink = self
         self._out: list[Message] = []
+        self._out_bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None  # looked up once: each look is a system call (getpid)
         self._drained = asyncio.Event()
 
@@ -43,7 +44,9 @@ class MemoryLink:
             self._queue(message)
 
     def _queue(self, message: Message) -> None:
-        self.pending_bytes += _size(message)
+        size = _size(message)
+        self.pending_bytes += size
+        self._out_bytes += size
         self._out.append(message)
         if len(self._out) == 1:
             if self._loop is None:
@@ -51,13 +54,13 @@ class MemoryLink:
             self._loop.call_soon(self._ship)
 
     def _ship(self) -> None:
-        batch, self._out = self._out, []
+        batch, size, self._out, self._out_bytes = self._out, self._out_bytes, [], 0
         if batch:
-            self._carry(batch)
+            self._carry(batch, size)
 
-    def _carry(self, batch: list[Message]) -> None:
-        """Brings a batch to the far end."""
-        self.pending_bytes = max(0, self.pending_bytes - sum(map(_size, batch)))
+    def _carry(self, batch: list[Message], size: int) -> None:
+        """Brings a batch of so many bytes to the far end."""
+        self.pending_bytes -= size
         self._drained.set()
         if self._far.closed:
             return

@@ -22,7 +22,7 @@ class EncodedLink(MemoryLink):
         super().__init__(peer)
         self._latency_s = latency_s
         self._due = 0.0
-        self._late: deque[list[Message]] = deque()
+        self._late: deque[tuple[list[Message], int]] = deque()
 
     def send(self, message: Message) -> None:
         """Queues a message; one that cannot be encoded is dropped and answered, as on a real link."""
@@ -43,18 +43,18 @@ class EncodedLink(MemoryLink):
         elif refused is not None:
             self._queue(refused)
 
-    def _carry(self, batch: list[Message]) -> None:
+    def _carry(self, batch: list[Message], size: int) -> None:
         batch = decode_batch(encode_batch(batch))
         if self._latency_s is None:
-            super()._carry(batch)
+            super()._carry(batch, size)
             return
         loop = asyncio.get_running_loop()
         self._due = max(self._due, loop.time() + self._latency_s())
-        self._late.append(batch)
+        self._late.append((batch, size))
         loop.call_at(self._due, self._arrive)  # equal timers fire in any order, so each takes the oldest batch
 
     def _arrive(self) -> None:
-        super()._carry(self._late.popleft())
+        super()._carry(*self._late.popleft())
 
 
 def encoded_link(
