@@ -84,12 +84,10 @@ class InboxHints:
         for topic_id in moved:
             users, is_told = self._smaller(topic_id)
             for at in range(0, len(users), SLICE_USERS):
-                for user_id in filter(is_told, users[at : at + SLICE_USERS]):
-                    if user_id == ANYBODY:
-                        continue  # a gateway tells those who gave no name nothing: see `inbox_frames`
-                    at_s = self._shell.clock.now() + self._shell.rng.random() * JITTER_S
-                    self._pending.add(user_id, topic_id, at_s)
-                looked += len(users[at : at + SLICE_USERS])
+                some = users[at : at + SLICE_USERS]
+                for user_id in filter(is_told, some):
+                    self._note(user_id, topic_id)
+                looked += len(some)
                 if looked >= SLICE_USERS:
                     looked = 0
                     yield
@@ -100,6 +98,11 @@ class InboxHints:
         if len(members) <= self._routes.connected:
             return list(members), self._routes.is_connected
         return self._routes.users(), members.__contains__
+
+    def _note(self, user_id: str, topic_id: str) -> None:
+        if user_id != ANYBODY:  # gateways tell those who gave no name nothing
+            at_s = self._shell.clock.now() + self._shell.rng.random() * JITTER_S
+            self._pending.add(user_id, topic_id, at_s)
 
     # -- hints
 
