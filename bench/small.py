@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import uvloop
 
@@ -82,10 +82,26 @@ class Small:
         self.process.wait(30)
 
 
+class Server(Protocol):
+    """What a `Turn` loads."""
+
+    port: int
+
+    def cpu_s(self) -> float: ...
+
+    def stop(self) -> None: ...
+
+
+def authorization(bearer: str) -> bytes:
+    """Returns the header line of a token; nothing without one."""
+    return f"Authorization: Bearer {bearer}\r\n".encode() if bearer else b""
+
+
 class Follower(asyncio.Protocol):
     """One socket. `seqs` has the newest number of each topic that it follows; a hole or a repeat ends the bench."""
 
-    def __init__(self, number: int, port: int) -> None:
+    def __init__(self, number: int, port: int, bearer: str = "") -> None:
+        self.bearer = bearer
         self.topics = [(number * EACH + n) % TOPICS for n in range(EACH)]
         self.port = port
         self.seqs = dict.fromkeys(self.topics, 0)
@@ -99,6 +115,7 @@ class Follower(asyncio.Protocol):
         self.transport = transport
         transport.write(  # type: ignore[attr-defined]
             f"GET /ws/subscribe?{query}&presence=false HTTP/1.1\r\nHost: localhost:{self.port}\r\n".encode()
+            + authorization(self.bearer)
             + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
@@ -149,8 +166,10 @@ class Publisher:
         take: Callable[[Batch, bytes, bytes], None] = all_taken,
         patience_s: float = float("inf"),
         give_up: Callable[[Batch], None] = lambda batch: None,
+        bearer: str = "",
     ) -> None:
         self.port = port
+        self._authorization = authorization(bearer)
         self.queue: asyncio.Queue[Batch] = asyncio.Queue()
         self._take = take
         self._patience_s = patience_s
@@ -165,6 +184,7 @@ class Publisher:
                 continue
             writer.write(
                 f"POST /api/v1/publish/batch HTTP/1.1\r\nHost: localhost:{self.port}\r\n".encode()
+                + self._authorization
                 + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(batch.body), batch.body)
             )
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -181,8 +201,9 @@ def body(first: int, due_us: int) -> bytes:
 class Turn:
     """A server with its sockets and publishers."""
 
-    def __init__(self, server: Small, publisher: Publisher | None = None) -> None:
+    def __init__(self, server: Server, publisher: Publisher | None = None, bearer: str = "") -> None:
         self.server = server
+        self.bearer = bearer
         self.followers: list[Follower] = []
         self.publisher = publisher or Publisher(server.port)
         self.senders: list[asyncio.Task[None]] = []
@@ -192,7 +213,7 @@ class Turn:
         self.senders = [asyncio.ensure_future(self.publisher.run()) for _ in range(senders)]
         loop, port = asyncio.get_running_loop(), self.server.port
         for at in range(0, SOCKETS, 100):
-            new = [Follower(n, port) for n in range(at, at + 100)]
+            new = [Follower(n, port, self.bearer) for n in range(at, at + 100)]
             wave = [loop.create_connection(partial(_same, follower), "127.0.0.1", port) for follower in new]
             made = [protocol for _, protocol in await asyncio.gather(*wave)]
             async with asyncio.timeout(60):
