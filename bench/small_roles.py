@@ -36,7 +36,7 @@ class Roles:
         self.deployment = Deployment(stage, kafka.bootstrap, f"small-{time.time_ns()}", settings=SETTINGS)
         if tree is not None:
             for role in self.deployment.roles:
-                role.before = ["env", f"PYTHONPATH={tree}"]
+                role.before = ["/usr/bin/env", f"PYTHONPATH={tree}"]
         self.port = self.deployment.gateways[0].port
         self.bearer = token("bench", service=True, admin=True)
 

@@ -237,6 +237,24 @@ async def test_a_server_cancelled_while_it_starts_is_closed() -> None:
     socket.create_server(("127.0.0.1", port)).close()
 
 
+async def test_the_date_is_renewed_and_a_server_without_connections_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headgate.runtime.http.server._DATE_S", 0.01)
+    server = HttpServer("127.0.0.1", 0, make_app(Metrics(frozenset({"gateway"})), {}))
+    serving = asyncio.create_task(server.serve())
+    state = server._server.server_state
+    async with asyncio.timeout(5):
+        for _ in range(3):  # at the start, and then again and again
+            state.default_headers = []
+            while not any(name == b"date" for name, _ in state.default_headers):
+                await asyncio.sleep(0.005)
+        monkeypatch.setattr("headgate.runtime.http.server._DATE_S", 60.0)
+        await asyncio.sleep(0.05)
+        await server.finish()
+        await serving
+
+
 def test_readiness_is_a_metric_too() -> None:
     metrics = Metrics(frozenset({"gateway"}))
     process = Process("gateway", metrics, SystemClock(), 1.0)

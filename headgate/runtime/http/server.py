@@ -22,6 +22,7 @@ KEEP_ALIVE_S: Final = 75
 CONNECTIONS: Final = 100_000
 _STOP_S: Final = 2  # for unfinished answers; then uvicorn logs an error
 _ABORT_S: Final = 1.5  # shorter: connections that do not read are cut before uvicorn logs
+_DATE_S: Final = 1.0
 _SAY_EVERY_S: Final = 60.0
 _CLOSE: Final = (b"connection", b"close")
 
@@ -34,6 +35,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.servers: list[asyncio.Server] = []  # uvicorn makes it in `startup` only
+        self._leaving = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,6 +49,18 @@ class _Server(uvicorn.Server):
         except asyncio.CancelledError:
             await starting
             raise
+
+    async def main_loop(self) -> None:
+        """Renews the header `date` every second until `leave`; uvicorn's own looks ten times a second for its end."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_S):
+                    await self._leaving.wait()
+
+    def leave(self) -> None:
+        """Ends `main_loop`."""
+        self.should_exit = True
+        self._leaving.set()
 
 
 class HttpServer:
@@ -118,7 +132,7 @@ class HttpServer:
         if not self._is_serving:
             self.close()
             return
-        self._server.should_exit = True
+        self._server.leave()
         try:
             async with asyncio.timeout(_ABORT_S):
                 await self._served.wait()
