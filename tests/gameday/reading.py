@@ -15,13 +15,16 @@ async def mark_read(url: str, user: str) -> bool:
     """Marks all of a user's messages as read; returns False when something is away."""
     async with Publisher(url, token(user, service=True), timeout_s=5.0) as reader:
         try:
-            inbox = await reader.call("GET", "/api/v1/inbox")
-            if inbox.status != 200:
-                return False
-            for topic in inbox.body["topics"]:
-                body = {"topic_id": topic["topic_id"], "seq": topic["head_seq"], "kind": "read"}
-                if (await reader.call("POST", "/api/v1/inbox/ack", body)).status != 204:
+            page = ""
+            while page is not None:
+                inbox = await reader.call("GET", f"/api/v1/inbox?limit=1000{page and f'&page={page}'}")
+                if inbox.status != 200:
                     return False
+                for topic in inbox.body["topics"]:
+                    body = {"topic_id": topic["topic_id"], "seq": topic["head_seq"], "kind": "read"}
+                    if topic["unread"] and (await reader.call("POST", "/api/v1/inbox/ack", body)).status != 204:
+                        return False
+                page = inbox.body["next_page"]
         except (NoAnswer, TimeoutError):
             return False
     return True
