@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from dispatcher.folder import index_path
-from dispatcher.history import History
+from dispatcher.history import BATCH_BYTES, History
 from dispatcher.index import HistoryIndex
 from dispatcher.index_file import IndexFault, LogIdentity
 from dispatcher.known_record import still_holds
@@ -19,6 +19,7 @@ from headgate.runtime.ports import LogError
 
 RETRY_MAX_S: Final = 30.0
 GATHER_S: Final = 0.25  # messages of so long make one commit: large ones cost less a message
+GATHERED_S: Final = 0.05  # between two looks whether there are enough for one before
 IDLE_S: Final = 30.0
 CROWDED_STEPS: Final = 2  # of housekeeping for each write while frames have to be dropped: more than one write adds
 
@@ -74,9 +75,15 @@ class IndexKeeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):
                     await self._history.changed.wait()
-            if len(self._history.recent) < self._options.history.batch:
-                await asyncio.sleep(GATHER_S)
+            await self._gather()
         return False
+
+    async def _gather(self) -> None:
+        """Waits until there are enough messages for a commit, or the first one has waited for GATHER_S."""
+        recent, until = self._history.recent, self._now() + GATHER_S
+        most = self._options.history.batch
+        while len(recent) < most and recent.bytes < BATCH_BYTES and self._now() < until:  # noqa: ASYNC110 - and time
+            await asyncio.sleep(GATHERED_S)
 
     async def _open(self) -> bool:
         try:

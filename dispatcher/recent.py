@@ -58,7 +58,7 @@ class Recent:
         self.bytes = 0
         self._entries: deque[RecentMessage] = deque()
         self._topics: dict[int, deque[RecentMessage]] = {}
-        self._ids: dict[bytes, tuple[int, int]] = {}  # to (epoch, seq); of an id that came again the newest
+        self._ids: dict[bytes, RecentMessage] = {}  # of an id that came again the newest
         self._changes: dict[tuple[int, int], deque[RecentMessage]] = {}  # events by epoch and seq of their message
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Recent:
         if topic is None:
             topic = self._topics[entry.epoch] = deque()
         topic.append(entry)
-        self._ids[entry.id] = (entry.epoch, entry.seq)
+        self._ids[entry.id] = entry
         if entry.change is not None:
             self._changes.setdefault((entry.epoch, entry.change.target_seq), deque()).append(entry)
         self.bytes += len(entry.frame)
@@ -96,7 +96,7 @@ class Recent:
             topic.popleft()
             if not topic:
                 del self._topics[entry.epoch]
-            if self._ids.get(entry.id) == (entry.epoch, entry.seq):  # else it came again after the window forgot it
+            if self._ids.get(entry.id) is entry:  # else it came again after the window forgot it
                 del self._ids[entry.id]
             if entry.change is not None:
                 self._forget_change((entry.epoch, entry.change.target_seq))
@@ -127,11 +127,12 @@ class Recent:
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
         """Returns the seq a message id was given, None where it is not here."""
         found = self._ids.get(record_id)
-        return found[1] if found is not None and found[0] == epoch else None
+        return found.seq if found is not None and found.epoch == epoch else None
 
     def place_of(self, record_id: bytes) -> tuple[int, int] | None:
         """Returns (epoch, seq) of a message id, None where it is not here."""
-        return self._ids.get(record_id)
+        found = self._ids.get(record_id)
+        return None if found is None else (found.epoch, found.seq)
 
     def get(self, epoch: int, seq: int) -> RecentMessage | None:
         """Returns a message, None where it is not here."""
