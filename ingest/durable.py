@@ -15,7 +15,7 @@ from headgate.runtime.ports import LogError, LogUnavailable, RecordTooLarge, She
 from ingest.admission import Admission, Answer, Publish, Wait, answer_to, counted
 from ingest.catalog import Catalog
 from ingest.delivery_questions import DeliveryQuestions
-from ingest.owners import OwnerQueries, Subscriptions
+from ingest.owners import OwnerQueries, SubscriptionCounts
 from ingest.ports import Appends, IngestMetrics
 
 _LOST: Final = frozenset({Code.NO_TOPIC, Code.STALE_EPOCH})
@@ -50,7 +50,7 @@ class PendingAppend(NamedTuple):
     append: Append | None
     item: int
     is_repeat: bool
-    subscriptions: Subscriptions
+    counts: SubscriptionCounts
 
 
 class DurablePublishes:
@@ -82,15 +82,15 @@ class DurablePublishes:
             self._queues.enter(publish.info)
             return None
         topic_id = publish.info.topic_id
-        subscriptions = self._owners.subscriptions(self._owners.shard_of(topic_id), topic_id)
-        return PendingAppend(publish, entry.attempt, 0, True, subscriptions)
+        counts = self._owners.subscriptions(self._owners.shard_of(topic_id), topic_id)
+        return PendingAppend(publish, entry.attempt, 0, True, counts)
 
     def hand_over(self, publishes: Sequence[Publish]) -> list[PendingAppend]:
         """Appends one record of admitted publishes to one topic, in order; returns the pending answer of each."""
         now = self._clock.now()
         info = publishes[0].info
         shard = self._owners.shard_of(info.topic_id)
-        subscriptions = self._owners.subscriptions(shard, info.topic_id)  # asked behind this loop turn's appends
+        counts = self._owners.subscriptions(shard, info.topic_id)  # asked behind this loop turn's appends
         if len(publishes) == 1:
             value = encode_message(publishes[0].item, info.epoch)
         else:
@@ -104,7 +104,7 @@ class DurablePublishes:
             self._ended(append, append.acknowledgement)
         else:
             append.acknowledgement.add_done_callback(partial(self._ended, append))
-        return [PendingAppend(publish, append, item, False, subscriptions) for item, publish in enumerate(publishes)]
+        return [PendingAppend(publish, append, item, False, counts) for item, publish in enumerate(publishes)]
 
     async def answer(self, pending: PendingAppend, wait: Wait) -> Answer:
         """Returns the answer once the log has it; by `wait` with the owner's verdict and count. Raises Refusal."""
@@ -113,7 +113,9 @@ class DurablePublishes:
             offset, publish.ts = await self._acknowledged(publish, pending.append)
         else:
             offset, publish.ts = -1, 0 if entry is None or entry.place is None else entry.place.ts
-        answer = answer_to(publish, await pending.subscriptions)
+        if not pending.counts.is_told:
+            await pending.counts.told()
+        answer = answer_to(publish, pending.counts.of(publish.info.topic_id))
         if pending.is_repeat:
             answer["duplicate"] = True
         if wait.sequenced:
@@ -126,9 +128,10 @@ class DurablePublishes:
 
     async def _acknowledged(self, publish: Publish, append: Append) -> Appended:
         """Returns the record's offset and append time. Raises Refusal."""
+        future = append.acknowledgement
         try:
             # Other requests wait for the same future: it must outlive this one.
-            return await asyncio.shield(append.acknowledgement)
+            return future.result() if future.done() else await asyncio.shield(future)
         except LogUnavailable as error:
             if publish.entry is not None and publish.entry.is_unresolved:
                 raise publish.unknown(f"an earlier attempt may be in the log, and {error}") from None

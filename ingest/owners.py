@@ -26,14 +26,47 @@ class Question(NamedTuple):
     build: Callable[[int], Request]
 
 
-Subscriptions = asyncio.Future[int | None]  # of one topic; None when the owner cannot say
+class SubscriptionCounts:
+    """The numbers of subscriptions of some topics, which one shard is asked for behind this loop turn."""
 
+    __slots__ = ("_counts", "_loop", "_places", "_waiters", "is_told")
 
-class _Asking(NamedTuple):
-    """What one shard is asked for behind this loop turn: futures by topic, and the function that makes them."""
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_told = False  # whether the owner has answered, or is not waited for any longer
+        self._loop = loop
+        self._places: dict[str, int] = {}  # by topic: where its count is
+        self._counts: list[int] = []
+        self._waiters: list[asyncio.Future[None]] = []  # each has its own: one that gives up ends no other's wait
 
-    futures: dict[str, Subscriptions]
-    make: Callable[[], Subscriptions]
+    @property
+    def topic_ids(self) -> list[str]:
+        """The topics, each once."""
+        return list(self._places)
+
+    def add(self, topic_id: str) -> None:
+        """Asks for one topic more."""
+        self._places.setdefault(topic_id, len(self._places))
+
+    def tell(self, counts: list[int]) -> None:
+        """Ends the wait; a topic without a count is unknown. Only the first call counts."""
+        if self.is_told:
+            return
+        self._counts, self.is_told = counts, True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def told(self) -> None:
+        """Waits until the owner has answered, or is not waited for any longer."""
+        if not self.is_told:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def of(self, topic_id: str) -> int | None:
+        """Returns the count of a topic that was asked for; None while it is not told, or the owner cannot say."""
+        at = self._places[topic_id]
+        return self._counts[at] if at < len(self._counts) else None
 
 
 class OwnerQueries:
@@ -44,7 +77,7 @@ class OwnerQueries:
         self._directory = directory
         self._count_s = count_s
         self._clock = clock
-        self._counting: dict[int, _Asking] = {}  # asked in this loop turn, by shard
+        self._counting: dict[int, SubscriptionCounts] = {}  # asked in this loop turn, by shard
         self._returns: dict[int, asyncio.Event] = {}  # by shard, while somebody waits for its owner; set when it comes
 
     @property
@@ -148,20 +181,18 @@ class OwnerQueries:
             return answer.verdicts
         raise Refusal("outcome_unknown", "the log has the record; the topic's owner has not said what became of it")
 
-    def subscriptions(self, shard: int, topic_id: str) -> Subscriptions:
-        """Returns a future of the topic's number of subscriptions: None when the owner cannot say in time.
+    def subscriptions(self, shard: int, topic_id: str) -> SubscriptionCounts:
+        """Asks for the topic's number of subscriptions; what is returned has it in time, or None.
 
         The questions of one loop turn to one shard are sent as one.
         """
         asking = self._counting.get(shard)
         if asking is None:
             loop = asyncio.get_running_loop()  # once for all topics: each look is a system call (getpid)
-            asking = self._counting[shard] = _Asking({}, loop.create_future)
+            asking = self._counting[shard] = SubscriptionCounts(loop)
             loop.call_soon(self._ask_counts, shard)
-        future = asking.futures.get(topic_id)
-        if future is None:
-            future = asking.futures[topic_id] = asking.make()
-        return future
+        asking.add(topic_id)
+        return asking
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Called when the link to a shard's owner was opened (`up`) or lost."""
@@ -170,17 +201,17 @@ class OwnerQueries:
             event.set()
 
     def _ask_counts(self, shard: int) -> None:
-        asking = self._counting.pop(shard).futures
+        asking = self._counting.pop(shard)
         timer: asyncio.TimerHandle | None = None
         if self._count_s is not None:
-            timer = asyncio.get_running_loop().call_later(self._count_s, _resolve, asking, None)
+            timer = asyncio.get_running_loop().call_later(self._count_s, asking.tell, [])
 
         def on_answer(answer: Answer) -> None:
             if timer is not None:
                 timer.cancel()
-            _resolve(asking, answer.counts if isinstance(answer, Counts) else None)
+            asking.tell(answer.counts if isinstance(answer, Counts) else [])
 
-        topic_ids = list(asking)
+        topic_ids = asking.topic_ids
         self._directory.request(shard, lambda req: AskCount(req, shard, topic_ids), on_answer)
 
     async def _owner_returns(self, shard: int, wait_s: float) -> None:
@@ -211,9 +242,3 @@ def _outcome_of(future: "asyncio.Future[Answer]", shard: int) -> Answer | Refusa
 
 def _of_shard(build: Callable[[int, int], Request], shard: int, req: int) -> Request:
     return build(req, shard)
-
-
-def _resolve(asking: dict[str, Subscriptions], counts: list[int] | None) -> None:
-    for at, future in enumerate(asking.values()):
-        if not future.done():
-            future.set_result(counts[at] if counts is not None and at < len(counts) else None)

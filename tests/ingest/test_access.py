@@ -35,6 +35,19 @@ def test_before_a_refusal_the_owner_is_asked() -> None:
     play(scene)
 
 
+def test_of_many_topics_the_owner_is_asked_for_the_unsure_ones_only() -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("sure")
+        (await parts.topic("shut")).permissions = "SUBSCRIBE_ONLY"  # what is remembered is wrong by now
+        asked = len(parts.asked(AskTopic))
+        found = await parts.access.all_to_publish(("shut", "sure", "none"), BO)
+        assert {request.topic_id for request in parts.asked(AskTopic)[asked:]} == {"shut", "none"}
+        assert found == {topic_id: await parts.access.to_publish(topic_id, BO) for topic_id in found}
+        assert set(found) == {"sure", "shut", "none"}
+
+    play(scene)
+
+
 def test_a_right_that_is_missing_is_forbidden_by_name() -> None:
     async def scene(parts: Parts) -> None:
         await parts.topic("t")

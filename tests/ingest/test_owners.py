@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskCount, AskTopic, AskTopics, TopicAnswer, TopicsAnswer
+from headgate.core.wire.link import AskCount, AskTopic, AskTopics, Counts, TopicAnswer, TopicsAnswer
 from headgate.core.wire.link_users import EndSubscriptions
 from headgate.runtime.links.port import Unanswered
-from ingest.owners import ASK_S, ASKED_AT_ONCE, COUNT_S, OUTCOME_S, RETRY_S, OwnerQueries, Question
+from ingest.owners import ASK_S, ASKED_AT_ONCE, COUNT_S, OUTCOME_S, RETRY_S, OwnerQueries, Question, SubscriptionCounts
 from tests.ingest.parts import SERVICE, Parts, play
 
 
@@ -158,18 +158,44 @@ def test_counts_of_one_turn_and_shard_are_one_question_and_each_topic_is_in_it_o
         parts.owner.counts = {"a": 1, "b": 2}
         asked = [parts.owners.subscriptions(0, topic_id) for topic_id in "abab"]
         other = parts.owners.subscriptions(1, "a")
-        assert [await future for future in asked] == [1, 2, 1, 2]
-        assert await other == 1
+        assert [await _count(counts, topic_id) for counts, topic_id in zip(asked, "abab", strict=True)] == [1, 2, 1, 2]
+        assert await _count(other, "a") == 1
         assert [(ask.shard, ask.topic_ids) for ask in parts.asked(AskCount)] == [(0, ["a", "b"]), (1, ["a"])]
 
     play(scene)
+
+
+def test_a_request_that_gives_up_takes_nobody_elses_count() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.owner.counts = {"t": 3}
+        counts = parts.owners.subscriptions(0, "t")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await counts.told()
+        assert await _count(counts, "t") == 3
+
+    play(scene)
+
+
+def test_topics_that_the_owner_leaves_out_are_unknown() -> None:
+    async def scene(parts: Parts) -> None:
+        parts.owner._AskCount = lambda ask: Counts(ask.req, [7])  # type: ignore[method-assign]
+        counts = [parts.owners.subscriptions(0, topic_id) for topic_id in "ab"]
+        assert [await _count(each, topic_id) for each, topic_id in zip(counts, "ab", strict=True)] == [7, None]
+
+    play(scene)
+
+
+async def _count(counts: SubscriptionCounts, topic_id: str) -> int | None:
+    await counts.told()
+    return counts.of(topic_id)
 
 
 def test_a_count_that_takes_too_long_is_unknown() -> None:
     async def scene(parts: Parts) -> None:
         parts.directory.mute = True
         started = parts.clock.now()
-        assert await parts.owners.subscriptions(0, "t") is None
+        assert await _count(parts.owners.subscriptions(0, "t"), "t") is None
         assert parts.clock.now() - started == pytest.approx(COUNT_S)
 
     play(scene)
@@ -178,9 +204,9 @@ def test_a_count_that_takes_too_long_is_unknown() -> None:
 def test_an_owner_in_the_process_is_waited_for() -> None:
     async def scene(parts: Parts) -> None:
         parts.directory.mute = True
-        future = OwnerQueries(parts.directory, parts.clock, None).subscriptions(0, "t")
+        counts = OwnerQueries(parts.directory, parts.clock, None).subscriptions(0, "t")
         await asyncio.sleep(10)
-        assert not future.done()
+        assert not counts.is_told
 
     play(scene)
 
@@ -189,7 +215,7 @@ def test_a_count_without_an_owner_is_unknown_at_once() -> None:
     async def scene(parts: Parts) -> None:
         parts.directory.up = False
         started = parts.clock.now()
-        assert await parts.owners.subscriptions(0, "t") is None
+        assert await _count(parts.owners.subscriptions(0, "t"), "t") is None
         assert parts.clock.now() == started
 
     play(scene)

@@ -70,6 +70,32 @@ def test_what_is_numbered_before_the_log_has_answered_does_not_wait() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("is_linked", [True, False])
+@pytest.mark.parametrize("ingests", [1, 3])
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_queue_is_full_at_its_depth_whatever_it_is_made_of(is_linked: bool, ingests: int, heard: bool) -> None:
+    async def scene(parts: Parts) -> None:
+        info = await parts.topic("t", queue_limit=10)
+        for waiting in range(12):
+            for elsewhere in range(12):
+                queues = Queues(parts.directory)
+                queues.share(ingests)
+                parts.directory.up = is_linked
+                if heard:
+                    queues.numbered(Numbered([(shard_of(parts, info), 0)]))
+                queues.queued(Queued([QueuedElsewhere("t", info.epoch, elsewhere)]))
+                for _ in range(waiting):
+                    queues.enter(info)
+                depth = queues.deepest()
+                if depth >= 10:
+                    with pytest.raises(Refusal, match="queue_full"):
+                        queues.require(info)
+                else:
+                    queues.require(info)
+
+    play(scene)
+
+
 def test_a_full_queue_is_refused_until_less_than_half_is_left() -> None:
     async def scene(parts: Parts) -> None:
         info = await parts.topic("t", queue_limit=10)

@@ -128,7 +128,7 @@ class HttpApp:
             _log.exception("a request failed")
             status, headers, body = problem_of(Refusal("internal", "something went wrong here; it is in the log"))
             return Reply(status, body, tuple(headers))
-        return answer._replace(headers=tuple(_headers_of(answer)))
+        return _told_of(answer)
 
     async def _send_body(self, send: Send, body: bytes) -> None:
         """Hands the socket a large answer piece by piece. Raises TimeoutError where the client does not read one."""
@@ -147,13 +147,15 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def _headers_of(answer: Reply) -> list[Header]:
-    if answer.status == 204:
-        return [*answer.headers]
-    if answer.stream is not None:
-        return [(b"content-type", answer.content_type), *answer.headers]
-    about = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))]
-    return [*about, *answer.headers]
+def _told_of(answer: Reply) -> Reply:
+    """Returns the answer with the headers that tell of its body before its own."""
+    status, body, headers, content_type, stream = answer
+    if status == 204:
+        return answer
+    about: tuple[Header, ...] = ((b"content-type", content_type),)
+    if stream is None:
+        about = (*about, (b"content-length", b"%d" % len(body)))
+    return Reply(status, body, about + headers, content_type, stream)
 
 
 async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
