@@ -7,6 +7,7 @@ from typing import Final
 from gateway.server_shared import ServerShared
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
+from headgate.runtime.http.unread import half_close
 
 _LINGER_S: Final = 5.0
 
@@ -56,7 +57,7 @@ class Stream(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            half_close(self.transport)
         else:
             self.transport.close()
         self.shared.sessions.plan(self, _LINGER_S)

@@ -1,6 +1,7 @@
 """A gateway without sockets: its connections are values, its clock moves by hand, its owners are in memory."""
 
 import asyncio
+import errno
 from typing import Any
 
 from uvicorn.config import Config
@@ -63,7 +64,7 @@ class Chance:
 class Wire(asyncio.Transport):
     """A transport that keeps the bytes written to it. While `stuck` none leaves, as if the client did not read."""
 
-    def __init__(self, *, half_closes: bool = True) -> None:
+    def __init__(self, *, half_closes: bool = True, is_gone: bool = False) -> None:
         super().__init__()
         self.written = b""
         self.writes = 0
@@ -74,6 +75,7 @@ class Wire(asyncio.Transport):
         self.stuck = False
         self.queue = 0
         self._half_closes = half_closes
+        self._is_gone = is_gone
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
@@ -98,6 +100,8 @@ class Wire(asyncio.Transport):
         return self._half_closes
 
     def write_eof(self) -> None:
+        if self._is_gone:
+            raise OSError(errno.ENOTCONN, "the client has just gone")
         self.ends.append("eof")
 
     def close(self) -> None:

@@ -46,6 +46,13 @@ async def test_a_transport_that_cannot_close_half_is_closed_whole() -> None:
     assert wire.ends == ["close"], "it closes by itself when everything is written"
 
 
+async def test_a_client_that_has_just_gone_ends_its_stream_and_nothing_else() -> None:
+    bed, wire = Bed(), Wire(is_gone=True)
+    Stream(bed.shared, wire).shut()
+    assert wire.ends == ["abort"], "asyncio's own loop raises here, in the midst of a drain"
+    bed.forward(6)
+
+
 async def test_a_transport_that_closes_and_is_not_read_is_aborted() -> None:
     bed, wire = Bed(), Wire(half_closes=False)
     stream = Stream(bed.shared, wire)

@@ -46,6 +46,14 @@ class UnreadAnswers:
             self._timer = self._loop.call_later(left, self._look_again)
 
 
+def half_close(transport: asyncio.Transport) -> None:
+    """Closes our side once everything is written, and both where the client has just gone."""
+    try:
+        transport.write_eof()
+    except OSError:  # from asyncio's own loop, before it has called `connection_lost`
+        transport.abort()
+
+
 def close_after(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, answer: bytes) -> None:
     """Writes a last answer and ends the connection. Nothing more is read.
 
@@ -57,5 +65,5 @@ def close_after(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, a
     transport.write(answer)
     transport.pause_reading()
     if transport.can_write_eof():
-        transport.write_eof()
+        half_close(transport)
     loop.call_later(LINGER_S, transport.abort)
