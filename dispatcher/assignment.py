@@ -213,16 +213,22 @@ class Assignment:
         for shard in {*plan.stop, *outdated}:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
-        for shard in plan.start:
-            if self.draining or self._newest[shard].epoch < refused.of(shard):
-                continue  # a client knows a newer claim that has not been read here yet
+        for shard in filter(self._may_start, plan.start):
             await self.stop(shard)
-            runner = self._new_runner(shard, self._newest[shard].epoch)
-            self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
+            if self._may_start(shard):  # not drained meanwhile, nor claimed by another node
+                runner = self._new_runner(shard, self._newest[shard].epoch)
+                self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
         due = self._due(plan.claim)
         if due and not self.draining:
             await self._claim(due)
         await self._pass_lost_claims((known or set()) - set(plan.claim))
+
+    def _may_start(self, shard: int) -> bool:
+        """Returns whether the newest claim of a shard is of this node, and no client knows a newer one."""
+        newest = self._newest[shard]
+        return (
+            not self.draining and newest.claim == self._mine and newest.epoch >= self._dispatcher.newer_epochs.of(shard)
+        )
 
     def _due(self, shards: Iterable[int]) -> list[int]:
         """Returns the shards that may be claimed now; of each of them the next claim waits longer."""

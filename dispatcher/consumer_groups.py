@@ -3,7 +3,7 @@
 A group is here while it has members; what stays of it is its cursor.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from headgate.core.wire.link_groups import (
     group_user,
 )
 from headgate.core.wire.position import CURSOR, Placed
+from headgate.core.wire.records import Record
 from headgate.runtime.ports import Shell
 
 GROUPS: Final = 100  # of a topic, with members
@@ -74,7 +75,7 @@ class ConsumerGroups:
             for group in groups.values():
                 group.close()
         self._groups.clear()
-        self._owner.on_applied = lambda: None
+        self._owner.on_applied = lambda records: None
 
     def left(self, peer: Destination) -> None:
         """A link was closed: the members behind it are gone."""
@@ -205,9 +206,12 @@ class ConsumerGroups:
         if group is not None and group.epoch == letter.epoch:
             group.replay(letter.seq, letter.id)
 
-    def _look(self) -> None:
-        for groups in self._groups.values():
-            for group in groups.values():
+    def _look(self, records: Sequence[Record]) -> None:
+        """Records were applied: looks at the groups of their topics."""
+        if not self._groups:
+            return
+        for key in {record.key for record in records}:
+            for group in self._groups.get((key or b"").decode(errors="replace"), {}).values():
                 group.look()
 
     def _when_known(self, then: Callable[[], None]) -> bool:

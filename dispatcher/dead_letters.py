@@ -53,6 +53,7 @@ class DeadLetters:
         self._queue: OrderedDict[int, None] = OrderedDict()  # of those, the offsets to hand to the log
         self._flying = 0  # bytes
         self._timer: asyncio.Handle | None = None
+        self._closed = False
         self._moved = asyncio.Event()
 
     def add(self, record: Record, letter: Unusable) -> None:
@@ -81,6 +82,12 @@ class DeadLetters:
         last = next(reversed(self._waiting))
         while self._waiting and next(iter(self._waiting)) <= last:
             await self._change()
+
+    def close(self) -> None:
+        """Writes no more: the shard's next owner makes again what is not in the log."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _change(self) -> None:
         self._moved.clear()
@@ -120,7 +127,7 @@ class DeadLetters:
         self._flying -= waiting.size
         offset = waiting.record.offset
         error = None if done.cancelled() else done.exception()
-        if isinstance(error, RecordTooLarge) or not isinstance(error, LogError):
+        if isinstance(error, RecordTooLarge) or not (done.cancelled() or isinstance(error, LogError)):
             if error is not None:  # it would fail for ever, and stop every snapshot
                 logger.error("a dead letter cannot be written", shard=self._number, offset=offset, why=str(error))
             del self._waiting[offset]
@@ -134,6 +141,6 @@ class DeadLetters:
 
     def _continue(self, delay_s: float) -> None:
         """Continues after `delay_s` seconds: 0, or more when the log has just refused."""
-        if self._timer is None and self._queue:
+        if self._timer is None and self._queue and not self._closed:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s, self._write) if delay_s else loop.call_soon(self._write)

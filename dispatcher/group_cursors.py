@@ -6,7 +6,7 @@ from typing import Final
 from dispatcher.shard import ShardOwner
 from headgate.core.delivery.group_window import GroupWindow
 from headgate.core.inbox.cursors import DeviceCursor
-from headgate.core.wire.errors import Refusal
+from headgate.core.wire.errors import CorruptRecord, Refusal
 from headgate.core.wire.inbox_record import encode_cursor
 from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.link_groups import GROUP_DEVICE, group_user
@@ -69,6 +69,8 @@ class GroupCursor:
             writer.write([encode_cursor(cursor)], lambda refusal: self._written(version, refusal))
         except Refusal as refusal:
             self._written(version, refusal)
+        except CorruptRecord as error:  # a fault of ours: it may be written as it is later
+            self._written(version, Refusal("internal", str(error)))
 
     def _written(self, version: int, refusal: Refusal | None) -> None:
         self._is_writing = False

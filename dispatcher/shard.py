@@ -103,7 +103,7 @@ class ShardOwner:
     """
 
     # Of consumer groups: records were applied, and a dead letter is replayed.
-    on_applied: Callable[[], None] = staticmethod(lambda: None)
+    on_applied: Callable[[Sequence[Record]], None] = staticmethod(lambda records: None)
     on_group_replay: Callable[[DeadLetter], None] = staticmethod(ignore)
 
     def __init__(
@@ -231,7 +231,7 @@ class ShardOwner:
         self._note_logic()
         self.send_open()
         self.verdicts.release()
-        self.on_applied()
+        self.on_applied(records)
         for peer, topic in self.arrivals.due(self.shard.next_offset):
             self.attach(peer, topic)
         self._count(counts)

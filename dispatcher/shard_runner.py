@@ -151,7 +151,11 @@ class ShardRunner:
             raise first from None
         finally:
             self._dispatcher.stop_serving(self.number)
-            await self._write_rest(owner, snapshots)
+            try:
+                await self._write_rest(owner, snapshots)
+            finally:
+                for part in (owner.history, owner.outputs, owner.pointers, owner.dead_letters):
+                    part.close()
 
     async def _write_rest(self, owner: ShardOwner, snapshots: Snapshots) -> None:
         """Writes the final snapshot of a drain, and the messages that are not in the index file."""
@@ -162,9 +166,6 @@ class ShardRunner:
                 logger.warning("no final snapshot", shard=self.number, why=str(error))
         while owner.history.write():  # noqa: ASYNC110 - gives way between slices, waits for nothing
             await asyncio.sleep(0)
-        owner.history.close()
-        owner.outputs.close()
-        owner.pointers.close()
 
     async def _go_live(self, owner: ShardOwner, keeper: IndexKeeper) -> None:
         await owner.caught_up.wait()

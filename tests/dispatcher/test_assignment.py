@@ -170,6 +170,41 @@ async def test_a_node_that_is_no_member_claims_nothing_back_and_stops() -> None:
         assert await claims(log) == ["me", "other"]
 
 
+@pytest.mark.parametrize("happens", ["another node claims", "a drain"])
+async def test_a_shard_is_not_started_by_a_plan_that_is_no_longer_true(happens: str) -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    mine = encode_claim(Claim("me", "run-1", "me:1"))
+    started: list[int] = []
+    async with owning(log, ToldGroup(frozenset({0}))) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.api(0) is None:
+                await asyncio.sleep(0.01)
+        stop, new_runner = ownership.stop, ownership._new_runner
+
+        async def slow(shard: int, *, final: bool = False) -> None:
+            await stop(shard, final=final)
+            if happens == "a drain":
+                ownership.draining = True
+                return
+            ownership._group.tell(None)  # type: ignore[attr-defined]
+            log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+            async with asyncio.timeout(5):
+                while ownership._newest[0].claim.node != "other":
+                    await asyncio.sleep(0.01)
+
+        def noted(shard: int, epoch: int) -> ShardRunner:
+            started.append(epoch)
+            return new_runner(shard, epoch)
+
+        with mock.patch.object(ownership, "stop", slow), mock.patch.object(ownership, "_new_runner", noted):
+            log.append(LogName.OWNERSHIP, 0, b"0", mine)  # a newer claim of its own: it would begin again under it
+            async with asyncio.timeout(5):
+                while ownership._runners:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+        assert started == []
+
+
 async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
     store = MemoryStore(CLOCK, SystemRng(), 1)
     first, second = await opened(FaultyLog(store)), await opened(FaultyLog(store))

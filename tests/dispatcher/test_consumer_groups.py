@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher import consumer_groups
+from dispatcher import consumer_groups, group_cursors
+from dispatcher.running_group import RunningGroup
 from headgate.core.inbox import cursors
 from headgate.core.wire import link
-from headgate.core.wire.errors import Refusal
+from headgate.core.wire.errors import CorruptRecord, Refusal
+from headgate.core.wire.link_acks import Cursor
 from headgate.core.wire.link_groups import GroupAck, GroupAcked, GroupJoined, GroupMessages, JoinGroup, LeaveGroup
 from headgate.core.wire.rights import Caller
 from headgate.runtime.logs.sqlite_log import SqliteLog
@@ -103,3 +106,34 @@ async def test_a_topic_without_groups_has_no_part_in_it(bed: GroupsBed) -> None:
     await member.close()
     await until(lambda: api.groups._groups == {}, 10)
     assert GroupMessages.__struct_config__.tag == 152
+
+
+async def test_only_the_groups_of_topics_with_new_records_are_looked_at(
+    bed: GroupsBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(RunningGroup, "look", lambda group: looked.append(group.topic_id))
+    other = next(name for name in map("u{}".format, count()) if bed.ingest.shard_of(name) == bed.ingest.shard_of("t"))
+    await bed.create(other)
+    await ask(bed, joining("a", "1"))
+    looked.clear()
+    await bed.publish(other, range(3))
+    await bed.publish("t", range(1))
+    await until(lambda: "t" in looked)
+    assert set(looked) == {"t"}
+
+
+async def test_a_cursor_that_cannot_be_encoded_is_refused_and_does_not_stop_the_next(
+    bed: GroupsBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(cursor: Cursor) -> bytes:
+        raise CorruptRecord("too long")
+
+    await ask(bed, joining("a", "1"))
+    await until(lambda: len(bed.owner("t").inbox.users.cursors) == 1)
+    await bed.publish("t", range(2))
+    epoch = bed.epochs["t"]
+    with monkeypatch.context() as faulty, pytest.raises(Refusal, match="internal"):
+        faulty.setattr(group_cursors, "encode_cursor", broken)
+        await ask(bed, lambda req: GroupAck(req, "t", epoch, "a", "1", [1], True))
+    assert isinstance(await ask(bed, lambda req: GroupAck(req, "t", epoch, "a", "1", [2], True)), GroupAcked)

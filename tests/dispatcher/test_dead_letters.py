@@ -15,7 +15,7 @@ from headgate.core.wire.control import Actor, DeleteTopic, encode_body
 from headgate.core.wire.envelope import Item, encode_bundle, encode_control
 from headgate.core.wire.ids import foreign_id, id_text, keyed_id, random_id
 from headgate.core.wire.message_changes import EditMessage, encode_event, event_tail
-from headgate.core.wire.records import LogName, Record
+from headgate.core.wire.records import Appended, LogName, Record
 from headgate.runtime.system import SystemRng
 from headgate.runtime.testing.faulty_log import FaultyLog, Reach
 from tests.dispatcher.bed import owning
@@ -191,3 +191,30 @@ async def test_safe_does_not_wait_for_letters_that_come_later() -> None:
             break
     assert safe.done()
     assert letters._waiting
+
+
+async def test_a_cancelled_append_is_tried_again_until_the_shard_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "RETRY_S", 0.02)
+    log = await a_log()
+    letters = DeadLetters(log, 0)
+    tried: list[asyncio.Future[Appended]] = []
+
+    def cancelled(*_: object) -> asyncio.Future[Appended]:
+        tried.append(asyncio.get_running_loop().create_future())
+        tried[-1].cancel()
+        return tried[-1]
+
+    append = log.append
+    monkeypatch.setattr(log, "append", cancelled)
+    letters.add(Record(7, 1, KEY, b"x"), Unusable(1, "no_topic", ""))
+    await asyncio.sleep(0.1)
+    assert len(tried) > 1
+    letters.close()
+    count = len(tried)
+    await asyncio.sleep(0.1)
+    assert len(tried) == count, "the next owner makes it again"
+    monkeypatch.setattr(log, "append", append)
+    again = DeadLetters(log, 0)
+    again.add(Record(7, 1, KEY, b"x"), Unusable(1, "no_topic", ""))
+    await again.safe()
+    assert [record.offset for _, record in await letters_of(log)] == [7]

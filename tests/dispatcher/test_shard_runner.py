@@ -98,7 +98,10 @@ async def test_a_fault_while_the_rest_is_written_does_not_lose_the_release(monke
     runner.drain()
     task = asyncio.create_task(runner.run())
     await until(lambda: runner.life.state is ShardState.LIVE)
+    owner = owner_in(runner)
+    await until(lambda: owner.history.file is not None)
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=5)
     assert done
     assert runner.life.state is ShardState.RELEASED
+    assert owner.history.file is None and owner.pointers._closed and owner.dead_letters._closed
