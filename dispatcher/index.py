@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from dispatcher.folding import KeptMessage
-from dispatcher.index_file import TIME_BITS, IndexFile
+from dispatcher.index_file import TIME_BITS, IndexFile, id_key
 from dispatcher.recent import ITEM_BITS
 
 _SEQS: Final = (  # oldest first, newest first
@@ -15,6 +15,9 @@ _SEQS: Final = (  # oldest first, newest first
 _REPLIES: Final = (
     "SELECT seq FROM replies WHERE epoch = ? AND parent = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
     "SELECT seq FROM replies WHERE epoch = ? AND parent = ? AND seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+)
+_PLACES: Final = (
+    "SELECT f.epoch, f.seq FROM ids i JOIN frames f ON f.pos = i.pos WHERE i.key = ? AND f.id = ? ORDER BY i.pos DESC"
 )
 
 
@@ -104,8 +107,11 @@ class HistoryIndex(IndexFile):
         return int(self._db.execute(counted, (epoch, low, high)).fetchone()[0])
 
     def places_of(self, record_id: bytes) -> list[tuple[int, int]]:
-        """Returns (epoch, seq) of all messages with an id: a topic that was recreated may have it twice."""
-        rows = self._db.execute("SELECT epoch, seq FROM ids WHERE id = ?", (record_id,))
+        """Returns (epoch, seq) of all messages with an id, the newest first.
+
+        There are several where a topic was recreated, or where an id came again after the window forgot it.
+        """
+        rows = self._db.execute(_PLACES, (id_key(record_id), record_id))
         return [(int(epoch), int(seq)) for epoch, seq in rows]
 
     def has(self, epoch: int, seq: int) -> bool:
@@ -114,9 +120,8 @@ class HistoryIndex(IndexFile):
         return found is not None
 
     def seq_of(self, record_id: bytes, epoch: int) -> int | None:
-        """Returns the seq that a message id was given, None where it is unknown."""
-        row = self._db.execute("SELECT seq FROM ids WHERE id = ? AND epoch = ?", (record_id, epoch)).fetchone()
-        return int(row[0]) if row else None
+        """Returns the newest seq that a message id was given in a topic, None where it is unknown."""
+        return next((seq for found, seq in self.places_of(record_id) if found == epoch), None)
 
     def at_offset(self, offset: int) -> list[tuple[int, int, int]]:
         """Returns (item, epoch, seq) of the messages of the record at an offset."""

@@ -1,6 +1,8 @@
 """The index file: what it answers, what it knows to hold, what it drops and what it gives back."""
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,26 @@ def test_it_answers_by_seq_offset_and_id() -> None:
     assert index.first_seq(99, 0) is None
     assert index.has(EPOCH, 10)
     assert not index.has(EPOCH, 11)
+
+
+def test_ids_with_one_number_are_told_apart() -> None:
+    index = filled()
+    twin = entry(11)._replace(id=b"another " + entry(5).id[8:])
+    index.write([twin], (111, 112))
+    assert index.places_of(entry(5).id) == [(EPOCH, 5)]
+    assert index.places_of(twin.id) == [(EPOCH, 11)]
+    assert index.places_of(b"a third " + entry(5).id[8:]) == []
+
+
+def test_of_an_id_that_came_again_the_newest_is_found_whatever_order_they_came_in_and_each_goes_alone() -> None:
+    first, second = entry(5), entry(9)._replace(id=entry(5).id)
+    for order in ([first, second], [second, first]):
+        index = HistoryIndex(":memory:", ME)
+        for e in order:
+            index.write([e], (e.pos >> ITEM_BITS, (e.pos >> ITEM_BITS) + 1))
+        assert index.places_of(first.id) == [(EPOCH, 9), (EPOCH, 5)]
+        index.unlist(EPOCH, 9, 9)
+        assert index.seq_of(first.id, EPOCH) == 5
 
 
 def test_a_run_ends_at_a_hole() -> None:
@@ -103,6 +125,19 @@ def test_an_index_of_another_log_is_thrown_away(tmp_path: Path, other: LogIdenti
     filled(tmp_path / "i.db").close()
     index = HistoryIndex(tmp_path / "i.db", other)
     assert (index.ranges, index.first_seq(EPOCH, 0)) == ([], None)
+    index.close()
+
+
+def test_a_file_of_older_tables_is_thrown_away(tmp_path: Path) -> None:
+    filled(tmp_path / "i.db").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "i.db")) as old, old:
+        old.execute("DROP TABLE ids")
+        old.execute("CREATE TABLE ids (id BLOB, epoch INTEGER, seq INTEGER, PRIMARY KEY (id, epoch)) WITHOUT ROWID")
+        old.execute("UPDATE meta SET value = 3 WHERE name = 'schema'")
+    index = HistoryIndex(tmp_path / "i.db", ME)
+    assert (index.ranges, index.first_seq(EPOCH, 0)) == ([], None)
+    index.write([entry(1)], (101, 102))
+    assert index.seq_of(entry(1).id, EPOCH) == 1
     index.close()
 
 
