@@ -2,7 +2,7 @@
 
     frames   pos -> epoch, seq, id, ts, frame      frame is null where it was dropped for the bound
     seqs     (epoch, seq) -> pos, change           pos rises with seq; `change`: what an event did, 0 for a message
-    ids      (key, pos)                            key: half of a message's id (`id_key`); the rest is compared in `frames`
+    ids      (key, pos)                            key: half of a message's id, the whole of it is in `frames`
     times    block -> high                         greatest ts of the messages in 256 offsets
     ranges   low -> high                           offsets whose messages are all here
     gone     epoch                                 deleted topics whose messages have still to be deleted
@@ -105,6 +105,8 @@ class IndexFile:
     def _open(self, identity: LogIdentity) -> None:
         self._db = sqlite3.connect(self._path, timeout=0, isolation_level="DEFERRED")  # the loop never waits
         self._db.executescript(_TABLES)
+        if self._path == MEMORY:
+            self._db.execute("PRAGMA journal_mode=OFF")  # after a fault nothing of it is used again
         self.changes = ChangeTables(self._db)
         wanted = {"schema": SCHEMA, **identity._asdict()}
         meta = dict(self._db.execute("SELECT name, value FROM meta"))

@@ -18,7 +18,7 @@ from headgate.core.wire.records import LogName
 from headgate.runtime.ports import LogError
 
 RETRY_MAX_S: Final = 30.0
-GATHER_S: Final = 0.25  # messages of so long make one commit: large ones cost less a message
+GATHER_S: Final = 1.0  # messages of so long make one commit: large ones cost less a message
 GATHERED_S: Final = 0.05  # between two looks whether there are enough for one before
 IDLE_S: Final = 30.0
 CROWDED_STEPS: Final = 2  # of housekeeping for each write while frames have to be dropped: more than one write adds
