@@ -1,7 +1,9 @@
 """A topic on this gateway: its newest messages, those not written yet, and its subscribers in and out of step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
 
 from headgate.core.client.limits import Limits
 from headgate.core.delivery.strategy import strategy_of
@@ -20,7 +22,7 @@ _AT_ONCE: Final = {"kind": "immediate"}
 _SPARE: Final = 1.25  # a ring is cut when it is a quarter too long, so that the cut is rare
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """Consecutive messages for one write: `seq` is the first one's number in the feed."""
 
     seq: int
@@ -103,7 +105,9 @@ class Feed(Generic[S]):
     `streams` (SSE) and `acked` (WebSockets that acknowledge, whose windows have room), each with the function that
     writes to it; all others are in `behind`. `waiting` indexes those of `behind` that the next flush must look at: a
     flush costs nothing for the rest. `blocks` has those in step of a topic that is swept in slices, in place of the
-    four groups; None for others. `heat` is that of the topic (`headgate.core.wire.link_inbox.TopicHeat`).
+    four groups; None for others. `in_step` is how many they are. `joined` are the sessions of `shared` and `acked`, as
+    the flush listed them; None once those have changed. `heat` is that of the topic
+    (`headgate.core.wire.link_inbox.TopicHeat`).
 
     `hold` is of a topic whose strategy holds messages, None for others. `counts` are of messages whose publishers wait
     for their delivery, None for none. `fence` is the number of the
@@ -112,8 +116,8 @@ class Feed(Generic[S]):
 
     __slots__ = (
         "_pace", "acked", "behind", "blocks", "counts", "durable", "epoch", "fence", "head", "heat", "hold", "hole",
-        "on_slow", "pending", "pending_ts", "retry", "ring", "sent", "shard", "shared", "size", "sockets", "streams",
-        "topic_id", "waiting",
+        "in_step", "joined", "on_slow", "pending", "pending_ts", "retry", "ring", "sent", "shard", "shared", "size",
+        "sockets", "streams", "topic_id", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +152,8 @@ class Feed(Generic[S]):
         self.blocks: Blocks[S] | None = None
         self.heat = DIRECT
         self._pace = pace
+        self.in_step = 0
+        self.joined: list[Any] | None = None
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Takes the topic's effective settings; `profile` never changes."""
@@ -168,13 +174,6 @@ class Feed(Generic[S]):
     def is_incomplete(self) -> bool:
         """Whether newer messages are missing here."""
         return self.durable and self.hole > self.head
-
-    @property
-    def in_step(self) -> int:
-        """How many sockets the next flush writes to."""
-        if self.blocks is not None:
-            return len(self.blocks)
-        return len(self.sockets) + len(self.shared) + len(self.streams) + len(self.acked)
 
     @property
     def count(self) -> int:
@@ -210,6 +209,8 @@ class Feed(Generic[S]):
     def step_in(self, subscription: S, group: Group, write: Write) -> None:
         """Moves a subscription that was written all up to `sent` from `behind` into one of the groups in step."""
         del self.behind[subscription]
+        self.in_step += 1
+        self.joined = None
         if self.blocks is not None:
             self.blocks.add(subscription, group, write, self.sent)
             return
@@ -225,6 +226,7 @@ class Feed(Generic[S]):
         write = self.sockets.pop(subscription, None)
         if write is not None:
             self.shared[subscription] = write
+            self.joined = None
 
     def step_out(self, subscription: S) -> None:
         """Moves a subscription out of step."""
@@ -233,14 +235,16 @@ class Feed(Generic[S]):
 
     def remove(self, subscription: S) -> None:
         """Forgets a subscription, which is in step or in `behind`."""
+        self.joined = None
         if self.blocks is not None and self.blocks.remove(subscription):
+            self.in_step -= 1
             return
-        if self.sockets.pop(subscription, None) is None:
-            self.shared.pop(subscription, None)
-            self.streams.pop(subscription, None)
-            self.acked.pop(subscription, None)
-            self.behind.pop(subscription, None)
-            self.waiting.pop(subscription, None)
+        for group in self._groups:
+            if group.pop(subscription, None) is not None:
+                self.in_step -= 1
+                return
+        self.behind.pop(subscription, None)
+        self.waiting.pop(subscription, None)
 
     def cursor_of(self, subscription: S) -> int:
         """Returns the number of the newest message written to a subscription in step."""
@@ -263,6 +267,7 @@ class Feed(Generic[S]):
             self.blocks = None
             for subscription, group, write in blocks.everyone():
                 self._groups[group][subscription] = write
+            self.joined = None
 
     @property
     def _groups(self) -> tuple[dict[S, Write], ...]:
@@ -275,21 +280,21 @@ class Feed(Generic[S]):
             for subscription, write in members.items():
                 self.blocks.add(subscription, group, write, self.sent)
             members.clear()
+        self.joined = None
 
     def append(self, seq: int, ts: list[int], frames: list[bytes]) -> bool:
         """Takes messages from the link; false when some before them are missing: `hole` is then the last of those.
 
         Those that are here already are dropped: after a change of owners they may come twice.
         """
-        last = seq + len(frames) - 1
-        if seq > self.head + 1:
-            self.misses(last)
-            return False
         known = self.head + 1 - seq
+        if known < 0:
+            self.misses(seq + len(frames) - 1)
+            return False
         if known < len(frames):
             self.pending += frames[known:] if known else frames
             self.pending_ts += ts[known:] if known else ts
-            self.head = last
+            self.head = seq + len(frames) - 1
         return True
 
     def misses(self, seq: int) -> bool:
@@ -310,10 +315,9 @@ class Feed(Generic[S]):
         Some of them are not held (`is_ready`).
         """
         pending = self.pending
-        size = sum(map(len, pending))
-        few = len(pending) <= limits.piece_frames and size <= limits.piece_bytes
+        count, size = len(pending), sum(map(len, pending))
+        few = count == 1 or (count <= limits.piece_frames and size <= limits.piece_bytes)
         if few and self.hold is None:  # nearly always: all of them, without a copy
-            count = len(pending)
             piece = Piece(self.sent + 1, self.pending_ts, pending)
             self.pending, self.pending_ts = [], []
         else:

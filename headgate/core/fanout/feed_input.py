@@ -9,7 +9,7 @@ from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.feed import page_request
 from headgate.core.fanout.flush import Flush, flushed
 from headgate.core.fanout.gap_repair import GapRepair
-from headgate.core.fanout.ports import Upstream
+from headgate.core.fanout.ports import GatewayMetrics, Upstream
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
 from headgate.core.wire.amended_frames import targets_of
 from headgate.core.wire.link import Answer, EphemeralMessages, Messages, Page
@@ -17,7 +17,10 @@ from headgate.core.wire.link_messages import Amended
 
 
 class FeedInput:
-    """Serves all feeds. `write_out` writes what a feed has pending, `pump` pumps sessions, round by round."""
+    """Serves all feeds. `write_out` writes what a feed has pending, `pump` pumps sessions, round by round.
+
+    `came` is how many messages came over links since `tell` was last called.
+    """
 
     def __init__(
         self,
@@ -35,14 +38,21 @@ class FeedInput:
         self._write_out = write_out
         self._pump = pump
         self._gaps = GapRepair(upstream.linked)
+        self.came = 0
 
     def take(self, feed: TopicFeed, message: Messages | EphemeralMessages | Page) -> None:
         """Takes messages of a feed; those without seqs follow its newest."""
-        seq = feed.head + 1 if isinstance(message, EphemeralMessages) else message.seq
+        seq = message.seq if isinstance(message, (Messages, Page)) else feed.head + 1
         if not feed.append(seq, message.ts, message.frames):
             self._repair(feed)
         if feed.pending:
             self._flush.add(feed)
+
+    def tell(self, metrics: GatewayMetrics) -> None:
+        """Counts what came: once a flush, and with each tick what nobody follows here."""
+        if self.came:
+            metrics.link_messages("in", self.came)
+            self.came = 0
 
     def configure(self, feed: TopicFeed, settings: dict[str, Any]) -> None:
         """The topic's settings are these now. Another strategy is asked about what the one before held."""

@@ -5,19 +5,20 @@ go to every subscriber in step. Topics that are large or hot are swept in slices
 (`headgate.core.fanout.sweeps`).
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Generator
 
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.delivery.delivery_events import DeliveryEvents
 from headgate.core.fanout.catchup import CatchUp
 from headgate.core.fanout.delivered_events import tell_delivered
-from headgate.core.fanout.feed import Piece, Write
+from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.held_messages import HeldMessages
 from headgate.core.fanout.pace import DEFAULT_PACE, Pace
 from headgate.core.fanout.ports import GatewayMetrics, Moment
 from headgate.core.fanout.ring_memory import RingMemory
-from headgate.core.fanout.session import Session, Subscription, TopicFeed
+from headgate.core.fanout.session import Session, TopicFeed
 from headgate.core.fanout.socket_writes import SocketWrites
 from headgate.core.fanout.sweeps import Fit, Sweeps, SweepTools
 from headgate.core.wire.link_messages import Amended
@@ -57,7 +58,8 @@ class Flush:
         tools = SweepTools(self.add, self.held, self.rings, self._writes, self._counts, metrics, events, fit)
         self.sweeps = Sweeps(limits, pace, clock, tools)
         self._full: list[Session] = []
-        self._late: dict[tuple[str, int], int] = {}  # deliveries by profile and milliseconds since the append
+        # Deliveries by milliseconds since the append, of ephemeral and of durable topics.
+        self._late: tuple[dict[int, int], dict[int, int]] = ({}, {})
 
     @property
     def is_scheduled(self) -> bool:
@@ -81,14 +83,14 @@ class Flush:
         """
         began, wall_ms = self._clock(), moment.wall_ms
         added, self._dirty = self._dirty, {}
-        dirty = self.held.released(self._without_large(added), moment)
+        dirty = self.held.released(self._without_large(list(added)), moment)
         try:
             while dirty:
-                pieces = [(feed, self._take(feed, wall_ms)) for feed in dirty]
+                pieces = self._take(dirty, wall_ms)
                 again = self._write_one(*pieces[0]) if len(pieces) == 1 else self._write_many(pieces, wall_ms)
                 if again:
                     yield again
-                dirty = self._without_large(feed for feed in dirty if feed.pending and feed.is_ready)
+                dirty = self._without_large([feed for feed in dirty if feed.pending and feed.is_ready])
             if self.sweeps.is_due:
                 yield from self.sweeps.run(moment, began)
         finally:  # also where a pump fails: the rest is written in the next turn
@@ -110,7 +112,8 @@ class Flush:
             return
         self.held.write_out(feed, wall_ms)
         while feed.pending and feed.blocks is None:
-            again = self._write_one(feed, self._take(feed, wall_ms))
+            (piece,) = self._take([feed], wall_ms)
+            again = self._write_one(*piece)
             if again:
                 yield again
         self._tell_metrics()
@@ -140,37 +143,40 @@ class Flush:
             self._scheduled = True
             self._schedule()
 
-    def _without_large(self, feeds: Iterable[TopicFeed]) -> list[TopicFeed]:
+    def _without_large(self, feeds: list[TopicFeed]) -> list[TopicFeed]:
         """Returns the small ones of the feeds; the others are swept."""
-        small: list[TopicFeed] = []
-        large: list[TopicFeed] = []
-        for feed in feeds:
-            (small if feed.blocks is None else large).append(feed)
-        if large:
-            self.sweeps.want(large)
-        return small
+        large = [feed for feed in feeds if feed.blocks is not None]
+        if not large:
+            return feeds
+        self.sweeps.want(large)
+        return [feed for feed in feeds if feed.blocks is None]
 
-    def _take(self, feed: TopicFeed, wall_ms: int) -> Piece:
-        piece = self.rings.take(feed)
-        if feed.acked:
-            self._full += self._fit(feed, feed.acked, piece)
-        count = feed.in_step
-        if count:
-            late, profile = self._late, feed.profile
-            for ts in piece.ts:
-                found = (profile, wall_ms - ts)
-                late[found] = late.get(found, 0) + count
-            self._counts.delivered(feed, piece.ts, count, wall_ms)
-        if self._events.on:
-            tell_delivered(self._events, feed, piece, count - len(feed.acked), wall_ms)
-        if feed.counts is not None:
-            feed.counts.flushed(piece.seq, feed.sent, count)
-        return piece
+    def _take(self, feeds: list[TopicFeed], wall_ms: int) -> list[tuple[TopicFeed, Piece]]:
+        """Returns a piece of each feed, and counts what is about to be written to the subscribers in step."""
+        take, late, counted, events = self.rings.take, self._late, self._counts.add, self._events
+        pieces = [(feed, take(feed)) for feed in feeds]
+        for feed, piece in pieces:
+            if feed.acked:
+                self._full += self._fit(feed, feed.acked, piece)
+            count = feed.in_step
+            if count:
+                of_profile, total = late[feed.durable], 0
+                for ts in piece.ts:
+                    ms = wall_ms - ts
+                    of_profile[ms] = of_profile.get(ms, 0) + count
+                    total += ms
+                counted(feed, len(piece.ts) * count, total * count if total > 0 else 0)
+            if events.on:
+                tell_delivered(events, feed, piece, count - len(feed.acked), wall_ms)
+            if feed.counts is not None:
+                feed.counts.flushed(piece.seq, feed.sent, count)
+        return pieces
 
     def _tell_metrics(self) -> None:
-        late, self._late = self._late, {}
-        for (profile, ms), count in late.items():
-            self._metrics.delivered(profile, count, max(ms / 1000, 0.0))
+        for late, profile in zip(self._late, ("ephemeral", "durable"), strict=True):
+            for ms, count in late.items():
+                self._metrics.delivered(profile, count, max(ms / 1000, 0.0))
+            late.clear()
 
     def _write_one(self, feed: TopicFeed, piece: Piece) -> list[Session]:
         if feed.sockets or feed.shared or feed.acked:
@@ -184,15 +190,14 @@ class Flush:
         """Writes a piece of each of several feeds; returns the sessions to pump."""
         joins = self._write_single(pieces)
         again = self._taken_full()
-        writes: list[tuple[Write, bytes]] = []
+        write_own, most = self._writes.write_own, self._limits.piece_bytes
         for session, join in joins.items():
-            data = join[0] if len(join) == 1 else b"".join(join)
-            if len(join) == 1 or len(data) <= self._limits.piece_bytes:
-                writes.append((session.outlet.write, data))
+            data = b"".join(join)
+            if len(data) <= most or len(join) == 1:
+                write_own(session.outlet.write, data)
             else:
                 self._set_back(session, pieces, wall_ms)
                 again.append(session)
-        self._writes.write_each(writes)
         for feed, _ in pieces:
             if feed.waiting:
                 again += flushed(feed)
@@ -200,14 +205,17 @@ class Flush:
 
     def _write_single(self, pieces: list[tuple[TopicFeed, Piece]]) -> dict[Session, list[bytes]]:
         """Writes to the sessions that follow one topic; returns what those of several topics get."""
-        joins: dict[Session, list[bytes]] = {}
+        joins: defaultdict[Session, list[bytes]] = defaultdict(list)
         for feed, piece in pieces:
             if feed.sockets or feed.shared or feed.acked:
                 data = _joined(feed, piece)
                 if feed.sockets:
                     self._writes.write([*feed.sockets.values()], data)
-                _collect(feed.shared, data, joins)
-                _collect(feed.acked, data, joins)  # its session may follow others: one write, or a park loses the rest
+                joined = feed.joined
+                if joined is None:
+                    joined = feed.joined = [subscription.session for subscription in (*feed.shared, *feed.acked)]
+                for session in joined:
+                    joins[session].append(data)
             if feed.streams:
                 self._write_streams(feed, piece)
         return joins
@@ -235,16 +243,6 @@ class Flush:
 
 def _joined(feed: TopicFeed, piece: Piece) -> bytes:
     return WEBSOCKET.messages(feed.epoch, piece.seq if feed.durable else 0, piece.frames)
-
-
-def _collect(subscriptions: Iterable[Subscription], data: bytes, joins: dict[Session, list[bytes]]) -> None:
-    """Adds a topic's bytes to the joins of the sessions that follow several topics."""
-    for subscription in subscriptions:
-        join = joins.get(subscription.session)
-        if join is None:
-            joins[subscription.session] = [data]
-        else:
-            join.append(data)
 
 
 def flushed(feed: TopicFeed) -> list[Session]:

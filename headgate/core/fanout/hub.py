@@ -124,7 +124,7 @@ class Hub:
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes a message that an owner sent unasked; see `headgate.runtime.links.port.DirectoryUser`."""
         if isinstance(message, (Messages, EphemeralMessages)):  # a union would be made for each message
-            self.metrics.link_messages("in", len(message.frames))
+            self._input.came += len(message.frames)
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
                 self._input.take(feed, message)
         elif isinstance(message, Ended):
@@ -169,6 +169,7 @@ class Hub:
     def flush(self, moment: Moment) -> None:
         """Writes everything pending; the shell calls it when it was asked to."""
         self._moment = moment
+        self._input.tell(self.metrics)
         try:
             if self._flush.is_scheduled:  # else only users changed: a connect, as often as once a turn
                 with closing(self._flush.run(moment)) as rounds:
@@ -373,6 +374,7 @@ class Hub:
         """Does what is due; the shell calls it every quarter second."""
         self._moment = moment
         self._tick_ms = moment.wall_ms
+        self._input.tell(self.metrics)
         for session, code in self.deadlines.tick(moment.now):
             if session.caller is None:
                 self.metrics.refused("unauthenticated", "no auth frame in time")

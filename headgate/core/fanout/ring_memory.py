@@ -31,8 +31,10 @@ class RingMemory:
         before = feed.ring.size
         piece = feed.take(self._limits)
         self._size += feed.ring.size - before
-        self._feeds[feed] = None
-        self._feeds.move_to_end(feed)
+        try:
+            self._feeds.move_to_end(feed)
+        except KeyError:
+            self._feeds[feed] = None
         while self._size > self._limits.rings_bytes:
             oldest, _ = self._feeds.popitem(last=False)
             self._size -= oldest.ring.clear()

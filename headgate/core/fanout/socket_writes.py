@@ -22,13 +22,9 @@ class SocketWrites:
             except Exception:  # a transport that broke; its session ends by connection_lost
                 self.failures += 1
 
-    def write_each(self, writes: Sequence[tuple[Write, bytes]]) -> None:
-        """Hands each its own bytes."""
-        rest = iter(writes)
-        while True:
-            try:
-                for write, data in rest:
-                    write(data)
-                return
-            except Exception:  # as above
-                self.failures += 1
+    def write_own(self, write: Write, data: bytes) -> None:
+        """Hands one its own bytes."""
+        try:
+            write(data)
+        except Exception:  # as above
+            self.failures += 1

@@ -27,9 +27,13 @@ class GatewayCounts:
 
     def delivered(self, feed: TopicFeed, ts: list[int], subscribers: int, wall_ms: int) -> None:
         """A piece was written to so many subscribers; `ts` are the append times of its messages (Unix milliseconds)."""
+        self.add(feed, len(ts) * subscribers, max(wall_ms * len(ts) - sum(ts), 0) * subscribers)
+
+    def add(self, feed: TopicFeed, deliveries: int, latency_ms: int) -> None:
+        """So many deliveries were made; `latency_ms` is the sum of their times from append to write."""
         counts = self._of(feed)
-        counts.delivered += len(ts) * subscribers
-        counts.latency_ms += max(wall_ms * len(ts) - sum(ts), 0) * subscribers
+        counts.delivered += deliveries
+        counts.latency_ms += latency_ms
 
     def taken_back(self, feed: TopicFeed, ts: list[int], wall_ms: int) -> None:
         """One of the subscribers just counted gets the piece later, and counts then."""

@@ -11,3 +11,6 @@ def test_a_socket_that_raises_stops_no_other() -> None:
 
     writes.write([got.append, broken, got.append, broken, got.append], b"x")
     assert got == [b"x"] * 3 and writes.failures == 2
+    for write in (broken, got.append):
+        writes.write_own(write, b"y")
+    assert got[3:] == [b"y"] and writes.failures == 3
