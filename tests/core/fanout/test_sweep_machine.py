@@ -22,7 +22,7 @@ from tests.core.scene import Pipe
 QUICK = settings(
     max_examples=60, stateful_step_count=40, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
-HUNT = settings(QUICK, max_examples=400, phases=[Phase.generate])
+HUNT = settings(QUICK, max_examples=2_000, phases=[Phase.generate])  # it ends with the first one that fails
 ONE = st.integers(0, 1 << 16)
 
 
