@@ -143,7 +143,7 @@ async def test_after_a_reconnect_it_goes_on_at_its_place_and_acknowledges_again(
         async for message in client.subscribe("a", from_=start, ack=True):
             seen.append(message.seq)
             if message.seq == 3:
-                await until(lambda: len(server.peers) == 2)
+                await until(lambda: len(server.peers) == 2 and server.peers[1].heard)  # it has asked for its place
             if message.seq == 4:
                 break
         assert seen == [1, 2, 3, 4], "3 was in hand, 2 was settled"
