@@ -211,7 +211,11 @@ class Turn:
 
     async def prepare(self, senders: int = SENDERS) -> None:
         self.senders = [asyncio.ensure_future(self.publisher.run()) for _ in range(senders)]
-        loop, port = asyncio.get_running_loop(), self.server.port
+        self.followers = await self.connect()
+
+    async def connect(self) -> list[Follower]:
+        """Connects the sockets, a wave at a time, and waits until each follows its topics."""
+        loop, port, followers = asyncio.get_running_loop(), self.server.port, list[Follower]()
         for at in range(0, SOCKETS, 100):
             new = [Follower(n, port, self.bearer) for n in range(at, at + 100)]
             wave = [loop.create_connection(partial(_same, follower), "127.0.0.1", port) for follower in new]
@@ -219,7 +223,18 @@ class Turn:
             async with asyncio.timeout(60):
                 while not all(follower.told >= EACH for follower in made):
                     await asyncio.sleep(0.01)
-            self.followers += made
+            followers += made
+        return followers
+
+    async def connect_us(self) -> float:
+        """Connects as many sockets again, and closes them; returns what one costs the server, in us of CPU."""
+        cpu = self.server.cpu_s()
+        again = await self.connect()
+        cpu = self.server.cpu_s() - cpu
+        for follower in again:
+            follower.transport.close()
+        await asyncio.sleep(0.5)
+        return cpu / SOCKETS * 1e6
 
     async def load(self, rate: float, seconds: float) -> Load:
         """Publishes `rate` messages a second; each reaches ten sockets."""
@@ -281,11 +296,12 @@ async def one_round(label: str, tree: Path | None, rate: float | None, seconds: 
     try:
         await turn.prepare()
         await turn.load(1_000, 1.0)  # warm
+        connect_us = await turn.connect_us()
         if rate:
             found = await turn.load(rate, seconds)
         else:
             found = await turn.highest(10_000 if label == "floor" else 2_000, seconds)
-        print(said(label, found), flush=True)
+        print(f"{said(label, found)}, {connect_us:.0f} us a connect with {EACH} topics", flush=True)
         return found
     finally:
         for sender in turn.senders:

@@ -21,7 +21,7 @@ logger = structlog.get_logger("dispatcher")
 GATEWAY: Final = "gateway"  # the role in a gateway's HELLO
 LOW_BYTES: Final = LINK_BYTES // 4
 _NO_BACKLOG: Final[Mapping[str, int]] = {}
-MAX_WAITING: Final = 100_000  # requests of one link that wait for room; a gateway sends at most two for each session
+MAX_WAITING: Final = 100_000  # requests of one link that wait for room; a gateway sends few for each session
 
 
 class Peer:

@@ -75,11 +75,13 @@ class Reading:
 
     def place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
         """Returns the oldest seq kept and the place of a position; None while that is unknown."""
+        if position is None:
+            return self.kept(row).first, Placed(row.seq, None, None)
         return self._sure(lambda: self._place(row, position))
 
-    def _place(self, row: Row, position: Position | None) -> tuple[int, Placed] | None:
+    def _place(self, row: Row, position: Position) -> tuple[int, Placed] | None:
         first, known = self.kept(row)
-        if position is not None and not known:
+        if not known:
             wanted = self._wanted(row, position, first)
             if wanted is None or not (wanted >= first or self._has(row, wanted)):
                 return None

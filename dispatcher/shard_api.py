@@ -165,9 +165,11 @@ class ShardApi:
     def _role(self, caller: Caller, row: Row) -> Role | None:
         return self._owner.shard.role(topic_key(row.topic_id), row, caller.user_id)
 
-    def _require_subscribe(self, caller: Caller, row: Row, action: str) -> None:
+    def _require_subscribe(self, caller: Caller, row: Row, action: str) -> Role | None:
+        """Returns the role of a caller who may subscribe. Raises Refusal."""
         role = self._role(caller, row)
         rights.require(rights.may_subscribe(caller, row, role), caller, row, role, action)
+        return role
 
     def _topic(self, peer: Destination, ask: link.AskTopic) -> None:
         row = self._row(ask.topic_id)
@@ -215,13 +217,13 @@ class ShardApi:
             return
         if row is None:
             raise rights.unknown_topic(ask.topic_id)
-        self._require_subscribe(ask.caller, row, "subscribe to")
+        role = self._require_subscribe(ask.caller, row, "subscribe to")
         self._owner.send_open()
         if ask.group and self.groups.waits(peer, ask):
             return
         if row.ephemeral and not ask.group:
             resumed = False if ask.position is not None and ask.position.form == "seq" else None
-            self._grant(peer, ask, row, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
+            self._grant(peer, ask, row, role, 0, Placed(0, resumed, "ephemeral" if resumed is False else None))
             return
         placed = self.groups.place(ask, row) if ask.group else self._reading.place(row, ask.position)
         if placed is None:
@@ -229,7 +231,7 @@ class ShardApi:
         elif placed[1].reason == "ahead" and not at_end:
             self._subscribe_at_end(peer, ask)
         else:
-            self._grant(peer, ask, row, *placed)
+            self._grant(peer, ask, row, role, *placed)
 
     def _subscribe_at_end(self, peer: Destination, ask: link.AskSubscribe) -> None:
         """Looks at a position above the head again, once all that is in the log now is applied."""
@@ -262,9 +264,11 @@ class ShardApi:
             self._creator.create(self._owner.number, topic_id, ask.caller, failed)
         pending.wait(topic_id, peer, decided)
 
-    def _grant(self, peer: Destination, ask: link.AskSubscribe, row: Row, first: int, placed: Placed) -> None:
+    def _grant(
+        self, peer: Destination, ask: link.AskSubscribe, row: Row, role: Role | None, first: int, placed: Placed
+    ) -> None:
         """Adds the route and answers: what is applied so far is before the answer, everything later behind it."""
-        owner, role = self._owner, self._role(ask.caller, row)
+        owner = self._owner
         owner.routes.add(peer, row.topic_id, row.epoch, row.seq)
         owner.heats.changed(row)
         users = self.presence.granted(peer, ask, row, role)

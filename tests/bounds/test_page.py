@@ -74,6 +74,7 @@ MODULES = {
     "user_announcements": "headgate.core.fanout.user_announcements",
     "user_requests": "headgate.core.fanout.user_requests",
     "renewals": "headgate.core.fanout.renewals",
+    "query_turns": "headgate.core.fanout.query_turns",
     "replay_pieces": "headgate.core.fanout.replay_pieces",
     "replays": "headgate.core.delivery.replays",
     "cursor_reports": "headgate.core.fanout.cursor_reports",

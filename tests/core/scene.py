@@ -99,8 +99,10 @@ class Pipe:
 class Scene:
     """`publish` and `turn` are the two halves of a loop turn; `pass_time` ticks."""
 
+    kind_of_owners = Owners
+
     def __init__(self, limits: Limits | None = None, tokens: TokenReader | None = None, **options: Any) -> None:
-        self.owners = Owners()
+        self.owners = self.kind_of_owners()
         self.numbers = Numbers()
         self.now = 1_000.0
         self.scheduled = 0

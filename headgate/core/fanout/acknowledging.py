@@ -24,7 +24,7 @@ from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.give_ups import GiveUps
 from headgate.core.fanout.group_member import GroupMember, MemberTools
 from headgate.core.fanout.grouping import Grouping
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.replaying import Replaying
 from headgate.core.fanout.session import Session, Subscription, TopicFeed

@@ -6,7 +6,7 @@ whether the caller may subscribe at all: one who may not ends nobody's subscript
 
 from msgspec import structs
 
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.wire import rights
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, AskTopic, Refused, Subscribed, TopicAnswer

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from headgate.core.client.framing import SSE, WEBSOCKET
 from headgate.core.client.limits import Limits
 from headgate.core.delivery.delivery_events import DeliveryEvents
-from headgate.core.fanout.catchup import CatchUp
+from headgate.core.fanout.catchup import HELD, CatchUp
 from headgate.core.fanout.delivered_events import tell_delivered
 from headgate.core.fanout.feed import Piece
 from headgate.core.fanout.held_messages import HeldMessages
@@ -58,6 +58,7 @@ class Flush:
         tools = SweepTools(self.add, self.held, self.rings, self._writes, self._counts, metrics, events, fit)
         self.sweeps = Sweeps(limits, pace, clock, tools)
         self._full: list[Session] = []
+        self._corked: dict[Session, None] = {}
         # Deliveries by milliseconds since the append, of ephemeral and of durable topics.
         self._late: tuple[dict[int, int], dict[int, int]] = ({}, {})
 
@@ -76,11 +77,20 @@ class Flush:
         self._dirty[feed] = None
         self._ask_for_run()
 
+    def release(self, session: Session, *, more: bool) -> None:
+        """Writes what a session holds; where `more` may come, at the end of the turn, or before any feed is written."""
+        if more and len(session.preface) <= HELD:
+            self._corked[session] = None
+            self._ask_for_run()
+        else:
+            session.release()
+
     def run(self, moment: Moment) -> Generator[list[Session]]:
         """Writes everything pending that is not held, one piece of each small feed after the other, then one slice.
 
         Yields after each round the sessions to pump before the next, while the rings still hold what they need.
         """
+        self._uncork()
         began, wall_ms = self._clock(), moment.wall_ms
         added, self._dirty = self._dirty, {}
         dirty = self.held.released(self._without_large(list(added)), moment)
@@ -105,6 +115,7 @@ class Flush:
 
         A feed that is swept gets it behind its sweep: it is in its ring when this returns.
         """
+        self._uncork()
         self._dirty.pop(feed, None)
         if feed.blocks is not None:
             self.sweeps.write_out(feed, wall_ms)
@@ -142,6 +153,13 @@ class Flush:
         if not self._scheduled:
             self._scheduled = True
             self._schedule()
+
+    def _uncork(self) -> None:
+        if self._corked:
+            corked, self._corked = self._corked, {}
+            for session in corked:
+                if session.preface:
+                    self._writes.write_own(session.put, b"")
 
     def _without_large(self, feeds: list[TopicFeed]) -> list[TopicFeed]:
         """Returns the small ones of the feeds; the others are swept."""

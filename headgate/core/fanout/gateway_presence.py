@@ -10,7 +10,7 @@ from headgate.core.client.framing import ClientFrame
 from headgate.core.client.inbound import NO_PRESENCE, PRESENCE_CHANGES, PRESENCE_ONCE
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.local_users import LocalUsers
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.presence_questions import PresenceQuestions
 from headgate.core.fanout.presence_replica import PresenceReplica

@@ -4,7 +4,7 @@ from headgate.core.client import outbound
 from headgate.core.client.framing import ClientFrame
 from headgate.core.fanout.feed import Feed
 from headgate.core.fanout.pace import Pace, known_heat
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import GatewayMetrics
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.wire.link import Subscribed

@@ -7,7 +7,7 @@ from headgate.core.client import outbound
 from headgate.core.client.inbound import Ack, Nack
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout.group_member import GroupMember, MemberTools
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.session import Subscription
 from headgate.core.wire.errors import Refusal

@@ -33,7 +33,8 @@ from headgate.core.fanout.fence_holds import FenceActions, FenceHolds
 from headgate.core.fanout.flush import Flush
 from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
 from headgate.core.fanout.pace import DEFAULT_PACE, DIRECT, Pace, known_heat
-from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
+from headgate.core.fanout.pending import PendingSubscribes
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.pumping import Pumping
 from headgate.core.fanout.session import Session, Subscription, TopicFeed
@@ -81,7 +82,7 @@ class Hub:
         end, wall_ms = self.disconnect, lambda: self._moment.wall_ms
         self._pumping = Pumping(limits, upstream, self.catchup, end, self._go_on, wall_ms)
         self._pump = self._pumping.pump
-        self.pending = PendingSubscribes(limits)
+        self.pending = PendingSubscribes(limits, upstream.send)
         self.faults = Faults()
         self.deadlines = Deadlines(limits, self.catchup, moment.now, self.faults)
         self.events = DeliveryEvents(metrics.lifecycle_events)
@@ -123,6 +124,8 @@ class Hub:
 
     def on_push(self, shard_epoch: int, message: Message) -> None:
         """Takes a message that an owner sent unasked; see `headgate.runtime.links.port.DirectoryUser`."""
+        if self.pending.turns.kept:
+            self.pending.turns.told(getattr(message, "topic_id", ""))
         if isinstance(message, (Messages, EphemeralMessages)):  # a union would be made for each message
             self._input.came += len(message.frames)
             if (feed := self._feed_of(message.topic_id, message.epoch)) is not None:
@@ -143,6 +146,7 @@ class Hub:
 
     def on_owner(self, shard: int, up: bool) -> None:
         """Announces the hosted topics of a shard to its new owner, and asks again what was not answered."""
+        self.pending.turns.lose(shard)
         if not up:
             return
         hosted = [feed for feed in self.feeds.values() if feed.shard == shard]
@@ -348,7 +352,7 @@ class Hub:
         self._input.begun(subscription, answer.seq)
         if not is_live:
             self._pump(session)
-        session.release()
+        self._flush.release(session, more=self.pending.count(session) > 0)
         if pending.caller is not session.caller:  # refreshed while the owner decided on the old rights
             self.renewals.want([subscription])
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes
+from headgate.core.fanout.pending import PendingSubscribes
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import Upstream
 from headgate.core.fanout.renewals import Renewals
 from headgate.core.fanout.session import Session
@@ -40,7 +41,7 @@ class OwnerWaits:
 
         A linked owner that does not answer (it rebuilds) holds up no other topic of a query.
         """
-        for session in self._pending.late(now):
+        for session in self._pending.turns.late(now):
             self._do.proceed(session)
         for pending in self._pending.expired(now):
             late = Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000)

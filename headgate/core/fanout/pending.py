@@ -1,7 +1,7 @@
 """Subscribes that are not granted yet, of all sessions: asked of the owner, held while it is away, or next in a query.
 
-Nothing is sent from here. The hub asks the owner for what `ask`, `next` and `resend` hand out, brings the answer to
-`answered`, and does what that returns.
+The hub asks the owner for what `ask`, `next` and `resend` hand out, brings the answer to `answered`, and does what
+that returns.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -11,20 +11,17 @@ from typing import Final, NamedTuple
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
+from headgate.core.fanout.query_turns import QueryTopic, QueryTurns, Send
 from headgate.core.fanout.session import Session
-from headgate.core.fanout.subscription import Life, SubscriptionEvent, SubscriptionState
+from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, AskSubscribe, Refused, Request, Subscribed
+from headgate.core.wire.link import Answer, Refused, Subscribed
 from headgate.core.wire.link_acks import CursorAnswer, CursorLease
 from headgate.core.wire.linkcodec import refusal_of
-from headgate.core.wire.position import Position
-
-PATIENCE_S: Final = 1.0  # how long the topics of a query wait for the answer to the one before
 
 _NO_TOPICS: Final[frozenset[str]] = frozenset()
 _NO_ASKED: Final[Mapping[str, "PendingSubscribe"]] = MappingProxyType({})
-
-QueryTopic = tuple[str, Subscribe | Refusal]  # the topic id as the query has it, and what it asks for
 
 
 class Unwanted(NamedTuple):
@@ -38,182 +35,57 @@ class Unwanted(NamedTuple):
 Outcome = Subscribed | Refusal | Unwanted | None
 
 
-class PendingSubscribe(Life):
-    """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown."""
-
-    __slots__ = (
-        "begun", "caller", "deadline", "frame_id", "lease", "level", "may_lease", "opened", "position", "session",
-        "shard", "subscribe", "topic_id",
-    )  # fmt: skip
-
-    def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
-        self.state = SubscriptionState.ASKED
-        self.session = session
-        self.caller = session.caller  # with whose rights the owner was asked
-        self.subscribe = subscribe
-        self.topic_id = subscribe.topic_id
-        self.frame_id = frame_id
-        self.begun = begun
-        self.deadline = begun + hold_s
-        self.shard: int | None = None
-        self.level = 0  # what the owner was asked to tell of presence, see AskSubscribe
-        self.position = subscribe.position  # where it begins: that of the cursor, once it is `opened`
-        self.opened: CursorAnswer | None = None
-        self.lease: CursorLease | None = None
-        self.may_lease = not subscribe.leases  # whether the owner of the topic has been asked first
-
-    @property
-    def asked(self) -> bool:
-        """Whether the owner's answer is awaited."""
-        return self.state is SubscriptionState.ASKED
-
-    @property
-    def wants_cursor(self) -> bool:
-        """Whether the owner of the user's shard is to be asked before the topic's."""
-        return self.opened is None and self.subscribe.needs_cursor
-
-    @property
-    def may_create(self) -> bool:
-        """Whether it may make the topic: a ticket for topics is for reading them."""
-        return self.session.topics is None
-
-    def place(self, shard: int) -> None:
-        """Takes the shard whose owner is asked next: the user's, then the topic's."""
-        self.shard = shard
-
-    def open(self, answer: CursorAnswer, position: Position | None) -> None:
-        """Takes the device's cursor."""
-        self.opened = answer
-        self.position = position
-
-    def close(self) -> None:
-        """Forgets what was answered: when it is asked again the cursor may have moved, and the rights changed."""
-        self.opened = None
-        self.may_lease = not self.subscribe.leases
-
-    def allow(self) -> None:
-        """The caller may subscribe: the lease of the device may be taken."""
-        self.may_lease = True
-
-    def request(self, req: int, *, create: bool, level: int = 0) -> Request:
-        """Returns the request to the owner, with the rights that the session has now."""
-        caller = self.caller = self.session.caller
-        assert caller is not None
-        create = create and self.may_create
-        self.level = level
-        group = self.subscribe.group
-        member = self.session.connection_id if group else ""
-        return AskSubscribe(req, self.topic_id, caller, self.position, create, level, group, member)
-
-
-class _Query:
-    """The query of one session. Exists while topics of it are left, or the answer to one of them is awaited.
-
-    `topics` were not asked for yet; `turn` is the one whose answer comes next; `in_turn` is set while the hub asks for
-    them.
-    """
-
-    __slots__ = ("admitted_at", "in_turn", "topics", "turn")
-
-    def __init__(self, topics: list[QueryTopic]) -> None:
-        self.topics = topics
-        self.turn: PendingSubscribe | None = None
-        self.in_turn = False
-        self.admitted_at = 0.0
-
-    def names(self) -> set[str]:
-        """Returns the ids of the topics that were not asked for yet."""
-        return {topic_id for topic_id, wanted in self.topics if not isinstance(wanted, Refusal)}
-
-
 class PendingSubscribes:
     """All pending subscribes of a gateway, by session. `now` is monotonic seconds.
 
-    A session is in `_asked` while one of its topics is, and in `_queries` while it has a query: few have one.
+    A session is in `_asked` while one of its topics is. `turns` are the topics of queries.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, send: Send) -> None:
         self._topics_allowed = limits.topics_allowed
         self._hold_s = limits.hold_s
+        self.turns = QueryTurns(send)
         self._asked: dict[Session, dict[str, PendingSubscribe]] = {}
-        self._queries: dict[Session, _Query] = {}
         # In the order of their deadlines, but for the seconds that a query takes.
         self._all: dict[PendingSubscribe, None] = {}
-        # Those that others of their query wait for, as they were asked for: one that is late may wait a second more.
-        self._turns: dict[PendingSubscribe, None] = {}
         self._held: dict[int | None, dict[PendingSubscribe, None]] = {}
 
     # The topics of a query
 
     def want(self, session: Session, topics: Iterable[QueryTopic]) -> None:
         """Takes the topics of a session's query, in their order; asked for after `begin`."""
-        topics = list(topics)
-        if topics:
-            self._queries[session] = _Query(topics)
+        self.turns.want(session, topics)
 
     def begin(self, session: Session, now: float) -> PendingSubscribe | None:
         """The session is admitted: the topics of its query have their deadlines from now.
 
-        Returns the subscribe of a query with one topic, to ask the owner for; there is no order to keep. `next` hands
-        out those of any other.
+        Returns the subscribe of a query with one topic, to ask the owner for. `next` hands out those of any other.
         """
-        query = self._queries.get(session)
-        if query is None:
-            return None
-        query.admitted_at = now
-        wanted = query.topics[0][1]
-        if len(query.topics) > 1 or isinstance(wanted, Refusal) or session.topics is not None:
-            return None
-        del self._queries[session]
-        return self._add(session, wanted, None, now)
-
-    def enter(self, session: Session) -> bool:
-        """Begins a series of `next`; false when there is nothing to ask for, or a series is under way."""
-        query = self._queries.get(session)
-        if query is None or query.in_turn or not query.topics:
-            return False
-        query.in_turn = True
-        return True
-
-    def leave(self, session: Session) -> None:
-        """Ends a series of `next`."""
-        query = self._queries.get(session)
-        if query is not None:
-            query.in_turn = False
-            self._tidy(session, query)
+        only = self.turns.begin(session, now)
+        return None if only is None else self._add(session, only, None, now)
 
     def next(self, session: Session, now: float) -> tuple[str, PendingSubscribe | Refusal] | None:
         """Returns the next topic of the query with its subscribe to ask for, or its refusal.
 
-        None when there is none, or while the answer to the one before is awaited. One that is late binds the order of
-        the others no longer.
+        None when there is none, or while answers to those before it are awaited.
         """
-        query = self._queries.get(session)
-        if query is None or query.turn is not None or not query.topics:
+        following = self.turns.next(session)
+        if following is None:
             return None
-        topic_id, wanted = query.topics.pop(0)
+        topic_id, wanted, awaited = following
         if isinstance(wanted, Refusal):
+            self.turns.take(session)
             return topic_id, wanted
         try:
             self._check(session, topic_id, _NO_TOPICS)
         except Refusal as refusal:
+            if awaited:
+                return None  # an answer to one before it may change that
+            self.turns.take(session)
             return topic_id, refusal
-        pending = self._add(session, wanted, None, query.admitted_at)
-        if now - pending.begun < PATIENCE_S:
-            query.turn = pending
-            self._turns[pending] = None
+        pending = self._add(session, wanted, None, self.turns.take(session))
+        self.turns.await_turn(pending, now)
         return topic_id, pending
-
-    def late(self, now: float) -> list[Session]:
-        """Ends the turns that took too long; returns their sessions, whose next topics may be asked for."""
-        late = []
-        for pending in self._turns:
-            if now - pending.begun < PATIENCE_S:
-                break
-            late.append(pending)
-        for pending in late:
-            self._end_turn(pending)
-        return [pending.session for pending in late]
 
     # One subscribe
 
@@ -223,8 +95,7 @@ class PendingSubscribes:
         Raises Refusal `already_subscribed`, `limit_reached` (the topics of the query count too), or `forbidden` where
         the session's ticket does not name the topic.
         """
-        query = self._queries.get(session)
-        self._check(session, subscribe.topic_id, _NO_TOPICS if query is None else query.names())
+        self._check(session, subscribe.topic_id, self.turns.names(session))
         return self._add(session, subscribe, frame_id, now)
 
     def hold(self, pending: PendingSubscribe) -> None:
@@ -232,7 +103,7 @@ class PendingSubscribes:
         pending.move(SubscriptionEvent.HOLD)
         pending.close()
         self._held.setdefault(pending.shard, {})[pending] = None
-        self._end_turn(pending)
+        self.turns.end(pending)
 
     def opened(self, pending: PendingSubscribe, answer: Answer) -> CursorAnswer | Refusal | None:
         """Takes the answer to OpenCursor; None: it is held, or ended meanwhile."""
@@ -265,14 +136,11 @@ class PendingSubscribes:
 
     def withdraw(self, session: Session, topic_id: str) -> bool:
         """Ends the pending subscribes of one topic, in the query too; false when there is none."""
-        query, pending = self._queries.get(session), self._asked.get(session, {}).get(topic_id)
-        wanted = query is not None and topic_id in query.names()
-        if query is not None and wanted:
-            query.topics = [topic for topic in query.topics if topic[0] != topic_id or isinstance(topic[1], Refusal)]
+        pending, wanted = self._asked.get(session, {}).get(topic_id), topic_id in self.turns.names(session)
+        if wanted:
+            self.turns.withdraw(session, topic_id)
         if pending is not None:
             self.end(pending)
-        if query is not None:
-            self._tidy(session, query)
         return wanted or pending is not None
 
     def withdraw_lease(self, session: Session, lease: CursorLease) -> bool:
@@ -299,7 +167,7 @@ class PendingSubscribes:
         if asked is not None:
             for pending in list(asked.values()):
                 self.end(pending)
-        self._queries.pop(session, None)
+        self.turns.drop(session)
 
     # Time and owners
 
@@ -335,8 +203,7 @@ class PendingSubscribes:
 
     def count(self, session: Session) -> int:
         """Returns how many topics of a session are asked for, or wait in its query."""
-        query = self._queries.get(session)
-        return len(self._asked.get(session, _NO_TOPICS)) + (0 if query is None else len(query.topics))
+        return len(self._asked.get(session, _NO_TOPICS)) + self.turns.count(session)
 
     def _check(self, session: Session, topic_id: str, wanted: Set[str]) -> None:
         """Raises Refusal for a topic that must not be asked for; `wanted` count as asked for."""
@@ -354,24 +221,11 @@ class PendingSubscribes:
         self._all[pending] = None
         return pending
 
-    def _end_turn(self, pending: PendingSubscribe) -> None:
-        if pending in self._turns:
-            del self._turns[pending]
-            session = pending.session
-            query = self._queries[session]
-            query.turn = None
-            self._tidy(session, query)
-
-    def _tidy(self, session: Session, query: _Query) -> None:
-        if not query.topics and query.turn is None and not query.in_turn:
-            self._queries.pop(session, None)
-
     def _remove(self, pending: PendingSubscribe, event: SubscriptionEvent) -> None:
         """Takes a subscribe out of every list, once the table allows it."""
         pending.move(event)
         del self._all[pending]
-        if self._turns:
-            self._end_turn(pending)
+        self.turns.end(pending)
         if self._held:
             self._take_from_held(pending)
         asked = self._asked[pending.session]

@@ -20,12 +20,12 @@ class Session:
     """A connection that was admitted, or (`caller` None) one whose `auth` frame is awaited.
 
     `paused`: its socket is full at the moment. `preface` goes before the next frame, in one write: the answer to the
-    request, and what was held; a session in step has none when the call that made it is over. `queued` are the bytes
-    its socket had not taken when `took` was last called, and our own since then. `frames_until` is when the frames that
-    came would have come at the allowed rate. `deadline` ends the wait for `auth`, `expires` the token. `topics` are the
-    only ones it may follow, None for all. `issued_ms` and `jti` are those of `headgate.core.wire.rights.Identity`.
-    Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix milliseconds. Read the fields, change them by
-    the methods only.
+    request, and what was held; one in step has none at the end of its loop turn, or when a feed is written. `queued`
+    are the bytes its socket had not taken when `took` was last called, and our own since then. `frames_until` is when
+    the frames that came would have come at the allowed rate. `deadline` ends the wait for `auth`, `expires` the token.
+    `topics` are the only ones it may follow, None for all. `issued_ms` and `jti` are those of
+    `headgate.core.wire.rights.Identity`. Times are monotonic seconds, but for `issued_ms` and `opened_ms`, Unix
+    milliseconds. Read the fields, change them by the methods only.
     """
 
     __slots__ = (

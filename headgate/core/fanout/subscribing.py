@@ -12,7 +12,8 @@ from headgate.core.client.inbound import Subscribe
 from headgate.core.client.outbound import FrameId
 from headgate.core.fanout import cursor_opening
 from headgate.core.fanout.audience import Audience
-from headgate.core.fanout.pending import PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribes, Unwanted
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
@@ -63,24 +64,39 @@ class Subscribing:
         self.ask(self._pending.ask(session, wanted, frame_id, self._do.moment().now))
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query one by one: each is answered, held, or late, before the next is asked for.
+        """Asks for the topics of a query, some of them ahead, and takes the answers that waited for their turn.
 
-        None is while the socket is full: a grant may bring a long `presence`.
+        None while the socket is full: a grant may bring a long `presence`.
         """
-        if not self._pending.enter(session):
-            return  # an owner in this process answers within `_ask` and comes here again: only the first loop runs
+        turns = self._pending.turns
+        if not turns.enter(session):
+            return  # an owner in this process answers within `ask` and comes here again: only the first loop runs
         try:
             while not (session.closed or session.paused):
-                following = self._pending.next(session, self._do.moment().now)
-                if following is None:
+                if (due := turns.due(session)) is not None:
+                    self._take_turn(*due)
+                elif not self._ask_next(session):
                     return
-                topic_id, outcome = following
-                if isinstance(outcome, Refusal):
-                    self._do.refuse(session, outcome, None, topic_id[:128] or None)
-                else:
-                    self.ask(outcome)
         finally:
-            self._pending.leave(session)
+            turns.leave(session)
+
+    def _take_turn(self, pending: PendingSubscribe, answer: Subscribed | Refused | None) -> None:
+        if answer is None:
+            self.ask(pending)
+        else:
+            self._take(pending, answer)
+
+    def _ask_next(self, session: Session) -> bool:
+        """Asks for the next topic of a query; false where none is to be asked for now."""
+        following = self._pending.next(session, self._do.moment().now)
+        if following is None:
+            return False
+        topic_id, outcome = following
+        if isinstance(outcome, Refusal):
+            self._do.refuse(session, outcome, None, topic_id[:128] or None)
+        else:
+            self.ask(outcome)
+        return True
 
     def ask(self, pending: PendingSubscribe) -> None:
         """Asks for a subscribe: its cursor first, where it wants one, and before a lease whether it may subscribe."""
@@ -157,6 +173,11 @@ class Subscribing:
         self.proceed(pending.session)
 
     def _answered(self, pending: PendingSubscribe, answer: Answer) -> None:
+        if not self._pending.turns.keeps(pending, answer):
+            self._take(pending, answer)
+            self.proceed(pending.session)
+
+    def _take(self, pending: PendingSubscribe, answer: Answer) -> None:
         if self._audience.presence.gives_back(pending, answer):
             self.ask(pending)
             return
@@ -169,7 +190,6 @@ class Subscribing:
             self._upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
         if not isinstance(outcome, Subscribed):
             self._release(pending)
-        self.proceed(pending.session)
 
     def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         if pending.subscribe.group != answer.group:

@@ -10,7 +10,7 @@ from headgate.core.client.framing import ClientFrame
 from headgate.core.client.inbound import Subscribe
 from headgate.core.fanout.grants import begin_of, first_frames, new_feed
 from headgate.core.fanout.pace import DEFAULT_PACE
-from headgate.core.fanout.pending import PendingSubscribe
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.session import TopicFeed
 from headgate.core.wire.link import Subscribed
 from headgate.core.wire.position import Position

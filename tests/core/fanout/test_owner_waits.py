@@ -3,7 +3,9 @@
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.fanout.owner_waits import OwnerWaits, WaitActions
-from headgate.core.fanout.pending import PATIENCE_S, PendingSubscribe, PendingSubscribes
+from headgate.core.fanout.pending import PendingSubscribes
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
+from headgate.core.fanout.query_turns import PATIENCE_S
 from headgate.core.fanout.renewals import Renewals
 from headgate.core.fanout.session import Session
 from headgate.core.wire.errors import Refusal
@@ -14,7 +16,7 @@ from tests.core.scene import Scene
 class Waiting:
     def __init__(self) -> None:
         self.scene = Scene()
-        self.pending = PendingSubscribes(Limits(hold_s=10))
+        self.pending = PendingSubscribes(Limits(hold_s=10), lambda shard, leave: None)
         self.asked: list[str] = []
         self.denied: list[tuple[str, str, bool]] = []
         self.went_on: list[Session] = []

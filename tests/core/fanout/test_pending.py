@@ -6,17 +6,25 @@ import pytest
 
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.pending import PATIENCE_S, PendingSubscribe, PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import PendingSubscribes, Unwanted
+from headgate.core.fanout.pending_subscribe import PendingSubscribe
+from headgate.core.fanout.query_turns import PATIENCE_S
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.subscription import IllegalSubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import AskSubscribe, Refused, Subscribed
+from headgate.core.wire.link import AskSubscribe, Leave, Refused, Subscribed
+from headgate.core.wire.position import from_query
 from headgate.core.wire.rights import Caller, Identity
 from tests.core.scene import Scene
 
 SHARD, OTHER = 3, 4
+EARLIEST = from_query("earliest")
 GRANT = Subscribed(1, "a", 7, 9, 1, 9, 1, None, None, {"profile": "durable"})
 AWAY = Refused(1, "not_ready", "away")
+
+
+def nothing_is_sent(shard: int, leave: Leave) -> None:
+    raise AssertionError(f"sent to the owner of shard {shard}: {leave}")
 
 
 def session(user: str = "bob") -> Session:
@@ -35,6 +43,11 @@ def query(*topics: str) -> list[tuple[str, Subscribe | Refusal]]:
     return [(topic, subscribe(topic)) for topic in topics]
 
 
+def resumed(*topics: str) -> list[tuple[str, Subscribe | Refusal]]:
+    """What is asked for one by one."""
+    return [(topic, Subscribe(topic, EARLIEST, True)) for topic in topics]
+
+
 def asked(pending: PendingSubscribes, who: Session, topic_id: str = "a", now: float = 0.0) -> PendingSubscribe:
     made = pending.ask(who, subscribe(topic_id), None, now)
     made.place(SHARD)
@@ -44,9 +57,11 @@ def asked(pending: PendingSubscribes, who: Session, topic_id: str = "a", now: fl
 def series(pending: PendingSubscribes, who: Session, now: float = 0.0) -> list[str | PendingSubscribe]:
     """What `next` hands out until it stops: subscribes, and the codes of refusals."""
     found: list[str | PendingSubscribe] = []
+    pending.turns.enter(who)
     while (following := pending.next(who, now)) is not None:
         outcome = following[1]
         found.append(outcome.code if isinstance(outcome, Refusal) else outcome)
+    pending.turns.leave(who)
     return found
 
 
@@ -55,7 +70,7 @@ def names(found: Sequence[str | PendingSubscribe]) -> list[str]:
 
 
 def test_a_grant_is_handed_to_the_hub_and_nothing_is_pending_any_longer() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = asked(pending, who)
     assert pending.count(who) == 1 and one.asked
     assert pending.answered(one, GRANT) == GRANT
@@ -64,7 +79,7 @@ def test_a_grant_is_handed_to_the_hub_and_nothing_is_pending_any_longer() -> Non
 
 
 def test_a_refusal_is_handed_to_the_hub() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = asked(pending, who)
     outcome = pending.answered(one, Refused(1, "forbidden", "no"))
     assert isinstance(outcome, Refusal) and outcome.code == "forbidden"
@@ -72,7 +87,7 @@ def test_a_refusal_is_handed_to_the_hub() -> None:
 
 
 def test_an_owner_that_is_away_is_asked_again_when_it_is_linked() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one, other = asked(pending, who), asked(pending, who, "b")
     other.place(OTHER)
     for each in (one, other):
@@ -83,7 +98,7 @@ def test_an_owner_that_is_away_is_asked_again_when_it_is_linked() -> None:
 
 
 def test_an_answer_is_awaited_while_the_owner_is_asked_and_not_while_it_is_away() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     assert not pending.awaits_answer(who)
     of_a = asked(pending, who)
     assert pending.awaits_answer(who) and not pending.awaits_answer(session("eve"))
@@ -92,14 +107,14 @@ def test_an_answer_is_awaited_while_the_owner_is_asked_and_not_while_it_is_away(
 
 
 def test_what_is_held_for_no_known_shard_is_asked_again_with_any_owner() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = pending.ask(who, subscribe("a"), None, 0.0)
     pending.hold(one)
     assert pending.waiting() == [None] and pending.resend(OTHER) == [one]
 
 
 def test_a_grant_that_nobody_waits_for_is_given_back_and_a_refusal_is_not() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = asked(pending, who)
     pending.end(one)
     assert pending.answered(one, GRANT) == Unwanted(GRANT)
@@ -107,7 +122,7 @@ def test_a_grant_that_nobody_waits_for_is_given_back_and_a_refusal_is_not() -> N
 
 
 def test_what_ended_while_it_was_held_is_not_asked_again() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = asked(pending, who)
     pending.hold(one)
     pending.end(one)
@@ -117,7 +132,7 @@ def test_what_ended_while_it_was_held_is_not_asked_again() -> None:
 
 
 def test_a_subscribe_is_refused_exactly_at_its_deadline() -> None:
-    pending, who = PendingSubscribes(Limits(hold_s=10)), session()
+    pending, who = PendingSubscribes(Limits(hold_s=10), nothing_is_sent), session()
     first, second = asked(pending, who, "a", 0.0), asked(pending, who, "b", 1.0)
     assert pending.expired(9.99) == []
     assert pending.expired(10.0) == [first] and first.state is SubscriptionState.ENDED
@@ -125,7 +140,7 @@ def test_a_subscribe_is_refused_exactly_at_its_deadline() -> None:
 
 
 def test_a_topic_is_followed_once_whether_asked_for_or_in_the_query() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     asked(pending, who)
     pending.want(who, query("b"))
     for topic in "ab":
@@ -136,7 +151,7 @@ def test_a_topic_is_followed_once_whether_asked_for_or_in_the_query() -> None:
 
 
 def test_the_limit_counts_subscribed_asked_and_wanted_topics() -> None:
-    pending, who = PendingSubscribes(Limits(topics=3)), session()
+    pending, who = PendingSubscribes(Limits(topics=3), nothing_is_sent), session()
     asked(pending, who)
     pending.want(who, [*query("b"), ("x", Refusal("bad_request", "bad"))])
     asked(pending, who, "c")
@@ -146,7 +161,7 @@ def test_the_limit_counts_subscribed_asked_and_wanted_topics() -> None:
 
 
 def test_a_ticket_for_topics_is_for_no_other_and_creates_none() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     who.identify(Identity(Caller("bob"), topics=frozenset({"a"})), Scene().moment)
     request = asked(pending, who).request(1, create=True)
     assert isinstance(request, AskSubscribe) and not request.create
@@ -156,15 +171,15 @@ def test_a_ticket_for_topics_is_for_no_other_and_creates_none() -> None:
 
 
 def test_a_refused_subscribe_leaves_nothing_behind() -> None:
-    pending, who = PendingSubscribes(Limits(topics=0)), session()
+    pending, who = PendingSubscribes(Limits(topics=0), nothing_is_sent), session()
     with pytest.raises(Refusal):
         pending.ask(who, subscribe("a"), None, 0.0)
-    assert pending._asked == {} and pending._queries == {}
+    assert pending._asked == {}
 
 
-def test_the_next_topic_of_a_query_waits_for_the_answer_to_the_one_before() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
-    pending.want(who, query("a", "b"))
+def test_the_next_topic_of_a_query_may_wait_for_the_answer_to_the_one_before() -> None:
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
+    pending.want(who, resumed("a", "b"))
     pending.begin(who, 5.0)
     (first,) = series(pending, who, 5.0)
     assert isinstance(first, PendingSubscribe) and (first.topic_id, first.begun) == ("a", 5.0)
@@ -172,13 +187,13 @@ def test_the_next_topic_of_a_query_waits_for_the_answer_to_the_one_before() -> N
     (last,) = series(pending, who, 5.5)
     assert isinstance(last, PendingSubscribe) and last.topic_id == "b"
     assert pending.answered(last, GRANT) == GRANT
-    assert pending._queries == {}, "a query that is answered takes no memory"
+    assert pending.turns._queries == {}, "a query that is answered takes no memory"
 
 
 @pytest.mark.parametrize("how", ["held", "ended"])
 def test_a_topic_that_is_held_or_ended_holds_up_no_other(how: str) -> None:
-    pending, who = PendingSubscribes(Limits()), session()
-    pending.want(who, query("a", "b"))
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
+    pending.want(who, resumed("a", "b"))
     (first,) = series(pending, who)
     assert isinstance(first, PendingSubscribe)
     if how == "held":
@@ -189,17 +204,17 @@ def test_a_topic_that_is_held_or_ended_holds_up_no_other(how: str) -> None:
 
 
 def test_an_answer_that_is_late_binds_the_order_no_longer() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
-    pending.want(who, query("a", "b", "c"))
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
+    pending.want(who, resumed("a", "b", "c"))
     assert names(series(pending, who)) == ["a"]
-    assert pending.late(PATIENCE_S - 0.01) == [] and pending.next(who, PATIENCE_S - 0.01) is None
-    assert pending.late(PATIENCE_S) == [who]
+    assert pending.turns.late(PATIENCE_S - 0.01) == [] and pending.next(who, PATIENCE_S - 0.01) is None
+    assert pending.turns.late(PATIENCE_S) == [who]
     assert names(series(pending, who, PATIENCE_S)) == ["b", "c"], "nothing waits any longer"
-    assert pending.late(PATIENCE_S) == []
+    assert pending.turns.late(PATIENCE_S) == []
 
 
 def test_a_query_answers_bad_and_repeated_topics_in_their_place() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     topics = [*query("a"), ("?", Refusal("invalid_topic_id", "bad")), *query("a", "b")]
     pending.want(who, topics)
     pending.begin(who, 0.0)
@@ -207,27 +222,27 @@ def test_a_query_answers_bad_and_repeated_topics_in_their_place() -> None:
 
 
 def test_one_series_at_a_time_and_none_without_a_query() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
-    assert not pending.enter(who)
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
+    assert not pending.turns.enter(who)
     pending.want(who, query("a", "b"))
-    assert pending.enter(who) and not pending.enter(who)
+    assert pending.turns.enter(who) and not pending.turns.enter(who)
     series(pending, who)
-    pending.leave(who)
-    assert pending.enter(who), "b is left"
+    pending.turns.leave(who)
+    assert pending.turns.enter(who), "b is left"
 
 
 def test_a_withdrawal_means_what_is_asked_for_and_what_is_wanted() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = asked(pending, who)
     pending.want(who, [*query("a", "b"), ("a", Refusal("bad_request", "bad"))])
     assert pending.withdraw(who, "a") and one.state is SubscriptionState.ENDED
     assert not pending.withdraw(who, "a")
     assert names(series(pending, who, PATIENCE_S)) == ["b", "bad_request"]
-    assert pending.withdraw(who, "b") and pending._asked == {} and pending._queries == {}
+    assert pending.withdraw(who, "b") and pending._asked == {} and pending.turns._queries == {}
 
 
 def test_a_session_that_ends_takes_everything_with_it_and_nothing_of_another() -> None:
-    pending, who, other = PendingSubscribes(Limits()), session(), session("eve")
+    pending, who, other = PendingSubscribes(Limits(), nothing_is_sent), session(), session("eve")
     one, two = asked(pending, who), asked(pending, other)
     pending.want(who, query("b"))
     pending.hold(one)
@@ -237,20 +252,12 @@ def test_a_session_that_ends_takes_everything_with_it_and_nothing_of_another() -
     assert pending.next(who, 0.0) is None
 
 
-def test_the_request_carries_the_rights_of_the_moment_it_is_sent() -> None:
-    pending, who = PendingSubscribes(Limits()), session()
-    one = asked(pending, who)
-    fresh = Caller("bob", subscribe=("a",))
-    who.identify(Identity(fresh), Scene().moment)
-    assert one.request(5, create=True) == AskSubscribe(5, "a", fresh, None, True) and one.caller is fresh
-
-
 def test_the_only_topic_of_a_query_is_asked_for_at_its_beginning() -> None:
-    pending, who = PendingSubscribes(Limits(hold_s=10)), session()
+    pending, who = PendingSubscribes(Limits(hold_s=10), nothing_is_sent), session()
     pending.want(who, query("a"))
     one = pending.begin(who, 5.0)
     assert one is not None and one.asked and one.topic_id == "a" and pending.count(who) == 1
-    assert pending.begin(who, 5.0) is None and not pending.enter(who), "the query is over"
+    assert pending.begin(who, 5.0) is None and not pending.turns.enter(who), "the query is over"
     assert pending.expired(14.9) == [] and pending.expired(15.0) == [one]
 
 
@@ -262,7 +269,7 @@ def test_a_query_with_an_error_or_with_an_order_to_keep_is_gone_through() -> Non
         (session(), [("?", Refusal("bad_request", "no"))]),
         (ticket, query("a")),
     ):
-        pending = PendingSubscribes(Limits())
+        pending = PendingSubscribes(Limits(), nothing_is_sent)
         pending.want(who, topics)
-        assert pending.begin(who, 0.0) is None and pending.enter(who)
+        assert pending.begin(who, 0.0) is None and pending.turns.enter(who)
     assert series(pending, ticket) == ["forbidden"]
