@@ -50,16 +50,18 @@ class Stream(asyncio.Protocol):
         raise AssertionError("this stream has begun")
 
     def shut(self) -> None:
-        """Closes our side once everything is written, and the other when the client does, or after 5 seconds."""
+        """Closes our side once everything is written, and the other when the client does, or after 5 seconds.
+
+        A transport that closes, since its client has, waits as long as the client does not read the rest.
+        """
         if self.ended:
             return
         self.ended = True
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            half_close(self.transport)
-        else:
-            self.transport.close()
+        if not self.transport.is_closing():
+            if self.transport.can_write_eof():
+                half_close(self.transport)
+            else:
+                self.transport.close()
         self.shared.sessions.plan(self, _LINGER_S)
 
     def visit(self, now: float) -> None:

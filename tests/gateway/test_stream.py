@@ -69,6 +69,20 @@ async def test_a_stream_that_is_closing_already_is_left_alone() -> None:
     wire.close()
     stream.shut()
     assert wire.ends == ["close"] and stream.ended
+    bed.forward(6)
+    assert wire.ends == ["close"], "everything is written: it is over in this turn"
+
+
+async def test_a_client_that_closes_its_side_and_does_not_read_keeps_no_connection() -> None:
+    bed, wire = Bed(), Wire()
+    stream = started(bed, wire)
+    wire.stuck = True
+    stream.write(b"what it does not read")
+    wire.close()  # as a transport does when the client has closed its side
+    bed.forward(65)
+    assert stream.ended and wire.ends == ["close"], "it missed its heartbeats"
+    bed.forward(6)
+    assert wire.ends == ["close", "abort"]
 
 
 async def test_a_full_socket_parks_its_session_and_an_empty_one_wakes_it() -> None:

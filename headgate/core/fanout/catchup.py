@@ -191,7 +191,7 @@ class CatchUp:
             return Due.END_SLOW
         if not took and now - session.stalled_at >= self._limits.dead_s:
             return Due.END_DEAD
-        if took and session.queued <= self._limits.low_water:
+        if took and not session.queued:  # a byte left: the transport may be full, and would not say so again
             session.resume()
             return Due.PUMP
         return Due.NOTHING

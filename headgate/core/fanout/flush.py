@@ -252,6 +252,8 @@ class Flush:
             if subscription.acks is not None:
                 subscription.acks.take_back(piece.seq)
             self._counts.taken_back(feed, piece.ts, wall_ms)
+            for ts in piece.ts:
+                self._late[feed.durable][wall_ms - ts] -= 1
             self._catchup.set_back(subscription, piece.seq - 1)
 
     def _write_streams(self, feed: TopicFeed, piece: Piece) -> None:

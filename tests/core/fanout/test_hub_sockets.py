@@ -107,3 +107,20 @@ def test_a_pump_that_fails_in_a_flush_stops_no_later_flush() -> None:
     scene.publish("c", 5)
     scene.turn()
     assert other.seqs() == list(range(1, 6))
+
+
+def test_a_full_socket_is_not_written_to_before_its_transport_says_so() -> None:
+    """uvloop's says so once all is gone. Until then it takes what it is given, and calls nobody."""
+    scene = Scene(Limits(queue_frames=20))
+    scene.owners.create("a")
+    socket = scene.socket()
+    socket.stuck = True
+    scene.publish("a", *[BIG * 20] * 200)
+    scene.follow(socket, "a", "earliest")
+    for left in (9_000, 8_000, 7_000):  # below the low-water mark, and fewer each second
+        socket.waiting = left
+        scene.pass_time(1)
+    assert socket.highest <= scene.hub.limits.queue_bytes, "R1"
+    socket.stuck = False
+    socket.drain()
+    assert socket.seqs() == list(range(1, 201))
