@@ -224,6 +224,7 @@ class Acknowledging:
         due = acks.due(now)
         if due is not None and (acks.planned is None or due < acks.planned):
             acks.planned = min(due, now + _HORIZON_S)
+            acks.entries += 1
             self._deadlines.plan(acks, acks.planned)
 
     def visit(self, acks: SubscriptionAcks) -> None:

@@ -38,12 +38,12 @@ class SubscriptionAcks:
     `shard` is that of its user. `version` counts the changes of its cursor, `stored` is the newest of them that is in
     the log, `failed` the one with the newest failure, and `waiting` are ids of frames that are answered once a version
     is stored. `planned` is when the wheel comes by next: it is an item of the wheel
-    (`headgate.core.fanout.wheel.Visited`).
+    (`headgate.core.fanout.wheel.Visited`), `entries` times.
     """
 
     __slots__ = (
-        "_times", "_tools", "failed", "lease", "planned", "replays", "shard", "stored", "subscription", "version",
-        "waiting", "window",
+        "_times", "_tools", "entries", "failed", "lease", "planned", "replays", "shard", "stored", "subscription",
+        "version", "waiting", "window",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class SubscriptionAcks:
         self.failed = 0
         self.waiting: list[tuple[int, FrameId]] | None = None
         self.planned: float | None = None
+        self.entries = 0
         self._times = times
         self._tools = tools
 
@@ -158,8 +159,17 @@ class SubscriptionAcks:
         return min((each for each in (due, self.replays.due(now)) if each is not None), default=None)
 
     def visit(self, now: float) -> float | None:
-        """Does what is due; plans the next visit itself."""
-        if self.planned is not None and now >= self.planned and not self.subscription.is_over:
+        """Does what is due; plans the next visit itself.
+
+        The last entry may come too early, where the loop stood still before it was made: it is put back.
+        """
+        self.entries -= 1
+        if self.planned is None or self.subscription.is_over:
+            return None
+        if now >= self.planned:
             self.planned = None
             self._times.visit(self)
+        elif not self.entries:
+            self.entries = 1
+            return self.planned
         return None

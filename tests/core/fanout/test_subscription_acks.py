@@ -44,6 +44,19 @@ def test_a_retry_far_beyond_the_turn_of_the_wheel_comes_at_its_time() -> None:
     assert got(bob) == [(1, 2)]
 
 
+def test_a_retry_planned_after_a_pause_of_the_process_comes_at_its_time() -> None:
+    scene = AckScene(retry={"first_ms": 90_000, "max_ms": 90_000})
+    bob = scene.acker()
+    assert bob.session is not None
+    scene.now += 5  # seconds, after which messages are read before the wheel has turned
+    scene.send(1)
+    assert got(bob) == [(1, 1)]
+    for _ in range(91):
+        bob.session.hear(scene.now)
+        scene.pass_time(1)
+    assert got(bob) == [(1, 2)] and acks_of(bob).entries == 1
+
+
 def test_an_earlier_time_counts_and_the_later_entry_does_nothing() -> None:
     scene = AckScene(retry={"first_ms": 20_000, "max_ms": 20_000})
     bob = scene.acker()
