@@ -95,7 +95,7 @@ class SseStream(Stream):
         except Refusal as refusal:
             wanted, fault = None, refusal
         if wanted is None or head.method == "HEAD":
-            self._check_topic(head, topic_id, identity.caller, fault)
+            self._check_topic(topic_id, identity.caller, fault, body=head.method != "HEAD")
         else:
             sessions.start_sse(self._begin(), identity, wanted)
 
@@ -114,35 +114,42 @@ class SseStream(Stream):
         self.session = session = shared.sessions.create(self, SSE, stream_begin(self._cors, shared.rng.random()))
         return session
 
-    def _check_topic(self, head: Head, topic_id: str, caller: Caller, fault: Refusal | None) -> None:
+    def _check_topic(self, topic_id: str, caller: Caller, fault: Refusal | None, *, body: bool) -> None:
         """Answers without subscribing. A `fault` of the query is told only to a caller who may see the topic."""
         sessions = self.shared.sessions
-
-        def answered(refusal: Refusal | None) -> None:
-            refusal = refusal or fault
-            if self.ended:
-                return
-            if refusal is not None:
-                sessions.refused(refusal)
-                self.refuse(refusal, body=head.method != "HEAD")
-                return
-            self.write(stream_head(self._cors))
-            self.shut()
-
         late = fault or Refusal("not_ready", "the topic's owner does not answer; try again", retry_after_ms=1_000)
-        sessions.plan(_Late(partial(answered, late)), self.shared.limits.hold_s)
-        sessions.check_topic(topic_id, caller, answered)
+        asked = _Asked(partial(self._checked, fault, body=body), late)
+        sessions.plan(asked, self.shared.limits.hold_s)
+        sessions.check_topic(topic_id, caller, asked.end)
+
+    def _checked(self, fault: Refusal | None, refusal: Refusal | None, *, body: bool) -> None:
+        refusal = refusal or fault
+        if self.ended:
+            return
+        if refusal is not None:
+            self.shared.sessions.refused(refusal)
+            self.refuse(refusal, body=body)
+            return
+        self.write(stream_head(self._cors))
+        self.shut()
 
 
-class _Late:
-    """The end of the wait for an owner; see `headgate.core.fanout.wheel.Visited`."""
+class _Asked:
+    """The wait for an owner; see `headgate.core.fanout.wheel.Visited`. Over, it holds nothing of its request."""
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
+    def __init__(self, then: Callable[[Refusal | None], None], late: Refusal) -> None:
+        self._then: Callable[[Refusal | None], None] | None = then
+        self._late = late
+
+    def end(self, refusal: Refusal | None) -> None:
+        """The owner has answered."""
+        then, self._then = self._then, None
+        if then is not None:
+            then(refusal)
 
     def visit(self, now: float) -> None:
-        """Ends the wait; nothing happens where it is over."""
-        self._end()
+        """It has not answered in time."""
+        self.end(self._late)
 
 
 def _check_page(head: Head, origins: Origins, *, is_open: bool) -> None:

@@ -1,10 +1,12 @@
 """A request for an event stream, beside what tests/integration/test_gateway_sse.py names."""
 
+import gc
 import socket
 from typing import Any
 
 import pytest
 
+from gateway.sse import SseStream
 from headgate.core.client.limits import Limits
 from tests.gateway.bed import Bed, Wire, request
 
@@ -39,6 +41,18 @@ async def test_an_answer_that_comes_after_the_client_is_gone_is_dropped() -> Non
     wire.goes()
     bed.owners.deliver()
     assert wire.written == b"" and bed.numbers.refusals == []
+
+
+async def test_nothing_of_a_checked_request_is_kept_until_the_end_of_the_hold() -> None:
+    bed = Bed(limits=Limits(hold_s=30.0))
+    bed.owners.create("a")
+    wire = asked(bed, "HEAD", "topic_id=a")
+    assert wire.status == 200
+    wire.goes()
+    wire.protocol = None
+    bed.forward(6)  # its linger
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, SseStream) and each.transport is wire]
 
 
 @pytest.mark.parametrize(
