@@ -99,9 +99,14 @@ class Sessions:
     # The start of a session
 
     def create(self, outlet: Outlet, framing: Framing, preface: bytes = b"") -> Session:
-        """Makes the session of a socket; `preface` is written before its first frame."""
+        """Makes the session of a socket; `preface` is written before its first frame.
+
+        Where an answer before it is not read yet, the transport may be full, and has said so to the protocol before.
+        """
         session = Session(outlet, framing, self._rng.entropy(16), self._clock.now(), preface)
         self._hub.open(session)
+        if outlet.queued():
+            self.paused(session)
         return session
 
     def start_websocket(self, session: Session, head: Head, then: Callable[[], None]) -> None:

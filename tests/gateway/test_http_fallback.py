@@ -83,3 +83,17 @@ async def test_the_connection_goes_back_with_the_head_of_the_stream_only() -> No
     assert taken == []
     http.data_received(STREAM)
     assert taken == [(bed.shared, wire, STREAM)] and http not in bed.connections
+
+
+async def test_the_rule_for_unread_answers_ends_with_the_last_answer() -> None:
+    app = App()
+    app.go.set()
+    bed, wire = bed_of(app)
+    http = HttpFallback(bed.shared, lambda *given: None)
+    wire.protocol, wire.stuck = http, True
+    http.connection_made(wire)
+    http.data_received(request("GET", "/one"))
+    await turns()
+    assert http._unread is not None and http._unread._timer is not None
+    http.data_received(STREAM)
+    assert http._unread._timer is None, "it would reset the stream"

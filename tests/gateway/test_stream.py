@@ -140,3 +140,18 @@ async def test_only_an_sse_request_can_be_refused_with_a_status() -> None:
         started(bed, Wire()).refuse(Refusal("forbidden", "no"))
     SseStream(bed.shared, wire, [(b"x-cors", b"1")]).refuse(Refusal("forbidden", "no"))
     assert wire.status == 403 and b"x-cors: 1" in wire.written and wire.ends == ["eof"]
+
+
+async def test_a_stream_on_a_connection_whose_last_answer_is_unread_waits_until_it_is_read() -> None:
+    """The transport told the protocol before that it is full, and tells it to nobody again."""
+    bed, wire = Bed(), Wire()
+    bed.owners.create("a")
+    bed.owners.publish("a", *["x" * 1_000] * 50)
+    bed.connect(wire)
+    wire.queue = 80_000
+    wire.say(request("GET", "/connect?topic_id=a&from=earliest", *UPGRADE))
+    bed.forward(2)
+    assert b'"type":"subscribed"' in wire.written and b'"type":"message"' not in wire.written
+    wire.queue = 0
+    bed.forward(1)
+    assert wire.written.count(b'"type":"message"') == 50

@@ -209,6 +209,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Gives up the connection between two requests. Another protocol takes the returned transport."""
         self._over = True
         self._end_deadline()
+        if self._unread is not None:
+            self._unread.stop()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.connections.discard(self)
