@@ -167,6 +167,31 @@ async def test_a_request_whose_refusal_fails_keeps_no_other_from_its_own() -> No
     assert user.told == [(0, True), (0, False)]
 
 
+async def test_what_is_asked_while_an_owner_is_replaced_does_not_go_to_the_old_one() -> None:
+    """It may still answer, and the subscription would be one of routes that the new owner does not have."""
+    directory, _ = make()
+    old = Node(directory, "d1", 5)
+    await settle()
+    topic_id = named(directory, 0)
+    answers: list[link.Answer] = []
+
+    def ask() -> None:
+        directory.request(0, lambda req: link.AskTopic(req, topic_id, Caller("bob")), answered)
+
+    def answered(answer: link.Answer) -> None:
+        answers.append(answer)
+        if len(answers) == 1:
+            ask()  # the next topic of a query
+
+    ask()
+    await settle()
+    new = Node(directory, "d2", 6)
+    await settle()
+    assert [answer.code for answer in answers if isinstance(answer, link.Refused)] == ["not_ready", "not_ready"]
+    for node, asked in ((old, 1), (new, 0)):
+        assert len([message for message in node.heard if isinstance(message, link.AskTopic)]) == asked
+
+
 def named(directory: LinkDirectory, shard: int) -> str:
     """The id of a topic or user of a shard."""
     return next(name for name in map(str, range(99)) if directory.shard_of(name) == shard)

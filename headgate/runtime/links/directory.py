@@ -296,6 +296,7 @@ class LinkDirectory:
         if current is not None and current.wire is wire and current.epoch == owner.epoch:
             return
         if current is not None:
+            del self._served[owner.shard]  # who is refused now and asks for more at once must not ask the old owner
             self._announce(owner.shard, up=False)
             current.wire.send(link_hello.Refuse(owner.shard, owner.epoch))
             # An answer of the old owner's is about routes that the new one does not have.
