@@ -62,6 +62,7 @@ MODULES = {
     "event_watcher": "ingest.event_watcher",
     "gateway_presence": "headgate.core.fanout.gateway_presence",
     "presence_questions": "headgate.core.fanout.presence_questions",
+    "pending": "headgate.core.fanout.pending",
     "faults": "headgate.core.fanout.faults",
     "inbound": "headgate.core.client.inbound",
     "side_frames": "headgate.core.fanout.side_frames",

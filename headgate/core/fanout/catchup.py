@@ -281,8 +281,8 @@ class CatchUp:
 
     def _end_replay(self, subscription: Subscription, target: int | None) -> None:
         feed = subscription.feed
-        if target is not None:
-            subscription.session.emit(outbound.caught_up(feed.topic_id, feed.sent if feed.durable else 0))
+        if target is not None:  # of an acknowledged one a page may have brought more than is written here
+            subscription.session.emit(outbound.caught_up(feed.topic_id, max(feed.sent, target) if feed.durable else 0))
 
     def _after(self, subscription: Subscription) -> Replayed | None:
         """Returns what the ring has above the cursor, from where many may have come back with it in a replay."""

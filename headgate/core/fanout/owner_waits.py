@@ -41,7 +41,7 @@ class OwnerWaits:
 
         A linked owner that does not answer (it rebuilds) holds up no other topic of a query.
         """
-        for session in self._pending.turns.late(now):
+        for session in dict.fromkeys([*self._pending.turns.late(now), *self._pending.stalled()]):
             self._do.proceed(session)
         for pending in self._pending.expired(now):
             late = Refusal("not_ready", "the topic's owner is away; try again", retry_after_ms=1_000)

@@ -11,14 +11,17 @@ from typing import Final, NamedTuple
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
 from headgate.core.client.outbound import FrameId
+from headgate.core.fanout.deferred_subscribes import DeferredSubscribes
 from headgate.core.fanout.pending_subscribe import PendingSubscribe
-from headgate.core.fanout.query_turns import QueryTopic, QueryTurns, Send
+from headgate.core.fanout.query_turns import PATIENCE_S, QueryTopic, QueryTurns, Send
 from headgate.core.fanout.session import Session
 from headgate.core.fanout.subscription import SubscriptionEvent, SubscriptionState
 from headgate.core.wire.errors import Refusal
 from headgate.core.wire.link import Answer, Refused, Subscribed
 from headgate.core.wire.link_acks import CursorAnswer, CursorLease
 from headgate.core.wire.linkcodec import refusal_of
+
+ASKED_AT_ONCE: Final = 4  # topics of a session whose grants are told at once: each may bring a `presence` of 220 KB
 
 _NO_TOPICS: Final[frozenset[str]] = frozenset()
 _NO_ASKED: Final[Mapping[str, "PendingSubscribe"]] = MappingProxyType({})
@@ -38,13 +41,15 @@ Outcome = Subscribed | Refusal | Unwanted | None
 class PendingSubscribes:
     """All pending subscribes of a gateway, by session. `now` is monotonic seconds.
 
-    A session is in `_asked` while one of its topics is. `turns` are the topics of queries.
+    A session is in `_asked` while one of its topics is. `turns` are the topics of queries, `deferred` those of frames
+    that came while many were asked for.
     """
 
     def __init__(self, limits: Limits, send: Send) -> None:
         self._topics_allowed = limits.topics_allowed
         self._hold_s = limits.hold_s
         self.turns = QueryTurns(send)
+        self.deferred = DeferredSubscribes()
         self._asked: dict[Session, dict[str, PendingSubscribe]] = {}
         # In the order of their deadlines, but for the seconds that a query takes.
         self._all: dict[PendingSubscribe, None] = {}
@@ -62,14 +67,14 @@ class PendingSubscribes:
         Returns the subscribe of a query with one topic, to ask the owner for. `next` hands out those of any other.
         """
         only = self.turns.begin(session, now)
-        return None if only is None else self._add(session, only, None, now)
+        return None if only is None else self._add(session, only, None, now, now)
 
     def next(self, session: Session, now: float) -> tuple[str, PendingSubscribe | Refusal] | None:
         """Returns the next topic of the query with its subscribe to ask for, or its refusal.
 
         None when there is none, or while answers to those before it are awaited.
         """
-        following = self.turns.next(session)
+        following = None if self._is_busy(session, now) else self.turns.next(session)
         if following is None:
             return None
         topic_id, wanted, awaited = following
@@ -83,20 +88,35 @@ class PendingSubscribes:
                 return None  # an answer to one before it may change that
             self.turns.take(session)
             return topic_id, refusal
-        pending = self._add(session, wanted, None, self.turns.take(session))
+        pending = self._add(session, wanted, None, self.turns.take(session), now)
         self.turns.await_turn(pending, now)
         return topic_id, pending
 
     # One subscribe
 
-    def ask(self, session: Session, subscribe: Subscribe, frame_id: FrameId, now: float) -> PendingSubscribe:
-        """Takes the subscribe of a frame or an SSE request; returns what to ask the owner for.
+    def ask(self, session: Session, subscribe: Subscribe, frame_id: FrameId, now: float) -> PendingSubscribe | None:
+        """Takes the subscribe of a frame or an SSE request; returns what to ask the owner for, None where it waits.
 
         Raises Refusal `already_subscribed`, `limit_reached` (the topics of the query count too), or `forbidden` where
         the session's ticket does not name the topic.
         """
-        self._check(session, subscribe.topic_id, self.turns.names(session))
-        return self._add(session, subscribe, frame_id, now)
+        self._check(session, subscribe.topic_id, self.turns.names(session) | self.deferred.names(session))
+        if self._is_busy(session, now):
+            self.deferred.add(session, subscribe, frame_id, now)
+            return None
+        return self._add(session, subscribe, frame_id, now, now)
+
+    def next_deferred(self, session: Session, now: float) -> PendingSubscribe | None:
+        """Returns the subscribe of the frame that waits longest, to ask for; None while it has to wait."""
+        deferred = None if self._is_busy(session, now) else self.deferred.take(session)
+        if deferred is None:
+            return None
+        subscribe, frame_id, since = deferred
+        return self._add(session, subscribe, frame_id, since, now)
+
+    def stalled(self) -> list[Session]:
+        """Returns the sessions with topics that wait for answers which may be late."""
+        return [*self.turns.stalled(), *self.deferred.sessions()]
 
     def hold(self, pending: PendingSubscribe) -> None:
         """No owner answers: it waits for one, and no topic of its query waits for it."""
@@ -141,7 +161,7 @@ class PendingSubscribes:
             self.turns.withdraw(session, topic_id)
         if pending is not None:
             self.end(pending)
-        return wanted or pending is not None
+        return self.deferred.withdraw(session, topic_id) or wanted or pending is not None
 
     def withdraw_lease(self, session: Session, lease: CursorLease) -> bool:
         """Ends the subscribe that has taken a lease; false when there is none."""
@@ -168,6 +188,7 @@ class PendingSubscribes:
             for pending in list(asked.values()):
                 self.end(pending)
         self.turns.drop(session)
+        self.deferred.drop(session)
 
     # Time and owners
 
@@ -203,7 +224,8 @@ class PendingSubscribes:
 
     def count(self, session: Session) -> int:
         """Returns how many topics of a session are asked for, or wait in its query."""
-        return len(self._asked.get(session, _NO_TOPICS)) + self.turns.count(session)
+        waiting = self.turns.count(session) + self.deferred.count(session)
+        return len(self._asked.get(session, _NO_TOPICS)) + waiting
 
     def _check(self, session: Session, topic_id: str, wanted: Set[str]) -> None:
         """Raises Refusal for a topic that must not be asked for; `wanted` count as asked for."""
@@ -215,8 +237,18 @@ class PendingSubscribes:
         if session.topics is not None and topic_id not in session.topics:
             raise other_topic()
 
-    def _add(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float) -> PendingSubscribe:
-        pending = PendingSubscribe(session, subscribe, frame_id, begun, self._hold_s)
+    def _is_busy(self, session: Session, now: float) -> bool:
+        """Whether so many topics of a session are asked for that the next one waits. Who is late holds up nobody."""
+        asked = self._asked.get(session)
+        if asked is None or len(asked) < ASKED_AT_ONCE:
+            return False
+        awaited = [each for each in asked.values() if each.asked and now - each.asked_at < PATIENCE_S]
+        return sum(not self.turns.binds(each) for each in awaited) >= ASKED_AT_ONCE
+
+    def _add(
+        self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, now: float
+    ) -> PendingSubscribe:
+        pending = PendingSubscribe(session, subscribe, frame_id, begun, self._hold_s, now)
         self._asked.setdefault(session, {})[pending.topic_id] = pending
         self._all[pending] = None
         return pending

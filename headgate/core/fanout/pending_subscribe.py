@@ -12,16 +12,26 @@ from headgate.core.wire.position import Position
 class PendingSubscribe(Life):
     """A subscribe of a session, ASKED or HELD since `begun`; `shard` is None while the number of shards is unknown.
 
+    `asked_at` is when it was first asked for, later than `begun` where it waited. Both are monotonic seconds.
     `early` is the owner's answer where it came before the turn of the topic in its query, `must_ask` whether that
     holds no longer and the owner is to be asked again then (`headgate.core.fanout.query_turns`).
     """
 
     __slots__ = (
-        "begun", "caller", "deadline", "early", "frame_id", "lease", "level", "may_lease", "must_ask", "opened",
-        "position", "session", "shard", "subscribe", "topic_id",
+        "asked_at", "begun", "caller", "deadline", "early", "frame_id", "lease", "level", "may_lease", "must_ask",
+        "opened", "position", "session", "shard", "subscribe", "topic_id",
     )  # fmt: skip
 
-    def __init__(self, session: Session, subscribe: Subscribe, frame_id: FrameId, begun: float, hold_s: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        subscribe: Subscribe,
+        frame_id: FrameId,
+        begun: float,
+        hold_s: float,
+        asked_at: float = 0.0,
+    ) -> None:
+        self.asked_at = asked_at
         self.state = SubscriptionState.ASKED
         self.session = session
         self.caller = session.caller  # with whose rights the owner was asked

@@ -148,9 +148,13 @@ class QueryTurns:
     def keeps(self, pending: PendingSubscribe, answer: Answer) -> bool:
         """Returns whether an answer came before its turn: it is kept then.
 
-        That a topic's owner is away is told at once. A list of who follows it is not kept: it changes.
+        No turn comes while the socket is full, where others were asked for as well. That a topic's owner is away is
+        told at once. A list of who follows it is not kept: it changes.
         """
-        if pending not in self._turns or self._queries[pending.session].turns[0] is pending:
+        if pending not in self._turns:
+            return False
+        is_next = self._queries[pending.session].turns[0] is pending
+        if is_next and not (pending.session.paused and _may_go_ahead(pending.subscribe)):
             return False
         if isinstance(answer, Refused):
             if answer.code == "not_ready":
@@ -190,6 +194,15 @@ class QueryTurns:
         if isinstance(answer := pending.take_turn(), Subscribed):
             self._give_back(pending, answer)
         self._tidy(session, query)
+
+    def binds(self, pending: PendingSubscribe) -> bool:
+        """Whether the client is told of a subscribe in its turn."""
+        return pending in self._turns
+
+    def stalled(self) -> list[Session]:
+        """Returns the admitted sessions whose next topics wait, and not for a turn."""
+        waiting = [session for session, query in self._queries.items() if query.topics and not query.turns]
+        return [session for session in waiting if session.caller is not None]
 
     def late(self, now: float) -> list[Session]:
         """Ends the turns that took too long; returns their sessions, whose next topics may be asked for."""

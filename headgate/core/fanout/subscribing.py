@@ -60,14 +60,34 @@ class Subscribing:
         self._auto_create = auto_create
 
     def subscribe(self, session: Session, wanted: Subscribe, frame_id: FrameId) -> None:
-        """Asks for a topic. Raises Refusal `already_subscribed` or `limit_reached`."""
-        self.ask(self._pending.ask(session, wanted, frame_id, self._do.moment().now))
+        """Asks for a topic, or later where many are asked for. Raises Refusal `already_subscribed`, `limit_reached`."""
+        pending = self._pending.ask(session, wanted, frame_id, self._do.moment().now)
+        if pending is not None:
+            self.ask(pending)
 
     def proceed(self, session: Session) -> None:
-        """Asks for the topics of a query, some of them ahead, and takes the answers that waited for their turn.
+        """Asks for the topics of a session that wait.
 
         None while the socket is full: a grant may bring a long `presence`.
         """
+        self._proceed_query(session)
+        self._ask_deferred(session)
+
+    def _ask_deferred(self, session: Session) -> None:
+        deferred = self._pending.deferred
+        if not deferred.enter(session):
+            return
+        try:
+            while not (session.closed or session.paused):
+                pending = self._pending.next_deferred(session, self._do.moment().now)
+                if pending is None:
+                    return
+                self.ask(pending)
+        finally:
+            deferred.leave(session)
+
+    def _proceed_query(self, session: Session) -> None:
+        """Asks for the topics of a query, some of them ahead, and takes the answers that waited for their turn."""
         turns = self._pending.turns
         if not turns.enter(session):
             return  # an owner in this process answers within `ask` and comes here again: only the first loop runs

@@ -49,3 +49,18 @@ def test_more_than_one_write_may_carry_is_sent_topic_by_topic() -> None:
     frames = bob.frames("message")
     assert sorted((frame["topic_id"], frame["seq"]) for frame in frames) == [("a", 1), ("b", 1)]
     assert not any("attempt" in frame for frame in frames)
+
+
+def test_caught_up_names_at_least_the_head_of_the_grant_where_the_strategy_holds_it_back() -> None:
+    """The window has just the replay, and a page of the owner brought more of it than was written here."""
+    batched = {"kind": "batched", "max_messages": 3, "max_delay_ms": 60_000}
+    scene = AckScene(Limits(ack_window=5, ring_frames=1))
+    scene.topic.settings["strategy"] = batched
+    scene.socket("a", user="eve")
+    scene.send(1, 2, 3)
+    scene.send(4)
+    scene.send(5)  # held with the one before
+    bob = scene.acker(form="earliest")
+    scene.turn()
+    assert bob.seqs() == [1, 2, 3, 4, 5]
+    assert bob.frames("caught_up") == [{"type": "caught_up", "topic_id": "a", "seq": 5}]

@@ -35,6 +35,7 @@ class Waiting:
 
     def held(self, session: Session, topic_id: str, shard: int | None) -> PendingSubscribe:
         made = self.pending.ask(session, Subscribe(topic_id, None, 0), None, 0.0)
+        assert made is not None
         if shard is not None:
             made.place(shard)
         self.pending.hold(made)

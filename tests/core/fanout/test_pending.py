@@ -6,7 +6,7 @@ import pytest
 
 from headgate.core.client.inbound import Subscribe
 from headgate.core.client.limits import Limits
-from headgate.core.fanout.pending import PendingSubscribes, Unwanted
+from headgate.core.fanout.pending import ASKED_AT_ONCE, PendingSubscribes, Unwanted
 from headgate.core.fanout.pending_subscribe import PendingSubscribe
 from headgate.core.fanout.query_turns import PATIENCE_S
 from headgate.core.fanout.session import Session
@@ -50,6 +50,7 @@ def resumed(*topics: str) -> list[tuple[str, Subscribe | Refusal]]:
 
 def asked(pending: PendingSubscribes, who: Session, topic_id: str = "a", now: float = 0.0) -> PendingSubscribe:
     made = pending.ask(who, subscribe(topic_id), None, now)
+    assert made is not None
     made.place(SHARD)
     return made
 
@@ -109,6 +110,7 @@ def test_an_answer_is_awaited_while_the_owner_is_asked_and_not_while_it_is_away(
 def test_what_is_held_for_no_known_shard_is_asked_again_with_any_owner() -> None:
     pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
     one = pending.ask(who, subscribe("a"), None, 0.0)
+    assert one is not None
     pending.hold(one)
     assert pending.waiting() == [None] and pending.resend(OTHER) == [one]
 
@@ -273,3 +275,62 @@ def test_a_query_with_an_error_or_with_an_order_to_keep_is_gone_through() -> Non
         pending.want(who, topics)
         assert pending.begin(who, 0.0) is None and pending.turns.enter(who)
     assert series(pending, ticket) == ["forbidden"]
+
+
+def busy(who: Session) -> tuple[PendingSubscribes, list[PendingSubscribe]]:
+    """As many topics of the session are asked for as may be at once."""
+    pending = PendingSubscribes(Limits(), nothing_is_sent)
+    return pending, [asked(pending, who, f"t{number}") for number in range(ASKED_AT_ONCE)]
+
+
+def test_only_a_few_topics_of_a_session_are_asked_for_together() -> None:
+    who = session()
+    pending, first = busy(who)
+    assert pending.ask(session("eve"), subscribe("last"), 7, 0.0) is not None
+    assert pending.ask(who, subscribe("last"), 7, 0.0) is None and pending.count(who) == ASKED_AT_ONCE + 1
+    with pytest.raises(Refusal):
+        pending.ask(who, subscribe("last"), 8, 0.0)
+    assert pending.next_deferred(who, 0.0) is None
+    pending.hold(first[0])  # its owner is away
+    last = pending.next_deferred(who, 0.5)
+    assert last is not None and (last.topic_id, last.frame_id) == ("last", 7)
+    assert last.begun == 0.0, "it is refused no later than one that was asked for at once"
+
+
+def test_a_topic_that_waits_can_be_withdrawn_and_goes_with_its_session() -> None:
+    who = session()
+    pending, _ = busy(who)
+    for topic in "ab":
+        pending.ask(who, subscribe(topic), None, 0.0)
+    assert pending.withdraw(who, "a") and not pending.withdraw(who, "a")
+    assert pending.count(who) == ASKED_AT_ONCE + 1 and pending.stalled() == [who]
+    pending.drop(who)
+    assert pending.count(who) == 0 and pending.stalled() == []
+
+
+def test_those_whose_answers_are_late_hold_up_nobody() -> None:
+    who = session()
+    pending, _ = busy(who)
+    pending.ask(who, subscribe("last"), None, 0.5)
+    assert pending.next_deferred(who, PATIENCE_S - 0.01) is None and pending.stalled() == [who]
+    assert pending.next_deferred(who, PATIENCE_S) is not None
+
+
+def test_a_query_that_is_late_is_asked_for_a_few_topics_at_a_time() -> None:
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), session()
+    topics = [f"t{number}" for number in range(2 * ASKED_AT_ONCE)]
+    pending.want(who, query(*topics))
+    pending.begin(who, 0.0)
+    found = series(pending, who, PATIENCE_S)  # its socket was full for so long
+    assert names(found) == topics[:ASKED_AT_ONCE] and pending.stalled() == [who]
+    for one in found:
+        assert isinstance(one, PendingSubscribe)
+        pending.answered(one, GRANT)
+    assert names(series(pending, who, PATIENCE_S)) == topics[ASKED_AT_ONCE:]
+
+
+def test_nobody_is_asked_for_who_waits_for_auth() -> None:
+    pending, who = PendingSubscribes(Limits(), nothing_is_sent), Scene().open().session
+    assert who is not None
+    pending.want(who, query("a"))
+    assert pending.stalled() == []

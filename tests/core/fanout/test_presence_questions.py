@@ -159,3 +159,25 @@ def test_the_topics_of_a_query_wait_while_the_socket_is_full() -> None:
         scene.pass_time(1)
         assert pipe.writes > before
     assert [frame["topic_id"] for frame in pipe.frames("presence")] == topics
+
+
+@pytest.mark.parametrize("by", ["frames", "query"])
+def test_what_grants_bring_to_a_client_that_does_not_read_stays_within_the_outbound_bound(by: str) -> None:
+    topics = [f"t{number}" for number in range(20)]
+    scene, pipe = crowded(*topics)
+    pipe.stuck = True
+    assert pipe.session is not None
+    scene.owners.slow = True  # the owner answers in a later turn
+    if by == "query":
+        scene.hub.pending.want(pipe.session, [(topic, Subscribe(topic, None, 1)) for topic in topics])
+    scene.admit(pipe, Caller("bob", service=True))
+    scene.hub.begin(pipe.session, scene.moment)
+    for topic in topics if by == "frames" else ():
+        scene.say(pipe, type="subscribe", topic_id=topic)
+    while len(pipe.frames("subscribed")) < len(topics):
+        before = len(pipe.frames("subscribed"))
+        scene.owners.deliver()
+        scene.pass_time(1.25)  # the order of a query binds no longer
+        pipe.drain()
+        assert len(pipe.frames("subscribed")) > before and pipe.code is None
+    assert pipe.highest <= scene.hub.limits.queue_bytes, "R1"
