@@ -74,8 +74,8 @@ class PendingSubscribes:
 
         None when there is none, or while answers to those before it are awaited.
         """
-        following = None if self._is_busy(session, now) else self.turns.next(session)
-        if following is None:
+        following = self.turns.next(session)
+        if following is None or (self.turns.is_late(session, now) and self._is_busy(session, now)):
             return None
         topic_id, wanted, awaited = following
         if isinstance(wanted, Refusal):

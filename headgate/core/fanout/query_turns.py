@@ -139,9 +139,13 @@ class QueryTurns:
 
     def await_turn(self, pending: PendingSubscribe, now: float) -> None:
         """A topic is about to be asked for. Where the query is late already, its order binds no longer."""
-        if now - pending.begun < PATIENCE_S:
+        if not self.is_late(pending.session, now):
             self._queries[pending.session].turns.append(pending)
             self._turns[pending] = None
+
+    def is_late(self, session: Session, now: float) -> bool:
+        """Whether a session's query has taken so long that its order binds no longer."""
+        return now - self._queries[session].admitted_at >= PATIENCE_S
 
     # Answers
 
