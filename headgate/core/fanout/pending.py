@@ -193,12 +193,16 @@ class PendingSubscribes:
     # Time and owners
 
     def expired(self, now: float) -> list[PendingSubscribe]:
-        """Ends those that were asked for too long ago and returns them: each is refused with `not_ready`."""
+        """Ends those that were asked for too long ago and returns them: each is refused with `not_ready`.
+
+        One that is answered and waits for its turn, or for room in the socket, is none of them.
+        """
         expired = []
         for pending in self._all:
             if pending.deadline > now:
                 break
-            expired.append(pending)
+            if not pending.is_answered:
+                expired.append(pending)
         for pending in expired:
             self.end(pending)
         return expired

@@ -55,6 +55,11 @@ class PendingSubscribe(Life):
         return self.state is SubscriptionState.ASKED
 
     @property
+    def is_answered(self) -> bool:
+        """Whether its owner has answered before its turn."""
+        return self.early is not None or self.must_ask
+
+    @property
     def wants_cursor(self) -> bool:
         """Whether the owner of the user's shard is to be asked before the topic's."""
         return self.opened is None and self.subscribe.needs_cursor

@@ -181,7 +181,7 @@ class QueryTurns:
         if query is None or not query.turns:
             return None
         pending = query.turns[0]
-        if pending.early is None and not pending.must_ask:
+        if not pending.is_answered:
             return None
         self._forget(pending)
         return pending, pending.take_turn()
@@ -214,7 +214,7 @@ class QueryTurns:
         for pending in self._turns:
             if now - pending.begun < PATIENCE_S:
                 break
-            if pending.early is None and not pending.must_ask:
+            if not pending.is_answered:
                 late.append(pending)
         for pending in late:
             self.end(pending)
