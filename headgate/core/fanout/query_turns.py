@@ -209,15 +209,18 @@ class QueryTurns:
         return [session for session in waiting if session.caller is not None]
 
     def late(self, now: float) -> list[Session]:
-        """Ends the turns that took too long; returns their sessions, whose next topics may be asked for."""
+        """Ends the turns that took too long; returns their sessions, whose next topics may be asked for.
+
+        Those with an answer stay in their order, also where a fault kept them from it.
+        """
         late = []
         for pending in self._turns:
             if now - pending.begun < PATIENCE_S:
                 break
-            if not pending.is_answered:
-                late.append(pending)
+            late.append(pending)
         for pending in late:
-            self.end(pending)
+            if not pending.is_answered:
+                self.end(pending)
         return list(dict.fromkeys(pending.session for pending in late))
 
     # What is kept no longer

@@ -233,6 +233,20 @@ def test_one_that_is_late_holds_up_nobody_for_more_than_a_second() -> None:
     assert told(pipe) == [two, three, one] and scene.hosted() == {one: 1, two: 1, three: 1}
 
 
+def test_a_fault_at_one_topic_holds_up_the_others_for_no_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Query()
+    one, two, three = apart(scene)
+    pipe = scene.connect(one, two, three)
+    scene.owners.arrive(three)
+    scene.owners.arrive(two)
+    with monkeypatch.context() as planted, pytest.raises(ZeroDivisionError):
+        planted.setattr(scene.hub.audience.presence, "begin", lambda *_: 1 // 0)
+        scene.owners.arrive(one)
+    assert told(pipe) == []
+    scene.pass_time(PATIENCE_S + 1.5)
+    assert told(pipe) == [two, three]
+
+
 def test_while_the_socket_is_full_no_turn_comes() -> None:
     scene = Query()
     one, two, three = apart(scene)
