@@ -233,6 +233,15 @@ def test_one_that_is_late_holds_up_nobody_for_more_than_a_second() -> None:
     assert told(pipe) == [two, three, one] and scene.hosted() == {one: 1, two: 1, three: 1}
 
 
+def test_what_is_left_of_a_query_that_is_late_is_asked_for_at_once() -> None:
+    scene = Query()
+    more = [f"m{n}" for n in range(40)]
+    scene.connect(*more)
+    assert scene.asked() == more[:AHEAD]
+    scene.pass_time(PATIENCE_S + 1.5)
+    assert scene.asked() == more
+
+
 def test_a_fault_at_one_topic_holds_up_the_others_for_no_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Query()
     one, two, three = apart(scene)
