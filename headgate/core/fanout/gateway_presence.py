@@ -91,7 +91,7 @@ class Presence:
         assert caller is not None, "only a known caller follows a topic"
         own = UserPresence(caller.user_id, 1, subscription.begun_ms, session in self._away)
         if level == PRESENCE_CHANGES:
-            self._want_changes(subscription, answer, own)
+            self._want_changes(subscription, answer)
         if mode == "none" or answer.users == NOT_TOLD:
             return None
         if answer.users is None:  # an owner of an older version counts subscriptions
@@ -264,7 +264,7 @@ class Presence:
     def _is_away(self, subscription: Subscription) -> bool:
         return subscription.session in self._away
 
-    def _want_changes(self, subscription: Subscription, answer: Subscribed, own: UserPresence) -> None:
+    def _want_changes(self, subscription: Subscription, answer: Subscribed) -> None:
         topic_id = subscription.feed.topic_id
         if answer.users == NOT_TOLD and answer.settings.get("presence") != "none":
             self._barred.setdefault(topic_id, {})[subscription] = True
@@ -272,7 +272,7 @@ class Presence:
         self._watching.setdefault(topic_id, {})[subscription] = False
         replica = self._replicas.get(topic_id)
         if replica is not None:
-            replica.begin_telling(own, answer.users)
+            replica.begin_telling(answer.users)
 
     def _lacks(self, pending: PendingSubscribe, answer: Subscribed) -> bool:
         level = pending.subscribe.presence

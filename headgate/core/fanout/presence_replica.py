@@ -74,18 +74,18 @@ class PresenceReplica:
         """Returns the `presence` frame. `own` is whom it goes to, if the owner does not count that subscription yet."""
         if self.mode != "list":
             return outbound.presence(topic_id, count, frame_id)
-        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + self._list_for(own, count) + b"]"))
+        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + self._list_for(own) + b"]"))
 
     # What clients are told
 
-    def begin_telling(self, own: UserPresence | None = None, count: int | None = None) -> None:
-        """One more client, who has all as it is now, is told what changes; `own` and `count` as in his first frame."""
+    def begin_telling(self, count: int | None = None) -> None:
+        """One more client, who has all as it is now, is told what changes; `count` as in his first frame.
+
+        That he is here himself counts as told to nobody: who comes before the owner says so does not see him.
+        """
         if self._told is None:
-            told = {user_id: user.away for user_id, user in self.users.items()}
-            if own is not None and self.mode == "list":
-                told.setdefault(own.user_id, own.away)  # he knows that he is here
-            self._told = ToldUsers(told)
-            self._told_count = self.count if count is None else count
+            self._told = ToldUsers({user_id: user.away for user_id, user in self.users.items()})
+            self._told_count = self.count if count is None or self.mode == "list" else count
         self._told.shown()
 
     def end_telling(self) -> None:
@@ -114,10 +114,10 @@ class PresenceReplica:
         frame = outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
         return frame, changes[0].user_id if alone else ""
 
-    def _list_for(self, own: UserPresence | None, count: int) -> bytes:
+    def _list_for(self, own: UserPresence | None) -> bytes:
         known = None if own is None else self.users.get(own.user_id)
-        if own is None or (known is None and len(self.users) + 1 < count):
-            return self._all()
+        if own is None or (known is None and len(self.users) < self.count):
+            return self._all()  # the first ones of very many
         if known is None:
             return b",".join([*([self._all()] if self.users else []), _encode(present_user(own))])
         own = UserPresence(own.user_id, known.connections + 1, known.since, known.away and own.away)

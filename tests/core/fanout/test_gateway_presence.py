@@ -59,6 +59,36 @@ def settings(scene: Scene, permissions: str = "", **changes: str) -> None:
     scene.turn()
 
 
+def known(pipe: Pipe) -> tuple[set[str], int]:
+    """Who is there and how many, as the client knows from all its frames."""
+    users: set[str] = set()
+    count = 0
+    for frame in pipe.frames():
+        if frame["type"] == "presence":
+            users, count = set(names(frame["subscribers"])), frame["count"]
+        elif frame["type"] == "presence_diff":
+            users, count = users - set(names(frame["left"])) | set(names(frame["joined"])), frame["count"]
+    return users, count
+
+
+@pytest.mark.parametrize("told_late", [False, True])
+def test_who_come_at_the_same_moment_know_of_each_other(told_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner has not heard of the first when the second asks, or has not told the gateway yet."""
+    scene = scene_of()
+    scene.owners.slow = not told_late
+    with monkeypatch.context() as late:
+        if told_late:
+            late.setattr(scene.owners.presence, "tell", lambda _: None)
+        ann, bob = follow(scene, "ann", 2), follow(scene, "bob", 2)
+        scene.owners.deliver()
+        scene.turn()
+    assert "bob" in first(bob)[0]
+    scene.owners.presence.tell("a")
+    scene.owners.deliver()
+    scene.pass_time(2.0)
+    assert [known(pipe) for pipe in (ann, bob)] == [({"ann", "bob"}, 2)] * 2
+
+
 def test_the_first_frame_lists_all_and_its_reader_and_comes_before_messages() -> None:
     scene = scene_of()
     scene.owners.presence.elsewhere("a", "eve", 2)

@@ -40,6 +40,8 @@ def test_a_frame_names_its_reader_whom_the_owner_does_not_count_yet() -> None:
     assert listed(replica.frame("t", 3, here("eve"))) == {"ann": 2, "bob": 1, "eve": 1}
     assert listed(replica.frame("t", 2, here("ann"))) == {"ann": 3, "bob": 1}
     assert listed(replica.frame("t", 2)) == {"ann": 2, "bob": 1}
+    assert listed(replica.frame("t", 4, here("eve"))) == {"ann": 2, "bob": 1, "eve": 1}, "others have just come too"
+    replica.move(moved(count=3))
     assert listed(replica.frame("t", 4, here("eve"))) == {"ann": 2, "bob": 1}, "the list is cut: she is counted"
     replica.move(moved(here("ann", 1), left=("bob",), count=1))
     assert listed(replica.frame("t", 1)) == {"ann": 1}
@@ -118,10 +120,11 @@ def test_another_mode_is_told_with_a_whole_frame() -> None:
 
 def test_who_is_told_knows_that_he_is_here() -> None:
     replica = PresenceReplica(state())
-    replica.begin_telling(here("ann"), 1)
+    replica.begin_telling(1)
     replica.move(moved(here("ann"), count=1))
-    assert replica.take_diff("t", 1.0) is None
-    replica.begin_telling(here("bob"), 2)
+    diff = replica.take_diff("t", 1.0)
+    assert diff is not None and diff[1] == "ann" and list(states(read(diff)["joined"])) == ["ann"]
+    replica.begin_telling(2)
     replica.move(moved(here("bob"), count=2))
     diff = replica.take_diff("t", 2.0)
     assert diff is not None and diff[1] == "bob" and list(states(read(diff)["joined"])) == ["bob"]
