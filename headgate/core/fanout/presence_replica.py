@@ -14,6 +14,7 @@ from headgate.core.wire.told_users import ToldUsers
 
 EVERY_S: Final = 1.0  # between two `presence_diff` of a topic (docs/protocol.md, section 4)
 
+_DIFFERS: Final = -1  # clients were told different counts
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -86,6 +87,8 @@ class PresenceReplica:
         if self._told is None:
             self._told = ToldUsers({user_id: user.away for user_id, user in self.users.items()})
             self._told_count = self.count if count is None or self.mode == "list" else count
+        elif count is not None and count != self._told_count and self.mode != "list":
+            self._told_count = _DIFFERS
         self._told.shown()
 
     def end_telling(self) -> None:

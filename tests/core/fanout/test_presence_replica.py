@@ -118,6 +118,16 @@ def test_another_mode_is_told_with_a_whole_frame() -> None:
     assert replica.take_diff("t", 2.0) is None
 
 
+def test_who_was_shown_another_count_hears_of_the_count_that_others_know() -> None:
+    replica = PresenceReplica(state(mode="count", count=1))
+    replica.begin_telling(1)
+    replica.begin_telling(2)
+    replica.move(moved(count=2))
+    replica.move(moved(count=1))
+    assert read(replica.take_diff("t", 1.0))["count"] == 1
+    assert replica.take_diff("t", 2.0) is None
+
+
 def test_who_is_told_knows_that_he_is_here() -> None:
     replica = PresenceReplica(state())
     replica.begin_telling(1)
