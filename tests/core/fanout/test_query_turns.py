@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from headgate.core.client.inbound import subscribe_from_query
+from headgate.core.fanout.pending import ASKED_AT_ONCE
 from headgate.core.fanout.query_turns import AHEAD, PATIENCE_S
 from headgate.core.wire import link
 from headgate.core.wire.errors import Refusal
@@ -233,12 +234,14 @@ def test_one_that_is_late_holds_up_nobody_for_more_than_a_second() -> None:
     assert told(pipe) == [two, three, one] and scene.hosted() == {one: 1, two: 1, three: 1}
 
 
-def test_what_is_left_of_a_query_that_is_late_is_asked_for_at_once() -> None:
+def test_what_is_left_of_a_query_that_is_late_is_asked_for_each_second() -> None:
     scene = Query()
     more = [f"m{n}" for n in range(40)]
     scene.connect(*more)
     assert scene.asked() == more[:AHEAD]
-    scene.pass_time(PATIENCE_S + 1.5)
+    scene.pass_time(PATIENCE_S + 0.25)
+    assert scene.asked() == more[: AHEAD + ASKED_AT_ONCE]
+    scene.pass_time(6 * PATIENCE_S)
     assert scene.asked() == more
 
 
