@@ -62,26 +62,24 @@ class HistoryEndpoint:
             began = self._clock.now()
             ask = self._some if wanted.kinds or wanted.parent_id else self._whole
             try:
-                return await ask(call, topic_id, wanted)
+                return await ask(call, topic_id, wanted, began + OUTCOME_S)
             finally:  # a store that does not answer is a slow one
                 self._metrics.history_read(self._clock.now() - began)
 
-    async def _some(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
+    async def _some(self, call: Call, topic_id: str, wanted: Range, until: float) -> HistoryPage:
         """Returns a whole page from which messages are left out; an owner's answer ends at its bounds, at an `edge`."""
         first = page = await self._ask(call, topic_id, wanted)
-        frames, until = first.frames, self._clock.now() + OUTCOME_S
+        frames = first.frames
         while page.edge and page.complete and (left := wanted.limit - len(frames)) > 0:
-            if self._clock.now() > until:
-                raise Refusal("not_ready", "reading the topic's history takes too long; ask for fewer messages")
             if wanted.is_newest:
                 following = wanted._replace(before_seq=page.edge, limit=left)
             else:
                 following = wanted._replace(after_seq=page.edge, since_ts=NOT_GIVEN, limit=left)
-            page = await self._following(call, topic_id, first.epoch, following)
+            page = await self._following(call, topic_id, first.epoch, following, until)
             frames = page.frames + frames if wanted.is_newest else frames + page.frames
         return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, page.complete, frames)
 
-    async def _whole(self, call: Call, topic_id: str, wanted: Range) -> HistoryPage:
+    async def _whole(self, call: Call, topic_id: str, wanted: Range, until: float) -> HistoryPage:
         """Returns the whole page. An owner's answer is bounded in bytes, so large frames take several."""
         first = await self._ask(call, topic_id, wanted)
         if not first.frames or not first.complete:
@@ -89,15 +87,18 @@ class HistoryEndpoint:
         low, end = bounds(first, wanted)
         frames, complete = (first.frames, True) if seq_of(first.frames[0]) == low else ([], True)
         while complete and (last := seq_of(frames[-1]) if frames else low - 1) < end - 1:
-            more = await self._following(call, topic_id, first.epoch, Range(last, end, NOT_GIVEN, end - 1 - last))
+            following = Range(last, end, NOT_GIVEN, end - 1 - last)
+            more = await self._following(call, topic_id, first.epoch, following, until)
             if more.frames and seq_of(more.frames[0]) != last + 1:
                 raise _moved()
             complete = more.complete and bool(more.frames)
             frames = frames + more.frames
         return HistoryPage(first.req, first.epoch, first.first_seq, first.last_seq, complete, frames)
 
-    async def _following(self, call: Call, topic_id: str, epoch: int, wanted: Range) -> HistoryPage:
-        """Returns the next frames. Raises Refusal `not_ready` when they were dropped meanwhile."""
+    async def _following(self, call: Call, topic_id: str, epoch: int, wanted: Range, until: float) -> HistoryPage:
+        """Returns the next frames. Raises Refusal `not_ready` when they were dropped meanwhile, or time is over."""
+        if self._clock.now() > until:
+            raise Refusal("not_ready", "reading the topic's history takes too long; ask for fewer messages")
         try:
             page = await self._ask(call, topic_id, wanted)
         except Refusal as refusal:

@@ -127,6 +127,25 @@ def scripted(pages: list[HistoryPage]) -> tuple[list[AskHistory], Callable[[AskH
     return asked, answer
 
 
+@pytest.mark.parametrize("query", [{}, {"after_seq": "0"}, {"kinds": "message"}])
+def test_a_page_of_many_parts_takes_no_longer_than_a_request_may(query: dict[str, str]) -> None:
+    async def scene(parts: Parts) -> None:
+        await parts.topic("t")
+        endpoint = endpoint_of(parts)
+
+        async def slow(_call: Call, _topic_id: str, wanted: Range) -> HistoryPage:
+            await asyncio.sleep(2.5)
+            seq = wanted.after_seq + 1 if wanted.after_seq >= 0 else 90
+            return some(0 if not wanted.kinds else 80, seq)
+
+        endpoint._ask = slow  # type: ignore[method-assign]
+        with pytest.raises(Refusal, match="not_ready"):
+            await endpoint.page(call()._replace(query={"limit": "50", **query}))
+        assert parts.metrics.reads == pytest.approx([7.5])
+
+    play(scene)
+
+
 def some(edge: int, *seqs: int, epoch: int = 9) -> HistoryPage:
     return HistoryPage(1, epoch, 1, 90, True, [b'{"seq":%d}' % seq for seq in seqs], edge)
 
