@@ -106,6 +106,8 @@ async def test_fields_of_a_head_are_counted_before_it_is_parsed(port: Port) -> N
         (b"GET /x HTTP/1.1\nHost: a\n\n", 400),
         (b"\x16\x03\x01", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET /x HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET /x HTTP/0.9\r\nHost: a\r\n\r\n", 505),
     ],
 )
 @pytest.mark.parametrize("port", EVERYWHERE)

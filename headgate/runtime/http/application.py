@@ -12,12 +12,12 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import Header
-from headgate.runtime.http.bounded import ABORT
+from headgate.runtime.http.bounded import ABORT, IS_BLOCKED
 from headgate.runtime.http.call import Reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.checks import Checks, Incoming
@@ -100,11 +100,14 @@ class HttpApp:
                 response.raw_headers = headers
                 await response(scope, receive, send)
                 return
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            calls = scope.get("extensions", {})
+            is_blocked = calls.get(IS_BLOCKED, _always)
             try:
-                await self._send_body(send, b"" if scope["method"] == "HEAD" else answer.body)
+                start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+                await self._hand(send, start, is_blocked)
+                await self._send_body(send, b"" if scope["method"] == "HEAD" else answer.body, is_blocked)
             except TimeoutError:
-                abort = scope.get("extensions", {}).get(ABORT)
+                abort = calls.get(ABORT)
                 if abort is None:  # another server: it ends the connection of an application that failed
                     raise
                 abort()
@@ -130,15 +133,30 @@ class HttpApp:
             return Reply(status, body, tuple(headers))
         return _told_of(answer)
 
-    async def _send_body(self, send: Send, body: bytes) -> None:
-        """Hands the socket a large answer piece by piece. Raises TimeoutError where the client does not read one."""
+    async def _send_body(self, send: Send, body: bytes, is_blocked: Callable[[], bool]) -> None:
+        """Hands the socket a large answer piece by piece. Raises TimeoutError as `_hand` does."""
         at = 0
         while len(body) - at > PIECE_BYTES:
             piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
             at += PIECE_BYTES
-            async with asyncio.timeout(self._deadline_s):
-                await send(piece)
-        await send({"type": "http.response.body", "body": body[at:] if at else body})
+            await self._hand(send, piece, is_blocked)
+        await self._hand(send, {"type": "http.response.body", "body": body[at:] if at else body}, is_blocked)
+
+    async def _hand(self, send: Send, message: Message, is_blocked: Callable[[], bool]) -> None:
+        """Hands the server a part of an answer. Raises TimeoutError where the client does not read what is before it.
+
+        Each part has its deadline, the first and the last too: what the request holds must not wait for a client that
+        reads a little now and then.
+        """
+        if not is_blocked():
+            await send(message)
+            return
+        async with asyncio.timeout(self._deadline_s):
+            await send(message)
+
+
+def _always() -> bool:
+    return True
 
 
 async def _gone(receive: Receive) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from headgate.runtime.http import heads
@@ -27,6 +27,7 @@ WAITING: Final = 16  # docs/protocol.md, section 0: pipelined requests
 MAX_HELD: Final = 1024 * 1024  # a few reads of the loop: more than can come before reading is paused
 
 ABORT: Final = "headgate.abort"  # an extension of the scope: call it to reset the connection
+IS_BLOCKED: Final = "headgate.is_blocked"  # an extension: call it to ask whether answers wait for the client to read
 
 Factory = Callable[..., asyncio.Protocol]
 
@@ -64,6 +65,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._reading_head = False  # the parser is being given a head
         self._waits = False  # a complete head is held until the requests before it are answered
         self._waiting = WaitingRequests(self._budget)  # those in `pipeline`
+        self._answered: RequestResponseCycle | None = None  # the oldest without a whole answer; `cycle` is the newest
         self._body = BodyEnd(0)
         self._over = False  # no more bytes are parsed
         self._deadline: asyncio.TimerHandle | None = None
@@ -82,10 +84,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._waiting.keep(0)
         if self._unread is not None:
             self._unread.stop()
+        if self._answered is not None and self._answered is not self.cycle:
+            _tell_gone(self._answered)  # uvicorn tells the newest request alone, which waits for this one
         super().connection_lost(exc)
         # What has this connection is let go of, so that all of it is freed at once, without the garbage collector.
         self.pipeline.clear()
-        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.cycle = self.scope = self._answered = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -138,6 +142,10 @@ class BoundedHttp(HttpToolsProtocol):
         """Whether the newest request has come whole, and so all of them."""
         return self._in_head
 
+    def _is_blocked(self) -> bool:
+        """Whether the client has not yet read what was written before."""
+        return self.flow.write_paused
+
     # The parser
 
     def on_message_begin(self) -> None:
@@ -154,12 +162,15 @@ class BoundedHttp(HttpToolsProtocol):
         if answer is not None:
             self._refuse(answer)
             return
-        self._in_head = False
         fields = dict(self.headers)
         self._body = BodyEnd(None if b"transfer-encoding" in fields else int(fields.get(b"content-length", b"0")))
-        calls = {ABORT: self.abort, IS_WHOLE: self._is_whole}
+        calls = {ABORT: self.abort, IS_WHOLE: self._is_whole, IS_BLOCKED: self._is_blocked}
         self.scope["extensions"] = calls  # type: ignore[typeddict-item]  # calls of ours, no settings
+        self.url = heads.with_path(self.url)
         super().on_headers_complete()
+        self._in_head = False  # not before: where that failed, `cycle` is the request before this one
+        if not self.pipeline:
+            self._answered = self.cycle
         self.headers = []  # the request has the other list: a trailer may not add to what was checked
 
     def on_body(self, body: bytes) -> None:
@@ -180,6 +191,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._over = True  # the connection ends with this answer: later bytes have no meaning
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
         self._waiting.keep(len(self.pipeline))
         self._written()
@@ -341,8 +354,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.pipeline or self.cycle.response_started:
             self.transport.abort()
             return
-        self.cycle.disconnected = True
-        self.cycle.message_event.set()
+        _tell_gone(self.cycle)
         self._say(answer)
 
     def _say(self, answer: bytes) -> None:
@@ -350,6 +362,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_deadline()
         self._hold(b"")
         close_after(self.transport, self.loop, answer)
+
+
+def _tell_gone(request: RequestResponseCycle) -> None:
+    """Tells the application of a request that its client is gone."""
+    request.disconnected = True
+    request.message_event.set()
 
 
 def bounded(head_s: float) -> Factory:

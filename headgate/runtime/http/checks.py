@@ -71,8 +71,8 @@ class Checks:
         body = await read_body(scope, receive, limit, self._deadline_s, share) if limit else b""
         key = text_of(headers, b"idempotency-key")
         client, request_id = scope.get("client"), headers.get(b"x-request-id", b"")
-        if request_id:
-            REQUEST_ID.set(request_id)  # of this request's task
+        if request_id or REQUEST_ID.get():  # that of the request before it, in whose task this one's was started
+            REQUEST_ID.set(request_id)
         peer = client[0] if client else ""
         caller, trace = identity.caller, headers.get(b"traceparent", b"")
         return Call(caller, parameters, query, query_string, kind, key, body, share, peer, request_id, identity, trace)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import httptools
+
 from headgate.core.wire.errors import Refusal
 from headgate.runtime.http.answers import head_too_large, plain_answer, problem_answer
 
@@ -16,6 +18,7 @@ _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _BLANK: Final = re.compile(rb"[\r\n]{0,64}")  # a flood of them is no request
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fVv:.]+\])(?::[0-9]*)?")
+_VERSIONS: Final = frozenset({"1.1", "1.0"})
 _SINGLE: Final = (b"host", b"authorization", b"idempotency-key", b"transfer-encoding")  # docs/protocol.md, section 0
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -82,8 +85,18 @@ def without_upgrade(head: bytes) -> bytes:
     return _UPGRADE.sub(b"", head) if b"upgrade:" in head.lower() else head
 
 
+def with_path(target: bytes) -> bytes:
+    """Returns a request target with a path: an absolute form without one means `/` (RFC 9110 section 4.2.3)."""
+    if target.startswith(b"/"):
+        return target
+    parsed = httptools.parse_url(target)
+    return target if parsed.path else b"/?" + (parsed.query or b"")
+
+
 def refusal_of_fields(version: str, fields: Fields) -> bytes | None:
-    """Returns the answer (400 or 501) to fields that no application may see, else None. Names are in lower case."""
+    """Returns the answer (400, 501, 505) to fields that no application may see, else None. Names are in lower case."""
+    if version not in _VERSIONS:  # what else the parser takes has no Host, or other rules
+        return plain_answer(505, Refusal("bad_request", "only HTTP/1.1 and HTTP/1.0 are understood"))
     named = dict(fields)
     if len(named) < len(fields):
         names = [name for name, _ in fields]
