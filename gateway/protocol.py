@@ -48,7 +48,7 @@ class GatewayProtocol(asyncio.Protocol):
         if end >= 0:
             self._decide(data, end + len(END))
             return
-        answer = refusal_of_start(data, 0, self._shared.limits.head_bytes)
+        answer = refusal_of_start(data, len(before), self._shared.limits.head_bytes)
         self._buffer = data
         if not self._shared.budget.move(len(before), len(data)):
             answer = overloaded()

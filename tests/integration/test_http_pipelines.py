@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from headgate.runtime.http.bounded import BoundedHttp
 from headgate.runtime.http.call import Call, Reply
 from headgate.runtime.http.callers import Users
 from headgate.runtime.http.endpoints import Endpoint
+from headgate.runtime.http.heads import refusal_of_start
 from headgate.runtime.http.memory_budget import MemoryBudget
 from headgate.runtime.http.origins import Origins
 from headgate.runtime.http.paths import Paths
@@ -20,7 +22,7 @@ from headgate.runtime.http.server import HttpServer
 from headgate.runtime.logging import REQUEST_ID
 from headgate.runtime.system import SystemClock
 from headgate.runtime.tokens import Authenticator, TokenKey
-from tests.integration.http_twin import Echo, Port, Raw, dev_port, plain_port, request, serving
+from tests.integration.http_twin import Echo, Port, Raw, dev_port, pieces, plain_port, request, serving
 from tests.integration.test_http_streams import ASK, Source
 from tests.integration.test_http_streams import port as stream_port
 
@@ -124,3 +126,52 @@ async def test_an_absolute_form_without_a_path_means_the_root(port: Port, target
             status, body = await client.answer()
             assert (status, json.loads(body)) == (200, ["GET", "/", ""])
         client.close()
+
+
+async def test_who_takes_the_connection_is_not_cut_off_for_the_answer_before() -> None:
+    class Leaving(BoundedHttp):
+        left: asyncio.Transport | None = None
+
+        def route(self, head: bytes, data: bytes, at: int) -> bool:
+            if b"/leave" not in head:
+                return True
+            if not self.answering:
+                Leaving.left = self.release()
+            return False
+
+    async def at_once(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+        await send({"type": "http.response.body", "body": b"x" * LARGE})
+
+    async with serving(HttpServer("127.0.0.1", 0, at_once, partial(Leaving, unread_s=0.1))) as number:
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            reader.connect(("127.0.0.1", number))
+            reader.sendall(request("GET", "/first") + request("GET", "/leave"))
+            async with asyncio.timeout(5):
+                while Leaving.left is None:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            assert Leaving.left.get_write_buffer_size() and not Leaving.left.is_closing()
+            Leaving.left.abort()
+
+
+@pytest.mark.parametrize("port", [plain_port, dev_port])
+async def test_a_line_that_ends_wrongly_is_refused_in_any_pieces(port: Port) -> None:
+    async with port(Echo()) as at:
+        for before in (b"", request("GET", "/before")):
+            client = await Raw.to(at)
+            await client.say(before)
+            for byte in pieces(b"GET /x HTTP/1.1\r\nHost: a\n", 1):
+                client.writer.write(byte)
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            assert [(await client.answer())[0] for _ in range(2 if before else 1)][-1] == 400
+            client.close()
+
+
+def test_an_incomplete_head_is_searched_once() -> None:
+    head = b"GET /x HTTP/1.1\r\nHost: a\r\n"
+    assert refusal_of_start(head + b"b: c\n", len(head), 1_000) is not None
+    assert refusal_of_start(b"GET /x HTTP/1.1\nHost: a\r", len(head) - 1, 1_000) is None, "those were searched before"
+    assert refusal_of_start(head, len(head) - 1, 1_000) is None, "the CR came before"

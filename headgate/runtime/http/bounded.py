@@ -59,7 +59,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread_s = unread_s
         self._budget = HeadBudget() if budget is None else budget
         self._held = b""  # not yet given to the parser: an incomplete head, or requests that wait
-        self._searched = 0  # bytes of `_held` in which no head ends
+        self._searched = 0  # bytes of `_held` in which no head ends, and no line wrongly
         self._counted = 0  # bytes of `_held` that are counted in the budget
         self._in_head = True  # also before the next one begins
         self._reading_head = False  # the parser is being given a head
@@ -110,7 +110,7 @@ class BoundedHttp(HttpToolsProtocol):
                 at = end
             else:
                 break
-        self._keep(data, at)
+        self._keep(data, at, searched)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's does nothing, which closes
         """The client sends nothing more, and may still read: its complete requests are answered."""
@@ -219,8 +219,13 @@ class BoundedHttp(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def release(self) -> asyncio.Transport:
-        """Gives up the connection between two requests. Another protocol takes the returned transport."""
+        """Gives up the connection between two requests. Another protocol takes the returned transport.
+
+        That one has its own rule for a client that does not read.
+        """
         self._over = True
+        if self._unread is not None:
+            self._unread.stop()
         self._end_deadline()
         if self._unread is not None:
             self._unread.stop()
@@ -266,7 +271,7 @@ class BoundedHttp(HttpToolsProtocol):
         if not self._in_head and self._body.is_malformed():
             self._refuse(heads.malformed())
 
-    def _keep(self, data: bytes, at: int) -> None:
+    def _keep(self, data: bytes, at: int, searched: int) -> None:
         """Holds the bytes that were not parsed: part of a head or of a body's END, or requests that wait."""
         rest = b"" if self._over else data[at:]
         if self._waits:
@@ -276,13 +281,13 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse(b"")
         elif self._in_head and not self._over and (rest or not self.answering):
             self._begin_deadline()
-            self._keep_head(rest)
+            self._keep_head(rest, searched)
         elif rest or self._held:
             self._hold(b"")
             self._held = rest
 
-    def _keep_head(self, rest: bytes) -> None:
-        answer = heads.refusal_of_start(rest, 0, self._head_bytes)
+    def _keep_head(self, rest: bytes, searched: int) -> None:
+        answer = heads.refusal_of_start(rest, searched, self._head_bytes)
         if answer is None and not self._hold(rest):
             answer = heads.overloaded()
         if answer is not None:

@@ -55,14 +55,15 @@ def begin_of(data: bytes, at: int) -> int:
     return at if match is None else match.end()
 
 
-def refusal_of_start(data: bytes, at: int, head_bytes: int) -> bytes | None:
+def refusal_of_start(data: bytes, searched: int, head_bytes: int) -> bytes | None:
     """Returns the answer to an incomplete head that can never be valid; None where the rest may come.
 
-    A line that ends in LF alone never brings the END that we wait for.
+    A line that ends in LF alone never brings the END that we wait for. The first `searched` bytes have none: a head
+    that comes byte by byte is not searched from its begin for each of them.
     """
-    if len(data) - at > head_bytes:
+    if len(data) > head_bytes:
         return head_too_large()
-    if len(data) > at and (not data[at : at + 1].isalpha() or _BARE_LF.search(data, at)):
+    if data and (not data[:1].isalpha() or _BARE_LF.search(data, searched)):
         return malformed()
     return None
 
