@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headgate.core.wire import link, link_hello
+from headgate.core.wire import link, link_hello, linkcodec
 from headgate.core.wire.errors import Refusal
+from headgate.runtime.links import websocket_link
 from headgate.runtime.links.directory import LinkDirectory
 from headgate.runtime.links.pool import LinkPool
 from headgate.runtime.links.websocket_link import Credentials, WebSocketLink, open_link, serve_links
@@ -129,6 +130,21 @@ async def test_pending_bytes_are_counted_until_the_socket_has_them() -> None:
         task = asyncio.create_task(wire.run())
         await asyncio.wait_for(wire.drained(1_000), 10)
         await until(lambda: len(far.got) == 30)
+        wire.close("done")
+        await task
+
+
+async def test_a_message_of_the_largest_size_is_a_batch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 3 * websocket_link.SLICE_BYTES
+    monkeypatch.setattr(linkcodec, "MAX_BYTES", largest)
+    monkeypatch.setattr(websocket_link, "MAX_BATCH_BYTES", largest + 4_096)
+    async with serving() as (address, far):
+        wire = await open_link(address, Credentials(SECRET), "ingest", "n1", RNG)
+        for size in (websocket_link.SLICE_BYTES - 10_000, largest - 100, 1_000):
+            wire.send(link.Messages("t", 1, 1, [1], [b"x" * size]))
+        task = asyncio.create_task(wire.run())
+        await until(lambda: len(far.got) == 3 or far.reasons)
+        assert far.reasons == []
         wire.close("done")
         await task
 

@@ -170,11 +170,11 @@ def _parts(queue: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
     part: list[bytes] = []
     size = 0
     for message in queue:
-        part.append(message)
-        size += len(message)
-        if size >= SLICE_BYTES or len(part) >= SLICE_MESSAGES:
+        if part and (size + len(message) > SLICE_BYTES or len(part) >= SLICE_MESSAGES):
             yield part, size
             part, size = [], 0
+        part.append(message)
+        size += len(message)
     if part:
         yield part, size
 
