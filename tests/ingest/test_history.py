@@ -138,7 +138,7 @@ def test_a_page_of_many_parts_takes_no_longer_than_a_request_may(query: dict[str
             seq = wanted.after_seq + 1 if wanted.after_seq >= 0 else 90
             return some(0 if not wanted.kinds else 80, seq)
 
-        endpoint._ask = slow  # type: ignore[method-assign]
+        endpoint._ask = slow  # type: ignore[method-assign,assignment]
         with pytest.raises(Refusal, match="not_ready"):
             await endpoint.page(call()._replace(query={"limit": "50", **query}))
         assert parts.metrics.reads == pytest.approx([7.5])
