@@ -58,7 +58,7 @@ class JwksKeys:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._documents: dict[str, Any] = {}  # the keys as the server published them
         self.generation = 0
-        self._why = "the key server has not answered yet"
+        self._why = "the key server has not answered yet"  # why the newest keys are not known; empty where they are
         self._wanted = asyncio.Event()  # a token named a key that is not known
         self._fetching = True  # from the wish to the end of the fetch
         self._unknown_at = -UNKNOWN_S
@@ -69,8 +69,8 @@ class JwksKeys:
         """Returns the key that a token's header names. Its own algorithm decides, the header must say the same.
 
         A token without a key id is checked with the only key, where there is only one.
-        Raises UnknownKey while the key is being fetched, Refusal `unauthenticated`, and Refusal `not_ready` while no
-        key was ever fetched.
+        Raises UnknownKey while the key is being fetched, Refusal `unauthenticated`, and Refusal `not_ready` for a key
+        that is not known where the last fetch failed: it may be a new one.
         """
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise unauthenticated("the token's algorithm (alg) is not accepted")
@@ -94,7 +94,7 @@ class JwksKeys:
             self._wanted.set()
         if self._fetching:
             return UnknownKey()
-        if not self._keys:
+        if self._why:
             return Refusal("not_ready", self._why, retry_after_ms=RETRY_AFTER_MS)
         return unauthenticated("the token's key (kid) is not known")
 
@@ -138,6 +138,8 @@ class JwksKeys:
             if self._reminder.is_due("keys"):
                 logger.warning("no keys from the key server; those it gave last stay", why=self._why)
             return False
+        else:
+            self._why = ""
         finally:
             self._fetching = False
             waiting, self._waiting = self._waiting, []

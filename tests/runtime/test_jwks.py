@@ -149,6 +149,19 @@ class TestAServerThatIsAway:
         assert not await keys.refresh()
         assert keys.find("a", "ES256") and keys.generation == generation and keys.not_ready() is None
 
+    async def test_says_of_a_key_that_may_be_new_that_it_cannot_be_checked_yet(self) -> None:
+        keys, server, clock = await served(published("a", "ES256"))
+        assert refused(keys, "b") == "UnknownKey"
+        server.answer = OSError("refused")
+        await keys.refresh()
+        assert refused(keys, "b") == "not_ready", "a client that is told unauthenticated gives up"
+        assert keys.not_ready() is None and keys.find("a", "ES256")
+        server.answer = key_set(published("a", "ES256"))
+        await keys.refresh()
+        assert refused(keys, "b") == "unauthenticated"
+        clock.seconds += UNKNOWN_S
+        assert refused(keys, "b") == "UnknownKey"
+
     async def test_from_the_beginning_is_said_and_refuses_with_what_heals_by_waiting(self) -> None:
         server, clock = Server(), HandClock()
         server.answer = OSError("refused")
