@@ -134,19 +134,22 @@ class HttpApp:
         return _told_of(answer)
 
     async def _send_body(self, send: Send, body: bytes, is_blocked: Callable[[], bool]) -> None:
-        """Hands the socket a large answer piece by piece. Raises TimeoutError as `_hand` does."""
+        """Hands the socket a large answer piece by piece. Raises TimeoutError as `_hand` does.
+
+        The last piece has no deadline: whoever reads at all may read a page of some 100 KB as slowly as he must.
+        """
         at = 0
         while len(body) - at > PIECE_BYTES:
             piece = {"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True}
             at += PIECE_BYTES
             await self._hand(send, piece, is_blocked)
-        await self._hand(send, {"type": "http.response.body", "body": body[at:] if at else body}, is_blocked)
+        await send({"type": "http.response.body", "body": body[at:] if at else body})
 
     async def _hand(self, send: Send, message: Message, is_blocked: Callable[[], bool]) -> None:
         """Hands the server a part of an answer. Raises TimeoutError where the client does not read what is before it.
 
-        Each part has its deadline, the first and the last too: what the request holds must not wait for a client that
-        reads a little now and then.
+        The head too: what a request holds must not wait for a client that reads the answers before it a little now and
+        then.
         """
         if not is_blocked():
             await send(message)
