@@ -227,8 +227,6 @@ class BoundedHttp(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.stop()
         self._end_deadline()
-        if self._unread is not None:
-            self._unread.stop()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.connections.discard(self)
