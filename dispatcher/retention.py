@@ -1,7 +1,7 @@
 """Deletes old records of the served shards where the log does not do so itself."""
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -16,6 +16,19 @@ logger = structlog.get_logger("dispatcher")
 INTERVAL_S: Final = 60.0
 READ_RECORDS: Final = 500
 READ_S: Final = 5.0  # for records that are there
+NEVER: Final = 1 << 63  # ms
+
+
+class LookedThrough(NamedTuple):
+    """How far a part was looked through: up to the offset `end`, and below `old` everything is old.
+
+    Between the two are records of the future, as far as is known; the first of them is none any more from `until` on
+    (Unix milliseconds).
+    """
+
+    end: int = 0
+    old: int = 0
+    until: int = NEVER
 
 
 class Retention:
@@ -28,6 +41,7 @@ class Retention:
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
         self._dispatcher = dispatcher
+        self._looked: dict[tuple[LogName, int], LookedThrough] = {}
 
     async def run(self) -> None:
         """Deletes old records every INTERVAL_S seconds, until cancelled; a failure is logged and tried again then."""
@@ -41,9 +55,12 @@ class Retention:
 
     async def apply(self, owner: ShardOwner) -> None:
         """Deletes the old records of one shard. Raises LogError, OffsetGone."""
-        now_ms = owner.time.ms()
+        now_ms, latest_ms = owner.time.ms(), owner.time.latest_ms()
         for name, ms in self._log.keep_ms.items():
-            offset = await first_since(self._log, name, owner.number, now_ms - ms)
+            place = name, owner.number
+            looked = self._looked.get(place, LookedThrough())
+            self._looked[place] = looked = await look_through(self._log, place, now_ms - ms, latest_ms, looked)
+            offset = looked.old
             if name is LogName.MESSAGES:
                 offset = min(offset, owner.snapshot_offset)
             elif name is LogName.INBOX:
@@ -57,24 +74,31 @@ class Retention:
             await self._log.truncate_before(name, shard, offset)
 
 
-async def first_since(log: Log, name: LogName, shard: int, ms: int) -> int:
-    """Returns the offset of the first record not older than `ms` (Unix milliseconds), the end where there is none.
+async def look_through(
+    log: Log, place: tuple[LogName, int], ms: int, latest_ms: int, looked: LookedThrough
+) -> LookedThrough:
+    """Goes on to look through a part of a log for records older than `ms` (Unix milliseconds), up to the first younger.
 
     Reads record by record: where the clock was wrong for a while append times do not rise, and a binary search would
-    miss young records. Raises LogError.
+    miss young records. One later than `latest_ms` is of a clock that was ahead. It says nothing of its age, so it is
+    old once an older record follows; those that are waiting for that are not read again each time. Raises LogError.
     """
-    offset, end = await log.bounds(name, shard)
-    reader = await log.reader(name, shard, offset, background=True)
+    first, last = await log.bounds(*place)
+    if not first <= looked.end <= last or looked.until <= latest_ms:
+        looked = LookedThrough(first, first)
+    offset, old, until = looked
+    reader = await log.reader(*place, offset, background=True)
     try:
-        while offset < end:
+        while offset < last:
             batch = await reader.read(READ_RECORDS, READ_S)
-            young = next((record.offset for record in batch.records if record.ts >= ms), None)
-            if young is not None:
-                return young
+            for record in batch.records:
+                if ms <= record.ts <= latest_ms:
+                    return LookedThrough(record.offset, old, until)
+                old, until = (record.offset + 1, NEVER) if record.ts < ms else (old, min(until, record.ts))
             if batch.next_offset <= offset:
                 break
             offset = batch.next_offset
             await asyncio.sleep(0)
     finally:
         await reader.close()
-    return offset
+    return LookedThrough(offset, old, until)

@@ -37,5 +37,9 @@ class ShardTime:
         """Returns the time to write down for something that happens now: it is not old at once by `ms`."""
         return max(self._clock.wall_ms(), self._log_ms())
 
+    def latest_ms(self) -> int:
+        """Returns Unix milliseconds; a record of later was stamped by a clock that was ahead of the present one."""
+        return self._clock.wall_ms()
+
     def _log_ms(self) -> int:
         return self._ms + int((self._clock.now() - self._at) * 1_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.dispatcher_options import ShardOptions, SnapshotOptions
-from dispatcher.retention import Retention, first_since
+from dispatcher.retention import LookedThrough, Retention, look_through
 from dispatcher.shard_runner import ShardRunner
 from headgate.core.wire.records import LogName
 from headgate.runtime.logs.embedded import DAY_MS, KEEP_MS
@@ -50,6 +50,11 @@ async def log(request: pytest.FixtureRequest, clock: Calendar, tmp_path: Path) -
     await log.open()
     yield log
     await log.close()
+
+
+async def first_since(log: Log, clock: Calendar, ms: int) -> int:
+    """The first record of an inbox log that is not older."""
+    return (await look_through(log, (LogName.INBOX, 1), ms, clock.wall_ms(), LookedThrough())).old
 
 
 async def apply(log: Log, runner: ShardRunner) -> None:
@@ -128,6 +133,25 @@ async def test_a_clock_that_is_ahead_deletes_nothing(log: Log, clock: Calendar, 
         assert {name: (await log.bounds(name, 0)).first for name in log.keep_ms} == firsts
 
 
+async def test_what_came_after_a_clock_that_was_ahead_goes_when_it_is_old(log: Log, clock: Calendar) -> None:
+    options = ShardOptions(snapshots=SnapshotOptions(quiet_offsets=1, changes=1))
+    epoch = await create(log)
+    async with owning(log, options, clock) as runner:
+        await fill(log, 0, 10, epoch)
+        clock.ahead = 4_000
+        await fill(log, 10, 1, epoch)
+        clock.ahead = 0
+        await fill(log, 11, 10, epoch)
+        await caught_up(runner, 21)
+        clock.days = 8
+        await fill(log, 21, 10, epoch)
+        await caught_up(runner, 31)
+        await snapshotted(runner)
+        assert runner.owner is not None
+        await apply(log, runner)
+        assert (await log.bounds(LogName.MESSAGES, 0)).first == runner.owner.shard.next_offset - 10
+
+
 async def test_claims_before_the_one_that_is_served_go(log: Log, clock: Calendar) -> None:
     claims = [await log.append(LogName.OWNERSHIP, 0, b"0", b"{}") for _ in range(20)]
     async with owning(log, clock=clock) as runner:
@@ -144,7 +168,51 @@ async def test_records_from_while_the_clock_was_wrong_take_no_young_ones_with_th
     for days in (10, -9_000, 10, 10):  # a machine without a battery begins in the past
         clock.days = days
         await log.append(LogName.INBOX, 1, None, b"v")
-    assert await first_since(log, LogName.INBOX, 1, start + 3 * DAY_MS) == old + 1
+    assert await first_since(log, clock, start + 3 * DAY_MS) == old + 1
+
+
+async def put(log: Log, clock: Calendar, *days: int) -> list[int]:
+    """Appends a record at each of these days; returns their offsets."""
+    offsets = []
+    for clock.days in days:
+        offsets.append((await log.append(LogName.INBOX, 1, None, b"v")).offset)
+    return offsets
+
+
+async def test_one_record_from_a_clock_that_was_years_ahead_keeps_nothing_behind_it(log: Log, clock: Calendar) -> None:
+    start = clock.wall_ms()
+    places = await put(log, clock, 0, 4_000, 1, 4_000, 8, 9)
+    clock.days = 10
+    assert await first_since(log, clock, start + DAY_MS // 2) == places[1], "it may be as young as the next one"
+    assert await first_since(log, clock, start + 3 * DAY_MS) == places[3]
+    assert await first_since(log, clock, start + 9 * DAY_MS - 1) == places[5]
+    clock.days = 4_001
+    assert await first_since(log, clock, start + 3 * DAY_MS) == places[1], "now it may be what it says"
+
+
+async def test_a_week_at_a_wrong_clock_takes_no_young_record_with_it(log: Log, clock: Calendar) -> None:
+    """The clock goes back ten days, so that all looks like the future, and is put right."""
+    start = clock.wall_ms()
+    young = await put(log, clock, 18, 19, 20)
+    clock.days = 10
+    looked = await look_through(log, (LogName.INBOX, 1), start + 3 * DAY_MS, clock.wall_ms(), LookedThrough())
+    assert looked.old == young[0]
+    await put(log, clock, 10)
+    clock.days = 20
+    looked = await look_through(log, (LogName.INBOX, 1), start + 13 * DAY_MS, clock.wall_ms(), looked)
+    assert looked.old == young[0]
+
+
+async def test_records_of_the_future_are_read_once(log: Log, clock: Calendar) -> None:
+    start, place = clock.wall_ms(), (LogName.INBOX, 1)
+    await put(log, clock, *[4_000] * 200, 1)
+    clock.days = 2
+    looked = await look_through(log, place, start, clock.wall_ms(), LookedThrough())
+    before = sum(log.records_read.values())
+    assert await look_through(log, place, start, clock.wall_ms(), looked) == looked
+    assert sum(log.records_read.values()) == before + 1
+    clock.days = 9
+    assert (await look_through(log, place, start + 2 * DAY_MS, clock.wall_ms(), looked)).old == looked.end + 1
 
 
 async def test_the_first_record_not_older_is_found(log: Log, clock: Calendar) -> None:
@@ -156,7 +224,7 @@ async def test_the_first_record_not_older_is_found(log: Log, clock: Calendar) ->
     days = [day for day in range(40) for _ in range(day % 3)]
     for day in range(41):
         expected = next((o for o, d in zip(offsets, days, strict=True) if d >= day), offsets[-1] + 1)
-        assert await first_since(log, LogName.INBOX, 1, start + day * DAY_MS - 1_000) == expected
+        assert await first_since(log, clock, start + day * DAY_MS - 1_000) == expected
 
 
 def test_kafka_keeps_as_long_by_the_topics_own_retention() -> None:
