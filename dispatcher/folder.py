@@ -33,6 +33,10 @@ class IndexFolder:
         """Unlocks the folder."""
         os.close(self._lock)
 
+    def files(self) -> list[Path]:
+        """Returns the files that are there, by shard. Raises OSError."""
+        return sorted(path for path in self._path.iterdir() if _FILE.fullmatch(path.name) and path.suffix == ".db")
+
     def sizes(self) -> dict[int, int]:
         """Returns the bytes of the files that are there, by shard. Raises OSError."""
         found: dict[int, int] = {}

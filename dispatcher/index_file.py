@@ -12,7 +12,8 @@ and the tables of `dispatcher.index_changes`.
 
 Everything is synchronous: its owner calls it on the loop in small batches, each one commit with the range it covers, so
 that after a crash at any point the file still knows what it holds. Nothing here is the only copy, so the file is
-written without waiting for the disk. Every method may raise IndexFault.
+written without waiting for the disk; where the machine failed, it is made anew (`dispatcher.index_seal`). Every method
+may raise IndexFault.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from typing import Final, NamedTuple
 
 from dispatcher.dispatcher_options import FRAME_BYTES
 from dispatcher.index_changes import ChangeTables, change_number
+from dispatcher.index_seal import BOOT
 from dispatcher.index_space import IndexSpace
 from dispatcher.ranges import Range, cut, joined
 from dispatcher.recent import ITEM_BITS, RecentMessage
@@ -68,11 +70,12 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 class LogIdentity(NamedTuple):
-    """The identity of the log that an index was made from; an index of another log is discarded."""
+    """The log that an index was made from, and the start of the machine; an index of another one is discarded."""
 
     cluster_id: str
     generation: int
     shard: int
+    boot: str = BOOT
 
 
 class IndexFile:
@@ -115,7 +118,7 @@ class IndexFile:
             with self._db:
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         elif any(meta.get(name) != value for name, value in wanted.items()):
-            error = sqlite3.DatabaseError("made from another log")
+            error = sqlite3.DatabaseError("made from another log, or before the machine failed")
             error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
             raise error
         self.frame_bytes: int = meta["frame_bytes"]
@@ -158,7 +161,7 @@ class IndexFile:
         ranges = joined(self.ranges, *held)
         with self._db:
             total, dropped = self.frame_bytes + self.changes.note(_changes_in(entries)), self._dropped
-            entries = self.changes.without_content(entries)
+            entries = self.changes.without_content(self._not_here(entries, held))
             kept: Sequence[tuple[object, ...]] = [e[:6] for e in entries]
             size = sum(len(e.frame) for e in entries)
             if entries and entries[-1].pos < self._newest() and size > self._space.room(self._bound - total):
@@ -178,6 +181,11 @@ class IndexFile:
         self.gone.update(gone)
         self.changes.settle()
         self._measure()
+
+    def _not_here(self, entries: Sequence[RecentMessage], held: Range) -> Sequence[RecentMessage]:
+        """Returns those of messages that it does not have; its frames are counted once."""
+        there = [(low << ITEM_BITS, high << ITEM_BITS) for low, high in self.ranges if low < held[1] and high > held[0]]
+        return [e for e in entries if not any(low <= e.pos < high for low, high in there)] if there else entries
 
     def check_space(self) -> None:
         """Raises IndexFull while the files of this dispatcher are too large."""

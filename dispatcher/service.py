@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from dispatcher.dispatcher import Cluster, Dispatcher
 from dispatcher.dispatcher_options import DispatcherOptions
 from dispatcher.folder import IndexFolder, shard_of_file
 from dispatcher.inbox_backlogs import InboxBacklogs
+from dispatcher.index_seal import seal, unseal
 from dispatcher.index_space import IndexSpace
 from dispatcher.load_meter import LoadMeter
 from dispatcher.logic_raising import LogicRaising
@@ -82,11 +84,17 @@ class DispatcherService:
 
     async def run(self) -> None:
         """Serves until cancelled. Keeps trying while the log cannot be reached or is not initialised."""
-        try:
+        if self._folder is None:
             await self._serve()
+            return
+        try:
+            await _on_files(self._folder, unseal)
+            try:
+                await self._serve()
+            finally:
+                await _on_files(self._folder, seal)
         finally:
-            if self._folder is not None:
-                self._folder.release()
+            self._folder.release()
 
     async def _serve(self) -> None:
         config = await self._config()
@@ -163,7 +171,7 @@ class DispatcherService:
         """Deletes the index files of shards that this node has not served for a while."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            used = {*self.dispatcher.owners, *self.dispatcher.restoring}
+            used = {runner.number for runner in self.runners()}  # live or not: a parked one will want its file again
             try:
                 for path in folder.sweep(used, self._shell.clock.now()):
                     logger.info("index file of a shard of others deleted", path=str(path))
@@ -230,3 +238,11 @@ class DispatcherService:
     def window_ids(self) -> int:
         """Returns the number of ids in the duplicate windows of the shards served here."""
         return self._assignment.window_ids() if self._assignment is not None else 0
+
+
+async def _on_files(folder: IndexFolder, do: Callable[[Iterable[Path]], None]) -> None:
+    """Does something with all index files, none of which is open, that waits for the disk."""
+    try:
+        await asyncio.to_thread(do, folder.files())
+    except OSError as error:
+        logger.warning("index files cannot be looked through", why=str(error))

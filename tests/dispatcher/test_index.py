@@ -215,3 +215,13 @@ def test_a_rebuild_behind_full_frames_keeps_the_newer_ones() -> None:
 def test_free_pages_below_a_slice_are_left_alone() -> None:
     assert FREE_PAGES > 1
     assert tidy(filled()) == 0
+
+
+def test_what_is_written_again_after_a_restart_is_counted_once() -> None:
+    """Behind its newest snapshot a shard applies again what the file already has."""
+    index = filled()
+    before = index.frame_bytes
+    index.write([entry(seq) for seq in range(6, 15)], (106, 115))
+    assert index.ranges == [(101, 115)]
+    assert index.frame_bytes == before + sum(len(entry(seq).frame) for seq in range(11, 15))
+    assert frames(index, 1) == [entry(seq).frame for seq in range(1, 15)]
