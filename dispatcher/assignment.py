@@ -12,7 +12,7 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.dispatcher_options import AssignmentOptions
 from dispatcher.lease import BEAT_S
 from dispatcher.shard_runner import ShardRunner
-from headgate.core.sequencer.claims import Claim, NewestClaim, agreed_logic, decode_claim, encode_claim, reconcile
+from headgate.core.sequencer.claims import Claim, NewestClaim, Plan, agreed_logic, decode_claim, encode_claim, reconcile
 from headgate.core.sequencer.marks import Mark, decode_mark, encode_mark
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS, make_epoch
 from headgate.core.wire.link_hello import Owner
@@ -202,14 +202,17 @@ class Assignment:
     def _serving(self) -> dict[int, int]:
         return {shard: runner.epoch for shard, (runner, _) in self._runners.items()}
 
-    async def _step(self, tasks: asyncio.TaskGroup) -> None:
+    def _plan(self) -> tuple[Plan, set[int]]:
+        """Returns what to do now, and the shards that are assigned to this node and whose claims are read."""
         settled = self._dispatcher.lease.settled()  # else the assignment may be of before a pause
         assigned = self._assigned() if settled else None
         known = None if assigned is None else {shard for shard in assigned if self._claims_are_read(shard)}
-        serving = self._serving()
-        plan = reconcile(known, self._newest, self._mine, serving)
+        return reconcile(known, self._newest, self._mine, self._serving()), known or set()
+
+    async def _step(self, tasks: asyncio.TaskGroup) -> None:
+        plan, _ = self._plan()
         refused = self._dispatcher.newer_epochs
-        outdated = [shard for shard, epoch in serving.items() if epoch < refused.of(shard)]
+        outdated = [shard for shard, epoch in self._serving().items() if epoch < refused.of(shard)]
         for shard in {*plan.stop, *outdated}:
             logger.info("shard has another owner", shard=shard)
             await self.stop(shard)
@@ -218,10 +221,11 @@ class Assignment:
             if self._may_start(shard):  # not drained meanwhile, nor claimed by another node
                 runner = self._new_runner(shard, self._newest[shard].epoch)
                 self._runners[shard] = (runner, tasks.create_task(runner.run(), name=f"shard-{shard}"))
+        plan, known = self._plan()  # after slow releases other shards may be this node's
         due = self._due(plan.claim)
         if due and not self.draining:
             await self._claim(due)
-        await self._pass_lost_claims((known or set()) - set(plan.claim))
+        await self._pass_lost_claims(known - set(plan.claim))
 
     def _may_start(self, shard: int) -> bool:
         """Returns whether the newest claim of a shard is of this node, and no client knows a newer one."""

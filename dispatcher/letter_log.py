@@ -201,7 +201,8 @@ class LetterLog:
 
     def _expire(self) -> None:
         """Forgets letters that the log keeps no longer."""
-        gone = self.letters.store.older((self._time.ms() - self._log.keep_ms[LogName.DEAD_LETTERS]) / 1_000)
+        since_ms = self._time.ms() - self._log.keep_ms[LogName.DEAD_LETTERS]
+        gone = self.letters.store.older(since_ms / 1_000, self._time.latest_ms() / 1_000)
         if gone:
             self._touch(self.letters.drop(gone))
 

@@ -88,12 +88,10 @@ class DispatcherService:
             await self._serve()
             return
         try:
-            await _on_files(self._folder, unseal)
-            try:
-                await self._serve()
-            finally:
-                await _on_files(self._folder, seal)
+            _on_files(self._folder, unseal)
+            await self._serve()
         finally:
+            _on_files(self._folder, seal)
             self._folder.release()
 
     async def _serve(self) -> None:
@@ -240,9 +238,9 @@ class DispatcherService:
         return self._assignment.window_ids() if self._assignment is not None else 0
 
 
-async def _on_files(folder: IndexFolder, do: Callable[[Iterable[Path]], None]) -> None:
-    """Does something with all index files, none of which is open, that waits for the disk."""
+def _on_files(folder: IndexFolder, do: Callable[[Iterable[Path]], None]) -> None:
+    """Does something with all index files that waits for the disk; none is open, and nothing is served."""
     try:
-        await asyncio.to_thread(do, folder.files())
+        do(folder.files())
     except OSError as error:
         logger.warning("index files cannot be looked through", why=str(error))

@@ -205,6 +205,29 @@ async def test_a_shard_is_not_started_by_a_plan_that_is_no_longer_true(happens: 
         assert started == []
 
 
+async def test_a_shard_that_went_to_another_node_during_a_slow_release_is_not_claimed_back() -> None:
+    log = await opened(FaultyLog(MemoryStore(CLOCK, SystemRng(), 1)))
+    group = ToldGroup(frozenset({0}))
+    async with owning(log, group) as ownership:
+        async with asyncio.timeout(5):
+            while ownership._dispatcher.api(0) is None:
+                await asyncio.sleep(0.01)
+        stop = ownership.stop
+
+        async def slow(shard: int, *, final: bool = False) -> None:
+            await stop(shard, final=final)
+            group.tell(frozenset())
+
+        ownership._claim_again.clear()  # it has claimed nothing for long
+        with mock.patch.object(ownership, "stop", slow):
+            log.append(LogName.OWNERSHIP, 0, b"0", OTHER)
+            async with asyncio.timeout(5):
+                while ownership._runners:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+        assert await claims(log) == ["me", "other"]
+
+
 async def test_two_nodes_one_of_which_fell_out_do_not_claim_in_turns() -> None:
     store = MemoryStore(CLOCK, SystemRng(), 1)
     first, second = await opened(FaultyLog(store)), await opened(FaultyLog(store))

@@ -154,13 +154,17 @@ class DeadLetterStore:
             kept.letters[letter_id] = blanked
         return True
 
-    def older(self, at: float) -> list[str]:
-        """Returns the ids of the oldest letters, up to the first that is not from before a time."""
+    def older(self, at: float, latest: float) -> list[str]:
+        """Returns the ids of the oldest letters, up to the first that is not from before a time.
+
+        One that is later than `latest` is of a clock that was ahead: it stays, and those behind it do not for its sake.
+        """
         found: list[str] = []
         for letter in self._all.letters.values():
-            if letter.at >= at:
+            if at <= letter.at <= latest:
                 break
-            found.append(letter.id)
+            if letter.at < at:
+                found.append(letter.id)
         return found
 
     def sort(self) -> None:

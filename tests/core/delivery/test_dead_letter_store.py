@@ -164,11 +164,18 @@ def test_what_was_put_in_any_order_is_sorted_by_its_time_so_that_the_oldest_make
         store.put(letter(n, at=float(n)), replayed=n == 2)
     store.sort()
     assert (numbers(store), store.replayed("orders")) == ([1, 2, 3], [letter(2, at=2.0)])
-    assert store.older(2.0) == [letter(1).id]
+    assert store.older(2.0, 9.0) == [letter(1).id]
     store.apply(LetterAdded(letter(4, at=4.0)))
     assert numbers(store) == [2, 3, 4]
     store.put(letter(4, error="other", at=4.0), replayed=False)
     assert [found.last_error for found in store.of_topic("orders")] == ["e", "e", "other"]
+
+
+def test_a_letter_of_a_clock_that_was_ahead_stays_and_keeps_none_behind_it() -> None:
+    store = store_of(
+        *added(letter(1, at=1.0), letter(2, at=900.0), letter(3, at=2.0), letter(4, at=5.0), letter(5, at=3.0))
+    )
+    assert store.older(4.0, 9.0) == [letter(1).id, letter(3).id], "and none behind a young one"
 
 
 def test_dropped_and_blanked() -> None:
