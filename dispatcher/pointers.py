@@ -21,6 +21,7 @@ from headgate.core.sequencer.members import Members
 from headgate.core.sequencer.rows import Row
 from headgate.core.sequencer.topic_changes import MemberChanged
 from headgate.core.sequencer.user_shards import UserShards
+from headgate.core.wire.ids import MAX_INTEGER
 from headgate.core.wire.inbox_record import HeadEntry, encode_head, records_of_heads
 from headgate.core.wire.records import Appended, LogName
 from headgate.runtime.ports import Log, LogError, RecordTooLarge
@@ -216,7 +217,7 @@ class Pointers:
         row = self._rows.get(key)
         if ts is None or row is None or row.ephemeral:
             return 1
-        if ts:
+        if 0 < ts <= MAX_INTEGER:  # else it is not known: a bundle with another time would be refused by all
             self._times[key] = ts
             if len(self._times) > TIMES:
                 self._times.popitem(last=False)

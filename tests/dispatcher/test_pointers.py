@@ -128,6 +128,20 @@ async def test_topics_that_moved_together_are_one_record_in_each_shard_with_memb
 
 
 @virtual
+async def test_a_time_that_nobody_would_take_stops_no_pointers_and_no_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """A topic that takes its producers' times (`CreateTime`) has some in nanoseconds."""
+    bed = await a_bed()
+    (one,) = in_shard(1)
+    key, other = bed.topic("a", one), bed.topic("b", one)
+    bed.rows[key].seq = 1
+    bed.pointers.moved(key, 1_700_000_000_000_000_000)
+    bed.publish(other)
+    async with asyncio.timeout(5):
+        await bed.pointers.safe()
+    assert await bed.written(1) == [[bed.head(key, ts=0), bed.head(other)]]
+
+
+@virtual
 async def test_nothing_of_an_ephemeral_topic_is_written_but_its_end(patch: pytest.MonkeyPatch) -> None:
     bed = await a_bed()
     (one,) = in_shard(1)
