@@ -8,7 +8,7 @@ import structlog
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.shard import ShardOwner
 from headgate.core.wire.ids import EPOCH_OFFSET_BITS
-from headgate.core.wire.records import LogName
+from headgate.core.wire.records import Batch, LogName
 from headgate.runtime.ports import Log, LogError, OffsetGone
 
 logger = structlog.get_logger("dispatcher")
@@ -86,19 +86,27 @@ async def look_through(
     first, last = await log.bounds(*place)
     if not first <= looked.end <= last or looked.until <= latest_ms:
         looked = LookedThrough(first, first)
-    offset, old, until = looked
-    reader = await log.reader(*place, offset, background=True)
+    reader = await log.reader(*place, looked.end, background=True)
     try:
-        while offset < last:
+        while looked.end < last:
             batch = await reader.read(READ_RECORDS, READ_S)
-            for record in batch.records:
-                if ms <= record.ts <= latest_ms:
-                    return LookedThrough(record.offset, old, until)
-                old, until = (record.offset + 1, NEVER) if record.ts < ms else (old, min(until, record.ts))
-            if batch.next_offset <= offset:
+            before, looked = looked.end, _behind(looked, batch, ms, latest_ms)
+            if looked.end < batch.next_offset or batch.next_offset <= before:
                 break
-            offset = batch.next_offset
             await asyncio.sleep(0)
     finally:
         await reader.close()
-    return LookedThrough(offset, old, until)
+    return looked
+
+
+def _behind(looked: LookedThrough, batch: Batch, ms: int, latest_ms: int) -> LookedThrough:
+    """Returns how far it is behind a batch, or at the first young record in it."""
+    _, old, until = looked
+    for record in batch.records:
+        if ms <= record.ts <= latest_ms:
+            return LookedThrough(record.offset, old, until)
+        if record.ts < ms:
+            old, until = record.offset + 1, NEVER
+        else:
+            until = min(until, record.ts)
+    return LookedThrough(batch.next_offset, old, until)
