@@ -43,7 +43,8 @@ async def test_what_was_acknowledged_while_the_index_disk_was_full_is_in_history
             sent += await _publish(publisher, BEFORE, WHILE_FULL)
             await at_most(10, lambda: live.count >= len(sent))
             ledger.complete(TOPIC, "live", live.messages[TOPIC], sent)
-            assert (await dispatcher.metrics())["headgate_shards_without_index{}"] == 1
+            without = (await dispatcher.metrics())["headgate_shards_without_index{}"]
+            assert without >= 1, "the other shards lose theirs too where they have something to note meanwhile"
             async with Http(dispatcher.admin) as http:
                 ready = await http.request("GET", "/readyz")
             assert b"the index file" in ready.body and b"live delivery goes on" in ready.body
