@@ -91,7 +91,7 @@ class Presence:
         assert caller is not None, "only a known caller follows a topic"
         own = UserPresence(caller.user_id, 1, subscription.begun_ms, session in self._away)
         if level == PRESENCE_CHANGES:
-            self._want_changes(subscription, answer)
+            self._want_changes(subscription, answer, own)
         if mode == "none" or answer.users == NOT_TOLD:
             return None
         if answer.users is None:  # an owner of an older version counts subscriptions
@@ -106,11 +106,15 @@ class Presence:
         topic_id = subscription.feed.topic_id
         self._local.leave(subscription, away=self._is_away(subscription))
         _take_out(self._barred, subscription)
-        if _take_out(self._watching, subscription) and topic_id not in self._watching:
+        replica = self._replicas.get(topic_id)
+        if not _take_out(self._watching, subscription):
+            return
+        if topic_id not in self._watching:
             self._dirty.pop(topic_id, None)
-            replica = self._replicas.get(topic_id)
             if replica is not None:
                 replica.end_telling()
+        elif replica is not None and replica.leave(subscription.session.user_id):
+            self._dirty[topic_id] = None
 
     def forget(self, topic_id: str) -> None:
         """Nobody here follows a topic any longer: its owner tells nothing more of it."""
@@ -264,7 +268,7 @@ class Presence:
     def _is_away(self, subscription: Subscription) -> bool:
         return subscription.session in self._away
 
-    def _want_changes(self, subscription: Subscription, answer: Subscribed) -> None:
+    def _want_changes(self, subscription: Subscription, answer: Subscribed, own: UserPresence) -> None:
         topic_id = subscription.feed.topic_id
         if answer.users == NOT_TOLD and answer.settings.get("presence") != "none":
             self._barred.setdefault(topic_id, {})[subscription] = True
@@ -272,7 +276,7 @@ class Presence:
         self._watching.setdefault(topic_id, {})[subscription] = False
         replica = self._replicas.get(topic_id)
         if replica is not None:
-            replica.begin_telling(answer.users)
+            replica.begin_telling(own, answer.users)
 
     def _lacks(self, pending: PendingSubscribe, answer: Subscribed) -> bool:
         level = pending.subscribe.presence

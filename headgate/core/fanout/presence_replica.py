@@ -21,10 +21,11 @@ _encode: Final = msgspec.json.Encoder().encode
 class PresenceReplica:
     """`users` are those that the owner lists, `count` is that of all.
 
-    While clients are told what changes, `told` has what they know; a client that comes later gets all as it is now.
+    While clients are told what changes, `told` has what they know; a client that comes later gets all as it is now. The
+    first of them knows that he is here before the owner has said so, and who comes meanwhile is shown him too.
     """
 
-    __slots__ = ("_items", "_joined", "_told", "_told_at", "_told_count", "count", "epoch", "mode", "users")
+    __slots__ = ("_first", "_items", "_joined", "_told", "_told_at", "_told_count", "count", "epoch", "mode", "users")
 
     def __init__(self, state: PresenceState) -> None:
         self.epoch = state.epoch
@@ -34,6 +35,7 @@ class PresenceReplica:
         self._items: dict[str, bytes] = {}  # of `subscribers`, as JSON; made when they are first asked for
         self._joined: bytes | None = None  # all of them: made once while very many connect
         self._told: ToldUsers[bool] | None = None  # whether each is away
+        self._first: UserPresence | None = None  # whom the owner has not named yet
         self._told_count = state.count
         self._told_at = float("-inf")
 
@@ -44,7 +46,7 @@ class PresenceReplica:
         self._items.clear()
         self._joined = None
         if is_other:
-            self._told = None
+            self.end_telling()
         elif self._told is not None:
             for user_id in users:
                 if user_id not in self.users:
@@ -75,25 +77,35 @@ class PresenceReplica:
         """Returns the `presence` frame. `own` is whom it goes to, if the owner does not count that subscription yet."""
         if self.mode != "list":
             return outbound.presence(topic_id, count, frame_id)
-        return outbound.presence(topic_id, count, frame_id, msgspec.Raw(b"[" + self._list_for(own) + b"]"))
+        text, listed = self._list_for(own)
+        return outbound.presence(topic_id, max(count, listed), frame_id, msgspec.Raw(b"[" + text + b"]"))
 
     # What clients are told
 
-    def begin_telling(self, count: int | None = None) -> None:
-        """One more client, who has all as it is now, is told what changes; `count` as in his first frame.
-
-        That he is here himself counts as told to nobody: who comes before the owner says so does not see him.
-        """
+    def begin_telling(self, own: UserPresence | None = None, count: int | None = None) -> None:
+        """One more client, who has all as it is now, is told what changes; `own` and `count` as in his first frame."""
         if self._told is None:
-            self._told = ToldUsers({user_id: user.away for user_id, user in self.users.items()})
-            self._told_count = self.count if count is None or self.mode == "list" else count
+            told = {user_id: user.away for user_id, user in self.users.items()}
+            if own is not None and self.mode == "list" and own.user_id not in told:
+                told[own.user_id], self._first = own.away, own
+            self._told = ToldUsers(told)
+            self._told_count = self.count if count is None else count
         elif count is not None and count != self._told_count and self.mode != "list":
             self._told_count = _DIFFERS
         self._told.shown()
 
     def end_telling(self) -> None:
         """No client is told any longer."""
-        self._told = None
+        self._told = self._first = None
+
+    def leave(self, user_id: str) -> bool:
+        """A client who was told changes has gone; true where others were shown him and the owner may never name him."""
+        first = self._first_unnamed()
+        if first is None or first.user_id != user_id or self._told is None:
+            return False
+        self._first = None
+        self._told.note(user_id, None)
+        return True
 
     def is_due(self, now: float) -> bool:
         """Returns whether something may be told."""
@@ -117,15 +129,24 @@ class PresenceReplica:
         frame = outbound.presence_diff(topic_id, _states(joined), _states(left), _states(changed), self.count)
         return frame, changes[0].user_id if alone else ""
 
-    def _list_for(self, own: UserPresence | None) -> bytes:
+    def _list_for(self, own: UserPresence | None) -> tuple[bytes, int]:
+        """Returns the items of a list, and how many they are: an owner that was asked earlier counts fewer."""
         known = None if own is None else self.users.get(own.user_id)
         if own is None or (known is None and len(self.users) < self.count):
-            return self._all()  # the first ones of very many
+            return self._all(), len(self.users)  # the first ones of very many
         if known is None:
-            return b",".join([*([self._all()] if self.users else []), _encode(present_user(own))])
+            first = self._first_unnamed()
+            others = [self._item(first)] if first is not None and first.user_id != own.user_id else []
+            items = [*([self._all()] if self.users else []), *others, _encode(present_user(own))]
+            return b",".join(items), len(self.users) + len(others) + 1
         own = UserPresence(own.user_id, known.connections + 1, known.since, known.away and own.away)
         items = [self._item(user) for user in self.users.values() if user is not known]
-        return b",".join([*items, _encode(present_user(own))])
+        return b",".join([*items, _encode(present_user(own))]), len(self.users)
+
+    def _first_unnamed(self) -> UserPresence | None:
+        if self._first is not None and self._first.user_id in self.users:
+            self._first = None
+        return self._first
 
     def _all(self) -> bytes:
         if self._joined is None:

@@ -120,8 +120,8 @@ def test_another_mode_is_told_with_a_whole_frame() -> None:
 
 def test_who_was_shown_another_count_hears_of_the_count_that_others_know() -> None:
     replica = PresenceReplica(state(mode="count", count=1))
-    replica.begin_telling(1)
-    replica.begin_telling(2)
+    replica.begin_telling(count=1)
+    replica.begin_telling(count=2)
     replica.move(moved(count=2))
     replica.move(moved(count=1))
     assert read(replica.take_diff("t", 1.0))["count"] == 1
@@ -130,14 +130,35 @@ def test_who_was_shown_another_count_hears_of_the_count_that_others_know() -> No
 
 def test_who_is_told_knows_that_he_is_here() -> None:
     replica = PresenceReplica(state())
-    replica.begin_telling(1)
+    replica.begin_telling(here("ann"), 1)
     replica.move(moved(here("ann"), count=1))
-    diff = replica.take_diff("t", 1.0)
-    assert diff is not None and diff[1] == "ann" and list(states(read(diff)["joined"])) == ["ann"]
-    replica.begin_telling(2)
+    assert replica.take_diff("t", 1.0) is None
+    replica.begin_telling(here("bob"), 2)
     replica.move(moved(here("bob"), count=2))
     diff = replica.take_diff("t", 2.0)
     assert diff is not None and diff[1] == "bob" and list(states(read(diff)["joined"])) == ["bob"]
     replica.move(moved(here("eve"), left=("bob",), count=2))
     diff = replica.take_diff("t", 3.0)
     assert diff is not None and diff[1] == ""
+
+
+def test_who_comes_before_the_owner_has_named_the_first_is_shown_him() -> None:
+    replica = PresenceReplica(state())
+    replica.begin_telling(here("ann"), 1)
+    assert set(listed(replica.frame("t", 2, here("bob")))) == {"ann", "bob"}
+    replica.begin_telling(here("bob"), 2)
+    replica.move(moved(here("ann"), here("bob"), count=2))
+    diff = replica.take_diff("t", 1.0)
+    assert list(states(read(diff)["joined"])) == ["bob"] and diff is not None and diff[1] == "bob"
+    assert set(listed(replica.frame("t", 2, here("eve")))) == {"ann", "bob", "eve"}
+
+
+def test_the_first_who_goes_before_the_owner_has_named_him_is_said_to_have_left() -> None:
+    replica = PresenceReplica(state())
+    replica.begin_telling(here("ann"), 1)
+    replica.begin_telling(here("bob"), 2)
+    assert not replica.leave("bob") and replica.leave("ann") and not replica.leave("ann")
+    assert set(listed(replica.frame("t", 2, here("eve")))) == {"eve"}
+    replica.move(moved(here("bob"), count=1))
+    diff = read(replica.take_diff("t", 1.0))
+    assert (list(states(diff["joined"])), list(states(diff["left"]))) == (["bob"], ["ann"])
