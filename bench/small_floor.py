@@ -72,6 +72,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.write: Callable[[bytes], None] = transport.write  # type: ignore[attr-defined]
         self.buffer = b""
+        self.follows: list[str] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for topic in self.follows:
+            topics[topic].remove(self)
+        dirty.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -94,7 +100,8 @@ class Connection(asyncio.Protocol):
         key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
         accept = base64.b64encode(sha1(key.split(b":")[1].strip() + GUID).digest())
         told = []
-        for topic in parse_qs(urlsplit(head.split(b" ")[1].decode()).query)["topic_id"]:
+        self.follows = parse_qs(urlsplit(head.split(b" ")[1].decode()).query)["topic_id"]
+        for topic in self.follows:
             topics.setdefault(topic, []).append(self)
             told.append(b'{"type":"subscribed","seq":%d}' % seqs.get(topic, 0))
         self.write(
