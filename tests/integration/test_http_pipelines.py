@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,6 +32,16 @@ LARGE = 8 * 1024 * 1024
 ROW = Endpoint("ingest", "GET", "/large", "large", who="anyone")
 
 
+@contextmanager
+def who_does_not_read(number: int, requests: bytes) -> Iterator[None]:
+    """A client that has sent these, and whose kernel takes little of the answers."""
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        reader.connect(("127.0.0.1", number))
+        reader.sendall(requests)
+        yield
+
+
 async def large(call: Call) -> Reply:
     call.share.open("reader", LARGE)
     return Reply(200, b"x" * LARGE)
@@ -53,10 +65,7 @@ async def test_a_large_answer_that_is_read_too_slowly_gives_its_memory_back(behi
     budget = MemoryBudget()
     app = HttpApp(Paths([ROW], {"large": large}), None, budget=budget, deadline_s=0.3)
     async with serving(HttpServer("127.0.0.1", 0, app, partial(BoundedHttp, unread_s=30.0))) as number:
-        with socket.socket() as reader:
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-            reader.connect(("127.0.0.1", number))
-            reader.sendall(request("GET", "/large") + behind)
+        with who_does_not_read(number, request("GET", "/large") + behind):
             async with asyncio.timeout(10):
                 while not budget.size:
                     await asyncio.sleep(0.01)
@@ -71,10 +80,7 @@ async def test_the_head_of_an_answer_behind_one_that_is_not_read_has_its_deadlin
     budget = MemoryBudget()
     app = HttpApp(Paths([ROW], {"large": large}), None, budget=budget, deadline_s=0.3)
     async with serving(HttpServer("127.0.0.1", 0, app, partial(BoundedHttp, unread_s=30.0))) as number:
-        with socket.socket() as reader:
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-            reader.connect(("127.0.0.1", number))
-            reader.sendall(request("GET", "/large") * 2)
+        with who_does_not_read(number, request("GET", "/large") * 2):
             async with asyncio.timeout(10):
                 while not budget.size:
                     await asyncio.sleep(0.01)
@@ -142,10 +148,7 @@ async def test_who_takes_the_connection_is_not_cut_off_for_the_answer_before() -
         await send({"type": "http.response.body", "body": b"x" * LARGE})
 
     async with serving(HttpServer("127.0.0.1", 0, at_once, partial(Leaving, unread_s=0.1))) as number:
-        with socket.socket() as reader:
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-            reader.connect(("127.0.0.1", number))
-            reader.sendall(request("GET", "/first") + request("GET", "/leave"))
+        with who_does_not_read(number, request("GET", "/first") + request("GET", "/leave")):
             async with asyncio.timeout(5):
                 while Leaving.left is None:
                     await asyncio.sleep(0.01)

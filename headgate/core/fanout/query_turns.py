@@ -166,7 +166,7 @@ class QueryTurns:
             self._keep(pending, answer)
         elif isinstance(answer, Subscribed):
             if answer.settings.get("presence") == "list":
-                self._give_back(pending, answer)
+                self.give_back(pending, answer)
                 pending.ask_in_turn()
             else:
                 self._keep(pending, answer)
@@ -196,7 +196,7 @@ class QueryTurns:
         query.turns.remove(pending)
         self._forget(pending)
         if isinstance(answer := pending.take_turn(), Subscribed):
-            self._give_back(pending, answer)
+            self.give_back(pending, answer)
         self._tidy(session, query)
 
     def binds(self, pending: PendingSubscribe) -> bool:
@@ -225,23 +225,24 @@ class QueryTurns:
 
     # What is kept no longer
 
+    def give_back(self, pending: PendingSubscribe, answer: Subscribed) -> None:
+        """Tells the owner that a grant is not used."""
+        assert pending.shard is not None, "the owner of a shard has answered"
+        self._send(pending.shard, Leave(pending.topic_id, answer.epoch))
+
     def told(self, topic_id: str) -> None:
         """The owner tells something of a topic: what it was when the answers came, it is not any longer."""
         for pending in self.kept.pop(topic_id, ()):
             answer = pending.early
             pending.ask_in_turn()
             if isinstance(answer, Subscribed):
-                self._give_back(pending, answer)
+                self.give_back(pending, answer)
 
     def lose(self, shard: int) -> None:
         """The owner of a shard has gone, and knows nothing of its grants; or another one has come."""
         for pending in [each for kept in self.kept.values() for each in kept if each.shard == shard]:
             self._forget(pending)
             pending.ask_in_turn()
-
-    def _give_back(self, pending: PendingSubscribe, answer: Subscribed) -> None:
-        assert pending.shard is not None, "the owner of a shard has answered"
-        self._send(pending.shard, Leave(pending.topic_id, answer.epoch))
 
     def _keep(self, pending: PendingSubscribe, answer: Subscribed | Refused) -> None:
         pending.put_off(answer)

@@ -18,7 +18,7 @@ from headgate.core.fanout.ports import GatewayMetrics, Moment, Upstream
 from headgate.core.fanout.session import Session, TopicFeed
 from headgate.core.fanout.subscription import SubscriptionState
 from headgate.core.wire.errors import Refusal
-from headgate.core.wire.link import Answer, Leave, Refused, Subscribed
+from headgate.core.wire.link import Answer, Refused, Subscribed
 from headgate.core.wire.link_acks import CursorAnswer, ReleaseCursor
 
 
@@ -206,20 +206,18 @@ class Subscribing:
             self._granted(pending, cursor_opening.answer_of(pending, outcome))
         elif isinstance(outcome, Refusal):
             self.deny(pending, outcome)
-        elif isinstance(outcome, Unwanted) and pending.shard is not None:
-            self._upstream.send(pending.shard, Leave(pending.topic_id, outcome.answer.epoch))
+        elif isinstance(outcome, Unwanted):
+            self._pending.turns.give_back(pending, outcome.answer)
         if not isinstance(outcome, Subscribed):
             self._release(pending)
 
     def _granted(self, pending: PendingSubscribe, answer: Subscribed) -> None:
         if pending.subscribe.group != answer.group:
-            assert pending.shard is not None
-            self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
+            self._pending.turns.give_back(pending, answer)
             self.deny(pending, Refusal("not_ready", "the owner of the topic is of a version without consumer groups"))
             return
         if pending.subscribe.ack and answer.settings.get("profile") == "ephemeral":
-            assert pending.shard is not None
-            self._upstream.send(pending.shard, Leave(pending.topic_id, answer.epoch))
+            self._pending.turns.give_back(pending, answer)
             self.deny(pending, cursor_opening.not_kept(pending.topic_id))
             self._release(pending)
             return

@@ -103,6 +103,16 @@ def apart(scene: Query) -> tuple[str, str, str]:
     return first, second, third
 
 
+def two_before_their_turn() -> tuple[Query, Pipe, tuple[str, str, str]]:
+    """Three topics are asked for; the answers to the last two have come."""
+    scene = Query()
+    one, two, three = apart(scene)
+    pipe = scene.connect(one, two, three)
+    scene.owners.arrive(three)
+    scene.owners.arrive(two)
+    return scene, pipe, (one, two, three)
+
+
 def test_many_are_asked_for_at_once_and_told_in_one_write_a_turn() -> None:
     scene = Query()
     more = [f"m{n}" for n in range(AHEAD)]
@@ -118,11 +128,7 @@ def test_many_are_asked_for_at_once_and_told_in_one_write_a_turn() -> None:
 
 
 def test_an_answer_before_its_turn_is_told_in_its_turn() -> None:
-    scene = Query()
-    one, two, three = apart(scene)
-    pipe = scene.connect(one, two, three)
-    scene.owners.arrive(three)
-    scene.owners.arrive(two)
+    scene, pipe, (one, two, three) = two_before_their_turn()
     scene.turn()
     assert told(pipe) == []
     scene.owners.arrive(one)
@@ -222,11 +228,7 @@ def test_a_repeated_topic_is_asked_for_again_where_the_first_was_refused() -> No
 
 
 def test_one_that_is_late_holds_up_nobody_for_more_than_a_second() -> None:
-    scene = Query()
-    one, two, three = apart(scene)
-    pipe = scene.connect(one, two, three)
-    scene.owners.arrive(three)
-    scene.owners.arrive(two)
+    scene, pipe, (one, two, three) = two_before_their_turn()
     scene.pass_time(PATIENCE_S + 1.5)
     assert told(pipe) == [two, three]
     scene.owners.arrive(one)
@@ -246,11 +248,7 @@ def test_what_is_left_of_a_query_that_is_late_is_asked_for_each_second() -> None
 
 
 def test_a_fault_at_one_topic_holds_up_the_others_for_no_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Query()
-    one, two, three = apart(scene)
-    pipe = scene.connect(one, two, three)
-    scene.owners.arrive(three)
-    scene.owners.arrive(two)
+    scene, pipe, (one, two, three) = two_before_their_turn()
     with monkeypatch.context() as planted, pytest.raises(ZeroDivisionError):
         planted.setattr(scene.hub.audience.presence, "begin", lambda *_: 1 // 0)
         scene.owners.arrive(one)
